@@ -1,0 +1,146 @@
+"""
+IP addresses and prefixes as the API writes them.
+
+An address is kept in packed form (4 or 16 bytes in network order), which is what
+nf_tables keys hold, hashes fast and takes little memory.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+
+from nfproxy.errors import InputError
+
+_IPV4 = re.compile(r"\d{1,10}(?:\.\d{1,10}){3}", re.ASCII)
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+class Family(enum.IntEnum):
+    """An IP family; the value is nf_tables' family number (NFPROTO_IPV4, NFPROTO_IPV6)."""
+
+    IPV4 = 2
+    IPV6 = 10
+
+    @property
+    def table(self) -> str:
+        """The family's word in nft syntax: ``ip`` or ``ip6``."""
+        return "ip" if self is Family.IPV4 else "ip6"
+
+    @property
+    def size(self) -> int:
+        """Length of a packed address in bytes."""
+        return 4 if self is Family.IPV4 else 16
+
+    @property
+    def label(self) -> str:
+        """The API's name of the family (``spec.ipFamilies``, ``addressType``)."""
+        return "IPv4" if self is Family.IPV4 else "IPv6"
+
+
+FAMILIES = (Family.IPV4, Family.IPV6)
+
+
+def family_of(packed: bytes) -> Family:
+    """Return the family of a packed address."""
+    return Family.IPV4 if len(packed) == 4 else Family.IPV6
+
+
+def parse_address(text: str) -> bytes:
+    """
+    Return the packed form of an address.
+
+    As tolerant as Kubernetes: octets may have leading zeros and are decimal, an
+    IPv4-mapped IPv6 address is IPv4. A zone (``%eth0``) is refused.
+    Raises InputError.
+    """
+    if _IPV4.fullmatch(text):
+        octets = [int(part) for part in text.split(".")]
+        if max(octets) > 255:
+            raise InputError(f"{shorten(text)!r} is not an IP address")
+        return bytes(octets)
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError, UnicodeError):
+        raise InputError(f"{shorten(text)!r} is not an IP address") from None
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
+def format_address(packed: bytes) -> str:
+    """Return the canonical text of a packed address."""
+    if len(packed) == 4:
+        return "%d.%d.%d.%d" % tuple(packed)
+    return str(ipaddress.IPv6Address(packed))
+
+
+class Prefix(NamedTuple):
+    """A CIDR prefix: packed network address (host bits zero) and length in bits."""
+
+    network: bytes
+    length: int
+
+    @property
+    def family(self) -> Family:
+        """The family of the prefix."""
+        return family_of(self.network)
+
+    @property
+    def last(self) -> bytes:
+        """The highest address in the prefix, packed."""
+        bits = len(self.network) * 8
+        value = int.from_bytes(self.network, "big") | ((1 << (bits - self.length)) - 1)
+        return value.to_bytes(len(self.network), "big")
+
+    def __contains__(self, packed: object) -> bool:
+        """Tell whether a packed address lies in the prefix; another family never does."""
+        return (
+            isinstance(packed, bytes)
+            and len(packed) == len(self.network)
+            and self.network <= packed <= self.last
+        )
+
+    def __str__(self) -> str:
+        """Return the usual ``address/length`` text."""
+        return f"{format_address(self.network)}/{self.length}"
+
+
+def parse_prefix(text: str) -> Prefix:
+    """
+    Return a CIDR as a Prefix.
+
+    Surrounding blanks are trimmed and host bits masked off, as Kubernetes does.
+    Raises InputError.
+    """
+    address, slash, bits = text.strip().partition("/")
+    if not slash or not (bits.isascii() and bits.isdigit()) or len(bits) > 3:
+        raise InputError(f"{shorten(text)!r} is not a CIDR (address/length)")
+    packed = parse_address(address)
+    length = int(bits)
+    if len(packed) == 4 and ":" in address:  # ::ffff:10.0.0.0/104 is 10.0.0.0/8
+        length -= 96
+    total = len(packed) * 8
+    if not 0 <= length <= total:
+        raise InputError(f"{shorten(text)!r} is not a CIDR: length must be 0 to {total}")
+    mask = ((1 << length) - 1) << (total - length)
+    value = int.from_bytes(packed, "big") & mask
+    return Prefix(value.to_bytes(len(packed), "big"), length)
+
+
+def collapse(prefixes: list[Prefix]) -> list[Prefix]:
+    """
+    Return the fewest disjoint prefixes that cover the same addresses, sorted.
+
+    nf_tables refuses overlapping intervals of one set, so every list of
+    prefixes passes through here before it becomes elements. One family only.
+    """
+    networks = [ipaddress.ip_network((p.network, p.length)) for p in prefixes]
+    merged = ipaddress.collapse_addresses(networks)  # type: ignore[type-var]
+    return [Prefix(net.network_address.packed, net.prefixlen) for net in merged]
+
+
+def shorten(text: str, limit: int = 64) -> str:
+    """Return hostile text cut to a length fit for a message."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

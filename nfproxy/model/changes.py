@@ -1,0 +1,53 @@
+"""
+What a source of objects tells: a batch of changes.
+
+Every source (manifest files, an API server) speaks in these, so what follows
+does not know where objects come from.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.node import Node, ServiceCIDR
+from nfproxy.model.service import ObjectName, Service
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """
+    Objects that appeared or changed (the new value) or went away (None).
+
+    A Service that must not be proxied (headless, ExternalName, foreign
+    service-proxy-name …) counts as gone. `node` is this node's own Node object and is None
+    where it did not change; a Node that goes away is not reported: its last facts hold.
+    """
+
+    services: dict[ObjectName, Service | None] = {}
+    slices: dict[ObjectName, EndpointSlice | None] = {}
+    service_cidrs: dict[str, ServiceCIDR | None] = {}
+    node: Node | None = None
+
+    def __bool__(self) -> bool:
+        """Tell whether anything changed."""
+        return bool(self.services or self.slices or self.service_cidrs or self.node)
+
+
+class Problem(msgspec.Struct, frozen=True, order=True):
+    """
+    Something wrong with one object, file or field, to be shown to a person.
+
+    `origin` is the file (or "" for an API server), `subject` e.g. ``Service
+    default/web`` or "", `field` a path such as ``spec.ports[0].port`` or "".
+    """
+
+    origin: str
+    subject: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return one line: ``origin: subject: field: message``."""
+        return ": ".join(part for part in (self.origin, self.subject, self.field) if part) + (
+            f": {self.message}" if self.origin or self.subject or self.field else self.message
+        )
