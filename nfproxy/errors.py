@@ -6,9 +6,9 @@ Everything nfproxy raises on purpose.
     NfproxyError
     ├── ConfigError        a flag or configuration field; stops the program at start
     ├── InputError         an object or a file; costs only itself
-    ├── EnvironmentProblem the machine lacks something; the message carries the remedy
+    ├── MissingFeatureError  the machine lacks something; the message carries the remedy
     └── DataplaneError     the kernel or libnftables refused
-        └── TransactionFailed
+        └── TransactionError
 """
 
 
@@ -24,7 +24,7 @@ class InputError(NfproxyError):
     """An object or a manifest file cannot be used; everything else can."""
 
 
-class EnvironmentProblem(NfproxyError):
+class MissingFeatureError(NfproxyError):
     """The machine lacks a capability, a kernel feature or a library. Says the remedy."""
 
 
@@ -32,5 +32,5 @@ class DataplaneError(NfproxyError):
     """The kernel or libnftables refused something."""
 
 
-class TransactionFailed(DataplaneError):
+class TransactionError(DataplaneError):
     """A transaction was refused as a whole; nothing of it is in force."""

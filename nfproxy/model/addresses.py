@@ -72,7 +72,7 @@ def parse_address(text: str) -> bytes:
 def format_address(packed: bytes) -> str:
     """Return the canonical text of a packed address."""
     if len(packed) == 4:
-        return "%d.%d.%d.%d" % tuple(packed)
+        return socket.inet_ntop(socket.AF_INET, packed)
     return str(ipaddress.IPv6Address(packed))
 
 
