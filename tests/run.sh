@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: tests/run.sh [OPTION…] [PYTEST ARGUMENT…]
+
+Checks the code, then runs the tests. Installs what is missing first: Debian packages
+(deploy/packages*.txt), a virtual environment (.venv), and other versions of nft for the tests
+(tests/tools/nft_versions.sh). Repeated runs find all that in place.
+
+  tests/run.sh                           everything
+  tests/run.sh tests/unit -k shape       checks, then these tests: pytest's arguments
+  tests/run.sh --check-only              ruff, mypy --strict, import contracts; no tests
+  tests/run.sh --tests-only …            no checks
+  tests/run.sh --quick …                 checks and unit tests: no kernel, no root
+  tests/run.sh --help
+
+Tests run in network and mount namespaces of their own, so nothing they do reaches the
+machine's ruleset or interfaces. Root can make these, and so can others where the kernel allows
+unprivileged user namespaces.
+
+Exits with 0 when every check and every test passed. No test found is a failure.
+
+Environment:
+  NFPROXY_TEST_WORKERS   processes that run tests at the same time   (default: 1)
+  NFPROXY_TEST_CACHE     where other nft versions are kept           (~/.cache/nfproxy-tests)
+  NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
+USAGE
+}
+
+HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/prepare.sh
+source "$HERE/../deploy/prepare.sh"
+
+CHECKS=1 TESTS=1 PACKETS=1
+
+parse_options() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -h | --help) usage && exit ;;
+            --check-only) TESTS='' PACKETS='' ;;
+            --tests-only) CHECKS='' ;;
+            --quick) PACKETS='' ;;
+            *) break ;;
+        esac
+        shift
+    done
+    PYTEST_ARGUMENTS=("$@")
+}
+
+prepare() {
+    local lists=("$REPOSITORY/deploy/packages.txt")
+    [ -z "$PACKETS" ] || lists+=("$REPOSITORY/deploy/packages-test.txt")
+    prepare_packages "${lists[@]}"
+    prepare_venv test
+    [ -z "$PACKETS" ] || "$HERE/tools/nft_versions.sh"
+}
+
+# Run all checks, whatever the earlier ones said.
+check() {
+    local failed=()
+    say "ruff, mypy, import contracts"
+    ruff check --quiet . || failed+=("ruff check")
+    ruff format --quiet --check . || failed+=("ruff format (to repair: ruff format .)")
+    mypy --strict --no-error-summary || failed+=("mypy")
+    quietly lint-imports || failed+=("lint-imports")
+    [ ${#failed[@]} = 0 ] || {
+        printf 'FAILED check: %s\n' "${failed[@]}"
+        return 1
+    }
+}
+
+# Print the command that gives another one namespaces of its own, with loopback up.
+isolation() {
+    local candidate
+    for candidate in "unshare --net --mount" "unshare --user --map-root-user --net --mount"; do
+        if $candidate true 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    fail "the tests need network namespaces of their own: run as root (in a container:" \
+        "--privileged), or allow unprivileged user namespaces:" \
+        "sysctl -w user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1" \
+        "kernel.apparmor_restrict_unprivileged_userns=0 (those that exist)." \
+        "Without: tests/run.sh --quick"
+}
+
+run_tests() {
+    local isolate=() workers=() command
+    if [ -n "$PACKETS" ]; then
+        command=$(isolation) || return
+        read -ra isolate <<<"$command"
+        "${isolate[@]}" "$HERE/tools/kernel_check.sh" || return
+        isolate+=(sh -c 'ip link set lo up && exec "$@"' isolated)
+    elif [ ${#PYTEST_ARGUMENTS[@]} = 0 ]; then
+        PYTEST_ARGUMENTS=(tests/unit)
+    fi
+    if [ "${NFPROXY_TEST_WORKERS:-1}" -gt 1 ]; then
+        workers=(-n "$NFPROXY_TEST_WORKERS")
+    fi
+    say "pytest ${PYTEST_ARGUMENTS[*]}"
+    "${isolate[@]}" python -m pytest "${workers[@]}" "${PYTEST_ARGUMENTS[@]}"
+}
+
+main() {
+    local status=0
+    parse_options "$@"
+    exec </dev/null
+    cd "$REPOSITORY"
+    prepare
+    PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
+    export VIRTUAL_ENV=$VENV PATH
+    if [ -n "$CHECKS" ]; then
+        check || status=1
+    fi
+    if [ -n "$TESTS" ]; then
+        run_tests || status=$?
+    fi
+    exit "$status"
+}
+
+main "$@"
