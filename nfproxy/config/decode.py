@@ -1,0 +1,94 @@
+"""
+From the data of a configuration file to the values it gives, field by field.
+
+Lenient as kube-proxy is in the end: an unknown field is a warning. A value of the
+wrong type is a problem, and all of them are found.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from nfproxy.config.kubeproxy import API_VERSION, KIND
+from nfproxy.config.problems import Problem, describe
+from nfproxy.config.settings import BY_FIELD
+from nfproxy.errors import ConfigError
+
+_BLOCKS = {
+    ".".join(path.split(".")[:depth])
+    for path in BY_FIELD
+    for depth in range(1, path.count(".") + 1)
+}
+_HEADER = ("apiVersion", "kind")
+_MAX_UNKNOWN = 20
+
+
+class Decoded(NamedTuple):
+    """What a file gives: values by field path, and what was wrong or odd."""
+
+    values: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+
+def decode(data: Any, name: str) -> Decoded:
+    """
+    Return the values a file called `name` gives; null counts as not given.
+
+    Raises ConfigError if it is no KubeProxyConfiguration at all.
+    """
+    _check_header(data, name)
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    unknown: list[str] = []
+    for path, value in _fields(data, ""):
+        if path in _HEADER or value is None:
+            continue
+        if path in _BLOCKS:
+            problems.append(Problem(path, describe(value), "a mapping"))
+        elif path not in BY_FIELD:
+            unknown.append(path)
+        else:
+            try:
+                values[path] = BY_FIELD[path].kind.from_data(value)
+            except ValueError:
+                accepts = BY_FIELD[path].kind.accepts
+                problems.append(Problem(path, describe(value), accepts))
+    return Decoded(values, tuple(problems), tuple(_unknown(unknown, name)))
+
+
+def _check_header(data: Any, name: str) -> None:
+    if not isinstance(data, Mapping):
+        what = "empty" if data is None else describe(data)
+        raise ConfigError(
+            f"{name}: holds no configuration ({what}); expected a mapping {_HEADLINE}"
+        )
+    for key, expected in zip(_HEADER, (API_VERSION, KIND), strict=True):
+        found = data.get(key)
+        if found != expected:
+            what = "is missing" if found in (None, "") else f"is {describe(found)}"
+            raise ConfigError(f"{name}: {key} {what}; expected {_HEADLINE}")
+
+
+_HEADLINE = f"with apiVersion: {API_VERSION} and kind: {KIND}"
+
+
+def _fields(block: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+    """Walk the blocks of the configuration; what is inside an unknown field stays there."""
+    for key, value in block.items():
+        path = f"{prefix}{key}" if isinstance(key, str) else f"{prefix}{describe(key)}"
+        if path in _BLOCKS and isinstance(value, Mapping):
+            yield from _fields(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _unknown(paths: list[str], name: str) -> Iterable[str]:
+    for path in paths[:_MAX_UNKNOWN]:
+        text = f"{name}: unknown field {describe(path)} is ignored"
+        near = difflib.get_close_matches(path[:64], [*BY_FIELD, *_BLOCKS], n=1)
+        yield f"{text}; did you mean {near[0]}?" if near else text
+    if len(paths) > _MAX_UNKNOWN:
+        yield f"{name}: {len(paths) - _MAX_UNKNOWN} more unknown fields are ignored"

@@ -1,0 +1,216 @@
+"""
+The kinds of values settings take: how each is read from a flag and from a file.
+
+A reader raises ValueError for what it cannot read; whoever calls it knows the place
+and says what would be accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nfproxy.config.durations import Duration, parse_duration
+from nfproxy.config.kubeproxy import VModuleItem
+
+_INT = re.compile(r"[-+]?(0[xX][0-9a-fA-F]{1,16}|0[bB][01]{1,64}|0[oO]?[0-7]{0,22}|[1-9]\d{0,19})")
+_FLOAT = re.compile(r"[-+]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][-+]?\d{1,3})?", re.ASCII)
+_QUANTITY = re.compile(
+    r"[-+]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,3}|[KMGTPE]i|[numkMGTPE])?", re.ASCII
+)
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+UINT32_MAX = (1 << 32) - 1
+
+
+def _anything(value: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of value.
+
+    `metavar` stands in the help, `accepts` completes "accepted: …". `from_text` reads
+    a flag (all its occurrences, joined by commas, where `repeatable`), `from_data` what
+    the YAML or JSON decoder gave. `fits` judges a value that was read.
+    """
+
+    metavar: str
+    accepts: str
+    from_text: Callable[[str], Any]
+    from_data: Callable[[Any], Any]
+    fits: Callable[[Any], bool] = _anything
+    repeatable: bool = False
+
+    @property
+    def is_switch(self) -> bool:
+        """Tell whether the flag may stand without a value."""
+        return self.metavar == "BOOL"
+
+
+def _read_str(data: Any) -> str:
+    if not isinstance(data, str):
+        raise ValueError("not a string")
+    return data
+
+
+def _read_bool(data: Any) -> bool:
+    if not isinstance(data, bool):
+        raise ValueError("not a boolean")
+    return data
+
+
+def _parse_bool(text: str) -> bool:
+    """Read a boolean as Go's ``strconv.ParseBool`` does."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("not a boolean")
+
+
+def _read_int(data: Any) -> int:
+    """Read an integer; ``10.0`` is one, as it is in JSON made from YAML."""
+    if isinstance(data, float) and data.is_integer():
+        return int(data)
+    if not isinstance(data, int) or isinstance(data, bool):
+        raise ValueError("not an integer")
+    return data
+
+
+def _parse_int(text: str) -> int:
+    """Read an integer as Go does with base 0: decimal, 0x, 0b, 0o, and 0 for octal."""
+    match = _INT.fullmatch(text)
+    if match is None:
+        raise ValueError("not an integer")
+    digits = match[1]
+    octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+    value = int(digits, 8 if octal else 0)
+    return -value if text.startswith("-") else value
+
+
+def _read_float(data: Any) -> float:
+    if not isinstance(data, int | float) or isinstance(data, bool) or abs(data) > 3.4e38:
+        raise ValueError("not a number")
+    return float(data)
+
+
+def _parse_float(text: str) -> float:
+    if not _FLOAT.fullmatch(text):
+        raise ValueError("not a number")
+    return _read_float(float(text))
+
+
+def _read_duration(data: Any) -> Duration:
+    return parse_duration(_read_str(data))
+
+
+def _read_flush(data: Any) -> Duration:
+    """Read ``logging.flushFrequency``: a duration text, or integer nanoseconds."""
+    return _read_duration(data) if isinstance(data, str) else Duration(_read_int(data))
+
+
+def _read_quantity(data: Any) -> str:
+    text = str(data) if isinstance(data, int) and not isinstance(data, bool) else _read_str(data)
+    if not _QUANTITY.fullmatch(text):
+        raise ValueError("not a quantity")
+    return text
+
+
+def _read_strings(data: Any) -> tuple[str, ...]:
+    if not isinstance(data, list):
+        raise ValueError("not a list")
+    return tuple(_read_str(item) for item in data)
+
+
+def _parse_strings(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+def _read_gates(data: Any) -> dict[str, bool]:
+    if not isinstance(data, Mapping):
+        raise ValueError("not a mapping")
+    return {_read_str(name): _read_bool(on) for name, on in data.items()}
+
+
+def _parse_gates(text: str) -> dict[str, bool]:
+    pairs = (item.partition("=") for item in text.split(",") if item)
+    return {name.strip(): _parse_bool(on.strip()) for name, _, on in pairs}
+
+
+def _module(pattern: str, verbosity: int) -> VModuleItem:
+    if not pattern or not 0 <= verbosity <= INT32_MAX:
+        raise ValueError("not a pattern with a level")
+    return VModuleItem(file_pattern=pattern, verbosity=verbosity)
+
+
+def _read_modules(data: Any) -> tuple[VModuleItem, ...]:
+    if not isinstance(data, list) or not all(isinstance(item, Mapping) for item in data):
+        raise ValueError("not a list of mappings")
+    return tuple(
+        _module(_read_str(item.get("filePattern")), _read_int(item.get("verbosity")))
+        for item in data
+    )
+
+
+def _parse_modules(text: str) -> tuple[VModuleItem, ...]:
+    pairs = (item.partition("=") for item in text.split(",") if item)
+    return tuple(_module(pattern.strip(), _parse_int(level)) for pattern, _, level in pairs)
+
+
+STRING = Kind("TEXT", "a string", str, _read_str)
+PATH = replace(STRING, metavar="PATH")
+ADDRESS = replace(STRING, metavar="IP", accepts="an IP address")
+ADDRESS_PORT = replace(STRING, metavar="IP[:PORT]", accepts="IP:port, IPv6 in brackets")
+BOOL = Kind("BOOL", "true or false", _parse_bool, _read_bool)
+FLOAT = Kind("NUMBER", "a number", _parse_float, _read_float)
+STRINGS = Kind("LIST", "a list of strings", _parse_strings, _read_strings, repeatable=True)
+GATES = Kind(
+    "NAME=BOOL,…",
+    "feature names, each with true or false",
+    _parse_gates,
+    _read_gates,
+    repeatable=True,
+)
+MODULES = Kind(
+    "PATTERN=N,…",
+    "file patterns, each with a level (in a file: a list of filePattern and verbosity)",
+    _parse_modules,
+    _read_modules,
+    repeatable=True,
+)
+QUANTITY = Kind("SIZE", 'a Kubernetes quantity such as "64Ki"', _read_quantity, _read_quantity)
+
+
+def integer(low: int = INT32_MIN, high: int = INT32_MAX) -> Kind:
+    """Return the kind of integers in a range, both ends included."""
+    accepts = f"an integer from {low} to {high}"
+    return Kind("N", accepts, _parse_int, _read_int, lambda value: low <= value <= high)
+
+
+def duration(*, minimum: int = -(1 << 63)) -> Kind:
+    """Return the kind of durations of at least so many nanoseconds."""
+    bound = {0: ", zero or more", 1: ", more than zero"}.get(minimum, "")
+    accepts = f'a duration with units such as "30s" or "1h30m"{bound}'
+    return Kind("DURATION", accepts, parse_duration, _read_duration, lambda d: d >= minimum)
+
+
+FLUSH = replace(
+    duration(minimum=1),
+    accepts='a duration with units such as "5s", or (in a file) integer nanoseconds, more than 0',
+    from_data=_read_flush,
+)
+
+
+def choice(*values: str) -> Kind:
+    """Return the kind of strings that are empty or one of some words."""
+    accepts = f"{', '.join(values)}, or empty"
+    return Kind(
+        "|".join(values), accepts, str, _read_str, lambda value: not value or value in values
+    )

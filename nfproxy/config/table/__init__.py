@@ -1,0 +1,3 @@
+"""
+The rows of the table of settings; :mod:`nfproxy.config.settings` puts them together.
+"""
