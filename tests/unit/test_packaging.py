@@ -1,0 +1,118 @@
+"""What `pip install .` installs."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Run a command, and return what it printed; fail with all of it if it failed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def files(top: str) -> set[str]:
+    """The project's files below a directory, without what running them leaves behind."""
+    found = (path for path in (REPOSITORY / top).rglob("*") if path.is_file())
+    return {str(path.relative_to(REPOSITORY)) for path in found if path.suffix != ".pyc"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what packages are built from, since building leaves directories beside it."""
+    copy = tmp_path_factory.mktemp("source")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("nfproxy", "rulesets"):
+        shutil.copytree(REPOSITORY / name, copy / name, symlinks=True, ignore=ignored)
+    for path in REPOSITORY.iterdir():
+        if path.is_file():
+            shutil.copy(path, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def sdist(source: Path) -> Path:
+    """The source distribution."""
+    build = "import setuptools.build_meta as b; b.build_sdist('dist')"
+    run(sys.executable, "-c", build, cwd=source)
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution alone."""
+    at = tmp_path_factory.mktemp("wheel")
+    run(
+        sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation",
+        "--wheel-dir", at, sdist,
+        cwd=at,
+    )  # fmt: skip
+    (archive,) = at.glob("*.whl")
+    return archive
+
+
+def wanted() -> set[str]:
+    """What a wheel has to hold: the package, and the rulesets in it."""
+    return files("nfproxy") | {f"nfproxy/{name}" for name in files("rulesets")}
+
+
+def test_wheel_holds_every_module_and_template(wheel: Path):
+    """
+    The wheel holds the package and the rulesets, all of them and nothing else.
+    """
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+    assert wanted() == held
+
+
+def test_sdist_holds_what_the_wheel_is_built_from(sdist: Path):
+    """
+    The source distribution holds the package, the rulesets and the license.
+    """
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert wanted() | {"LICENSE", "pyproject.toml"} <= held
+
+
+def test_installed_command_runs_from_another_directory(wheel: Path, tmp_path: Path):
+    """
+    What the wheel installs starts, finds its rulesets, and needs nothing of the clone.
+    """
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run(
+        sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel,
+        cwd=elsewhere,
+    )  # fmt: skip
+    where = (
+        "import importlib.resources, nfproxy;"
+        "print(nfproxy.__file__);"
+        "print(*(f.name for f in importlib.resources.files('nfproxy.rulesets').iterdir()))"
+    )
+
+    origin, *rulesets = run(
+        sys.executable, "-c", where, cwd=elsewhere, PYTHONPATH=str(site)
+    ).split()
+    assert str(site / "nfproxy" / "__init__.py") == origin
+    assert {path.name for path in (REPOSITORY / "rulesets").iterdir()} <= set(rulesets)
+
+    printed = run(site / "bin" / "nfproxy", "--help", cwd=elsewhere, PYTHONPATH=str(site))
+    assert "Usage: nfproxy" in printed
