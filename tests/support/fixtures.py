@@ -1,0 +1,30 @@
+"""
+Fixtures around the lab.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from support.responders import Responders
+
+from nfproxy.lab import Cluster, enter_private_namespace
+
+
+@pytest.fixture(scope="session")
+def namespaces_allowed() -> None:
+    """Make sure that namespaces can be made, as root or without."""
+    enter_private_namespace()
+
+
+@pytest.fixture(scope="module")
+def cluster(namespaces_allowed: None) -> Iterator[Cluster]:
+    """Two nodes with two pods each and a client, without any rules, for one module."""
+    with Cluster() as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def responders(cluster: Cluster) -> Iterator[Responders]:
+    """The servers of the module's cluster; none is listening yet."""
+    with Responders() as made:
+        yield made
