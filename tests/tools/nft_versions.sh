@@ -36,6 +36,7 @@ fail() {
 }
 
 # apt-get with everything it reads and writes below $1, except the machine's apt.conf.
+# Lists past their date will do (a mirror may be frozen); their signatures are checked.
 private_apt() {
     local at=$1
     shift
@@ -44,7 +45,8 @@ private_apt() {
         -o Dir::Cache="$at/cache" -o Dir::Etc::sourcelist="$at/sources.list" \
         -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null \
         -o Dir::Etc::preferencesparts=/dev/null -o Acquire::Languages=none \
-        -o Acquire::Retries=3 -o APT::Sandbox::User= -o Debug::NoLocking=1 "$@"
+        -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User= \
+        -o Debug::NoLocking=1 "$@"
 }
 
 # Download nftables of suite $1 and all it depends on into $2/cache/archives.
