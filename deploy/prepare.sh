@@ -152,14 +152,21 @@ venv_fingerprint() {
     } | sha256sum
 }
 
+# Is what EXTRA needs installed? Any extra includes nfproxy itself.
+venv_has() {
+    local stamps=("$VENV/.nfproxy-installed-$1")
+    [ -n "$1" ] || stamps=("$VENV"/.nfproxy-installed-*)
+    grep --quiet --no-messages --fixed-strings "$(venv_fingerprint)" "${stamps[@]}"
+}
+
 prepare_venv() {
     local extra=${1:-} stamp
-    stamp=$VENV/.nfproxy-installed${extra:+-$extra}
+    stamp=$VENV/.nfproxy-installed-${extra:-base}
     # One at a time: somebody may start the demo while the tests prepare.
     {
         flock 9
         make_venv
-        if [ "$(venv_fingerprint)" != "$(cat "$stamp" 2>/dev/null)" ]; then
+        if ! venv_has "$extra"; then
             say "installing nfproxy${extra:+ and what its ${extra}s need} in $VENV"
             quietly "$VENV/bin/python" -m pip install --quiet --no-input \
                 --disable-pip-version-check --editable "$REPOSITORY${extra:+[$extra]}" ||

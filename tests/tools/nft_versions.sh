@@ -66,12 +66,13 @@ write_launcher() {
 #!/bin/sh
 # Run the nft unpacked here, with the libraries unpacked here.
 root=${0%/*}/root
-for loader in "$root"/lib*/ld-linux-*.so.* "$root"/usr/lib*/ld-linux-*.so.*; do
-    [ -x "$loader" ] && break
-done
-libraries=
+loader= libraries=
 for directory in "$root"/lib/*-linux-gnu* "$root"/usr/lib/*-linux-gnu*; do
     libraries=$libraries:$directory
+    # Not the one in lib64: that may be an absolute link, to the machine's own loader.
+    for file in "$directory"/ld-linux*.so.*; do
+        [ -x "$file" ] && loader=$file
+    done
 done
 exec "$loader" --library-path "${libraries#:}" "$root/usr/sbin/nft" "$@"
 LAUNCHER
