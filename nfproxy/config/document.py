@@ -20,7 +20,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from nfproxy.config.problems import describe
 from nfproxy.errors import ConfigError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
 MAX_DEPTH = 50
 MAX_NODES = 100_000
 
@@ -51,7 +51,7 @@ def parse_document(raw: bytes, name: str) -> Document:
     Raises ConfigError.
     """
     if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{name}: larger than {MAX_BYTES >> 20} MiB; not a configuration file")
+        raise ConfigError(f"{name}: larger than {MAX_BYTES >> 10} KiB; not a configuration file")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -132,7 +132,7 @@ class _Loader(yaml.SafeLoader):
         Aliases cost nothing here, but merge keys multiply what they name.
         """
         alias = self.check_event(AliasEvent)
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         before = self._nodes
         self._depth += 1
         if self._depth > MAX_DEPTH:

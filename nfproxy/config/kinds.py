@@ -38,7 +38,8 @@ class Kind:
 
     `metavar` stands in the help, `accepts` completes "accepted: …". `from_text` reads
     a flag (all its occurrences, joined by commas, where `repeatable`), `from_data` what
-    the YAML or JSON decoder gave. `fits` judges a value that was read.
+    the YAML or JSON decoder gave. `fits` judges a value that was read. The flag of a
+    `switch` may stand without a value and then means "true".
     """
 
     metavar: str
@@ -47,11 +48,7 @@ class Kind:
     from_data: Callable[[Any], Any]
     fits: Callable[[Any], bool] = _anything
     repeatable: bool = False
-
-    @property
-    def is_switch(self) -> bool:
-        """Tell whether the flag may stand without a value."""
-        return self.metavar == "BOOL"
+    switch: bool = False
 
 
 def _read_str(data: Any) -> str:
@@ -168,7 +165,15 @@ STRING = Kind("TEXT", "a string", str, _read_str)
 PATH = replace(STRING, metavar="PATH")
 ADDRESS = replace(STRING, metavar="IP", accepts="an IP address")
 ADDRESS_PORT = replace(STRING, metavar="IP[:PORT]", accepts="IP:port, IPv6 in brackets")
-BOOL = Kind("BOOL", "true or false", _parse_bool, _read_bool)
+BOOL = Kind("BOOL", "true or false", _parse_bool, _read_bool, switch=True)
+VERSION = Kind(
+    "true|raw|vX.Y.Z",
+    "true, false, raw, or a version to report such as v1.36.2",
+    str,
+    _read_str,
+    lambda text: text in ("true", "false", "raw") or text.startswith("v"),
+    switch=True,
+)
 FLOAT = Kind("NUMBER", "a number", _parse_float, _read_float)
 STRINGS = Kind("LIST", "a list of strings", _parse_strings, _read_strings, repeatable=True)
 GATES = Kind(

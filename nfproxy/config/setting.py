@@ -18,8 +18,8 @@ class Treatment(enum.Enum):
     """What nfproxy does with a setting of kube-proxy."""
 
     HONOURED = "works as in kube-proxy"
-    OTHER_MODE = "belongs to another proxy mode or platform"
-    NOT_NEEDED = "has nothing to act on in nfproxy"
+    OTHER_MODE = "no effect: it belongs to another proxy mode or platform"
+    NOT_NEEDED = "no effect: nfproxy has no use for it"
 
 
 @dataclass(frozen=True, kw_only=True)

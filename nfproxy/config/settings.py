@@ -34,6 +34,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 BY_FIELD = {setting.field: setting for setting in SETTINGS if setting.field}
+BY_KEY = {setting.key: setting for setting in SETTINGS}
 BY_FLAG = {setting.flag: setting for setting in SETTINGS if setting.flag}
 
 

@@ -13,6 +13,7 @@ from nfproxy.config.kinds import (
     PATH,
     STRING,
     STRINGS,
+    VERSION,
     choice,
     duration,
     integer,
@@ -55,7 +56,7 @@ GENERAL = (
     ),
     _general(
         flag="version",
-        kind=STRING,
+        kind=VERSION,
         flag_default="false",
         beside_file=True,
         help="Print the version and exit; --version=raw prints all of it.",

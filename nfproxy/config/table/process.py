@@ -90,7 +90,7 @@ SERVERS = (
     ),
     _servers(
         flag="metrics-port",
-        kind=integer(0, 65535),
+        kind=integer(1, 65535),
         flag_default=10249,
         help="Deprecated: port for a --metrics-bind-address without one.",
     ),

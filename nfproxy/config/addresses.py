@@ -1,0 +1,83 @@
+"""
+``IP:port`` texts and lists of CIDRs, as the configuration writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfproxy.errors import InputError
+from nfproxy.model.addresses import Family, Prefix, family_of, parse_address, parse_prefix
+
+PRIMARY = "primary"
+
+
+def split_address_port(text: str) -> tuple[str, str] | None:
+    """Return host and port of ``1.2.3.4:80`` or ``[::1]:80``; None for other shapes."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return None
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], port
+    return None if ":" in host or "[" in text or "]" in text else (host, port)
+
+
+def is_address_port(text: str) -> bool:
+    """Tell whether a text is an IP address with a port from 1 to 65535."""
+    parts = split_address_port(text)
+    if parts is None or not is_address(parts[0]):
+        return False
+    port = parts[1]
+    return port.isascii() and port.isdigit() and len(port) < 6 and 1 <= int(port) <= 65535
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an IP address."""
+    try:
+        parse_address(text)
+    except InputError:
+        return False
+    return True
+
+
+def is_cidr(text: str) -> bool:
+    """Tell whether a text is a CIDR."""
+    try:
+        parse_prefix(text)
+    except InputError:
+        return False
+    return True
+
+
+def with_port(text: str, port: int) -> str:
+    """Return an address with a port added where it has none; other texts as they are."""
+    if split_address_port(text) is not None or not is_address(text):
+        return text
+    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+
+
+def cidr_list(text: str) -> tuple[str, ...]:
+    """Return the CIDRs of a comma separated text, trimmed; none for an empty text."""
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+
+
+def first_per_family(prefixes: Sequence[Prefix]) -> dict[Family, Prefix]:
+    """Return the first prefix of each family."""
+    return {prefix.family: prefix for prefix in reversed(prefixes)}
+
+
+def specific_address(text: str) -> bytes | None:
+    """Return the packed address a text names, None for the unspecified ones (0.0.0.0, ::)."""
+    packed = parse_address(text)
+    return packed if any(packed) else None
+
+
+def is_loopback(packed: bytes) -> bool:
+    """Tell whether an address lies in 127.0.0.0/8 or is ::1."""
+    return packed in LOOPBACK[family_of(packed)]
+
+
+LOOPBACK = {
+    Family.IPV4: Prefix(bytes([127, 0, 0, 0]), 8),
+    Family.IPV6: Prefix(bytes(15) + b"\1", 128),
+}

@@ -1,0 +1,156 @@
+"""
+kube-proxy's flags as click options.
+
+Only texts are collected here; :func:`nfproxy.config.load.load` reads them, so that every
+bad value is reported at once, and in the same words as for the file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from nfproxy.config.problems import describe
+from nfproxy.config.setting import Setting
+from nfproxy.config.settings import BY_FLAG
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PREFIX = "kube_proxy__"  # keeps the options' parameters apart from the command's own
+_ACTIONS = ("write-config-to", "cleanup", "init-only", "version", "master")
+
+
+class Flags(msgspec.Struct, frozen=True):
+    """
+    The flags that were given, as text.
+
+    `given` maps names without dashes to values; a list given several times is joined
+    by commas, of any other flag the last value counts.
+    """
+
+    given: Mapping[str, str] = {}
+
+    @classmethod
+    def of(cls, **given: str) -> Flags:
+        """Return flags by name: ``Flags.of(cluster_cidr="10.0.0.0/8")``."""
+        return cls({name.replace("_", "-"): text for name, text in given.items()})
+
+
+class FlagOption(click.Option):
+    """
+    One flag of kube-proxy.
+
+    Dashes may be written as underscores, and a switch takes ``=true`` and ``=false``.
+    `group` is the heading :class:`GroupedCommand` puts it under.
+    """
+
+    def __init__(
+        self, param_decls: Sequence[str] | None = None, *, setting: Setting, hidden: bool
+    ) -> None:
+        """Make the option for a row of the table of settings."""
+        kind = setting.kind
+        more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if kind.switch else {}
+        names = [f"--{setting.flag}", *([f"-{setting.short}"] if setting.short else [])]
+        super().__init__(
+            [*(param_decls or ()), *names, _parameter(setting)],
+            type=str,
+            default=None,
+            multiple=kind.repeatable,
+            metavar=f"[={kind.metavar}]" if kind.switch else kind.metavar,
+            help=_help(setting),
+            hidden=hidden,
+            **more,
+        )
+        self.group = setting.group
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Add the option under each spelling, without showing them in the help."""
+        shown = self.opts
+        self.opts = [spelling for name in shown for spelling in _spellings(name)]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
+
+
+def _parameter(setting: Setting) -> str:
+    return _PREFIX + setting.flag.replace("-", "_")
+
+
+def _spellings(name: str) -> Iterable[str]:
+    """Return ``--a-b``, ``--a_b``: each dash inside may be an underscore."""
+    start = len(name) - len(name.lstrip("-"))
+    words = name[start:].split("-")
+    for joints in product("-_", repeat=len(words) - 1):
+        tail = "".join(joint + word for joint, word in zip(joints, words[1:], strict=True))
+        yield name[:start] + words[0] + tail
+
+
+def _help(setting: Setting) -> str:
+    if not setting.works:
+        return f"{setting.help} No effect."
+    default = setting.default
+    shown = default not in ("", "false", False, (), {})
+    return (
+        f"{setting.help} [default: {describe(default).strip(chr(39))}]" if shown else setting.help
+    )
+
+
+def kube_proxy_flags(function: F) -> F:
+    """
+    Give a command all flags of kube-proxy; it is called with ``flags=Flags(…)`` besides.
+
+    Flags without effect are accepted but kept out of the help. Stands below
+    ``@click.command``.
+    """
+    return _decorate(function, list(BY_FLAG.values()), shown=lambda setting: setting.works)
+
+
+def node_flags(function: F) -> F:
+    """
+    Like :func:`kube_proxy_flags`, for a command that only computes.
+
+    Every flag is accepted, save those that ask for another action (``--cleanup``,
+    ``--version`` …); the help shows those that bear on the dataplane.
+    """
+    settings = [setting for setting in BY_FLAG.values() if setting.flag not in _ACTIONS]
+    return _decorate(function, settings, shown=lambda setting: setting.works and setting.for_node)
+
+
+def _decorate(function: F, settings: list[Setting], shown: Callable[[Setting], bool]) -> F:
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        given = {setting.flag: kwargs.pop(_parameter(setting), None) for setting in settings}
+        flags = {flag: _text(value) for flag, value in given.items() if value not in (None, ())}
+        return function(*args, flags=Flags(flags), **kwargs)
+
+    for setting in reversed(settings):  # the last decorator's option comes first
+        click.option(cls=FlagOption, setting=setting, hidden=not shown(setting))(command)
+    return command  # type: ignore[return-value]
+
+
+def _text(value: str | tuple[str, ...]) -> str:
+    """Join a list's parts; ``-v=2`` leaves the sign to the value, as Go's flags do not."""
+    return value.removeprefix("=") if isinstance(value, str) else ",".join(value)
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists kube-proxy's flags under one heading per group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options first, then the groups in the table's order."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                heading = parameter.group if isinstance(parameter, FlagOption) else "Options"
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
