@@ -6,6 +6,13 @@
 # Tries each with the installed nft and ip. Prints nothing and exits 0 when all are there.
 set -uo pipefail
 
+for tool in nft ip; do
+    command -v "$tool" >/dev/null || {
+        printf 'error: %s is not installed; deploy/packages.txt names the packages.\n' "$tool" >&2
+        exit 1
+    }
+done
+
 missing=()
 
 # feature NAME CONFIG COMMAND…: a failing command means that the kernel lacks the feature.

@@ -26,7 +26,7 @@
 set -euo pipefail
 
 SUITES=(bookworm trixie forky)
-CACHE=${NFPROXY_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nfproxy-tests}/nft
+CACHE=${NFPROXY_TEST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/nfproxy-tests}/nft
 MIRROR=${NFPROXY_TEST_MIRROR:-http://deb.debian.org/debian}
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -95,6 +95,7 @@ prepare() {
     write_launcher "$work/done"
     "$work/done/nft" --version >"$work/done/version" ||
         fail "the nft unpacked from Debian $suite does not start on this machine."
+    rm -rf "${CACHE:?}/$suite" # somebody deleted a part of it
     mv --no-target-directory "$work/done" "$CACHE/$suite"
     rm -rf "$work"
 }
