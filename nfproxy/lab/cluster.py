@@ -173,7 +173,11 @@ class Cluster:
                 self.add_pod(node)
 
     def add_client_address(self, last: int) -> Addresses:
-        """Give the client another address pair, ending in `last`; it begins with 100 and 101."""
+        """
+        Give the client another address pair, ending in `last`; it begins with 100 and 101.
+
+        It sends from 100 unless told otherwise.
+        """
         return self._add_underlay_addresses(self.client, last)
 
     def _add_node(self, number: int) -> Node:
@@ -194,8 +198,9 @@ class Cluster:
 
     def _add_underlay_addresses(self, host: Host, last: int) -> Addresses:
         pair = Addresses(f"192.168.77.{last}", f"fd77::{last}")
-        host.add_address(f"{pair.ipv4}/24")
-        host.add_address(f"{pair.ipv6}/64")
+        first = not host.addresses
+        host.add_address(f"{pair.ipv4}/24", as_source=first)
+        host.add_address(f"{pair.ipv6}/64", as_source=first)
         host.addresses.append(pair)
         return pair
 
@@ -246,7 +251,7 @@ def _connect_by_route(pod: Pod) -> None:
     node = pod.node
     node.connect(pod.interface, pod, "eth0")
     for gateway in POD_GATEWAY:
-        node.add_address(gateway, pod.interface, link_scope=True)
+        node.add_address(gateway, pod.interface, as_source=False)
     for address in pod.addresses[0]:
         pod.add_address(address)
     node.add_routes(

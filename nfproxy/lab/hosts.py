@@ -148,19 +148,17 @@ class Host:
         """Remove an interface; of a cable, the other end goes with it."""
         self.netlink(lambda ip: ip.link("del", index=_index(ip, interface)))
 
-    def add_address(
-        self, address: str, interface: str = "eth0", *, link_scope: bool = False
-    ) -> None:
+    def add_address(self, address: str, interface: str = "eth0", *, as_source: bool = True) -> None:
         """
         Add an address, written with its prefix length ("192.168.77.50/24").
 
-        With `link_scope` the kernel does not pick it as the source towards others.
+        With `as_source` false the kernel does not pick it for what the host itself sends.
         """
-        self.netlink(lambda ip: _change_address(ip, "add", address, interface, link_scope))
+        self.netlink(lambda ip: _change_address(ip, "add", address, interface, as_source))
 
     def remove_address(self, address: str, interface: str = "eth0") -> None:
         """Remove an address added by `add_address`, written the same way."""
-        self.netlink(lambda ip: _change_address(ip, "del", address, interface, False))
+        self.netlink(lambda ip: _change_address(ip, "del", address, interface, True))
 
     def add_route(
         self, destination: str, *, via: str = "", interface: str = "eth0", source: str = ""
@@ -208,14 +206,16 @@ def _index(ip: IPRoute, interface: str) -> int:
     return int(found[0])
 
 
-def _change_address(ip: IPRoute, command: str, text: str, interface: str, link_scope: bool) -> None:
+def _change_address(ip: IPRoute, command: str, text: str, interface: str, as_source: bool) -> None:
     address, _, length = text.partition("/")
     family = family_of(address)
     options: dict[str, Any] = {}
     if command == "add" and family is Family.IPV6:
         options["flags"] = IFA_F_NODAD
-    elif command == "add" and link_scope:
-        options["scope"] = SCOPE_LINK
+        if not as_source:
+            options["preferred"] = 0  # deprecated
+    elif command == "add" and not as_source and not length:
+        options["scope"] = SCOPE_LINK  # one with a prefix comes second to those it joins
     ip.addr(
         command,
         index=_index(ip, interface),

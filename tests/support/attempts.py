@@ -9,6 +9,7 @@ returns the report once it is known how it ended.
 import errno
 import socket
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 from typing import Protocol as Interface
 
@@ -105,13 +106,19 @@ class TcpAttempt(_SocketAttempt):
     kind = socket.SOCK_STREAM
 
     def start(self) -> Report | None:
+        _report_icmp_errors(self._socket)
         # closed with a reset: no TIME_WAIT, and the source port is free again
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return self._connect()
 
     def advance(self) -> Report | None:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return Report(error=error) if error else self._read_line()
+        if error:
+            return Report(error=error)
+        # Here everything between SYN and ICMP error happens within connect(2). The kernel
+        # then only notes the error and lets connect fail at the next SYN, a second later.
+        queued = _queued_error(self._socket)
+        return Report(error=queued[1]) if queued else self._read_line()
 
     def resent(self) -> int:
         info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS + 4)
@@ -129,11 +136,7 @@ class UdpAttempt(_SocketAttempt):
         report = self._connect()
         if report is not None:
             return report
-        try:
-            self._socket.send(b"who?")
-        except OSError as error:
-            return Report(error=error.errno or errno.EIO)
-        return None
+        return _unless_filtered(lambda: self._socket.send(b"who?"))
 
     def advance(self) -> Report | None:
         return self._read_line()
@@ -176,19 +179,18 @@ class SctpAttempt:
                 self._socket.bind((self._bind_to, 0))
             self._socket.connect((self._destination, 0))
             self.source_address = self._socket.getsockname()[0]
-            packet = sctp.Packet(
-                self.source_address,
-                self.source_port,
-                self._destination,
-                self._port,
-                sctp.INIT,
-                0,
-                self._tag,
-            )
-            sctp.send(self._socket, packet)
         except OSError as error:
             return Report(error=error.errno or errno.EIO)
-        return None
+        packet = sctp.Packet(
+            self.source_address,
+            self.source_port,
+            self._destination,
+            self._port,
+            sctp.INIT,
+            0,
+            self._tag,
+        )
+        return _unless_filtered(lambda: sctp.send(self._socket, packet))
 
     def advance(self) -> Report | None:
         while True:
@@ -214,15 +216,36 @@ class SctpAttempt:
 
     def _icmp_error(self) -> Report | None:
         """Read the errors that came by ICMP; they quote the packet they are about."""
-        while True:
-            try:
-                quoted, ancillary, _, _ = self._socket.recvmsg(64, 256, socket.MSG_ERRQUEUE)
-            except BlockingIOError:
-                return None
-            ports = struct.pack("!HH", self.source_port, self._port)
-            if quoted[:4] == ports and ancillary:
-                (error,) = struct.unpack_from("=I", ancillary[-1][2])
-                return Report(error=error)
+        while queued := _queued_error(self._socket):
+            if queued[0].startswith(struct.pack("!HH", self.source_port, self._port)):
+                return Report(error=queued[1])
+        return None
+
+
+def _unless_filtered(send: Callable[[], object]) -> Report | None:
+    """
+    Send; a failure is a report, except one that rules in the output hook made.
+
+    Both a drop and a reject there make it fail with EPERM. The ICMP error of the
+    reject tells them apart, and comes just after.
+    """
+    try:
+        send()
+    except PermissionError:
+        return None
+    except OSError as error:
+        return Report(error=error.errno or errno.EIO)
+    return None
+
+
+def _queued_error(sock: socket.socket) -> tuple[bytes, int] | None:
+    """Take an ICMP error from the socket's queue: what it quotes, and its errno."""
+    try:
+        quoted, ancillary, _, _ = sock.recvmsg(64, 256, socket.MSG_ERRQUEUE)
+    except BlockingIOError:
+        return None
+    (error,) = struct.unpack_from("=I", ancillary[-1][2])
+    return quoted, int(error)
 
 
 def _report_icmp_errors(sock: socket.socket) -> None:

@@ -176,7 +176,6 @@ def outcome_of(attempted: Attempt, report: Report | None) -> Outcome:
 _VERDICTS = {
     errno.ECONNREFUSED: Verdict.REFUSED,
     errno.ECONNRESET: Verdict.REFUSED,
-    errno.EPERM: Verdict.DROPPED,  # how a drop in the host's own output hook looks to it
 }
 
 
