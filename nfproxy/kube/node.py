@@ -1,0 +1,68 @@
+"""
+Node and ServiceCIDR: from the wire to the model.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from nfproxy.errors import InputError
+from nfproxy.kube import wire
+from nfproxy.kube.addresses import prefix_list
+from nfproxy.kube.decoded import Decoded, Notes
+from nfproxy.kube.subjects import cluster_scoped_name, quoted
+from nfproxy.model.addresses import parse_address
+from nfproxy.model.node import Node, ServiceCIDR
+
+_ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
+
+
+def decode_node(obj: wire.Node, origin: str = "") -> Decoded[Node]:
+    """
+    Return the Node. Addresses and pod CIDRs that cannot be parsed are left out and noted.
+    """
+    notes = Notes(origin, f"Node {quoted(obj.metadata.name)}")
+    name = cluster_scoped_name(obj.metadata, notes)
+    if name is None:
+        return Decoded(None, None, notes.problems, usable=False)
+    zone = obj.metadata.labels.zone if obj.metadata.labels else None
+    value = Node(
+        name=name.name,
+        addresses=_addresses((obj.status.addresses if obj.status else None) or [], notes),
+        zone="" if zone is UNSET or zone is None else zone,
+        pod_cidrs=prefix_list(obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", notes),
+    )
+    return Decoded(name, value, notes.problems)
+
+
+def _addresses(items: list[wire.NodeAddress], notes: Notes) -> tuple[bytes, ...]:
+    """Return all internal addresses in order, then all external ones, each once."""
+    found: dict[str, dict[bytes, None]] = {kind: {} for kind in _ADDRESS_TYPES}
+    for index, item in enumerate(items):
+        if item.type not in found:
+            continue
+        try:
+            found[item.type][parse_address(item.address)] = None
+        except InputError as error:
+            notes.add(f"status.addresses[{index}].address", f"{error}; ignored")
+    return tuple(dict.fromkeys(address for kind in _ADDRESS_TYPES for address in found[kind]))
+
+
+def decode_service_cidr(obj: wire.ServiceCIDR, origin: str = "") -> Decoded[ServiceCIDR]:
+    """
+    Return the ServiceCIDR.
+
+    CIDRs that cannot be parsed are left out and noted, and so is one of length 0: traffic to
+    addresses of these ranges that no Service has is dropped, which would then be all of
+    the node's.
+    """
+    notes = Notes(origin, f"ServiceCIDR {quoted(obj.metadata.name)}")
+    name = cluster_scoped_name(obj.metadata, notes)
+    if name is None:
+        return Decoded(None, None, notes.problems, usable=False)
+    cidrs = prefix_list(obj.spec.cidrs, "spec.cidrs", notes)
+    for cidr in cidrs:
+        if not cidr.length:
+            notes.add("spec.cidrs", f"{cidr} holds every address there is; ignored")
+    value = ServiceCIDR(name.name, tuple(cidr for cidr in cidrs if cidr.length))
+    return Decoded(name, value, notes.problems)

@@ -1,0 +1,278 @@
+"""
+Service: from the wire to the model.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from nfproxy.errors import InputError
+from nfproxy.kube import names, timestamps, wire
+from nfproxy.kube.addresses import address_list, cluster_address, reachable_address
+from nfproxy.kube.decoded import Decoded, Notes
+from nfproxy.kube.source_ranges import source_ranges
+from nfproxy.kube.subjects import namespaced_name, subject
+from nfproxy.model.addresses import FAMILIES, Family, family_of, shorten
+from nfproxy.model.service import Protocol, Service, ServicePort
+
+DEFAULT_AFFINITY_TIMEOUT_S = 10800
+MAX_AFFINITY_TIMEOUT_S = 86400
+_PROTOCOLS = {protocol.name: protocol for protocol in Protocol}
+_FAMILIES = {family.label: family for family in FAMILIES}
+
+
+def decode_service(obj: wire.Service, origin: str = "") -> Decoded[Service]:
+    """
+    Return the Service to proxy, or None where kube-proxy would ignore it.
+
+    Ignored are Services with the service-proxy-name label (even empty), headless ones,
+    ExternalName, and those without a cluster IP that can be used. Items that
+    cannot be used (an external IP, a port …) are left out and noted; the rest of the
+    object is in force. Only a name the API would refuse makes the object unusable.
+    """
+    notes = Notes(origin, subject("Service", obj.metadata.namespace, obj.metadata.name))
+    name = namespaced_name(obj.metadata, names.label, notes)
+    if name is None:
+        return Decoded(None, None, notes.problems, usable=False)
+    if _foreign(obj):
+        return Decoded(name, None)
+    cluster_ips = _cluster_ips(obj.spec, notes)
+    if not cluster_ips:
+        return Decoded(name, None, notes.problems)
+    spec = obj.spec
+    kind = _choice(spec.type, "spec.type", ("ClusterIP", "NodePort", "LoadBalancer"), notes)
+    external_local = _external_local(spec, kind, notes)
+    service = Service(
+        name=name,
+        created=_created(obj.metadata, notes),
+        cluster_ips=cluster_ips,
+        ports=_ports(spec.ports, notes),
+        external_ips=address_list(spec.external_ips, "spec.externalIPs", notes, reachable_address),
+        load_balancer_ips=_load_balancer_ips(obj.status, notes),
+        source_ranges=source_ranges(spec.load_balancer_source_ranges, notes),
+        affinity_timeout_s=_affinity_timeout_s(spec, notes),
+        internal_local=_policy(spec.internal_traffic_policy, "spec.internalTrafficPolicy", notes),
+        external_local=external_local,
+        health_check_node_port=_health_check_node_port(spec, kind, external_local, notes),
+    )
+    return Decoded(name, service, notes.problems)
+
+
+def decode_protocol(text: str | None) -> Protocol:
+    """Return a ``protocol`` field's value; absent or empty means TCP. Raises InputError."""
+    if not text:
+        return Protocol.TCP
+    try:
+        return _PROTOCOLS[text]
+    except KeyError:
+        raise InputError(f"{shorten(text)!r} is not TCP, UDP or SCTP") from None
+
+
+def _foreign(obj: wire.Service) -> bool:
+    """Tell whether a Service is somebody else's business, or nobody's."""
+    labels = obj.metadata.labels
+    return (
+        (labels is not None and labels.proxy_name is not UNSET)
+        or obj.spec.cluster_ip == "None"
+        or obj.spec.type == "ExternalName"
+        or (not obj.spec.cluster_ip and (obj.spec.cluster_ips or [""])[0] == "None")
+    )
+
+
+def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> dict[Family, bytes]:
+    """
+    Return the cluster IP of each family that has one.
+
+    With ``ipFamilies`` the i-th of ``clusterIPs`` belongs to the i-th family, without it
+    only ``clusterIP`` counts, for its own family. An API server makes ``clusterIP`` and the
+    first of ``clusterIPs`` equal; a manifest may name either.
+    """
+    listed = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
+    first = spec.cluster_ip or (listed[0] if listed else "")
+    if not first.strip():
+        notes.add(
+            "spec.clusterIP",
+            "is empty, so the Service is not proxied; an API server would have "
+            "allocated an address, a manifest file has to name one",
+        )
+        return {}
+    if not spec.ip_families:
+        if spec.cluster_ips and len(spec.cluster_ips) > 1:
+            notes.add("spec.ipFamilies", "is empty, so only the first of spec.clusterIPs is used")
+        return _own_family(first, "spec.clusterIP", notes)
+    found: dict[Family, bytes] = {}
+    for index, label in enumerate(spec.ip_families):
+        family = _FAMILIES.get(label)
+        if family is None or family in found:
+            why = "is named twice" if family else "is not IPv4 or IPv6"
+            notes.add(f"spec.ipFamilies[{index}]", f"{shorten(label)!r} {why}; ignored")
+        elif index < len(listed):
+            field = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
+            address = _own_family(listed[index], field, notes)
+            if address and family not in address:
+                notes.add(field, f"{listed[index]!r} is not of family {label}; ignored")
+            elif address:
+                found[family] = address[family]
+    return found
+
+
+def _own_family(text: str, field: str, notes: Notes) -> dict[Family, bytes]:
+    """Return one cluster IP under its own family, nothing where it cannot be used."""
+    try:
+        packed = cluster_address(text)
+    except InputError as error:
+        notes.add(field, f"{error}; this family of the Service is not proxied")
+        return {}
+    return {family_of(packed): packed}
+
+
+def _ports(ports: list[wire.ServicePort] | None, notes: Notes) -> tuple[ServicePort, ...]:
+    """
+    Return the service ports that can be used.
+
+    Name and protocol find the endpoints, port and protocol the frontend, so the API
+    wants each pair once; the first of a Service has it.
+    """
+    found: list[ServicePort] = []
+    taken: set[tuple[Protocol, str | int]] = set()
+    for index, item in enumerate(ports or ()):
+        field = f"spec.ports[{index}]"
+        port = _port(item, field, notes)
+        if port is None:
+            continue
+        pairs: set[tuple[Protocol, str | int]] = {
+            (port.protocol, port.name),
+            (port.protocol, port.port),
+        }
+        if pairs & taken:
+            notes.add(field, "has the protocol and the name or number of an earlier one; ignored")
+            continue
+        taken |= pairs
+        found.append(port)
+    if not found:
+        notes.add("spec.ports", "holds no port that can be used")
+    return tuple(found)
+
+
+def _port(item: wire.ServicePort, field: str, notes: Notes) -> ServicePort | None:
+    """Return one service port, or None where it cannot be used."""
+    part = field
+    try:
+        part = f"{field}.name"
+        name = names.port_name(item.name or "")
+        part = f"{field}.protocol"
+        protocol = decode_protocol(item.protocol)
+        part = f"{field}.port"
+        port = port_number(item.port)
+    except InputError as error:
+        notes.add(part, f"{error}; this port is not proxied")
+        return None
+    return ServicePort(
+        name=name,
+        protocol=protocol,
+        port=port,
+        node_port=_optional_port(item.node_port, f"{field}.nodePort", notes),
+    )
+
+
+def port_number(value: int) -> int:
+    """Return `value` if it is a port number. Raises InputError."""
+    if not 1 <= value <= 65535:
+        raise InputError(f"{shorten(_digits(value))} is not a port (1 to 65535)")
+    return value
+
+
+def _digits(value: int) -> str:
+    """Return a number as text; ``str`` refuses numbers of thousands of digits."""
+    return str(value) if value.bit_length() < 256 else "a number of hundreds of bits"
+
+
+def _optional_port(value: int | None, field: str, notes: Notes) -> int:
+    """Return a port number whose 0 or absence means none; so does one out of range."""
+    if not value:
+        return 0
+    try:
+        return port_number(value)
+    except InputError as error:
+        notes.add(field, f"{error}; ignored")
+        return 0
+
+
+def _load_balancer_ips(status: wire.ServiceStatus | None, notes: Notes) -> tuple[bytes, ...]:
+    """Return ``status.loadBalancer.ingress[].ip`` of mode VIP, the mode where none is given."""
+    balancer = status.load_balancer if status else None
+    found: dict[bytes, None] = {}
+    for index, ingress in enumerate((balancer.ingress if balancer else None) or ()):
+        field = f"status.loadBalancer.ingress[{index}]"
+        if ingress.ip_mode not in (None, "VIP", "Proxy"):
+            notes.add(
+                f"{field}.ipMode", f"{shorten(ingress.ip_mode)!r} is not VIP or Proxy; ignored"
+            )
+        if not ingress.ip or ingress.ip_mode not in (None, "VIP"):
+            continue
+        try:
+            found[reachable_address(ingress.ip)] = None
+        except InputError as error:
+            notes.add(f"{field}.ip", f"{error}; ignored")
+    return tuple(found)
+
+
+def _affinity_timeout_s(spec: wire.ServiceSpec, notes: Notes) -> int | None:
+    """Return the timeout of ClientIP affinity, None without it."""
+    if (
+        _choice(spec.session_affinity, "spec.sessionAffinity", ("None", "ClientIP"), notes)
+        == "None"
+    ):
+        return None
+    config = spec.session_affinity_config
+    client_ip = config.client_ip if config else None
+    if client_ip is None or client_ip.timeout_seconds is None:
+        return DEFAULT_AFFINITY_TIMEOUT_S
+    if 1 <= client_ip.timeout_seconds <= MAX_AFFINITY_TIMEOUT_S:
+        return client_ip.timeout_seconds
+    notes.add(
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        f"{shorten(_digits(client_ip.timeout_seconds))} is not between 1 and "
+        f"{MAX_AFFINITY_TIMEOUT_S}; {DEFAULT_AFFINITY_TIMEOUT_S} is used",
+    )
+    return DEFAULT_AFFINITY_TIMEOUT_S
+
+
+def _external_local(spec: wire.ServiceSpec, kind: str, notes: Notes) -> bool:
+    """Tell whether ``externalTrafficPolicy: Local`` holds and has a meaning."""
+    local = _policy(spec.external_traffic_policy, "spec.externalTrafficPolicy", notes)
+    return local and (kind != "ClusterIP" or bool(spec.external_ips))
+
+
+def _policy(value: str | None, field: str, notes: Notes) -> bool:
+    """Tell whether a traffic policy is Local."""
+    return _choice(value, field, ("Cluster", "Local"), notes) == "Local"
+
+
+def _choice(value: str | None, field: str, choices: tuple[str, ...], notes: Notes) -> str:
+    """Return a value out of a few; the first is the API's default and stands in for others."""
+    if not value or value in choices:
+        return value or choices[0]
+    words = " or ".join((", ".join(choices[:-1]), choices[-1]))
+    notes.add(field, f"{shorten(value)!r} is not {words}; taken as {choices[0]}")
+    return choices[0]
+
+
+def _health_check_node_port(
+    spec: wire.ServiceSpec, kind: str, external_local: bool, notes: Notes
+) -> int:
+    """Return the health check node port, which only a local LoadBalancer has."""
+    if kind != "LoadBalancer" or not external_local:
+        return 0
+    return _optional_port(spec.health_check_node_port, "spec.healthCheckNodePort", notes)
+
+
+def _created(metadata: wire.Metadata, notes: Notes) -> str:
+    """Return the creation time as a sortable string, "" (oldest) where there is none."""
+    if not metadata.creation_timestamp:
+        return ""
+    try:
+        return timestamps.normalise(metadata.creation_timestamp)
+    except InputError as error:
+        notes.add("metadata.creationTimestamp", f"{error}; taken as absent")
+        return ""

@@ -1,0 +1,156 @@
+"""
+EndpointSlice: from the wire to the model.
+
+There may be 100,000 endpoints, so values they share (node names, hints) are made
+once.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+
+from msgspec import UNSET
+
+from nfproxy.errors import InputError
+from nfproxy.kube import names, wire
+from nfproxy.kube.addresses import reachable_address
+from nfproxy.kube.decoded import Decoded, Notes
+from nfproxy.kube.service import decode_protocol, port_number
+from nfproxy.kube.subjects import namespaced_name, subject
+from nfproxy.model.addresses import FAMILIES, Family, family_of, shorten
+from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
+from nfproxy.model.service import ObjectName, Protocol
+
+_FAMILIES = {family.label: family for family in FAMILIES}
+_ALL_TRUE = wire.Conditions()
+_WORD_LIMIT = 253  # of a node's name; zones, as label values, are shorter still
+
+
+def decode_slice(obj: wire.EndpointSlice, origin: str = "") -> Decoded[EndpointSlice]:
+    """
+    Return the slice, or None where kube-proxy would ignore it.
+
+    Ignored are slices with the headless label, of address type FQDN, and without the label
+    that names their Service. Ports without a name (null; "" is one) or number are left
+    out silently, bad ports and endpoints are left out and noted. Only a name the API would
+    refuse, or an address type it does not know, makes the object unusable.
+    """
+    notes = Notes(origin, subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name))
+    name = namespaced_name(obj.metadata, names.subdomain, notes)
+    if name is None:
+        return Decoded(None, None, notes.problems, usable=False)
+    labels = obj.metadata.labels or wire.Labels()
+    if labels.headless is not UNSET or obj.address_type == "FQDN":
+        return Decoded(name, None)
+    family = _FAMILIES.get(obj.address_type)
+    if family is None:
+        notes.add("addressType", f"{shorten(obj.address_type)!r} is not IPv4, IPv6 or FQDN")
+        return Decoded(name, None, notes.problems, usable=False)
+    service = _service(name, labels, notes)
+    if service is None:
+        return Decoded(name, None, notes.problems)
+    value = EndpointSlice(
+        name=name,
+        service=service,
+        family=family,
+        ports=_ports(obj.ports, notes),
+        endpoints=_endpoints(obj.endpoints or [], family, notes),
+    )
+    return Decoded(name, value, notes.problems)
+
+
+def _service(name: ObjectName, labels: wire.Labels, notes: Notes) -> ObjectName | None:
+    """Return the Service a slice belongs to, None and a note where it names none."""
+    field = "metadata.labels['kubernetes.io/service-name']"
+    text = labels.service_name
+    if text is UNSET or not text:
+        notes.add(field, "is missing, so the slice belongs to no Service")
+        return None
+    try:
+        return ObjectName(name.namespace, names.label(text))
+    except InputError as error:
+        notes.add(field, error)
+        return None
+
+
+def _ports(ports: list[wire.SlicePort] | None, notes: Notes) -> tuple[SlicePort, ...]:
+    """Return the ports that have a name (even an empty one) and a number."""
+    found: list[SlicePort] = []
+    for index, item in enumerate(ports or ()):
+        if item.name is None or not item.port:
+            continue
+        part = "name"
+        try:
+            name = names.port_name(item.name)
+            part = "protocol"
+            protocol = decode_protocol(item.protocol)
+            part = "port"
+            found.append(_slice_port(name, protocol, port_number(item.port)))
+        except InputError as error:
+            notes.add(f"ports[{index}].{part}", f"{error}; ignored")
+    return tuple(found)
+
+
+@lru_cache(4096)
+def _slice_port(name: str, protocol: Protocol, port: int) -> SlicePort:
+    """Return a port that is shared by all slices that have the same."""
+    return SlicePort(name, protocol, port)
+
+
+def _endpoints(items: list[wire.Endpoint], family: Family, notes: Notes) -> tuple[Endpoint, ...]:
+    """Return the endpoints that have an address of the slice's family."""
+    found: list[Endpoint] = []
+    for index, item in enumerate(items):
+        if not item.addresses:
+            notes.add(f"endpoints[{index}].addresses", "is empty; endpoint ignored")
+            continue
+        try:
+            address = reachable_address(item.addresses[0])
+        except InputError as error:
+            notes.add(f"endpoints[{index}].addresses[0]", f"{error}; endpoint ignored")
+            continue
+        if family_of(address) is not family:
+            notes.add(
+                f"endpoints[{index}].addresses[0]",
+                f"{shorten(item.addresses[0])!r} is not {family.label}; endpoint ignored",
+            )
+            continue
+        found.append(_endpoint(item, address))
+    return tuple(found)
+
+
+def _endpoint(item: wire.Endpoint, address: bytes) -> Endpoint:
+    """Return one endpoint: ready and serving unless said otherwise, terminating if said so."""
+    conditions = item.conditions or _ALL_TRUE
+    hints = item.hints
+    return Endpoint(
+        address,
+        conditions.ready is not False,
+        conditions.serving is not False,
+        conditions.terminating is True,
+        None if item.node_name is None else _shared(item.node_name),
+        _hints(hints.for_zones) if hints and hints.for_zones else (),
+        _hints(hints.for_nodes) if hints and hints.for_nodes else (),
+    )
+
+
+def _hints(hints: list[wire.Hint]) -> tuple[str, ...]:
+    """Return the names of hints."""
+    return _shared_hints(tuple([hint.name for hint in hints]))
+
+
+@lru_cache(4096)
+def _shared_hints(names_: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the one tuple that stands for these hints."""
+    return tuple(_shared(name) for name in names_)
+
+
+def _shared(text: str) -> str:
+    """
+    Return the one string that stands for a name of a node or zone.
+
+    Such names are only compared. One longer than any real name is cut just beyond the limit:
+    it still matches nothing, still counts as a hint, and takes no room.
+    """
+    return sys.intern(text[: _WORD_LIMIT + 1])

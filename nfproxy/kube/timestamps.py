@@ -1,0 +1,43 @@
+"""
+``metadata.creationTimestamp`` as a string that sorts by time.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from nfproxy.errors import InputError
+from nfproxy.model.addresses import shorten
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    re.ASCII,
+)
+
+
+def normalise(text: str) -> str:
+    """
+    Return an RFC 3339 time in UTC with nine fraction digits, e.g.
+    ``2024-05-01T10:00:00.500000000Z``.
+
+    Nought to nine fraction digits and any offset are accepted, so that two
+    spellings of one instant give one string. Raises InputError.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise _refused(text)
+    *fields, fraction, sign, hours, minutes = match.groups()
+    year, month, day, hour, minute, second = map(int, fields)
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        moment += offset if sign == "-" else -offset
+    except (ValueError, OverflowError):
+        raise _refused(text) from None
+    # not strftime: its %Y does not pad years below 1000
+    return f"{moment.isoformat(timespec='seconds')[:19]}.{(fraction or '').ljust(9, '0')}Z"
+
+
+def _refused(text: str) -> InputError:
+    return InputError(f"{shorten(text)!r} is not a time such as '2024-05-01T10:00:00Z' (RFC 3339)")

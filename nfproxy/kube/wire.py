@@ -1,0 +1,189 @@
+"""
+Exactly the API fields nfproxy reads, in their wire form.
+
+Go's decoder takes an explicit ``null`` for an absent field, and API servers do send
+it (``ports: null``), so everything but names and specs may be None. Fields not named
+here are skipped without being built.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+Text = str | None
+Number = int | None
+
+
+class Labels(msgspec.Struct, frozen=True, gc=False):
+    """
+    The labels that matter. UNSET means absent; tests in the API are for presence.
+    """
+
+    service_name: Text | UnsetType = field(name="kubernetes.io/service-name", default=UNSET)
+    proxy_name: Text | UnsetType = field(
+        name="service.kubernetes.io/service-proxy-name", default=UNSET
+    )
+    headless: Text | UnsetType = field(name="service.kubernetes.io/headless", default=UNSET)
+    zone: Text | UnsetType = field(name="topology.kubernetes.io/zone", default=UNSET)
+
+
+class Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    """``metadata`` of any object."""
+
+    name: str
+    namespace: Text = None
+    creation_timestamp: Text = None
+    labels: Labels | None = None
+
+
+class ServicePort(msgspec.Struct, frozen=True, rename="camel"):
+    """``spec.ports[]`` of a Service."""
+
+    port: int
+    name: Text = None
+    protocol: Text = None
+    node_port: Number = None
+
+
+class ClientIPConfig(msgspec.Struct, frozen=True, rename="camel"):
+    """``spec.sessionAffinityConfig.clientIP``."""
+
+    timeout_seconds: Number = None
+
+
+class SessionAffinityConfig(msgspec.Struct, frozen=True):
+    """``spec.sessionAffinityConfig``."""
+
+    client_ip: ClientIPConfig | None = field(name="clientIP", default=None)
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """``spec`` of a Service."""
+
+    type: Text = None
+    cluster_ip: Text = field(name="clusterIP", default=None)
+    cluster_ips: list[str] | None = field(name="clusterIPs", default=None)
+    ip_families: list[str] | None = None
+    ports: list[ServicePort] | None = None
+    external_ips: list[str] | None = field(name="externalIPs", default=None)
+    load_balancer_source_ranges: list[str] | None = None
+    session_affinity: Text = None
+    session_affinity_config: SessionAffinityConfig | None = None
+    external_traffic_policy: Text = None
+    internal_traffic_policy: Text = None
+    health_check_node_port: Number = None
+
+
+class Ingress(msgspec.Struct, frozen=True, rename="camel"):
+    """``status.loadBalancer.ingress[]``."""
+
+    ip: Text = None
+    ip_mode: Text = None
+
+
+class LoadBalancerStatus(msgspec.Struct, frozen=True):
+    """``status.loadBalancer``."""
+
+    ingress: list[Ingress] | None = None
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """``status`` of a Service."""
+
+    load_balancer: LoadBalancerStatus | None = None
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A ``v1`` Service."""
+
+    metadata: Metadata
+    spec: ServiceSpec
+    status: ServiceStatus | None = None
+
+
+class Conditions(msgspec.Struct, frozen=True, gc=False):
+    """``endpoints[].conditions``; None differs from False."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class Hint(msgspec.Struct, frozen=True, gc=False):
+    """An element of ``hints.forZones`` or ``hints.forNodes``."""
+
+    name: str
+
+
+class Hints(msgspec.Struct, frozen=True, rename="camel"):
+    """``endpoints[].hints``."""
+
+    for_zones: list[Hint] | None = None
+    for_nodes: list[Hint] | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True, rename="camel"):
+    """``endpoints[]`` of a slice."""
+
+    addresses: list[str] | None = None
+    conditions: Conditions | None = None
+    node_name: Text = None
+    hints: Hints | None = None
+
+
+class SlicePort(msgspec.Struct, frozen=True):
+    """``ports[]`` of a slice."""
+
+    name: Text = None
+    protocol: Text = None
+    port: Number = None
+
+
+class EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
+    """A ``discovery.k8s.io/v1`` EndpointSlice."""
+
+    metadata: Metadata
+    address_type: str
+    endpoints: list[Endpoint] | None = None
+    ports: list[SlicePort] | None = None
+
+
+class NodeAddress(msgspec.Struct, frozen=True):
+    """``status.addresses[]`` of a Node."""
+
+    type: str
+    address: str
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """``status`` of a Node."""
+
+    addresses: list[NodeAddress] | None = None
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """``spec`` of a Node."""
+
+    pod_cidrs: list[str] | None = field(name="podCIDRs", default=None)
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A ``v1`` Node. Its spec may be absent: a Node object can be as little as a name."""
+
+    metadata: Metadata
+    spec: NodeSpec | None = None
+    status: NodeStatus | None = None
+
+
+class ServiceCIDRSpec(msgspec.Struct, frozen=True):
+    """``spec`` of a ServiceCIDR."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(msgspec.Struct, frozen=True):
+    """A ``networking.k8s.io/v1`` ServiceCIDR."""
+
+    metadata: Metadata
+    spec: ServiceCIDRSpec
