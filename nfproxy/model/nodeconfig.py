@@ -37,7 +37,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `node_name` is compared with ``nodeName`` exactly. `zone` is "" where unknown.
     `node_ips` holds the node IP of each family that has one.
     `node_port_prefixes` are the disjoint prefixes whose local addresses accept node
-    ports; a family mapped to None accepts them on every local address ("match all").
+    ports; a family absent or mapped to None accepts them on every local address ("match all").
     Loopback addresses never accept them.
     `masquerade_mark` is the packet mark bit (one bit set) that asks for source NAT.
     """
@@ -48,7 +48,4 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     local_pods: LocalPods = LocalPods()
     masquerade_all: bool = False
     masquerade_mark: int = 0x4000
-    node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {
-        Family.IPV4: None,
-        Family.IPV6: None,
-    }
+    node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}

@@ -1,0 +1,185 @@
+"""
+The chains that come and go: one per shape of frontend, two or three per sticky service port.
+
+A chain is known by its specification, a value; its name follows from that, and for a
+shape the specification follows from the name, so a running table can be read back.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+
+import msgspec
+
+from nfproxy.model.service import Protocol
+from nfproxy.nft.schema import number_bytes
+
+#: The chains of ``rulesets/table.nft.j2``.
+BASE_CHAINS = ("nat-prerouting", "nat-output", "nat-postrouting", "nat-input")
+FIXED_CHAINS = (*BASE_CHAINS, "services", "reject-connection", "record-affinity")
+REJECT = "goto reject-connection"
+DROP = "drop"
+
+
+class Policy(enum.StrEnum):
+    """How a shape treats its clients; see ``rulesets/shape.nft.j2``."""
+
+    CLUSTER = "cluster"
+    EXTERNAL = "external"
+    LOCAL = "local"
+    REJECT = "reject"
+
+
+class Shape(msgspec.Struct, frozen=True, order=True):
+    """
+    What frontends have in common that share a balancing chain.
+
+    `cluster` is the number of endpoints drawn from; with policy LOCAL the number for
+    pods and the node, while `local` is the number for everyone else (0: dropped).
+    A `guarded` REJECT shape answers only to allowed sources.
+    """
+
+    policy: Policy
+    protocol: Protocol
+    cluster: int = 0
+    local: int = 0
+    node_port: bool = False
+    sticky: bool = False
+    guarded: bool = False
+
+    @property
+    def name(self) -> str:
+        """The chain's name, e.g. ``guarded-local-tcp-2-of-5-sticky``."""
+        parts = []
+        if self.guarded:
+            parts.append("guarded")
+        if self.node_port:
+            parts.append("node-port")
+        parts.append(self.policy.value)
+        if self.policy is not Policy.REJECT:
+            parts.append(self.protocol.word)
+            if self.policy is Policy.LOCAL:
+                parts.append(f"{self.local}-of")
+            parts.append(str(self.cluster))
+            if self.sticky:
+                parts.append("sticky")
+        return "-".join(parts)
+
+
+_SHAPE = re.compile(
+    r"(?P<guarded>guarded-)?(?P<node_port>node-port-)?"
+    r"(?:(?P<reject>reject)|(?P<policy>cluster|external|local)-(?P<protocol>tcp|udp|sctp)-"
+    r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})(?P<sticky>-sticky)?)",
+    re.ASCII,
+)
+
+
+def parse_shape(name: str) -> Shape | None:
+    """Return the shape a chain's name says, or None where it is no shape's name."""
+    match = _SHAPE.fullmatch(name)
+    if match is None:
+        return None
+    policy = Policy.REJECT if match["reject"] else Policy(match["policy"])
+    shape = Shape(
+        policy=policy,
+        protocol=Protocol.TCP if match["reject"] else Protocol[match["protocol"].upper()],
+        cluster=int(match["cluster"] or 0),
+        local=int(match["local"] or 0),
+        node_port=bool(match["node_port"]),
+        sticky=bool(match["sticky"]),
+        guarded=bool(match["guarded"]),
+    )
+    return shape if shape.name == name else None
+
+
+class AffinityList(msgspec.Struct, frozen=True, order=True):
+    """
+    The endpoints with one port number on one list of a service port.
+
+    `high` and `low` are the list's 64-bit name, as two numbers for nft.
+    """
+
+    high: int
+    low: int
+    endpoint_port: int
+
+    @property
+    def number(self) -> bytes:
+        """The name as the last two fields of an ``affinity`` key."""
+        return number_bytes(self.high) + number_bytes(self.low)
+
+
+def _hash64(*parts: object) -> bytes:
+    return hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]
+
+
+def affinity_list(service_port: str, which: str, endpoint_port: int) -> AffinityList:
+    """
+    Return the list `which` (``cluster`` or ``local``) of a service port's endpoints.
+
+    The name is a hash, so that it is the same after a restart and on a fresh render: clients
+    recorded under it stay valid. Among 10,000 lists two meet with a chance of 1 in 10^12.
+    """
+    digest = _hash64(service_port, which, endpoint_port)
+    return AffinityList(
+        int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big"), endpoint_port
+    )
+
+
+class Finding(enum.StrEnum):
+    """Which of a service port's lists a chain looks a client up in."""
+
+    CLUSTER = "cluster"
+    LOCAL = "local"
+    EXTERNAL = "external"  # local for outside clients, cluster for pods and the node
+
+
+class FindChain(msgspec.Struct, frozen=True):
+    """Looks up a client of one service port. Its name is ``affinity-HASH-FINDING``."""
+
+    service_port: str
+    finding: Finding
+    protocol: Protocol
+    cluster: tuple[AffinityList, ...] = ()
+    local: tuple[AffinityList, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The chain's name."""
+        return f"affinity-{_hash64(self.service_port).hex()}-{self.finding}"
+
+
+class RecordChain(msgspec.Struct, frozen=True):
+    """
+    Notes which endpoint a client has got, on the lists the endpoint is on.
+
+    Its name is ``record-HASH`` or, with two lists, ``record-HASH-both``.
+    """
+
+    lists: tuple[AffinityList, ...]
+    timeout_s: int
+
+    @property
+    def name(self) -> str:
+        """The chain's name."""
+        first = self.lists[0]
+        both = "-both" if len(self.lists) > 1 else ""
+        return f"record-{first.high:08x}{first.low:08x}{both}"
+
+
+Chain = Shape | FindChain | RecordChain
+
+_AFFINITY_NAME = re.compile(
+    r"affinity-[0-9a-f]{16}-(?:cluster|local|external)|record-[0-9a-f]{16}(?:-both)?"
+)
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a chain name is one that nfproxy gives."""
+    return (
+        name in FIXED_CHAINS
+        or parse_shape(name) is not None
+        or _AFFINITY_NAME.fullmatch(name) is not None
+    )

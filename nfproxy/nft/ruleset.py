@@ -1,0 +1,240 @@
+"""
+From templates to nft text: the program of a table, and single chains.
+
+The templates are in ``rulesets/``. Only parsed numbers, enumerations and checked
+interface names are put into them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Iterable
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from nfproxy.errors import ConfigError
+from nfproxy.model.addresses import Family
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+from nfproxy.nft.chains import (
+    BASE_CHAINS,
+    FIXED_CHAINS,
+    AffinityList,
+    Chain,
+    Finding,
+    RecordChain,
+    Shape,
+)
+
+#: Written into the table's comment. A table of another layout is replaced as a whole.
+LAYOUT = 1
+
+_COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
+_LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1"}
+_CLIENT_TYPE = {
+    Family.IPV4: "ip saddr",
+    Family.IPV6: "numgen inc mod 65536 . numgen inc mod 65536",
+}
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", re.ASCII)
+_BASE = {
+    "nat-prerouting": "type nat hook prerouting priority -100; policy accept;",
+    "nat-output": "type nat hook output priority -100; policy accept;",
+    "nat-postrouting": "type nat hook postrouting priority 100; policy accept;",
+    "nat-input": "type nat hook input priority 100; policy accept;",
+}
+
+
+class _Loader(jinja2.BaseLoader):
+    """Finds templates in the installed package or, in a source checkout, beside it."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, None, None]:
+        return read_template(template), None, None
+
+
+def read_template(name: str) -> str:
+    """Return the text of a file of ``rulesets/``."""
+    try:
+        packaged = resources.files("nfproxy.rulesets")
+    except ModuleNotFoundError:
+        return (Path(__file__).parents[2] / "rulesets" / name).read_text("utf-8")
+    return packaged.joinpath(name).read_text("utf-8")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(  # noqa: S701 - the output is nft, not HTML
+        loader=_Loader(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=False,
+        keep_trailing_newline=True,
+    )
+
+
+def _render(template: str, **values: object) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+def local_pod_match(config: NodeConfig, family: Family) -> tuple[str, str]:
+    """
+    Return what matches packets from a pod of this node, and what matches all others.
+
+    Both are "" where local pods cannot be recognised (``detectLocalMode``).
+    Raises ConfigError for an interface name that nft cannot hold.
+    """
+    pods = config.local_pods
+    if pods.bridge or pods.interface_prefix:
+        name = pods.bridge or pods.interface_prefix
+        if not _INTERFACE.fullmatch(name):
+            raise ConfigError(
+                f"interface name {name[:64]!r}: at most 15 letters, digits or any of _ . @ - "
+                "are accepted"
+            )
+        pattern = f'"{name}"' if pods.bridge else f'"{name}*"'
+        return f"iifname {pattern}", f"iifname != {pattern}"
+    prefix = pods.prefixes.get(family)
+    if prefix is None:
+        return "", ""
+    return f"{family.table} saddr {prefix}", f"{family.table} saddr != {prefix}"
+
+
+def _mark(config: NodeConfig) -> str:
+    return f"0x{config.masquerade_mark:08x}"
+
+
+def table_text(config: NodeConfig, family: Family) -> str:
+    """Return the declaration of a family's sets, maps and fixed chains."""
+    return _render(
+        "table.nft.j2",
+        family=family.table,
+        loopback=_LOOPBACK[family],
+        mark=_mark(config),
+        node_port_all=config.node_port_prefixes.get(family) is None,
+        protocols=[p.word for p in Protocol],
+        client_type=_CLIENT_TYPE[family],
+        affinity_size=schema.AFFINITY_SIZE,
+        comment=_COMMENT,
+    )
+
+
+def chain_text(chain: Chain, config: NodeConfig, family: Family) -> str:
+    """Return one chain as it stands within a table block."""
+    local_pod, not_local_pod = local_pod_match(config, family)
+    if isinstance(chain, Shape):
+        return _shape_text(
+            chain, family, local_pod, not_local_pod, config.masquerade_all, _mark(config)
+        )
+    if isinstance(chain, RecordChain):
+        return _render(
+            "affinity.nft.j2",
+            family=family.table,
+            name=chain.name,
+            kind="record",
+            cluster=[_numbers(item) for item in chain.lists],
+            local=[],
+            timeout_s=chain.timeout_s,
+        )
+    return _render(
+        "affinity.nft.j2",
+        family=family.table,
+        protocol=chain.protocol.word,
+        name=chain.name,
+        kind="find",
+        cluster=[_numbers(item) for item in chain.cluster],
+        local=[_numbers(item) for item in chain.local],
+        prefer_local=chain.finding is Finding.EXTERNAL,
+        local_pod=local_pod,
+    )
+
+
+def _numbers(item: AffinityList) -> tuple[int, int, int]:
+    return item.high, item.low, item.endpoint_port
+
+
+@functools.lru_cache(maxsize=4096)
+def _shape_text(
+    shape: Shape,
+    family: Family,
+    local_pod: str,
+    not_local_pod: str,
+    masquerade_all: bool,
+    mark: str,
+) -> str:
+    return _render(
+        "shape.nft.j2",
+        family=family.table,
+        protocol=shape.protocol.word,
+        name=shape.name,
+        policy=shape.policy.value,
+        node_port=shape.node_port,
+        guarded=shape.guarded,
+        sticky=shape.sticky,
+        local=shape.local,
+        cluster=shape.cluster,
+        cluster_base=schema.CLUSTER_BASE,
+        local_pod=local_pod,
+        not_local_pod=not_local_pod,
+        masquerade_all=masquerade_all,
+        mark=mark,
+    )
+
+
+def chains_text(chains: Iterable[Chain], config: NodeConfig, family: Family) -> str:
+    """
+    Return the text that makes chains in an existing table, or gives existing ones their rules.
+
+    Idempotent, and atomic as one script.
+    """
+    wanted = sorted(chains, key=lambda chain: chain.name)
+    lines = [_empty_chain(family, chain.name) for chain in wanted]
+    blocks = "\n".join(chain_text(chain, config, family) for chain in wanted)
+    return "".join(lines) + f"table {family.table} {schema.TABLE} {{\n{blocks}}}\n"
+
+
+def _empty_chain(family: Family, name: str) -> str:
+    where = f"chain {family.table} {schema.TABLE} {name}"
+    hook = f" {{ {_BASE[name]} }}" if name in BASE_CHAINS else ""
+    return f"add {where}{hook}\nflush {where}\n"
+
+
+def program_text(
+    config: NodeConfig, family: Family, chains: Iterable[Chain], foreign: Collection[str] = ()
+) -> str:
+    """
+    Return the text that gives a table its program and leaves its elements alone.
+
+    Works on no table and on an existing one of the same layout: fixed and named chains get their
+    rules anew, chains in `foreign` (base chains a stranger put there) are removed.
+    One script is one transaction: no packet sees a state in between.
+    """
+    text = [f"add table {family.table} {schema.TABLE}\n"]
+    text += [_empty_chain(family, name) for name in FIXED_CHAINS]
+    text.append(table_text(config, family))
+    text.append(chains_text(chains, config, family))
+    text += [delete_chain_text(family, name) for name in sorted(foreign)]
+    return "".join(text)
+
+
+def delete_chain_text(family: Family, name: str) -> str:
+    """Return the text that removes a chain no element points to."""
+    where = f"chain {family.table} {schema.TABLE} {name}"
+    return f"flush {where}\ndelete {where}\n"
+
+
+def replacement_text(config: NodeConfig, family: Family, chains: Iterable[Chain]) -> str:
+    """
+    Return the text that replaces whatever table there is by a new one without elements.
+
+    ``add`` before ``delete`` makes it work with and without an existing table.
+    """
+    where = f"table {family.table} {schema.TABLE}"
+    blocks = "\n".join(
+        chain_text(chain, config, family) for chain in sorted(chains, key=lambda c: c.name)
+    )
+    declaration = table_text(config, family).rstrip().removesuffix("}").rstrip()
+    body = f"{declaration}\n\n{blocks}}}\n" if blocks else table_text(config, family)
+    return f"add {where}\ndelete {where}\n{body}"

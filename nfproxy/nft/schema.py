@@ -1,0 +1,214 @@
+"""
+The sets and maps of an nfproxy table, and how their keys and values are laid out.
+
+Keys and values are bytes exactly as nf_tables holds them: each field padded to a
+multiple of 4 bytes, addresses and ports in network order, numbers (slots, affinity
+lists) in host order. A verdict is its nft text: ``drop``, ``goto CHAIN``, ``jump CHAIN``.
+The declarations themselves are in ``rulesets/table.nft.j2``; a test holds both together.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from nfproxy.model.addresses import Family, Prefix, format_address
+from nfproxy.model.service import Protocol
+
+TABLE = "nfproxy"
+
+#: Endpoints for pods and the node, of a frontend with externalTrafficPolicy Local,
+#: are in slots from here; its local endpoints in slots from 0.
+CLUSTER_BASE = 32768
+
+#: How many (client, endpoint list) pairs a table remembers.
+AFFINITY_SIZE = 1 << 20
+
+#: A verdict is text, other data packed bytes; a set's element has none.
+Value = bytes | str | None
+
+
+class Field(enum.Enum):
+    """One field of a key or of a value."""
+
+    ADDRESS = "address"
+    PROTOCOL = "protocol"
+    PORT = "port"
+    NUMBER = "number"
+
+
+class Interval(enum.Enum):
+    """How a set holds ranges."""
+
+    NO = "no"
+    ENDS = "ends"  # two elements a range: its first address, and the one behind it (rbtree)
+    PAIRS = "pairs"  # one element with two keys, for concatenations (pipapo)
+
+
+class SetSchema(msgspec.Struct, frozen=True):
+    """A set or map: `value` is None for a set, () for a verdict map, else its data's fields."""
+
+    name: str
+    key: tuple[Field, ...]
+    value: tuple[Field, ...] | None = None
+    interval: Interval = Interval.NO
+    dynamic: bool = False
+
+    @property
+    def verdicts(self) -> bool:
+        """Tell whether the values are verdicts."""
+        return self.value == ()
+
+
+_ENDPOINT = (Field.ADDRESS, Field.PORT)
+_ADDRESS_FRONTEND = (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
+_NODE_PORT = (Field.PROTOCOL, Field.PORT)
+
+FRONTENDS = "frontends"
+NODE_PORTS = "node-ports"
+NODE_PORT_ADDRESSES = "node-port-addresses"
+CLUSTER_IPS = "cluster-ips"
+SERVICE_CIDRS = "service-cidrs"
+SOURCE_RANGES = "source-ranges"
+HAIRPIN = "hairpin"
+AFFINITY = "affinity"
+AFFINITY_FRONTENDS = "affinity-frontends"
+AFFINITY_NODE_PORTS = "affinity-node-ports"
+
+ENDPOINTS = {p: f"endpoints-{p.word}" for p in Protocol}
+NODE_PORT_ENDPOINTS = {p: f"node-port-endpoints-{p.word}" for p in Protocol}
+RECORD_FRONTENDS = {p: f"record-frontends-{p.word}" for p in Protocol}
+RECORD_NODE_PORTS = {p: f"record-node-ports-{p.word}" for p in Protocol}
+
+
+def _schemas() -> Iterator[SetSchema]:
+    yield SetSchema(FRONTENDS, _ADDRESS_FRONTEND, ())
+    yield SetSchema(NODE_PORTS, _NODE_PORT, ())
+    yield SetSchema(NODE_PORT_ADDRESSES, (Field.ADDRESS,), interval=Interval.ENDS)
+    yield SetSchema(CLUSTER_IPS, (Field.ADDRESS,))
+    yield SetSchema(SERVICE_CIDRS, (Field.ADDRESS,), interval=Interval.ENDS)
+    yield SetSchema(SOURCE_RANGES, (Field.ADDRESS, *_ADDRESS_FRONTEND), interval=Interval.PAIRS)
+    yield SetSchema(HAIRPIN, (Field.ADDRESS, *_ADDRESS_FRONTEND))
+    for protocol in Protocol:
+        yield SetSchema(ENDPOINTS[protocol], (*_ENDPOINT, Field.NUMBER), _ENDPOINT)
+        yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
+        yield SetSchema(RECORD_FRONTENDS[protocol], (*_ENDPOINT, *_ENDPOINT), ())
+        yield SetSchema(RECORD_NODE_PORTS[protocol], (*_ENDPOINT, Field.PORT), ())
+    # IPv6 holds a hash of the client in two numbers instead of its address.
+    yield SetSchema(
+        AFFINITY, (Field.ADDRESS, Field.NUMBER, Field.NUMBER), (Field.ADDRESS,), dynamic=True
+    )
+    yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
+    yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
+
+
+#: Every set and map of a table, by name, in the order of the template.
+SCHEMAS = {schema.name: schema for schema in _schemas()}
+
+#: Those whose elements follow from objects. The affinity maps are the kernel's own notes.
+MANAGED = tuple(name for name, schema in SCHEMAS.items() if not schema.dynamic)
+
+_PORT = struct.Struct("!H2x")
+_NUMBER = struct.Struct("=I")
+
+
+def port_bytes(port: int) -> bytes:
+    """Return a port as a padded field."""
+    return _PORT.pack(port)
+
+
+def port_of(data: bytes, at: int) -> int:
+    """Return the port in the padded field at an offset."""
+    port: int = _PORT.unpack_from(data, at)[0]
+    return port
+
+
+def protocol_bytes(protocol: int) -> bytes:
+    """Return an IP protocol number as a padded field."""
+    return bytes((protocol, 0, 0, 0))
+
+
+def number_bytes(number: int) -> bytes:
+    """Return a slot or other 32-bit number as a field."""
+    return _NUMBER.pack(number)
+
+
+def number_of(data: bytes, at: int) -> int:
+    """Return the number in the field at an offset."""
+    number: int = _NUMBER.unpack_from(data, at)[0]
+    return number
+
+
+def endpoint_bytes(address: bytes, port: int) -> bytes:
+    """Return an endpoint as the endpoint maps hold it."""
+    return address + _PORT.pack(port)
+
+
+def prefix_key(prefix: Prefix, rest: bytes = b"") -> bytes:
+    """
+    Return the key of a prefix in an interval set: first and last key, joined.
+
+    `rest` is what follows the address in a concatenation.
+    """
+    return prefix.network + rest + prefix.last + rest
+
+
+def length(fields: tuple[Field, ...], family: Family) -> int:
+    """Return the packed length of fields in bytes."""
+    return sum(family.size if field is Field.ADDRESS else 4 for field in fields)
+
+
+def format_fields(fields: tuple[Field, ...], data: bytes, family: Family) -> str:
+    """Return a packed key or value in nft's notation: ``10.96.0.1 . tcp . 80``."""
+    parts, at = [], 0
+    for field in fields:
+        if field is Field.ADDRESS:
+            parts.append(format_address(data[at : at + family.size]))
+            at += family.size
+            continue
+        if field is Field.PROTOCOL:
+            parts.append(_protocol_word(data[at]))
+        elif field is Field.PORT:
+            parts.append(str(port_of(data, at)))
+        else:
+            parts.append(str(number_of(data, at)))
+        at += 4
+    return " . ".join(parts)
+
+
+def _protocol_word(number: int) -> str:
+    try:
+        return Protocol(number).word
+    except ValueError:
+        return str(number)
+
+
+def format_element(schema: SetSchema, key: bytes, value: Value, family: Family) -> str:
+    """Return an element as nft writes it: ``key`` or ``key : value``."""
+    if schema.interval is Interval.NO:
+        text = format_fields(schema.key, key, family)
+    else:
+        half = len(key) // 2
+        span = format_span(key[: family.size], key[half : half + family.size])
+        rest = format_fields(schema.key[1:], key[family.size : half], family)
+        text = f"{span} . {rest}" if rest else span
+    if value is None:
+        return text
+    if isinstance(value, str):
+        return f"{text} : {value}"
+    return f"{text} : {format_fields(schema.value or (), value, family)}"
+
+
+def format_span(first: bytes, last: bytes) -> str:
+    """Return an address range as a prefix where it is one, else as ``first-last``."""
+    bits = len(first) * 8
+    low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
+    size = high - low + 1
+    if size == 1:
+        return format_address(first)
+    if size > 0 and size & (size - 1) == 0 and low % size == 0:
+        return f"{format_address(first)}/{bits - size.bit_length() + 1}"
+    return f"{format_address(first)}-{format_address(last)}"
