@@ -174,12 +174,12 @@ SYNC = (
         field="nftables.syncPeriod",
         kind=duration(minimum=1),
         help="Delay before a failed change is tried again; twice as long without success "
-        "is unhealthy. (In kube-proxy, too, this flag counts in nftables mode.)",
+        "is unhealthy. Counts in nftables mode, as in kube-proxy.",
     ),
     _sync(
         flag="iptables-min-sync-period",
         field="nftables.minSyncPeriod",
         kind=duration(minimum=0),
-        help="Least time between two changes to the kernel. (As above.)",
+        help="Least time between two changes to the kernel; counts in nftables mode as well.",
     ),
 )

@@ -1,0 +1,105 @@
+"""Warnings: what is accepted but does not do what it seems to ask for."""
+
+import pytest
+
+from nfproxy.config.flags import Flags
+from nfproxy.config.load import load
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"proxy_mode": "iptables"}, ["--proxy-mode", "'iptables'", "nodePortAddresses"]),
+        ({"proxy_mode": "ipvs", "nodeport_addresses": "0.0.0.0/0"}, ["--proxy-mode", "'ipvs'"]),
+        ({"proxy_mode": ""}, ["--proxy-mode", "''"]),
+        ({"ipvs_scheduler": "lc"}, ["--ipvs-scheduler", "'lc'"]),
+        ({"iptables_masquerade_bit": "3"}, ["--iptables-masquerade-bit", "nftables.masqueradeBit"]),
+        ({"iptables_localhost_nodeports": "true"}, ["--iptables-localhost-nodeports"]),
+        ({"profiling": "true"}, ["--profiling"]),
+        ({"kube_api_qps": "50"}, ["--kube-api-qps", "50"]),
+        ({"feature_gates": "X=true,AllowServiceExternalIPs=true"}, ["--feature-gates", "'X'"]),
+        ({"healthz_port": "7"}, ["--healthz-port", "0.0.0.0:10256"]),
+        ({"metrics_port": "7", "metrics_bind_address": "[::1]:8"}, ["--metrics-port", "[::1]:8"]),
+        ({"machine_id_file": "/x"}, ["--machine-id-file"]),
+        ({"log_text_info_buffer_size": "64Ki"}, ["--log-text-info-buffer-size"]),
+    ],
+)
+def test_what_has_no_effect_is_warned_of(flags, named):
+    """
+    One warning, with the flag and what to know.
+    """
+    warnings = load(Flags.of(**flags)).warnings
+
+    assert len(warnings) == 1
+    for word in named:
+        assert word in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"proxy_mode": "nftables"},
+        {"iptables_localhost_nodeports": "false"},
+        {"ipvs_strict_arp": "false"},
+        {"iptables_masquerade_bit": "14"},
+        {"log_text_info_buffer_size": "0"},
+        {"healthz_port": "0"},
+        {"metrics_port": "7", "metrics_bind_address": "10.0.0.1"},
+        {"feature_gates": "AllowServiceExternalIPs=false"},
+    ],
+)
+def test_what_asks_for_nothing_is_not_warned_of(flags):
+    """
+    A value that is what happens anyway, or that works.
+    """
+    assert load(Flags.of(**flags)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("", ["kp.yaml: mode: ''", "nodePortAddresses"]),
+        ("mode: iptables", ["kp.yaml: mode: 'iptables'"]),
+        (
+            "mode: nftables\niptables: {masqueradeAll: true}",
+            ["iptables.masqueradeAll", "nftables.m"],
+        ),
+        ("mode: nftables\niptables: {syncPeriod: 5s}", ["iptables.syncPeriod: 5s"]),
+        ("mode: nftables\nwinkernel: {sourceVip: x}", ["winkernel.sourceVip"]),
+        ("mode: nftables\nclusterCidr: 10.0.0.0/8", ["'clusterCidr'", "did you mean clusterCIDR?"]),
+        ("mode: nftables\nconntrack: {maxpercore: 5}", ["did you mean conntrack.maxPerCore?"]),
+        ("mode: nftables\nfoo: {bar: [1, {}]}", ["unknown field 'foo' is ignored"]),
+        ("mode: nftables\n1: x", ["unknown field '1'"]),
+        ("mode: iptables\nmode: nftables", ["line 4: field 'mode' is given more than once"]),
+    ],
+)
+def test_odd_things_in_a_file_are_warned_of(configured, body, named):
+    """
+    One warning each, with file and field.
+    """
+    warnings = configured(body).warnings
+
+    assert len(warnings) == 1, warnings
+    for word in ("kp.yaml", *named):
+        assert word in warnings[0]
+
+
+def test_many_unknown_fields_do_not_flood_the_log(configured):
+    """
+    The first are named, the others counted.
+    """
+    body = "mode: nftables\n" + "".join(f"x{n}: 1\n" for n in range(500))
+
+    warnings = configured(body).warnings
+
+    assert len(warnings) == 21
+    assert "480 more" in warnings[-1]
+
+
+def test_settings_that_agree_in_both_blocks_are_not_warned_of(configured):
+    """
+    A file for iptables mode that says the same for nftables loses nothing.
+    """
+    both = "iptables: {masqueradeAll: true}\nnftables: {masqueradeAll: true}"
+
+    assert configured(f"mode: nftables\n{both}").warnings == ()
