@@ -73,7 +73,11 @@ def specific_address(text: str) -> bytes | None:
 
 
 def is_loopback(packed: bytes) -> bool:
-    """Tell whether an address lies in 127.0.0.0/8 or is ::1."""
+    """
+    Tell whether an address lies in 127.0.0.0/8 or is ::1.
+
+    For the network address of a prefix this is true just when the whole prefix does.
+    """
     return packed in LOOPBACK[family_of(packed)]
 
 

@@ -15,7 +15,9 @@ from typing import Any
 from nfproxy.config.durations import Duration, parse_duration
 from nfproxy.config.kubeproxy import VModuleItem
 
-_INT = re.compile(r"[-+]?(0[xX][0-9a-fA-F]{1,16}|0[bB][01]{1,64}|0[oO]?[0-7]{0,22}|[1-9]\d{0,19})")
+_INT = re.compile(
+    r"[-+]?(0[xX][0-9a-fA-F]{1,16}|0[bB][01]{1,64}|0[oO]?[0-7]{0,22}|[1-9]\d{0,19})", re.ASCII
+)
 _FLOAT = re.compile(r"[-+]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][-+]?\d{1,3})?", re.ASCII)
 _QUANTITY = re.compile(
     r"[-+]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,3}|[KMGTPE]i|[numkMGTPE])?", re.ASCII

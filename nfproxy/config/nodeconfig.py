@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nfproxy.config.addresses import (
-    LOOPBACK,
     PRIMARY,
     cidr_list,
     first_per_family,
@@ -192,7 +191,7 @@ def _in_cidrs(texts: Iterable[str]) -> _NodePorts:
     prefixes: NodePortPrefixes = {}
     for family in FAMILIES:
         own = [prefix for prefix in given if prefix.family is family]
-        usable = [prefix for prefix in own if not _inside_loopback(prefix)]
+        usable = [prefix for prefix in own if not is_loopback(prefix.network)]
         warnings += (
             f"nodePortAddresses: {prefix} is skipped; loopback addresses accept no node ports"
             for prefix in own
@@ -207,8 +206,3 @@ def _in_cidrs(texts: Iterable[str]) -> _NodePorts:
         everywhere = not own or any(prefix.length == 0 for prefix in disjoint)
         prefixes[family] = None if everywhere else disjoint
     return _NodePorts(prefixes, tuple(warnings))
-
-
-def _inside_loopback(prefix: Prefix) -> bool:
-    loopback = LOOPBACK[prefix.family]
-    return prefix.length >= loopback.length and prefix.network in loopback

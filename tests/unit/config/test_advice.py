@@ -103,3 +103,13 @@ def test_settings_that_agree_in_both_blocks_are_not_warned_of(configured):
     both = "iptables: {masqueradeAll: true}\nnftables: {masqueradeAll: true}"
 
     assert configured(f"mode: nftables\n{both}").warnings == ()
+
+
+def test_a_mode_with_node_port_addresses_needs_no_word_about_node_ports(configured):
+    """
+    Where node ports are accepted has been said then.
+    """
+    (warning,) = configured("mode: iptables\nnodePortAddresses: [0.0.0.0/0]").warnings
+
+    assert "is taken for 'nftables'" in warning
+    assert "node ports" not in warning
