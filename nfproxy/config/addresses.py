@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfproxy.errors import InputError
-from nfproxy.model.addresses import Family, Prefix, family_of, parse_address, parse_prefix
+from nfproxy.model.addresses import FAMILIES, Family, Prefix, family_of, parse_address, parse_prefix
 
 PRIMARY = "primary"
 
@@ -62,8 +62,9 @@ def cidr_list(text: str) -> tuple[str, ...]:
 
 
 def first_per_family(prefixes: Sequence[Prefix]) -> dict[Family, Prefix]:
-    """Return the first prefix of each family."""
-    return {prefix.family: prefix for prefix in reversed(prefixes)}
+    """Return the first prefix of each family, IPv4 first."""
+    first = {prefix.family: prefix for prefix in reversed(prefixes)}
+    return {family: first[family] for family in FAMILIES if family in first}
 
 
 def specific_address(text: str) -> bytes | None:

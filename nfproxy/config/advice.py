@@ -47,7 +47,7 @@ def _in_vain(
         if not setting.asks_in_vain(value) or (instead and value_of(config, instead) == value):
             continue
         text = f"{place(key)}: {describe(value)} has {setting.treatment.value}"
-        yield f"{text}; set {instead} in a configuration file" if instead else text
+        yield f"{text}; the field to set is {instead}" if instead else text
 
 
 def _gates(config: KubeProxyConfiguration, place: Place) -> Iterable[str]:

@@ -143,7 +143,8 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="an alias within itself", problem_mark=mark)
         self._nodes += self._weights[id(node)] if alias else 1
         if self._nodes > MAX_NODES:
-            raise yaml.MarkedYAMLError(problem="aliases expand too far", problem_mark=mark)
+            problem = f"more than {MAX_NODES} values, with what aliases stand for"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         if not alias:
             self._weights[id(node)] = self._nodes - before
         return node

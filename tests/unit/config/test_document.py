@@ -76,8 +76,9 @@ MERGE_BOMB = "\n".join(
 
 
 BROKEN = {
-    "alias bomb": (BOMB.encode(), "aliases expand too far"),
-    "merge key bomb": (MERGE_BOMB.encode(), "aliases expand too far"),
+    "alias bomb": (BOMB.encode(), "more than 100000 values"),
+    "merge key bomb": (MERGE_BOMB.encode(), "more than 100000 values"),
+    "many values": (b"[" + b"a," * 110_000 + b"]", "more than 100000 values"),
     "recursive alias": (b"a: &a [*a]", "alias within itself"),
     "deep lists": (b"[" * 1000, "nested too deeply"),
     "deep mappings": (b"{" * 5000, "nested too deeply"),
