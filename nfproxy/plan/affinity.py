@@ -1,0 +1,134 @@
+"""
+Session affinity of one service port: its lists, its chains, its elements.
+
+Source: ``spec.sessionAffinity: ClientIP``. See ``rulesets/affinity.nft.j2`` for the kernel's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.service import Service, ServicePort
+from nfproxy.nft import schema
+from nfproxy.nft.chains import (
+    AffinityList,
+    Chain,
+    FindChain,
+    Finding,
+    Policy,
+    RecordChain,
+    affinity_list,
+)
+from nfproxy.plan.endpoints import Destination, Selection
+from nfproxy.plan.frontends import AffinityScope, Element, FrontendKey
+
+
+class Sticky(msgspec.Struct, frozen=True):
+    """What one frontend needs for affinity."""
+
+    elements: tuple[Element, ...]
+    chains: tuple[Chain, ...]
+
+
+class PortAffinity(msgspec.Struct, frozen=True):
+    """
+    The affinity of a service port in one family; false where it has none.
+
+    `cluster` and `local` map a list to the destinations on it, one list for each port
+    number the endpoints have.
+    """
+
+    service_port: str
+    family: Family
+    timeout_s: int
+    cluster: dict[AffinityList, tuple[Destination, ...]] = {}
+    local: dict[AffinityList, tuple[Destination, ...]] = {}
+
+    @classmethod
+    def of(
+        cls, service: Service, port: ServicePort, family: Family, chosen: Selection
+    ) -> PortAffinity:
+        """Return a service port's affinity, given the endpoints chosen for it."""
+        timeout = service.affinity_timeout_s
+        if timeout is None or not chosen.exists:
+            return _NONE
+        name = f"{service.name}/{port.protocol.word}/{port.name}"
+        return cls(
+            name,
+            family,
+            timeout,
+            _by_list(name, "cluster", chosen.cluster, family),
+            _by_list(name, "local", chosen.local, family),
+        )
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to remember."""
+        return bool(self.cluster or self.local)
+
+    def scopes(self) -> Iterator[AffinityScope]:
+        """Yield, for each list, the addresses a remembered client may have."""
+        size = self.family.size
+        for lists in (self.cluster, self.local):
+            for item, destinations in lists.items():
+                yield AffinityScope(
+                    self.family, item.number, frozenset(d[:size] for d in destinations)
+                )
+
+    def elements(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> Sticky:
+        """Return the elements and chains of one of the port's frontends."""
+        find = self._find(key, policy, internal_local=internal_local)
+        verdict_map, record_map = schema.AFFINITY_NODE_PORTS, schema.RECORD_NODE_PORTS
+        where = b""
+        if key.address:
+            verdict_map, record_map = schema.AFFINITY_FRONTENDS, schema.RECORD_FRONTENDS
+            where = key.address
+        protocol, port = schema.protocol_bytes(key.protocol), schema.port_bytes(key.port)
+        elements = [Element(verdict_map, where + protocol + port, f"jump {find.name}")]
+        chains: dict[Chain, None] = {find: None}
+        for destination, record in self._records():
+            chains[record] = None
+            elements.append(
+                Element(record_map[key.protocol], destination + where + port, f"jump {record.name}")
+            )
+        return Sticky(tuple(elements), tuple(chains))
+
+    def _find(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> FindChain:
+        if policy is Policy.LOCAL:
+            finding = Finding.EXTERNAL
+        else:
+            finding = Finding.LOCAL if internal_local else Finding.CLUSTER
+        return FindChain(
+            self.service_port,
+            finding,
+            key.protocol,
+            () if finding is Finding.LOCAL else tuple(self.cluster),
+            () if finding is Finding.CLUSTER else tuple(self.local),
+        )
+
+    def _records(self) -> Iterator[tuple[Destination, RecordChain]]:
+        """Yield each destination and the chain that notes its clients, on every list it is on."""
+        on: dict[Destination, list[AffinityList]] = {}
+        for lists in (self.cluster, self.local):
+            for item, destinations in lists.items():
+                for destination in destinations:
+                    on.setdefault(destination, []).append(item)
+        for destination, items in on.items():
+            yield destination, RecordChain(tuple(items), self.timeout_s)
+
+
+_NONE = PortAffinity("", Family.IPV4, 0)
+
+
+def _by_list(
+    name: str, which: str, destinations: tuple[Destination, ...], family: Family
+) -> dict[AffinityList, tuple[Destination, ...]]:
+    by_port: dict[int, list[Destination]] = {}
+    for destination in destinations:
+        by_port.setdefault(schema.port_of(destination, family.size), []).append(destination)
+    return {
+        affinity_list(name, which, port): tuple(members)
+        for port, members in sorted(by_port.items())
+    }

@@ -1,0 +1,183 @@
+"""
+Which endpoints may serve which traffic of one service port.
+
+Sources: EndpointSlice conditions (KEP-1669 for terminating endpoints), topology hints
+(KEP-2433, KEP-3015), traffic policies (KEP-2086 for the internal one).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.endpoints import Endpoint, EndpointSlice
+from nfproxy.model.service import Protocol
+from nfproxy.nft.schema import port_bytes
+
+#: Packed address and port of an endpoint, as the kernel's maps hold them.
+Destination = bytes
+Candidates = Mapping[Destination, Endpoint]
+
+
+class Topology(enum.StrEnum):
+    """By which hints the cluster list was narrowed."""
+
+    NONE = "none"
+    NODE = "same node"
+    ZONE = "same zone"
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """
+    The endpoints of one service port in one family, by who may be sent to them.
+
+    `cluster` serves traffic with policy Cluster, `local` traffic with policy Local; both sorted,
+    () where the port has no such traffic. `exists` tells whether any endpoint anywhere
+    could serve (it decides between drop and reject).
+    """
+
+    cluster: tuple[Destination, ...]
+    local: tuple[Destination, ...]
+    exists: bool
+    topology: Topology = Topology.NONE
+
+
+def candidates(
+    slices: Iterable[EndpointSlice], port_name: str, protocol: Protocol, family: Family
+) -> dict[Destination, Endpoint]:
+    """
+    Return every endpoint of a service port, by destination.
+
+    A port is matched by name and protocol; its number is the slice's, so two slices may
+    give one name different numbers. Of duplicates one that does not terminate wins, among
+    those one that is ready, then the first (slices are taken in the order given). That
+    covers an endpoint moving between slices and an IP used again while the old pod ends.
+    """
+    found: dict[Destination, Endpoint] = {}
+    for piece in slices:
+        if piece.family is not family:
+            continue
+        for port in piece.ports:
+            if port.name != port_name or port.protocol is not protocol:
+                continue
+            number = port_bytes(port.port)
+            for endpoint in piece.endpoints:
+                destination = endpoint.address + number
+                known = found.get(destination)
+                if known is None or _rank(endpoint) > _rank(known):
+                    found[destination] = endpoint
+    return found
+
+
+def _rank(endpoint: Endpoint) -> tuple[bool, bool]:
+    return not endpoint.terminating, endpoint.ready
+
+
+def usable(endpoints: Candidates) -> tuple[dict[Destination, Endpoint], bool]:
+    """
+    Return the endpoints that new connections may be sent to, and whether they are ready.
+
+    Ready ones if there are any; otherwise those that still serve while they terminate,
+    so that a rollout without overlap loses nothing (KEP-1669).
+    """
+    ready = {d: e for d, e in endpoints.items() if e.ready}
+    if ready:
+        return ready, True
+    return {d: e for d, e in endpoints.items() if e.serving and e.terminating}, False
+
+
+def topology_of(ready: Candidates, node_name: str, zone: str) -> Topology:
+    """
+    Return which hints narrow a list of ready endpoints.
+
+    A level of hints counts only if every ready endpoint has one and one names us;
+    node hints are tried before zone hints.
+    """
+    if all(e.node_hints for e in ready.values()) and any(
+        node_name in e.node_hints for e in ready.values()
+    ):
+        return Topology.NODE
+    if all(e.zone_hints for e in ready.values()) and any(
+        zone in e.zone_hints for e in ready.values()
+    ):
+        return Topology.ZONE
+    return Topology.NONE
+
+
+def hinted(endpoint: Endpoint, topology: Topology, node_name: str, zone: str) -> bool:
+    """Tell whether an endpoint is ours to use under a topology."""
+    if topology is Topology.NODE:
+        return node_name in endpoint.node_hints
+    if topology is Topology.ZONE:
+        return zone in endpoint.zone_hints
+    return True
+
+
+def select(
+    endpoints: Candidates,
+    node_name: str,
+    zone: str,
+    *,
+    uses_cluster: bool,
+    uses_local: bool,
+) -> Selection:
+    """
+    Return the lists of endpoints of one service port.
+
+    `uses_cluster` and `uses_local` say which kinds of traffic the port has at all.
+    Hints narrow the cluster list only, and only while it holds ready endpoints.
+    """
+    serving, ready = usable(endpoints)
+    if not serving:
+        return Selection((), (), exists=False)
+    topology = Topology.NONE
+    cluster: Iterable[Destination] = ()
+    if uses_cluster:
+        cluster = serving
+        if ready:
+            topology = topology_of(serving, node_name, zone)
+            if topology is not Topology.NONE:
+                cluster = (d for d, e in serving.items() if hinted(e, topology, node_name, zone))
+    local: Iterable[Destination] = ()
+    if uses_local:
+        local, _ = usable({d: e for d, e in endpoints.items() if e.node == node_name})
+    return Selection(tuple(sorted(cluster)), tuple(sorted(local)), exists=True, topology=topology)
+
+
+def left_out(
+    endpoints: Candidates, selection: Selection, node_name: str, *, local: bool
+) -> dict[Destination, str]:
+    """
+    Return why each endpoint is not on a list: the local one, or the cluster list.
+
+    For people; computed only when somebody asks.
+    """
+    chosen = set(selection.local if local else selection.cluster)
+    pool = {d: e for d, e in endpoints.items() if e.node == node_name} if local else dict(endpoints)
+    _, ready = usable(pool)
+    return {
+        d: _reason(e, node_name, selection.topology, local=local, ready=ready)
+        for d, e in endpoints.items()
+        if d not in chosen
+    }
+
+
+def _reason(
+    endpoint: Endpoint, node_name: str, topology: Topology, *, local: bool, ready: bool
+) -> str:
+    if local and endpoint.node != node_name:
+        return "not on this node" if endpoint.node is not None else "has no nodeName"
+    if not endpoint.ready:
+        if endpoint.terminating and endpoint.serving and ready:
+            return "terminating, and others are ready"
+        if endpoint.terminating:
+            return "terminating and no longer serving"
+        return "not ready"
+    if topology is Topology.NODE:
+        return "hinted for other nodes"
+    if topology is Topology.ZONE:
+        return "hinted for other zones"
+    return "this service port has no such traffic"

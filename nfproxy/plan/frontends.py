@@ -1,0 +1,109 @@
+"""
+The desired dataplane in values: frontends, what they do, and the elements they need.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import msgspec
+
+from nfproxy.model.addresses import Family, format_address
+from nfproxy.model.service import Claim, ObjectName, Protocol
+from nfproxy.nft.chains import Chain
+from nfproxy.nft.schema import Value
+from nfproxy.plan.endpoints import Destination, Selection
+
+
+class Kind(enum.StrEnum):
+    """By which of a Service's addresses a frontend is reached."""
+
+    CLUSTER_IP = "clusterIP"
+    LOAD_BALANCER_IP = "loadBalancerIP"
+    EXTERNAL_IP = "externalIP"
+    NODE_PORT = "nodePort"
+
+
+class FrontendKey(NamedTuple):
+    """Where a connection is asked for. `address` is packed; b"" for a node port."""
+
+    family: Family
+    address: bytes
+    protocol: Protocol
+    port: int
+
+    def __str__(self) -> str:
+        """Return ``10.96.0.1:80/tcp``, or ``node port 30080/tcp (IPv4)``."""
+        tail = f"{self.port}/{self.protocol.word}"
+        if not self.address:
+            return f"node port {tail} ({self.family.label})"
+        text = format_address(self.address)
+        return f"[{text}]:{tail}" if self.family is Family.IPV6 else f"{text}:{tail}"
+
+
+class Element(NamedTuple):
+    """One element of a set or map; `value` is None in a set."""
+
+    set: str
+    key: bytes
+    value: Value = None
+
+
+#: Slots from 0, and slots from CLUSTER_BASE (see rulesets/shape.nft.j2).
+Lanes = tuple[tuple[Destination, ...], tuple[Destination, ...]]
+
+NO_SLOTS: Lanes = ((), ())
+
+
+class Frontend(msgspec.Struct, frozen=True):
+    """
+    One frontend as it should be.
+
+    `verdict` is what the frontends or node-ports map answers; `lanes` the endpoints in slots;
+    `extras` further elements that exist for this frontend alone (affinity, source
+    ranges); `chains` the chains its verdicts point to. `guarded` with source ranges.
+    """
+
+    key: FrontendKey
+    kind: Kind
+    claim: Claim
+    verdict: str
+    lanes: Lanes = NO_SLOTS
+    extras: tuple[Element, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    guarded: bool = False
+
+
+class Member(NamedTuple):
+    """An element of a set that several Services may ask for."""
+
+    family: Family
+    set: str
+    key: bytes
+
+
+class AffinityScope(msgspec.Struct, frozen=True):
+    """The endpoint addresses that clients noted on a list may still have."""
+
+    family: Family
+    number: bytes
+    addresses: frozenset[bytes]
+
+
+class ServicePlan(msgspec.Struct, frozen=True):
+    """Everything one Service wants in the kernel, before other Services have their say."""
+
+    service: ObjectName
+    frontends: tuple[Frontend, ...] = ()
+    members: tuple[Member, ...] = ()
+    affinity: tuple[AffinityScope, ...] = ()
+
+
+class PortSelection(NamedTuple):
+    """The endpoints chosen for one service port in one family."""
+
+    family: Family
+    protocol: Protocol
+    port_name: str
+    selection: Selection

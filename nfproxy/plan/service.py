@@ -1,0 +1,245 @@
+"""
+What one Service wants in the kernel.
+
+The decision tables are those of kube-proxy's nftables mode: for a cluster IP by
+internalTrafficPolicy, for all other frontends by externalTrafficPolicy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+
+from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
+from nfproxy.model.endpoints import Endpoint, EndpointSlice
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Claim, Service, ServicePort
+from nfproxy.nft import schema
+from nfproxy.nft.chains import DROP, REJECT, Chain, Policy, Shape
+from nfproxy.plan.affinity import PortAffinity
+from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
+from nfproxy.plan.frontends import (
+    NO_SLOTS,
+    AffinityScope,
+    Element,
+    Frontend,
+    FrontendKey,
+    Kind,
+    Member,
+    ServicePlan,
+)
+
+
+def plan_service(
+    service: Service, slices: Sequence[EndpointSlice], config: NodeConfig
+) -> ServicePlan:
+    """
+    Return what a Service wants, given all its EndpointSlices (in a stable order).
+
+    Families are planned apart: one in which the Service has no cluster IP has nothing.
+    """
+    frontends: dict[FrontendKey, Frontend] = {}
+    members: dict[Member, None] = {}
+    scopes: list[AffinityScope] = []
+    for family in FAMILIES:
+        cluster_ip = service.cluster_ips.get(family)
+        if cluster_ip is None:
+            continue
+        members[Member(family, schema.CLUSTER_IPS, cluster_ip)] = None
+        for port in service.ports:
+            plan = _PortPlan(service, port, family, slices, config)
+            for frontend in plan.frontends(cluster_ip):
+                frontends.setdefault(frontend.key, frontend)
+            members.update(dict.fromkeys(plan.hairpins()))
+            scopes.extend(plan.affinity.scopes())
+    return ServicePlan(service.name, tuple(frontends.values()), tuple(members), tuple(scopes))
+
+
+def select_for(
+    service: Service,
+    port: ServicePort,
+    family: Family,
+    slices: Iterable[EndpointSlice],
+    config: NodeConfig,
+) -> tuple[Candidates, Selection]:
+    """Return a service port's endpoints in one family, and which of them are chosen."""
+    external = _is_external(service, port, family)
+    found = candidates(slices, port.name, port.protocol, family)
+    selection = select(
+        found,
+        config.node_name,
+        config.zone,
+        # Also with policy Local: pods and the node itself reach all endpoints.
+        uses_cluster=not service.internal_local or external,
+        uses_local=service.internal_local or (service.external_local and external),
+    )
+    return found, selection
+
+
+def _is_external(service: Service, port: ServicePort, family: Family) -> bool:
+    return bool(
+        port.node_port
+        or _of_family(service.load_balancer_ips, family)
+        or _of_family(service.external_ips, family)
+    )
+
+
+def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
+    return [a for a in addresses if len(a) == family.size]
+
+
+@functools.lru_cache(maxsize=8192)
+def _goto(shape: Shape) -> str:
+    return f"goto {shape.name}"
+
+
+class _PortPlan:
+    """One service port in one family while it is being planned."""
+
+    def __init__(
+        self,
+        service: Service,
+        port: ServicePort,
+        family: Family,
+        slices: Iterable[EndpointSlice],
+        config: NodeConfig,
+    ) -> None:
+        self._service = service
+        self._port = port
+        self._family = family
+        self._config = config
+        self._endpoints, self._chosen = select_for(service, port, family, slices, config)
+        self.affinity = PortAffinity.of(service, port, family, self._chosen)
+        self._claim = Claim(service.created, service.name, port.name)
+
+    def frontends(self, cluster_ip: bytes) -> Iterator[Frontend]:
+        """Yield the port's frontends; where two have one key, the first is meant."""
+        service, family = self._service, self._family
+        yield self._internal(cluster_ip)
+        guard = self._guard()
+        for address in _of_family(service.load_balancer_ips, family):
+            yield self._external(Kind.LOAD_BALANCER_IP, address, self._port.port, guard)
+        for address in _of_family(service.external_ips, family):
+            yield self._external(Kind.EXTERNAL_IP, address, self._port.port)
+        if self._port.node_port:
+            yield self._external(Kind.NODE_PORT, b"", self._port.node_port)
+
+    def hairpins(self) -> Iterator[Member]:
+        """Yield the set elements that let a local endpoint reach itself through the Service."""
+        protocol = schema.protocol_bytes(self._port.protocol)
+        size, node = self._family.size, self._config.node_name
+        endpoints: Candidates = self._endpoints
+        for destination in {*self._chosen.cluster, *self._chosen.local}:
+            endpoint: Endpoint = endpoints[destination]
+            if endpoint.node == node:
+                address, number = destination[:size], destination[size:]
+                yield Member(self._family, schema.HAIRPIN, address + address + protocol + number)
+
+    def _internal(self, address: bytes) -> Frontend:
+        """Return the cluster IP's frontend (internalTrafficPolicy)."""
+        key = FrontendKey(self._family, address, self._port.protocol, self._port.port)
+        chosen = self._chosen
+        if not chosen.exists:
+            return self._frontend(key, Kind.CLUSTER_IP, REJECT)
+        endpoints = chosen.local if self._service.internal_local else chosen.cluster
+        if not endpoints:
+            return self._frontend(key, Kind.CLUSTER_IP, DROP)
+        return self._balanced(key, Kind.CLUSTER_IP, Policy.CLUSTER, endpoints)
+
+    def _external(
+        self, kind: Kind, address: bytes, port: int, guard: tuple[Prefix, ...] = ()
+    ) -> Frontend:
+        """Return the frontend of any other address or of a node port (externalTrafficPolicy)."""
+        key = FrontendKey(self._family, address, self._port.protocol, port)
+        chosen = self._chosen
+        if not chosen.exists:
+            if not guard:
+                return self._frontend(key, kind, REJECT)
+            shape = Shape(Policy.REJECT, self._port.protocol, guarded=True)
+            return self._frontend(key, kind, _goto(shape), shape=shape, guard=guard)
+        if self._service.external_local:
+            local = chosen.local[: schema.CLUSTER_BASE]
+            return self._balanced(key, kind, Policy.LOCAL, chosen.cluster, local, guard)
+        return self._balanced(key, kind, Policy.EXTERNAL, chosen.cluster, guard=guard)
+
+    def _balanced(
+        self,
+        key: FrontendKey,
+        kind: Kind,
+        policy: Policy,
+        cluster: tuple[Destination, ...],
+        local: tuple[Destination, ...] = (),
+        guard: tuple[Prefix, ...] = (),
+    ) -> Frontend:
+        shape = Shape(
+            policy=policy,
+            protocol=key.protocol,
+            cluster=len(cluster),
+            local=len(local),
+            node_port=not key.address,
+            sticky=bool(self.affinity),
+            guarded=bool(guard),
+        )
+        lanes = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
+        return self._frontend(key, kind, _goto(shape), lanes=lanes, shape=shape, guard=guard)
+
+    def _frontend(
+        self,
+        key: FrontendKey,
+        kind: Kind,
+        verdict: str,
+        *,
+        lanes: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
+        shape: Shape | None = None,
+        guard: tuple[Prefix, ...] = (),
+    ) -> Frontend:
+        extras: tuple[Element, ...] = ()
+        chains: tuple[Chain, ...] = (shape,) if shape else ()
+        if shape is not None and shape.sticky:
+            internal_local = kind is Kind.CLUSTER_IP and self._service.internal_local
+            sticky = self.affinity.elements(key, shape.policy, internal_local=internal_local)
+            extras += sticky.elements
+            chains += sticky.chains
+        if guard:
+            rest = _frontend_fields(key)
+            extras += tuple(
+                Element(schema.SOURCE_RANGES, schema.prefix_key(p, rest)) for p in guard
+            )
+        return Frontend(key, kind, self._claim, verdict, lanes, extras, chains, guarded=bool(guard))
+
+    def _guard(self) -> tuple[Prefix, ...]:
+        """
+        Return the sources allowed to use load-balancer IPs; () where all are.
+
+        If the ranges contain the node's own IP, the load-balancer IPs are added: one bound
+        on the node becomes the source address of what the node sends to it.
+        """
+        family = self._family
+        ranges = [p for p in self._service.source_ranges if p.family is family]
+        if not ranges:
+            return ()
+        node_ip = self._config.node_ips.get(family)
+        if node_ip is not None and any(node_ip in prefix for prefix in ranges):
+            ranges += [
+                Prefix(a, family.size * 8)
+                for a in _of_family(self._service.load_balancer_ips, family)
+            ]
+        return tuple(collapse(ranges))
+
+
+def _frontend_fields(key: FrontendKey) -> bytes:
+    return key.address + schema.protocol_bytes(key.protocol) + schema.port_bytes(key.port)
+
+
+def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[Member, ...]:
+    """Return the set elements that follow from the node's configuration and the ServiceCIDRs."""
+    cidrs = list(service_cidrs)
+    members = []
+    for family in FAMILIES:
+        own = collapse([p for p in cidrs if family_of(p.network) is family])
+        members += [Member(family, schema.SERVICE_CIDRS, schema.prefix_key(p)) for p in own]
+        accepted = config.node_port_prefixes.get(family) or ()
+        members += [
+            Member(family, schema.NODE_PORT_ADDRESSES, schema.prefix_key(p)) for p in accepted
+        ]
+    return tuple(members)

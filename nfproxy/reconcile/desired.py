@@ -1,0 +1,161 @@
+"""
+The desired state of the whole node: all Services' plans, with conflicts decided.
+
+Kept service by service, so that a change costs what changed and not what exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.service import ObjectName
+from nfproxy.plan.frontends import Frontend, FrontendKey, Member, ServicePlan
+
+
+class ScopeKey(NamedTuple):
+    """Names an affinity list of one family (see AffinityScope)."""
+
+    family: Family
+    number: bytes
+
+
+class Conflict(NamedTuple):
+    """Two Services ask for one frontend; the loser does not get it."""
+
+    key: FrontendKey
+    winner: ObjectName
+    loser: ObjectName
+
+
+class Touched(msgspec.Struct):
+    """What may differ from the kernel now: the parts of the desired state that changed."""
+
+    frontends: set[FrontendKey] = msgspec.field(default_factory=set)
+    members: set[Member] = msgspec.field(default_factory=set)
+    scopes: set[ScopeKey] = msgspec.field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything changed."""
+        return bool(self.frontends or self.members or self.scopes)
+
+    def update(self, other: Touched) -> None:
+        """Add what another change touched."""
+        self.frontends |= other.frontends
+        self.members |= other.members
+        self.scopes |= other.scopes
+
+
+class Desired:
+    """
+    What the kernel should hold.
+
+    `frontends` has the winner of each frontend, `members` counts who asks for each
+    set element, `scopes` the addresses that remembered clients may have.
+    """
+
+    def __init__(self) -> None:
+        self.frontends: dict[FrontendKey, Frontend] = {}
+        self.members: dict[Member, int] = {}
+        self.scopes: dict[ScopeKey, frozenset[bytes]] = {}
+        self._plans: dict[ObjectName, ServicePlan] = {}
+        self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
+        self._node_members: tuple[Member, ...] = ()
+
+    def replace(self, service: ObjectName, plan: ServicePlan | None) -> Touched:
+        """Put a Service's new plan in place of its old one (None: the Service is gone)."""
+        touched = Touched()
+        old = self._plans.pop(service, None)
+        if plan is not None:
+            self._plans[service] = plan
+        before = {f.key: f for f in old.frontends} if old else {}
+        after = {f.key: f for f in plan.frontends} if plan else {}
+        for key in before.keys() | after.keys():
+            if self._claim(service, key, after.get(key)):
+                touched.frontends.add(key)
+        self._recount(old.members if old else (), plan.members if plan else (), touched)
+        self._rescope(old, plan, touched)
+        return touched
+
+    def replace_node(self, members: tuple[Member, ...]) -> Touched:
+        """Put new set elements of the node's own in place of the old ones."""
+        touched = Touched()
+        self._recount(self._node_members, members, touched)
+        self._node_members = members
+        return touched
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield every claim that lost."""
+        for key, claims in self._contested.items():
+            winner = self.frontends[key].claim.service
+            for loser in sorted(claims):
+                if loser != winner:
+                    yield Conflict(key, winner, loser)
+
+    def conflicts_at(self, keys: set[FrontendKey]) -> Iterator[Conflict]:
+        """Yield the claims that lost at some frontends."""
+        for key in keys & self._contested.keys():
+            winner = self.frontends[key].claim.service
+            for loser in sorted(self._contested[key]):
+                if loser != winner:
+                    yield Conflict(key, winner, loser)
+
+    def everything(self) -> Touched:
+        """Return all there is, as if all had changed."""
+        return Touched(set(self.frontends), set(self.members), set(self.scopes))
+
+    def _claim(self, service: ObjectName, key: FrontendKey, new: Frontend | None) -> bool:
+        """Register a Service's claim to a frontend; tell whether the winner changed."""
+        holder = self.frontends.get(key)
+        claims = self._contested.get(key)
+        if claims is None:
+            if holder is None or holder.claim.service == service:
+                if new is None:
+                    self.frontends.pop(key, None)
+                else:
+                    self.frontends[key] = new
+                return new != holder
+            if new is None:
+                return False
+            claims = self._contested[key] = {holder.claim.service: holder}
+        if new is None:
+            claims.pop(service, None)
+        else:
+            claims[service] = new
+        winner = min(claims.values(), key=lambda frontend: frontend.claim)
+        if len(claims) == 1:
+            del self._contested[key]
+        self.frontends[key] = winner
+        return winner != holder
+
+    def _recount(self, old: tuple[Member, ...], new: tuple[Member, ...], touched: Touched) -> None:
+        if old == new:
+            return
+        gone, come = set(old) - set(new), set(new) - set(old)
+        for member in gone:
+            left = self.members[member] - 1
+            if left:
+                self.members[member] = left
+            else:
+                del self.members[member]
+                touched.members.add(member)
+        for member in come:
+            count = self.members.get(member, 0)
+            self.members[member] = count + 1
+            if not count:
+                touched.members.add(member)
+
+    def _rescope(self, old: ServicePlan | None, new: ServicePlan | None, touched: Touched) -> None:
+        before = {ScopeKey(s.family, s.number): s.addresses for s in old.affinity} if old else {}
+        after = {ScopeKey(s.family, s.number): s.addresses for s in new.affinity} if new else {}
+        for key in before.keys() | after.keys():
+            if before.get(key) == after.get(key):
+                continue
+            touched.scopes.add(key)
+            if key in after:
+                self.scopes[key] = after[key]
+            else:
+                self.scopes.pop(key, None)
