@@ -66,6 +66,16 @@ class Pod(Host):
         self.node = node
         self.interface = interface
 
+    @property
+    def hardware_address(self) -> str:
+        """
+        An address that follows from the IPv4 address.
+
+        So neighbours need not learn anew when another pod takes over the address;
+        CNI plugins announce a new pod to the same end.
+        """
+        return "0a:58:" + ":".join(f"{int(part):02x}" for part in self.ipv4.split("."))
+
 
 class Cluster:
     """
@@ -239,7 +249,14 @@ def set_bridge_netfilter(host: Host, *, on: bool) -> None:
 
 
 def _connect_to_bridge(pod: Pod) -> None:
-    pod.node.connect(pod.interface, pod, "eth0", bridge="cni0", hairpin=True)
+    pod.node.connect(
+        pod.interface,
+        pod,
+        "eth0",
+        bridge="cni0",
+        hairpin=True,
+        hardware_address=pod.hardware_address,
+    )
     gateway = pod.node.pod_addresses(1)
     for address, length in zip(pod.addresses[0], (24, 64), strict=True):
         pod.add_address(f"{address}/{length}")
@@ -249,7 +266,7 @@ def _connect_to_bridge(pod: Pod) -> None:
 
 def _connect_by_route(pod: Pod) -> None:
     node = pod.node
-    node.connect(pod.interface, pod, "eth0")
+    node.connect(pod.interface, pod, "eth0", hardware_address=pod.hardware_address)
     for gateway in POD_GATEWAY:
         node.add_address(gateway, pod.interface, as_source=False)
     for address in pod.addresses[0]:

@@ -124,16 +124,20 @@ class Host:
         *,
         bridge: str = "",
         hairpin: bool = False,
+        hardware_address: str = "",
     ) -> None:
         """
         Lay a cable: `interface` here, `other_interface` there, both up.
 
         With `bridge`, the end here becomes a port of that bridge; with `hairpin` it
-        may send a frame back to where it came from.
+        may send a frame back to where it came from. `hardware_address` is that of the
+        other end.
         """
 
         def here(ip: IPRoute) -> None:
             peer = {"ifname": other_interface, "net_ns_fd": other.namespace.fd}
+            if hardware_address:
+                peer["address"] = hardware_address
             ip.link("add", ifname=interface, kind="veth", peer=peer)
             index = _index(ip, interface)
             if bridge:

@@ -5,7 +5,6 @@ Leave to make namespaces: root's own, or that of a private user namespace.
 import ctypes
 import errno
 import os
-import threading
 from pathlib import Path
 
 from nfproxy.errors import MissingFeatureError
@@ -45,21 +44,21 @@ def in_private_namespace() -> bool:
 
 
 def can_make_network_namespaces() -> bool:
-    """Try it, in a thread that ends at once and takes its new namespace along."""
-    allowed = False
+    """
+    Try it: enter a new one and come back.
 
-    def attempt() -> None:
-        nonlocal allowed
-        try:
-            unshare(CLONE_NEWNET)
-        except OSError:
-            return
-        allowed = True
-
-    thread = threading.Thread(target=attempt, name="lab-attempt")
-    thread.start()
-    thread.join()
-    return allowed
+    Not in a thread: one that has been joined may still exist for the kernel, which
+    then refuses to move the process into a user namespace.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_NEWNET)
+        setns(home)
+    except PermissionError:
+        return False
+    finally:
+        os.close(home)
+    return True
 
 
 def enter_private_namespace() -> bool:

@@ -121,9 +121,7 @@ class TcpAttempt(_SocketAttempt):
         return Report(error=queued[1]) if queued else self._read_line()
 
     def resent(self) -> int:
-        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS + 4)
-        (count,) = struct.unpack_from("=I", info, _TOTAL_RETRANS)
-        return int(count)
+        return packets_sent_again(self._socket)
 
 
 class UdpAttempt(_SocketAttempt):
@@ -246,6 +244,13 @@ def _queued_error(sock: socket.socket) -> tuple[bytes, int] | None:
         return None
     (error,) = struct.unpack_from("=I", ancillary[-1][2])
     return quoted, int(error)
+
+
+def packets_sent_again(sock: socket.socket) -> int:
+    """Return how many packets of a TCP connection the kernel has sent again so far."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS + 4)
+    (count,) = struct.unpack_from("=I", info, _TOTAL_RETRANS)
+    return int(count)
 
 
 def _report_icmp_errors(sock: socket.socket) -> None:
