@@ -14,7 +14,7 @@ from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.errors import MissingFeatureError
-from nfproxy.lab import Cluster, Host, Lab, enter_private_namespace, privileges
+from nfproxy.lab import Cluster, Host, Lab, enter_private_namespace, namespaces, privileges
 
 ROOT = Path(__file__).parents[3]
 
@@ -131,12 +131,17 @@ def test_host_network_is_left_alone(namespaces_allowed: None) -> None:
 def test_enter_command(namespaces_allowed: None) -> None:
     """A person can enter a host with the command it names."""
     with Cluster(nodes=1, pods_per_node=1) as cluster:
-        command = [*cluster.client.namespace.enter_command(), "cat", "/proc/net/dev"]
-        seen = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        assert "eth0:" in seen
-        command = [*cluster.underlay.namespace.enter_command(), "cat", "/proc/net/dev"]
-        seen = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        assert "switch:" in seen
+        for host, interface in ((cluster.client, "eth0:"), (cluster.underlay, "switch:")):
+            # a person comes from outside; we may be in the user namespace already
+            enter = [
+                word
+                for word in host.namespace.enter_command()
+                if not word.startswith(("--user", "--preserve"))
+            ]
+            seen = subprocess.run(
+                [*enter, "cat", "/proc/net/dev"], check=True, capture_output=True, text=True
+            )
+            assert interface in seen.stdout
 
 
 def test_failed_program_says_why(witness: Host) -> None:
@@ -148,8 +153,9 @@ def test_failed_program_says_why(witness: Host) -> None:
     assert witness.namespace.run(["false"], check=False).returncode == 1
 
 
-def test_stubborn_program_is_killed(witness: Host) -> None:
+def test_stubborn_program_is_killed(witness: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that ignores the request to end is made to."""
+    monkeypatch.setattr(namespaces, "STOP_SECONDS", 0.1)
     command = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
     process = witness.namespace.start(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -175,14 +181,25 @@ with Cluster() as cluster:
         print("leaving", flush=True)
 """
 
-# A process that changed its user is not dumpable, and its files in /proc are root's.
+# Root becomes nobody; a process that changed its user is not dumpable (PR_SET_DUMPABLE
+# is 4), and its files in /proc are root's. In a user namespace without such a user, root
+# becomes one in a further user namespace, and gives up the capabilities it has there.
 BECOME_NOBODY = """
-import ctypes, os
+import ctypes, os, struct
+from pathlib import Path
+libc = ctypes.CDLL(None)
 if os.geteuid() == 0:
-    os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
-    assert ctypes.CDLL(None).prctl(4, 1, 0, 0, 0) == 0
+    try:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        assert libc.prctl(4, 1, 0, 0, 0) == 0
+    except OSError:
+        assert libc.unshare(0x10000000) == 0
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text("65534 0 1")
+        Path("/proc/self/gid_map").write_text("65534 0 1")
+        assert libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)) == 0
 """
 
 
@@ -245,6 +262,7 @@ def test_refusal_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(flags: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
+    monkeypatch.setattr(privileges, "_entered", False)
     monkeypatch.setattr(privileges, "unshare", refuse)
     with pytest.raises(MissingFeatureError, match=r"Operation not permitted.*as root.*sysctl"):
         enter_private_namespace()
