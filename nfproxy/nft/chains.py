@@ -8,6 +8,7 @@ shape the specification follows from the name, so a running table can be read ba
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import re
 
@@ -18,7 +19,15 @@ from nfproxy.nft.schema import number_bytes
 
 #: The chains of ``rulesets/table.nft.j2``.
 BASE_CHAINS = ("nat-prerouting", "nat-output", "nat-postrouting", "nat-input")
-FIXED_CHAINS = (*BASE_CHAINS, "services", "reject-connection", "record-affinity")
+FIXED_CHAINS = (
+    "nat-prerouting",
+    "nat-output",
+    "services",
+    "reject-connection",
+    "nat-postrouting",
+    "nat-input",
+    "record-affinity",
+)
 REJECT = "goto reject-connection"
 DROP = "drop"
 
@@ -52,20 +61,25 @@ class Shape(msgspec.Struct, frozen=True, order=True):
     @property
     def name(self) -> str:
         """The chain's name, e.g. ``guarded-local-tcp-2-of-5-sticky``."""
-        parts = []
-        if self.guarded:
-            parts.append("guarded")
-        if self.node_port:
-            parts.append("node-port")
-        parts.append(self.policy.value)
-        if self.policy is not Policy.REJECT:
-            parts.append(self.protocol.word)
-            if self.policy is Policy.LOCAL:
-                parts.append(f"{self.local}-of")
-            parts.append(str(self.cluster))
-            if self.sticky:
-                parts.append("sticky")
-        return "-".join(parts)
+        return _shape_name(self)
+
+
+@functools.lru_cache(maxsize=8192)
+def _shape_name(shape: Shape) -> str:
+    parts = []
+    if shape.guarded:
+        parts.append("guarded")
+    if shape.node_port:
+        parts.append("node-port")
+    parts.append(shape.policy.value)
+    if shape.policy is not Policy.REJECT:
+        parts.append(shape.protocol.word)
+        if shape.policy is Policy.LOCAL:
+            parts.append(f"{shape.local}-of")
+        parts.append(str(shape.cluster))
+        if shape.sticky:
+            parts.append("sticky")
+    return "-".join(parts)
 
 
 _SHAPE = re.compile(

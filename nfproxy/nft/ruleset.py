@@ -211,7 +211,7 @@ def program_text(
     rules anew, chains in `foreign` (base chains a stranger put there) are removed.
     One script is one transaction: no packet sees a state in between.
     """
-    text = [f"add table {family.table} {schema.TABLE}\n"]
+    text = [f'table {family.table} {schema.TABLE} {{\n\tcomment "{_COMMENT}"\n}}\n']
     text += [_empty_chain(family, name) for name in FIXED_CHAINS]
     text.append(table_text(config, family))
     text.append(chains_text(chains, config, family))

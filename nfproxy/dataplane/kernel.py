@@ -1,0 +1,114 @@
+"""
+The nf_tables of this network namespace, as the reconciler sees it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from nfproxy.dataplane import libnftables, wire
+from nfproxy.dataplane.netlink import Netlink, NetlinkError
+from nfproxy.model.addresses import Family
+from nfproxy.nft import schema
+from nfproxy.nft.schema import SCHEMAS, TABLE, Value
+from nfproxy.reconcile.transition import Operation
+
+_CHAIN_NAME, _CHAIN_HOOK = 3, 4  # NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK
+_TABLE_NAME = 1  # NFTA_TABLE_NAME, and NFTA_CHAIN_TABLE likewise 1
+
+
+class ChainInfo(NamedTuple):
+    """A chain in the kernel; a base chain is attached to a hook."""
+
+    name: str
+    base: bool
+
+
+class Kernel:
+    """Commits transactions and reads tables, by netlink and libnftables."""
+
+    def __init__(self) -> None:
+        """Open the netlink socket in the current network namespace."""
+        self._netlink = Netlink()
+
+    def close(self) -> None:
+        """Close the socket; what is programmed stays."""
+        self._netlink.close()
+
+    def load(self, text: str) -> None:
+        """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
+        libnftables.load_text(text)
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Commit element operations as one transaction. Raises TransactionError."""
+        if not operations:
+            return
+        # Chunking decides how many messages there are, so number them afterwards.
+        first = self._netlink.reserve(2 * len(operations))
+        self._netlink.commit(wire.element_messages(operations, first), first)
+
+    def has_table(self, family: Family) -> bool:
+        """Tell whether the family's nfproxy table exists."""
+        wanted = TABLE.encode() + b"\0"
+        return any(
+            data[start:stop] == wanted
+            for data in self._netlink.dump(wire.GETTABLE, family)
+            for kind, start, stop in wire.attributes(data, 0, len(data))
+            if kind == _TABLE_NAME
+        )
+
+    def delete_table(self, family: Family) -> bool:
+        """Delete the family's table; tell whether there was one."""
+        if not self.has_table(family):
+            return False
+        self._netlink.request(wire.DELTABLE, family, wire.string(_TABLE_NAME, TABLE))
+        return True
+
+    def chains(self, family: Family) -> list[ChainInfo]:
+        """Return the chains of the family's table; none without a table."""
+        found = []
+        for data in self._netlink.dump(wire.GETCHAIN, family):
+            values = {k: data[a:b] for k, a, b in wire.attributes(data, 0, len(data))}
+            if values.get(_TABLE_NAME, b"").rstrip(b"\0") != TABLE.encode():
+                continue
+            name = values[_CHAIN_NAME].rstrip(b"\0").decode("ascii", "replace")
+            found.append(ChainInfo(name, _CHAIN_HOOK in values))
+        return found
+
+    def elements(self, family: Family, name: str) -> Iterator[tuple[bytes, Value]]:
+        """
+        Yield the elements of a set or map; none if there is no such set.
+
+        The keys of interval sets are ranges, as in Operation.
+        """
+        try:
+            messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, name)
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return iter(())
+            raise
+        raw = (e for data in messages for e in wire.raw_elements(data, 0, len(data)))
+        return wire.join_ranges(raw, SCHEMAS[name])
+
+    def noted_clients(
+        self, family: Family, needles: Iterable[bytes]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """
+        Yield (key, endpoint address) of affinity notes whose message holds one of the needles.
+
+        A pre-selection by plain search, as there may be a million notes: callers check.
+        """
+        wanted = list(needles)
+        try:
+            messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, schema.AFFINITY)
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return
+            raise
+        for data in messages:
+            if any(needle in data for needle in wanted):
+                for key, value, _, _ in wire.raw_elements(data, 0, len(data)):
+                    if isinstance(value, bytes):
+                        yield key, value

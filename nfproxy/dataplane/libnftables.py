@@ -1,0 +1,84 @@
+"""
+Nft text into the kernel, by libnftables in a short-lived child process.
+
+The child may crash or hang without harm: each script is one transaction, in force as a
+whole or not at all, and the caller learns which sentence to log.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+
+_CHILD = Path(__file__).with_name("libnftables_child.py")
+_ERROR_LIMIT = 1200
+TIMEOUT_S = 120.0
+
+
+def load_text(text: str, *, check: bool = False, timeout_s: float = TIMEOUT_S) -> str:
+    """
+    Run an nft script as one transaction and return what it prints.
+
+    With `check` the script is only validated (libnftables' dry run). Raises TransactionError
+    where it is refused, DataplaneError where the child crashed or hung (then the script may or may
+    not be in force: read back before going on), MissingFeatureError without libnftables.
+    """
+    command = [sys.executable, "-I", "-S", str(_CHILD), "--check" if check else "--run"]
+    command.append(_bindings_path())
+    try:
+        done = subprocess.run(
+            command, input=text.encode(), capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise DataplaneError(
+            f"libnftables did not finish within {timeout_s:g} s; its process was killed"
+        ) from None
+    except OSError as error:
+        raise DataplaneError(f"cannot start a process for libnftables: {error}") from error
+    errors = cut(done.stderr.decode("utf-8", "replace"))
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "replace")
+    if done.returncode == 1:
+        raise TransactionError(f"libnftables refused the script: {errors}")
+    if done.returncode == 3:
+        raise MissingFeatureError(
+            f"libnftables cannot be loaded ({errors}): install the package libnftables1 "
+            "(Debian, Ubuntu), nftables (Alpine, Arch, RHEL)"
+        )
+    raise DataplaneError(f"libnftables ended with {_ending(done.returncode)}: {errors}")
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _bindings_path() -> str:
+    """Return the directory that holds the Python bindings (pip-nftables)."""
+    found = importlib.util.find_spec("nftables")
+    if found is None or found.origin is None:
+        raise MissingFeatureError(
+            "the Python bindings of libnftables are missing: pip install pip-nftables"
+        )
+    origin = Path(found.origin)
+    return str(origin.parents[1] if origin.name == "__init__.py" else origin.parent)
+
+
+def cut(text: str) -> str:
+    """
+    Return an error text fit for a log line.
+
+    For a failing element libnftables prints the whole command, megabytes of it.
+    """
+    lines = [line[:200].strip() for line in text.splitlines() if line.strip(" ^~\t")]
+    joined = " | ".join(lines[:6])
+    return joined[:_ERROR_LIMIT] or "no message"

@@ -1,0 +1,169 @@
+"""
+A netlink socket to nf_tables: commit a batch, read a dump.
+
+Calls block; the kernel answers a request before it returns from the system call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from nfproxy.dataplane import wire
+from nfproxy.errors import DataplaneError, TransactionError
+
+_NETLINK_NETFILTER = 12
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+_RECEIVE = 1 << 18
+_RETRIES = 8
+
+
+class NetlinkError(DataplaneError):
+    """The kernel answered a request with an error number."""
+
+    def __init__(self, code: int, what: str) -> None:
+        """Keep the error number; `what` says which request failed."""
+        super().__init__(f"{what}: {os.strerror(code)}")
+        self.code = code
+
+
+class Netlink:
+    """A socket bound to the network namespace it is made in."""
+
+    def __init__(self) -> None:
+        """Open the socket. Raises DataplaneError where the kernel has no nfnetlink."""
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        except OSError as error:
+            raise DataplaneError(f"cannot open a netfilter netlink socket: {error}") from error
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._sequence = 0
+        self._buffer_size = 0
+        self._grow(_SO_RCVBUFFORCE, 4 << 20)
+
+    @property
+    def port(self) -> int:
+        """The socket's netlink port, by which notifications name who made a change."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
+    def close(self) -> None:
+        """Close the socket. Nothing in the kernel changes."""
+        self._socket.close()
+
+    def commit(self, messages: list[bytes], first: int) -> None:
+        """
+        Commit messages (numbered from `first`, the last asking for an ACK) as one transaction.
+
+        Raises TransactionError if the kernel refused; then nothing of it is in force.
+        """
+        last = first + len(messages) - 1
+        data = wire.batch(messages, first - 1, last + 1)
+        if len(data) > self._buffer_size:
+            self._grow(_SO_SNDBUFFORCE, len(data) + (1 << 16))
+            self._buffer_size = len(data)
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise TransactionError(f"cannot send a transaction: {error}") from error
+        self._collect(last)
+
+    def reserve(self, count: int) -> int:
+        """Return the first of `count` fresh sequence numbers (one before and behind kept free)."""
+        if self._sequence > 0x7000_0000:
+            self._sequence = 0
+        first = self._sequence + 2
+        self._sequence = first + count + 1
+        return first
+
+    def request(self, kind: int, family: int, payload: bytes) -> None:
+        """Commit a single message as a transaction of its own."""
+        first = self.reserve(1)
+        self.commit([wire.message(kind, wire.NLM_F_ACK, first, family, payload)], first)
+
+    def dump(self, kind: int, family: int, *names: str) -> list[bytes]:
+        """
+        Return the messages of a dump (each without its header): table name, set name.
+
+        Repeated if the ruleset changed meanwhile. Raises NetlinkError, ENOENT included.
+        """
+        for _ in range(_RETRIES):
+            sequence = self.reserve(1)
+            self._socket.send(wire.dump_request(kind, sequence, family, *names))
+            found, interrupted = self._read_dump(sequence, names)
+            if not interrupted:
+                return found
+        raise DataplaneError(f"the ruleset keeps changing while {'/'.join(names)} is being listed")
+
+    def _read_dump(self, sequence: int, names: tuple[str, ...]) -> tuple[list[bytes], bool]:
+        found: list[bytes] = []
+        interrupted = False
+        while True:
+            data = self._socket.recv(_RECEIVE)
+            for kind, flags, number, start, end in _messages(data):
+                if number != sequence:
+                    continue
+                interrupted |= bool(flags & wire.NLM_F_DUMP_INTR)
+                if kind == wire.NLMSG_DONE:
+                    return found, interrupted
+                if kind == wire.NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", data, start)[0]
+                    if code in (errno.EINTR, errno.EAGAIN):
+                        return found, True
+                    raise NetlinkError(code, f"cannot list {' '.join(names)}")
+                found.append(data[start + 4 : end])
+
+    def _collect(self, last: int) -> None:
+        """Read the answers to a batch: errors, then the ACK of the last message."""
+        failure: tuple[int, int] | None = None
+        acknowledged = False
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:  # too many errors to queue: it failed for sure
+                    failure = failure or (last, errno.ENOBUFS)
+                    continue
+                raise
+            for kind, _, number, start, _ in _messages(data):
+                if kind != wire.NLMSG_ERROR:
+                    continue
+                code = -struct.unpack_from("=i", data, start)[0]
+                if code:
+                    failure = failure or (number, code)
+                elif number == last:
+                    acknowledged = True
+        if failure is not None:
+            number, code = failure
+            error_name = errno.errorcode.get(code, str(code))
+            raise TransactionError(
+                f"the kernel refused a transaction: {os.strerror(code)} ({error_name}), "
+                f"message {number}"
+            )
+        if not acknowledged:
+            raise TransactionError("the kernel did not acknowledge a transaction")
+
+    def _grow(self, option: int, size: int) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+        except PermissionError:
+            plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
+            self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (type, flags, sequence, start of payload, end) of each message in a buffer."""
+    at, total = 0, len(data)
+    while at + 16 <= total:
+        size, kind, flags, sequence, _ = wire.HEADER.unpack_from(data, at)
+        if size < 16:
+            return
+        yield kind, flags, sequence, at + 16, at + size
+        at += (size + 3) & ~3

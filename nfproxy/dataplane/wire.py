@@ -1,0 +1,277 @@
+"""
+nf_tables messages as bytes: element batches, dumps.
+
+Source: ``linux/netfilter/nf_tables.h`` and ``nfnetlink.h``. Written for bulk: an element
+of fixed layout is one concatenation of byte strings.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from nfproxy.errors import DataplaneError
+from nfproxy.model.addresses import Family
+from nfproxy.nft.schema import SCHEMAS, TABLE, Interval, SetSchema, Value, length
+from nfproxy.reconcile.transition import Operation
+
+HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_GENERIC = struct.Struct("=BB2s")  # nfgenmsg: family, version, resource id (big endian)
+_ATTR = struct.Struct("=HH")  # nlattr: length, type
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+NLM_F_CREATE = 0x400
+_NESTED = 0x8000
+_TYPE_MASK = 0x3FFF
+
+_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+GETTABLE, GETCHAIN, DELTABLE, GETRULE, GETSET = 1, 4, 2, 7, 10
+_NEWSETELEM, GETSETELEM, _DELSETELEM = 12, 13, 14
+
+_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
+_LIST_ELEM = 1
+_ELEM_KEY, _ELEM_DATA, _ELEM_FLAGS, _ELEM_KEY_END = 1, 2, 3, 10
+_DATA_VALUE, _DATA_VERDICT = 1, 2
+_VERDICT_CODE, _VERDICT_CHAIN = 1, 2
+_INTERVAL_END = 1
+
+_CODES = {"goto": -4, "jump": -3}
+_WORDS = {-4: "goto", -3: "jump"}
+_DROP, _ACCEPT = 0, 1
+
+#: An attribute's length has 16 bits; an element list stays below that.
+_LIST_LIMIT = 60_000
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """Return one netlink attribute, padded."""
+    size = len(payload) + 4
+    return _ATTR.pack(size, kind) + payload + b"\0" * (-size % 4)
+
+
+def string(kind: int, text: str) -> bytes:
+    """Return a string attribute."""
+    return attribute(kind, text.encode() + b"\0")
+
+
+def message(kind: int, flags: int, sequence: int, family: int, payload: bytes) -> bytes:
+    """Return an nf_tables message."""
+    return _frame((_SUBSYSTEM << 8) | kind, flags, sequence, family, b"\0\0", payload)
+
+
+def _frame(
+    kind: int, flags: int, sequence: int, family: int, resource: bytes, payload: bytes
+) -> bytes:
+    return (
+        HEADER.pack(20 + len(payload), kind, flags | NLM_F_REQUEST, sequence, 0)
+        + _GENERIC.pack(family, 0, resource)
+        + payload
+    )
+
+
+def batch(messages: Iterable[bytes], sequence: int, last: int) -> bytes:
+    """Return messages wrapped as one transaction: begin with `sequence`, end with `last`."""
+    resource = struct.pack("!H", _SUBSYSTEM)
+    return b"".join(
+        (
+            _frame(_BATCH_BEGIN, 0, sequence, 0, resource, b""),
+            *messages,
+            _frame(_BATCH_END, 0, last, 0, resource, b""),
+        )
+    )
+
+
+def verdict_attribute(verdict: str) -> bytes:
+    """Return the data attribute of a verdict written as in nft."""
+    word, _, chain = verdict.partition(" ")
+    if chain:
+        code = struct.pack("!i", _CODES[word])
+        inner = attribute(_VERDICT_CODE, code) + string(_VERDICT_CHAIN, chain)
+    else:
+        inner = attribute(_VERDICT_CODE, struct.pack("!i", _DROP))
+    return attribute(_ELEM_DATA | _NESTED, attribute(_DATA_VERDICT | _NESTED, inner))
+
+
+def _data(kind: int, payload: bytes) -> bytes:
+    return attribute(kind | _NESTED, attribute(_DATA_VALUE, payload))
+
+
+def _element(body: bytes) -> bytes:
+    return _ATTR.pack(len(body) + 4, _LIST_ELEM | _NESTED) + body
+
+
+class _Encoder:
+    """Encodes elements of one set; parts that do not vary are made once."""
+
+    def __init__(self, schema: SetSchema, family: Family) -> None:
+        size = length(schema.key, family)
+        self._interval = schema.interval
+        self._family = family
+        self._key_head = _data(_ELEM_KEY, b"\0" * size)[:8]
+        self._set_head = _ATTR.pack(size + 12, _LIST_ELEM | _NESTED) + self._key_head
+        value = length(schema.value, family) if schema.value else 0
+        self._data_head = _data(_ELEM_DATA, b"\0" * value)[:8]
+        self._map_head = _ATTR.pack(size + value + 20, _LIST_ELEM | _NESTED) + self._key_head
+        self._verdicts: dict[str, bytes] = {}
+
+    def encode(self, key: bytes, value: Value) -> bytes:
+        if self._interval is not Interval.NO:
+            return self._ranges(key)
+        if value is None:
+            return self._set_head + key
+        if isinstance(value, bytes):
+            return self._map_head + key + self._data_head + value
+        data = self._verdicts.get(value)
+        if data is None:
+            data = self._verdicts[value] = verdict_attribute(value)
+        return _element(self._key_head + key + data)
+
+    def _ranges(self, key: bytes) -> bytes:
+        half = len(key) // 2
+        first, last = key[:half], key[half:]
+        if self._interval is Interval.PAIRS:
+            return _element(_data(_ELEM_KEY, first) + _data(_ELEM_KEY_END, last))
+        start = _element(_data(_ELEM_KEY, first))
+        behind = int.from_bytes(last, "big") + 1
+        if behind >> (8 * half):  # the range ends with the highest address: no end element
+            return start
+        flags = attribute(_ELEM_FLAGS, struct.pack("!I", _INTERVAL_END))
+        return start + _element(_data(_ELEM_KEY, behind.to_bytes(half, "big")) + flags)
+
+
+_encoders: dict[tuple[Family, str], _Encoder] = {}
+
+
+def _encoder(family: Family, name: str) -> _Encoder:
+    encoder = _encoders.get((family, name))
+    if encoder is None:
+        encoder = _encoders[family, name] = _Encoder(SCHEMAS[name], family)
+    return encoder
+
+
+def element_messages(operations: Iterable[Operation], sequence: int) -> list[bytes]:
+    """
+    Return the messages of element operations, numbered from `sequence`; the last asks for an ACK.
+
+    The order is kept; neighbours of one set share a message of at most 64 KB.
+    """
+    parts: list[tuple[int, int, bytes]] = []
+    for (add, family, name), group in groupby(operations, key=lambda o: (o[0], o[1], o[2])):
+        encode = _encoder(family, name).encode
+        kind = _NEWSETELEM if add else _DELSETELEM
+        head = string(_LIST_TABLE, TABLE) + string(_LIST_SET, name)
+        for chunk in _chunks(encode(o[3], o[4] if add else None) for o in group):
+            listed = _ATTR.pack(len(chunk) + 4, _LIST_ELEMENTS | _NESTED) + chunk
+            parts.append((kind, family, head + listed))
+    final = len(parts) - 1
+    return [
+        message(
+            kind,
+            (NLM_F_CREATE if kind == _NEWSETELEM else 0) | (NLM_F_ACK if i == final else 0),
+            sequence + i,
+            family,
+            payload,
+        )
+        for i, (kind, family, payload) in enumerate(parts)
+    ]
+
+
+def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
+    chunk: list[bytes] = []
+    size = 0
+    for element in elements:
+        if size + len(element) > _LIST_LIMIT:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+        chunk.append(element)
+        size += len(element)
+    if chunk:
+        yield b"".join(chunk)
+
+
+def dump_request(kind: int, sequence: int, family: int, *names: str) -> bytes:
+    """Return the request that lists a set's elements, a table's chains …: table, then set."""
+    payload = b"".join(string(i + 1, name) for i, name in enumerate(names))
+    return message(kind, NLM_F_DUMP, sequence, family, payload)
+
+
+def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (type, start, end) of each attribute's payload."""
+    while at + 4 <= end:
+        size, kind = _ATTR.unpack_from(data, at)
+        if size < 4 or at + size > end:
+            raise DataplaneError("the kernel sent a malformed netlink attribute")
+        yield kind & _TYPE_MASK, at + 4, at + size
+        at += (size + 3) & ~3
+
+
+RawElement = tuple[bytes, Value, bytes | None, bool]
+
+
+def raw_elements(data: bytes, at: int, end: int) -> Iterator[RawElement]:
+    """
+    Yield the elements of one message of a set's dump.
+
+    Each is (key, value, last key of a range or None, is the end of a range).
+    """
+    for kind, start, stop in attributes(data, at, end):
+        if kind == _LIST_ELEMENTS:
+            for _, elem_start, elem_stop in attributes(data, start, stop):
+                yield _raw_element(data, elem_start, elem_stop)
+
+
+def _raw_element(data: bytes, at: int, end: int) -> RawElement:
+    key = b""
+    value: Value = None
+    last: bytes | None = None
+    is_end = False
+    for kind, start, stop in attributes(data, at, end):
+        if kind == _ELEM_KEY:
+            key = data[start + 4 : stop]
+        elif kind == _ELEM_DATA:
+            if _ATTR.unpack_from(data, start)[1] & _TYPE_MASK == _DATA_VALUE:
+                value = data[start + 4 : stop]
+            else:
+                value = _verdict(data, start + 4, stop)
+        elif kind == _ELEM_KEY_END:
+            last = data[start + 4 : stop]
+        elif kind == _ELEM_FLAGS:
+            is_end = bool(int.from_bytes(data[start:stop], "big") & _INTERVAL_END)
+    return key, value, last, is_end
+
+
+def _verdict(data: bytes, at: int, end: int) -> str:
+    code, chain = 0, ""
+    for kind, start, stop in attributes(data, at, end):
+        if kind == _VERDICT_CODE:
+            (code,) = struct.unpack_from("!i", data, start)
+        elif kind == _VERDICT_CHAIN:
+            chain = data[start:stop].rstrip(b"\0").decode("ascii", "replace")
+    if code in _WORDS:
+        return f"{_WORDS[code]} {chain}"
+    return {_DROP: "drop", _ACCEPT: "accept"}.get(code, f"verdict {code}")
+
+
+def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[tuple[bytes, Value]]:
+    """Yield (key, value) with a range's two ends joined, as Operation has them."""
+    if schema.interval is Interval.NO:
+        for key, value, _, _ in elements:
+            yield key, value
+        return
+    if schema.interval is Interval.PAIRS:
+        for key, value, last, _ in elements:
+            yield key + (last if last is not None else key), value
+        return
+    points = sorted((key, not is_end) for key, _, _, is_end in elements)
+    for index, (key, is_start) in enumerate(points):
+        if not is_start:
+            continue
+        following = points[index + 1][0] if index + 1 < len(points) else None
+        if following is None:
+            last = b"\xff" * len(key)
+        else:
+            last = (int.from_bytes(following, "big") - 1).to_bytes(len(key), "big")
+        yield key + last, None

@@ -1,0 +1,156 @@
+"""
+What a dump of the kernel's elements says about frontends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol as Interface
+
+import msgspec
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+from nfproxy.nft.schema import CLUSTER_BASE, Value
+from nfproxy.plan.frontends import FrontendKey, Member
+from nfproxy.reconcile.transition import ExtraKey, FrontendState, Operation
+
+#: Sets whose elements Services share, counted and not owned by one frontend.
+MEMBER_SETS = (
+    schema.CLUSTER_IPS,
+    schema.HAIRPIN,
+    schema.SERVICE_CIDRS,
+    schema.NODE_PORT_ADDRESSES,
+)
+
+
+class Elements(Interface):
+    """Where elements can be read from: a kernel, or a fake in its place."""
+
+    def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
+        """Yield (key, value) of a set or map."""
+
+
+class Observed(msgspec.Struct):
+    """
+    The managed elements of one or more families, in the reconciler's terms.
+
+    `strays` are elements that fit nowhere (slots behind a gap, protocols we do not know);
+    they are to be deleted.
+    """
+
+    frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
+    members: set[Member] = msgspec.field(default_factory=set)
+    strays: list[Operation] = msgspec.field(default_factory=list)
+
+
+def observe(source: Elements, families: Iterable[Family]) -> Observed:
+    """Read everything once: the elements of each family's table."""
+    observed = Observed()
+    for family in families:
+        _Reader(source, family, observed).read()
+    return observed
+
+
+class _Reader:
+    """Reads one family's table."""
+
+    def __init__(self, source: Elements, family: Family, into: Observed) -> None:
+        self._source = source
+        self._family = family
+        self._into = into
+        self._verdicts: dict[FrontendKey, str] = {}
+        self._slots: dict[FrontendKey, dict[int, bytes]] = {}
+        self._extras: dict[FrontendKey, dict[ExtraKey, Value]] = {}
+
+    def read(self) -> None:
+        """Read all sets and maps, then put them together by frontend."""
+        for name in schema.MANAGED:
+            for key, value in self._source.elements(self._family, name):
+                if not self._take(name, key, value):
+                    self._stray(name, key)
+        for where in self._verdicts.keys() | self._slots.keys() | self._extras.keys():
+            self._into.frontends[where] = FrontendState(
+                self._verdicts.get(where),
+                self._lanes(where, self._slots.get(where, {})),
+                self._extras.get(where, {}),
+            )
+
+    def _stray(self, name: str, key: bytes) -> None:
+        self._into.strays.append(Operation(False, self._family, name, key))
+
+    def _take(self, name: str, key: bytes, value: Value) -> bool:
+        """Note one element; tell whether it fits anywhere."""
+        if name in MEMBER_SETS:
+            self._into.members.add(Member(self._family, name, key))
+            return True
+        size = self._family.size
+        if name in (schema.FRONTENDS, schema.NODE_PORTS):
+            address = b"" if name == schema.NODE_PORTS else key[:size]
+            where = self._key(address, key[len(address)], key, len(address) + 4)
+            if where is None or not isinstance(value, str):
+                return False
+            self._verdicts[where] = value
+            return True
+        if name in _SLOT_MAPS:
+            protocol, by_address = _SLOT_MAPS[name]
+            address = key[:size] if by_address else b""
+            where = self._key(address, protocol, key, len(address))
+            if where is None or not isinstance(value, bytes):
+                return False
+            slot = schema.number_of(key, len(address) + 4)
+            self._slots.setdefault(where, {})[slot] = value
+            return True
+        where = self._extra_owner(name, key)
+        if where is None:
+            return False
+        self._extras.setdefault(where, {})[name, key] = value
+        return True
+
+    def _extra_owner(self, name: str, key: bytes) -> FrontendKey | None:
+        size = self._family.size
+        if name == schema.AFFINITY_FRONTENDS:
+            return self._key(key[:size], key[size], key, size + 4)
+        if name == schema.AFFINITY_NODE_PORTS:
+            return self._key(b"", key[0], key, 4)
+        if name == schema.SOURCE_RANGES:
+            half = len(key) // 2
+            if key[size:half] != key[half + size :]:
+                return None
+            return self._key(key[size : 2 * size], key[2 * size], key, 2 * size + 4)
+        protocol, by_address = _RECORD_MAPS[name]
+        address = key[size + 4 : 2 * size + 4] if by_address else b""
+        return self._key(address, protocol, key, size + 4 + len(address))
+
+    def _key(self, address: bytes, protocol: int, key: bytes, at: int) -> FrontendKey | None:
+        try:
+            return FrontendKey(self._family, address, Protocol(protocol), schema.port_of(key, at))
+        except ValueError:
+            return None
+
+    def _lanes(self, key: FrontendKey, slots: dict[int, bytes]) -> tuple[list[bytes], list[bytes]]:
+        lanes: tuple[list[bytes], list[bytes]] = ([], [])
+        for lane, base in zip(lanes, (0, CLUSTER_BASE), strict=True):
+            while base + len(lane) in slots and not (base == 0 and len(lane) == CLUSTER_BASE):
+                lane.append(slots.pop(base + len(lane)))
+        # More than CLUSTER_BASE endpoints without a second lane run on through its slots.
+        if len(lanes[0]) == CLUSTER_BASE and lanes[1]:
+            verdict = self._verdicts.get(key, "")
+            if "local-" not in verdict:
+                lanes = ([*lanes[0], *lanes[1]], [])
+        maps = schema.ENDPOINTS if key.address else schema.NODE_PORT_ENDPOINTS
+        prefix = key.address + schema.port_bytes(key.port)
+        for slot in slots:
+            self._stray(maps[key.protocol], prefix + schema.number_bytes(slot))
+        return lanes
+
+
+_SLOT_MAPS = {
+    **{name: (protocol, True) for protocol, name in schema.ENDPOINTS.items()},
+    **{name: (protocol, False) for protocol, name in schema.NODE_PORT_ENDPOINTS.items()},
+}
+_RECORD_MAPS = {
+    **{name: (protocol, True) for protocol, name in schema.RECORD_FRONTENDS.items()},
+    **{name: (protocol, False) for protocol, name in schema.RECORD_NODE_PORTS.items()},
+}

@@ -1,0 +1,436 @@
+"""
+Brings the kernel in step with the desired state.
+
+The cost of a change is the size of the change: the kernel's tables are read at the
+start and after a failure only. Between those, what was committed is what is there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol as Interface
+
+import msgspec
+
+from nfproxy.errors import NfproxyError, TransactionError
+from nfproxy.model.addresses import Family
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.nft import ruleset, schema
+from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
+from nfproxy.nft.schema import Value
+from nfproxy.plan.frontends import FrontendKey, Member
+from nfproxy.reconcile.desired import Desired, ScopeKey, Touched
+from nfproxy.reconcile.observed import observe
+from nfproxy.reconcile.script import script
+from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
+
+log = logging.getLogger(__name__)
+
+#: How long what an old verdict may still ask for is left in place. A packet passes
+#: the chain in microseconds; this allows for one that was preempted inside it.
+LINGER_S = 0.1
+
+#: Unused chains are kept for a while: the next rollout passes through the same counts.
+IDLE_S = 30.0
+
+#: More operations than this are staged in several transactions and switched on in the last.
+STAGE_OPERATIONS = 20_000
+
+
+class ChainLike(Interface):
+    """A chain in the kernel."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def base(self) -> bool:
+        """Whether it is attached to a hook."""
+
+
+class Dataplane(Interface):
+    """What the reconciler asks of the kernel, or of a fake in its place."""
+
+    def load(self, text: str) -> None:
+        """Run an nft script as one transaction."""
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Commit element operations as one transaction, whole or not at all."""
+
+    def has_table(self, family: Family) -> bool:
+        """Tell whether the family's table exists."""
+
+    def chains(self, family: Family) -> Sequence[ChainLike]:
+        """Return the chains of the family's table."""
+
+    def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
+        """Yield a set's elements."""
+
+    def noted_clients(
+        self, family: Family, needles: Iterable[bytes]
+    ) -> Iterable[tuple[bytes, bytes]]:
+        """Yield affinity notes, those holding a needle among them."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one synchronisation did. `operations` counts element changes."""
+
+    operations: int = 0
+    chains_made: int = 0
+    resynced: bool = False
+
+
+ChainKey = tuple[Family, str]
+_NOBODY: frozenset[bytes] = frozenset()
+
+
+class Reconciler:
+    """
+    Keeps one node's tables equal to a Desired.
+
+    Not safe for use by two threads at once. After an exception from `sync` the next
+    call reads the kernel anew and goes on from what is really there.
+    """
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        desired: Desired,
+        config: NodeConfig,
+        families: Sequence[Family],
+        clock: Callable[[], float],
+    ) -> None:
+        """Remember what to work with; nothing is read or written yet."""
+        self._dataplane = dataplane
+        self._desired = desired
+        self._config = config
+        self._families = tuple(families)
+        self._clock = clock
+        self._trusted = False
+        self._states: dict[FrontendKey, FrontendState] = {}
+        self._members: set[Member] = set()
+        self._strays: list[Operation] = []
+        self._scopes: dict[ScopeKey, frozenset[bytes]] = {}
+        self._programmed: dict[ChainKey, Chain | None] = {}
+        self._uses: Counter[ChainKey] = Counter()
+        self._chains_of: dict[FrontendKey, tuple[str, ...]] = {}
+        self._idle: dict[ChainKey, float] = {}
+        self._lingering: dict[FrontendKey, float] = {}
+        self._recheck: dict[ScopeKey, float] = {}
+
+    @property
+    def trusted(self) -> bool:
+        """Tell whether the kernel is known to hold what was last committed."""
+        return self._trusted
+
+    def reconfigure(self, config: NodeConfig) -> None:
+        """Use another node configuration; the program is loaded anew at the next `sync`."""
+        if config != self._config:
+            self._config = config
+            self._trusted = False
+
+    def sync(self, touched: Touched) -> Report:
+        """
+        Commit what the touched parts of the desired state differ by.
+
+        Raises DataplaneError; then nothing, or an unreachable part, has been committed.
+        """
+        resync = not self._trusted
+        if resync:
+            self._observe()
+            touched = self._everything()
+        self._trusted = False
+        made = self._load_chains(touched, whole_program=resync)
+        operations = self._commit(touched, resync=resync)
+        self._trusted = True
+        return Report(operations, made, resync)
+
+    # --- the difference ----------------------------------------------------------------
+
+    def _everything(self) -> Touched:
+        touched = self._desired.everything()
+        touched.frontends |= self._states.keys()
+        touched.members |= self._members
+        return touched
+
+    def _commit(self, touched: Touched, *, resync: bool) -> int:
+        now = self._clock()
+        prepare: list[Operation] = []
+        stage: list[Operation] = []
+        main: list[Operation] = list(self._strays)
+        states: list[tuple[FrontendKey, FrontendState, bool]] = []
+        for key in touched.frontends:
+            if key.family not in self._families:
+                continue
+            wanted = self._desired.frontends.get(key)
+            step = transition(key, self._states.get(key, ABSENT), wanted)
+            prepare += step.prepare
+            stage += step.stage
+            main += step.main
+            states.append((key, step.state, step.lingers))
+        members = self._member_operations(touched.members)
+        main += members
+        main += self._every_stale_note() if resync else self._stale_notes(touched.scopes)
+        for part in _parts(prepare, stage, main):
+            self._dataplane.commit(part)
+        self._strays = []
+        for key, state, lingers in states:
+            self._settle(key, state, now if lingers else None)
+        for operation in members:
+            member = Member(operation.family, operation.set, operation.key)
+            (self._members.add if operation.add else self._members.discard)(member)
+        self._settle_scopes(touched.scopes, now)
+        return len(prepare) + len(stage) + len(main)
+
+    def _member_operations(self, members: Iterable[Member]) -> list[Operation]:
+        """Return deletions, then additions: a range may give way to a larger one."""
+        gone: list[Operation] = []
+        come: list[Operation] = []
+        for member in members:
+            if member.family not in self._families:
+                continue
+            wanted = member in self._desired.members
+            if wanted != (member in self._members):
+                (come if wanted else gone).append(Operation(wanted, *member))
+        return gone + come
+
+    def _settle(self, key: FrontendKey, state: FrontendState, lingers: float | None) -> None:
+        """Take over a frontend's committed state."""
+        if state == ABSENT:
+            self._states.pop(key, None)
+        else:
+            self._states[key] = state
+        if lingers is None:
+            self._lingering.pop(key, None)
+        else:
+            self._lingering[key] = lingers + LINGER_S
+        self._count_chains(key)
+
+    # --- chains ------------------------------------------------------------------------
+
+    def _load_chains(self, touched: Touched, *, whole_program: bool) -> int:
+        """Make the chains that touched frontends need, before anything points to them."""
+        needed: dict[Family, dict[str, Chain]] = {family: {} for family in self._families}
+        for key in touched.frontends:
+            wanted = self._desired.frontends.get(key)
+            if wanted is not None and key.family in needed:
+                for chain in wanted.chains:
+                    needed[key.family][chain.name] = chain
+        if whole_program:
+            return self._load_program(needed)
+        text = []
+        made: list[tuple[ChainKey, Chain]] = []
+        for family, chains in needed.items():
+            missing = [c for n, c in chains.items() if self._programmed.get((family, n)) != c]
+            if missing:
+                text.append(ruleset.chains_text(missing, self._config, family))
+                made += [((family, chain.name), chain) for chain in missing]
+        if text:
+            self._dataplane.load("".join(text))
+            self._programmed.update(made)
+        return len(made)
+
+    def _load_program(self, needed: dict[Family, dict[str, Chain]]) -> int:
+        """
+        Give every table its program: fixed chains, needed chains, and shapes found in use.
+
+        The rules of shapes that elements still point to are written too, so that nothing
+        depends on what an earlier process, or a stranger, had put there. Where that is
+        refused (a table of another layout), tables are replaced as a whole.
+        """
+        text = []
+        programmed: dict[ChainKey, Chain | None] = {}
+        for family in self._families:
+            chains = dict(needed[family])
+            foreign = []
+            for found in self._dataplane.chains(family):
+                if found.name in FIXED_CHAINS or found.name in chains:
+                    continue
+                shape = parse_shape(found.name)
+                if found.base:
+                    foreign.append(found.name)
+                elif shape is not None:
+                    chains[found.name] = shape
+                else:
+                    programmed[family, found.name] = None
+                    if not is_ours(found.name):
+                        log.warning("chain %s of table %s is not ours", found.name, family.table)
+            if foreign:
+                log.warning("removing foreign base chains of table %s: %s", family.table, foreign)
+            text.append(ruleset.program_text(self._config, family, chains.values(), foreign))
+            programmed.update({(family, name): chain for name, chain in chains.items()})
+        try:
+            self._dataplane.load("".join(text))
+        except TransactionError as error:
+            if not any(self._dataplane.has_table(family) for family in self._families):
+                raise
+            log.warning("replacing tables of another layout: %s", error)
+            self._replace_tables()
+            return len(self._programmed)
+        self._programmed = programmed
+        self._idle = dict.fromkeys(programmed, self._clock() + IDLE_S)
+        return len(programmed)
+
+    def _replace_tables(self) -> None:
+        """Load the complete script that `render` prints, then read back what it made."""
+        self._dataplane.load(script(self._desired, self._config, self._families))
+        self._programmed = {}
+        for key, wanted in self._desired.frontends.items():
+            for chain in wanted.chains:
+                self._programmed[key.family, chain.name] = chain
+        self._observe()
+
+    def _count_chains(self, key: FrontendKey) -> None:
+        """Count which chains elements point to; those nobody uses become idle."""
+        wanted = self._desired.frontends.get(key)
+        new = tuple(chain.name for chain in wanted.chains) if wanted else ()
+        old = self._chains_of.get(key, ())
+        if new == old:
+            return
+        if new:
+            self._chains_of[key] = new
+        else:
+            self._chains_of.pop(key, None)
+        for name in new:
+            self._uses[key.family, name] += 1
+            self._idle.pop((key.family, name), None)
+        for name in old:
+            chain = (key.family, name)
+            self._uses[chain] -= 1
+            if not self._uses[chain]:
+                del self._uses[chain]
+                self._idle[chain] = self._clock() + IDLE_S
+
+    # --- session affinity --------------------------------------------------------------
+
+    def _stale_notes(self, scopes: Iterable[ScopeKey]) -> list[Operation]:
+        """Return the deletion of notes on endpoints that have just left a list."""
+        return self._delete_notes(
+            [
+                key
+                for key in scopes
+                if self._scopes.get(key, _NOBODY) - self._desired.scopes.get(key, _NOBODY)
+            ]
+        )
+
+    def _delete_notes(self, scopes: Sequence[ScopeKey]) -> list[Operation]:
+        operations = []
+        for family in {key.family for key in scopes}:
+            numbers = {key.number for key in scopes if key.family is family}
+            for key, address in self._dataplane.noted_clients(family, numbers):
+                if key[-8:] in numbers:
+                    operations += self._delete_note(family, key, address)
+        return operations
+
+    def _every_stale_note(self) -> list[Operation]:
+        """Return the deletion of all notes that nobody may use, whoever left them."""
+        return [
+            operation
+            for family in self._families
+            for key, address in self._dataplane.noted_clients(family, [b""])
+            for operation in self._delete_note(family, key, address)
+        ]
+
+    def _delete_note(self, family: Family, key: bytes, address: bytes) -> list[Operation]:
+        if address in self._desired.scopes.get(ScopeKey(family, key[-8:]), _NOBODY):
+            return []
+        # It may expire at any moment, and deleting what is not there fails: add it first.
+        return [
+            Operation(True, family, schema.AFFINITY, key, address),
+            Operation(False, family, schema.AFFINITY, key),
+        ]
+
+    def _settle_scopes(self, scopes: Iterable[ScopeKey], now: float) -> None:
+        for key in scopes:
+            known = self._scopes.get(key, _NOBODY)
+            allowed = self._desired.scopes.get(key)
+            if known - (allowed or _NOBODY):
+                # A packet on its way may have noted it after we looked.
+                self._recheck[key] = now + LINGER_S
+            if allowed is None:
+                self._scopes.pop(key, None)
+            else:
+                self._scopes[key] = allowed
+
+    # --- what is due later ---------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Return the clock's time at which `tidy` has something to do, None if never."""
+        due = [*self._lingering.values(), *self._recheck.values(), *self._idle.values()]
+        return min(due, default=None)
+
+    def tidy(self) -> int:
+        """
+        Remove what lingers and is due; return the number of element operations.
+
+        Raises DataplaneError; then the next `sync` starts from a fresh reading.
+        """
+        if not self._trusted:
+            return 0
+        now = self._clock()
+        due = [key for key, when in self._lingering.items() if when <= now]
+        scopes = [key for key, when in self._recheck.items() if when <= now]
+        operations: list[Operation] = []
+        states = []
+        for key in due:
+            step = clean(key, self._states.get(key, ABSENT), self._desired.frontends.get(key))
+            operations += step.main
+            states.append((key, step.state))
+        operations += self._delete_notes(scopes)
+        self._trusted = False
+        self._dataplane.commit(operations)
+        for key, state in states:
+            self._settle(key, state, None)
+        for scope in scopes:
+            del self._recheck[scope]
+        self._trusted = True
+        self._drop_idle_chains(now)
+        return len(operations)
+
+    def _drop_idle_chains(self, now: float) -> None:
+        idle = [chain for chain, when in self._idle.items() if when <= now]
+        if not idle:
+            return
+        text = "".join(ruleset.delete_chain_text(family, name) for family, name in idle)
+        try:
+            self._dataplane.load(text)
+        except NfproxyError as error:
+            log.warning("unused chains stay for now: %s", error)
+            for chain in idle:
+                self._idle[chain] = now + IDLE_S
+            return
+        for chain in idle:
+            del self._idle[chain]
+            self._programmed.pop(chain, None)
+
+    # --- the kernel's side ---------------------------------------------------------------
+
+    def _observe(self) -> None:
+        """Read the kernel's tables; forget what was believed about them."""
+        observed = observe(self._dataplane, self._families)
+        self._states = observed.frontends
+        self._members = observed.members
+        self._strays = observed.strays
+        self._scopes = {}
+        self._chains_of = {}
+        self._uses = Counter()
+        self._idle = {}
+        self._lingering = {}
+        self._recheck = {}
+
+
+def _parts(
+    prepare: list[Operation], stage: list[Operation], main: list[Operation]
+) -> Iterator[list[Operation]]:
+    """Yield the transactions of one synchronisation, in order. Nearly always it is one."""
+    if prepare:
+        yield prepare
+    if len(stage) + len(main) <= STAGE_OPERATIONS:
+        yield stage + main
+        return
+    for at in range(0, len(stage), STAGE_OPERATIONS):
+        yield stage[at : at + STAGE_OPERATIONS]
+    yield main

@@ -1,0 +1,79 @@
+"""
+The desired state as one nft script, for any starting state.
+
+This is what ``render`` prints: an independent road into the kernel, held equal to the
+element batches that ``run`` commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.nft import ruleset, schema
+from nfproxy.nft.chains import Chain
+from nfproxy.reconcile.desired import Desired
+from nfproxy.reconcile.transition import ABSENT, Operation, elements_of, transition
+
+
+def fresh_elements(desired: Desired, family: Family) -> dict[str, list[Operation]]:
+    """
+    Return the elements of a family as a fresh start would make them, by set.
+
+    Sorted by set (in the template's order) and key.
+    """
+    by_set: dict[str, list[Operation]] = {name: [] for name in schema.MANAGED}
+    for operation in _operations(desired, family):
+        by_set[operation.set].append(operation)
+    for operations in by_set.values():
+        operations.sort(key=lambda operation: _sort_key(operation))
+    return {name: operations for name, operations in by_set.items() if operations}
+
+
+def _operations(desired: Desired, family: Family) -> Iterator[Operation]:
+    for key, frontend in desired.frontends.items():
+        if key.family is family:
+            yield from elements_of(key, transition(key, ABSENT, frontend).state)
+    for member in desired.members:
+        if member.family is family:
+            yield Operation(True, *member)
+
+
+def _sort_key(operation: Operation) -> bytes:
+    """Return the key with a slot's number last and in network order, so that rows sort."""
+    key = operation.key
+    if operation.set.startswith(("endpoints-", "node-port-endpoints-")):
+        return key[:-4] + schema.number_of(key, len(key) - 4).to_bytes(4, "big")
+    return key
+
+
+def wanted_chains(desired: Desired, family: Family) -> dict[str, Chain]:
+    """Return the chains that a family's elements point to, by name."""
+    return {
+        chain.name: chain
+        for key, frontend in desired.frontends.items()
+        if key.family is family
+        for chain in frontend.chains
+    }
+
+
+def script(desired: Desired, config: NodeConfig, families: Sequence[Family]) -> str:
+    """
+    Return one nft script that makes tables exactly as desired, whatever was there.
+
+    Deterministic. Applied by ``nft -f`` it is one atomic transaction.
+    """
+    return "".join(_table(desired, config, family) for family in families)
+
+
+def _table(desired: Desired, config: NodeConfig, family: Family) -> str:
+    chains = wanted_chains(desired, family)
+    parts = [ruleset.replacement_text(config, family, chains.values())]
+    for name, operations in fresh_elements(desired, family).items():
+        rows = ",\n".join(
+            "\t" + schema.format_element(schema.SCHEMAS[name], o.key, o.value, family)
+            for o in operations
+        )
+        parts.append(f"add element {family.table} {schema.TABLE} {name} {{\n{rows}\n}}\n")
+    return "".join(parts)
