@@ -82,7 +82,7 @@ def decode(kind: Kind, data: Data, origin: str = "") -> Decoded[Value]:
     try:
         return _WAYS[kind](data, origin)
     except UNREADABLE as error:
-        identity = identify(data)
+        identity = msgspec.structs.replace(identify(data), kind=kind.word)  # lists leave it out
         problem = validation_problem(error, origin, identity)
         return Decoded(identity.object_name(kind), None, (problem,), usable=False)
 

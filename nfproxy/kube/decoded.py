@@ -55,6 +55,9 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     usable: bool = True
 
 
+MAX_PROBLEMS = 20  # told of one object; more help nobody
+
+
 class Notes:
     """Collects the problems of one object while it is being decoded."""
 
@@ -62,12 +65,19 @@ class Notes:
         self._origin = origin
         self._subject = subject
         self._problems: list[Problem] = []
+        self._more = 0
 
     def add(self, field: str, message: object) -> None:
         """Note what is wrong with a field; an exception stands for its message."""
-        self._problems.append(Problem(self._origin, self._subject, field, str(message)))
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(Problem(self._origin, self._subject, field, str(message)))
+        else:
+            self._more += 1
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Everything noted so far, in order."""
-        return tuple(self._problems)
+        """What has been noted so far, in order, and how many were too many."""
+        if not self._more:
+            return tuple(self._problems)
+        rest = Problem(self._origin, self._subject, "", f"and {self._more} more problems")
+        return (*self._problems, rest)

@@ -10,9 +10,11 @@ from nfproxy.kube.subjects import quoted
 
 _BUILT_IN_GROUPS = frozenset(("apps", "autoscaling", "batch", "extensions", "policy"))
 _CORE_KINDS = frozenset(
-    ("Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange", "Namespace")
-    + ("PersistentVolume", "PersistentVolumeClaim", "Pod", "PodTemplate", "ResourceQuota")
-    + ("ReplicationController", "Secret", "ServiceAccount", "Status")
+    (
+        *("Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange"),
+        *("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Pod", "PodTemplate"),
+        *("ReplicationController", "ResourceQuota", "Secret", "ServiceAccount", "Status"),
+    )
 )
 _GROUP_SUFFIX = ".k8s.io"  # reserved for Kubernetes and its subprojects
 

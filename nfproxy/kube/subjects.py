@@ -51,5 +51,5 @@ def subject(kind: str, namespace: str | None, name: str) -> str:
 
 def quoted(text: str) -> str:
     """Return a name as it is if it is harmless, else shortened and in quotes."""
-    plain = text and all(c.isascii() and (c.isalnum() or c in "-._") for c in text)
+    plain = text and all(c.isascii() and (c.isalnum() or c in "-._/") for c in text)
     return shorten(text) if plain else repr(shorten(text))

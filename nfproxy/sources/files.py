@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -31,6 +32,7 @@ class Signature(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -38,11 +40,12 @@ class Listing(msgspec.Struct, frozen=True):
     The manifest files below a directory, in reading order, and what could not be looked at.
 
     `unreadable` maps paths of directories (and files) to the reason; what is below them is
-    unknown and not absent.
+    unknown and not absent. `links` are the symbolic links among all these.
     """
 
     files: dict[str, Signature]
     unreadable: dict[str, str]
+    links: list[str]
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -62,53 +65,65 @@ def list_files(root: str) -> Listing:
     """
     Return the manifest files of a directory, or the one file that `root` is.
 
-    Order: by name, each directory's files and subdirectories together. Names that start
-    with a dot are left out: editors' swap files, and the directories behind a ConfigMap
-    volume, whose files are seen through their links. Links are followed; a
-    directory that is reached twice counts once. Raises OSError if `root` cannot be
-    looked at.
+    Order: by path. Names that start with a dot are left out: editors' swap files, and
+    the directories behind a ConfigMap volume, whose files are seen through their links.
+    Links are followed; a directory that is reached twice counts once. Raises OSError if
+    `root` cannot be looked at.
     """
     status = Path(root).stat()
     if not stat.S_ISDIR(status.st_mode):
-        return Listing({root: _signature(status)}, {})
-    listing = Listing({}, {})
+        return Listing({root: _signature(status)}, {}, [])
     os.scandir(root).close()  # an unreadable root is an error, an unreadable part is not
-    _walk(root, {(status.st_dev, status.st_ino)}, listing)
-    return listing
+    listing = Listing({}, {}, [])
+    seen = {(status.st_dev, status.st_ino)}
+    waiting = deque([root])
+    while waiting:
+        waiting += _look_into(waiting.popleft(), seen, listing)
+    return Listing(dict(sorted(listing.files.items())), listing.unreadable, listing.links)
 
 
-def _walk(directory: str, seen: set[tuple[int, int]], listing: Listing) -> None:
-    """Add what is below a directory to a listing."""
+def _look_into(directory: str, seen: set[tuple[int, int]], listing: Listing) -> list[str]:
+    """Add one directory's files to a listing and return the directories in it."""
     try:
-        names = sorted(name for name in os.listdir(directory) if not name.startswith("."))  # noqa: PTH208 - names, 10,000 of them
+        with os.scandir(directory) as found:
+            members = sorted((e for e in found if not e.name.startswith(".")), key=_name)
     except OSError as error:
         listing.unreadable[directory] = reason(error)
-        return
-    for name in names:
-        path = f"{directory.rstrip('/')}/{name}"
+        return []
+    directories: list[str] = []
+    for member in members:
+        if member.is_symlink():
+            listing.links.append(member.path)
         try:
-            status = os.stat(path)  # noqa: PTH116 - Path costs more than the call
+            status = member.stat()
         except FileNotFoundError:
-            if name.endswith(SUFFIXES) and Path(path).is_symlink():
-                listing.unreadable[path] = "is a link to nothing"
+            if member.name.endswith(SUFFIXES) and member.is_symlink():
+                listing.unreadable[member.path] = "is a link to nothing"
             continue
         except OSError as error:
-            listing.unreadable[path] = reason(error)
+            listing.unreadable[member.path] = reason(error)
             continue
         if stat.S_ISDIR(status.st_mode):
             identity = status.st_dev, status.st_ino
             if identity not in seen:
                 seen.add(identity)
-                _walk(path, seen, listing)
-        elif name.endswith(SUFFIXES):
+                directories.append(member.path)
+        elif member.name.endswith(SUFFIXES):
             if stat.S_ISREG(status.st_mode):
-                listing.files[path] = _signature(status)
+                listing.files[member.path] = _signature(status)
             else:
-                listing.unreadable[path] = "is not a regular file"
+                listing.unreadable[member.path] = "is not a regular file"
+    return directories
+
+
+def _name(member: os.DirEntry[str]) -> str:
+    return member.name
 
 
 def _signature(status: os.stat_result) -> Signature:
-    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return Signature(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
 
 
 def read_text(path: str) -> Text:
@@ -129,17 +144,25 @@ def read_text(path: str) -> Text:
 
 
 def _read(file: BinaryIO, size: int, json_only: bool) -> Text:
-    """Return the rest of a file of at least `size` bytes; a pipe's size is not known before."""
-    data = b"".join(_chunks(file, _SNIFF))
-    head = data.removeprefix(_BOM).lstrip()
-    json = json_only or head.startswith(b"{")
+    """Return what is in a file of `size` bytes, 0 for a pipe, whose size nobody knows."""
+    head = b"".join(_chunks(file, _SNIFF))
+    json = json_only or head.removeprefix(_BOM).lstrip().startswith(b"{")
     limit = MAX_JSON_MIB if json else MAX_YAML_MIB
-    if size <= limit * MIB:
-        data += b"".join(_chunks(file, limit * MIB + 1 - len(data)))
-    if max(size, len(data)) > limit * MIB:
-        remedy = "split it" if json else "split it, or convert it to JSON, which is read faster"
-        raise InputError(f"is larger than {limit} MiB, the limit for its format; {remedy}")
+    if size > limit * MIB:
+        raise _too_large(limit, json)
+    if size:
+        file.seek(0)
+        data = file.read(size)
+    else:
+        data = head + b"".join(_chunks(file, limit * MIB + 1 - len(head)))
+        if len(data) > limit * MIB:
+            raise _too_large(limit, json)
     return Text(data.removeprefix(_BOM), json, json_only)
+
+
+def _too_large(limit: int, json: bool) -> InputError:
+    remedy = "split it" if json else "split it, or convert it to JSON, which is read faster"
+    return InputError(f"is larger than {limit} MiB, the limit for its format; {remedy}")
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:

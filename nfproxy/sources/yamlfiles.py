@@ -64,13 +64,17 @@ def _parse(text: str, line: int) -> Iterator[Document]:
             if isinstance(event, yaml.DocumentStartEvent):
                 yield Builder(parser.get_event, line).document()
     except yaml.YAMLError as error:
-        raise InputError(_message(error, line)) from None
+        raise InputError(_message(error, line, text.count("\n"))) from None
 
 
-def _message(error: yaml.YAMLError, line: int) -> str:
-    """Return a parser's error as one short line."""
+def _message(error: yaml.YAMLError, line: int, last: int) -> str:
+    """
+    Return a parser's error in text of `last` + 1 lines as one short line.
+
+    libyaml places an error at the end of the text one line too far.
+    """
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
     context = getattr(error, "context", None)
     text = f"not valid YAML: {what}" + (f" ({context})" if context else "")
-    return f"{text}, line {mark.line + line + 1}" if mark else text
+    return f"{text}, line {line + min(mark.line, last) + 1}" if mark else text

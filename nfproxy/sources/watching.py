@@ -1,0 +1,170 @@
+"""
+The file system's own word that something may have changed.
+
+inotify watches directories it was shown, and follows neither a link nor a
+directory that is replaced by another of its name. So next to the tree itself the way to it is
+watched, name by name: every directory on the path, and what links stand for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from watchfiles import Change, awatch
+
+# A change is told once nothing more happened for a step, and after the limit at the latest.
+_STEP_MS = 20
+_LIMIT_MS = 400
+_MAX_LINKS = 40  # on one path, as in the kernel
+
+_Identity = tuple[int, int]
+
+
+class Targets(msgspec.Struct, frozen=True):
+    """
+    What to watch.
+
+    `tree` is a directory to watch with all below it, "" for none. `names` maps each directory on
+    the way to the names in it that matter. `identities` are those of all these directories:
+    when one is replaced by another, it has to be watched anew.
+    """
+
+    tree: str
+    names: dict[str, frozenset[str]]
+    identities: dict[str, _Identity]
+
+
+def targets(path: str, links: Iterable[str]) -> Targets:
+    """Return what to watch to learn of all changes at and below a path with links in it."""
+    root = os.path.abspath(path)  # noqa: PTH100 - without following links
+    real = os.path.realpath(root)
+    names: dict[str, set[str]] = {}
+    for place in (root, *links):
+        for directory, name in _way(os.path.abspath(place)):  # noqa: PTH100
+            if place == root or not f"{directory}/".startswith(f"{real.rstrip('/')}/"):
+                names.setdefault(directory, set()).add(name)
+    tree = root if _identity(root) and Path(root).is_dir() else ""
+    identities = {place: _identity(place) for place in (*names, *filter(None, [tree]))}
+    return Targets(
+        tree,
+        {directory: frozenset(names[directory]) for directory in sorted(names)},
+        {place: identity for place, identity in identities.items() if identity},
+    )
+
+
+def _way(path: str) -> Iterator[tuple[str, str]]:
+    """
+    Yield (directory, name) for each step the kernel takes to a path, up to what is missing.
+    """
+    here, links = "/", 0
+    steps = deque(path.split("/"))
+    while steps:
+        step = steps.popleft()
+        if step in ("", "."):
+            continue
+        if step == "..":
+            here = os.path.dirname(here)  # noqa: PTH120
+            continue
+        yield here, step
+        place = f"{here.rstrip('/')}/{step}"
+        try:
+            if not stat.S_ISLNK(Path(place).lstat().st_mode):
+                here = place
+                continue
+            target = os.readlink(place)  # noqa: PTH115 - the text, not a path
+        except OSError:
+            return
+        links += 1
+        if links > _MAX_LINKS:
+            return
+        if target.startswith("/"):
+            here = "/"
+        steps.extendleft(reversed(target.split("/")))
+
+
+def _identity(path: str) -> _Identity | None:
+    """Return what a directory is, whatever its name; None where there is none."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Watch:
+    """
+    Tells when something may have changed at or below its targets.
+
+    Use within one event loop: `aim`, `wait` in turns, and `close` in the end.
+    """
+
+    def __init__(self) -> None:
+        self._targets: Targets | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._bell = asyncio.Event()
+        self._paths: set[str] = set()
+        self.error = ""
+
+    async def aim(self, wanted: Targets) -> None:
+        """
+        Watch these targets and no others. From the return on, nothing is missed.
+        """
+        if wanted == self._targets and not self.error:
+            return
+        await self.close()
+        self._targets, self.error = wanted, ""
+        ways = [directory for directory in wanted.names if directory in wanted.identities]
+        self._tasks = [asyncio.create_task(self._listen(ways, wanted.names))]
+        if wanted.tree:
+            self._tasks.append(asyncio.create_task(self._listen([wanted.tree], None)))
+        # awatch opens inotify before it first waits, so one turn of the loop is enough.
+        await asyncio.sleep(0)
+        if self.error:
+            self._bell.clear()  # known at once, no reason to wake up for
+
+    async def wait(self, timeout_s: float | None) -> set[str]:
+        """
+        Return, at a change or at the latest after some time, the paths that were named.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._bell.wait(), timeout_s)
+        self._bell.clear()
+        paths, self._paths = self._paths, set()
+        return paths
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks, self._targets = [], None
+
+    async def _listen(self, paths: list[str], names: dict[str, frozenset[str]] | None) -> None:
+        """Ring at changes: in a whole tree, or of some names in some directories."""
+
+        def matters(change: Change, path: str) -> bool:
+            directory, _, name = path.rpartition("/")
+            return names is None or name in names.get(directory or "/", ())
+
+        try:
+            async for changes in awatch(
+                *paths,
+                watch_filter=matters,
+                debounce=_LIMIT_MS,
+                step=_STEP_MS,
+                recursive=names is None,
+                force_polling=False,
+                ignore_permission_denied=True,
+            ):
+                self._paths |= {path for _, path in changes}
+                self._bell.set()
+        except (OSError, RuntimeError) as error:  # too many watches; a directory just gone
+            self.error = str(error) or type(error).__name__
+            self._bell.set()

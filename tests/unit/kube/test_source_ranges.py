@@ -1,0 +1,55 @@
+"""loadBalancerSourceRanges: open, guarded, closed."""
+
+from __future__ import annotations
+
+import pytest
+
+from nfproxy.kube.decoded import Notes
+from nfproxy.kube.source_ranges import source_ranges
+
+NOBODY_4, NOBODY_6 = "0.0.0.0/32", "::/128"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (None, []),
+        ([], []),
+        ([" 10.0.0.0/8 "], ["10.0.0.0/8"]),
+        (["10.0.0.7/8", "10.1.0.0/16", "10.0.0.0/8"], ["10.0.0.0/8"]),
+        (["10.0.0.0/9", "10.128.0.0/9"], ["10.0.0.0/8"]),
+        (["10.0.0.0/8", "0.0.0.0/0"], []),
+        (["10.0.0.0/8", "::/0"], ["10.0.0.0/8"]),
+        (["0.0.0.0/0", "fd00::/8"], ["fd00::/8"]),
+        (["fd00::/8", "10.0.0.0/8"], ["10.0.0.0/8", "fd00::/8"]),
+        (["010.0.0.0/8"], ["10.0.0.0/8"]),
+        (["::ffff:10.0.0.0/104"], ["10.0.0.0/8"]),
+    ],
+)
+def test_valid_lists(texts, expected):
+    """A family without a range is open, and so is one with a range of length 0."""
+    notes = Notes("", "")
+
+    assert expected == [str(prefix) for prefix in source_ranges(texts, notes)]
+    assert notes.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["10.0.0.0/8", "10.0.0.0/33"], ["10.0.0.0/8"]),
+        (["10.0.0.0/8", "office"], ["10.0.0.0/8"]),
+        (["10.0.0.0/8", "fd00::/129"], ["10.0.0.0/8", NOBODY_6]),
+        (["fd00::/8", "10.0.0.1"], [NOBODY_4, "fd00::/8"]),
+        (["0.0.0.0/0", "10.0.0.0/x"], []),
+        (["office"], [NOBODY_4, NOBODY_6]),
+        ([""], [NOBODY_4, NOBODY_6]),
+        (["10.0.0.0/99"], [NOBODY_4, NOBODY_6]),
+    ],
+)
+def test_invalid_ranges_never_open_a_family(texts, expected):
+    """Where nothing valid is left for a family, it is closed, unlike in kube-proxy."""
+    notes = Notes("", "")
+
+    assert expected == [str(prefix) for prefix in source_ranges(texts, notes)]
+    assert "spec.loadBalancerSourceRanges" in notes.problems[0].field
