@@ -1,6 +1,6 @@
 """``python -m nfproxy`` is the ``nfproxy`` command."""
 
-from nfproxy.cli import main
+from nfproxy.cli import run_main
 
 if __name__ == "__main__":
-    main()
+    run_main()

@@ -39,6 +39,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `node_port_prefixes` are the disjoint prefixes whose local addresses accept node
     ports; a family absent or mapped to None accepts them on every local address ("match all").
     Loopback addresses never accept them.
+    `external_ips` false leaves ``spec.externalIPs`` out (gate AllowServiceExternalIPs).
     `masquerade_mark` is the packet mark bit (one bit set) that asks for source NAT.
     """
 
@@ -48,4 +49,5 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     local_pods: LocalPods = LocalPods()
     masquerade_all: bool = False
     masquerade_mark: int = 0x4000
+    external_ips: bool = True
     node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}

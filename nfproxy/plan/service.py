@@ -119,7 +119,8 @@ class _PortPlan:
         guard = self._guard()
         for address in _of_family(service.load_balancer_ips, family):
             yield self._external(Kind.LOAD_BALANCER_IP, address, self._port.port, guard)
-        for address in _of_family(service.external_ips, family):
+        allowed = service.external_ips if self._config.external_ips else ()
+        for address in _of_family(allowed, family):
             yield self._external(Kind.EXTERNAL_IP, address, self._port.port)
         if self._port.node_port:
             yield self._external(Kind.NODE_PORT, b"", self._port.node_port)

@@ -1,0 +1,27 @@
+"""``nfproxy cleanup``: remove nfproxy's tables."""
+
+from __future__ import annotations
+
+import click
+
+from nfproxy.dataplane.diagnose import require_privileges
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.model.addresses import FAMILIES
+
+
+@click.command("cleanup")
+def command() -> None:
+    """
+    Remove nfproxy's tables, and nothing else.
+
+    Connections that are open go on: the kernel keeps translating them until they end. New
+    ones to Services fail unless another proxy serves them.
+    """
+    require_privileges()
+    kernel = Kernel()
+    removed = [family for family in FAMILIES if kernel.delete_table(family)]
+    kernel.close()
+    for family in removed:
+        click.echo(f"removed table {family.table} nfproxy")
+    if not removed:
+        click.echo("nothing to remove: there is no nfproxy table")

@@ -1,0 +1,86 @@
+"""
+What the commands share: configuration, manifests and the desired state from them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+
+import click
+import msgspec
+
+from nfproxy.config.advice import allow_external_ips
+from nfproxy.config.flags import Flags
+from nfproxy.config.load import LoadedConfig, load
+from nfproxy.config.nodeconfig import node_config, node_name
+from nfproxy.model.changes import Problem
+from nfproxy.model.node import Node
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.reconcile.planner import Planner
+from nfproxy.sources.once import read_once
+
+files_option = click.option(
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR|-",
+    help="Manifests to read: a file, a directory (all .yaml, .yml and .json below it), or - for "
+    "standard input. Repeatable.",
+)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The configuration in force and this node's name."""
+
+    loaded: LoadedConfig
+    node_name: str
+
+
+def settings(flags: Flags) -> Settings:
+    """Load flags and configuration file; warnings go to standard error."""
+    loaded = load(flags)
+    for text in loaded.warnings:
+        warn(text)
+    return Settings(loaded, node_name(loaded.config, socket.gethostname()))
+
+
+def configurator(
+    known: Settings, tell: Callable[[str], None]
+) -> Callable[[Node | None], NodeConfig]:
+    """Return the function from a Node object to the configuration; it tells a warning once."""
+    told: set[str] = set()
+    config = known.loaded.config
+
+    def configure(node: Node | None) -> NodeConfig:
+        result, warnings = node_config(config, socket.gethostname(), node)
+        for text in warnings:
+            if text not in told:
+                told.add(text)
+                tell(text)
+        return msgspec.structs.replace(result, external_ips=allow_external_ips(config))
+
+    return configure
+
+
+def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem, ...]]:
+    """Return the desired state of this node for some manifests; problems go to standard error."""
+    known = settings(flags)
+    changes, problems = read_once(files, known.node_name)
+    for problem in problems:
+        warn(str(problem))
+    planner = Planner(configurator(known, warn)(changes.node))
+    planner.apply(changes)
+    for conflict in sorted(planner.desired.conflicts()):
+        warn(
+            f"Service {conflict.loser}: {conflict.key} belongs to the older Service "
+            f"{conflict.winner}, which keeps it"
+        )
+    return planner, problems
+
+
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    click.echo(f"nfproxy: warning: {text}", err=True)

@@ -1,0 +1,67 @@
+"""``nfproxy render``: the dry run."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+import yaml
+
+from nfproxy.cli.inputs import files_option, planned, warn
+from nfproxy.config.flags import Flags, GroupedCommand, node_flags
+from nfproxy.dataplane.diagnose import may_administer_network
+from nfproxy.dataplane.libnftables import load_text
+from nfproxy.lab import enter_private_namespace
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.reconcile.describe import describe
+from nfproxy.reconcile.script import script
+
+
+@click.command("render", cls=GroupedCommand)
+@files_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["nft", "json", "yaml"]),
+    default="nft",
+    show_default=True,
+    help="nft: a script for `nft -f -`. json, yaml: frontends, endpoints with their slots, and the "
+    "reason for every endpoint left out.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Also let libnftables validate the script against this kernel, changing nothing.",
+)
+@node_flags
+def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> None:
+    """
+    Print what this node's tables should be, and change nothing.
+
+    The script makes the tables of both families exactly so in one atomic transaction, whatever
+    was there before. The same objects in any order give the same bytes. Needs no root and no
+    kernel (but --check does).
+
+    \b
+        nfproxy render -f cluster/ --hostname-override node-1 | nft -f -
+        kubectl get svc,endpointslices -A -o json | nfproxy render -f - -o json
+    """
+    planner, _ = planned(files, flags)
+    text = script(planner.desired, planner.config, FAMILIES)
+    if check:
+        _check(text)
+    if output == "nft":
+        click.echo(text, nl=False)
+    elif output == "json":
+        data = msgspec.json.format(msgspec.json.encode(describe(planner)), indent=2)
+        click.echo(data.decode())
+    else:
+        click.echo(yaml.safe_dump(describe(planner), sort_keys=False), nl=False)
+
+
+def _check(text: str) -> None:
+    if not may_administer_network():
+        # Any namespace will do: the script replaces what it finds.
+        enter_private_namespace()
+        warn("checked in a private network namespace, as CAP_NET_ADMIN is missing here")
+    load_text(text, check=True)
+    click.echo("nfproxy: libnftables accepts the script", err=True)

@@ -1,0 +1,65 @@
+"""``nfproxy run``: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+import click
+
+from nfproxy.app import Daemon, families_of_host
+from nfproxy.cli.inputs import Settings, configurator, settings
+from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
+from nfproxy.dataplane.diagnose import require_privileges
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.model.changes import Problem
+from nfproxy.sources.manifests import ManifestSource
+
+log = logging.getLogger("nfproxy")
+
+
+@click.command("run", cls=GroupedCommand)
+@click.option(
+    "--manifests",
+    required=True,
+    metavar="DIR",
+    help="Read Services, EndpointSlices, ServiceCIDRs and this node's Node from every .yaml, .yml "
+    "and .json file below DIR, and follow the files as they change.",
+)
+@kube_proxy_flags
+def command(manifests: str, flags: Flags) -> None:
+    """
+    Program this machine's nftables and keep them in step with the objects.
+
+    What is programmed stays when nfproxy ends, crashes or is upgraded; the next start takes it
+    over. `nfproxy cleanup` removes it.
+    """
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, force=True
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    known = settings(flags)
+    if known.loaded.config.logging.verbosity > 0:
+        logging.getLogger("nfproxy").setLevel(logging.DEBUG)
+    require_privileges()
+    asyncio.run(_run(manifests, known))
+
+
+async def _run(manifests: str, known: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    kernel = Kernel()
+    try:
+        source = ManifestSource(manifests, known.node_name, _report)
+        configure = configurator(known, log.warning)
+        log.info("node %s, objects from %s", known.node_name, manifests)
+        await Daemon(source, kernel, configure, families_of_host()).run(stop)
+    finally:
+        kernel.close()
+
+
+def _report(problem: Problem) -> None:
+    log.warning("%s", problem)
