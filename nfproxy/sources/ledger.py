@@ -20,6 +20,7 @@ from nfproxy.sources.scan import Identity, Scan
 
 QUIET_S = 0.2  # a loss is believed after so long without any change
 PATIENCE_S = 3.0  # and at the latest after this
+_ABSENT = object()
 
 
 class _File(msgspec.Struct):
@@ -153,9 +154,9 @@ class Ledger:
         before = self._in_force.of_file(path)
         objects = successor(content, before, was_parsed=file is not None and file.good)
         problems = content.problems
-        kept = [key for key in objects if key not in content.objects]
+        kept = sum(content.objects.get(key, _ABSENT) is not value for key, value in objects.items())
         if kept:
-            problems += (_kept(path, len(kept)),)
+            problems += (_kept(path, kept),)
         good = content.parsed or (file is not None and file.good)
         self._files[path] = _File(signature, good, problems)
         return objects
