@@ -1,0 +1,70 @@
+"""
+The kernel of a namespace of the lab, called from outside of it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from nfproxy.dataplane import libnftables
+from nfproxy.dataplane.kernel import ChainInfo, Kernel
+from nfproxy.lab import Namespace
+from nfproxy.model.addresses import Family
+from nfproxy.nft.schema import Value
+from nfproxy.reconcile.transition import Operation
+
+
+class RealKernel:
+    """A Dataplane for the reconciler: nfproxy's own, in a namespace."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        """Open a netlink socket inside."""
+        self.namespace = namespace
+        self.kernel: Kernel = namespace.call(Kernel)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.kernel.close()
+
+    def load(self, text: str) -> None:
+        """Run an nft script."""
+        self.namespace.call(libnftables.load_text, text)
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Commit element operations."""
+        self.kernel.commit(operations)
+
+    def has_table(self, family: Family) -> bool:
+        """Tell whether the family's table exists."""
+        return self.kernel.has_table(family)
+
+    def chains(self, family: Family) -> list[ChainInfo]:
+        """Return the chains of a table."""
+        return self.kernel.chains(family)
+
+    def elements(self, family: Family, name: str) -> list[tuple[bytes, Value]]:
+        """Return a set's elements."""
+        return list(self.kernel.elements(family, name))
+
+    def noted_clients(self, family: Family, needles: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return affinity notes, those that hold a needle among them."""
+        return list(self.kernel.noted_clients(family, needles))
+
+    def rules(self, family: Family) -> dict[str, list[str]]:
+        """Return the rules of each chain as `nft list` prints them; {} without a table."""
+        done = self.namespace.run(
+            ["nft", "--terse", "list", "table", family.table, "nfproxy"], check=False
+        )
+        return chains_of(done.stdout)
+
+
+def chains_of(listing: str) -> dict[str, list[str]]:
+    """Return the lines of each chain of a table's listing."""
+    chains: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in map(str.strip, listing.splitlines()):
+        if line.startswith("chain "):
+            current = chains[line.split()[1]] = []
+        elif line == "}":
+            current = None
+        elif current is not None:
+            current.append(line)
+    return chains

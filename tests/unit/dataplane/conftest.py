@@ -1,0 +1,25 @@
+"""A kernel of one's own."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.realkernel import RealKernel
+
+from nfproxy.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def lab(namespaces_allowed: None) -> Iterator[Lab]:
+    """Namespaces for one module."""
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture
+def real(lab: Lab) -> Iterator[RealKernel]:
+    """The kernel in a namespace without any rules."""
+    namespace = lab.namespace("rules")
+    kernel = RealKernel(namespace)
+    yield kernel
+    kernel.close()
+    lab.drop(namespace)

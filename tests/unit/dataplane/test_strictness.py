@@ -1,0 +1,397 @@
+"""What a dataplane accepts and refuses: the kernel, and the fake that other tests rest on."""
+
+from collections.abc import Callable
+
+import pytest
+from support.fakekernel import FakeKernel
+from support.realkernel import RealKernel
+
+from nfproxy.errors import TransactionError
+from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Protocol
+from nfproxy.nft import ruleset, schema
+from nfproxy.nft.chains import Policy, Shape
+from nfproxy.nft.schema import Value
+from nfproxy.reconcile.transition import Operation
+
+Dataplane = FakeKernel | RealKernel
+
+CONFIG = NodeConfig(node_name="node-1")
+V4, V6 = Family.IPV4, Family.IPV6
+SHAPE = Shape(Policy.CLUSTER, Protocol.TCP, cluster=2)
+FRONTEND = parse_address("10.96.0.1") + schema.protocol_bytes(6) + schema.port_bytes(80)
+SLOT = parse_address("10.96.0.1") + schema.port_bytes(80) + schema.number_bytes(0)
+ONE = schema.endpoint_bytes(parse_address("10.244.0.1"), 8080)
+OTHER = schema.endpoint_bytes(parse_address("10.244.0.2"), 8080)
+
+
+@pytest.fixture(params=["fake", "real"])
+def dataplane(request: pytest.FixtureRequest) -> Dataplane:
+    """Each test runs twice; tables with one balancing chain are loaded."""
+    made: Dataplane = FakeKernel()
+    if request.param == "real":
+        made = request.getfixturevalue("real")
+    for family in FAMILIES:
+        made.load(ruleset.program_text(CONFIG, family, [SHAPE]))
+    return made
+
+
+def add(name: str, key: bytes, value: Value = None, family: Family = V4) -> Operation:
+    return Operation(True, family, name, key, value)
+
+
+def delete(name: str, key: bytes, family: Family = V4) -> Operation:
+    return Operation(False, family, name, key)
+
+
+def cidr(text: str) -> bytes:
+    return schema.prefix_key(parse_prefix(text))
+
+
+def held(dataplane: Dataplane, name: str, family: Family = V4) -> dict[bytes, Value]:
+    return dict(dataplane.elements(family, name))
+
+
+def refuses(dataplane: Dataplane, *operations: Operation) -> None:
+    """Expect a refusal that leaves everything as it was."""
+
+    def everything() -> list[dict[bytes, Value]]:
+        return [held(dataplane, name, f) for f in FAMILIES for name in schema.SCHEMAS]
+
+    before = everything()
+    with pytest.raises(TransactionError):
+        dataplane.commit(operations)
+    assert before == everything()
+
+
+def test_added_elements_are_there_and_deleted_ones_are_not(dataplane: Dataplane):
+    """
+    Elements of every kind are read back as they were written, until they are deleted.
+    """
+    elements: list[tuple[str, bytes, Value]] = [
+        (schema.CLUSTER_IPS, parse_address("10.96.0.1"), None),
+        (schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}"),
+        (schema.NODE_PORTS, FRONTEND[4:], "drop"),
+        (schema.ENDPOINTS[Protocol.TCP], SLOT, ONE),
+        (schema.SERVICE_CIDRS, cidr("10.96.0.0/16"), None),
+    ]
+    dataplane.commit([add(*element) for element in elements])
+
+    for name, key, value in elements:
+        assert {key: value} == held(dataplane, name)
+
+    dataplane.commit([delete(name, key) for name, key, _ in elements])
+
+    assert all(not held(dataplane, name) for name in schema.SCHEMAS)
+
+
+def test_both_families_change_in_one_transaction(dataplane: Dataplane):
+    """
+    A refusal in one family undoes what the same transaction did in the other.
+    """
+    refuses(
+        dataplane,
+        add(schema.CLUSTER_IPS, parse_address("10.96.0.1")),
+        delete(schema.CLUSTER_IPS, parse_address("fd00::1"), V6),
+    )
+
+
+def test_deleting_what_is_absent_is_refused(dataplane: Dataplane):
+    """
+    The reconciler must know what is there.
+    """
+    refuses(dataplane, delete(schema.ENDPOINTS[Protocol.TCP], SLOT))
+
+
+def test_deleting_twice_is_refused(dataplane: Dataplane):
+    """
+    Within one transaction as well.
+    """
+    name = schema.ENDPOINTS[Protocol.TCP]
+    dataplane.commit([add(name, SLOT, ONE)])
+
+    refuses(dataplane, delete(name, SLOT), delete(name, SLOT))
+
+
+def test_adding_a_key_with_another_value_is_refused(dataplane: Dataplane):
+    """
+    An element's value cannot be changed in place.
+    """
+    name = schema.ENDPOINTS[Protocol.TCP]
+    dataplane.commit([add(name, SLOT, ONE)])
+
+    refuses(dataplane, add(name, SLOT, OTHER))
+
+
+def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Dataplane):
+    """
+    The same holds for verdicts.
+    """
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, "drop")])
+
+    refuses(dataplane, add(schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        (schema.ENDPOINTS[Protocol.TCP], SLOT, ONE),
+        (schema.CLUSTER_IPS, parse_address("10.96.0.1"), None),
+        (schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}"),
+        (schema.SERVICE_CIDRS, cidr("10.96.0.0/16"), None),
+        (schema.SOURCE_RANGES, schema.prefix_key(parse_prefix("10.0.0.0/8"), FRONTEND), None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_adding_what_is_there_changes_nothing(
+    dataplane: Dataplane, name: str, key: bytes, value: Value
+):
+    """
+    The same element once more is accepted.
+    """
+    dataplane.commit([add(name, key, value)])
+    dataplane.commit([add(name, key, value)])
+
+    assert {key: value} == held(dataplane, name)
+
+
+def test_delete_and_add_in_one_transaction_replace_a_value(dataplane: Dataplane):
+    """
+    This is how a slot gets another endpoint.
+    """
+    name = schema.ENDPOINTS[Protocol.TCP]
+    dataplane.commit([add(name, SLOT, ONE)])
+    dataplane.commit([delete(name, SLOT), add(name, SLOT, OTHER)])
+
+    assert {SLOT: OTHER} == held(dataplane, name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("10.96.0.0/16", "10.96.0.0/24"),
+        ("10.96.0.0/24", "10.96.0.0/16"),
+        ("10.96.0.0/16", "10.96.255.255/32"),
+        ("0.0.0.0/0", "255.255.255.255/32"),
+    ],
+)
+def test_overlapping_ranges_are_refused(dataplane: Dataplane, one: str, other: str):
+    """
+    Two ranges of a set never share an address.
+    """
+    dataplane.commit([add(schema.SERVICE_CIDRS, cidr(one))])
+
+    refuses(dataplane, add(schema.SERVICE_CIDRS, cidr(other)))
+
+
+def test_overlapping_ranges_of_one_frontend_are_refused_and_others_are_not(dataplane: Dataplane):
+    """
+    In a set of concatenations ranges meet only where all fields meet.
+    """
+    wide, narrow = parse_prefix("10.0.0.0/8"), parse_prefix("10.1.0.0/16")
+    elsewhere = FRONTEND[:8] + schema.port_bytes(81)
+    dataplane.commit(
+        [
+            add(schema.SOURCE_RANGES, schema.prefix_key(wide, FRONTEND)),
+            add(schema.SOURCE_RANGES, schema.prefix_key(narrow, elsewhere)),
+        ]
+    )
+
+    refuses(dataplane, add(schema.SOURCE_RANGES, schema.prefix_key(narrow, FRONTEND)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["10.96.0.0/16"], ["10.96.0.0/12"]),
+        (["10.96.0.0/12"], ["10.96.0.0/16", "10.97.0.0/16"]),
+        (["10.96.0.0/16", "10.97.0.0/24"], ["10.97.0.0/24"]),
+        (["0.0.0.0/0"], ["128.0.0.0/1"]),
+        (["240.0.0.0/4"], ["0.0.0.0/0"]),
+    ],
+)
+def test_ranges_give_way_to_others_in_one_transaction(
+    dataplane: Dataplane, old: list[str], new: list[str]
+):
+    """
+    Deletions first, then additions: larger, smaller, adjacent, up to the last address.
+    """
+    name = schema.SERVICE_CIDRS
+    dataplane.commit([add(name, cidr(text)) for text in old])
+    dataplane.commit(
+        [delete(name, cidr(text)) for text in old] + [add(name, cidr(text)) for text in new]
+    )
+
+    assert {cidr(text) for text in new} == held(dataplane, name).keys()
+
+
+def test_source_ranges_give_way_to_others_in_one_transaction(dataplane: Dataplane):
+    """
+    A Service's ranges become narrower and wider without a moment in between.
+    """
+    name = schema.SOURCE_RANGES
+    wide, narrow = (
+        schema.prefix_key(parse_prefix(text), FRONTEND) for text in ("10.0.0.0/8", "10.1.0.0/16")
+    )
+    dataplane.commit([add(name, wide)])
+    dataplane.commit([delete(name, wide), add(name, narrow)])
+    dataplane.commit([delete(name, narrow), add(name, wide)])
+
+    assert {wide: None} == held(dataplane, name)
+
+
+def test_a_verdict_for_a_chain_that_does_not_exist_is_refused(dataplane: Dataplane):
+    """
+    Chains are made before elements point to them.
+    """
+    refuses(dataplane, add(schema.FRONTENDS, FRONTEND, "goto cluster-tcp-9"))
+
+
+def test_elements_of_a_set_that_does_not_exist_are_refused(dataplane: Dataplane):
+    """
+    As in a network namespace whose table somebody deleted.
+    """
+    dataplane.load("delete table ip nfproxy\n")
+
+    with pytest.raises(TransactionError):
+        dataplane.commit([add(schema.CLUSTER_IPS, parse_address("10.96.0.1"))])
+
+
+def chain_names(dataplane: Dataplane) -> set[str]:
+    return {chain.name for chain in dataplane.chains(V4)}
+
+
+def test_deleting_a_chain_that_is_pointed_to_is_refused(dataplane: Dataplane):
+    """
+    First nobody points there, later it goes.
+    """
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}")])
+    text = ruleset.delete_chain_text(V4, SHAPE.name)
+
+    with pytest.raises(TransactionError):
+        dataplane.load(text)
+    assert SHAPE.name in chain_names(dataplane)
+
+    dataplane.commit([delete(schema.FRONTENDS, FRONTEND)])
+    dataplane.load(text)
+    assert SHAPE.name not in chain_names(dataplane)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ruleset.delete_chain_text(V4, "cluster-tcp-9"),
+        "delete chain ip nfproxy services\n",
+        "delete table ip nfproxy\ndelete table ip nfproxy\n",
+        "add element ip nfproxy cluster-ips {\n\t10.96.0.1\n}\ndelete chain ip nfproxy nobody\n",
+        "table ip nfproxy {\n\tset cluster-ips {\n\t\ttypeof meta l4proto\n\t}\n}\n",
+        "table ip nfproxy {\n\tchain more {\n\t\tgoto nowhere\n\t}\n}\n",
+        "table ip nfproxy {\n\tchain more {\n\t\tip daddr @nothing drop\n\t}\n}\n",
+        "once upon a time\n",
+    ],
+    ids=[
+        "absent chain",
+        "chain in use by rules",
+        "absent table",
+        "second command fails",
+        "set of another kind",
+        "rule to an absent chain",
+        "rule with an absent set",
+        "no nft",
+    ],
+)
+def test_scripts_are_refused_as_a_whole(dataplane: Dataplane, text: str):
+    """
+    Nothing of a refused script is in force.
+    """
+    before = chain_names(dataplane)
+
+    with pytest.raises(TransactionError):
+        dataplane.load(text)
+    assert before == chain_names(dataplane)
+    assert not held(dataplane, schema.CLUSTER_IPS)
+
+
+def test_a_chain_is_deleted_with_its_rules(dataplane: Dataplane):
+    """
+    Only being pointed to keeps a chain alive.
+    """
+    dataplane.load(f"delete chain ip nfproxy {SHAPE.name}\n")
+
+    assert SHAPE.name not in chain_names(dataplane)
+
+
+def test_the_program_is_loaded_again_without_touching_elements(dataplane: Dataplane):
+    """
+    A takeover gives chains their rules anew, and every element stays.
+    """
+    verdict = f"goto {SHAPE.name}"
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, verdict)])
+    dataplane.load(ruleset.program_text(CONFIG, V4, [SHAPE]))
+
+    assert {FRONTEND: verdict} == held(dataplane, schema.FRONTENDS)
+
+
+def test_a_replaced_table_is_empty(dataplane: Dataplane):
+    """
+    The complete script starts from nothing, whatever was there.
+    """
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}")])
+    dataplane.load(ruleset.replacement_text(CONFIG, V4, [SHAPE]))
+
+    assert not held(dataplane, schema.FRONTENDS)
+    assert {SHAPE.name, "services"} <= chain_names(dataplane)
+
+
+def test_base_chains_are_told_from_others(dataplane: Dataplane):
+    """
+    A stranger's base chain sees packets, so it matters which chains are attached to a hook.
+    """
+    base = {chain.name for chain in dataplane.chains(V4) if chain.base}
+
+    assert {"nat-prerouting", "nat-output", "nat-postrouting", "nat-input"} == base
+
+
+def test_what_does_not_exist_has_nothing_in_it(dataplane: Dataplane):
+    """
+    Reading an absent table is not an error: it holds nothing.
+    """
+    dataplane.load("delete table ip nfproxy\n")
+
+    assert not dataplane.has_table(V4)
+    assert dataplane.has_table(V6)
+    assert not list(dataplane.chains(V4))
+    assert not held(dataplane, schema.FRONTENDS)
+    assert not list(dataplane.noted_clients(V4, [b""]))
+
+
+def test_notes_are_found_by_what_they_hold_and_removed(dataplane: Dataplane):
+    """
+    Affinity notes are added and deleted like other elements; a needle selects among them.
+    """
+    number = schema.number_bytes(7) + schema.number_bytes(9)
+    keys = [parse_address(f"192.0.2.{i}") + number for i in (1, 2)]
+    address = parse_address("10.244.0.1")
+    dataplane.commit([add(schema.AFFINITY, key, address) for key in keys])
+
+    assert dict.fromkeys(keys, address) == dict(dataplane.noted_clients(V4, [number]))
+    assert not dict(dataplane.noted_clients(V4, [b"\x01\x02\x03\x04\x05\x06"]))
+
+    # The reconciler adds a note before it deletes it: it may have expired meanwhile.
+    dataplane.commit([add(schema.AFFINITY, keys[0], address), delete(schema.AFFINITY, keys[0])])
+    assert {keys[1]: address} == dict(dataplane.noted_clients(V4, [b""]))
+
+
+def test_every_transaction_tells_its_watcher():
+    """
+    The fake calls `watch` after what took effect, and not after a refusal.
+    """
+    calls: list[Callable[[], None]] = []
+    fake = FakeKernel()
+    fake.watch = lambda: calls.append(fake.watch)
+    fake.load(ruleset.program_text(CONFIG, V4, [SHAPE]))
+    with pytest.raises(TransactionError):
+        fake.commit([delete(schema.CLUSTER_IPS, parse_address("10.96.0.1"))])
+
+    assert len(calls) == 1
