@@ -38,6 +38,7 @@ class Field(enum.Enum):
     PROTOCOL = "protocol"
     PORT = "port"
     NUMBER = "number"
+    CLIENT = "client"  # an IPv4 address; for IPv6 a hash of the address, two numbers
 
 
 class Interval(enum.Enum):
@@ -97,9 +98,8 @@ def _schemas() -> Iterator[SetSchema]:
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(RECORD_FRONTENDS[protocol], (*_ENDPOINT, *_ENDPOINT), ())
         yield SetSchema(RECORD_NODE_PORTS[protocol], (*_ENDPOINT, Field.PORT), ())
-    # IPv6 holds a hash of the client in two numbers instead of its address.
     yield SetSchema(
-        AFFINITY, (Field.ADDRESS, Field.NUMBER, Field.NUMBER), (Field.ADDRESS,), dynamic=True
+        AFFINITY, (Field.CLIENT, Field.NUMBER, Field.NUMBER), (Field.ADDRESS,), dynamic=True
     )
     yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
     yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
@@ -158,25 +158,33 @@ def prefix_key(prefix: Prefix, rest: bytes = b"") -> bytes:
 
 def length(fields: tuple[Field, ...], family: Family) -> int:
     """Return the packed length of fields in bytes."""
-    return sum(family.size if field is Field.ADDRESS else 4 for field in fields)
+    return sum(_size(field, family) for field in fields)
+
+
+def _size(field: Field, family: Family) -> int:
+    if field is Field.ADDRESS:
+        return family.size
+    return 8 if field is Field.CLIENT and family is Family.IPV6 else 4
 
 
 def format_fields(fields: tuple[Field, ...], data: bytes, family: Family) -> str:
     """Return a packed key or value in nft's notation: ``10.96.0.1 . tcp . 80``."""
     parts, at = [], 0
     for field in fields:
-        if field is Field.ADDRESS:
-            parts.append(format_address(data[at : at + family.size]))
-            at += family.size
-            continue
-        if field is Field.PROTOCOL:
-            parts.append(_protocol_word(data[at]))
-        elif field is Field.PORT:
-            parts.append(str(port_of(data, at)))
-        else:
-            parts.append(str(number_of(data, at)))
-        at += 4
+        size = _size(field, family)
+        parts.append(_format_field(field, data[at : at + size]))
+        at += size
     return " . ".join(parts)
+
+
+def _format_field(field: Field, data: bytes) -> str:
+    if field is Field.ADDRESS or (field is Field.CLIENT and len(data) == 4):
+        return format_address(data)
+    if field is Field.PROTOCOL:
+        return _protocol_word(data[0])
+    if field is Field.PORT:
+        return str(port_of(data, 0))
+    return " . ".join(str(number_of(data, at)) for at in range(0, len(data), 4))
 
 
 def _protocol_word(number: int) -> str:
