@@ -1,0 +1,455 @@
+"""
+Session affinity: a client keeps its endpoint, with real packets.
+
+Clients are many addresses of the outside host, so that "all of them kept theirs" is no accident:
+with four endpoints it would be one once in 10^19 times.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from support.objects import endpoint_slice, gone, service
+from support.packets import Probe, probe_many
+from support.responders import Responders
+from support.steps import (
+    CLUSTER_IP,
+    ENDPOINT_PORT,
+    Crowd,
+    Frontend,
+    Proxy,
+    answers,
+    at,
+    crowd,
+    endpoints_of,
+    everywhere,
+    families,
+    node_config,
+    protocols,
+    proxied,
+    reached,
+    target,
+)
+
+from nfproxy.lab import Cluster, Host
+from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+from nfproxy.reconcile.transition import Operation
+
+HOURS = 3 * 3600
+SECOND_PORT = 8081
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster, responders: Responders) -> Cluster:
+    """Let pods and the first node answer, pods on a second port too."""
+    for host in (*cluster.pods, cluster.nodes[0]):
+        for protocol in Protocol:
+            responders.listen(host, ENDPOINT_PORT, protocol)
+    for pod in cluster.pods:
+        responders.listen(pod, SECOND_PORT, identity=f"{pod.name}:second")
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def clients(served: Cluster) -> Crowd:
+    """Thirty-two outside clients."""
+    return crowd(served)
+
+
+def notes(proxy: Proxy, family: Family) -> dict[bytes, str]:
+    """Return the kernel's notes: key, and the endpoint's address."""
+    found = proxy.kernel.noted_clients(family, [b""])
+    return {key: format_address(address) for key, address in found}
+
+
+def same_each_time(source: Host, served: Cluster, family: Family, protocol: Protocol) -> set[str]:
+    """Return who answers one client over all frontends, six times each."""
+    probes = [
+        Probe(source, *target(served, frontend, family), protocol)
+        for frontend in Frontend.ALL
+        for _ in range(6)
+    ]
+    first = probe_many(probes[:1])  # until it is answered, nothing is noted
+    return set(answers([*first, *probe_many(probes)]))
+
+
+@families
+@protocols
+def test_every_frontend_of_a_service_leads_a_client_to_one_endpoint(
+    served: Cluster, family: Family, protocol: Protocol
+) -> None:
+    """Cluster IP, load-balancer IP, external IP and node port share what they remember."""
+    web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
+    slices = endpoints_of("web", served.pods, protocol=protocol)
+    sources = (served.client, served.nodes[0], served.pod(1, 1), served.pod(1, 2))
+    with proxied(served, web, *slices):
+        for source in sources:
+            by = same_each_time(source, served, family, protocol)
+            assert len(by) == 1, (source.name, by)
+            assert by <= {pod.name for pod in served.pods}
+
+
+@families
+@protocols
+def test_clients_are_told_apart(
+    served: Cluster, clients: Crowd, family: Family, protocol: Protocol
+) -> None:
+    """Each client has an endpoint of its own, although all are masqueraded to one address."""
+    web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
+    with proxied(served, web, *endpoints_of("web", served.pods, protocol=protocol)) as proxy:
+        address = CLUSTER_IP.of(family)
+        outcomes = clients.ask(address, 80, protocol)
+
+        assert all(one.masqueraded for one in outcomes.values())
+        assert {one.seen_address for one in outcomes.values()} == {served.nodes[0].address(family)}
+        assert len(set(answers(outcomes.values()))) > 1
+        for _ in range(2):
+            assert answers(outcomes.values()) == list(clients.who(address, 80, protocol).values())
+        assert len(clients.addresses) == len(notes(proxy, family))
+        if family is Family.IPV4:  # IPv6 clients are noted by a hash
+            noted = {format_address(key[:4]) for key in notes(proxy, family)}
+            assert noted == {pair.ipv4 for pair in clients.addresses}
+
+
+def test_a_client_is_remembered_from_its_last_connection_on(
+    served: Cluster, clients: Crowd
+) -> None:
+    """Every connection begins the timeout anew; without one for so long the client is forgotten."""
+    services = {
+        protocol: service(
+            protocol.word,
+            cluster_ips=CLUSTER_IP,
+            protocol=protocol,
+            affinity_timeout_s=3,
+        )
+        for protocol in Protocol
+    }
+    slices = [
+        piece
+        for protocol in Protocol
+        for piece in endpoints_of(protocol.word, served.pods, protocol=protocol)
+    ]
+    asked = [(CLUSTER_IP.of(family), protocol) for family in FAMILIES for protocol in Protocol]
+    with proxied(served, *services.values(), *slices):
+        first = [clients.who(address, 80, protocol) for address, protocol in asked]
+        time.sleep(1.8)
+        assert first == [clients.who(address, 80, protocol) for address, protocol in asked]
+        time.sleep(1.8)  # 3.6 s after the first connection, 1.8 s after the last one
+        assert first == [clients.who(address, 80, protocol) for address, protocol in asked]
+        time.sleep(3.2)
+        later = [clients.who(address, 80, protocol) for address, protocol in asked]
+        assert all(one != other for one, other in zip(first, later, strict=True))
+
+
+@families
+@protocols
+def test_an_endpoint_that_leaves_is_forgotten_at_once(
+    served: Cluster, clients: Crowd, family: Family, protocol: Protocol
+) -> None:
+    """Its clients go elsewhere and stay there, the others keep theirs, no note points to it."""
+    web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
+    pods = served.pods
+    with proxied(served, web, *endpoints_of("web", pods, protocol=protocol)) as proxy:
+        address = CLUSTER_IP.of(family)
+        before = clients.who(address, 80, protocol)
+        leaving = next(pod for pod in pods if pod.name in before.values())
+        assert leaving.address(family) in notes(proxy, family).values()
+
+        left = [pod for pod in pods if pod is not leaving]
+        proxy.put(*endpoints_of("web", left, protocol=protocol))
+        assert leaving.address(family) not in notes(proxy, family).values()
+        after = clients.who(address, 80, protocol)
+        assert set(after.values()) <= {pod.name for pod in left}
+        assert after == {k: v if v != leaving.name else after[k] for k, v in before.items()}
+        proxy.clean_up()
+        assert after == clients.who(address, 80, protocol)
+        assert leaving.address(family) not in notes(proxy, family).values()
+
+        # back again it is a stranger: nobody is drawn to it who has another
+        proxy.put(*endpoints_of("web", pods, protocol=protocol))
+        assert after == clients.who(address, 80, protocol)
+
+
+@families
+def test_a_note_made_while_its_endpoint_left_is_removed_later(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """A packet on its way may write a note behind our back: tidying looks once more."""
+    web = everywhere(affinity_timeout_s=HOURS)
+    pods = served.pods
+    with proxied(served, web, *endpoints_of("web", pods)) as proxy:
+        clients.who(CLUSTER_IP.of(family), 80)
+        written = notes(proxy, family)
+        key, text = next(iter(written.items()))
+        left = [pod for pod in pods if pod.address(family) != text]
+        proxy.put(*endpoints_of("web", left))
+        assert text not in notes(proxy, family).values()
+
+        late = Operation(True, family, schema.AFFINITY, key, parse_address(text))
+        proxy.kernel.commit([late])
+        assert notes(proxy, family)[key] == text
+        proxy.clean_up()
+        assert text not in notes(proxy, family).values()
+        kept = {k: v for k, v in written.items() if v != text}
+        assert kept == notes(proxy, family)
+
+
+@families
+def test_affinity_survives_a_restart(served: Cluster, clients: Crowd, family: Family) -> None:
+    """A new process over the tables of the old one keeps every client where it is."""
+    web = everywhere(affinity_timeout_s=HOURS)
+    slices = endpoints_of("web", served.pods)
+    address = CLUSTER_IP.of(family)
+    first = proxied(served, web, *slices)
+    before = clients.who(address, 80)
+    first.close(keep_tables=True)
+    with proxied(served, web, *slices) as second:
+        assert second.report.operations == 0
+        assert before == clients.who(address, 80)
+        second.clean_up()
+        assert before == clients.who(address, 80)
+
+
+@families
+def test_what_left_during_a_restart_is_forgotten(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """Notes on endpoints, and on services, that went meanwhile go with the first sync."""
+    web = everywhere(affinity_timeout_s=HOURS)
+    other = service("other", cluster_ips=("10.96.0.9", "fd00:10:96::9"), affinity_timeout_s=HOURS)
+    pods = served.pods
+    first = proxied(served, web, other, *endpoints_of("web", pods), *endpoints_of("other", pods))
+    before = clients.who(CLUSTER_IP.of(family), 80)
+    clients.who(str(format_address(other.cluster_ips[family])), 80)
+    assert len(notes(first, family)) == 2 * len(clients.addresses)
+    first.close(keep_tables=True)
+
+    with proxied(served, web, *endpoints_of("web", pods[1:])) as second:
+        written = notes(second, family)
+        assert pods[0].address(family) not in written.values()
+        assert len(written) == sum(name != pods[0].name for name in before.values())
+        after = clients.who(CLUSTER_IP.of(family), 80)
+        kept = {k: v for k, v in before.items() if v != pods[0].name}
+        assert kept == {k: after[k] for k in kept}
+
+
+def test_the_timeout_of_a_live_service_can_change(served: Cluster, clients: Crowd) -> None:
+    """A client keeps its endpoint, and from its next connection on the new timeout counts."""
+    short = {"longer": 2, "shorter": HOURS}
+    addresses = {"longer": CLUSTER_IP, "shorter": ("10.96.0.9", "fd00:10:96::9")}
+
+    def services(timeouts: dict[str, int]) -> list[object]:
+        return [
+            service(name, cluster_ips=addresses[name], affinity_timeout_s=seconds)
+            for name, seconds in timeouts.items()
+        ]
+
+    slices = [piece for name in short for piece in endpoints_of(name, served.pods)]
+    asked = {name: list(pair) for name, pair in addresses.items()}
+
+    def who(name: str) -> list[dict[str, str]]:
+        return [clients.who(address, 80) for address in asked[name]]
+
+    with proxied(served, *services(short), *slices) as proxy:  # type: ignore[arg-type]
+        longer, shorter = who("longer"), who("shorter")
+        proxy.put(*services({"longer": HOURS, "shorter": 2}))  # type: ignore[arg-type]
+        assert longer == who("longer")
+        assert shorter == who("shorter")
+        time.sleep(2.3)
+        assert longer == who("longer")
+        assert all(a != b for a, b in zip(shorter, who("shorter"), strict=True))
+
+
+@families
+def test_affinity_can_be_removed_and_given_back(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """Without it clients are spread and nothing is remembered; with it again, they stick."""
+    sticky, free = everywhere(affinity_timeout_s=HOURS), everywhere()
+    address = CLUSTER_IP.of(family)
+    with proxied(served, sticky, *endpoints_of("web", served.pods)) as proxy:
+        clients.who(address, 80)
+        proxy.put(free)
+        assert {} == notes(proxy, family)
+        names = {pod.name for pod in served.pods}
+        assert names == reached(served.client, address, 80)
+        assert {} == notes(proxy, family)
+        proxy.clean_up()
+        proxy.put(sticky)
+        before = clients.who(address, 80)
+        assert before == clients.who(address, 80)
+        proxy.apply(gone(sticky))
+        assert {} == notes(proxy, family)
+
+
+@families
+@protocols
+def test_with_policy_local_each_list_has_its_own_clients(
+    served: Cluster, clients: Crowd, family: Family, protocol: Protocol
+) -> None:
+    """Outside clients stick to local endpoints, pods and the node to any of all."""
+    web = everywhere(protocol=protocol, affinity_timeout_s=HOURS, external_local=True)
+    local = {pod.name for pod in served.nodes[0].pods.values()}
+    with proxied(served, web, *endpoints_of("web", served.pods, protocol=protocol)) as proxy:
+        seen = []
+        for frontend in Frontend.OUTER:
+            outcomes = clients.ask(*target(served, frontend, family), protocol)
+            assert not any(one.masqueraded for one in outcomes.values())
+            seen.append(answers(outcomes.values()))
+        assert set(seen[0]) == local
+        assert seen[0] == seen[1] == seen[2]
+        # the cluster IP has all endpoints, theirs among them
+        assert seen[0] == list(clients.who(CLUSTER_IP.of(family), 80, protocol).values())
+
+        for source in (served.pod(1, 1), served.pod(1, 2), served.nodes[0]):
+            by = same_each_time(source, served, family, protocol)
+            assert len(by) == 1, (source.name, by)
+
+        # the list of pods and the node is not the local one: with none local they are served
+        remote = served.nodes[1].pods.values()
+        proxy.put(*endpoints_of("web", remote, protocol=protocol))
+        for frontend in Frontend.OUTER:
+            assert reached(served.client, *target(served, frontend, family), protocol, times=4) == {
+                "dropped"
+            }
+        for source in (served.pod(1, 1), served.nodes[0]):
+            by = same_each_time(source, served, family, protocol)
+            assert len(by) == 1
+            assert by <= {pod.name for pod in remote}
+
+
+@families
+def test_a_remote_endpoint_is_of_no_use_where_only_local_ones_are(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """A client with a remote endpoint gets a local one with policy Local, and keeps both."""
+    web = everywhere(affinity_timeout_s=HOURS, external_local=True)
+    local = {pod.name for pod in served.nodes[0].pods.values()}
+    inside = (CLUSTER_IP.of(family), 80)
+    outside = target(served, Frontend.NODE_PORT, family)
+    with proxied(served, web, *endpoints_of("web", served.pods)):
+        first = clients.who(*inside)
+        assert set(first.values()) - local
+        second = clients.who(*outside)
+        assert set(second.values()) == local
+        for client, by in first.items():
+            assert by not in local or second[client] == by
+        for _ in range(2):
+            assert first == clients.who(*inside)
+            assert second == clients.who(*outside)
+
+
+@families
+def test_pods_stick_to_remote_endpoints_with_policy_local(served: Cluster, family: Family) -> None:
+    """What a pod is noted with, the cluster list, is used although its node has endpoints, too."""
+    web = everywhere(affinity_timeout_s=HOURS, external_local=True)
+    first_pod, remote = served.pod(1, 1), served.pod(2, 1)
+    with proxied(served, web, *endpoints_of("web", [remote])) as proxy:
+        for source in (first_pod, served.nodes[0]):
+            assert same_each_time(source, served, family, Protocol.TCP) == {remote.name}
+        proxy.put(*endpoints_of("web", served.pods))
+        for source in (first_pod, served.nodes[0]):
+            assert same_each_time(source, served, family, Protocol.TCP) == {remote.name}
+
+
+@families
+def test_with_internal_policy_local_the_local_list_is_remembered(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """The cluster IP leads to local endpoints, and a client keeps the one it has."""
+    web = service("web", cluster_ips=CLUSTER_IP, affinity_timeout_s=HOURS, internal_local=True)
+    with proxied(served, web, *endpoints_of("web", served.pods)):
+        before = clients.who(CLUSTER_IP.of(family), 80)
+        assert set(before.values()) == {pod.name for pod in served.nodes[0].pods.values()}
+        for _ in range(3):
+            assert before == clients.who(CLUSTER_IP.of(family), 80)
+
+
+@families
+def test_endpoints_with_two_port_numbers(served: Cluster, clients: Crowd, family: Family) -> None:
+    """A client keeps address and port, where one name stands for a port in each slice."""
+    web = everywhere(affinity_timeout_s=HOURS)
+    pods = served.pods
+    first = endpoints_of("web", pods, name="one")
+    second = endpoints_of("web", pods, name="two", port=SECOND_PORT)
+    address = CLUSTER_IP.of(family)
+    with proxied(served, web, *first, *second) as proxy:
+        before = clients.who(address, 80)
+        for _ in range(3):
+            assert before == clients.who(address, 80)
+        assert {":" in by for by in before.values()} == {True, False}
+
+        victim = next(pod for pod in pods if f"{pod.name}:second" in before.values())
+        left = [pod for pod in pods if pod is not victim]
+        proxy.put(*endpoints_of("web", left, name="two", port=SECOND_PORT))
+        after = clients.who(address, 80)
+        gone_by = f"{victim.name}:second"
+        assert gone_by not in after.values()
+        assert {k: v for k, v in before.items() if v != gone_by} == {
+            k: after[k] for k, v in before.items() if v != gone_by
+        }
+
+
+@families
+@protocols
+def test_an_endpoint_on_the_node_itself(
+    served: Cluster, clients: Crowd, family: Family, protocol: Protocol
+) -> None:
+    """A connection that ends on the node is noted, too, though it never leaves it."""
+    node, remote = served.nodes[0], served.pod(2, 1)
+    web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
+    with proxied(served, web, *endpoints_of("web", [node, remote], protocol=protocol)) as proxy:
+        address = CLUSTER_IP.of(family)
+        before = clients.who(address, 80, protocol)
+        for _ in range(5):
+            assert before == clients.who(address, 80, protocol)
+        assert {node.name, remote.name} == set(before.values())
+        assert node.address(family) in notes(proxy, family).values()
+        for source in (served.pod(1, 1), node):
+            assert len(same_each_time(source, served, family, protocol)) == 1
+
+
+@families
+def test_terminating_endpoints_keep_their_clients_while_they_serve(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """An endpoint leaves its clients when others are ready, and only then."""
+    web = everywhere(affinity_timeout_s=HOURS)
+    pods = served.pods
+    address = CLUSTER_IP.of(family)
+
+    def slices(**conditions: bool) -> list[object]:
+        return [
+            endpoint_slice(
+                "web", *(at(pod, family, **conditions) for pod in pods), name="all", family=family
+            )
+        ]
+
+    with proxied(served, web, *slices()) as proxy:  # type: ignore[arg-type]
+        before = clients.who(address, 80)
+        proxy.put(*slices(ready=False, terminating=True))  # type: ignore[arg-type]
+        assert before == clients.who(address, 80)
+        one_ready = endpoint_slice("web", at(pods[0], family), name="new", family=family)
+        proxy.put(one_ready)
+        assert {pods[0].name} == set(clients.who(address, 80).values())
+
+
+@families
+def test_affinity_without_detection_of_pods(
+    served: Cluster, clients: Crowd, family: Family
+) -> None:
+    """Where pods cannot be told, all but the node have the local list with policy Local."""
+    web = everywhere(affinity_timeout_s=HOURS, external_local=True)
+    local = {pod.name for pod in served.nodes[0].pods.values()}
+    config = {"local_pods": type(node_config().local_pods)()}
+    with proxied(served, web, *endpoints_of("web", served.pods), **config):
+        where = target(served, Frontend.LOAD_BALANCER_IP, family)
+        before = clients.who(*where)
+        assert before == clients.who(*where)
+        assert local == set(before.values())
+        by = reached(served.pod(1, 1), *where, times=6)
+        assert by <= local
+        assert len(by) == 1
