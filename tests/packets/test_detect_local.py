@@ -1,0 +1,145 @@
+"""
+Who counts as a local pod, by ``detectLocalMode``, decides on source NAT and short cuts.
+
+The complete matrix of sources and frontends, for each mode.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import pytest
+from support.scenes import (
+    CLUSTER_CIDR,
+    NO_DETECTOR,
+    Scene,
+    Table,
+    both_families,
+    bridge_scene,
+    routed_scene,
+    table,
+    with_pods,
+)
+
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.nodeconfig import LocalPods
+from nfproxy.model.service import Protocol
+
+families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
+protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
+
+
+class Expected(NamedTuple):
+    """What the frontends do with both traffic policies Cluster, and with both Local."""
+
+    cluster: Table
+    local: Table
+
+
+#: Local pods are recognised, and a pod of another node is as foreign as the client.
+RECOGNISED = Expected(
+    cluster=table(
+        pod=("both", "both masqueraded"),
+        node=("both masqueraded", "both masqueraded"),
+        outside=("both masqueraded", "both masqueraded"),
+        far_pod=("both masqueraded", "both masqueraded"),
+    ),
+    local=table(
+        pod=("local", "both"),
+        node=("local masqueraded", "both masqueraded"),
+        outside=("local masqueraded", "local"),
+        far_pod=("local masqueraded", "local"),
+    ),
+)
+#: By the cluster's range, pods of other nodes count as local ones.
+ALL_PODS = Expected(
+    cluster=RECOGNISED.cluster | table(far_pod=("both", "both masqueraded")),
+    local=RECOGNISED.local | table(far_pod=("local", "both")),
+)
+#: Nobody is recognised: no source NAT towards cluster IPs, no short cut for pods.
+NOBODY = Expected(
+    cluster=table(
+        pod=("both", "both masqueraded"),
+        node=("both", "both masqueraded"),
+        outside=("both", "both masqueraded"),
+        far_pod=("both", "both masqueraded"),
+    ),
+    local=table(
+        pod=("local", "local"),
+        node=("local", "both masqueraded"),
+        outside=("local", "local"),
+        far_pod=("local", "local"),
+    ),
+)
+
+#: Local pods could be recognised, and there is none: everybody is foreign.
+STRANGERS = Expected(
+    cluster=RECOGNISED.cluster | table(pod=("both masqueraded", "both masqueraded")),
+    local=RECOGNISED.local | table(pod=("local masqueraded", "local")),
+)
+
+NODE_CIDR = LocalPods(prefixes=both_families("10.244.1.0/24", "fd00:10:244:1::/64"))
+IPV4_ONLY = LocalPods(prefixes=both_families("10.244.0.0/16"))
+
+
+class Mode(NamedTuple):
+    """A way to recognise local pods, and what follows from it in each family."""
+
+    pods: LocalPods
+    ipv4: Expected
+    ipv6: Expected
+    network: Literal["routed", "bridge"] = "routed"
+
+    def expected(self, family: Family) -> Expected:
+        """Return what follows in one family."""
+        return self.ipv4 if family is Family.IPV4 else self.ipv6
+
+
+MODES = {
+    "ClusterCIDR": Mode(CLUSTER_CIDR, ALL_PODS, ALL_PODS),
+    "ClusterCIDR of IPv4 only": Mode(IPV4_ONLY, ALL_PODS, NOBODY),
+    "NodeCIDR": Mode(NODE_CIDR, RECOGNISED, RECOGNISED),
+    "InterfaceNamePrefix": Mode(LocalPods(interface_prefix="veth-1"), RECOGNISED, RECOGNISED),
+    "InterfaceNamePrefix of none": Mode(LocalPods(interface_prefix="cali"), STRANGERS, STRANGERS),
+    "no detector": Mode(NO_DETECTOR, NOBODY, NOBODY),
+    "BridgeInterface": Mode(LocalPods(bridge="cni0"), RECOGNISED, RECOGNISED, "bridge"),
+    "BridgeInterface of none": Mode(LocalPods(bridge="cni"), STRANGERS, STRANGERS, "bridge"),
+}
+
+
+modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+
+
+@pytest.fixture(scope="module")
+def scenes(namespaces_allowed: None) -> Iterator[dict[str, Scene]]:
+    """Pods with interfaces of their own, and pods that all come in by a bridge."""
+    with routed_scene() as routed, bridge_scene() as bridge:
+        yield {"routed": routed, "bridge": bridge}
+
+
+@pytest.fixture
+def scene(scenes: dict[str, Scene], mode: Mode) -> Scene:
+    """The lab in which a mode makes sense."""
+    return scenes[mode.network]
+
+
+@modes
+@families
+@protocols
+def test_policies_cluster(scene: Scene, mode: Mode, family: Family, protocol: Protocol) -> None:
+    """With both traffic policies Cluster all endpoints serve everybody."""
+    scene.program(scene.web(), *scene.slices(), config=with_pods(mode.pods))
+
+    expected = mode.expected(family).cluster
+    assert expected == scene.reached(expected, family, protocol)
+
+
+@modes
+@families
+@protocols
+def test_policies_local(scene: Scene, mode: Mode, family: Family, protocol: Protocol) -> None:
+    """With both traffic policies Local pods and the node still get all from outside addresses."""
+    web = scene.web(internal_local=True, external_local=True)
+    scene.program(web, *scene.slices(), config=with_pods(mode.pods))
+
+    expected = mode.expected(family).local
+    assert expected == scene.reached(expected, family, protocol)
