@@ -34,11 +34,15 @@ def successor(content: Content, before: Objects | None, was_parsed: bool) -> Obj
         return content.objects
     if not content.parsed and was_parsed:
         return before
-    kept = {key: value for key, value in before.items() if key not in content.objects}
-    return {
-        **{key: value for key, value in kept.items() if content.may_hold(key)},
-        **content.objects,
-    }
+    objects: dict[Key, Value | None] = {}
+    for key, value in before.items():
+        if key not in content.objects:
+            if content.may_hold(key):
+                objects[key] = value
+        elif value == content.objects[key]:
+            # The old one, so that rereading a large file does not move all it says to new memory.
+            objects[key] = value
+    return {**content.objects, **objects}
 
 
 class InForce:
@@ -72,7 +76,7 @@ class InForce:
         for path, objects in files.items():
             self._replace(path, objects)
         after = {key: self._value(key) for key in touched}
-        return as_changes({k: v for k, v in after.items() if v != before[k]})
+        return as_changes({k: v for k, v in after.items() if v is not before[k] and v != before[k]})
 
     def conflicts(self) -> list[Problem]:
         """Return a problem for each object that a file holds in vain."""

@@ -20,7 +20,6 @@ from nfproxy.sources.scan import Identity, Scan
 
 QUIET_S = 0.2  # a loss is believed after so long without any change
 PATIENCE_S = 3.0  # and at the latest after this
-_ABSENT = object()
 
 
 class _File(msgspec.Struct):
@@ -154,9 +153,9 @@ class Ledger:
         before = self._in_force.of_file(path)
         objects = successor(content, before, was_parsed=file is not None and file.good)
         problems = content.problems
-        kept = sum(content.objects.get(key, _ABSENT) is not value for key, value in objects.items())
+        kept = [key for key in objects if objects is before or key not in content.objects]
         if kept:
-            problems += (_kept(path, kept),)
+            problems += (_kept(path, len(kept)),)
         good = content.parsed or (file is not None and file.good)
         self._files[path] = _File(signature, good, problems)
         return objects

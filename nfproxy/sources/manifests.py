@@ -42,6 +42,7 @@ class ManifestSource:
         self._clock = clock
         self._ledger = Ledger(self._path)
         self._links: tuple[str, ...] = ()
+        self._scanned_ns = 0
         self._watch = Watch()
         self._problems: tuple[Problem, ...] = ()
 
@@ -81,8 +82,14 @@ class ManifestSource:
     async def _scan(self, suspects: set[str]) -> Scan:
         """Look at the files, in a thread: a large file takes seconds to parse."""
         found = await asyncio.to_thread(
-            scan, self._path, self._ledger.signatures, suspects, self._node_name
+            scan,
+            self._path,
+            self._ledger.signatures,
+            suspects,
+            self._node_name,
+            self._scanned_ns,
         )
+        self._scanned_ns = found.started_ns
         self._links = tuple(found.listing.links)
         return found
 

@@ -47,6 +47,19 @@ def test_a_suspect_is_read_whatever_its_signature(root):
     assert [*scan(str(root), known, suspects, "").contents] == [str(root / "a.yaml")]
 
 
+def test_a_suspect_that_the_last_scan_has_seen_as_it_is_is_not_read_again(root):
+    """One rename rings more than once, and a large file takes a second to read."""
+    path = root / "a.yaml"
+    os.utime(path)
+    known = scan(str(root), {}, set(), "").listing.files
+    since_ns = known[str(path)].ctime_ns
+
+    def read(later_ms: int) -> list[str]:
+        return [*scan(str(root), known, {str(path)}, "", since_ns + later_ms * 10**6).contents]
+
+    assert (read(5), read(50)) == ([str(path)], [])
+
+
 def test_a_file_that_cannot_be_read_does_not_parse(root):
     """It is unlinked between the look and the reading, in effect: a link into /proc that fails."""
     (root / "c.yaml").symlink_to("/proc/self/mem")
