@@ -251,6 +251,17 @@ class Scene:
                 break
         return {row: self.summary(outcomes) for row, outcomes in seen.items()}
 
+    @contextlib.contextmanager
+    def bound(self, *addresses: str) -> Iterator[None]:
+        """Give addresses to the loopback interface of node-1 for a while."""
+        for address in addresses:
+            self.node.add_address(address, "lo", as_source=False)
+        try:
+            yield
+        finally:
+            for address in addresses:
+                self.node.remove_address(address, "lo")
+
     def ask(self, *probes: Probe, draws: int = 1) -> list[str]:
         """Send each probe `draws` times and tell, in words, what became of each."""
         outcomes = probe_many(one for one in probes for _ in range(draws))
