@@ -34,7 +34,8 @@ from support.steps import (
 
 from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
-from nfproxy.model.service import Protocol
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation
 
@@ -241,7 +242,7 @@ def test_the_timeout_of_a_live_service_can_change(served: Cluster, clients: Crow
     short = {"longer": 2, "shorter": HOURS}
     addresses = {"longer": CLUSTER_IP, "shorter": ("10.96.0.9", "fd00:10:96::9")}
 
-    def services(timeouts: dict[str, int]) -> list[object]:
+    def services(timeouts: dict[str, int]) -> list[Service]:
         return [
             service(name, cluster_ips=addresses[name], affinity_timeout_s=seconds)
             for name, seconds in timeouts.items()
@@ -253,9 +254,9 @@ def test_the_timeout_of_a_live_service_can_change(served: Cluster, clients: Crow
     def who(name: str) -> list[dict[str, str]]:
         return [clients.who(address, 80) for address in asked[name]]
 
-    with proxied(served, *services(short), *slices) as proxy:  # type: ignore[arg-type]
+    with proxied(served, *services(short), *slices) as proxy:
         longer, shorter = who("longer"), who("shorter")
-        proxy.put(*services({"longer": HOURS, "shorter": 2}))  # type: ignore[arg-type]
+        proxy.put(*services({"longer": HOURS, "shorter": 2}))
         assert longer == who("longer")
         assert shorter == who("shorter")
         time.sleep(2.3)
@@ -273,16 +274,16 @@ def test_affinity_can_be_removed_and_given_back(
     with proxied(served, sticky, *endpoints_of("web", served.pods)) as proxy:
         clients.who(address, 80)
         proxy.put(free)
-        assert {} == notes(proxy, family)
+        assert notes(proxy, family) == {}
         names = {pod.name for pod in served.pods}
         assert names == reached(served.client, address, 80)
-        assert {} == notes(proxy, family)
+        assert notes(proxy, family) == {}
         proxy.clean_up()
         proxy.put(sticky)
         before = clients.who(address, 80)
         assert before == clients.who(address, 80)
         proxy.apply(gone(sticky))
-        assert {} == notes(proxy, family)
+        assert notes(proxy, family) == {}
 
 
 @families
@@ -421,16 +422,16 @@ def test_terminating_endpoints_keep_their_clients_while_they_serve(
     pods = served.pods
     address = CLUSTER_IP.of(family)
 
-    def slices(**conditions: bool) -> list[object]:
+    def slices(**conditions: bool) -> list[EndpointSlice]:
         return [
             endpoint_slice(
                 "web", *(at(pod, family, **conditions) for pod in pods), name="all", family=family
             )
         ]
 
-    with proxied(served, web, *slices()) as proxy:  # type: ignore[arg-type]
+    with proxied(served, web, *slices()) as proxy:
         before = clients.who(address, 80)
-        proxy.put(*slices(ready=False, terminating=True))  # type: ignore[arg-type]
+        proxy.put(*slices(ready=False, terminating=True))
         assert before == clients.who(address, 80)
         one_ready = endpoint_slice("web", at(pods[0], family), name="new", family=family)
         proxy.put(one_ready)

@@ -42,6 +42,9 @@ ENDPOINT_PORT = 8080
 
 LINGER_S = 0.12  # a little more than the reconciler leaves leftovers in place
 
+#: How long to wait where silence is expected; a probe looks again before it calls a packet lost.
+SHORT_S = 0.1
+
 #: Enough draws to see every one of four endpoints: one is missed once in 25 million times.
 DRAWS = 64
 
@@ -180,7 +183,7 @@ def reached(
 ) -> set[str]:
     """Return who answered, or the verdict where nobody did, over many connections."""
     one = Probe(source, destination, port, protocol, source_address)
-    return set(tally(probe_many([one] * times)))
+    return set(tally(probe_many([one] * times, timeout_s=SHORT_S)))
 
 
 def answers(outcomes: Iterable[Outcome]) -> list[str]:
