@@ -131,6 +131,20 @@ def endpoints_of(
     ]
 
 
+def slice_of(
+    cluster: Cluster,
+    family: Family,
+    endpoints: dict[str, dict[str, Any]],
+    *,
+    name: str = "one",
+    service_name: str = "web",
+    **fields: Any,
+) -> EndpointSlice:
+    """Return a slice with some pods, each with its conditions and hints."""
+    made = [at(cluster.host(pod), family, **values) for pod, values in endpoints.items()]
+    return endpoint_slice(service_name, *made, name=name, family=family, **fields)
+
+
 class Proxy(NodeProxy):
     """
     nfproxy on a node of the lab, in a thread of its own.
