@@ -10,18 +10,18 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol as Interface
 
 import msgspec
 
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.nft import ruleset, schema
+from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
-from nfproxy.nft.schema import Value
 from nfproxy.plan.frontends import FrontendKey, Member
 from nfproxy.reconcile.desired import Desired, ScopeKey, Touched
+from nfproxy.reconcile.interface import Dataplane
+from nfproxy.reconcile.notes import NOBODY, all_stale_notes, stale_notes
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
@@ -39,42 +39,6 @@ IDLE_S = 30.0
 STAGE_OPERATIONS = 20_000
 
 
-class ChainLike(Interface):
-    """A chain in the kernel."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def base(self) -> bool:
-        """Whether it is attached to a hook."""
-
-
-class Dataplane(Interface):
-    """What the reconciler asks of the kernel, or of a fake in its place."""
-
-    def load(self, text: str) -> None:
-        """Run an nft script as one transaction."""
-
-    def commit(self, operations: Sequence[Operation]) -> None:
-        """Commit element operations as one transaction, whole or not at all."""
-
-    def has_table(self, family: Family) -> bool:
-        """Tell whether the family's table exists."""
-
-    def chains(self, family: Family) -> Sequence[ChainLike]:
-        """Return the chains of the family's table."""
-
-    def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
-        """Yield a set's elements."""
-
-    def noted_clients(
-        self, family: Family, needles: Iterable[bytes]
-    ) -> Iterable[tuple[bytes, bytes]]:
-        """Yield affinity notes, those holding a needle among them."""
-
-
 class Report(msgspec.Struct, frozen=True):
     """What one synchronisation did. `operations` counts element changes."""
 
@@ -84,7 +48,6 @@ class Report(msgspec.Struct, frozen=True):
 
 
 ChainKey = tuple[Family, str]
-_NOBODY: frozenset[bytes] = frozenset()
 
 
 class Reconciler:
@@ -173,7 +136,10 @@ class Reconciler:
             states.append((key, step.state, step.lingers))
         members = self._member_operations(touched.members)
         main += members
-        main += self._every_stale_note() if resync else self._stale_notes(touched.scopes)
+        if resync:
+            main += all_stale_notes(self._dataplane, self._desired, self._families)
+        else:
+            main += stale_notes(self._dataplane, self._desired, self._left(touched.scopes))
         for part in _parts(prepare, stage, main):
             self._dataplane.commit(part)
         self._strays = []
@@ -306,48 +272,19 @@ class Reconciler:
 
     # --- session affinity --------------------------------------------------------------
 
-    def _stale_notes(self, scopes: Iterable[ScopeKey]) -> list[Operation]:
-        """Return the deletion of notes on endpoints that have just left a list."""
-        return self._delete_notes(
-            [
-                key
-                for key in scopes
-                if self._scopes.get(key, _NOBODY) - self._desired.scopes.get(key, _NOBODY)
-            ]
-        )
-
-    def _delete_notes(self, scopes: Sequence[ScopeKey]) -> list[Operation]:
-        operations = []
-        for family in {key.family for key in scopes}:
-            numbers = {key.number for key in scopes if key.family is family}
-            for key, address in self._dataplane.noted_clients(family, numbers):
-                if key[-8:] in numbers:
-                    operations += self._delete_note(family, key, address)
-        return operations
-
-    def _every_stale_note(self) -> list[Operation]:
-        """Return the deletion of all notes that nobody may use, whoever left them."""
+    def _left(self, scopes: Iterable[ScopeKey]) -> list[ScopeKey]:
+        """Return the lists that endpoints have just left."""
         return [
-            operation
-            for family in self._families
-            for key, address in self._dataplane.noted_clients(family, [b""])
-            for operation in self._delete_note(family, key, address)
-        ]
-
-    def _delete_note(self, family: Family, key: bytes, address: bytes) -> list[Operation]:
-        if address in self._desired.scopes.get(ScopeKey(family, key[-8:]), _NOBODY):
-            return []
-        # It may expire at any moment, and deleting what is not there fails: add it first.
-        return [
-            Operation(True, family, schema.AFFINITY, key, address),
-            Operation(False, family, schema.AFFINITY, key),
+            key
+            for key in scopes
+            if self._scopes.get(key, NOBODY) - self._desired.scopes.get(key, NOBODY)
         ]
 
     def _settle_scopes(self, scopes: Iterable[ScopeKey], now: float) -> None:
         for key in scopes:
-            known = self._scopes.get(key, _NOBODY)
+            known = self._scopes.get(key, NOBODY)
             allowed = self._desired.scopes.get(key)
-            if known - (allowed or _NOBODY):
+            if known - (allowed or NOBODY):
                 # A packet on its way may have noted it after we looked.
                 self._recheck[key] = now + LINGER_S
             if allowed is None:
@@ -379,7 +316,7 @@ class Reconciler:
             step = clean(key, self._states.get(key, ABSENT), self._desired.frontends.get(key))
             operations += step.main
             states.append((key, step.state))
-        operations += self._delete_notes(scopes)
+        operations += stale_notes(self._dataplane, self._desired, scopes)
         self._trusted = False
         self._dataplane.commit(operations)
         for key, state in states:
