@@ -1,0 +1,43 @@
+"""
+The garbage collector around a first load.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from nfproxy.reconcile.bulk import bulk_load
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing_frozen() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def test_collector_pauses_and_passes_over_what_was_loaded() -> None:
+    """
+    It does not run during a load, runs afterwards, and no longer walks what was loaded.
+    """
+    before = gc.get_freeze_count()
+
+    with bulk_load():
+        during = gc.isenabled()
+        loaded = [[number] for number in range(1000)]
+
+    assert not during
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= before + len(loaded)
+
+
+def test_collector_runs_again_after_a_failed_load() -> None:
+    """
+    A load that raises leaves the collector as one that succeeds does.
+    """
+    with pytest.raises(RuntimeError), bulk_load():
+        raise RuntimeError("no kernel")
+
+    assert gc.isenabled()
