@@ -1,0 +1,6 @@
+"""
+The benchmark: what nfproxy costs, beside a ruleset of one chain per service port.
+
+``run.sh`` is the command; ``python -m bench`` with ``tests`` on the path does the same. Every
+size is measured in a process of its own (``measure``), in a network namespace of its own.
+"""

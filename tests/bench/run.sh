@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: tests/bench/run.sh [OPTION…]
+
+Measures nfproxy beside a ruleset of one chain per service port, and prints tables. Installs what
+is missing first, like tests/run.sh. Needs root, or unprivileged user namespaces; nothing
+it does reaches the machine's own ruleset or interfaces. Takes two to four minutes.
+
+  tests/bench/run.sh                          the default sizes
+  tests/bench/run.sh -o markdown              for a README; -o json for a program
+  tests/bench/run.sh --baseline 44000x1       another size of the baseline; this takes minutes
+  tests/bench/run.sh --quick                  tiny sizes, to see that it works
+  tests/bench/run.sh --size 30000x10 --repeats 100
+USAGE
+}
+
+HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/prepare.sh
+source "$HERE/../../deploy/prepare.sh"
+
+case " $* " in
+    *" -h "* | *" --help "*) usage && exit ;;
+esac
+prepare_packages "$REPOSITORY/deploy/packages.txt"
+prepare_venv
+export PYTHONPATH=$REPOSITORY:$REPOSITORY/tests
+export PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
+exec "$VENV/bin/python" -m bench "$@"

@@ -1,0 +1,102 @@
+"""
+The benchmark works: its tables are complete. How long anything takes is not asserted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.report import markdown, tables
+from bench.results import Results, Spread
+
+ROOT = Path(__file__).parents[2]
+
+NO_KERNEL_PART = {
+    ".baseline[0].replaced.kernel",
+    ".nfproxy[0].decode_slice.kernel",
+    ".nfproxy[1].decode_slice.kernel",
+    *(f".connections.{name}.latency.kernel" for name in ("nfproxy", "baseline", "none")),
+}
+
+
+@pytest.fixture(scope="module")
+def output() -> str:
+    """Run the benchmark once, as its script does."""
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "-o", "json"],
+        env={**os.environ, "PYTHONPATH": path},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_every_number_is_positive(output: str) -> None:
+    """
+    Nothing is left at 0, which is what a clock that was never read would show.
+    """
+    results = json.loads(output)
+
+    zero = [path for path, number in numbers(results, "") if not number > 0]
+
+    # Only of nfproxy's own changes it is known which part the kernel took.
+    assert [path for path in zero if path not in NO_KERNEL_PART] == []
+
+
+def numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Yield every number in data, with where it is."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from numbers(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from numbers(item, f"{path}[{index}]")
+    elif isinstance(value, int | float):
+        yield path, value
+
+
+def test_tables_are_complete(output: str) -> None:
+    """
+    Every size, kind of change, baseline and variant has its place in the tables.
+    """
+    results = msgspec.json.decode(output, type=Results)
+    shown = {table.title: table for table in tables(results)}
+
+    assert [(m.endpoints, m.services) for m in results.nfproxy] == [(2, 50), (1, 200)]
+    for measured in results.nfproxy:
+        assert len(measured.changes) == 6
+        assert measured.services * (measured.endpoints + 2) <= measured.first_load.operations
+    assert list(results.connections) == ["nfproxy", "baseline", "none"]
+    for table in shown.values():
+        assert all(len(row) == len(table.heads) and all(row) for row in table.rows if row[-1])
+    assert len(shown) == 5
+    assert "| one endpoint replaced |" in markdown(results)
+
+
+def test_spread_tells_the_middle_from_the_tail() -> None:
+    """
+    The 99th percentile is beyond 98 of 100 values, and the median between both halves.
+    """
+    spread = Spread.of([float(n) for n in range(100, 0, -1)], [1.0, 2.0, 6.0])
+
+    assert (
+        spread.count,
+        spread.median,
+        spread.p99,
+        spread.worst,
+        spread.kernel,
+    ) == (100, 50.5, 100.0, 100.0, 2.0)
