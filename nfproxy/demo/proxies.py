@@ -78,12 +78,15 @@ class Proxy:
         """Run another of nfproxy's commands on the node."""
         return self.node.namespace.run([*self.command, command, *more], check=False)
 
-    def diff(self) -> tuple[int, str]:
-        """Return exit code and output of ``nfproxy diff``. Raises DemoError where it fails."""
+    def diff(self, expected: int) -> str:
+        """Return what ``nfproxy diff`` prints. Raises DemoError at another exit code."""
         done = self.call(*self.arguments("diff"))
-        if done.returncode not in (0, 1):
-            raise DemoError(f"nfproxy diff on {self.node.name}: {done.stderr.strip()}")
-        return done.returncode, done.stdout.rstrip()
+        if done.returncode != expected:
+            raise DemoError(
+                f"nfproxy diff on {self.node.name} exited with {done.returncode} and not with "
+                f"{expected}:\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout.rstrip()
 
     def first_commit(self) -> str:
         """Return what it logged about its first transaction since it was started."""

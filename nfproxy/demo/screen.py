@@ -103,7 +103,7 @@ class Screen:
             )
             for row in rows
         ]
-        head = ("", "IN FORCE AFTER", "CONNECTIONS", "FAILED", *pods)
+        head = ("", "IN FORCE", "CONNECTIONS", "FAILED", *pods)
         for line in _aligned(head, cells, right=True):
             self._print(line)
         again = sum(row.sent_again for row in rows)

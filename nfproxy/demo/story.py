@@ -241,13 +241,13 @@ class Story:
         command = f"delete element ip nfproxy endpoints-tcp {{ {_WEB[0]} . {_PORT} . 1 }}"
         with self._screen.step("comparing desired state and kernel") as done:
             proxy.stop()
-            before = self._diff(0)
+            before = proxy.diff(0)
             tables.run_nft(command)
-            after = self._diff(1)
+            after = proxy.diff(1)
             proxy.start()
             proxy.wait()
             mending = proxy.first_commit()
-            mended = self._diff(0)
+            mended = proxy.diff(0)
             done("compared desired state and kernel three times")
         for line, said in (
             ("nfproxy diff -f manifests", before),
@@ -259,9 +259,3 @@ class Story:
             self._screen.say(f"$ {line}", "bold")
             self._screen.say(said.replace("\t", "  "))
         return Drift(before, f"nft {command}", after, mended)
-
-    def _diff(self, wanted: int) -> str:
-        code, text = self.proxies[0].diff()
-        if code != wanted:
-            raise DemoError(f"nfproxy diff exited with {code}, not {wanted}:\n{text}")
-        return text

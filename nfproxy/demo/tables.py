@@ -7,9 +7,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from nfproxy.dataplane import wire
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import load_text
-from nfproxy.dataplane.rules import program_in_kernel
+from nfproxy.dataplane.netlink import Netlink
 from nfproxy.demo.results import Size
 from nfproxy.lab import Node
 from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
@@ -46,11 +47,10 @@ class Tables:
 
     def size(self, when: str) -> Size:
         """Count chains, rules and elements of both families."""
-        program = self.node.namespace.call(program_in_kernel, FAMILIES)
         return Size(
             when,
-            chains=len(program),
-            rules=sum(len(chain.rules) for chain in program.values()),
+            chains=sum(len(self._kernel.chains(family)) for family in FAMILIES),
+            rules=self.node.namespace.call(_count_rules),
             elements=sum(
                 self.count(family, name) for family in FAMILIES for name in schema.MANAGED
             ),
@@ -110,3 +110,14 @@ class Tables:
     def run_nft(self, command: str) -> None:
         """Run an nft command on the node, as anybody there could."""
         self.node.namespace.call(load_text, f"{command}\n")
+
+
+def _count_rules() -> int:
+    """Return how many rules the nfproxy tables of this network namespace have."""
+    netlink = Netlink()
+    try:
+        return sum(
+            1 for family in FAMILIES for _ in netlink.dump(wire.GETRULE, family, schema.TABLE)
+        )
+    finally:
+        netlink.close()
