@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
 from nfproxy.model.endpoints import Endpoint, EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.model.service import Claim, Service, ServicePort
+from nfproxy.model.service import Claim, Protocol, Service, ServicePort
 from nfproxy.nft import schema
 from nfproxy.nft.chains import DROP, REJECT, Chain, Policy, Shape
 from nfproxy.plan.affinity import PortAffinity
@@ -156,7 +156,7 @@ class _PortPlan:
         if not chosen.exists:
             if not guard:
                 return self._frontend(key, kind, REJECT)
-            shape = Shape(Policy.REJECT, self._port.protocol, guarded=True)
+            shape = Shape(Policy.REJECT, Protocol.TCP, guarded=True)  # one for all protocols
             return self._frontend(key, kind, _goto(shape), shape=shape, guard=guard)
         if self._service.external_local:
             local = chosen.local[: schema.CLUSTER_BASE]

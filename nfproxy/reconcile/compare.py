@@ -52,7 +52,7 @@ def compare(
         step = transition(key, state, wanted)
         needed = [*step.prepare, *step.stage, *step.main]
         if step.lingers:
-            needed += clean(key, step.state, wanted).main
+            needed += clean(key, step.state).main
         if needed:
             rows.append(_frontend_row(key, state, wanted))
             operations += needed

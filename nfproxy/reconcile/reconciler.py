@@ -83,6 +83,7 @@ class Reconciler:
         self._idle: dict[ChainKey, float] = {}
         self._lingering: dict[FrontendKey, float] = {}
         self._recheck: dict[ScopeKey, float] = {}
+        self._recheck_all: float | None = None
 
     @property
     def trusted(self) -> bool:
@@ -120,10 +121,9 @@ class Reconciler:
         return touched
 
     def _commit(self, touched: Touched, *, resync: bool) -> int:
-        now = self._clock()
         prepare: list[Operation] = []
         stage: list[Operation] = []
-        main: list[Operation] = list(self._strays)
+        main: list[Operation] = []
         states: list[tuple[FrontendKey, FrontendState, bool]] = []
         for key in touched.frontends:
             if key.family not in self._families:
@@ -140,8 +140,11 @@ class Reconciler:
             main += all_stale_notes(self._dataplane, self._desired, self._families)
         else:
             main += stale_notes(self._dataplane, self._desired, self._left(touched.scopes))
+        # Strays may be in the way of what comes, so they go first.
+        (prepare or stage)[:0] = self._strays
         for part in _parts(prepare, stage, main):
             self._dataplane.commit(part)
+        now = self._clock()  # until here packets met the old tables, and that may have been long
         self._strays = []
         for key, state, lingers in states:
             self._settle(key, state, now if lingers else None)
@@ -149,6 +152,8 @@ class Reconciler:
             member = Member(operation.family, operation.set, operation.key)
             (self._members.add if operation.add else self._members.discard)(member)
         self._settle_scopes(touched.scopes, now)
+        if resync:
+            self._recheck_all = now + LINGER_S
         return len(prepare) + len(stage) + len(main)
 
     def _member_operations(self, members: Iterable[Member]) -> list[Operation]:
@@ -297,6 +302,8 @@ class Reconciler:
     def next_due(self) -> float | None:
         """Return the clock's time at which `tidy` has something to do, None if never."""
         due = [*self._lingering.values(), *self._recheck.values(), *self._idle.values()]
+        if self._recheck_all is not None:
+            due.append(self._recheck_all)
         return min(due, default=None)
 
     def tidy(self) -> int:
@@ -313,16 +320,22 @@ class Reconciler:
         operations: list[Operation] = []
         states = []
         for key in due:
-            step = clean(key, self._states.get(key, ABSENT), self._desired.frontends.get(key))
+            step = clean(key, self._states.get(key, ABSENT))
             operations += step.main
             states.append((key, step.state))
-        operations += stale_notes(self._dataplane, self._desired, scopes)
+        every = self._recheck_all is not None and self._recheck_all <= now
+        if every:
+            operations += all_stale_notes(self._dataplane, self._desired, self._families)
+        else:
+            operations += stale_notes(self._dataplane, self._desired, scopes)
         self._trusted = False
         self._dataplane.commit(operations)
         for key, state in states:
             self._settle(key, state, None)
         for scope in scopes:
             del self._recheck[scope]
+        if every:
+            self._recheck_all = None
         self._trusted = True
         self._drop_idle_chains(now)
         return len(operations)
@@ -331,13 +344,17 @@ class Reconciler:
         idle = [chain for chain, when in self._idle.items() if when <= now]
         if not idle:
             return
-        text = "".join(ruleset.delete_chain_text(family, name) for family, name in idle)
         try:
-            self._dataplane.load(text)
+            # An attempt that was reported as failed may have done it all the same.
+            there = {(f, chain.name) for f in self._families for chain in self._dataplane.chains(f)}
+            text = "".join(ruleset.delete_chain_text(*chain) for chain in idle if chain in there)
+            if text:
+                self._dataplane.load(text)
         except NfproxyError as error:
             log.warning("unused chains stay for now: %s", error)
             for chain in idle:
                 self._idle[chain] = now + IDLE_S
+                self._programmed.pop(chain, None)  # or not: to be made anew before it is used
             return
         for chain in idle:
             del self._idle[chain]
@@ -357,6 +374,7 @@ class Reconciler:
         self._idle = {}
         self._lingering = {}
         self._recheck = {}
+        self._recheck_all = None
 
 
 def _parts(

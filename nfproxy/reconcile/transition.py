@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
+from nfproxy.nft.chains import Policy, parse_shape
 from nfproxy.nft.schema import Value
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
@@ -95,13 +96,17 @@ def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) 
     return Step(prepare, stage, main, new, _lingers(new, wanted))
 
 
-def clean(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Step:
-    """Return the operations that remove what lingers."""
-    lanes = wanted.lanes if wanted else NO_SLOTS
+def clean(key: FrontendKey, state: FrontendState) -> Step:
+    """
+    Return the operations that remove what lingers: all that the verdict in force cannot ask for.
+
+    What is wanted does not matter here; it may be ahead of the kernel.
+    """
+    drawn = _drawn(state.verdict)
     gone: list[Operation] = []
     for base, slots, keep in (
-        (0, state.lanes[0], len(lanes[0])),
-        (schema.CLUSTER_BASE, state.lanes[1], len(lanes[1])),
+        (0, state.lanes[0], drawn[0]),
+        (schema.CLUSTER_BASE, state.lanes[1], drawn[1]),
     ):
         name, prefix = slot_map(key), slot_prefix(key)
         gone += [
@@ -109,12 +114,20 @@ def clean(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> St
             for i in range(keep, len(slots))
         ]
     extras = state.extras
-    if extras and not (wanted and wanted.guarded):
+    if extras and not state.guarded:
         stale = [k for k in extras if k[0] == schema.SOURCE_RANGES]
         gone += [Operation(False, key.family, *k) for k in stale]
         extras = {k: v for k, v in extras.items() if k[0] != schema.SOURCE_RANGES}
-    kept = (state.lanes[0][: len(lanes[0])], state.lanes[1][: len(lanes[1])])
+    kept = (state.lanes[0][: drawn[0]], state.lanes[1][: drawn[1]])
     return Step([], [], gone, FrontendState(state.verdict, kept, extras), lingers=False)
+
+
+def _drawn(verdict: str | None) -> tuple[int, int]:
+    """Return how many slots of each lane a verdict's chain draws from."""
+    shape = parse_shape(verdict.removeprefix("goto ")) if verdict else None
+    if shape is None:
+        return 0, 0
+    return (shape.local, shape.cluster) if shape.policy is Policy.LOCAL else (shape.cluster, 0)
 
 
 def arrange(slots: Sequence[Destination], wanted: Sequence[Destination]) -> list[Destination]:

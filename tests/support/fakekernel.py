@@ -232,7 +232,7 @@ class _Script:
         raise TransactionError("a table's block does not end")
 
     def _block(self) -> list[str]:
-        body = []
+        body: list[str] = []
         for line in self._lines:
             if line == "\t}":
                 return body

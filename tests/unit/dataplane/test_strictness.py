@@ -164,7 +164,7 @@ def test_delete_and_add_in_one_transaction_replace_a_value(dataplane: Dataplane)
     dataplane.commit([add(name, SLOT, ONE)])
     dataplane.commit([delete(name, SLOT), add(name, SLOT, OTHER)])
 
-    assert {SLOT: OTHER} == held(dataplane, name)
+    assert held(dataplane, name) == {SLOT: OTHER}
 
 
 @pytest.mark.parametrize(
