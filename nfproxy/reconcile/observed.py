@@ -67,8 +67,10 @@ class _Reader:
     def read(self) -> None:
         """Read all sets and maps, then put them together by frontend."""
         for name in schema.MANAGED:
+            size = self._key_length(name)
             for key, value in self._source.elements(self._family, name):
-                if not self._take(name, key, value):
+                # In a table of another layout keys may have any length.
+                if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)
         for where in self._verdicts.keys() | self._slots.keys() | self._extras.keys():
             self._into.frontends[where] = FrontendState(
@@ -76,6 +78,11 @@ class _Reader:
                 self._lanes(where, self._slots.get(where, {})),
                 self._extras.get(where, {}),
             )
+
+    def _key_length(self, name: str) -> int:
+        described = schema.SCHEMAS[name]
+        ends = 1 if described.interval is schema.Interval.NO else 2
+        return ends * schema.length(described.key, self._family)
 
     def _stray(self, name: str, key: bytes) -> None:
         self._into.strays.append(Operation(False, self._family, name, key))
