@@ -74,10 +74,7 @@ def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem,
     planner = Planner(configurator(known, warn)(changes.node))
     planner.apply(changes)
     for conflict in sorted(planner.desired.conflicts()):
-        warn(
-            f"Service {conflict.loser}: {conflict.key} belongs to the older Service "
-            f"{conflict.winner}, which keeps it"
-        )
+        warn(str(conflict))
     return planner, problems
 
 

@@ -24,6 +24,19 @@ class Kind(enum.StrEnum):
     EXTERNAL_IP = "externalIP"
     NODE_PORT = "nodePort"
 
+    @property
+    def field(self) -> str:
+        """The Service's field that asks for it."""
+        return _FIELDS[self]
+
+
+_FIELDS = {
+    Kind.CLUSTER_IP: "spec.clusterIPs",
+    Kind.LOAD_BALANCER_IP: "status.loadBalancer.ingress",
+    Kind.EXTERNAL_IP: "spec.externalIPs",
+    Kind.NODE_PORT: "spec.ports[].nodePort",
+}
+
 
 class FrontendKey(NamedTuple):
     """Where a connection is asked for. `address` is packed; b"" for a node port."""

@@ -49,7 +49,12 @@ def describe(planner: Planner) -> Data:
             for name in sorted(planner.services)
         ],
         "conflicts": [
-            {"frontend": str(c.key), "winner": str(c.winner), "loser": str(c.loser)}
+            {
+                "frontend": str(c.key),
+                "winner": str(c.winner),
+                "loser": str(c.loser),
+                "field": c.field,
+            }
             for c in sorted(desired.conflicts())
         ],
     }

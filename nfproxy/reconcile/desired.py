@@ -24,11 +24,23 @@ class ScopeKey(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """Two Services ask for one frontend; the loser does not get it."""
+    """
+    Two Services ask for one frontend; the loser does not get it.
+
+    `field` is where the loser asks for it, such as ``spec.ports[].nodePort``.
+    """
 
     key: FrontendKey
     winner: ObjectName
     loser: ObjectName
+    field: str
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return (
+            f"Service {self.loser}: {self.field}: {self.key} belongs to the older Service "
+            f"{self.winner}, which keeps it"
+        )
 
 
 class Touched(msgspec.Struct):
@@ -93,15 +105,7 @@ class Desired:
             winner = self.frontends[key].claim.service
             for loser in sorted(claims):
                 if loser != winner:
-                    yield Conflict(key, winner, loser)
-
-    def conflicts_at(self, keys: set[FrontendKey]) -> Iterator[Conflict]:
-        """Yield the claims that lost at some frontends."""
-        for key in keys & self._contested.keys():
-            winner = self.frontends[key].claim.service
-            for loser in sorted(self._contested[key]):
-                if loser != winner:
-                    yield Conflict(key, winner, loser)
+                    yield Conflict(key, winner, loser, claims[loser].kind.field)
 
     def everything(self) -> Touched:
         """Return all there is, as if all had changed."""
