@@ -4,70 +4,86 @@ Why the kernel would not have our program: one sentence, with the remedy.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from nfproxy.dataplane.libnftables import load_text
-from nfproxy.dataplane.netlink import Netlink
+from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.dataplane.wire import GETTABLE
-from nfproxy.errors import DataplaneError, MissingFeatureError, NfproxyError
+from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+from nfproxy.model.addresses import Family
 
 _CAP_NET_ADMIN = 12
 
-_PROBE = (
-    "table ip nfproxy-probe {{\n chain c {{\n type nat hook {hook} priority {prio};\n "
-    "{rule}\n }}\n}}\n"
-)
-_MAPS = (
-    "table ip nfproxy-probe {\n map m {\n typeof ip daddr . tcp dport . numgen inc mod 65536 : "
-    "ip daddr . tcp dport\n }\n set s {\n typeof ip saddr . ip daddr\n flags interval\n }\n}\n"
-)
 
-#: What is tried, in order: script, what it needs, how to get it.
-_PROBES = (
-    (
-        "table ip nfproxy-probe {\n chain c {\n }\n}\n",
-        "nf_tables",
-        "modprobe nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4)",
+class Probe(NamedTuple):
+    """
+    A piece of the program that a kernel may lack.
+
+    `body` is what is put into a table, with FAMILY for ``ip`` or ``ip6`` and ADDRESS for one;
+    `remedy` says how to get it, with FAMILY_NUMBER for 4 or 6.
+    """
+
+    what: str
+    remedy: str
+    body: str
+
+
+def _rule(rule: str, hook: str = "prerouting", priority: int = -100) -> str:
+    return f"chain c {{\n type nat hook {hook} priority {priority};\n {rule}\n }}"
+
+
+#: What is tried, in order.
+PROBES = (
+    Probe("nf_tables", "modprobe nf_tables (CONFIG_NF_TABLES_IPVFAMILY_NUMBER)", "chain c { }"),
+    Probe(
+        "maps of concatenations with typeof",
+        "Linux 5.13 and libnftables 1.0.1, or newer",
+        "map m {\n typeof FAMILY daddr . tcp dport . numgen inc mod 65536 : "
+        "FAMILY daddr . tcp dport\n }\n"
+        " set s {\n typeof FAMILY saddr . FAMILY daddr\n flags interval\n }",
     ),
-    (_MAPS, "maps of concatenations with typeof", "Linux 5.13 and libnftables 1.0.1, or newer"),
-    (
-        _PROBE.format(hook="prerouting", prio=-100, rule="dnat to 192.0.2.1"),
+    Probe(
         "nat chains",
         "modprobe nft_chain_nat nf_nat (CONFIG_NFT_NAT)",
+        _rule("counter"),
     ),
-    (
-        _PROBE.format(hook="postrouting", prio=100, rule="masquerade fully-random"),
+    Probe("the dnat statement", "modprobe nft_nat (CONFIG_NFT_NAT)", _rule("dnat to ADDRESS")),
+    Probe(
         "the masquerade statement",
         "modprobe nft_masq (CONFIG_NFT_MASQ)",
+        _rule("masquerade fully-random", "postrouting", 100),
     ),
-    (
-        _PROBE.format(hook="prerouting", prio=-100, rule="fib daddr type local"),
+    Probe(
         "the fib expression",
-        "modprobe nft_fib_ipv4 nft_fib_ipv6 (CONFIG_NFT_FIB_IPV4, CONFIG_NFT_FIB_IPV6)",
+        "modprobe nft_fib_ipvFAMILY_NUMBER (CONFIG_NFT_FIB_IPVFAMILY_NUMBER)",
+        _rule("fib daddr type local"),
     ),
-    (
-        _PROBE.format(hook="prerouting", prio=-100, rule="meta mark set numgen random mod 4"),
+    Probe(
         "the numgen expression",
         "modprobe nft_numgen (CONFIG_NFT_NUMGEN)",
+        _rule("meta mark set numgen random mod 4"),
     ),
-    (
-        _PROBE.format(
-            hook="prerouting", prio=-100, rule="meta mark set jhash ip saddr mod 4 seed 0x1"
-        ),
+    Probe(
         "the hash expression",
         "modprobe nft_hash (CONFIG_NFT_HASH)",
+        _rule("meta mark set jhash FAMILY saddr mod 4 seed 0x1"),
     ),
-    (
-        _PROBE.format(hook="prerouting", prio=-100, rule="ct original proto-dst 80"),
+    Probe(
         "the ct expression",
         "modprobe nft_ct nf_conntrack (CONFIG_NFT_CT)",
+        _rule("ct status dnat accept"),
     ),
-    (
-        _PROBE.format(hook="prerouting", prio=-100, rule="reject"),
+    Probe(
         "reject in nat chains",
-        "Linux 5.9 or newer, modprobe nft_reject_ipv4 nft_reject_ipv6 (CONFIG_NFT_REJECT)",
+        "Linux 5.9 or newer, modprobe nft_reject_ipvFAMILY_NUMBER "
+        "(CONFIG_NFT_REJECT_IPVFAMILY_NUMBER)",
+        _rule("reject"),
     ),
 )
+_ADDRESSES = {Family.IPV4: "192.0.2.1", Family.IPV6: "2001:db8::1"}
 
 
 def require_privileges() -> None:
@@ -81,15 +97,27 @@ def require_privileges() -> None:
             "the capability CAP_NET_ADMIN is missing: run as root, or give the container "
             "securityContext.capabilities.add: [NET_ADMIN]"
         )
-    netlink = Netlink()
     try:
-        netlink.dump(GETTABLE, 0)
-    except NfproxyError as error:
-        raise MissingFeatureError(
-            f"the kernel has no nf_tables ({error}): modprobe nf_tables (CONFIG_NF_TABLES)"
-        ) from error
-    finally:
-        netlink.close()
+        netlink = Netlink()
+        try:
+            netlink.dump(GETTABLE, 0)
+        finally:
+            netlink.close()
+    except NetlinkError as error:
+        if error.code == errno.EPERM:
+            raise MissingFeatureError(
+                "this user namespace has CAP_NET_ADMIN, but not over this network namespace: run "
+                "as root, or in a network namespace of its own (unshare -rn)"
+            ) from error
+        raise _no_nf_tables(error) from error
+    except DataplaneError as error:
+        raise _no_nf_tables(error) from error
+
+
+def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
+    return MissingFeatureError(
+        f"the kernel has no nf_tables ({error}): modprobe nf_tables (CONFIG_NF_TABLES)"
+    )
 
 
 def may_administer_network() -> bool:
@@ -100,19 +128,33 @@ def may_administer_network() -> bool:
     return False
 
 
-def diagnose() -> MissingFeatureError | None:
+def diagnose(families: Iterable[Family]) -> MissingFeatureError | None:
     """
     Try what the program is made of, piece by piece, without changing anything.
 
-    Returns the first thing that is missing; None where all of it works alone.
+    Returns the first thing that is missing, None where all of it works alone. A libnftables that
+    crashes or hangs says nothing about the kernel and gives None, too.
     """
-    for text, what, remedy in _PROBES:
-        try:
-            load_text(text, check=True)
-        except MissingFeatureError as error:
-            return error
-        except DataplaneError as error:
-            return MissingFeatureError(
-                f"this kernel or libnftables lacks {what}: {remedy} ({error})"
-            )
+    for family in families:
+        for probe in PROBES:
+            try:
+                load_text(_script(probe, family), check=True)
+            except MissingFeatureError as error:
+                return error
+            except TransactionError as error:
+                return MissingFeatureError(
+                    f"this kernel or libnftables lacks {probe.what} for {family.label}: "
+                    f"{_numbered(probe.remedy, family)} ({error})"
+                )
+            except DataplaneError:
+                return None
     return None
+
+
+def _script(probe: Probe, family: Family) -> str:
+    body = probe.body.replace("FAMILY", family.table).replace("ADDRESS", _ADDRESSES[family])
+    return f"table {family.table} nfproxy-probe {{\n {body}\n}}\n"
+
+
+def _numbered(remedy: str, family: Family) -> str:
+    return remedy.replace("FAMILY_NUMBER", family.label.removeprefix("IPv"))
