@@ -17,6 +17,7 @@ from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 
 _CHILD = Path(__file__).with_name("libnftables_child.py")
 _ERROR_LIMIT = 1200
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 TIMEOUT_S = 120.0
 
 
@@ -32,7 +33,12 @@ def load_text(text: str, *, check: bool = False, timeout_s: float = TIMEOUT_S) -
     command.append(_bindings_path())
     try:
         done = subprocess.run(
-            command, input=text.encode(), capture_output=True, timeout=timeout_s, check=False
+            command,
+            input=text.encode(),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            start_new_session=True,  # Ctrl-C is for us: what has been begun is to be finished
         )
     except subprocess.TimeoutExpired:
         raise DataplaneError(
@@ -50,12 +56,17 @@ def load_text(text: str, *, check: bool = False, timeout_s: float = TIMEOUT_S) -
             f"libnftables cannot be loaded ({errors}): install the package libnftables1 "
             "(Debian, Ubuntu), nftables (Alpine, Arch, RHEL)"
         )
-    raise DataplaneError(f"libnftables ended with {_ending(done.returncode)}: {errors}")
+    raise DataplaneError(f"libnftables ended with {_ending(done.returncode)} ({errors})")
 
 
 def _ending(code: int) -> str:
     if code >= 0:
         return f"status {code}"
+    if -code in _CRASHES:
+        return (
+            f"{signal.Signals(-code).name}, as an older one can on what a newer nft wrote into "
+            "this network namespace: see `nft list ruleset`"
+        )
     try:
         return signal.Signals(-code).name
     except ValueError:

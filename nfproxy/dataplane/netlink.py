@@ -94,8 +94,11 @@ class Netlink:
         """
         for _ in range(_RETRIES):
             sequence = self.reserve(1)
-            self._socket.send(wire.dump_request(kind, sequence, family, *names))
-            found, interrupted = self._read_dump(sequence, names)
+            try:
+                self._socket.send(wire.dump_request(kind, sequence, family, *names))
+                found, interrupted = self._read_dump(sequence, names)
+            except OSError as error:
+                raise DataplaneError(f"cannot list {' '.join(names)}: {error}") from error
             if not interrupted:
                 return found
         raise DataplaneError(f"the ruleset keeps changing while {'/'.join(names)} is being listed")
