@@ -7,7 +7,9 @@ One module per command. Exit status: 0 done, 1 failed (``diff``: different), 2 w
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +19,7 @@ from nfproxy import __version__
 from nfproxy.errors import NfproxyError
 
 _COMMANDS = ("run", "render", "diff", "cleanup", "demo")
+_INTERRUPTED, _CLOSED_PIPE = 130, 141  # what a shell says after SIGINT, SIGPIPE
 
 
 class _Commands(click.Group):
@@ -37,7 +40,23 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except NfproxyError as error:
             click.echo(f"nfproxy: error: {error}", err=True)
-            ctx.exit(2 if ctx.invoked_subcommand == "diff" else 1)
+        except BrokenPipeError:
+            _forget_output()
+            ctx.exit(_CLOSED_PIPE)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+        except Exception:
+            traceback.print_exc()  # a fault of ours
+        return ctx.exit(2 if ctx.invoked_subcommand == "diff" else 1)
+
+
+def _forget_output() -> None:
+    """Let nothing more be written to a pipe whose reader has gone (``| head``)."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @click.group(
@@ -63,9 +82,5 @@ def main() -> None:
 
 
 def run_main() -> None:
-    """Run the command line; a closed pipe (``| head``) is no error."""
-    try:
-        main()
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+    """Run the command line."""
+    main(prog_name="nfproxy")

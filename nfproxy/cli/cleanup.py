@@ -19,9 +19,13 @@ def command() -> None:
     """
     require_privileges()
     kernel = Kernel()
-    removed = [family for family in FAMILIES if kernel.delete_table(family)]
-    kernel.close()
-    for family in removed:
-        click.echo(f"removed table {family.table} nfproxy")
+    removed = False
+    try:
+        for family in FAMILIES:
+            if kernel.delete_table(family):
+                removed = True
+                click.echo(f"removed table {family.table} nfproxy")
+    finally:
+        kernel.close()
     if not removed:
         click.echo("nothing to remove: there is no nfproxy table")

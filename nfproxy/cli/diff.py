@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 
 import click
 import msgspec
@@ -13,14 +14,13 @@ from rich.table import Table
 
 from nfproxy.app import families_of_host
 from nfproxy.cli.inputs import files_option, planned, warn
+from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import require_privileges
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.rules import Program, program_in_kernel, program_of_text
-from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
-from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours
+from nfproxy.nft.chains import Chain
 from nfproxy.reconcile.compare import Difference, compare
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.planner import Planner
@@ -54,16 +54,18 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     require_privileges()
     planner, _ = planned(files, flags)
     families = families_of_host()
+    programs = compare_programs(planner, families)
+    if programs.warning:
+        warn(programs.warning)
     kernel = Kernel()
     try:
-        missing = [family for family in families if not kernel.has_table(family)]
-        rows, operations = compare(planner.desired, observe(kernel, families), families)
+        readable = [family for family in families if family not in programs.replace]
+        rows, operations = compare(planner.desired, observe(kernel, readable), families)
     finally:
         kernel.close()
-    chain_rows, text = _compare_program(planner, families, missing)
-    rows = [*chain_rows, *rows]
+    rows = [*programs.rows, *rows]
     if output == "nft":
-        click.echo(_transaction(planner, families, missing, text, operations), nl=False)
+        click.echo(_transaction(planner, families, programs, operations), nl=False)
     elif output == "table":
         _print_table(rows)
     else:
@@ -76,103 +78,37 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     sys.exit(1 if rows else 0)
 
 
-def _compare_program(
-    planner: Planner, families: Sequence[Family], missing: Sequence[Family]
-) -> tuple[list[Difference], str]:
-    """Return the rows about tables and chains, and the text that would mend them."""
-    rows = [
-        Difference(family.label, "", f"table {family.table} nfproxy", "added") for family in missing
-    ]
-    present = tuple(family for family in families if family not in missing)
-    if not present:
-        return rows, ""
-    config = planner.config
-    text = "".join(
-        ruleset.program_text(config, family, wanted_chains(planner.desired, family).values())
-        for family in present
-    )
-    held = program_in_kernel(present)
-    try:
-        right = program_of_text(text, present)
-    except MissingFeatureError as error:
-        warn(f"rules are not compared: {error}")
-        right = {name: chain for name, chain in held.items() if _expected(planner, *name)}
-    found = list(_chain_rows(held, right))
-    if not found:
-        return rows, ""
-    foreign = {
-        family: [name for f, name in held if f is family and not is_ours(name)]
-        for family in present
-    }
-    mend = "".join(
-        ruleset.program_text(
-            config, family, wanted_chains(planner.desired, family).values(), foreign[family]
-        )
-        for family in present
-    )
-    return [*rows, *found], mend
-
-
-def _expected(planner: Planner, family: Family, name: str) -> bool:
-    return name in FIXED_CHAINS or name in wanted_chains(planner.desired, family)
-
-
-def _chain_rows(held: Program, right: Program) -> list[Difference]:
-    rows = []
-    for family, name in sorted(held.keys() | right.keys()):
-        have, want = held.get((family, name)), right.get((family, name))
-        subject = f"chain {name}"
-        if want is None:
-            if not is_ours(name):
-                rows.append(Difference(family.label, "", subject, "removed", ("not ours",)))
-            # Our own chains are kept a while after their last use.
-        elif have is None:
-            rows.append(Difference(family.label, "", subject, "added"))
-        elif have != want:
-            details = []
-            if have.attachment != want.attachment:
-                details.append("attached to another hook, or with another policy")
-            if have.rules != want.rules:
-                details.append(
-                    f"{len(have.rules)} rules there, {len(want.rules)} expected"
-                    if len(have.rules) != len(want.rules)
-                    else "other rules"
-                )
-            rows.append(Difference(family.label, "", subject, "changed", tuple(details)))
-    return rows
-
-
 def _transaction(
     planner: Planner,
     families: Sequence[Family],
-    missing: Sequence[Family],
-    text: str,
-    operations: list[Operation],
+    programs: ProgramDifference,
+    operations: Sequence[Operation],
 ) -> str:
-    """Return the nft script that ends the differences."""
-    parts = [script(planner.desired, planner.config, missing), text]
-    if not text:
-        for family in families:
-            chains: list[Chain] = []
-            if family not in missing:
-                chains = _chains_for(planner, family, operations)
-            if chains:
-                parts.append(ruleset.chains_text(chains, planner.config, family))
-    for operation in operations:
-        if operation.family in missing:
-            continue
-        described = schema.SCHEMAS[operation.set]
-        element = schema.format_element(
-            described, operation.key, operation.value if operation.add else None, operation.family
+    """
+    Return the nft script that ends the differences.
+
+    Chains come before the elements that point to them, what is not ours goes after those that
+    do.
+    """
+    parts = [script(planner.desired, planner.config, programs.replace)]
+    changes = [o for o in operations if o.family not in programs.replace]
+    for family in families:
+        chains = _chains_for(planner, family, changes)
+        if family in programs.mend:
+            parts.append(programs.mend[family])
+        elif chains:
+            parts.append(ruleset.chains_text(chains, planner.config, family))
+    for (add, family, name), group in groupby(changes, key=lambda o: (o.add, o.family, o.set)):
+        rows = ",\n".join(
+            "\t" + schema.format_element(schema.SCHEMAS[name], o.key, o.value, family)
+            for o in group
         )
-        parts.append(
-            f"{'add' if operation.add else 'delete'} element {operation.family.table} "
-            f"{schema.TABLE} {operation.set} {{ {element} }}\n"
-        )
-    return "".join(parts)
+        verb = "add" if add else "delete"
+        parts.append(f"{verb} element {family.table} {schema.TABLE} {name} {{\n{rows}\n}}\n")
+    return "".join((*parts, programs.clear))
 
 
-def _chains_for(planner: Planner, family: Family, operations: list[Operation]) -> list[Chain]:
+def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation]) -> list[Chain]:
     """Return the chains that added verdicts point to; making one again does no harm."""
     names = {
         o.value.partition(" ")[2]

@@ -1,0 +1,148 @@
+"""
+The part of ``nfproxy diff`` about tables, chains and sets; elements are compared elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from nfproxy.dataplane.rules import ChainContents, Program, programs_in_kernel, programs_of_text
+from nfproxy.errors import MissingFeatureError
+from nfproxy.model.addresses import Family
+from nfproxy.nft import ruleset
+from nfproxy.nft.chains import FIXED_CHAINS, is_ours
+from nfproxy.nft.schema import SCHEMAS, TABLE
+from nfproxy.reconcile.compare import Difference
+from nfproxy.reconcile.planner import Planner
+from nfproxy.reconcile.script import wanted_chains
+
+
+class ProgramDifference(msgspec.Struct, frozen=True):
+    """
+    How the tables differ, and what would mend them.
+
+    Families in `replace` have no table, or one of another layout: theirs is made anew as a
+    whole. `mend` is the text that gives other families' tables their program, before elements
+    change, and `clear` the text that removes what is not ours, after that. `warning` says
+    why rules could not be compared, "" where they were.
+    """
+
+    rows: list[Difference]
+    replace: tuple[Family, ...]
+    mend: dict[Family, str]
+    clear: str
+    warning: str
+
+
+def compare_programs(planner: Planner, families: Sequence[Family]) -> ProgramDifference:
+    """Compare each family's table in the kernel with what it should be."""
+    held = programs_in_kernel(families)
+    wanted, warning = _wanted(planner, families, held)
+    rows: list[Difference] = []
+    replace: list[Family] = []
+    mend: dict[Family, str] = {}
+    clear = ""
+    for family in families:
+        have, want = held.get(family), wanted[family]
+        if have is None:
+            rows.append(_row(family, f"table {family.table} {TABLE}", "added"))
+            replace.append(family)
+        elif misfits := _misfits(have, want):
+            details = (f"of another layout: {', '.join(misfits)}",)
+            rows.append(_row(family, f"table {family.table} {TABLE}", "changed", details))
+            replace.append(family)
+        elif found := [*_rows(family, have, want)]:
+            rows += found
+            mend[family] = _program_text(planner, family)
+            clear += _clear_text(family, have, want)
+    return ProgramDifference(rows, tuple(replace), mend, clear, warning)
+
+
+def _wanted(
+    planner: Planner, families: Sequence[Family], held: Mapping[Family, Program]
+) -> tuple[Mapping[Family, Program], str]:
+    text = "".join(_program_text(planner, family) for family in families)
+    try:
+        return programs_of_text(text, families), ""
+    except MissingFeatureError as error:
+        right = {family: _as_held(planner, family, held.get(family)) for family in families}
+        return right, f"rules are not compared: {error}"
+
+
+def _as_held(planner: Planner, family: Family, held: Program | None) -> Program:
+    """Return the wanted program by its names alone, for want of anything to compare rules with."""
+    nothing = ChainContents(())
+    chains = held.chains if held else {}
+    names = (*FIXED_CHAINS, *wanted_chains(planner.desired, family))
+    sets = {name: layout for name, layout in (held.sets if held else {}).items() if name in SCHEMAS}
+    return Program(False, {name: chains.get(name, nothing) for name in names}, sets)
+
+
+def _program_text(planner: Planner, family: Family) -> str:
+    chains = wanted_chains(planner.desired, family).values()
+    return ruleset.program_text(planner.config, family, chains)
+
+
+def _misfits(have: Program, want: Program) -> list[str]:
+    """Return what nft cannot change in place: sets laid out otherwise, chains at another hook."""
+    sets = [n for n in sorted(have.sets.keys() & want.sets.keys()) if have.sets[n] != want.sets[n]]
+    chains = [
+        n
+        for n in sorted(have.chains.keys() & want.chains.keys())
+        if have.chains[n].hook != want.chains[n].hook
+    ]
+    return [*(f"set {name}" for name in sets), *(f"chain {name}" for name in chains)]
+
+
+def _rows(family: Family, have: Program, want: Program) -> Iterator[Difference]:
+    if have.dormant:
+        yield _row(family, f"table {family.table} {TABLE}", "changed", ("dormant",))
+    for name in sorted(want.sets.keys() - have.sets.keys()):
+        yield _row(family, f"set {name}", "added")
+    for name in sorted(have.sets.keys() - want.sets.keys()):
+        yield _row(family, f"set {name}", "removed", ("not ours",))
+    for name in sorted(want.chains.keys() - have.chains.keys()):
+        yield _row(family, f"chain {name}", "added")
+    for name in _foreign_chains(have, want):
+        yield _row(family, f"chain {name}", "removed", ("not ours",))
+    for name in sorted(want.chains.keys() & have.chains.keys()):
+        if details := tuple(_chain_changes(have.chains[name], want.chains[name])):
+            yield _row(family, f"chain {name}", "changed", details)
+
+
+def _row(family: Family, subject: str, change: str, details: tuple[str, ...] = ()) -> Difference:
+    return Difference(family.label, "", subject, change, details)
+
+
+def _foreign_chains(have: Program, want: Program) -> list[str]:
+    """Return the chains that are nobody's. Our own are kept a while after their last use."""
+    return [
+        name
+        for name in sorted(have.chains.keys() - want.chains.keys())
+        if have.chains[name].hook or not is_ours(name)
+    ]
+
+
+def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
+    if have.policy != want.policy:
+        yield "another policy"
+    if len(have.rules) != len(want.rules):
+        yield f"{len(have.rules)} rules there, {len(want.rules)} expected"
+    elif have.rules != want.rules:
+        yield "other rules"
+
+
+def _clear_text(family: Family, have: Program, want: Program) -> str:
+    """Return the text that removes what is foreign; its rules go first, as they may refer to it."""
+    where = f"{family.table} {TABLE}"
+    chains = _foreign_chains(have, want)
+    sets = sorted(have.sets.keys() - want.sets.keys())
+    return "".join(
+        (
+            *(f"flush chain {where} {name}\n" for name in chains),
+            *(f"delete chain {where} {name}\n" for name in chains),
+            *(f"delete set {where} {name}\n" for name in sets),
+        )
+    )
