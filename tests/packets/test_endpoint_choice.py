@@ -1,8 +1,8 @@
 """
 Which endpoints a connection may be sent to, with real packets.
 
-Hints, conditions, duplicates and several slices. Two pods on each of two nodes: `A` and `B` on the node under test, `C` and `D`
-on the other.
+Hints, conditions, duplicates and several slices. Two pods on each of two nodes: `A` and `B` on
+the node under test, `C` and `D` on the other.
 """
 
 from __future__ import annotations

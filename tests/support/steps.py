@@ -29,6 +29,7 @@ from nfproxy.lab.hosts import Addresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import Endpoint, EndpointSlice
+from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import Protocol, Service
 from nfproxy.reconcile.reconciler import Report
@@ -156,9 +157,14 @@ class Proxy(NodeProxy):
     report: Report
 
     def __init__(
-        self, host: Host, config: NodeConfig, objects: Sequence[Service | EndpointSlice] = ()
+        self,
+        host: Host,
+        config: NodeConfig,
+        objects: Sequence[Service | EndpointSlice] = (),
+        service_cidrs: Sequence[ServiceCIDR] = (),
     ) -> None:
         self._own_worker = ThreadPoolExecutor(1)
+        self._first = {cidr.name: cidr for cidr in service_cidrs}
         apart = copy.copy(host)
         apart.namespace = Namespace(host.name, host.namespace.fd, self._own_worker)
         try:
@@ -168,6 +174,9 @@ class Proxy(NodeProxy):
             raise
 
     def apply(self, batch: Changes) -> Report:
+        first, self._first = self._first, {}
+        if first:
+            batch = Changes(services=batch.services, slices=batch.slices, service_cidrs={**first})
         self.report = super().apply(batch)
         return self.report
 
