@@ -194,8 +194,8 @@ def test_unknown_port_of_other_addresses(scene: Scene, family: Family, protocol:
     scene.program(scene.web(), *scene.slices(scene.remote))
     addresses = [LOAD_BALANCER_IP.of(family), EXTERNAL_IP.of(family)]
 
-    with scene.bound(*addresses):
-        host = scene.responders.listen(scene.node, HOST_PORT, protocol, addresses=addresses)
+    listening = [(address, HOST_PORT) for address in addresses]
+    with scene.bound(*addresses), scene.host_listens(listening, protocol):
         probes = [
             scene.probe_to(source, address, port, protocol)
             for source in EVERYBODY
@@ -203,7 +203,6 @@ def test_unknown_port_of_other_addresses(scene: Scene, family: Family, protocol:
             for port in (PORT, HOST_PORT)
         ]
         assert scene.ask(*probes) == ["remote masqueraded", scene.node.name] * 6
-        host.close()
 
 
 @pytest.mark.parametrize("proxied", FAMILIES, ids=lambda family: f"{family.label}-only")
@@ -217,19 +216,13 @@ def test_single_stack(scene: Scene, proxied: Family, protocol: Protocol) -> None
     rows = [scene.frontend(kind, other) for kind in EXTERNAL_KINDS]
     virtual = [address for address, _ in rows if address != scene.node.address(other)]
 
-    with scene.bound(*virtual):
-        hosts = [
-            scene.responders.listen(scene.node, port, protocol, addresses=[address])
-            for address, port in rows
-        ]
+    with scene.bound(*virtual), scene.host_listens(rows, protocol):
         probes = [
             scene.probe_to(source, address, port, protocol)
             for source in EVERYBODY
             for address, port in rows
         ]
         assert scene.ask(*probes) == [scene.node.name] * 9
-        for host in hosts:
-            host.close()
     # no rule either says that the cluster IP it had is a service's: nobody refuses
     assert scene.ask(scene.probe("outside", other, protocol, Kind.CLUSTER_IP)) == ["dropped"]
     expected = table(outside=("remote masqueraded", "remote masqueraded"))

@@ -160,10 +160,8 @@ def test_primary_only_follows_the_node(scene: Scene, family: Family) -> None:
     scene.program(scene.web(), *scene.slices(scene.remote))
     address = LATER_IP.of(family)
     probes = [scene.probe_to(s, address, NODE_PORT, Protocol.TCP) for s in ("outside", "pod")]
-    with scene.bound(address):
-        host = scene.responders.listen(scene.node, NODE_PORT, addresses=[address], identity=HOST)
-        assert scene.ask(*probes) == [HOST] * 2
-        host.close()
+    with scene.bound(address), scene.host_listens([(address, NODE_PORT)], Protocol.TCP):
+        assert scene.ask(*probes) == [scene.node.name] * 2
 
 
 @families
