@@ -32,7 +32,8 @@ def decode_slice(obj: wire.EndpointSlice, origin: str = "") -> Decoded[EndpointS
     Return the slice, or None where kube-proxy would ignore it.
 
     Ignored are slices with the headless label, of address type FQDN, and without the label
-    that names their Service. Ports without a name (null; "" is one) or number are left
+    that names their Service. A port without a name has the name "", which is what an API server
+    fills in and a manifest may leave out; ports without a number are left
     out silently, bad ports and endpoints are left out and noted. Only a name the API would
     refuse, or an address type it does not know, makes the object unusable.
     """
@@ -75,14 +76,14 @@ def _service(name: ObjectName, labels: wire.Labels, notes: Notes) -> ObjectName 
 
 
 def _ports(ports: list[wire.SlicePort] | None, notes: Notes) -> tuple[SlicePort, ...]:
-    """Return the ports that have a name (even an empty one) and a number."""
+    """Return the ports that have a number."""
     found: list[SlicePort] = []
     for index, item in enumerate(ports or ()):
-        if item.name is None or not item.port:
+        if not item.port:
             continue
         part = "name"
         try:
-            name = names.port_name(item.name)
+            name = names.port_name(item.name or "")
             part = "protocol"
             protocol = decode_protocol(item.protocol)
             part = "port"

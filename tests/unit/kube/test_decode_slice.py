@@ -101,7 +101,7 @@ def test_a_slice_may_be_empty(nothing):
     assert (result.value.ports, result.value.endpoints, result.problems) == ((), (), ())
 
 
-def test_ports_without_name_or_number_are_left_out():
+def test_a_port_may_lack_its_name_but_not_its_number():
     ports = [
         {"name": None, "port": 1},
         {"port": 2},
@@ -114,6 +114,8 @@ def test_ports_without_name_or_number_are_left_out():
     result = decoded(manifest(ports=ports))
 
     assert (
+        SlicePort("", Protocol.TCP, 1),
+        SlicePort("", Protocol.TCP, 2),
         SlicePort("", Protocol.TCP, 3),
         SlicePort("c", Protocol.TCP, 4),
         SlicePort("d", Protocol.SCTP, 5),
