@@ -3,6 +3,8 @@ The kernel of a namespace of the lab, called from outside of it.
 """
 
 from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
 
 from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.kernel import ChainInfo, Kernel
@@ -19,6 +21,19 @@ class RealKernel:
         """Open a netlink socket inside."""
         self.namespace = namespace
         self.kernel: Kernel = namespace.call(Kernel)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the socket."""
+        self.close()
 
     def close(self) -> None:
         """Close the socket."""
