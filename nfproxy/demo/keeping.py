@@ -20,7 +20,7 @@ def hints(story: Story) -> str:
     diff = shlex.join([*_nfproxy(proxy.command), *proxy.arguments("diff")])
     parts = [
         ("ask web from outside, from a pod", [_in(client, "curl http://10.96.0.10/")]),
-        ("", [_in(pod, "curl http://[fd00:10:96::10]/")]),
+        ("", [_in(pod, "curl 'http://[fd00:10:96::10]/'")]),
         ("the ruleset of node-1", [_in(node, "nft list table ip nfproxy")]),
         ("how it differs from the manifests", [_in(node, diff)]),
         ("a shell on node-1, on node-2", [_in(node, "bash")]),

@@ -78,9 +78,7 @@ class Screen:
         self, rows: Sequence[Asked], about: Mapping[str, str], names: Mapping[str, str]
     ) -> None:
         """Print the requests, a title and a few rows for each Service."""
-        cells = [
-            (_source(row), Text(row.target), _answered(row), _seen(row, names)) for row in rows
-        ]
+        cells = [(f"  {row.source}", row.target, _answered(row), _seen(row, names)) for row in rows]
         head, *lines = _aligned(_REQUEST_COLUMNS, cells)
         self._print(head)
         service = ""
@@ -161,13 +159,6 @@ def _line(cells: Sequence[Text], widths: Sequence[int], *, right: bool) -> Text:
         for part in (blank, cell) if right and index else (cell, blank):
             line.append_text(part)
     return line
-
-
-def _source(row: Asked) -> Text:
-    text = Text(f"  {row.source}")
-    if row.second_address:
-        text.append(f" .{row.source_address.rpartition('.')[2]}")
-    return text
 
 
 def _answered(row: Asked) -> Text:
