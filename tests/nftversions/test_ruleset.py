@@ -1,0 +1,170 @@
+"""What nfproxy programs, between versions of nft: none crashes, all say the same."""
+
+import itertools
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.golden import case
+from support.realkernel import RealKernel
+from support.tables import dump
+from tools.nft_versions import Nft, versions
+
+from nfproxy.lab import Lab, Namespace
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.nft.schema import SCHEMAS
+from nfproxy.reconcile.planner import Planner
+from nfproxy.reconcile.reconciler import Reconciler
+
+CASE = case("everything")
+PAIRS = list(itertools.permutations(versions(), 2))
+
+#: What another program may do to our table: an element, a chain, a set of its own.
+MORE = """\
+add element ip nfproxy cluster-ips { 10.96.0.99 }
+add chain ip nfproxy cluster-tcp-99
+add rule ip nfproxy cluster-tcp-99 dnat ip to ip daddr . tcp dport . \
+numgen random mod 99 map @endpoints-tcp
+add element ip nfproxy frontends { 10.96.0.99 . tcp . 80 : goto cluster-tcp-99 }
+add element ip6 nfproxy service-cidrs { fd00:aa::/64 }
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(namespaces_allowed: None) -> Iterator[Lab]:
+    """Namespaces for the module."""
+    with Lab() as made:
+        yield made
+
+
+def nft(namespace: Namespace, command: Nft, *arguments: str, text: str | None = None) -> str:
+    """Run an nft. Fails with what it said; a crash is told apart from a refusal."""
+    done: subprocess.CompletedProcess[str] = namespace.run(
+        [command.command, *arguments], input=text, check=False
+    )
+    status = done.returncode
+    assert 0 <= status < 128, f"nft {command} crashed ({status}): {done.stderr[:500]}"
+    assert status == 0, f"nft {command} refused: {done.stderr[:500]}"
+    return done.stdout
+
+
+def by_text(namespace: Namespace, writer: Nft) -> None:
+    """Load what `render` prints."""
+    nft(namespace, writer, "-f", "-", text=CASE.script())
+
+
+def by_netlink(namespace: Namespace, _: Nft) -> None:
+    """Do what `run` does: the program by libnftables, elements by netlink."""
+    planner: Planner = CASE.planner()
+    with RealKernel(namespace) as kernel:
+        Reconciler(kernel, planner.desired, planner.config, FAMILIES, lambda: 0.0).sync(
+            planner.desired.everything()
+        )
+
+
+Write = Callable[[Namespace, Nft], None]
+
+
+@pytest.mark.parametrize("write", [by_text, by_netlink])
+@pytest.mark.parametrize(("writer", "reader"), PAIRS, ids=str)
+def test_what_one_version_wrote_another_lists_loads_and_changes(
+    lab: Lab, writer: Nft, reader: Nft, write: Write
+):
+    """
+    A host's nft and the image's differ: each lists the other's tables, reloads its own listing
+    elsewhere, and adds elements and chains; both then read the same.
+    """
+    tables, copies = lab.namespace("tables"), lab.namespace("copies")
+    write(tables, writer)
+
+    with RealKernel(tables) as written, RealKernel(copies) as copied:
+        nft(copies, reader, "-f", "-", text=nft(tables, reader, "list", "ruleset"))
+        assert dump(written) == dump(copied)
+
+        nft(copies, writer, "-f", "-", text="flush ruleset\n")
+        nft(copies, writer, "-f", "-", text=in_numbers(nft(tables, reader, "list", "ruleset")))
+        assert dump(written) == dump(copied)
+
+        for target in (tables, copies):
+            nft(target, reader, "-f", "-", text=MORE)
+        assert dump(written) == dump(copied)
+    for target in (tables, copies):
+        assert normal(nft(target, writer, "list", "ruleset")) == normal(
+            nft(target, reader, "list", "ruleset")
+        )
+    nft(tables, reader, "-f", "-", text=CASE.script())
+    nft(tables, writer, "list", "ruleset")
+
+
+@pytest.mark.parametrize("reader", versions(), ids=str)
+def test_elements_by_netlink_list_like_those_by_text(lab: Lab, reader: Nft):
+    """
+    The two ways into the kernel cannot be told apart in a listing.
+    """
+    texts = []
+    for write in (by_text, by_netlink):
+        namespace = lab.namespace(write.__name__)
+        write(namespace, versions()[0])
+        texts.append(normal(nft(namespace, reader, "list", "ruleset")))
+
+    assert "10.96.0.10 . udp . 53" in str(texts[0])
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("write", [by_text, by_netlink])
+@pytest.mark.parametrize("reader", versions(), ids=str)
+def test_every_set_is_declared_by_typeof(lab: Lab, reader: Nft, write: Write):
+    """
+    What newer nft records for `type` makes older nft crash; only chains say `type`, for a hook.
+    """
+    namespace = lab.namespace("tables")
+    write(namespace, versions()[-1])
+    listing = nft(namespace, reader, "--terse", "list", "ruleset")
+    blocks = re.findall(r"\t(?:set|map) (\S+) \{\n(.*?)\n\t\}", listing, re.DOTALL)
+    types = re.findall(r"\btype \S+ \S+", re.sub(r"(?m)\bfib .*$", "", listing))
+
+    assert len(blocks) == 2 * len(SCHEMAS)
+    assert [name for name, body in blocks if "typeof " not in body] == []
+    assert {"type nat hook"} == set(types)
+
+
+def in_numbers(listing: str) -> str:
+    """
+    Return a listing with priorities as nfproxy writes them.
+
+    Newer nft prints words where nft 1.0.6 refuses them (dstnat in output, srcnat in input).
+    """
+    listing = listing.replace("priority dstnat;", "priority -100;")
+    return listing.replace("priority srcnat;", "priority 100;")
+
+
+def normal(listing: str) -> dict[str, object]:
+    """
+    Return what a listing says, by block, whatever the order of elements and blocks.
+
+    Versions print protocols as numbers where there is no /etc/protocols, priorities as words
+    or as numbers, and wrap differently.
+    """
+    for number, word in (("6", "tcp"), ("17", "udp"), ("132", "sctp")):
+        listing = re.sub(rf"(?<=\. ){number}(?= \.)", word, listing)
+        listing = re.sub(rf"(?<=[,{{] ){number}(?= \. \d)", word, listing)
+    listing = in_numbers(listing)
+    listing = re.sub(r"\s+expires \S+|\bcounter packets \d+ bytes \d+\s*", " ", listing)
+    blocks: dict[str, object] = {}
+    table = ""
+    for line in re.sub(r",\s+", ", ", listing).splitlines():
+        words = line.split()
+        if words[:1] == ["table"]:
+            table = words[1]
+        elif words[:1] in (["set"], ["map"], ["chain"]):
+            body: list[str] = []
+            blocks[f"{table} {words[1]}"] = body
+        elif words and words != ["}"] and blocks:
+            text = " ".join(words)
+            if text.startswith("elements = "):
+                inside = text.removeprefix("elements = {").removesuffix("}")
+                body.append(f"elements {sorted(part.strip() for part in inside.split(','))}")
+            else:
+                body.append(text)
+    return blocks
