@@ -63,7 +63,7 @@ REQUESTS = (
     Request("shop", "pod-2-3", "fd77::11", 30080, _SHOP, ("node-1",), "masqueraded"),
     Request("api", "client", "203.0.113.30", 80, _API, ("node-1",), "masqueraded"),
     Request("api", "client", "2001:db8::30", 80, _API, ("node-1",), "masqueraded"),
-    Request("api", "client", "203.0.113.30", 80, DROPPED, remark="from 192.168.77.101", second=True),
+    Request("api", "client", "203.0.113.30", 80, DROPPED, remark="from another IP", second=True),
     Request("audit", "client", "192.168.77.12", 30090, _AUDIT, ("client",), "address kept"),
     Request("audit", "client", "fd77::12", 30090, _AUDIT, ("client",), "address kept"),
     Request("audit", "client", "192.168.77.11", 30090, DROPPED, remark="no endpoint on node-1"),
