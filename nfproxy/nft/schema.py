@@ -98,11 +98,11 @@ def _schemas() -> Iterator[SetSchema]:
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(RECORD_FRONTENDS[protocol], (*_ENDPOINT, *_ENDPOINT), ())
         yield SetSchema(RECORD_NODE_PORTS[protocol], (*_ENDPOINT, Field.PORT), ())
+    yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
+    yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
     yield SetSchema(
         AFFINITY, (Field.CLIENT, Field.NUMBER, Field.NUMBER), (Field.ADDRESS,), dynamic=True
     )
-    yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
-    yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
 
 
 #: Every set and map of a table, by name, in the order of the template.

@@ -1,0 +1,124 @@
+"""The templates in a real kernel: accepted in every variant, and as the schema says."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from support.realkernel import RealKernel
+
+from nfproxy.dataplane import wire
+from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
+from nfproxy.model.nodeconfig import LocalPods, NodeConfig
+from nfproxy.model.service import Protocol
+from nfproxy.nft import ruleset, schema
+from nfproxy.nft.chains import (
+    Chain,
+    FindChain,
+    Finding,
+    Policy,
+    RecordChain,
+    Shape,
+    affinity_list,
+    parse_shape,
+)
+from nfproxy.nft.schema import SCHEMAS, Interval
+
+CONFIG = NodeConfig(node_name="node-1")
+PREFIXES = {Family.IPV4: parse_prefix("10.0.0.0/8"), Family.IPV6: parse_prefix("fd00::/8")}
+
+CONFIGS = {
+    "no detector": CONFIG,
+    "prefix": NodeConfig(node_name="n", local_pods=LocalPods(prefixes=PREFIXES)),
+    "bridge": NodeConfig(node_name="n", local_pods=LocalPods(bridge="cni0"), masquerade_all=True),
+    "interface": NodeConfig(
+        node_name="n",
+        local_pods=LocalPods(interface_prefix="veth"),
+        node_port_prefixes={family: (prefix,) for family, prefix in PREFIXES.items()},
+        masquerade_mark=0x8000_0000,
+    ),
+}
+
+
+def every_chain() -> Iterator[Chain]:
+    """Yield a chain of each kind there is."""
+    flags = (False, True)
+    for protocol, node_port, sticky in itertools.product(Protocol, flags, flags):
+        for guarded in (False,) if node_port else flags:
+            more = (node_port, sticky, guarded)
+            yield Shape(Policy.CLUSTER, protocol, 2, 0, *more)
+            yield Shape(Policy.EXTERNAL, protocol, 2, 0, *more)
+            yield Shape(Policy.LOCAL, protocol, 3, 0, *more)
+            yield Shape(Policy.LOCAL, protocol, 3, 2, *more)
+    yield Shape(Policy.REJECT, Protocol.TCP, guarded=True)
+    lists = tuple(affinity_list("default/web/tcp/", w, 8080) for w in ("cluster", "local"))
+    for protocol, finding in itertools.product(Protocol, Finding):
+        yield FindChain(f"default/{protocol.word}", finding, protocol, lists[:1], lists[1:])
+    for name in ("cluster", "local"):
+        yield RecordChain((affinity_list("default/web", name, 1),), 1)
+        both = (affinity_list("default/both", name, 65535), lists[0])
+        yield RecordChain(both, 86400)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_kernel_accepts_every_kind_of_chain(real: RealKernel, name: str):
+    """
+    In both families, for every way to recognise pods, made anew and once more over itself.
+    """
+    chains = list(every_chain())
+    for family in FAMILIES:
+        real.load(ruleset.replacement_text(CONFIGS[name], family, chains))
+        rules = real.rules(family)
+        real.load(ruleset.program_text(CONFIGS[name], family, chains))
+
+        assert {chain.name for chain in chains} <= rules.keys()
+        assert rules == real.rules(family)
+
+
+def test_every_shape_in_the_kernel_is_read_back_from_its_name(real: RealKernel):
+    """
+    The names that the kernel gives back are whole.
+    """
+    shapes = {chain.name: chain for chain in every_chain() if isinstance(chain, Shape)}
+    real.load(ruleset.program_text(CONFIG, Family.IPV4, shapes.values()))
+    found = {chain.name: parse_shape(chain.name) for chain in real.chains(Family.IPV4)}
+
+    assert shapes == {name: shape for name, shape in found.items() if shape is not None}
+
+
+# linux/netfilter/nf_tables.h: NFTA_SET_* and NFT_SET_*
+_NAME, _FLAGS, _KEY_LEN, _DATA_TYPE, _DATA_LEN = 2, 3, 5, 6, 7
+_INTERVAL, _MAP, _TIMEOUT, _EVAL, _CONCAT = 0x4, 0x8, 0x10, 0x20, 0x80
+_VERDICT = 0xFFFFFF00
+
+
+def sets_in_kernel(real: RealKernel, family: Family) -> dict[str, dict[int, bytes]]:
+    """Return the attributes of each set, by name."""
+    found = {}
+    for data in real.kernel._netlink.dump(wire.GETSET, family, schema.TABLE):
+        values = {k: data[a:b] for k, a, b in wire.attributes(data, 0, len(data))}
+        found[values[_NAME].rstrip(b"\0").decode()] = values
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_schema_is_what_the_kernel_made_of_the_template(real: RealKernel, family: Family):
+    """
+    The same sets; of each the length of key and value, verdicts, ranges and time-outs.
+    """
+    real.load(ruleset.table_text(CONFIG, family))
+    found = sets_in_kernel(real, family)
+
+    assert list(SCHEMAS) == list(found)
+    for name, expected in SCHEMAS.items():
+        values = found[name]
+        number = {k: int.from_bytes(v, "big") for k, v in values.items() if len(v) == 4}
+        flags = number.get(_FLAGS, 0)
+        assert number[_KEY_LEN] == schema.length(expected.key, family), name
+        assert bool(flags & _MAP) == (expected.value is not None), name
+        assert (number.get(_DATA_TYPE) == _VERDICT) == expected.verdicts, name
+        if expected.value:
+            assert number[_DATA_LEN] == schema.length(expected.value, family), name
+        assert bool(flags & _INTERVAL) == (expected.interval is not Interval.NO), name
+        assert bool(flags & _EVAL) == bool(flags & _TIMEOUT) == expected.dynamic, name
+        if expected.interval is not Interval.NO:  # pipapo, with two keys an element, or rbtree
+            assert bool(flags & _CONCAT) == (expected.interval is Interval.PAIRS), name

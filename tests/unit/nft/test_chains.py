@@ -1,0 +1,139 @@
+"""The names of chains, and what is read back from them."""
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nfproxy.model.service import Protocol
+from nfproxy.nft.chains import (
+    FIXED_CHAINS,
+    AffinityList,
+    FindChain,
+    Finding,
+    Policy,
+    RecordChain,
+    Shape,
+    affinity_list,
+    is_ours,
+    parse_shape,
+)
+
+TCP, UDP = Protocol.TCP, Protocol.UDP
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        (Shape(Policy.CLUSTER, TCP, cluster=3), "cluster-tcp-3"),
+        (Shape(Policy.EXTERNAL, UDP, cluster=1, node_port=True), "node-port-external-udp-1"),
+        (Shape(Policy.LOCAL, TCP, cluster=5, local=2, sticky=True, guarded=True),
+         "guarded-local-tcp-2-of-5-sticky"),
+        (Shape(Policy.LOCAL, TCP, cluster=5, node_port=True), "node-port-local-tcp-0-of-5"),
+        (Shape(Policy.REJECT, TCP, guarded=True), "guarded-reject"),
+    ],
+)  # fmt: skip
+def test_a_shape_s_name_says_what_it_is(shape: Shape, name: str):
+    """
+    The name is all that a person sees in a listing, and all that a new process has.
+    """
+    assert name == shape.name
+    assert shape == parse_shape(name)
+
+
+counts = st.integers(1, 100_000)
+shapes = st.one_of(
+    st.builds(
+        Shape,
+        policy=st.sampled_from([Policy.CLUSTER, Policy.EXTERNAL]),
+        protocol=st.sampled_from(Protocol),
+        cluster=counts,
+        node_port=st.booleans(),
+        sticky=st.booleans(),
+        guarded=st.booleans(),
+    ),
+    st.builds(
+        Shape,
+        policy=st.just(Policy.LOCAL),
+        protocol=st.sampled_from(Protocol),
+        cluster=counts,
+        local=st.integers(0, 32768),
+        node_port=st.booleans(),
+        sticky=st.booleans(),
+        guarded=st.booleans(),
+    ),
+)
+
+
+@given(shapes)
+@settings(max_examples=200, deadline=None)
+def test_every_shape_is_read_back_from_its_name(shape: Shape):
+    """
+    A takeover knows the rules of every chain it finds in use.
+    """
+    assert shape == parse_shape(shape.name)
+    assert is_ours(shape.name)
+    assert len(shape.name) < 128
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "cluster", "cluster-tcp", "cluster-tcp-03", "cluster-tcp-3-", "cluster-tcp-3\n"),
+        *("cluster-icmp-3", "local-tcp-3", "cluster-tcp-1-of-3", "guarded-", "cluster-tcp-٣"),
+        *("reject-connection", "cluster-tcp-99999999", "Cluster-tcp-3", "guarded-reject-tcp-1"),
+        *("node-port-guarded-cluster-tcp-1", "services"),
+    ],
+)
+def test_what_is_no_shape_s_name_is_not_taken_for_one(name: str):
+    """
+    A name that nfproxy would not give is a stranger's.
+    """
+    assert parse_shape(name) is None
+
+
+def test_nfproxy_knows_its_own_chains():
+    """
+    Fixed chains, shapes and the chains of affinity; nothing else.
+    """
+    item = affinity_list("default/web/tcp/", "cluster", 8080)
+    ours = [
+        *FIXED_CHAINS,
+        Shape(Policy.CLUSTER, TCP, cluster=1).name,
+        FindChain("default/web/tcp/", Finding.EXTERNAL, TCP).name,
+        RecordChain((item,), 30).name,
+        RecordChain((item, item), 30).name,
+    ]
+
+    assert all(map(is_ours, ours))
+    assert not any(
+        map(is_ours, ["evil", "record-", "affinity-xyz-local", "record-0123456789ABCDEF"])
+    )
+
+
+def test_a_list_s_name_stays_the_same():
+    """
+    Clients noted under it by an older version are still known: the hash must not change.
+    """
+    item = affinity_list("default/web/tcp/http", "cluster", 8080)
+
+    assert item == AffinityList(high=2456415983, low=652402553, endpoint_port=8080)
+    assert item.number == struct.pack("=II", item.high, item.low)
+
+
+def test_lists_differ_by_service_port_kind_and_endpoint_port():
+    """
+    Each has a name of its own.
+    """
+    names = {
+        affinity_list(*args).number
+        for args in [
+            ("default/web/tcp/", "cluster", 80),
+            ("default/web/tcp/", "local", 80),
+            ("default/web/tcp/", "cluster", 81),
+            ("default/web/udp/", "cluster", 80),
+        ]
+    }
+
+    assert len(names) == 4
