@@ -2,6 +2,7 @@
 A host of the lab: a namespace with interfaces, addresses and routes, both families.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,6 +39,10 @@ _SYSCTLS = {
 }
 
 _FORWARDING = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+
+
+LOCAL_TRIES, LOCAL_WAIT_S = 1000, 0.01
+RTN_LOCAL = 2  # <linux/rtnetlink.h>
 
 
 class Addresses(NamedTuple):
@@ -159,6 +164,22 @@ class Host:
         With `as_source` false the kernel does not pick it for what the host itself sends.
         """
         self.netlink(lambda ip: _change_address(ip, "add", address, interface, as_source))
+        self._wait_until_local(address.partition("/")[0])
+
+    def _wait_until_local(self, address: str) -> None:
+        """
+        Return when packets to an address are delivered to the host itself.
+
+        The kernel makes the route to a new IPv6 address in a work queue (addrconf_dad_work),
+        later than it acknowledges the address, and much later while namespaces come and go.
+        """
+        family = int(family_of(address))
+        for _ in range(LOCAL_TRIES):
+            found = self.netlink(lambda ip: ip.route("get", family=family, dst=address))
+            if found[0]["type"] == RTN_LOCAL:
+                return
+            time.sleep(LOCAL_WAIT_S)
+        raise TimeoutError(f"{address} was added to {self.name}, but never became local")
 
     def remove_address(self, address: str, interface: str = "eth0") -> None:
         """Remove an address added by `add_address`, written the same way."""

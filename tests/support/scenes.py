@@ -21,7 +21,6 @@ node instead; ``dropped`` and ``refused`` as in `support.packets`.
 """
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -57,8 +56,6 @@ ROUNDS = 8
 
 EXTERNAL_KINDS = (Kind.NODE_PORT, Kind.LOAD_BALANCER_IP, Kind.EXTERNAL_IP)
 
-LOCAL_TRIES = 1000
-RTN_LOCAL = 2  # <linux/rtnetlink.h>
 
 #: Words that say two answers.
 BOTH = {
@@ -139,8 +136,6 @@ class Scene:
         self._route_through_first_node()
         self._objects: dict[ObjectName, Service | EndpointSlice] = {}
         self.proxy = NodeProxy(self.node, CONFIG)
-        for address in SECOND_IP:
-            _wait_until_local(self.node, address)
 
     def close(self) -> None:
         """Remove the rules."""
@@ -262,8 +257,6 @@ class Scene:
         """Give addresses to the loopback interface of node-1 for a while."""
         for address in addresses:
             self.node.add_address(address, "lo", as_source=False)
-        for address in addresses:
-            _wait_until_local(self.node, address)
         try:
             yield
         finally:
@@ -303,22 +296,6 @@ class Scene:
         if outcome.seen_address in own:
             return f"{name} masqueraded"
         return f"{name} saw {outcome.seen_address}"
-
-
-def _wait_until_local(host: Host, address: str) -> None:
-    """
-    Return when packets to an address are delivered to the host itself.
-
-    The kernel makes the route to a new IPv6 address in a work queue (addrconf_dad_work),
-    later than it acknowledges the address, and much later while other namespaces come and go.
-    """
-    family = Family.IPV6 if ":" in address else Family.IPV4
-    for _ in range(LOCAL_TRIES):
-        found = host.netlink(lambda ip: ip.route("get", family=int(family), dst=address))
-        if found[0]["type"] == RTN_LOCAL:
-            return
-        time.sleep(0.01)
-    raise TimeoutError(f"{address} was added to {host.name}, but never became local")
 
 
 @contextlib.contextmanager
