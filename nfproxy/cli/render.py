@@ -10,6 +10,7 @@ from nfproxy.cli.inputs import files_option, planned, warn
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import may_administer_network
 from nfproxy.dataplane.libnftables import load_text
+from nfproxy.errors import MissingFeatureError
 from nfproxy.lab import enter_private_namespace
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.reconcile.describe import describe
@@ -62,6 +63,11 @@ def _check(text: str) -> None:
     if not may_administer_network():
         # Any namespace will do: the script replaces what it finds.
         enter_private_namespace()
+        if not may_administer_network():
+            raise MissingFeatureError(
+                "--check needs the capability CAP_NET_ADMIN, and this process can have it neither "
+                "here nor in a user namespace: run as root"
+            )
         warn("checked in a private network namespace, as CAP_NET_ADMIN is missing here")
     load_text(text, check=True)
     click.echo("nfproxy: libnftables accepts the script", err=True)

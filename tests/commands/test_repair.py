@@ -1,0 +1,204 @@
+"""
+``nfproxy run`` when others, or libnftables, get in its way.
+"""
+
+from pathlib import Path
+
+import pytest
+from support.commands import (
+    ROOT,
+    Commands,
+    endpoint_slice,
+    eventually,
+    node_object,
+    package_copy,
+    service,
+    wait_until,
+    write,
+)
+
+from nfproxy.lab import Lab
+
+WEB = "10.96.0.1:80/tcp"
+
+#: Put into the child where it is about to call libnftables: does what the file `mode` says.
+MISBEHAVE = """
+    import os, pathlib, time
+    mode = pathlib.Path(__file__).with_name("mode").read_text()
+    if mode == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if mode == "hang":
+        pathlib.Path(__file__).with_name("hung").write_text(str(os.getpid()))
+        time.sleep(600)
+"""
+CALL = "    code, output, errors = nft.cmd("
+
+
+class Faulty:
+    """Commands whose libnftables does what it is told to."""
+
+    def __init__(self, lab: Lab, tmp_path: Path) -> None:
+        child = (ROOT / "nfproxy/dataplane/libnftables_child.py").read_text()
+        loader = (ROOT / "nfproxy/dataplane/libnftables.py").read_text()
+        assert (child.count(CALL), loader.count("TIMEOUT_S = 120.0")) == (1, 1)
+        root = package_copy(
+            tmp_path / "copy",
+            {
+                "dataplane/libnftables_child.py": child.replace(CALL, MISBEHAVE + CALL),
+                "dataplane/libnftables.py": loader.replace("TIMEOUT_S = 120.0", "TIMEOUT_S = 1.5"),
+                "dataplane/mode": "",
+            },
+        )
+        self._directory = root / "nfproxy/dataplane"
+        self.commands = Commands(lab.namespace("node"), tmp_path, root)
+
+    def be(self, mode: str) -> None:
+        """Say what the next child does: "", "crash" or "hang"."""
+        (self._directory / "mode").write_text(mode)
+
+    def hung_pid(self) -> int:
+        """Wait for a child that hangs, and return its process id."""
+        path = self._directory / "hung"
+        wait_until(lambda: path.exists() and path.read_text())
+        return int(path.read_text())
+
+
+@pytest.fixture
+def faulty(lab: Lab, tmp_path: Path) -> Faulty:
+    """Commands whose libnftables does what it is told to."""
+    return Faulty(lab, tmp_path)
+
+
+def start_files(manifests: Path) -> None:
+    """Write a Node, a Service and its endpoints, each to a file."""
+    write(manifests / "node.json", node_object())
+    write(manifests / "web.json", service())
+    write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5", "10.244.1.6"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete table ip nfproxy",
+        "flush ruleset",
+        "delete element ip nfproxy endpoints-tcp { 10.96.0.1 . 80 . 0 }",
+        "delete element ip nfproxy frontends { 10.96.0.1 . tcp . 80 }\n"
+        "flush chain ip nfproxy cluster-tcp-2\ndelete chain ip nfproxy cluster-tcp-2",
+    ],
+    ids=["table", "ruleset", "slot", "frontend and chain"],
+)
+def test_damage_is_found_at_the_next_change_and_repaired(
+    commands: Commands, manifests: Path, damage: str
+) -> None:
+    """
+    The transaction fails, which is said; the tables are read and made right.
+    """
+    start_files(manifests)
+    with commands.daemon(manifests) as daemon:
+        commands.nft(damage)
+        addresses = ["10.244.1.7", "10.244.1.8", "10.244.1.9"]
+        write(manifests / "slice.json", endpoint_slice("web", *addresses))
+        eventually({WEB: tuple(f"{a}:8080" for a in addresses)}, commands.frontends)
+        log = daemon.wait_for("after reading the tables", times=2)
+        assert "what was programmed stays, next try in 0.25 s" in log
+        assert commands.run("diff", "-f", manifests).code == 0
+
+
+def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> None:
+    """
+    It is reported, tried again later and later, and what came in meanwhile is not lost.
+    """
+    start_files(manifests)
+    with faulty.commands.daemon(manifests) as daemon:
+        faulty.be("crash")
+        # Three endpoints need a chain that is not there yet.
+        addresses = ["10.244.1.5", "10.244.1.6", "10.244.1.7"]
+        write(manifests / "slice.json", endpoint_slice("web", *addresses))
+        daemon.wait_for("SIGSEGV", times=2)
+        assert faulty.commands.frontends() == {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
+
+        write(manifests / "b.json", service("b", "10.96.0.2"))
+        log = daemon.wait_for("next try in 1 s")
+        assert log.index("0.25 s") < log.index("0.5 s") < log.index("next try in 1 s")
+        faulty.be("")
+        eventually(
+            {WEB: tuple(f"{a}:8080" for a in addresses), "10.96.0.2:80/tcp": ()},
+            faulty.commands.frontends,
+        )
+
+
+def test_changes_do_not_cut_the_wait_for_the_next_try_short(
+    faulty: Faulty, manifests: Path
+) -> None:
+    """
+    A libnftables that keeps crashing is not started for every change of an object.
+    """
+    start_files(manifests)
+    with faulty.commands.daemon(manifests) as daemon:
+        faulty.be("crash")
+        write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5"))
+        for number in range(40):
+            write(manifests / "b.json", service("b", f"10.96.1.{number}"))
+            wait_until(lambda: "next try in 1 s" in daemon.log, 0.05)
+        log = daemon.wait_for("next try in 1 s")
+        for wait in ("0.25 s", "0.5 s", "1 s"):
+            assert log.count(f"next try in {wait}\n") == 1
+        faulty.be("")
+        eventually(("10.244.1.5:8080",), lambda: faulty.commands.frontends().get(WEB))
+
+
+def test_a_crash_at_start_is_retried_and_not_blamed_on_the_kernel(
+    faulty: Faulty, manifests: Path
+) -> None:
+    """
+    What others put into the namespace can crash libnftables; that may pass.
+    """
+    start_files(manifests)
+    faulty.be("crash")
+    with faulty.commands.daemon(manifests, ready=False) as daemon:
+        log = daemon.wait_for("SIGSEGV", times=2)
+        assert "lacks" not in log
+        assert "ready" not in log
+        faulty.be("")
+        daemon.wait_for("ready after")
+        assert faulty.commands.frontends() == {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
+
+
+def test_a_libnftables_that_hangs_is_killed_and_tried_again(
+    faulty: Faulty, manifests: Path
+) -> None:
+    """
+    The daemon goes on once it answers again.
+    """
+    start_files(manifests)
+    with faulty.commands.daemon(manifests) as daemon:
+        faulty.be("hang")
+        write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5"))
+        pid = faulty.hung_pid()
+        faulty.be("")
+        daemon.wait_for("libnftables did not finish within")
+        assert not Path(f"/proc/{pid}").exists()
+        eventually({WEB: ("10.244.1.5:8080",)}, faulty.commands.frontends)
+
+
+def test_nothing_hangs_on_after_the_daemon(faulty: Faulty, manifests: Path) -> None:
+    """
+    A child that hangs goes with the daemon, even if that is killed.
+    """
+    start_files(manifests)
+    with faulty.commands.daemon(manifests) as daemon:
+        faulty.be("hang")
+        write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5"))
+        pid = faulty.hung_pid()
+        daemon.process.kill()
+        daemon.process.wait()
+        wait_until(lambda: not _running(pid))
+        assert not _running(pid)
+
+
+def _running(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
