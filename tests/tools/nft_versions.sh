@@ -22,12 +22,12 @@
 #
 # Environment:
 #   NFPROXY_TEST_CACHE   where they are kept   (default: ~/.cache/nfproxy-tests)
-#   NFPROXY_TEST_MIRROR  the Debian mirror     (default: http://deb.debian.org/debian)
+#   NFPROXY_TEST_MIRROR  the Debian mirror     (default: the machine's own, from its apt sources)
 set -euo pipefail
 
 SUITES=(bookworm trixie forky)
 CACHE=${NFPROXY_TEST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/nfproxy-tests}/nft
-MIRROR=${NFPROXY_TEST_MIRROR:-http://deb.debian.org/debian}
+MIRROR=${NFPROXY_TEST_MIRROR:-}
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() {
@@ -47,6 +47,13 @@ private_apt() {
         -o Dir::Etc::preferencesparts=/dev/null -o Acquire::Languages=none \
         -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User= \
         -o Debug::NoLocking=1 "$@"
+}
+
+# Print the Debian mirror of the machine's own apt sources, nothing where it has none.
+own_mirror() {
+    # shellcheck disable=SC2016 # apt-get fills in the name
+    apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
+        { grep '/debian/*$' || true; } | sort -u | sed -n 1p
 }
 
 # Download nftables of suite $1 and all it depends on into $2/cache/archives.
@@ -83,6 +90,8 @@ LAUNCHER
 prepare() {
     local suite=$1 work package
     printf '==> fetching nft of Debian %s\n' "$suite" >&2
+    MIRROR=${MIRROR:-$(own_mirror)}
+    [ -n "$MIRROR" ] || fail "no Debian mirror is known: set NFPROXY_TEST_MIRROR to the URL of one."
     work=$(mktemp -d "$CACHE/.$suite.XXXXXX")
     TEMPORARY=$work
     download "$suite" "$work/apt" ||
