@@ -16,11 +16,13 @@ from bench.targets import targets
 
 METHOD = """\
 A process of its own for each size decodes the JSON of both lists (pages of 500 objects), plans, and
-loads an empty network namespace, both families' tables, as the daemon does. First load is one
-Reconciler.sync. A change is timed from the decoded object to the acknowledged commit
-(Planner.apply and Reconciler.sync); what lingers is tidied up between, untimed. "new shape" is a
-number of endpoints that no Service had: a child process makes its chain first. Memory is that of
-the measuring process at its end, the daemon's modules included; of the baseline, nft's peak.
+loads an empty network namespace, both families' tables, with the daemon's parts. First load is one
+Reconciler.sync, the garbage collector paused. A change is timed from the decoded object to the
+acknowledged commit (Planner.apply and Reconciler.sync, not the event loop's hand-over to a thread);
+what lingers is tidied up between, untimed. "new shape": a number of endpoints that no Service had,
+so that a child process makes its chain first. "in the kernel" is the time until a transaction's
+answer. Memory is that of the measuring process at its end, the daemon's modules included; of the
+baseline, nft's peak.
 The baseline has one chain for each service port, loaded by `nft -f` and changed by rewriting one
 chain with `nft -f -`; making its text is not counted. MB are 10^6 bytes."""
 

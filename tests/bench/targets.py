@@ -44,7 +44,7 @@ def targets(results: Results) -> Iterator[Target]:
     if MAIN in measured:
         resident = measured[MAIN].memory.resident / 1e6
         yield _at_most(f"settled memory, {MAIN}", 120, resident, "MB")
-    if results.connections:
+    if results.connections_size == str(MAIN):
         ours, theirs = (results.connections[name].latency.median for name in (NFPROXY, BASELINE))
         yield Target(
             f"connection latency, median, {results.connections_size}",

@@ -84,7 +84,7 @@ def test_tables_are_complete(output: str) -> None:
     assert list(results.connections) == ["nfproxy", "baseline", "none"]
     for table in shown.values():
         assert all(len(row) == len(table.heads) and all(row) for row in table.rows if row[-1])
-    assert len(shown) == 5
+    assert len(shown) == 4  # the targets are about other sizes
     assert "| one endpoint replaced |" in markdown(results)
 
 
