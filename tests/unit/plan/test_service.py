@@ -1,0 +1,353 @@
+"""What one Service wants in the kernel."""
+
+import pytest
+from support.objects import endpoint, endpoint_slice, service
+
+from nfproxy.model.addresses import Family, Prefix, parse_address, parse_prefix
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.nft import schema
+from nfproxy.nft.chains import FindChain, Finding, RecordChain, Shape
+from nfproxy.plan.frontends import Frontend, ServicePlan
+from nfproxy.plan.service import plan_node, plan_service
+
+CONFIG = NodeConfig(node_name="node-1")
+LOCAL, REMOTE = endpoint("10.244.1.5", "node-1"), endpoint("10.244.2.6", "node-2")
+EXTERNALS = {"external_ips": ("198.51.100.7",), "load_balancer_ips": ("203.0.113.5",)}
+
+
+def plan(made: Service, *slices: EndpointSlice, config: NodeConfig = CONFIG) -> ServicePlan:
+    return plan_service(made, slices, config)
+
+
+def verdicts(made: ServicePlan) -> dict[str, str]:
+    return {str(f.key): f.verdict for f in made.frontends}
+
+
+def at(made: ServicePlan, where: str) -> Frontend:
+    (found,) = (f for f in made.frontends if str(f.key) == where)
+    return found
+
+
+CLUSTER_IP, NODE_PORT = "10.96.0.1:80/tcp", "node port 30080/tcp (IPv4)"
+EXTERNAL_IP, LOAD_BALANCER = "198.51.100.7:80/tcp", "203.0.113.5:80/tcp"
+NONE = "goto reject-connection"
+
+# (internal Local, external Local, endpoints) -> cluster IP, node port, external IP
+TABLE = [
+    (False, False, [LOCAL, REMOTE], "cluster-tcp-2", "external-tcp-2"),
+    (False, True, [LOCAL, REMOTE], "cluster-tcp-2", "local-tcp-1-of-2"),
+    (True, False, [LOCAL, REMOTE], "cluster-tcp-1", "external-tcp-2"),
+    (True, True, [LOCAL, REMOTE], "cluster-tcp-1", "local-tcp-1-of-2"),
+    (False, True, [REMOTE], "cluster-tcp-1", "local-tcp-0-of-1"),
+    (True, False, [REMOTE], "drop", "external-tcp-1"),
+    (True, True, [REMOTE], "drop", "local-tcp-0-of-1"),
+    (False, False, [], "reject", "reject"),
+    (True, True, [], "reject", "reject"),
+]
+
+
+@pytest.mark.parametrize(("internal", "external", "endpoints", "inside", "outside"), TABLE)
+def test_what_each_frontend_answers(
+    internal: bool, external: bool, endpoints: list, inside: str, outside: str
+):
+    """
+    A cluster IP follows internalTrafficPolicy, everything else externalTrafficPolicy.
+
+    No endpoint at all: rejected; some, but none on this node: dropped.
+    """
+    made = service(internal_local=internal, external_local=external, node_port=30080, **EXTERNALS)
+    answers = verdicts(plan(made, endpoint_slice("web", *endpoints)))
+    words = {"reject": NONE, "drop": "drop"}
+    node_port = f"goto node-port-{outside}" if outside != "reject" else NONE
+
+    assert answers == {
+        CLUSTER_IP: words.get(inside, f"goto {inside}"),
+        NODE_PORT: node_port,
+        EXTERNAL_IP: words.get(outside, f"goto {outside}"),
+        LOAD_BALANCER: words.get(outside, f"goto {outside}"),
+    }
+
+
+def test_local_endpoints_and_all_endpoints_are_in_lanes_of_their_own():
+    """
+    With externalTrafficPolicy Local, slots from 0 are local, slots from 32768 everything.
+    """
+    made = service(external_local=True, node_port=30080)
+    frontend = at(plan(made, endpoint_slice("web", LOCAL, REMOTE)), NODE_PORT)
+
+    assert [d[:4] for d in frontend.lanes[0]] == [LOCAL.address]
+    assert [d[:4] for d in frontend.lanes[1]] == [LOCAL.address, REMOTE.address]
+
+
+def test_families_are_planned_apart_and_only_where_there_is_a_cluster_ip():
+    """
+    External addresses of a family without a cluster IP are not proxied either.
+    """
+    both = service(
+        cluster_ips=("10.96.0.1", "fd00:96::1"), external_ips=("198.51.100.7", "2001:db8::7")
+    )
+    slices = [endpoint_slice("web", LOCAL), endpoint_slice("web", "fd00:244::5")]
+
+    assert set(verdicts(plan(both, *slices))) == {
+        CLUSTER_IP,
+        EXTERNAL_IP,
+        "[fd00:96::1]:80/tcp",
+        "[2001:db8::7]:80/tcp",
+    }
+    single = service(external_ips=("198.51.100.7", "2001:db8::7"))
+    assert set(verdicts(plan(single, *slices))) == {CLUSTER_IP, EXTERNAL_IP}
+
+
+def test_external_ips_are_left_out_where_they_are_not_allowed():
+    """
+    As with the gate AllowServiceExternalIPs switched off.
+    """
+    made = service(**EXTERNALS)
+    config = NodeConfig(node_name="node-1", external_ips=False)
+
+    assert EXTERNAL_IP not in verdicts(plan(made, endpoint_slice("web", LOCAL), config=config))
+    assert LOAD_BALANCER in verdicts(plan(made, endpoint_slice("web", LOCAL), config=config))
+
+
+def test_one_address_in_two_roles_is_one_frontend():
+    """
+    The first role counts: a load-balancer IP that is an external IP, too, stays guarded.
+    """
+    made = service(
+        external_ips=("203.0.113.5",),
+        load_balancer_ips=("203.0.113.5",),
+        source_ranges=("10.0.0.0/8",),
+    )
+    frontend = at(plan(made, endpoint_slice("web", LOCAL)), LOAD_BALANCER)
+
+    assert frontend.verdict == "goto guarded-external-tcp-1"
+
+
+def test_every_cluster_ip_is_known_even_without_ports_that_work():
+    """
+    Unknown ports of it are rejected.
+    """
+    members = plan(service(cluster_ips=("10.96.0.1", "fd00:96::1"))).members
+
+    assert {(m.set, m.key) for m in members} == {
+        (schema.CLUSTER_IPS, parse_address("10.96.0.1")),
+        (schema.CLUSTER_IPS, parse_address("fd00:96::1")),
+    }
+
+
+def test_local_endpoints_can_reach_themselves():
+    """
+    Only those of this node, each with its own address, protocol and port.
+    """
+    members = plan(service(), endpoint_slice("web", LOCAL, REMOTE)).members
+    (key,) = (m.key for m in members if m.set == schema.HAIRPIN)
+
+    assert key == LOCAL.address * 2 + schema.protocol_bytes(6) + schema.port_bytes(8080)
+
+
+def ranges(frontend: Frontend) -> set[str]:
+    return {
+        schema.format_element(schema.SCHEMAS[e.set], e.key, None, Family.IPV4).split(" . ")[0]
+        for e in frontend.extras
+        if e.set == schema.SOURCE_RANGES
+    }
+
+
+GUARDED = service(node_port=30080, source_ranges=("10.0.0.0/8", "10.1.0.0/16"), **EXTERNALS)
+
+
+def test_source_ranges_guard_load_balancer_ips_and_nothing_else():
+    """
+    Overlapping ranges are joined; cluster IP, node port and external IPs stay open.
+    """
+    made = plan(GUARDED, endpoint_slice("web", LOCAL))
+
+    assert ranges(at(made, LOAD_BALANCER)) == {"10.0.0.0/8"}
+    assert at(made, LOAD_BALANCER).guarded
+    assert not any(f.guarded or ranges(f) for f in made.frontends if str(f.key) != LOAD_BALANCER)
+
+
+def test_the_load_balancer_ip_may_be_used_by_a_node_that_is_allowed():
+    """
+    Bound on the node it becomes the source address of what the node sends to it.
+    """
+    config = NodeConfig(node_name="node-1", node_ips={Family.IPV4: parse_address("10.9.9.9")})
+    made = plan(GUARDED, endpoint_slice("web", LOCAL), config=config)
+
+    assert ranges(at(made, LOAD_BALANCER)) == {"10.0.0.0/8", "203.0.113.5"}
+    elsewhere = NodeConfig(node_name="n", node_ips={Family.IPV4: parse_address("192.0.2.9")})
+    assert ranges(at(plan(GUARDED, config=elsewhere), LOAD_BALANCER)) == {"10.0.0.0/8"}
+
+
+def test_a_guard_without_ranges_of_a_family_guards_nothing_there():
+    """
+    IPv4 ranges say nothing about IPv6 clients.
+    """
+    made = service(
+        cluster_ips=("10.96.0.1", "fd00:96::1"),
+        load_balancer_ips=("203.0.113.5", "2001:db8::5"),
+        source_ranges=("10.0.0.0/8",),
+    )
+    guards = {str(f.key): f.guarded for f in plan(made).frontends}
+
+    assert guards[LOAD_BALANCER]
+    assert not guards["[2001:db8::5]:80/tcp"]
+
+
+def test_a_guarded_frontend_without_endpoints_rejects_only_those_it_would_serve():
+    """
+    Others are dropped, as they would be with endpoints.
+    """
+    frontend = at(plan(GUARDED), LOAD_BALANCER)
+
+    assert frontend.verdict == "goto guarded-reject"
+    assert [c.name for c in frontend.chains] == ["guarded-reject"]
+    assert ranges(frontend) == {"10.0.0.0/8"}
+
+
+def sticky(**more: object) -> Service:
+    return service(affinity_timeout_s=30, node_port=30080, **more)  # type: ignore[arg-type]
+
+
+def finding(frontend: Frontend) -> list[Finding]:
+    return [c.finding for c in frontend.chains if isinstance(c, FindChain)]
+
+
+@pytest.mark.parametrize(
+    ("internal", "external", "inside", "outside"),
+    [
+        (False, False, Finding.CLUSTER, Finding.CLUSTER),
+        (False, True, Finding.CLUSTER, Finding.EXTERNAL),
+        (True, False, Finding.LOCAL, Finding.CLUSTER),
+        (True, True, Finding.LOCAL, Finding.EXTERNAL),
+    ],
+)
+def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
+    internal: bool, external: bool, inside: Finding, outside: Finding
+):
+    """
+    A client is never sent to a noted endpoint that the policy rules out.
+    """
+    made = plan(
+        sticky(internal_local=internal, external_local=external),
+        endpoint_slice("web", LOCAL, REMOTE),
+    )
+
+    assert finding(at(made, CLUSTER_IP)) == [inside]
+    assert finding(at(made, NODE_PORT)) == [outside]
+    assert at(made, CLUSTER_IP).verdict.endswith("-sticky")
+
+
+def test_all_frontends_of_a_port_note_clients_on_the_same_lists():
+    """
+    A client keeps its endpoint whichever of the Service's addresses it uses.
+    """
+    made = plan(sticky(external_local=True), endpoint_slice("web", LOCAL, REMOTE))
+    recorded = [
+        {c for c in at(made, where).chains if isinstance(c, RecordChain)}
+        for where in (CLUSTER_IP, NODE_PORT)
+    ]
+
+    assert recorded[0] == recorded[1]
+    assert {len(c.lists) for c in recorded[0]} == {1, 2}  # a local endpoint is on both lists
+    assert {c.timeout_s for c in recorded[0]} == {30}
+
+
+def test_every_sticky_endpoint_is_noted_at_every_frontend():
+    """
+    One record element per endpoint, with the frontend's address and port in its key.
+    """
+    made = plan(sticky(), endpoint_slice("web", LOCAL, REMOTE))
+    records = [e for e in at(made, CLUSTER_IP).extras if e.set.startswith("record-")]
+
+    assert {e.key for e in records} == {
+        e.address + schema.port_bytes(8080) + parse_address("10.96.0.1") + schema.port_bytes(80)
+        for e in (LOCAL, REMOTE)
+    }
+    assert {e.set for e in at(made, NODE_PORT).extras} == {
+        schema.AFFINITY_NODE_PORTS,
+        schema.RECORD_NODE_PORTS[Protocol.TCP],
+    }
+
+
+def test_a_list_is_made_for_each_port_number_of_the_endpoints():
+    """
+    The kernel notes an address; which port goes with it follows from the list.
+    """
+    made = plan(
+        sticky(),
+        endpoint_slice("web", LOCAL, name="one", port=8080),
+        endpoint_slice("web", REMOTE, name="two", port=9090),
+    )
+    (find,) = (c for c in at(made, CLUSTER_IP).chains if isinstance(c, FindChain))
+
+    assert [item.endpoint_port for item in find.cluster] == [8080, 9090]
+    assert {scope.addresses for scope in made.affinity} == {
+        frozenset({LOCAL.address}),
+        frozenset({REMOTE.address}),
+    }
+
+
+def test_a_sticky_service_without_endpoints_has_nothing_to_remember():
+    """
+    No chain, no element, no list.
+    """
+    made = plan(sticky())
+
+    assert verdicts(made)[CLUSTER_IP] == NONE
+    assert not any(f.extras or f.chains for f in made.frontends)
+    assert not made.affinity
+
+
+def test_chains_of_a_frontend_are_those_its_elements_point_to():
+    """
+    What must be made before, and may go after.
+    """
+    guarded = service(
+        node_port=30080,
+        affinity_timeout_s=30,
+        external_local=True,
+        source_ranges=("10.0.0.0/8",),
+        **EXTERNALS,
+    )
+    for frontend in plan(guarded, endpoint_slice("web", LOCAL, REMOTE)).frontends:
+        texts = [frontend.verdict, *(e.value for e in frontend.extras if e.value)]
+        targets = {text.split()[1] for text in texts if isinstance(text, str)}
+        assert targets == {chain.name for chain in frontend.chains}
+        assert sum(isinstance(chain, Shape) for chain in frontend.chains) == 1
+
+
+def test_ports_of_one_number_and_different_protocols_are_different_frontends():
+    """
+    TCP, UDP and SCTP on port 53.
+    """
+    ports = [ServicePort(p.word, p, 53) for p in Protocol]
+    piece = endpoint_slice("web", LOCAL, port=5353, port_name="udp", protocol=Protocol.UDP)
+
+    assert verdicts(plan(service(ports=ports), piece)) == {
+        "10.96.0.1:53/tcp": NONE,
+        "10.96.0.1:53/udp": "goto cluster-udp-1",
+        "10.96.0.1:53/sctp": NONE,
+    }
+
+
+def test_the_node_asks_for_its_ranges():
+    """
+    ServiceCIDRs, joined where they overlap, and where node ports are accepted.
+    """
+    config = NodeConfig(
+        node_name="n",
+        node_port_prefixes={Family.IPV4: (parse_prefix("10.0.0.0/8"),), Family.IPV6: None},
+    )
+    cidrs: list[Prefix] = [
+        parse_prefix(t) for t in ("10.96.0.0/16", "10.96.1.0/24", "fd00:96::/112")
+    ]
+    members = plan_node(config, cidrs)
+
+    assert {(m.family, m.set, m.key) for m in members} == {
+        (Family.IPV4, schema.SERVICE_CIDRS, schema.prefix_key(cidrs[0])),
+        (Family.IPV6, schema.SERVICE_CIDRS, schema.prefix_key(cidrs[2])),
+        (Family.IPV4, schema.NODE_PORT_ADDRESSES, schema.prefix_key(parse_prefix("10.0.0.0/8"))),
+    }
