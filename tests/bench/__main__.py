@@ -125,12 +125,20 @@ def _sizes(_: click.Context, __: click.Parameter, values: Iterable[str]) -> tupl
     callback=_sizes,
     help="Sizes of the baseline; 44000x1 and 5000x50 take minutes.",
 )
+@click.option(
+    "--connections",
+    "connections_sizes",
+    multiple=True,
+    callback=_sizes,
+    help="Size of the tables that connections are made through.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="How often each kind of change is made.")
 @click.option("--output", "-o", type=click.Choice(["text", "json", "markdown"]), default="text")
 def main(
     quick: bool,
     sizes: Sequence[Size],
     baseline_sizes: Sequence[Size],
+    connections_sizes: Sequence[Size],
     repeats: int | None,
     output: str,
 ) -> None:
@@ -140,6 +148,7 @@ def main(
         plan,
         sizes=tuple(sizes) or plan.sizes,
         baseline_sizes=tuple(baseline_sizes) or plan.baseline_sizes,
+        connections_size=next(iter(connections_sizes), plan.connections_size),
         repeats=repeats or plan.repeats,
     )
     try:

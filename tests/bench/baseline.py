@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench import BenchError
 from bench.objects import (
     ENDPOINT_PORT,
     LOCAL_PODS,
@@ -151,12 +152,15 @@ def load(namespace: Namespace, path: Path) -> tuple[float, int]:
                 break
             if time.perf_counter() - began > TIMEOUT_S:
                 namespace.stop(process)
-                raise RuntimeError(f"nft took more than {TIMEOUT_S:g} s to load {path.name}")
+                raise BenchError(f"nft took more than {TIMEOUT_S:g} s to load {path.name}")
         seconds = time.perf_counter() - began
         namespace.stop(process)
         errors.seek(0)
         if process.returncode:
-            raise RuntimeError(f"nft refused the baseline: {errors.read(1000).decode()}")
+            raise BenchError(
+                f"nft refused the baseline: {errors.read(1000).decode().strip()} (Message too long: "
+                "so large a transaction needs root, not just a user namespace)"
+            )
     return seconds, peak
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from support.nodeproxy import NodeProxy
 
-from bench import baseline, objects
+from bench import BenchError, baseline, objects
 from bench.measure import CONFIG, value_of
 from bench.objects import ENDPOINT_PORT, POD_CIDR, PORT, Size
 from bench.results import Connections, Spread
@@ -64,7 +64,7 @@ class Line:
         )
         assert serving.stdout is not None
         if serving.stdout.readline() != b"ready\n":
-            raise RuntimeError("the benchmark's server did not start")
+            raise BenchError("the benchmark's server did not start")
         return self.client.namespace.start(
             [*command, "measure", str(targets)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -133,5 +133,5 @@ def _round(client: subprocess.Popen[Any], count: int) -> tuple[list[int], int]:
     client.stdin.flush()
     nanoseconds, total = json.loads(client.stdout.readline() or "[[], 0]")
     if len(nanoseconds) != count:
-        raise RuntimeError("the benchmark's client could not connect")
+        raise BenchError("the benchmark's client could not connect")
     return nanoseconds, total

@@ -6,8 +6,9 @@ usage() {
 usage: tests/bench/run.sh [OPTION…]
 
 Measures nfproxy beside a ruleset of one chain per service port, and prints tables. Installs what
-is missing first, like tests/run.sh. Needs root, or unprivileged user namespaces; nothing
-it does reaches the machine's own ruleset or interfaces. Takes two to four minutes.
+is missing first, like tests/run.sh. Works in namespaces: nothing reaches the machine's own ruleset
+or interfaces. Needs root, as nft may not send the baseline's large transactions from a user
+namespace; --quick does without. Takes two to four minutes.
 
   tests/bench/run.sh                          the default sizes
   tests/bench/run.sh -o markdown              for a README; -o json for a program
