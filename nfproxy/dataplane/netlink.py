@@ -98,10 +98,10 @@ class Netlink:
                 self._socket.send(wire.dump_request(kind, sequence, family, *names))
                 found, interrupted = self._read_dump(sequence, names)
             except OSError as error:
-                raise DataplaneError(f"cannot list {' '.join(names)}: {error}") from error
+                raise DataplaneError(f"cannot list {_listed(names)}: {error}") from error
             if not interrupted:
                 return found
-        raise DataplaneError(f"the ruleset keeps changing while {'/'.join(names)} is being listed")
+        raise DataplaneError(f"it keeps changing while we list {_listed(names)}")
 
     def _read_dump(self, sequence: int, names: tuple[str, ...]) -> tuple[list[bytes], bool]:
         found: list[bytes] = []
@@ -118,7 +118,7 @@ class Netlink:
                     code = -struct.unpack_from("=i", data, start)[0]
                     if code in (errno.EINTR, errno.EAGAIN):
                         return found, True
-                    raise NetlinkError(code, f"cannot list {' '.join(names)}")
+                    raise NetlinkError(code, f"cannot list {_listed(names)}")
                 found.append(data[start + 4 : end])
 
     def _collect(self, last: int) -> None:
@@ -159,6 +159,11 @@ class Netlink:
         except PermissionError:
             plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
             self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Return what a dump is of, for a message."""
+    return " ".join(names) or "the ruleset"
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:

@@ -1,0 +1,236 @@
+"""The netlink socket: errors in our words, sequence numbers, what a dump may meet."""
+
+import errno
+import socket
+import struct
+
+import pytest
+from support.realkernel import RealKernel
+
+from nfproxy.dataplane import netlink, wire
+from nfproxy.dataplane.netlink import Netlink, NetlinkError
+from nfproxy.errors import DataplaneError, TransactionError
+from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.nft import ruleset, schema
+from nfproxy.reconcile.transition import Operation
+
+V4 = Family.IPV4
+IP = parse_address("10.96.0.1")
+
+
+class Script:
+    """A socket that answers what a test wrote down; requests are numbered from 2."""
+
+    def __init__(self, *answers: bytes | OSError) -> None:
+        self.answers = list(answers)
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        self.sent.append(data)
+        return len(data)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if not self.answers:
+            raise BlockingIOError
+        answer = self.answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def setsockopt(self, *args: int) -> None:
+        return
+
+
+@pytest.fixture
+def scripted(real: RealKernel, monkeypatch: pytest.MonkeyPatch):
+    """Return a Netlink whose socket answers from a script."""
+
+    def make(*answers: bytes | OSError) -> tuple[Netlink, Script]:
+        script = Script(*answers)
+        connection = real.kernel._netlink
+        monkeypatch.setattr(connection, "_socket", script)
+        monkeypatch.setattr(connection, "_sequence", 0)
+        return connection, script
+
+    yield make
+    monkeypatch.undo()
+
+
+def reply(number: int, code: int = 0, kind: int = wire.NLMSG_ERROR, flags: int = 0) -> bytes:
+    return struct.pack("=IHHIIi", 20, kind, flags, number, 0, -code)
+
+
+def commit(connection: Netlink) -> None:
+    operations = [Operation(True, V4, schema.CLUSTER_IPS, IP)]
+    first = connection.reserve(2)
+    connection.commit(wire.element_messages(operations, first), first)
+
+
+def test_a_refusal_names_the_error(real: RealKernel):
+    """
+    In words and as the constant that people look up.
+    """
+    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    with pytest.raises(TransactionError, match=r"No such file or directory \(ENOENT\)"):
+        real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)])
+
+    frontend = IP + schema.protocol_bytes(6) + schema.port_bytes(80)
+    real.commit([Operation(True, V4, schema.FRONTENDS, frontend, "drop")])
+    with pytest.raises(TransactionError, match="EEXIST"):
+        real.commit([Operation(True, V4, schema.FRONTENDS, frontend, "goto services")])
+
+
+def test_the_socket_works_on_after_a_refusal(real: RealKernel):
+    """
+    Answers to an old transaction are not taken for those to the next.
+    """
+    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    for _ in range(3):
+        with pytest.raises(TransactionError):
+            real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)] * 3)
+        real.commit([Operation(True, V4, schema.CLUSTER_IPS, IP)])
+        real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)])
+
+
+def test_listing_what_is_absent_is_told_from_other_errors(real: RealKernel):
+    """
+    The code is kept: absence is an answer, not a failure.
+    """
+    with pytest.raises(NetlinkError) as caught:
+        real.kernel._netlink.dump(wire.GETSETELEM, V4, "nfproxy", "cluster-ips")
+
+    assert caught.value.code == errno.ENOENT
+    assert list(real.elements(V4, schema.CLUSTER_IPS)) == []
+
+
+def test_tables_are_deleted_and_only_ours(real: RealKernel):
+    """
+    Once with something to delete, once without.
+    """
+    real.load("add table ip other\n")
+    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+
+    assert real.kernel.delete_table(V4)
+    assert not real.kernel.delete_table(V4)
+    assert real.namespace.run(["nft", "list", "tables"]).stdout == "table ip other\n"
+
+
+def test_sequence_numbers_leave_room_for_the_batch_s_frame(real: RealKernel):
+    """
+    Begin and end of a batch have numbers of their own; they start again before they overflow.
+    """
+    connection = real.kernel._netlink
+    one = connection.reserve(3)
+    two = connection.reserve(1)
+    connection._sequence = 0x7FFF_FFF0
+    three = connection.reserve(5)
+
+    assert two - 1 > one + 3
+    assert 1 < three < 100
+
+
+def test_a_dump_that_was_interrupted_is_repeated(scripted):
+    """
+    A change of the ruleset meanwhile may have hidden something.
+    """
+    done = wire.NLMSG_DONE
+    connection, script = scripted(
+        reply(2, kind=done, flags=wire.NLM_F_DUMP_INTR), reply(6, kind=done)
+    )
+
+    assert connection.dump(wire.GETCHAIN, V4) == []
+    assert len(script.sent) == 2
+
+
+def test_a_dump_that_is_always_interrupted_is_given_up(scripted):
+    """
+    With a reason, after some attempts.
+    """
+    done = wire.NLMSG_DONE
+    answers = [
+        reply(2 + 4 * i, kind=done, flags=wire.NLM_F_DUMP_INTR) for i in range(netlink._RETRIES)
+    ]
+    connection, _ = scripted(*answers)
+
+    with pytest.raises(DataplaneError, match="keeps changing"):
+        connection.dump(wire.GETCHAIN, V4)
+
+
+def test_answers_to_earlier_requests_are_passed_over(scripted):
+    """
+    A late answer does not end a dump.
+    """
+    done = wire.NLMSG_DONE
+    connection, script = scripted(reply(1, errno.EIO) + reply(1, kind=done), reply(2, kind=done))
+
+    assert connection.dump(wire.GETCHAIN, V4) == []
+    assert script.answers == []
+
+
+def test_a_dump_the_kernel_refuses_is_an_error(scripted):
+    """
+    With its number.
+    """
+    connection, _ = scripted(reply(2, errno.EPERM))
+
+    with pytest.raises(NetlinkError, match="list the ruleset: Operation not permitted") as caught:
+        connection.dump(wire.GETCHAIN, V4)
+    assert caught.value.code == errno.EPERM
+
+
+def test_a_transaction_without_an_answer_is_not_taken_for_done(scripted):
+    """
+    No error, but no acknowledgement either.
+    """
+    connection, _ = scripted()
+
+    with pytest.raises(TransactionError, match="did not acknowledge"):
+        commit(connection)
+
+
+def test_more_errors_than_the_socket_holds_are_a_refusal(scripted):
+    """
+    The kernel reports each failing message; that they overflow says enough.
+    """
+    connection, _ = scripted(OSError(errno.ENOBUFS, "No buffer space available"))
+
+    with pytest.raises(TransactionError, match="ENOBUFS"):
+        commit(connection)
+
+
+def test_the_first_error_is_the_one_reported(scripted):
+    """
+    Others follow from it.
+    """
+    connection, _ = scripted(reply(2, errno.ENOENT) + reply(3, errno.EEXIST))
+
+    with pytest.raises(TransactionError, match="ENOENT"):
+        commit(connection)
+
+
+def test_a_transaction_that_cannot_be_sent_is_refused(scripted):
+    """
+    Nothing of it is in force.
+    """
+    connection, script = scripted()
+
+    def full(data: bytes) -> int:
+        raise OSError(errno.EMSGSIZE, "Message too long")
+
+    script.send = full
+    with pytest.raises(TransactionError, match="Message too long"):
+        commit(connection)
+
+
+def test_a_kernel_without_nfnetlink_is_reported(monkeypatch: pytest.MonkeyPatch):
+    """
+    One sentence instead of a traceback.
+    """
+
+    def refuse(*args: int) -> socket.socket:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    monkeypatch.setattr(netlink.socket, "socket", refuse)
+    with pytest.raises(DataplaneError, match="cannot open a netfilter netlink socket"):
+        Netlink()
