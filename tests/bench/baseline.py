@@ -158,8 +158,8 @@ def load(namespace: Namespace, path: Path) -> tuple[float, int]:
         errors.seek(0)
         if process.returncode:
             raise BenchError(
-                f"nft refused the baseline: {errors.read(1000).decode().strip()} (Message too long: "
-                "so large a transaction needs root, not just a user namespace)"
+                f"nft refused the baseline: {errors.read(1000).decode().strip()} "
+                "(Message too long: so large a transaction needs root, not just a user namespace)"
             )
     return seconds, peak
 
