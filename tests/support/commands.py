@@ -29,8 +29,12 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 NODE = "node-1"
 
-#: What drops every capability: root without any is an ordinary user to the kernel.
-ORDINARY_USER = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
+#: What drops every capability: root without any is an ordinary user to the kernel. It keeps the
+#: one that lets it be mapped into a user namespace, as users with other numbers can be without.
+ORDINARY_USER = (
+    *("setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all,+setfcap", "--no-new-privs"),
+    "--",
+)
 
 WAIT_S = 20.0
 _GETGEN = 16
@@ -114,9 +118,7 @@ class Commands:
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def argv(
-        self, *arguments: object, prefix: Sequence[str] = (), node: str = NODE
-    ) -> list[str]:
+    def argv(self, *arguments: object, prefix: Sequence[str] = (), node: str = NODE) -> list[str]:
         """Return the command line of a command; one on objects is for node `node`."""
         words = [str(argument) for argument in arguments]
         named = ["--hostname-override", node] if words[0] in ("run", "render", "diff") else []
@@ -319,7 +321,9 @@ def node_object(name: str = NODE, **metadata: Any) -> dict[str, Any]:
 
 
 def write(path: Path, *objects: Any) -> Path:
-    """Write objects as a multi-document file, renamed into place as a whole."""
+    """Write objects as a List (JSON) or a multi-document file, renamed into place as a whole."""
+    if path.suffix == ".json" and len(objects) > 1:
+        objects = ({"apiVersion": "v1", "kind": "List", "items": objects},)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text("\n---\n".join(json.dumps(item, indent=1) for item in objects))
@@ -341,9 +345,7 @@ def everything() -> list[dict[str, Any]]:
         {"name": word.lower(), "port": 9090 + i, "protocol": word}
         for i, word in enumerate(("TCP", "UDP", "SCTP"))
     ]
-    ingress = {
-        "loadBalancer": {"ingress": [{"ip": "198.51.100.7"}, {"ip": "2001:db8:7::7"}]}
-    }
+    ingress = {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}, {"ip": "2001:db8:7::7"}]}}
     return [
         node_object(),
         {

@@ -1,0 +1,34 @@
+"""
+``nfproxy cleanup``: remove what is nfproxy's.
+"""
+
+from pathlib import Path
+
+from support.commands import Commands, everything, write
+
+
+def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:
+    """
+    It says what it removed; tables of similar names stay; a second time there is nothing.
+    """
+    write(manifests / "all.json", *everything())
+    commands.nft(commands.run("render", "-f", manifests).out)
+    for table in ("ip nfproxy2", "inet nfproxy", "inet foo", "ip nf"):
+        commands.nft(f"add table {table}")
+
+    first = commands.run("cleanup")
+    second = commands.run("cleanup")
+
+    assert (0, "removed table ip nfproxy\nremoved table ip6 nfproxy\n", "") == first
+    assert (0, "nothing to remove: there is no nfproxy table\n", "") == second
+    assert sorted(commands.tables()) == ["inet foo", "inet nfproxy", "ip nf", "ip nfproxy2"]
+
+
+def test_one_family_alone_goes_too(commands: Commands) -> None:
+    """
+    What is there is removed.
+    """
+    commands.nft("add table ip6 nfproxy")
+
+    assert (0, "removed table ip6 nfproxy\n", "") == commands.run("cleanup")
+    assert commands.tables() == []

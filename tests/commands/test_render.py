@@ -1,0 +1,196 @@
+"""
+``nfproxy render``: the dry run.
+"""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support.commands import (
+    ORDINARY_USER,
+    ROOT,
+    Commands,
+    endpoint_slice,
+    everything,
+    node_object,
+    service,
+    write,
+)
+
+NO_SOCKETS = (sys.executable, str(ROOT / "tests/support/without_sockets.py"), "all")
+
+OLDER = """
+table ip nfproxy {
+    map frontends {
+        typeof ip daddr . meta l4proto . th dport : verdict
+        counter
+    }
+    chain services {
+    }
+    chain leftover {
+        type nat hook prerouting priority -100; policy accept;
+        ip daddr vmap { 10.96.0.1 : drop }
+    }
+}
+"""
+OTHER_LAYOUT = """
+table ip nfproxy {
+    map frontends {
+        typeof ip daddr : verdict
+        elements = { 10.96.0.1 : drop }
+    }
+    set cluster-ips {
+        typeof tcp dport
+        elements = { 80 }
+    }
+}
+table ip6 nfproxy {
+    map frontends {
+        typeof ip6 daddr : verdict
+        elements = { fd00::1 : drop }
+    }
+}
+"""
+FOREIGN = """
+add chain ip nfproxy strange
+add rule ip nfproxy strange accept
+add set ip nfproxy strangers { typeof ip saddr; }
+add element ip nfproxy cluster-ips { 192.0.2.77 }
+add element ip nfproxy frontends { 192.0.2.77 . tcp . 80 : goto strange }
+flush chain ip nfproxy services
+add rule ip6 nfproxy nat-prerouting accept
+"""
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "our own", "add table ip nfproxy", OLDER, OTHER_LAYOUT, FOREIGN],
+    ids=["nothing", "our own", "empty table", "older", "another layout", "foreign changes"],
+)
+def test_the_script_works_on_any_state(commands: Commands, manifests: Path, before: str) -> None:
+    """
+    `nft -f -` applies it whatever is there, and the result is what diff wants.
+    """
+    write(manifests / "all.json", *everything())
+    script = commands.run("render", "-f", manifests)
+    assert script.code == 0
+    if before in ("our own", FOREIGN):
+        commands.nft(script.out)
+    if before != "our own":
+        commands.nft(before)
+
+    commands.nft(script.out)
+
+    assert commands.run("diff", "-f", manifests).code == 0
+
+
+def test_the_order_of_objects_and_files_makes_no_difference(
+    commands: Commands, tmp_path: Path
+) -> None:
+    """
+    The same objects give the same bytes, in every format.
+    """
+    objects = everything()
+    outputs = set()
+    for seed in range(3):
+        random.Random(seed).shuffle(objects)
+        directory = tmp_path / f"shuffled-{seed}"
+        half = len(objects) // 2
+        write(directory / "a.json", *objects[:half])
+        write(directory / "b" / "c.yaml", *objects[half:])
+        outputs.add(
+            tuple(commands.run("render", "-f", directory, "-o", o).out for o in ("nft", "json"))
+        )
+    assert len(outputs) == 1
+    assert "add element ip6 nfproxy endpoints-tcp" in next(iter(outputs))[0]
+
+
+def test_files_directories_and_standard_input_add_up(commands: Commands, tmp_path: Path) -> None:
+    """
+    -f may be repeated; naming something twice changes nothing.
+    """
+    objects = everything()
+    whole = write(tmp_path / "whole.json", *objects)
+    part = write(tmp_path / "part" / "a.yml", *objects[:4])
+    other = write(tmp_path / "other.json", *objects[4:8])
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects[8:]})
+
+    expected = commands.run("render", "-f", whole)
+    arguments = ["-f", part.parent, "-f", "-", "-f", other, "-f", other]
+    pieces = commands.run("render", *arguments, input=listed)
+
+    assert (expected.out, 0) == (pieces.out, pieces.code)
+
+
+def test_neither_root_nor_kernel_is_needed(commands: Commands, manifests: Path) -> None:
+    """
+    A process without capabilities that may not open a single socket gets the same script.
+    """
+    write(manifests / "all.json", *everything())
+    plain = commands.run("render", "-f", manifests)
+    confined = commands.run("render", "-f", manifests, prefix=(*ORDINARY_USER, *NO_SOCKETS))
+
+    assert confined == plain
+
+
+@pytest.mark.parametrize("prefix", [(), ORDINARY_USER], ids=["root", "ordinary user"])
+def test_check_asks_libnftables_and_changes_nothing(
+    commands: Commands, manifests: Path, prefix: tuple[str, ...]
+) -> None:
+    """
+    The script is printed as without it; an ordinary user gets a namespace for the check.
+    """
+    write(manifests / "all.json", *everything())
+    plain = commands.run("render", "-f", manifests)
+    checked = commands.run("render", "-f", manifests, "--check", prefix=prefix)
+
+    assert (checked.code, checked.out) == (0, plain.out)
+    assert "libnftables accepts the script" in checked.err
+    assert ("private network namespace" in checked.err) == bool(prefix)
+    assert commands.tables() == []
+
+
+def test_the_data_says_who_serves_and_who_does_not(commands: Commands, manifests: Path) -> None:
+    """
+    Every frontend with its slots, and for each endpoint left out the reason.
+    """
+    unready = {"ready": False, "serving": False, "terminating": True}
+    write(
+        manifests / "all.json",
+        node_object(),
+        service(type="NodePort", ports=[{"port": 80, "nodePort": 30080}]),
+        endpoint_slice("web", "10.244.1.5", "10.244.1.6"),
+        endpoint_slice("web", "10.244.2.7", name="gone", conditions=unready),
+    )
+    data = commands.run("render", "-f", manifests, "-o", "json").data
+    (web,) = data["services"]
+    frontends = {f["frontend"]: f for f in web["frontends"]}
+    (port,) = web["ports"]
+
+    assert {"10.96.0.1:80/tcp", "node port 30080/tcp (IPv4)"} == frontends.keys()
+    assert [
+        {"slot": 0, "endpoint": "10.244.1.5:8080"},
+        {"slot": 1, "endpoint": "10.244.1.6:8080"},
+    ] == frontends["10.96.0.1:80/tcp"]["slots"]
+    assert ["10.244.1.5:8080", "10.244.1.6:8080"] == port["endpoints"]["cluster"]["used"]
+    (reason,) = port["endpoints"]["cluster"]["leftOut"].values()
+    assert "10.244.2.7:8080" in port["endpoints"]["cluster"]["leftOut"]
+    assert reason
+    assert data == yaml.safe_load(commands.run("render", "-f", manifests, "-o", "yaml").out)
+
+
+def test_a_pipe_that_closes_early_makes_no_noise(commands: Commands, manifests: Path) -> None:
+    """
+    `| head -1` gets its line, and nothing is said.
+    """
+    objects = [service(f"s{i}", f"10.96.{i // 250}.{i % 250 + 1}") for i in range(1000)]
+    write(manifests / "all.json", node_object(), *objects)
+    words = " ".join(commands.argv("render", "-f", manifests, "--cluster-cidr", "10.244.0.0/16"))
+    done = commands.namespace.run(["bash", "-c", f"{words} | head -1"])
+
+    assert done.stdout == "add table ip nfproxy\n"
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
