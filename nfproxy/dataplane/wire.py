@@ -36,7 +36,7 @@ _LIST_ELEM = 1
 _ELEM_KEY, _ELEM_DATA, _ELEM_FLAGS, _ELEM_KEY_END = 1, 2, 3, 10
 _DATA_VALUE, _DATA_VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
-_INTERVAL_END = 1
+_INTERVAL_END, _CATCH_ALL = 1, 2
 
 _CODES = {"goto": -4, "jump": -3}
 _WORDS = {-4: "goto", -3: "jump"}
@@ -118,6 +118,8 @@ class _Encoder:
         self._verdicts: dict[str, bytes] = {}
 
     def encode(self, key: bytes, value: Value) -> bytes:
+        if not key:
+            return self._catch_all(value)
         if self._interval is not Interval.NO:
             return self._ranges(key)
         if value is None:
@@ -128,6 +130,14 @@ class _Encoder:
         if data is None:
             data = self._verdicts[value] = verdict_attribute(value)
         return _element(self._key_head + key + data)
+
+    def _catch_all(self, value: Value) -> bytes:
+        body = attribute(_ELEM_FLAGS, struct.pack("!I", _CATCH_ALL))
+        if isinstance(value, bytes):
+            body += self._data_head + value
+        elif value is not None:
+            body += verdict_attribute(value)
+        return _element(body)
 
     def _ranges(self, key: bytes) -> bytes:
         half = len(key) // 2
@@ -256,7 +266,11 @@ def _verdict(data: bytes, at: int, end: int) -> str:
 
 
 def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[tuple[bytes, Value]]:
-    """Yield (key, value) with a range's two ends joined, as Operation has them."""
+    """
+    Yield (key, value) with a range's two ends joined, as Operation has them.
+
+    An element for everything else (``*``) has an empty key; we never make one.
+    """
     if schema.interval is Interval.NO:
         for key, value, _, _ in elements:
             yield key, value
@@ -266,6 +280,8 @@ def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[t
             yield key + (last if last is not None else key), value
         return
     points = sorted((key, not is_end) for key, _, _, is_end in elements)
+    while points and not points[0][0]:
+        yield points.pop(0)[0], None
     for index, (key, is_start) in enumerate(points):
         if not is_start:
             continue
