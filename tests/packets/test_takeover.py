@@ -1,0 +1,222 @@
+"""
+A new process over existing tables, with real packets.
+
+Where nothing changed it touches nothing and nobody notices; what changed is applied; tables of
+another layout give way as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support import rules
+from support.objects import endpoint_slice
+from support.packets import probe
+from support.responders import Responders
+from support.steps import (
+    CLUSTER_IP,
+    ENDPOINT_PORT,
+    SHORT_S,
+    Crowd,
+    Frontend,
+    Streams,
+    crowd,
+    endpoints_of,
+    everywhere,
+    families,
+    reached,
+    target,
+)
+from support.traffic import Traffic
+from support.wholetable import (
+    OTHER,
+    check_packets,
+    left_by_another,
+    objects,
+    snapshot,
+    started,
+)
+
+from nfproxy.lab import Cluster
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.service import Protocol
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster, responders: Responders) -> Cluster:
+    """Let the pods answer."""
+    for pod in cluster.pods:
+        for protocol in Protocol:
+            responders.listen(pod, ENDPOINT_PORT, protocol)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def clients(served: Cluster) -> Crowd:
+    """Many outside clients."""
+    return crowd(served)
+
+
+@pytest.fixture(autouse=True)
+def no_rules(served: Cluster) -> Iterator[None]:
+    """Leave nothing behind, whatever a test did."""
+    yield
+    rules.flush(served.nodes[0])
+
+
+def test_nothing_is_done_where_nothing_changed(served: Cluster, clients: Crowd) -> None:
+    """No element is touched, no packet lost, no client moved."""
+    objects_ = objects(served)
+    proxy = started(served, objects_)
+    asked = [(address, 80) for address in OTHER]
+    before = [clients.who(*where) for where in asked]
+    expected = snapshot(served)
+    streams = Streams(
+        *(
+            Traffic(served.client, *target(served, frontend, family), protocol, rate=200, held=held)
+            for family in FAMILIES
+            for frontend, protocol, held in (
+                (Frontend.NODE_PORT, Protocol.TCP, 2),
+                (Frontend.CLUSTER_IP, Protocol.UDP, 0),
+            )
+        )
+    )
+    with streams:
+        for _ in range(4):
+            streams.run(10)
+            proxy.close(keep_tables=True)
+            proxy = started(served, objects_)
+            assert proxy.report.resynced
+            assert proxy.report.operations == 0
+            proxy.clean_up()
+            streams.run(10)
+    assert streams.lost == []
+    assert expected == snapshot(served)
+    assert before == [clients.who(*where) for where in asked]
+    for family in FAMILIES:
+        check_packets(served, family)
+    proxy.close()
+
+
+def test_slots_are_kept_where_history_put_them(served: Cluster) -> None:
+    """What scaling has put out of order, or left to be tidied, is taken over as it is."""
+    proxy = started(served, objects(served))
+    proxy.put(*objects(served, web_pods=2))
+    every = objects(served)
+    turned = [
+        endpoint_slice(
+            piece.service.name,
+            *reversed(piece.endpoints[1:]),
+            name=piece.name.name,
+            family=piece.family,
+            ports=piece.ports,
+        )
+        if isinstance(piece, EndpointSlice)
+        else piece
+        for piece in every
+    ]
+    proxy.put(*turned)
+    proxy.close(keep_tables=True)  # with leftovers that nobody tidied
+    left = snapshot(served)
+    with started(served, turned) as second:
+        assert second.report.operations == 0
+        assert left == snapshot(served)
+        names = {pod.name for pod in served.pods[1:]}
+        for family in FAMILIES:
+            assert reached(served.client, CLUSTER_IP.of(family), 80) == names
+        second.clean_up()
+        assert left != snapshot(served)
+        for family in FAMILIES:
+            assert reached(served.client, CLUSTER_IP.of(family), 80) == names
+
+
+def test_what_changed_meanwhile_is_applied(served: Cluster) -> None:
+    """Services and endpoints that came, changed and went while no process was there."""
+    proxy = started(served, objects(served, web_pods=2))
+    extra = everywhere(
+        "gone",
+        cluster_ips=("10.96.0.99", "fd00:10:96::99"),
+        node_port=30099,
+        load_balancer_ips=(),
+        external_ips=(),
+        affinity_timeout_s=60,
+    )
+    proxy.put(extra, *endpoints_of("gone", served.pods))
+    proxy.close(keep_tables=True)
+    with started(served, objects(served)) as second:
+        assert second.report.operations > 0
+        second.clean_up()
+        for index, family in enumerate(FAMILIES):
+            check_packets(served, family)
+            gone_ip = ("10.96.0.99", "fd00:10:96::99")[index]
+            assert probe(served.client, gone_ip, 80, timeout_s=SHORT_S).dropped
+            assert probe(served.client, served.nodes[0].address(family), 30099).refused
+
+
+def test_one_table_only(served: Cluster) -> None:
+    """The table of one family is there, the other has been deleted."""
+    for family in FAMILIES:
+        expected = left_by_another(served)
+        rules.load(served.nodes[0], f"delete table {family.table} nfproxy\n")
+        with started(served, objects(served)):
+            for each in FAMILIES:
+                check_packets(served, each)
+            assert expected == snapshot(served)
+
+
+LAYOUTS = {
+    "shorter keys": """map frontends {
+        typeof ip daddr . th dport : verdict
+        elements = { 192.0.2.1 . 1536 : drop }
+    }""",
+    "longer keys": """map frontends {
+        typeof ip daddr . ip daddr . meta l4proto . th dport : verdict
+        elements = { 192.0.2.1 . 192.0.2.1 . tcp . 80 : drop }
+    }""",
+    "a set, no map": "set frontends {\n typeof tcp dport\n elements = { 80 }\n }",
+    "other values": """map endpoints-tcp {
+        typeof tcp dport : tcp dport
+        elements = { 80 : 80 }
+    }""",
+    "no intervals": "set service-cidrs {\n typeof ip daddr\n elements = { 192.0.2.1 }\n }",
+    "intervals": """set cluster-ips {
+        typeof ip daddr
+        flags interval
+        elements = { 192.0.2.0/24 }
+    }""",
+    "another type of chain": """chain nat-prerouting {
+        type filter hook prerouting priority -100; policy drop;
+    }""",
+    "a base chain for a plain one": """chain services {
+        type filter hook forward priority 0; policy drop;
+    }""",
+    "another affinity map": """map affinity {
+        typeof ip saddr : ip daddr
+        flags dynamic,timeout
+        timeout 1h
+        elements = { 192.0.2.1 : 192.0.2.2 }
+    }""",
+    "empty": "",
+    "somebody else's": "chain input {\n type filter hook input priority 0; policy drop;\n }",
+}
+
+
+@families
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_a_table_of_another_layout_is_replaced(
+    served: Cluster, family: Family, layout: str
+) -> None:
+    """What an older version, or somebody else, called nfproxy gives way as a whole."""
+    expected = left_by_another(served)
+    node = served.nodes[0]
+    rules.load(node, f"delete table {family.table} nfproxy\n")
+    rules.load(node, f"table {family.table} nfproxy {{\n{layout}\n}}\n")
+    with started(served, objects(served)) as proxy:
+        assert expected == snapshot(served)
+        for each in FAMILIES:
+            check_packets(served, each)
+        proxy.put(*objects(served, web_pods=2))
+        found = reached(served.client, CLUSTER_IP.of(family), 80)
+        assert found == {pod.name for pod in served.pods[:2]}
