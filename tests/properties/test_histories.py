@@ -2,6 +2,7 @@
 
 import random
 import time
+from unittest import mock
 
 import pytest
 from hypothesis import given, seed
@@ -17,17 +18,25 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
 from nfproxy.nft.schema import Interval
+from nfproxy.reconcile import reconciler
 from nfproxy.reconcile.desired import Touched
+
+#: How a walk goes: how long a transaction takes, whether the daemon tidies between planning and
+#: synchronising, and after how many operations a large load goes on in the next transaction.
+Manner = tuple[float, bool, int]
+manners = st.tuples(st.sampled_from([0.0, 0.3]), st.booleans(), st.sampled_from([3, 20_000]))
 
 
 def walked(
-    steps: list[Step], config: NodeConfig, *, commit_s: float = 0.0, eager: bool = False
+    steps: list[Step], config: NodeConfig, manner: Manner = (0.0, False, 20_000)
 ) -> WatchedWalk:
     """Walk to the end of a history. The model of packets objects on the way."""
+    commit_s, eager, stage = manner
     walk = WatchedWalk(config, commit_s=commit_s, eager=eager)
-    for step in steps:
-        walk.take(step)
-    walk.finish()
+    with mock.patch.object(reconciler, "STAGE_OPERATIONS", stage):
+        for step in steps:
+            walk.take(step)
+        walk.finish()
     return walk
 
 
@@ -50,17 +59,15 @@ def ends_like_a_fresh_start(walk: WatchedWalk) -> None:
     assert program(other) == program(rendered)
 
 
-@given(wild_histories, configs, st.sampled_from([0.0, 0.3]), st.booleans())
+@given(wild_histories, configs, manners)
 @examples(120)
-def test_any_history_ends_like_a_fresh_start(
-    steps: list[Step], config: NodeConfig, commit_s: float, eager: bool
-):
+def test_any_history_ends_like_a_fresh_start(steps: list[Step], config: NodeConfig, manner: Manner):
     """
     Whatever changed and failed on the way, elements and rules end up as after a fresh start.
 
     On the way no packet is lost: see ``support.packetmodel``, which looks after each transaction.
     """
-    ends_like_a_fresh_start(walked(steps, config, commit_s=commit_s, eager=eager))
+    ends_like_a_fresh_start(walked(steps, config, manner))
 
 
 @pytest.mark.soak
@@ -73,10 +80,10 @@ def test_many_more_histories_end_like_a_fresh_start(soak_s: float):
     until = time.monotonic() + soak_s
     while time.monotonic() < until:
 
-        @given(wild_histories, configs, st.sampled_from([0.0, 0.3]), st.booleans())
+        @given(wild_histories, configs, manners)
         @examples(50)
-        def once(steps: list[Step], config: NodeConfig, commit_s: float, eager: bool) -> None:
-            ends_like_a_fresh_start(walked(steps, config, commit_s=commit_s, eager=eager))
+        def once(steps: list[Step], config: NodeConfig, manner: Manner) -> None:
+            ends_like_a_fresh_start(walked(steps, config, manner))
 
         seed(seeds.getrandbits(64))(once)()
 

@@ -181,6 +181,7 @@ configs = st.builds(
     ),
     masquerade_all=_rarely,
     masquerade_mark=st.sampled_from([0x4000, 0x2]),
+    external_ips=st.sampled_from([True, True, False]),
     node_port_prefixes=st.sampled_from(
         [
             {},
