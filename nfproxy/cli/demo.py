@@ -10,7 +10,7 @@ import click
 from nfproxy.demo.interrupt import Interrupted, Interrupts
 
 
-@click.command("demo")
+@click.command("demo", short_help="Show it at work, in network namespaces.")
 @click.option(
     "--keep",
     is_flag=True,

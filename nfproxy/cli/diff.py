@@ -30,7 +30,7 @@ from nfproxy.reconcile.transition import Operation
 _COLOURS = {"added": "green", "removed": "red", "leftover": "red", "changed": "yellow"}
 
 
-@click.command("diff", cls=GroupedCommand)
+@click.command("diff", cls=GroupedCommand, short_help="Compare the objects with the kernel.")
 @files_option
 @click.option(
     "-o",

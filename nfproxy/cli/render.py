@@ -17,7 +17,9 @@ from nfproxy.reconcile.describe import describe
 from nfproxy.reconcile.script import script
 
 
-@click.command("render", cls=GroupedCommand)
+@click.command(
+    "render", cls=GroupedCommand, short_help="Print what would be programmed, as an nft script."
+)
 @files_option
 @click.option(
     "-o",

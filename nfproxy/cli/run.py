@@ -24,7 +24,9 @@ log = logging.getLogger("nfproxy")
 GRACE_S = 5.0
 
 
-@click.command("run", cls=GroupedCommand)
+@click.command(
+    "run", cls=GroupedCommand, short_help="Program this machine, and follow the objects."
+)
 @click.option(
     "--manifests",
     required=True,

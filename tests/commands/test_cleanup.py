@@ -19,8 +19,8 @@ def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:
     first = commands.run("cleanup")
     second = commands.run("cleanup")
 
-    assert (0, "removed table ip nfproxy\nremoved table ip6 nfproxy\n", "") == first
-    assert (0, "nothing to remove: there is no nfproxy table\n", "") == second
+    assert first == (0, "removed table ip nfproxy\nremoved table ip6 nfproxy\n", "")
+    assert second == (0, "nothing to remove: there is no nfproxy table\n", "")
     assert sorted(commands.tables()) == ["inet foo", "inet nfproxy", "ip nf", "ip nfproxy2"]
 
 
@@ -30,5 +30,5 @@ def test_one_family_alone_goes_too(commands: Commands) -> None:
     """
     commands.nft("add table ip6 nfproxy")
 
-    assert (0, "removed table ip6 nfproxy\n", "") == commands.run("cleanup")
+    assert commands.run("cleanup") == (0, "removed table ip6 nfproxy\n", "")
     assert commands.tables() == []

@@ -83,20 +83,20 @@ def test_rows_speak_of_services_and_endpoints(commands: Commands, manifests: Pat
 
     found = {row["subject"]: row for row in rows(commands, manifests)}
 
-    assert {
+    assert found["10.96.0.1:80/tcp"] == {
         "family": "IPv4",
         "service": "default/web",
         "subject": "10.96.0.1:80/tcp",
         "change": "changed",
         "details": ["- 10.244.1.5:8080", "+ 10.244.1.8:8080"],
-    } == found["10.96.0.1:80/tcp"]
+    }
     added, removed = found["10.96.0.2:8000/tcp"], found["10.96.0.9:80/tcp"]
-    assert ("default/new:http", "added") == (added["service"], added["change"])
-    assert ["cluster-tcp-1", "+ 10.244.1.5:80"] == added["details"]
-    assert ("removed", ["cluster-tcp-1", "- 10.244.1.7:8080"]) == (
+    assert (added["service"], added["change"]) == ("default/new:http", "added")
+    assert added["details"] == ["cluster-tcp-1", "+ 10.244.1.5:80"]
+    assert (
         removed["change"],
         removed["details"],
-    )
+    ) == ("removed", ["cluster-tcp-1", "- 10.244.1.7:8080"])
 
 
 def test_piped_it_is_plain_rows(commands: Commands, manifests: Path) -> None:
@@ -235,7 +235,7 @@ def check_mended(commands: Commands, manifests: Path) -> None:
     assert mend.code == 1
     commands.nft(mend.out)
     after = commands.run("diff", "-f", manifests)
-    assert (0, "equal: the kernel holds what it should\n") == (after.code, after.out)
+    assert (after.code, after.out) == (0, "equal: the kernel holds what it should\n")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -342,7 +342,7 @@ def test_failing_is_2(
     words = [str(manifests) if word == "MANIFESTS" else word for word in arguments]
     result = commands.run("diff", *words, prefix=prefix)
 
-    assert (2, "") == (result.code, result.out)
+    assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert "Traceback" not in result.err
 

@@ -171,11 +171,11 @@ def test_the_data_says_who_serves_and_who_does_not(commands: Commands, manifests
     (port,) = web["ports"]
 
     assert {"10.96.0.1:80/tcp", "node port 30080/tcp (IPv4)"} == frontends.keys()
-    assert [
+    assert frontends["10.96.0.1:80/tcp"]["slots"] == [
         {"slot": 0, "endpoint": "10.244.1.5:8080"},
         {"slot": 1, "endpoint": "10.244.1.6:8080"},
-    ] == frontends["10.96.0.1:80/tcp"]["slots"]
-    assert ["10.244.1.5:8080", "10.244.1.6:8080"] == port["endpoints"]["cluster"]["used"]
+    ]
+    assert port["endpoints"]["cluster"]["used"] == ["10.244.1.5:8080", "10.244.1.6:8080"]
     (reason,) = port["endpoints"]["cluster"]["leftOut"].values()
     assert "10.244.2.7:8080" in port["endpoints"]["cluster"]["leftOut"]
     assert reason
