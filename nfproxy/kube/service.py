@@ -4,6 +4,7 @@ Service: from the wire to the model.
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import UNSET
 
 from nfproxy.errors import InputError
@@ -135,6 +136,7 @@ def _ports(ports: list[wire.ServicePort] | None, notes: Notes) -> tuple[ServiceP
     """
     found: list[ServicePort] = []
     taken: set[tuple[Protocol, str | int]] = set()
+    node_ports: set[tuple[Protocol, int]] = set()
     for index, item in enumerate(ports or ()):
         field = f"spec.ports[{index}]"
         port = _port(item, field, notes)
@@ -148,6 +150,13 @@ def _ports(ports: list[wire.ServicePort] | None, notes: Notes) -> tuple[ServiceP
             notes.add(field, "has the protocol and the name or number of an earlier one; ignored")
             continue
         taken |= pairs
+        if port.node_port and (port.protocol, port.node_port) in node_ports:
+            notes.add(
+                f"{field}.nodePort",
+                f"{port.node_port} is that of an earlier port with the same protocol; ignored",
+            )
+            port = msgspec.structs.replace(port, node_port=0)
+        node_ports.add((port.protocol, port.node_port))
         found.append(port)
     if not found:
         notes.add("spec.ports", "holds no port that can be used")

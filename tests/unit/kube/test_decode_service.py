@@ -408,3 +408,24 @@ def test_an_object_with_endless_problems_tells_twenty():
 
     assert len(problems) == 21
     assert problems[-1].message == "and 4980 more problems"
+
+
+def test_a_node_port_given_twice_belongs_to_the_first_port():
+    """Per protocol; the other port keeps the rest of what it has."""
+    ports = [
+        {"name": "a", "port": 1, "nodePort": 30001},
+        {"name": "b", "port": 2, "nodePort": 30001},
+        {"name": "c", "port": 3, "nodePort": 30001, "protocol": "UDP"},
+        {"name": "d", "port": 4},
+        {"name": "e", "port": 5},
+    ]
+    result = decoded(manifest(type="NodePort", ports=ports))
+
+    assert [(p.port, p.node_port) for p in result.value.ports] == [
+        (1, 30001),
+        (2, 0),
+        (3, 30001),
+        (4, 0),
+        (5, 0),
+    ]
+    assert fields(result) == ["spec.ports[1].nodePort"]
