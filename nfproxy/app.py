@@ -185,7 +185,7 @@ class Daemon:
         self._pending.update(self._planner.apply(changes))
         conflicts = set(self._planner.desired.conflicts())
         for conflict in sorted(conflicts - self._conflicts):
-            log.warning("%s", conflict)
+            log.warning("%s", conflict.problem(self._source.origin))
         self._conflicts = conflicts
 
     def _take_node(self, node: Node) -> None:

@@ -18,7 +18,7 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.reconcile.planner import Planner
-from nfproxy.sources.once import read_once
+from nfproxy.sources.once import read_with_origins
 
 files_option = click.option(
     "-f",
@@ -68,13 +68,13 @@ def configurator(
 def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem, ...]]:
     """Return the desired state of this node for some manifests; problems go to standard error."""
     known = settings(flags)
-    changes, problems = read_once(files, known.node_name)
+    changes, problems, origin = read_with_origins(files, known.node_name)
     for problem in problems:
         warn(str(problem))
     planner = Planner(configurator(known, warn)(changes.node))
     planner.apply(changes)
     for conflict in sorted(planner.desired.conflicts()):
-        warn(str(conflict))
+        warn(str(conflict.problem(origin)))
     return planner, problems
 
 

@@ -6,12 +6,13 @@ Kept service by service, so that a change costs what changed and not what exists
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from nfproxy.model.addresses import Family
+from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.frontends import Frontend, FrontendKey, Member, ServicePlan
 
@@ -37,9 +38,17 @@ class Conflict(NamedTuple):
 
     def __str__(self) -> str:
         """Return one line for a person."""
-        return (
-            f"Service {self.loser}: {self.field}: {self.key} belongs to the older Service "
-            f"{self.winner}, which keeps it"
+        return str(self.problem(lambda _: ""))
+
+    def problem(self, origin: Callable[[ObjectName], str]) -> Problem:
+        """Return it for a person; `origin` tells which file a Service is in, "" for none."""
+        place = origin(self.winner)
+        return Problem(
+            origin(self.loser),
+            f"Service {self.loser}",
+            self.field,
+            f"{self.key} belongs to the older Service {self.winner}"
+            f"{f' in {place}' if place else ''}, which keeps it",
         )
 
 

@@ -87,6 +87,11 @@ class InForce:
             for path in others
         ]
 
+    def origin(self, service: ObjectName) -> str:
+        """Return the file a Service is in, fit for a message; "" for one that is in none."""
+        holders = self._holders.get(Key(Kind.SERVICE, service))
+        return shown(holders[0]) if holders else ""
+
     def _value(self, key: Key) -> Value | None:
         """Return an object in force, None where there is none to proxy."""
         holders = self._holders.get(key)

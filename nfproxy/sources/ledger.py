@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
 from nfproxy.sources.files import Signature, shown
 from nfproxy.sources.inforce import InForce, Objects, successor
 from nfproxy.sources.parsing import Content
@@ -55,6 +56,10 @@ class Ledger:
         """The state of each file that was read last."""
         known = {path: file.signature for path, file in self._files.items()}
         return known | {path: signature for path, (signature, _) in self._pending.items()}
+
+    def origin(self, service: ObjectName) -> str:
+        """Return the file a Service is in, "" for none."""
+        return self._in_force.origin(service)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

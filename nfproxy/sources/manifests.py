@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 from nfproxy.errors import InputError
 from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
 from nfproxy.sources.files import shown
 from nfproxy.sources.ledger import Ledger
 from nfproxy.sources.scan import Scan, scan
@@ -50,6 +51,10 @@ class ManifestSource:
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong now, sorted, each once."""
         return self._problems
+
+    def origin(self, service: ObjectName) -> str:
+        """Return the file a Service is in, "" for none."""
+        return self._ledger.origin(service)
 
     async def load(self) -> Changes:
         """

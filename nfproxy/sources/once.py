@@ -4,10 +4,11 @@ Manifests read once, for the commands that do not follow them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nfproxy.errors import InputError
 from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
 from nfproxy.sources.files import STDIN, list_files, read_text, reason, shown
 from nfproxy.sources.inforce import InForce, Objects
 from nfproxy.sources.parsing import parse
@@ -23,6 +24,14 @@ def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Prob
     before all, so neither the order of `paths` nor naming one twice matters. A path that is
     missing altogether, most likely a slip of the fingers, raises InputError.
     """
+    changes, problems, _ = read_with_origins(paths, node_name)
+    return changes, problems
+
+
+def read_with_origins(
+    paths: Iterable[str], node_name: str
+) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
+    """Like :func:`read_once`; also return the function from a Service to the file it is in."""
     problems: list[Problem] = []
     contents: dict[str, Objects | None] = {}
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
@@ -36,7 +45,7 @@ def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Prob
         contents[path] = content.objects
     in_force = InForce()
     changes = in_force.update(contents)
-    return changes, tuple(sorted({*problems, *in_force.conflicts()}))
+    return changes, tuple(sorted({*problems, *in_force.conflicts()})), in_force.origin
 
 
 def _files(path: str, problems: list[Problem]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
 
 Report = Callable[[Problem], None]
 
@@ -36,6 +37,10 @@ class Source(Protocol):
         Goes on for ever; a source that fails keeps what it knew in force, reports, and
         tries again.
         """
+        ...
+
+    def origin(self, service: ObjectName) -> str:
+        """Return where a Service comes from, such as a file, for messages; "" for an API server."""
         ...
 
     @property
