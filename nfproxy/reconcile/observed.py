@@ -98,6 +98,8 @@ class _Reader:
             where = self._key(address, key[len(address)], key, len(address) + 4)
             if where is None or not isinstance(value, str):
                 return False
+            if key[len(address) : -4] != schema.protocol_bytes(where.protocol):
+                return False
             self._verdicts[where] = value
             return True
         if name in _SLOT_MAPS:
@@ -131,8 +133,12 @@ class _Reader:
         return self._key(address, protocol, key, size + 4 + len(address))
 
     def _key(self, address: bytes, protocol: int, key: bytes, at: int) -> FrontendKey | None:
+        """Return the frontend a key names; None with a protocol or padding that is not ours."""
+        port = schema.port_of(key, at)
+        if key[at : at + 4] != schema.port_bytes(port):
+            return None
         try:
-            return FrontendKey(self._family, address, Protocol(protocol), schema.port_of(key, at))
+            return FrontendKey(self._family, address, Protocol(protocol), port)
         except ValueError:
             return None
 
