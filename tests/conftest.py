@@ -1,8 +1,16 @@
 """What all tests share."""
 
+import os
+
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["support.fixtures"]
+
+# A run for a commit is the same run each time; on a person's machine the search goes on.
+settings.register_profile("repeatable", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
