@@ -26,6 +26,8 @@ def main() -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would read the answer
     sys.path.append(path)
     try:
+        # The bindings say more than that it is missing, on standard error.
+        library = ctypes.CDLL("libnftables.so.1")
         import nftables
 
         nft = nftables.Nftables()
@@ -34,7 +36,6 @@ def main() -> int:
         return 3
     if mode == "--check":
         # The bindings lack the call; the library has had it since its first release.
-        library = ctypes.CDLL("libnftables.so.1")
         library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
         library.nft_ctx_set_dry_run(nft._Nftables__ctx, True)
     code, output, errors = nft.cmd(sys.stdin.read())
