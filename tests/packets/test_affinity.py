@@ -182,6 +182,7 @@ def test_a_note_made_while_its_endpoint_left_is_removed_later(
     web = everywhere(affinity_timeout_s=HOURS)
     pods = served.pods
     with proxied(served, web, *endpoints_of("web", pods)) as proxy:
+        proxy.clean_up()  # the second look after the start
         clients.who(CLUSTER_IP.of(family), 80)
         written = notes(proxy, family)
         key, text = next(iter(written.items()))

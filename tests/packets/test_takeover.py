@@ -7,6 +7,7 @@ another layout give way as a whole.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -118,6 +119,7 @@ def test_slots_are_kept_where_history_put_them(served: Cluster) -> None:
         for piece in every
     ]
     proxy.put(*turned)
+    swap_slots(served)
     proxy.close(keep_tables=True)  # with leftovers that nobody tidied
     left = snapshot(served)
     with started(served, turned) as second:
@@ -130,6 +132,24 @@ def test_slots_are_kept_where_history_put_them(served: Cluster) -> None:
         assert left != snapshot(served)
         for family in FAMILIES:
             assert reached(served.client, CLUSTER_IP.of(family), 80) == names
+
+
+def swap_slots(cluster: Cluster) -> None:
+    """Exchange what two slots of a frontend hold, as another history might have."""
+    for family in FAMILIES:
+        table, address = f"{family.table} nfproxy", CLUSTER_IP.of(family)
+        name = f"element {table} endpoints-tcp"
+        found = []
+        for slot in (0, 2):
+            key = f"{address} . 80 . {slot}"
+            listed = rules.listing(cluster.nodes[0], *f"map {table} endpoints-tcp".split())
+            value = re.search(rf"{re.escape(key)} : (\S+ \. \d+)", listed)
+            assert value
+            found.append((key, value[1]))
+        (first, one), (second, other) = found
+        text = f"delete {name} {{ {first}, {second} }}\n"
+        text += f"add {name} {{ {first} : {other}, {second} : {one} }}\n"
+        rules.load(cluster.nodes[0], text)
 
 
 def test_what_changed_meanwhile_is_applied(served: Cluster) -> None:
