@@ -1,0 +1,218 @@
+"""
+The daemon's loop, with a source and a kernel that fail in ways files and nf_tables seldom do.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+from support.fakekernel import FakeKernel
+from support.objects import changes, endpoint_slice, service
+
+from nfproxy.app import Daemon
+from nfproxy.errors import ConfigError, InputError
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.node import Node
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import ObjectName, Protocol
+from nfproxy.nft import schema
+from nfproxy.reconcile.transition import Operation
+
+FIRST = changes(service("web"), endpoint_slice("web", "10.244.1.5"))
+SECOND = changes(endpoint_slice("web", "10.244.1.6"))
+Step = Changes | Exception | None
+
+
+class ScriptedSource:
+    """Tells `first`, then what each script says: changes, an error to raise, None for the end."""
+
+    def __init__(self, first: Changes | Exception, *scripts: Sequence[Step]) -> None:
+        self._first = first
+        self._scripts = list(scripts)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
+
+    def origin(self, service: ObjectName) -> str:
+        return ""
+
+    async def load(self) -> Changes:
+        if isinstance(self._first, Exception):
+            raise self._first
+        return self._first
+
+    async def changes(self) -> AsyncIterator[Changes]:
+        for step in self._scripts.pop(0) if self._scripts else ():
+            if step is None:
+                return
+            if isinstance(step, Exception):
+                raise step
+            yield step
+        await asyncio.Event().wait()
+
+
+class SlowSource(ScriptedSource):
+    """Never comes to the end of its first reading."""
+
+    async def load(self) -> Changes:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+class BrokenKernel(FakeKernel):
+    """Raises what is in `errors`, one at each commit of elements, before it does what it should."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        if operations and self.errors:
+            raise self.errors.pop(0)
+        super().commit(operations)
+
+
+def configure(node: Node | None) -> NodeConfig:
+    return NodeConfig(node_name="node-1")
+
+
+def addresses(kernel: FakeKernel) -> set[bytes]:
+    """Return the endpoints in slots."""
+    found = kernel.elements(Family.IPV4, schema.ENDPOINTS[Protocol.TCP])
+    return {value[:4] for _, value in found if isinstance(value, bytes)}
+
+
+def serve(
+    source: ScriptedSource,
+    kernel: FakeKernel,
+    until: Callable[[], object],
+    configured: Callable[[Node | None], NodeConfig] = configure,
+) -> None:
+    """Run a daemon until a condition holds, then stop it."""
+
+    async def both() -> None:
+        stop = asyncio.Event()
+        daemon = asyncio.create_task(Daemon(source, kernel, configured, FAMILIES).run(stop))
+        await _poll(lambda: until() or daemon.done())
+        stop.set()
+        await asyncio.wait_for(daemon, 10)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(both())
+    assert until()
+
+
+async def _poll(condition: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+
+
+NEW = bytes((10, 244, 1, 6))
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("a fault"), None], ids=["error", "end"])
+def test_a_source_that_fails_is_listened_to_anew(
+    caplog: pytest.LogCaptureFixture, trouble: Exception | None
+) -> None:
+    """
+    The daemon says so and goes on; what the source tells afterwards is programmed.
+    """
+    kernel = FakeKernel()
+    serve(ScriptedSource(FIRST, [trouble], [SECOND]), kernel, lambda: NEW in addresses(kernel))
+
+    (record,) = (r for r in caplog.records if "the source of objects" in r.message)
+    assert record.levelno == logging.ERROR
+    assert bool(record.exc_info) == (trouble is not None)
+
+
+def test_a_system_error_while_committing_is_retried(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Whatever the socket says; ready is said only once everything is in force.
+    """
+    caplog.set_level(logging.INFO)
+    kernel = BrokenKernel(OSError("no memory"), OSError("no memory"))
+    serve(ScriptedSource(FIRST, [SECOND]), kernel, lambda: NEW in addresses(kernel))
+
+    said = [r.message for r in caplog.records]
+    failures = [i for i, text in enumerate(said) if "no memory" in text]
+    (ready,) = (i for i, text in enumerate(said) if text.startswith("ready"))
+    assert len(failures) == 2
+    assert max(failures) < ready
+
+
+def test_what_is_due_is_done_between_changes() -> None:
+    """
+    A source that never pauses does not keep leftovers in place for ever.
+    """
+
+    class RestlessSource(ScriptedSource):
+        async def changes(self) -> AsyncIterator[Changes]:
+            # One endpoint fewer: the second slot lingers, to be removed a moment later.
+            yield changes(endpoint_slice("web", "10.244.1.5"))
+            while True:
+                yield changes(service("other", cluster_ips=("10.96.0.9",)))
+
+    first = changes(service("web"), endpoint_slice("web", "10.244.1.5", "10.244.1.6"))
+    kernel = FakeKernel()
+    seen: list[int] = []
+
+    def gone() -> bool:
+        seen.append(len(addresses(kernel)))
+        return 2 in seen and seen[-1] == 1
+
+    serve(RestlessSource(first), kernel, gone)
+
+
+def test_stopping_does_not_wait_for_the_first_reading() -> None:
+    """
+    Nothing has been programmed then, and nothing is.
+    """
+    kernel = FakeKernel()
+    serve(SlowSource(FIRST), kernel, lambda: True)
+
+    assert not kernel.has_table(Family.IPV4)
+
+
+def test_a_node_that_does_not_fit_leaves_the_configuration(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    The objects that came with it are taken on all the same.
+    """
+
+    def strict(node: Node | None) -> NodeConfig:
+        if node is not None:
+            raise ConfigError("no podCIDRs")
+        return configure(node)
+
+    kernel = FakeKernel()
+    node = Changes(slices=SECOND.slices, node=Node(name="node-1"))
+    serve(ScriptedSource(FIRST, [node]), kernel, lambda: NEW in addresses(kernel), strict)
+
+    assert "no podCIDRs; the configuration so far stays in force" in caplog.text
+
+
+@pytest.mark.parametrize("error", [InputError("nothing to read"), ConfigError("no node")])
+def test_what_makes_a_start_senseless_ends_it(error: Exception) -> None:
+    """
+    The source that can tell nothing, the configuration that does not fit the Node.
+    """
+
+    def refuse(node: Node | None) -> NodeConfig:
+        raise error
+
+    kernel = FakeKernel()
+    source = ScriptedSource(error if isinstance(error, InputError) else FIRST)
+    daemon: Awaitable[None] = Daemon(source, kernel, refuse, FAMILIES).run(asyncio.Event())
+
+    async def start() -> None:
+        await daemon
+
+    with pytest.raises(type(error)):
+        asyncio.run(start())
+    assert not kernel.has_table(Family.IPV4)
