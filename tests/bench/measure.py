@@ -8,6 +8,8 @@ are reading the files, and making the JSON of changed objects.
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ import nfproxy.app  # here and below: the daemon's memory includes its modules
 import nfproxy.sources.manifests  # noqa: F401
 from bench import objects
 from bench.objects import Size
-from bench.results import FirstLoad, Measured, Memory, Spread
+from bench.results import Change, FirstLoad, Measured, Memory, Spread
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.netlink import Netlink
 from nfproxy.kube.decode import Kind, decode
@@ -122,31 +124,49 @@ class Node:
         with bulk_load():
             began = time.perf_counter()
             touched = self.planner.apply(first)
-            planned = time.perf_counter()
+            planned, cpu = time.perf_counter(), _cpu_seconds()
             report = self.reconciler.sync(touched)
-            total = time.perf_counter() - planned
+            total, cpu = time.perf_counter() - planned, _cpu_seconds() - cpu
         program, commit = self.watch.take("program"), self.watch.take("commit")
         both = self.watch.take("encode and commit")
         load = FirstLoad(
-            total, program, total - program - both, both - commit, commit, report.operations
+            total=total,
+            program=program,
+            difference=total - program - both,
+            encoding=both - commit,
+            commit=commit,
+            cpu=cpu,
+            operations=report.operations,
         )
         return planned - began, load
 
-    def change(self, changes: Changes) -> tuple[float, float]:
-        """Apply a change; return the seconds it took, and those of them in the kernel."""
+    def change(self, changes: Changes) -> Change:
+        """Apply a change; let nothing linger afterwards."""
         self.watch.take("commit")
+        interruptions = _interruptions()
         began = time.perf_counter()
         self.reconciler.sync(self.planner.apply(changes))
-        passed = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        interrupted = _interruptions() != interruptions
         kernel = self.watch.take("commit")
         self.clock.advance(1.1 * LINGER_S)
         self.reconciler.tidy()
-        return passed, kernel
+        return Change(seconds, kernel, interrupted)
 
     def repeat(self, changes: Iterator[Changes]) -> Spread:
         """Apply many changes."""
-        results = [self.change(one) for one in changes]
-        return Spread.of([total for total, _ in results], [kernel for _, kernel in results])
+        return Spread.of_changes([self.change(one) for one in changes])
+
+
+def _interruptions() -> int:
+    """Return how often the scheduler took the processor from this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 class _List(msgspec.Struct):

@@ -21,9 +21,9 @@ Reconciler.sync, the garbage collector paused. A change is timed from the decode
 acknowledged commit (Planner.apply and Reconciler.sync, not the event loop's hand-over to a thread);
 what lingers is tidied up between, untimed. "new shape": a number of endpoints that no Service had,
 so that a child process makes its chain first. "in the kernel" is the time until a transaction's
-answer. Memory is that of the measuring process at its end, the daemon's modules included; of the
-baseline, nft's peak.
-The baseline has one chain for each service port, loaded by `nft -f` and changed by rewriting one
+answer; "not interrupted": the scheduler gave the processor to nobody else meanwhile. Memory is
+that of the measuring process at its end, the daemon's modules included; of the
+baseline, nft's peak. The baseline has one chain for each service port, loaded by `nft -f` and changed by rewriting one
 chain with `nft -f -`; making its text is not counted. MB are 10^6 bytes."""
 
 
@@ -64,6 +64,7 @@ def _load_rows(measured: Sequence[Measured]) -> Iterator[Sequence[str]]:
         ("  difference", lambda m: _s(m.first_load.difference)),
         ("  encoding", lambda m: _s(m.first_load.encoding)),
         ("  commit", lambda m: _s(m.first_load.commit)),
+        ("  processor time", lambda m: _s(m.first_load.cpu)),
         ("elements", lambda m: f"{m.first_load.operations:,}"),
         ("memory before any object", lambda m: _mb(m.memory.start)),
         ("memory settled, resident", lambda m: _mb(m.memory.resident)),
@@ -80,8 +81,8 @@ def _load_rows(measured: Sequence[Measured]) -> Iterator[Sequence[str]]:
 def _change_rows(measured: Sequence[Measured]) -> Iterator[Sequence[str]]:
     for name in measured[0].changes:
         yield (name, *(_spread(m.changes[name]) for m in measured))
-        kernel = (f"{m.changes[name].kernel * 1e3:.3f}" for m in measured)
-        yield ("  of the median in the kernel", *kernel)
+        yield ("  median in the kernel", *(_ms(m.changes[name].kernel) for m in measured))
+        yield ("  p99 if not interrupted", *(_quiet(m.changes[name]) for m in measured))
     yield ("decoding a slice's JSON before", *(_spread(m.decode_slice) for m in measured))
 
 
@@ -96,6 +97,11 @@ def _baseline_table(results: Results) -> Table:
         (
             "  nfproxy's planning and first load",
             lambda b, m: _ratio(b.load, m.planning + m.first_load.total if m else None),
+        ),
+        ("  processor time", lambda b, _: _s(b.cpu)),
+        (
+            "  nfproxy's first load, by processor time",
+            lambda b, m: _ratio(b.cpu, m.first_load.cpu if m else None),
         ),
         ("one endpoint replaced (ms)", lambda b, _: _spread(b.replaced)),
         (
@@ -136,6 +142,14 @@ def _mb(size: int) -> str:
 
 def _spread(spread: Spread) -> str:
     return f"{spread.median * 1e3:.3f} / {spread.p99 * 1e3:.3f}"
+
+
+def _ms(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds * 1e3:.3f}"
+
+
+def _quiet(spread: Spread) -> str:
+    return f"{_ms(spread.quiet_p99)} ({spread.quiet} of {spread.count})"
 
 
 def _ratio(theirs: float, ours: float | None) -> str:

@@ -6,31 +6,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Repeated durations in seconds; `kernel` is the part of the median spent in the commit."""
+    """
+    Repeated durations in seconds.
+
+    Where it is known, `kernel` is the part of the median spent in the commit, `quiet` how many
+    were not interrupted by other processes, and `quiet_p99` the 99th percentile of those.
+    """
 
     count: int
     median: float
     p99: float
     worst: float
-    kernel: float = 0.0
+    kernel: float | None = None
+    quiet: int | None = None
+    quiet_p99: float | None = None
 
     @classmethod
-    def of(cls, seconds: Sequence[float], kernel: Sequence[float] = ()) -> Spread:
+    def of(cls, seconds: Sequence[float]) -> Spread:
         """Summarise at least one duration."""
-        ordered = sorted(seconds)
-        at = min(len(ordered) - 1, int(len(ordered) * 0.99))
-        return cls(
-            len(ordered),
-            median(ordered),
-            ordered[at],
-            ordered[-1],
-            median(kernel) if kernel else 0.0,
+        return cls(len(seconds), median(seconds), _p99(seconds), max(seconds))
+
+    @classmethod
+    def of_changes(cls, changes: Sequence[Change]) -> Spread:
+        """Summarise at least one change."""
+        quiet = [c.seconds for c in changes if not c.interrupted]
+        return msgspec.structs.replace(
+            cls.of([c.seconds for c in changes]),
+            kernel=median(c.kernel for c in changes),
+            quiet=len(quiet),
+            quiet_p99=_p99(quiet) if quiet else None,
         )
+
+
+class Change(NamedTuple):
+    """One change: seconds in all and in the kernel; was the process made to wait for others?"""
+
+    seconds: float
+    kernel: float
+    interrupted: bool
+
+
+def _p99(seconds: Sequence[float]) -> float:
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -49,6 +73,7 @@ class FirstLoad(msgspec.Struct, frozen=True):
 
     `total` is one Reconciler.sync: `program` (both families' tables and chains, by a child
     process), `difference` (from the desired state to operations), `encoding` and `commit`.
+    `cpu` is the processor time of all that, the child's included, whoever else used the machine.
     """
 
     total: float
@@ -56,6 +81,7 @@ class FirstLoad(msgspec.Struct, frozen=True):
     difference: float
     encoding: float
     commit: float
+    cpu: float
     operations: int
 
 
@@ -74,12 +100,13 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """The chain-per-service layout at one size. `peak` is that of the nft process, in bytes."""
+    """The chain-per-service layout at one size. `peak` and `cpu` are those of the nft process."""
 
     services: int
     endpoints: int
     text_bytes: int
     load: float
+    cpu: float
     peak: int
     replaced: Spread
 
