@@ -145,6 +145,27 @@ def test_a_system_error_while_committing_is_retried(caplog: pytest.LogCaptureFix
     assert max(failures) < ready
 
 
+def test_changes_do_not_cut_the_wait_for_the_next_try_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    A kernel, or a libnftables, that keeps failing is not asked again for every change.
+    """
+    told: list[int] = []
+
+    class BusySource(ScriptedSource):
+        async def changes(self) -> AsyncIterator[Changes]:
+            for number in range(200):
+                yield changes(service("other", cluster_ips=(f"10.96.1.{number + 1}",)))
+                told.append(number)
+            await asyncio.Event().wait()
+
+    kernel = BrokenKernel(*[OSError("no memory")] * 200)
+    serve(BusySource(FIRST), kernel, lambda: len(told) == 200)
+
+    assert 1 <= caplog.text.count("no memory") < 20
+
+
 def test_what_is_due_is_done_between_changes() -> None:
     """
     A source that never pauses does not keep leftovers in place for ever.

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 from support.commands import (
+    FOREIGN,
+    OLDER,
     ORDINARY_USER,
+    OTHER_LAYOUT,
     ROOT,
     Commands,
     endpoint_slice,
@@ -21,48 +24,6 @@ from support.commands import (
 )
 
 NO_SOCKETS = (sys.executable, str(ROOT / "tests/support/without_sockets.py"), "all")
-
-OLDER = """
-table ip nfproxy {
-    map frontends {
-        typeof ip daddr . meta l4proto . th dport : verdict
-        counter
-    }
-    chain services {
-    }
-    chain leftover {
-        type nat hook prerouting priority -100; policy accept;
-        ip daddr vmap { 10.96.0.1 : drop }
-    }
-}
-"""
-OTHER_LAYOUT = """
-table ip nfproxy {
-    map frontends {
-        typeof ip daddr : verdict
-        elements = { 10.96.0.1 : drop }
-    }
-    set cluster-ips {
-        typeof tcp dport
-        elements = { 80 }
-    }
-}
-table ip6 nfproxy {
-    map frontends {
-        typeof ip6 daddr : verdict
-        elements = { fd00::1 : drop }
-    }
-}
-"""
-FOREIGN = """
-add chain ip nfproxy strange
-add rule ip nfproxy strange accept
-add set ip nfproxy strangers { typeof ip saddr; }
-add element ip nfproxy cluster-ips { 192.0.2.77 }
-add element ip nfproxy frontends { 192.0.2.77 . tcp . 80 : goto strange }
-flush chain ip nfproxy services
-add rule ip6 nfproxy nat-prerouting accept
-"""
 
 
 @pytest.mark.parametrize(

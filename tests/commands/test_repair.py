@@ -127,26 +127,6 @@ def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> 
         )
 
 
-def test_changes_do_not_cut_the_wait_for_the_next_try_short(
-    faulty: Faulty, manifests: Path
-) -> None:
-    """
-    A libnftables that keeps crashing is not started for every change of an object.
-    """
-    start_files(manifests)
-    with faulty.commands.daemon(manifests) as daemon:
-        faulty.be("crash")
-        write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5"))
-        for number in range(40):
-            write(manifests / "b.json", service("b", f"10.96.1.{number}"))
-            wait_until(lambda: "next try in 1 s" in daemon.log, 0.05)
-        log = daemon.wait_for("next try in 1 s")
-        for wait in ("0.25 s", "0.5 s", "1 s"):
-            assert log.count(f"next try in {wait}\n") == 1
-        faulty.be("")
-        eventually(("10.244.1.5:8080",), lambda: faulty.commands.frontends().get(WEB))
-
-
 def test_a_crash_at_start_is_retried_and_not_blamed_on_the_kernel(
     faulty: Faulty, manifests: Path
 ) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from support.commands import (
+    FOREIGN,
+    OLDER,
+    OTHER_LAYOUT,
     Commands,
     endpoint_slice,
     errors_in,
@@ -158,6 +161,26 @@ def test_the_next_start_takes_over(
         # Two frontends' slots, and the set of pods that may reach themselves.
         assert "committed 6 element operations" in daemon.log
         assert not errors_in(daemon.log)
+
+
+@pytest.mark.parametrize(
+    "before", [OLDER, OTHER_LAYOUT, FOREIGN], ids=["older", "another layout", "foreign changes"]
+)
+def test_it_starts_over_any_tables(commands: Commands, manifests: Path, before: str) -> None:
+    """
+    Whatever is there is made what it should be, elements and all.
+    """
+    write(manifests / "all.json", *everything())
+    script = commands.run("render", "-f", manifests).out
+    if before == FOREIGN:
+        commands.nft(script)
+    commands.nft(before)
+    with commands.daemon(manifests) as daemon:
+        assert not errors_in(daemon.log)
+        started = commands.state()
+    commands.nft(script)
+
+    assert started == commands.state()
 
 
 def test_a_signal_during_the_first_reading_ends_it(commands: Commands, manifests: Path) -> None:
