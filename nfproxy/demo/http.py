@@ -64,16 +64,14 @@ class Connection:
         """Close it."""
         self._socket.close()
 
-    def ask(self, *, last: bool = True) -> Answer:
+    def ask(self) -> Answer:
         """
-        Send a request and return who answered; with `last` the server closes afterwards.
+        Send a request and return who answered; the connection stays open. Raises OSError.
 
-        Raises OSError.
+        So the client closes first, as it must here: a server that did would keep the connection
+        in TIME-WAIT and meet a new one that happens to use its ports with an objection.
         """
-        word = "close" if last else "keep-alive"
-        self._socket.sendall(
-            f"GET / HTTP/1.1\r\nHost: {self._name}\r\nConnection: {word}\r\n\r\n".encode()
-        )
+        self._socket.sendall(f"GET / HTTP/1.1\r\nHost: {self._name}\r\n\r\n".encode())
         data = b""
         while not data.endswith(b"\n") or b"\r\n\r\n" not in data[:-2]:
             received = self._socket.recv(4096)

@@ -93,7 +93,7 @@ class Traffic:
 
     def _hold(self, host: Host, address: str, port: int) -> None:
         connection = Connection(host, address, port)
-        pod = connection.ask(last=False).pod
+        pod = connection.ask().pod
         self._held.append((f"{host.name} to {address} on {pod}", connection, pod))
 
     def _stream(self, host: Host, address: str, port: int) -> None:
@@ -117,7 +117,7 @@ class Traffic:
                 if index in broken:
                     continue
                 try:
-                    answer = connection.ask(last=False)
+                    answer = connection.ask()
                     if answer.pod != pod:
                         raise ConnectionError(f"suddenly answered by {answer.pod}")
                     self._held_requests += 1
