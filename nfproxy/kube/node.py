@@ -15,6 +15,7 @@ from nfproxy.model.addresses import parse_address
 from nfproxy.model.node import Node, ServiceCIDR
 
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
+_TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 
 def decode_node(obj: wire.Node, origin: str = "") -> Decoded[Node]:
@@ -31,8 +32,15 @@ def decode_node(obj: wire.Node, origin: str = "") -> Decoded[Node]:
         addresses=_addresses((obj.status.addresses if obj.status else None) or [], notes),
         zone="" if zone is UNSET or zone is None else zone,
         pod_cidrs=prefix_list(obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", notes),
+        leaving=_leaving(obj),
     )
     return Decoded(name, value, notes.problems)
+
+
+def _leaving(obj: wire.Node) -> bool:
+    """Tell whether the Node is about to go."""
+    taints = (obj.spec.taints if obj.spec else None) or ()
+    return bool(obj.metadata.deletion_timestamp) or any(t.key == _TO_BE_DELETED for t in taints)
 
 
 def _addresses(items: list[wire.NodeAddress], notes: Notes) -> tuple[bytes, ...]:

@@ -37,6 +37,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     name: str
     namespace: Text = None
     creation_timestamp: Text = None
+    deletion_timestamp: Text = None
     labels: Labels | None = None
 
 
@@ -165,10 +166,17 @@ class NodeStatus(msgspec.Struct, frozen=True, gc=False):
     addresses: list[NodeAddress] | None = None
 
 
+class Taint(msgspec.Struct, frozen=True, gc=False):
+    """``spec.taints[]`` of a Node."""
+
+    key: Text = None
+
+
 class NodeSpec(msgspec.Struct, frozen=True, gc=False):
     """``spec`` of a Node."""
 
     pod_cidrs: list[str] | None = field(name="podCIDRs", default=None)
+    taints: list[Taint] | None = None
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):

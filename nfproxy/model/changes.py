@@ -20,17 +20,24 @@ class Changes(msgspec.Struct, frozen=True):
 
     A Service that must not be proxied (headless, ExternalName, foreign
     service-proxy-name …) counts as gone. `node` is this node's own Node object and is None
-    where it did not change; a Node that goes away is not reported: its last facts hold.
+    where it did not change; of one that goes away the last facts hold, and `node_gone` is true.
+    `triggers` holds, by Service, when the control plane began the changes of EndpointSlices that
+    are in this batch (annotation ``endpoints.kubernetes.io/last-change-trigger-time``), in Unix
+    seconds, one for each change; only an API server tells these.
     """
 
     services: dict[ObjectName, Service | None] = {}
     slices: dict[ObjectName, EndpointSlice | None] = {}
     service_cidrs: dict[str, ServiceCIDR | None] = {}
     node: Node | None = None
+    node_gone: bool = False
+    triggers: dict[ObjectName, tuple[float, ...]] = {}
 
     def __bool__(self) -> bool:
         """Tell whether anything changed."""
-        return bool(self.services or self.slices or self.service_cidrs or self.node)
+        return bool(
+            self.services or self.slices or self.service_cidrs or self.node or self.node_gone
+        )
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):

@@ -17,13 +17,16 @@ class Node(msgspec.Struct, frozen=True):
 
     `addresses` are packed: all InternalIPs in order, then all ExternalIPs.
     `zone` is the label ``topology.kubernetes.io/zone``, "" where absent.
-    `pod_cidrs` is ``spec.podCIDRs``.
+    `pod_cidrs` is ``spec.podCIDRs``. `leaving` tells that the Node is being deleted, or that the
+    cluster autoscaler is about to (taint ``ToBeDeletedByClusterAutoscaler``, KEP-3836): load
+    balancers should send no new connections there.
     """
 
     name: str
     addresses: tuple[bytes, ...] = ()
     zone: str = ""
     pod_cidrs: tuple[Prefix, ...] = ()
+    leaving: bool = False
 
     def address(self, family: Family) -> bytes | None:
         """Return the node IP of a family: the first of that family in `addresses`."""
