@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import yaml
 
 from nfproxy.errors import InputError
-from nfproxy.sources.yamlvalues import Builder, Document
+from nfproxy.sources.yamlvalues import TOO_DEEP, Builder, Document
 
 _SEPARATOR = re.compile(r"^---[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 
@@ -76,5 +76,7 @@ def _message(error: yaml.YAMLError, line: int, last: int) -> str:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
     context = getattr(error, "context", None)
+    if "nesting depth" in what:  # libyaml reads ahead, and since 0.2.6 has a limit of its own, 1000
+        what, context = TOO_DEEP, None
     text = f"not valid YAML: {what}" + (f" ({context})" if context else "")
     return f"{text}, line {line + min(mark.line, last) + 1}" if mark else text

@@ -19,6 +19,7 @@ from nfproxy.errors import InputError
 from nfproxy.model.addresses import shorten
 
 MAX_DEPTH = 200
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 MAX_ALIASED_NODES = 100_000
 MAX_DUPLICATES = 10  # reported of one document
 
@@ -122,7 +123,7 @@ class Builder:
     def _open(self, event: Any, value: Any, tag: str) -> None:
         """Begin a mapping or sequence."""
         if len(self._stack) >= MAX_DEPTH:
-            raise self._error(event, f"nested more than {MAX_DEPTH} levels deep")
+            raise self._error(event, TOO_DEEP)
         if event.tag not in (None, "!", _TAG + tag):
             raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
         if self._awaits_key():
