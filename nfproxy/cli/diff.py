@@ -12,12 +12,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from nfproxy.app import families_of_host
 from nfproxy.cli.inputs import files_option, planned, warn
 from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import require_privileges
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.host.families import families_of_host
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain

@@ -9,11 +9,12 @@ import signal
 
 import click
 
-from nfproxy.app import Daemon, families_of_host
+from nfproxy.app import Daemon
 from nfproxy.cli.inputs import Settings, configurator, settings
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import require_privileges
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.host.families import families_of_host
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 from nfproxy.sources.manifests import ManifestSource

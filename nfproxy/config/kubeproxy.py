@@ -96,14 +96,14 @@ class NFTables(_Block, frozen=True):
     """
     ``nftables``: the block in force.
 
-    `sync_period` is the delay before a failed sync is tried again, `min_sync_period`
-    the least time between two syncs.
+    `sync_period` is the longest delay before a failed sync is tried again, `min_sync_period` the
+    least time between two syncs: 1 s in kube-proxy, whose syncs cost that much.
     """
 
     masquerade_bit: int = 14
     masquerade_all: bool = False
     sync_period: Duration = Duration.of(30)
-    min_sync_period: Duration = Duration.of(1)
+    min_sync_period: Duration = Duration.of(0.05)
 
 
 class Winkernel(_Block, frozen=True):
@@ -136,7 +136,7 @@ class Conntrack(_Block, frozen=True):
 
 
 class KubeProxyConfiguration(_Block, frozen=True):
-    """The whole configuration; an instance without arguments is kube-proxy's default."""
+    """The whole configuration; without arguments the defaults, kube-proxy's but for one."""
 
     api_version: str = API_VERSION
     kind: str = KIND

@@ -53,11 +53,16 @@ class Conflict(NamedTuple):
 
 
 class Touched(msgspec.Struct):
-    """What may differ from the kernel now: the parts of the desired state that changed."""
+    """
+    What may differ from the kernel now: the parts of the desired state that changed.
+
+    `services` are those that were planned anew, whether or not that changed anything.
+    """
 
     frontends: set[FrontendKey] = msgspec.field(default_factory=set)
     members: set[Member] = msgspec.field(default_factory=set)
     scopes: set[ScopeKey] = msgspec.field(default_factory=set)
+    services: set[ObjectName] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
         """Tell whether anything changed."""
@@ -68,6 +73,7 @@ class Touched(msgspec.Struct):
         self.frontends |= other.frontends
         self.members |= other.members
         self.scopes |= other.scopes
+        self.services |= other.services
 
 
 class Desired:

@@ -91,6 +91,7 @@ class Planner:
     def _plan(self, names: Iterable[ObjectName]) -> Touched:
         touched = Touched()
         for name in names:
+            touched.services.add(name)
             service = self.services.get(name)
             plan = (
                 plan_service(service, self.slices_of(name), self.config)

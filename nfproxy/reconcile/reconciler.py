@@ -90,6 +90,10 @@ class Reconciler:
         """Tell whether the kernel is known to hold what was last committed."""
         return self._trusted
 
+    def distrust(self) -> None:
+        """Read the kernel anew at the next `sync`, whatever is believed of it."""
+        self._trusted = False
+
     def reconfigure(self, config: NodeConfig) -> None:
         """Use another node configuration; the program is loaded anew at the next `sync`."""
         if config != self._config:

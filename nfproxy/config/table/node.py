@@ -18,7 +18,7 @@ from nfproxy.config.kinds import (
     duration,
     integer,
 )
-from nfproxy.config.setting import Setting
+from nfproxy.config.setting import Setting, Treatment
 
 MODES = ("nftables", "iptables", "ipvs")
 LOCAL_MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
@@ -87,7 +87,8 @@ GENERAL = (
         flag="config-sync-period",
         field="configSyncPeriod",
         kind=duration(minimum=1),
-        help="How often everything read from the API server is gone through again.",
+        treatment=Treatment.NOT_NEEDED,
+        help="How often kube-proxy goes through its cache again.",
     ),
 )
 

@@ -28,12 +28,14 @@ _api = partial(Setting, group="API server")
 API = (
     _api(
         flag="master",
+        for_node=True,
         kind=STRING,
         beside_file=True,
         help="Address of the API server (URL); wins over the kubeconfig's.",
     ),
     _api(
         flag="kubeconfig",
+        for_node=True,
         field="clientConnection.kubeconfig",
         kind=PATH,
         help="Kubeconfig file with address and credentials. Without it and --master, the "
@@ -56,14 +58,12 @@ API = (
         flag="kube-api-qps",
         field="clientConnection.qps",
         kind=FLOAT,
-        treatment=_IDLE,
-        help="Requests per second to the API server; nfproxy only watches.",
+        help="Requests per second to the API server.",
     ),
     _api(
         flag="kube-api-burst",
         field="clientConnection.burst",
         kind=integer(0),
-        treatment=_IDLE,
         help="Requests to the API server that may exceed the rate for a moment.",
     ),
 )

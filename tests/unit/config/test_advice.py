@@ -16,7 +16,7 @@ from nfproxy.config.load import load
         ({"iptables_masquerade_bit": "3"}, ["--iptables-masquerade-bit", "nftables.masqueradeBit"]),
         ({"iptables_localhost_nodeports": "true"}, ["--iptables-localhost-nodeports"]),
         ({"profiling": "true"}, ["--profiling"]),
-        ({"kube_api_qps": "50"}, ["--kube-api-qps", "50"]),
+        ({"config_sync_period": "1m"}, ["--config-sync-period", "1m0s"]),
         ({"feature_gates": "X=true,AllowServiceExternalIPs=true"}, ["--feature-gates", "'X'"]),
         ({"healthz_port": "7"}, ["--healthz-port", "0.0.0.0:10256"]),
         ({"metrics_port": "7", "metrics_bind_address": "[::1]:8"}, ["--metrics-port", "[::1]:8"]),

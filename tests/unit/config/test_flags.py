@@ -102,7 +102,7 @@ def test_help_shows_what_has_an_effect_and_hides_the_rest(decorate):
 
     for shown in ("--cluster-cidr TEXT", "--nodeport-addresses LIST", "--masquerade-all [=BOOL]"):
         assert shown in output
-    for hidden in ("ipvs", "--profiling", "--kube-api-qps", "--cluster_cidr", "machine-id"):
+    for hidden in ("ipvs", "--profiling", "--config-sync-period", "--cluster_cidr", "machine-id"):
         assert hidden not in output.replace("iptables, ipvs", "").replace("iptables|ipvs", "")
     assert "Local pods and source NAT:" in output
     assert output.index("A manifest.") < output.index("--cluster-cidr")

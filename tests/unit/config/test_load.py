@@ -134,7 +134,7 @@ def test_json_is_read_like_yaml(from_file):
         ("nftables: {masqueradeBit: 0}", "nftables.masqueradeBit", 0),
         ("oomScoreAdj: 0", "oomScoreAdj", 0),
         ("iptables: {localhostNodePorts: false}", "iptables.localhostNodePorts", False),
-        ("nftables: {minSyncPeriod: 0s}", "nftables.minSyncPeriod", Duration.of(1)),
+        ("nftables: {minSyncPeriod: 0s}", "nftables.minSyncPeriod", Duration.of(0.05)),
         ("clientConnection: {qps: 0, burst: 0}", "clientConnection.qps", 5.0),
         ("logging: {flushFrequency: 2000000000}", "logging.flushFrequency", Duration.of(2)),
         ("bindAddress: '::'", "healthzBindAddress", "[::]:10256"),

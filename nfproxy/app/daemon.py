@@ -1,0 +1,376 @@
+"""
+The loop: a source of objects, a planner, a reconciler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from nfproxy.dataplane.diagnose import diagnose
+from nfproxy.errors import (
+    ConfigError,
+    MissingFeatureError,
+    NfproxyError,
+    TransactionError,
+)
+from nfproxy.model.addresses import Family
+from nfproxy.model.changes import Changes
+from nfproxy.model.node import Node
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.reconcile.bulk import bulk_load
+from nfproxy.reconcile.desired import Conflict, Touched
+from nfproxy.reconcile.interface import Dataplane
+from nfproxy.reconcile.planner import Planner
+from nfproxy.reconcile.reconciler import Reconciler, Report
+from nfproxy.sources.source import Source
+
+log = logging.getLogger(__name__)
+
+#: A line for each commit; too many for a node of a large cluster, so it can be silenced apart.
+commits = logging.getLogger("nfproxy.commits")
+
+T = TypeVar("T")
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 30.0
+
+Configure = Callable[[Node | None], NodeConfig]
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """
+    How often the kernel is written to, in seconds.
+
+    `pause_s` passes between the end of one synchronisation and the next (``minSyncPeriod``); a
+    change after a quiet time is acted upon at once. A synchronisation that failed is tried again
+    with back-off, at the latest after `retry_s` (``syncPeriod``). After `audit_s` the tables
+    are read and compared as a whole. At start `node_wait_s` is allowed for a Node that the
+    configuration can be used with.
+    """
+
+    pause_s: float = 0.0
+    retry_s: float = 30.0
+    audit_s: float = 3600.0
+    node_wait_s: float = 0.0
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """
+    A synchronisation that succeeded.
+
+    `touched` is all that had changed since the one before, `triggers` when the control plane
+    began those changes (Unix seconds), `seconds` how long planning and committing took.
+    """
+
+    report: Report
+    touched: Touched
+    triggers: tuple[float, ...]
+    seconds: float
+
+
+class Duties(Protocol):
+    """
+    What goes along with programming.
+
+    Called by the thread that plans and commits, never by two at once; while a call lasts,
+    nothing is planned, so what it reads of the planner stands still. Must not block, nor raise.
+    """
+
+    def received(self, changes: Changes) -> None:
+        """Objects changed; what follows from it is about to be planned."""
+
+    def committed(self, planner: Planner, commit: Commit) -> None:
+        """Everything received until now is in force."""
+
+    def failed(self, error: Exception, seconds: float) -> None:
+        """The kernel refused; what was in force stays."""
+
+
+class NoDuties:
+    """Does nothing besides."""
+
+    def received(self, changes: Changes) -> None:
+        """Do nothing."""
+
+    def committed(self, planner: Planner, commit: Commit) -> None:
+        """Do nothing."""
+
+    def failed(self, error: Exception, seconds: float) -> None:
+        """Do nothing."""
+
+
+class Daemon:
+    """
+    Keeps one node in step with a source until told to stop.
+
+    Nothing is programmed before the source has told everything once, and nothing is
+    removed at the end: what is programmed goes on working without us.
+
+    Planner and reconciler are used by one worker thread at a time: everything that calls them
+    is awaited before the next call. What the kernel refuses is tried again, with back-off and
+    from a fresh reading; changes that come in meanwhile are planned and wait for that.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        dataplane: Dataplane,
+        configure: Configure,
+        families: Sequence[Family],
+        duties: Duties | None = None,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+    ) -> None:
+        """Put the parts together; `configure` gives the node's configuration for its Node."""
+        self._source = source
+        self._dataplane = dataplane
+        self._configure = configure
+        self._families = families
+        self._duties: Duties = duties or NoDuties()
+        self._pace = pace
+        self._began = time.monotonic()
+        self._ready = False
+        self._pending = Touched()
+        self._triggers: list[float] = []
+        self._conflicts: set[Conflict] = set()
+        self._delay_s = 0.0
+        self._retry_at: float | None = None
+        self._resume_at = 0.0
+        self._audit_at = self._began + pace.audit_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """
+        Serve until `stop` is set.
+
+        Raises InputError if the source cannot tell anything, ConfigError if the configuration
+        does not fit the Node, MissingFeatureError if the kernel cannot do what is needed.
+        """
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        try:
+            first = await _unless(stopped, self._source.load())
+            if first is not None:
+                async with aclosing(_Inbox(self._changes())) as inbox:
+                    await self._start(first, inbox, stopped)
+                    await self._follow(inbox, stopped)
+        finally:
+            stopped.cancel()
+        log.info("stopping; everything programmed stays in force")
+
+    async def _start(self, first: Changes, inbox: _Inbox, stopped: asyncio.Future[Any]) -> None:
+        """Plan and program everything, for the first time."""
+        batches = [first]
+        config = await self._first_config(batches, inbox, stopped)
+        if config is None:
+            return
+        self._planner = Planner(config)
+        self._reconciler = Reconciler(
+            self._dataplane, self._planner.desired, config, self._families, time.monotonic
+        )
+        self._pending.update(self._planner.desired.everything())
+        with bulk_load():
+            for early in batches[:-1]:
+                self._duties.received(early)
+                await asyncio.to_thread(self._plan, early)
+            await self._apply(batches[-1])
+
+    async def _first_config(
+        self, batches: list[Changes], inbox: _Inbox, stopped: asyncio.Future[Any]
+    ) -> NodeConfig | None:
+        """
+        Return the configuration for the Node; None when told to stop before there is one.
+
+        A new Node gets its podCIDRs only some moments after it has registered, so what
+        changes meanwhile is added to `batches`.
+        """
+        deadline = time.monotonic() + self._pace.node_wait_s
+        while not stopped.done():
+            node = next((batch.node for batch in reversed(batches) if batch.node), None)
+            left = deadline - time.monotonic()
+            try:
+                return self._configure(node)
+            except ConfigError as error:
+                if left <= 0:
+                    raise
+                log.warning("%s; waiting for that, %.0f s at most", error, left)
+            changes = await inbox.next(stopped, left)
+            if changes is not None:
+                batches.append(changes)
+        return None
+
+    async def _follow(self, inbox: _Inbox, stopped: asyncio.Future[Any]) -> None:
+        """Act upon what changes and what is due. In a pause nothing is taken from the source."""
+        while not stopped.done():
+            pause_s = self._resume_at - time.monotonic()
+            if pause_s > 0:
+                await asyncio.wait((stopped,), timeout=min(pause_s, self._idle_s()))
+            else:
+                changes = await inbox.next(stopped, self._idle_s())
+                if changes is not None and not stopped.done():
+                    await self._apply(changes)
+            if self._idle_s() == 0 and not stopped.done():
+                await asyncio.to_thread(self._do_what_is_due)
+
+    async def _changes(self) -> AsyncGenerator[Changes, None]:
+        """Yield what the source tells; one that breaks is listened to anew, with back-off."""
+        delay_s = _FIRST_RETRY_S
+        while True:
+            try:
+                async for changes in self._source.changes():
+                    delay_s = _FIRST_RETRY_S
+                    yield changes
+                log.error("the source of objects ended, next try in %.2g s", delay_s)
+            except Exception:
+                # A fault of ours: what is in force stays, and whoever reads this can report it.
+                log.exception("the source of objects failed, next try in %.2g s", delay_s)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LAST_RETRY_S)
+
+    def _idle_s(self) -> float:
+        """Return how long nothing is due."""
+        due = self._retry_at
+        if due is None:
+            tidy_at = self._reconciler.next_due()
+            due = self._audit_at if tidy_at is None else min(tidy_at, self._audit_at)
+        return max(0.0, due - time.monotonic())
+
+    async def _apply(self, changes: Changes) -> None:
+        """Plan changes, and commit them unless something earlier waits for another try."""
+        self._duties.received(changes)
+        await asyncio.to_thread(self._plan_and_sync, changes)
+
+    # --- in the worker thread -----------------------------------------------------------
+
+    def _plan_and_sync(self, changes: Changes) -> None:
+        self._plan(changes)
+        if self._retry_at is None:
+            self._sync()
+
+    def _plan(self, changes: Changes) -> None:
+        if changes.node is not None:
+            self._take_node(changes.node)
+        self._pending.update(self._planner.apply(changes))
+        for times in changes.triggers.values():
+            self._triggers += times
+        conflicts = set(self._planner.desired.conflicts())
+        for conflict in sorted(conflicts - self._conflicts):
+            log.warning("%s", conflict.problem(self._source.origin))
+        self._conflicts = conflicts
+
+    def _take_node(self, node: Node) -> None:
+        try:
+            config = self._configure(node)
+        except ConfigError as error:
+            log.error("Node %s: %s; the configuration so far stays in force", node.name, error)
+            return
+        self._pending.update(self._planner.reconfigure(config))
+        self._reconciler.reconfigure(config)
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._retry_at is not None:
+            self._sync()
+        elif self._audit_at <= now:
+            self._reconciler.distrust()
+            self._sync()
+        else:
+            try:
+                self._reconciler.tidy()
+            except (NfproxyError, OSError) as error:
+                self._back_off(error, now)
+
+    def _sync(self) -> None:
+        began = time.monotonic()
+        try:
+            report = self._reconciler.sync(self._pending)
+        except (NfproxyError, OSError) as error:
+            if not self._ready:
+                self._give_up_if_hopeless(error)
+            self._back_off(error, began)
+            return
+        now = time.monotonic()
+        commit = Commit(report, self._pending, tuple(self._triggers), now - began)
+        self._pending = Touched()
+        self._triggers = []
+        self._delay_s = 0.0
+        self._retry_at = None
+        self._resume_at = now + self._pace.pause_s
+        if report.resynced:
+            self._audit_at = now + self._pace.audit_s
+        self._log(report, commit.seconds)
+        self._duties.committed(self._planner, commit)
+
+    def _give_up_if_hopeless(self, error: Exception) -> None:
+        """Raise what no further try can mend; before the first success only."""
+        if isinstance(error, (ConfigError, MissingFeatureError)):
+            raise error
+        if isinstance(error, TransactionError):
+            missing = diagnose(self._families)
+            if missing is not None:
+                raise missing from error
+
+    def _back_off(self, error: Exception, began: float) -> None:
+        now = time.monotonic()
+        self._delay_s = min(max(2 * self._delay_s, _FIRST_RETRY_S), self._pace.retry_s)
+        self._retry_at = now + self._delay_s
+        log.error("%s; what was programmed stays, next try in %.2g s", error, self._delay_s)
+        self._duties.failed(error, now - began)
+
+    def _log(self, report: Report, seconds: float) -> None:
+        commits.info(
+            "committed %d element operations, %d chains in %.1f ms%s",
+            report.operations,
+            report.chains_made,
+            seconds * 1000,
+            ", after reading the tables" if report.resynced else "",
+        )
+        if not self._ready:
+            self._ready = True
+            log.info(
+                "ready after %.2f s: %d services, %d frontends",
+                time.monotonic() - self._began,
+                len(self._planner.services),
+                len(self._planner.desired.frontends),
+            )
+
+
+class _Inbox:
+    """Awaits what a stream of changes yields next, without losing it when time runs out."""
+
+    def __init__(self, stream: AsyncGenerator[Changes, None]) -> None:
+        self._stream = stream
+        self._upcoming: asyncio.Future[Changes] | None = None
+
+    async def next(self, stopped: asyncio.Future[Any], timeout_s: float) -> Changes | None:
+        """Return the next changes; None when time runs out, or on being stopped."""
+        if self._upcoming is None:
+            self._upcoming = asyncio.ensure_future(anext(self._stream))
+        both: tuple[asyncio.Future[Any], ...] = (stopped, self._upcoming)
+        await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not self._upcoming.done():
+            return None
+        changes, self._upcoming = self._upcoming.result(), None
+        return changes
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        if self._upcoming is not None:
+            self._upcoming.cancel()
+            await asyncio.gather(self._upcoming, return_exceptions=True)
+        await self._stream.aclose()
+
+
+async def _unless(stopped: asyncio.Future[Any], work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` does, None when we are to stop before that."""
+    task = asyncio.ensure_future(work)
+    both: tuple[asyncio.Future[Any], ...] = (stopped, task)
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return None
