@@ -1,0 +1,15 @@
+"""
+A Kubernetes API server as a source of objects, and as the place where Events go.
+
+::
+
+    kubeconfig, service account, --master ── access ──► connection ──► requests
+                                                           ▲
+    Services, EndpointSlices, ServiceCIDRs, Node ── reflector each ──► store ──► source
+                                                           ▲
+    events ────────────────────────────────────────────────┘
+
+What the protocol means is decided in :mod:`nfproxy.kube.watch` and :mod:`nfproxy.kube.store`,
+which know neither sockets nor clocks; here is when to ask, whom, and what to do when nobody
+answers.
+"""
