@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -39,6 +39,7 @@ commits = logging.getLogger("nfproxy.commits")
 T = TypeVar("T")
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 30.0
+_PEACE_S = 60.0  # so long after a repair the next disturbance counts as a first one
 
 Configure = Callable[[Node | None], NodeConfig]
 
@@ -91,6 +92,9 @@ class Duties(Protocol):
     def failed(self, error: Exception, seconds: float) -> None:
         """The kernel refused; what was in force stays."""
 
+    def disturbed(self, culprit: str) -> None:
+        """Somebody else changed our tables; they are about to be repaired. In the event loop."""
+
 
 class NoDuties:
     """Does nothing besides."""
@@ -103,6 +107,19 @@ class NoDuties:
 
     def failed(self, error: Exception, seconds: float) -> None:
         """Do nothing."""
+
+    def disturbed(self, culprit: str) -> None:
+        """Do nothing."""
+
+
+class Alarm(Protocol):
+    """Tells of changes to our tables that are not ours: the kernel's notifications."""
+
+    def fileno(self) -> int:
+        """Return the file descriptor that becomes readable when there is something to `read`."""
+
+    def read(self) -> str:
+        """Return who changed our tables since the last call, "" for nobody."""
 
 
 class Daemon:
@@ -125,6 +142,7 @@ class Daemon:
         families: Sequence[Family],
         duties: Duties | None = None,
         pace: Pace = Pace(),  # noqa: B008 - frozen
+        alarm: Alarm | None = None,
     ) -> None:
         """Put the parts together; `configure` gives the node's configuration for its Node."""
         self._source = source
@@ -133,6 +151,7 @@ class Daemon:
         self._families = families
         self._duties: Duties = duties or NoDuties()
         self._pace = pace
+        self._alarm = alarm
         self._began = time.monotonic()
         self._ready = False
         self._pending = Touched()
@@ -142,6 +161,9 @@ class Daemon:
         self._retry_at: float | None = None
         self._resume_at = 0.0
         self._audit_at = self._began + pace.audit_s
+        self._bell = asyncio.Event()
+        self._repair_delay_s = 0.0
+        self._repaired_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """
@@ -154,9 +176,10 @@ class Daemon:
         try:
             first = await _unless(stopped, self._source.load())
             if first is not None:
-                async with aclosing(_Inbox(self._changes())) as inbox:
+                async with aclosing(_Inbox(self._changes(), self._bell)) as inbox:
                     await self._start(first, inbox, stopped)
-                    await self._follow(inbox, stopped)
+                    with self._listening():
+                        await self._follow(inbox, stopped)
         finally:
             stopped.cancel()
         log.info("stopping; everything programmed stays in force")
@@ -242,6 +265,39 @@ class Daemon:
         """Plan changes, and commit them unless something earlier waits for another try."""
         self._duties.received(changes)
         await asyncio.to_thread(self._plan_and_sync, changes)
+
+    # --- what others do to our tables ----------------------------------------------------
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Be told of others' changes to our tables meanwhile."""
+        if self._alarm is None:
+            yield
+            return
+        loop, number = asyncio.get_running_loop(), self._alarm.fileno()
+        loop.add_reader(number, self._disturbed, self._alarm)
+        try:
+            yield
+        finally:
+            loop.remove_reader(number)
+
+    def _disturbed(self, alarm: Alarm) -> None:
+        """
+        Bring the next reading of the tables forward; later and later while somebody persists.
+        """
+        culprit = alarm.read()
+        if not culprit:
+            return
+        now = time.monotonic()
+        if now - self._repaired_at > _PEACE_S:
+            self._repair_delay_s = 0.0
+        else:
+            self._repair_delay_s = min(max(2 * self._repair_delay_s, _FIRST_RETRY_S), _LAST_RETRY_S)
+        self._repaired_at = now + self._repair_delay_s
+        self._audit_at = min(self._audit_at, self._repaired_at)
+        log.warning("%s changed our tables; they are repaired", culprit)
+        self._duties.disturbed(culprit)
+        self._bell.set()
 
     # --- in the worker thread -----------------------------------------------------------
 
@@ -341,16 +397,20 @@ class Daemon:
 class _Inbox:
     """Awaits what a stream of changes yields next, without losing it when time runs out."""
 
-    def __init__(self, stream: AsyncGenerator[Changes, None]) -> None:
+    def __init__(self, stream: AsyncGenerator[Changes, None], bell: asyncio.Event) -> None:
         self._stream = stream
+        self._bell = bell
         self._upcoming: asyncio.Future[Changes] | None = None
 
     async def next(self, stopped: asyncio.Future[Any], timeout_s: float) -> Changes | None:
-        """Return the next changes; None when time runs out, or on being stopped."""
+        """Return the next changes; None when time runs out, at the bell, or on being stopped."""
         if self._upcoming is None:
             self._upcoming = asyncio.ensure_future(anext(self._stream))
-        both: tuple[asyncio.Future[Any], ...] = (stopped, self._upcoming)
-        await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        rung = asyncio.ensure_future(self._bell.wait())
+        awaited: tuple[asyncio.Future[Any], ...] = (stopped, self._upcoming, rung)
+        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        rung.cancel()
+        self._bell.clear()
         if not self._upcoming.done():
             return None
         changes, self._upcoming = self._upcoming.result(), None

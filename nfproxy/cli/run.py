@@ -67,7 +67,8 @@ async def _run(manifests: str, known: Settings) -> None:
         log.info("node %s, objects from %s", known.node_name, manifests)
         if families != FAMILIES:
             log.info("IPv6 is disabled on this machine: only IPv4 is programmed")
-        await Daemon(source, kernel, configure, families).run(stop)
+        alarm = kernel.notifications()
+        await Daemon(source, kernel, configure, families, alarm=alarm).run(stop)
     finally:
         kernel.close()
 

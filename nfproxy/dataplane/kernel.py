@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nfproxy.dataplane import libnftables, wire
 from nfproxy.dataplane.netlink import Netlink, NetlinkError
+from nfproxy.dataplane.notifications import Notifications
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
@@ -32,14 +33,27 @@ class Kernel:
     def __init__(self) -> None:
         """Open the netlink socket in the current network namespace."""
         self._netlink = Netlink()
+        self._notifications: Notifications | None = None
 
     def close(self) -> None:
-        """Close the socket; what is programmed stays."""
+        """Close the sockets; what is programmed stays."""
         self._netlink.close()
+        if self._notifications is not None:
+            self._notifications.close()
+
+    def notifications(self) -> Notifications:
+        """Return what tells of others' changes from now on. Raises DataplaneError."""
+        if self._notifications is None:
+            self._notifications = Notifications(self._netlink.port)
+        return self._notifications
 
     def load(self, text: str) -> None:
         """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
-        libnftables.load_text(text)
+        libnftables.load_text(text, started=self._expect)
+
+    def _expect(self, port: int) -> None:
+        if self._notifications is not None:
+            self._notifications.expect(port)
 
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations as one transaction. Raises TransactionError."""

@@ -11,6 +11,7 @@ import importlib.util
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
@@ -21,42 +22,55 @@ _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 TIMEOUT_S = 120.0
 
 
-def load_text(text: str, *, check: bool = False, timeout_s: float = TIMEOUT_S) -> str:
+def load_text(
+    text: str,
+    *,
+    check: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    started: Callable[[int], object] = lambda _: None,
+) -> str:
     """
     Run an nft script as one transaction and return what it prints.
 
-    With `check` the script is only validated (libnftables' dry run). Raises TransactionError
+    With `check` the script is only validated (libnftables' dry run). `started` is told the child's
+    process id, which is also its netlink port, before it changes anything. Raises TransactionError
     where it is refused, DataplaneError where the child crashed or hung (then the script may or may
     not be in force: read back before going on), MissingFeatureError without libnftables.
     """
     command = [sys.executable, "-I", "-S", str(_CHILD), "--check" if check else "--run"]
     command.append(_bindings_path())
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             command,
-            input=text.encode(),
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us: what has been begun is to be finished
         )
-    except subprocess.TimeoutExpired:
-        raise DataplaneError(
-            f"libnftables did not finish within {timeout_s:g} s; its process was killed"
-        ) from None
     except OSError as error:
         raise DataplaneError(f"cannot start a process for libnftables: {error}") from error
-    errors = cut(done.stderr.decode("utf-8", "replace"))
-    if done.returncode == 0:
-        return done.stdout.decode("utf-8", "replace")
-    if done.returncode == 1:
+    with child:
+        started(child.pid)
+        try:
+            out, err = child.communicate(text.encode(), timeout_s)
+        except BaseException as error:
+            child.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise DataplaneError(
+                f"libnftables did not finish within {timeout_s:g} s; its process was killed"
+            ) from None
+    errors = cut(err.decode("utf-8", "replace"))
+    if child.returncode == 0:
+        return out.decode("utf-8", "replace")
+    if child.returncode == 1:
         raise TransactionError(f"libnftables refused the script: {errors}")
-    if done.returncode == 3:
+    if child.returncode == 3:
         raise MissingFeatureError(
             f"libnftables cannot be loaded ({errors}): install the package libnftables1 "
             "(Debian, Ubuntu), nftables (Alpine, Arch, RHEL)"
         )
-    raise DataplaneError(f"libnftables ended with {_ending(done.returncode)} ({errors})")
+    raise DataplaneError(f"libnftables ended with {_ending(child.returncode)} ({errors})")
 
 
 def _ending(code: int) -> str:

@@ -108,7 +108,7 @@ class Netlink:
         interrupted = False
         while True:
             data = self._socket.recv(_RECEIVE)
-            for kind, flags, number, start, end in _messages(data):
+            for kind, flags, number, start, end, _ in messages(data):
                 if number != sequence:
                     continue
                 interrupted |= bool(flags & wire.NLM_F_DUMP_INTR)
@@ -135,7 +135,7 @@ class Netlink:
                     failure = failure or (last, errno.ENOBUFS)
                     continue
                 raise
-            for kind, _, number, start, _ in _messages(data):
+            for kind, _, number, start, _, _ in messages(data):
                 if kind != wire.NLMSG_ERROR:
                     continue
                 code = -struct.unpack_from("=i", data, start)[0]
@@ -166,12 +166,12 @@ def _listed(names: tuple[str, ...]) -> str:
     return " ".join(names) or "the ruleset"
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield (type, flags, sequence, start of payload, end) of each message in a buffer."""
+def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield (type, flags, sequence, start of payload, end, port) of each message in a buffer."""
     at, total = 0, len(data)
     while at + 16 <= total:
-        size, kind, flags, sequence, _ = wire.HEADER.unpack_from(data, at)
+        size, kind, flags, sequence, port = wire.HEADER.unpack_from(data, at)
         if size < 16:
             return
-        yield kind, flags, sequence, at + 16, at + size
+        yield kind, flags, sequence, at + 16, at + size, port
         at += (size + 3) & ~3

@@ -87,21 +87,51 @@ def start_files(manifests: Path) -> None:
     ],
     ids=["table", "ruleset", "slot", "frontend and chain"],
 )
-def test_damage_is_found_at_the_next_change_and_repaired(
-    commands: Commands, manifests: Path, damage: str
-) -> None:
+def test_damage_is_repaired_at_once(commands: Commands, manifests: Path, damage: str) -> None:
     """
-    The transaction fails, which is said; the tables are read and made right.
+    The kernel tells who did it; the tables are read and made right, without any change of objects.
     """
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
         commands.nft(damage)
-        addresses = ["10.244.1.7", "10.244.1.8", "10.244.1.9"]
+        log = daemon.wait_for("after reading the tables", times=2)
+        assert "nft (pid " in log
+        assert "changed our tables; they are repaired" in log
+        assert commands.frontends() == {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
+        assert commands.run("diff", "-f", manifests).code == 0
+
+
+def test_a_stranger_who_persists_is_answered_later_and_later(
+    commands: Commands, manifests: Path
+) -> None:
+    """
+    Two programs that fight over a table do not take the processor for themselves.
+    """
+    start_files(manifests)
+    with commands.daemon(manifests) as daemon:
+        for _ in range(40):
+            commands.nft("add table ip nfproxy\ndelete table ip nfproxy")
+        eventually({WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}, commands.frontends)
+        assert daemon.log.count("after reading the tables") < 20
+
+
+def test_what_is_none_of_our_business_is_not_looked_into(
+    commands: Commands, manifests: Path
+) -> None:
+    """
+    Neither others' tables, nor our own changes, chains made by libnftables included.
+    """
+    start_files(manifests)
+    with commands.daemon(manifests) as daemon:
+        commands.nft("add table ip other\nadd chain ip other nfproxy")
+        addresses = ["10.244.1.5", "10.244.1.6", "10.244.1.7"]
         write(manifests / "slice.json", endpoint_slice("web", *addresses))
         eventually({WEB: tuple(f"{a}:8080" for a in addresses)}, commands.frontends)
-        log = daemon.wait_for("after reading the tables", times=2)
-        assert "what was programmed stays, next try in 0.25 s" in log
-        assert commands.run("diff", "-f", manifests).code == 0
+        commands.nft("add table ip other2")
+        write(manifests / "b.json", service("b", "10.96.0.2"))
+        daemon.wait_for("committed", times=3)
+        assert daemon.log.count("after reading the tables") == 1
+        assert "changed our tables" not in daemon.log
 
 
 def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> None:
