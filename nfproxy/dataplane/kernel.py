@@ -30,9 +30,9 @@ class ChainInfo(NamedTuple):
 class Kernel:
     """Commits transactions and reads tables, by netlink and libnftables."""
 
-    def __init__(self) -> None:
-        """Open the netlink socket in the current network namespace."""
-        self._netlink = Netlink()
+    def __init__(self, netlink: Netlink | None = None) -> None:
+        """Use a netlink socket, which counts as ours; by default one of this network namespace."""
+        self._netlink = netlink or Netlink()
         self._notifications: Notifications | None = None
 
     def close(self) -> None:

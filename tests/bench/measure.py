@@ -81,7 +81,7 @@ class TimedKernel(Kernel):
     """The kernel, noting how long each way into it takes."""
 
     def __init__(self, watch: Stopwatch) -> None:
-        self._netlink = TimedNetlink(watch)
+        super().__init__(TimedNetlink(watch))
         self._watch = watch
 
     def load(self, text: str) -> None:
