@@ -1,0 +1,241 @@
+"""When the proxy counts as healthy, and what the health pages say then."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from nfproxy.health import ZERO_TIME, Answer, Health, Instant, rfc3339
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.node import Node
+
+V4, V6 = FAMILIES
+START_NS = 1_767_323_045_123_456_789  # 2026-01-02T03:04:05.123456789Z
+START = "2026-01-02T03:04:05.123456789Z"
+
+
+def at(seconds: float) -> Instant:
+    """Return the moment so many seconds after the start; the monotonic clock has its own zero."""
+    return Instant(1000 + seconds, START_NS + round(seconds * 1e9))
+
+
+def running(*families: Family) -> Health:
+    """Return the health of a proxy on a good Node; its loops started at second 0."""
+    health = Health(sync_period_s=30)
+    health.node_told(Node("node-1"))
+    for family in families or FAMILIES:
+        health.started(family, at(0))
+    return health
+
+
+def body(answer: Answer) -> dict[str, object]:
+    decoded = json.loads(answer.body)
+    assert isinstance(decoded, dict)
+    return decoded
+
+
+def test_the_body_is_kube_proxys_to_the_byte():
+    """
+    Compact, keys in order, nine fraction digits; a 200 says that it was updated just now.
+    """
+    health = running()
+    health.succeeded(V4, at(1))
+
+    expected = (
+        '{"lastUpdated":"2026-01-02T03:04:07.123456789Z",'
+        '"currentTime":"2026-01-02T03:04:07.123456789Z","nodeEligible":true,"healthy":true,'
+        '"status":{"IPv4":{"lastUpdated":"2026-01-02T03:04:06.123456789Z","healthy":true},'
+        f'"IPv6":{{"lastUpdated":"{START}","healthy":true}}}}}}'
+    )
+    assert (200, expected) == (health.healthz(at(2)).code, health.healthz(at(2)).body.decode())
+
+
+def test_only_healthz_tells_of_the_node_and_only_readyz_of_programming():
+    """
+    Otherwise the three bodies have the same keys.
+    """
+    health = running()
+    common = {"lastUpdated", "currentTime", "healthy", "status"}
+
+    assert common | {"nodeEligible"} == body(health.healthz(at(0))).keys()
+    assert common == body(health.livez(at(0))).keys()
+    assert common | {"programmed"} == body(health.readyz(at(0))).keys()
+
+
+def test_before_any_loop_has_started_it_is_healthy_without_a_status():
+    """
+    As kube-proxy before any family has reported; the Node is not known yet.
+    """
+    health = Health(sync_period_s=30)
+
+    assert 200 == health.livez(at(0)).code
+    assert "status" not in body(health.livez(at(0)))
+    assert 503 == health.healthz(at(0)).code
+    assert ZERO_TIME == body(health.healthz(at(0)))["lastUpdated"]
+
+
+@pytest.mark.parametrize(("waited_s", "code"), [(59.9, 200), (60, 503), (3600, 503)])
+def test_a_request_may_wait_for_two_sync_periods(waited_s: float, code: int):
+    """
+    From the request on, whenever the last success was.
+    """
+    health = running()
+    health.succeeded(V4, at(1))
+    health.queued(V4, at(100))
+
+    assert code == health.livez(at(100 + waited_s)).code
+    assert (code == 200) == health.healthy(at(100 + waited_s))
+
+
+def test_the_oldest_request_counts():
+    """
+    A proxy that is asked again and again, and never gets there, is not healthy.
+    """
+    health = running()
+    for second in range(0, 70, 10):
+        health.queued(V6, at(second))
+
+    assert not health.healthy(at(60))
+
+
+def test_a_success_answers_all_requests():
+    """
+    After it waiting starts anew.
+    """
+    health = running()
+    health.queued(V4, at(0))
+    health.succeeded(V4, at(70))
+    health.queued(V4, at(80))
+
+    assert health.healthy(at(139))
+
+
+def test_without_a_request_it_stays_healthy():
+    """
+    An idle cluster is no fault.
+    """
+    assert running().healthy(at(1e6))
+
+
+def test_one_family_late_makes_the_whole_unhealthy():
+    """
+    The body tells which one; it was updated when the other one last was.
+    """
+    health = running()
+    health.queued(V6, at(0))
+    health.succeeded(V4, at(30))
+    answer = health.livez(at(60))
+
+    assert 503 == answer.code
+    assert {
+        "lastUpdated": rfc3339(at(30).unix_ns),
+        "currentTime": rfc3339(at(60).unix_ns),
+        "healthy": False,
+        "status": {
+            "IPv4": {"lastUpdated": rfc3339(at(30).unix_ns), "healthy": True},
+            "IPv6": {"lastUpdated": START, "healthy": False},
+        },
+    } == body(answer)
+
+
+def test_a_family_that_nobody_looks_after_does_not_count():
+    """
+    On a node without IPv6 only IPv4 is in the status.
+    """
+    health = running(V4)
+    health.queued(V6, at(0))
+
+    assert health.healthy(at(100))
+    assert {"IPv4"} == set(body(health.livez(at(0)))["status"])  # type: ignore[call-overload]
+
+
+def test_a_wall_clock_that_jumps_changes_nothing():
+    """
+    Waiting is measured by the monotonic clock.
+    """
+    health = running()
+    health.queued(V4, at(0))
+
+    assert health.healthy(Instant(at(59).monotonic_s, at(7200).unix_ns))
+    assert not health.healthy(Instant(at(61).monotonic_s, at(-7200).unix_ns))
+
+
+def leaving(health: Health) -> None:
+    health.node_told(Node("node-1", leaving=True))
+
+
+@pytest.mark.parametrize("event", [leaving, Health.node_gone])
+def test_a_node_that_goes_is_drained_but_the_proxy_lives(event: Callable[[Health], None]):
+    """
+    ``/healthz`` asks load balancers to stay away (KEP-3836); a restart would not help.
+
+    A deleted Node counts, too, though kube-proxy goes by the last object seen.
+    """
+    health = running()
+    for family in FAMILIES:
+        health.succeeded(family, at(1))
+    event(health)
+
+    assert 503 == health.healthz(at(5)).code
+    assert (False, True) == tuple(body(health.healthz(at(5)))[k] for k in KEYS)
+    assert rfc3339(at(1).unix_ns) == body(health.healthz(at(5)))["lastUpdated"]
+    assert 200 == health.livez(at(5)).code
+    assert 200 == health.readyz(at(5)).code
+
+
+KEYS = ("nodeEligible", "healthy")
+
+
+def test_a_node_that_comes_back_is_used_again():
+    """
+    The autoscaler may change its mind, and a Node may be registered anew.
+    """
+    health = running()
+    health.node_gone()
+    health.node_told(Node("node-1"))
+
+    assert 200 == health.healthz(at(1)).code
+
+
+def test_it_is_ready_when_every_family_has_been_programmed():
+    """
+    And from then on for as long as the sync is healthy.
+    """
+    health = running()
+
+    assert 503 == health.readyz(at(1)).code
+    health.succeeded(V4, at(2))
+    assert 503 == health.readyz(at(2)).code
+    health.succeeded(V6, at(3))
+    assert 200 == health.readyz(at(3)).code
+    health.queued(V6, at(10))
+    assert (200, 503) == (health.readyz(at(11)).code, health.readyz(at(70)).code)
+
+
+def test_nothing_is_ready_before_a_loop_has_started():
+    """
+    No family at all is not "every family".
+    """
+    assert 503 == Health(30).readyz(at(0)).code
+
+
+def test_a_first_sync_that_fails_shows():
+    """
+    kube-proxy stays healthy then, for no request is pending.
+    """
+    health = running()
+    health.queued(V4, at(0))  # at the failure
+    health.queued(V4, at(30))
+
+    assert (True, False) == (health.healthy(at(59)), health.healthy(at(60)))
+
+
+@pytest.mark.parametrize(
+    ("rest_ns", "text"),
+    [(0, "05Z"), (1, "05.000000001Z"), (120_000_000, "05.12Z"), (999_999_999, "05.999999999Z")],
+)
+def test_times_have_no_trailing_zeros(rest_ns: int, text: str):
+    """
+    As Go prints RFC 3339 with nanoseconds.
+    """
+    assert f"2026-01-02T03:04:{text}" == rfc3339(1_767_323_045_000_000_000 + rest_ns)
