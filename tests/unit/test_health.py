@@ -68,10 +68,10 @@ def test_before_any_loop_has_started_it_is_healthy_without_a_status():
     """
     health = Health(sync_period_s=30)
 
-    assert 200 == health.livez(at(0)).code
+    assert health.livez(at(0)).code == 200
     assert "status" not in body(health.livez(at(0)))
-    assert 503 == health.healthz(at(0)).code
-    assert ZERO_TIME == body(health.healthz(at(0)))["lastUpdated"]
+    assert health.healthz(at(0)).code == 503
+    assert body(health.healthz(at(0)))["lastUpdated"] == ZERO_TIME
 
 
 @pytest.mark.parametrize(("waited_s", "code"), [(59.9, 200), (60, 503), (3600, 503)])
@@ -126,7 +126,7 @@ def test_one_family_late_makes_the_whole_unhealthy():
     health.succeeded(V4, at(30))
     answer = health.livez(at(60))
 
-    assert 503 == answer.code
+    assert answer.code == 503
     assert {
         "lastUpdated": rfc3339(at(30).unix_ns),
         "currentTime": rfc3339(at(60).unix_ns),
@@ -176,11 +176,11 @@ def test_a_node_that_goes_is_drained_but_the_proxy_lives(event: Callable[[Health
         health.succeeded(family, at(1))
     event(health)
 
-    assert 503 == health.healthz(at(5)).code
-    assert (False, True) == tuple(body(health.healthz(at(5)))[k] for k in KEYS)
+    assert health.healthz(at(5)).code == 503
+    assert tuple(body(health.healthz(at(5)))[k] for k in KEYS) == (False, True)
     assert rfc3339(at(1).unix_ns) == body(health.healthz(at(5)))["lastUpdated"]
-    assert 200 == health.livez(at(5)).code
-    assert 200 == health.readyz(at(5)).code
+    assert health.livez(at(5)).code == 200
+    assert health.readyz(at(5)).code == 200
 
 
 KEYS = ("nodeEligible", "healthy")
@@ -194,7 +194,7 @@ def test_a_node_that_comes_back_is_used_again():
     health.node_gone()
     health.node_told(Node("node-1"))
 
-    assert 200 == health.healthz(at(1)).code
+    assert health.healthz(at(1)).code == 200
 
 
 def test_it_is_ready_when_every_family_has_been_programmed():
@@ -203,20 +203,20 @@ def test_it_is_ready_when_every_family_has_been_programmed():
     """
     health = running()
 
-    assert 503 == health.readyz(at(1)).code
+    assert health.readyz(at(1)).code == 503
     health.succeeded(V4, at(2))
-    assert 503 == health.readyz(at(2)).code
+    assert health.readyz(at(2)).code == 503
     health.succeeded(V6, at(3))
-    assert 200 == health.readyz(at(3)).code
+    assert health.readyz(at(3)).code == 200
     health.queued(V6, at(10))
-    assert (200, 503) == (health.readyz(at(11)).code, health.readyz(at(70)).code)
+    assert (health.readyz(at(11)).code, health.readyz(at(70)).code) == (200, 503)
 
 
 def test_nothing_is_ready_before_a_loop_has_started():
     """
     No family at all is not "every family".
     """
-    assert 503 == Health(30).readyz(at(0)).code
+    assert Health(30).readyz(at(0)).code == 503
 
 
 def test_a_first_sync_that_fails_shows():
@@ -227,7 +227,7 @@ def test_a_first_sync_that_fails_shows():
     health.queued(V4, at(0))  # at the failure
     health.queued(V4, at(30))
 
-    assert (True, False) == (health.healthy(at(59)), health.healthy(at(60)))
+    assert (health.healthy(at(59)), health.healthy(at(60))) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""
+All metrics of a process, together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter
+
+from nfproxy.metrics.component import ComponentMetrics
+from nfproxy.metrics.kubeproxy import KubeProxyMetrics
+from nfproxy.metrics.own import OwnMetrics
+from nfproxy.metrics.slis import SLIMetrics
+from nfproxy.metrics.text import expose
+from nfproxy.model.addresses import Family
+
+_STABILITIES = ("ALPHA", "BETA", "STABLE")
+
+
+class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
+    """
+    Counts what happens, for the metrics port; also whatever the API server's side tells.
+
+    (It has the methods of :class:`nfproxy.sources.apiserver.observer.Observer`.)
+    """
+
+    def __init__(
+        self,
+        families: Sequence[Family],
+        version: str,
+        features: Mapping[str, tuple[str, bool]],
+    ) -> None:
+        """
+        Start with everything at 0.
+
+        `families` are those that are looked after; `features` as in ComponentMetrics.
+        """
+        registry = CollectorRegistry()
+        KubeProxyMetrics.__init__(self, registry, families)
+        ComponentMetrics.__init__(self, registry, version, features)
+        OwnMetrics.__init__(self, registry)
+        SLIMetrics.__init__(self)
+        _count_registered(registry)
+        self._everything = registry
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format; takes some milliseconds."""
+        return expose(self._everything)
+
+
+def _count_registered(registry: CollectorRegistry) -> None:
+    """Add component-base's count of the metrics there are, by the stability their help names."""
+    counter = Counter(
+        "registered_metrics_total",
+        "[BETA] Metrics there are, by stability and deprecation",
+        ("stability_level", "deprecated_version"),
+        registry=registry,
+    )
+    helps = [metric.documentation for metric in registry.collect()]
+    for stability in _STABILITIES:
+        count = sum(text.startswith(f"[{stability}]") for text in helps)
+        if count:
+            counter.labels(stability, "").inc(count)
