@@ -47,12 +47,15 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     `usable`: what it says cannot be understood, so that whoever holds an earlier version of
     it should go on with that one. `name` is None where not even the name is known; its
     namespace is "" for kinds without one. `problems` may be there in every case.
+    `triggered_s` is when the control plane began the change that led to this version of an
+    EndpointSlice, in Unix seconds; None where it does not say.
     """
 
     name: ObjectName | None
     value: T_co | None
     problems: tuple[Problem, ...] = ()
     usable: bool = True
+    triggered_s: float | None = None
 
 
 MAX_PROBLEMS = 20  # told of one object; more help nobody

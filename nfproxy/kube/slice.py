@@ -13,7 +13,7 @@ from functools import lru_cache
 from msgspec import UNSET
 
 from nfproxy.errors import InputError
-from nfproxy.kube import names, wire
+from nfproxy.kube import names, timestamps, wire
 from nfproxy.kube.addresses import reachable_address
 from nfproxy.kube.decoded import Decoded, Notes
 from nfproxy.kube.service import decode_protocol, port_number
@@ -58,7 +58,18 @@ def decode_slice(obj: wire.EndpointSlice, origin: str = "") -> Decoded[EndpointS
         ports=_ports(obj.ports, notes),
         endpoints=_endpoints(obj.endpoints or [], family, notes),
     )
-    return Decoded(name, value, notes.problems)
+    return Decoded(name, value, notes.problems, triggered_s=_triggered_s(obj.metadata))
+
+
+def _triggered_s(metadata: wire.Metadata) -> float | None:
+    """Return the trigger time; None where it is absent or no time, as for kube-proxy."""
+    text = metadata.annotations.trigger_time if metadata.annotations else None
+    if not isinstance(text, str):
+        return None
+    try:
+        return timestamps.unix_seconds(text)
+    except InputError:
+        return None
 
 
 def _service(name: ObjectName, labels: wire.Labels, notes: Notes) -> ObjectName | None:

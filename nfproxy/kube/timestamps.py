@@ -1,5 +1,5 @@
 """
-``metadata.creationTimestamp`` as a string that sorts by time.
+Times as the API writes them: to compare, and to reckon with.
 """
 
 from __future__ import annotations
@@ -24,6 +24,19 @@ def normalise(text: str) -> str:
     Nought to nine fraction digits and any offset are accepted, so that two
     spellings of one instant give one string. Raises InputError.
     """
+    moment, fraction = _parse(text)
+    # not strftime: its %Y does not pad years below 1000
+    return f"{moment.isoformat(timespec='seconds')[:19]}.{fraction.ljust(9, '0')}Z"
+
+
+def unix_seconds(text: str) -> float:
+    """Return an RFC 3339 time as seconds since 1970. Raises InputError."""
+    moment, fraction = _parse(text)
+    return moment.timestamp() + float(f"0.{fraction or '0'}")
+
+
+def _parse(text: str) -> tuple[datetime, str]:
+    """Return a time in UTC to the second, and the digits of the fraction."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise _refused(text)
@@ -35,8 +48,7 @@ def normalise(text: str) -> str:
         moment += offset if sign == "-" else -offset
     except (ValueError, OverflowError):
         raise _refused(text) from None
-    # not strftime: its %Y does not pad years below 1000
-    return f"{moment.isoformat(timespec='seconds')[:19]}.{(fraction or '').ljust(9, '0')}Z"
+    return moment, fraction or ""
 
 
 def _refused(text: str) -> InputError:

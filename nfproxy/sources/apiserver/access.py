@@ -1,0 +1,217 @@
+"""
+Where the API server is, and how to prove who we are there.
+
+Read from a kubeconfig, from the service account of a pod, or from ``--master`` alone, and read
+again when one of the files has changed: tokens and certificates rotate while we run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from nfproxy.errors import ConfigError, NfproxyError
+from nfproxy.model.addresses import shorten
+from nfproxy.sources.apiserver.kubeclient import (
+    ConfigException,
+    Configuration,
+    InClusterConfigLoader,
+)
+from nfproxy.sources.apiserver.kubeconfig import PluginRunner, load_kubeconfig
+from nfproxy.sources.apiserver.proxies import proxy_for
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+class ClientSettings(msgspec.Struct, frozen=True):
+    """
+    What the configuration says about the API server: ``--master`` and ``clientConnection``.
+
+    `qps` and `burst` bound the requests; a negative `qps` means without bound. Without
+    `kubeconfig` and `master` the service account in `service_account` is used.
+    """
+
+    kubeconfig: str = ""
+    master: str = ""
+    qps: float = 5.0
+    burst: int = 10
+    service_account: str = SERVICE_ACCOUNT
+
+
+class Access:
+    """
+    Address, credentials and transport as they were when they were read.
+
+    `configuration` is the official client's, with all but the token of a token file.
+    """
+
+    def __init__(
+        self,
+        configuration: Any,
+        origin: str,
+        token_file: str = "",
+        expires: datetime.datetime | None = None,
+    ) -> None:
+        """Take what was read from `origin`; `expires` is when it has to be read again."""
+        self.configuration = configuration
+        self.origin = origin
+        self._token_file = token_file
+        self._expires = expires
+        self._files = tuple(
+            str(path)
+            for path in (
+                origin,
+                configuration.ssl_ca_cert,
+                configuration.cert_file,
+                configuration.key_file,
+            )
+            if path
+        )
+        self._signature = _signature(self._files)
+
+    @property
+    def host(self) -> str:
+        """The API server's ``host:port``, as messages and metrics call it."""
+        return urlsplit(self.configuration.host).netloc.rpartition("@")[2]
+
+    def stale(self, now: datetime.datetime) -> bool:
+        """Tell whether it should be read again."""
+        if self._expires is not None and now >= self._expires:
+            return True
+        return _signature(self._files) != self._signature
+
+    def authorization(self) -> str:
+        """
+        Return the ``Authorization`` header, "" for none.
+
+        A token file is read each time: the kubelet and others replace it at any time, and
+        there are few requests. Raises ConfigError if that cannot be done.
+        """
+        if self._token_file:
+            return f"Bearer {read_token(self._token_file)}"
+        return str(self.configuration.api_key.get("BearerToken") or "")
+
+
+def read_token(path: str) -> str:
+    """Return the token in a file. Raises ConfigError."""
+    try:
+        token = Path(path).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: no token can be read: {_why(error)}") from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise ConfigError(f"{path}: {'is empty' if not token else 'holds no token'}")
+    return token
+
+
+async def read_access(
+    settings: ClientSettings, environ: Mapping[str, str], plugins: PluginRunner
+) -> Access:
+    """
+    Return how to reach the API server.
+
+    Raises ConfigError, naming file and field; PluginError if a credential plugin fails, which
+    may pass.
+    """
+    configuration = Configuration()
+    configuration.host = ""
+    # Go checks no more than this either: CAs made by older tools lack what "strict" asks for.
+    configuration.disable_strict_ssl_verification = True
+    if settings.kubeconfig:
+        found = await load_kubeconfig(settings.kubeconfig, settings.master, configuration, plugins)
+        access = settings.kubeconfig, found.token_file, found.expires
+    elif settings.master:
+        access = "", "", None
+    else:
+        access = "", _load_service_account(settings.service_account, configuration, environ), None
+    configuration.host = _host(settings, configuration)
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host, environ)
+    if (urlsplit(configuration.proxy or "").scheme or "http") not in ("http", "https"):
+        raise ConfigError(
+            f"{shorten(configuration.proxy)}: only http and https proxies can be used to "
+            "reach the API server; check proxy-url in the kubeconfig and HTTPS_PROXY"
+        )
+    return Access(configuration, *access)
+
+
+def _load_service_account(directory: str, configuration: Any, environ: Mapping[str, str]) -> str:
+    """Take address and CA of the pod we are in, and return its token file."""
+    token = f"{directory}/token"
+    if not environ.get("KUBERNETES_SERVICE_HOST") or not environ.get("KUBERNETES_SERVICE_PORT"):
+        raise ConfigError(
+            "no --kubeconfig, no --master, and this is not in a pod (KUBERNETES_SERVICE_HOST and "
+            "KUBERNETES_SERVICE_PORT are not set): give a kubeconfig"
+        )
+    try:
+        InClusterConfigLoader(
+            token, f"{directory}/ca.crt", try_refresh_token=False, environ=environ
+        ).load_and_set(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise ConfigError(f"service account in {directory}: {_why(error)}") from error
+    read_token(token)
+    return token
+
+
+def _host(settings: ClientSettings, configuration: Any) -> str:
+    """Return the API server's URL: ``--master`` before the kubeconfig's, as in kube-proxy."""
+    url = (settings.master or configuration.host or "").rstrip("/")
+    where = "--master" if settings.master else f"{settings.kubeconfig}: server"
+    if "://" not in url:
+        tls = configuration.ssl_ca_cert or configuration.cert_file
+        url = f"{'https' if tls else 'http'}://{url}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(
+            f"{where}: {shorten(url)!r} is not an address such as https://192.0.2.1:6443"
+        )
+    return url
+
+
+def check_tls(access: Access, make: Any) -> Any:
+    """
+    Return what `make` makes of the configuration: the transport, with its TLS context.
+
+    Raises ConfigError naming what cannot be used: CA, client certificate or key.
+    """
+    configuration = access.configuration
+    try:
+        return make(configuration)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        field = "client-certificate and client-key"
+        try:
+            ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        except (OSError, ValueError):
+            field = f"certificate-authority {configuration.ssl_ca_cert}"
+        where = access.origin or "service account"
+        raise ConfigError(f"{where}: {field} cannot be used: {_why(error)}") from error
+
+
+def _signature(files: tuple[str, ...]) -> Signature:
+    """Return what tells the present content of files from another, None for one not there."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            stat = os.stat(file)  # noqa: PTH116 - a few microseconds, before each request
+        except OSError:
+            found.append(None)
+        else:
+            found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, NfproxyError):
+        return str(error)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

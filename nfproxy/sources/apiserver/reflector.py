@@ -1,0 +1,320 @@
+"""
+Follows one resource: a list, then a watch, for ever.
+
+The list is a streaming one (KEP-3157) where the API server can do that, else one in pages. A
+watch that ends is resumed where it was; only a version the API server no longer has asks for
+a new list. Source of the rules: "Kubernetes API Concepts", and client-go's reflector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+import msgspec
+from msgspec import Raw
+
+from nfproxy.kube.watch import (
+    GONE,
+    Bookmark,
+    Event,
+    FrameSplitter,
+    Put,
+    Removed,
+    Status,
+    StreamError,
+    read_event,
+    read_page,
+)
+from nfproxy.sources.apiserver import failures
+from nfproxy.sources.apiserver.backoff import delay_s
+from nfproxy.sources.apiserver.connection import Connection, Request
+from nfproxy.sources.apiserver.failures import RequestError
+from nfproxy.sources.apiserver.observer import Observer
+from nfproxy.sources.apiserver.resources import Resource
+
+log = logging.getLogger(__name__)
+
+_PAGE = "500"  # objects, as client-go asks for
+_NO_STREAMING = (400, 422)  # Invalid: the feature gate WatchList is off, or the server is older
+_SLICE = 100  # objects taken before others get their turn: some milliseconds
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """
+    How long things may take, in seconds.
+
+    A watch gets a bookmark about every minute, so `silence_s` without a byte means that
+    nobody is there any more. `healthy_s` is how long a stream must last to count as working.
+    """
+
+    silence_s: float = 200.0
+    healthy_s: float = 5.0
+    initial_silence_s: float = 5.0
+    initial_s: float = 60.0
+    watch_s: float = 300.0
+    rare_s: float = 300.0
+
+
+class Sink(Protocol):
+    """Who is told what a resource holds, in this order: begin, put …, end, put, remove …"""
+
+    def begin_list(self) -> None:
+        """A list begins (anew)."""
+        ...
+
+    def put(self, data: Raw) -> None:
+        """An object as it is now."""
+        ...
+
+    def remove(self, data: Raw) -> None:
+        """An object that is gone, as it was last."""
+        ...
+
+    def end_list(self) -> None:
+        """The list is complete."""
+        ...
+
+    def trouble(self, text: str) -> None:
+        """Nothing can be followed at the moment; may be told again and again."""
+        ...
+
+    def well(self) -> None:
+        """All is well (again)."""
+        ...
+
+    def unavailable(self, text: str) -> None:
+        """The API server does not have the resource, or will not tell us; we keep asking."""
+        ...
+
+
+class _NotStreamed(Exception):  # noqa: N818 - no error, a finding
+    """The API server does not know streaming lists."""
+
+
+class Reflector:
+    """Tells a sink of one resource, until cancelled."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        resource: Resource,
+        sink: Sink,
+        observer: Observer,
+        pace: Pace | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._connection = connection
+        self._resource = resource
+        self._sink = sink
+        self._observer = observer
+        self._pace = pace or Pace()
+        self._chance = chance
+        self._version = ""  # what has been told up to, "" until a list is complete
+        self._broken_at: str | None = None  # the version at which an event could not be read
+        self._streams = True
+        self._opened = self._healthy = False
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Follow the resource for ever; whatever goes wrong is told and tried again."""
+        while True:
+            self._opened = self._healthy = False
+            try:
+                await self._follow()
+                await self._ended("closed")
+            except _NotStreamed:
+                self._streams = False
+            except StreamError as error:
+                await self._malformed(error)
+            except RequestError as error:
+                await self._refused(error)
+            except Exception:  # a fault of ours: what is known stays, and the log tells
+                log.exception("following %s failed", self._resource.plural)
+                self._version = ""
+                await self._ended("failed")
+
+    async def _follow(self) -> None:
+        """List if need be, then watch until the stream ends."""
+        if not self._version and not self._streams:
+            await self._list()
+            self._streams = True
+        await self._watch()
+
+    # -- lists in pages ---------------------------------------------------------------------
+
+    async def _list(self) -> None:
+        """
+        Tell all objects from a list in pages.
+
+        A list that takes too long expires between two pages (410). The token the API server
+        gives along then goes on at a later version, with gaps; so the list begins anew,
+        at last in one piece.
+        """
+        for limit in (_PAGE, _PAGE):
+            try:
+                return await self._list_pages(limit)
+            except RequestError as error:
+                if not error.status.expired:
+                    raise
+        return await self._list_pages("")
+
+    async def _list_pages(self, limit: str) -> None:
+        began = time.monotonic()
+        query = dict(self._resource.selectors)
+        if limit:
+            query["limit"] = limit
+        version, told = "", 0
+        self._sink.begin_list()
+        while True:
+            counted = "continue" not in query
+            request = Request(self._resource.path, query, counted=counted)
+            page = read_page(await self._connection.read(request))
+            if version and page.version != version:
+                raise RequestError("a list changed between its pages", Status(code=GONE))
+            version = page.version
+            for data in page.items:
+                self._sink.put(data)
+                told += 1
+                if told % _SLICE == 0:
+                    await asyncio.sleep(0)
+            if not page.rest:
+                break
+            query["continue"] = page.rest
+        self._version = version
+        self._complete(told, began)
+
+    def _complete(self, told: int, began: float) -> None:
+        self._sink.end_list()
+        self._observer.listed(self._resource.plural, told, time.monotonic() - began)
+
+    # -- watches ----------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """
+        Tell events until the stream ends; of all objects first, where there was no list.
+
+        API servers that ignore the request for initial events send the objects, but not the
+        bookmark that ends them: hence the bounds on how long that may take.
+        """
+        initial = not self._version
+        if initial:
+            self._sink.begin_list()
+        began, told = time.monotonic(), 0
+        async with self._connection.ask(self._request()) as response:
+            self._opened = True
+            timer = asyncio.get_running_loop().call_later(self._pace.healthy_s, self._well)
+            splitter = FrameSplitter()
+            try:
+                while chunk := await self._chunk(response, began):
+                    for frame in splitter.feed(chunk):
+                        self._take(read_event(frame))
+                        told += 1
+                        if told % _SLICE == 0:
+                            await asyncio.sleep(0)
+                        if initial and self._version:
+                            self._complete(told - 1, began)
+                            initial = False
+            finally:
+                timer.cancel()
+
+    async def _chunk(self, response: aiohttp.ClientResponse, began: float) -> bytes:
+        """Return what has arrived, b"" at the end. Raises _NotStreamed."""
+        if self._version:
+            return await response.content.readany()
+        left_s = began + self._pace.initial_s - time.monotonic()
+        try:
+            async with asyncio.timeout(min(left_s, self._pace.initial_silence_s)):
+                return await response.content.readany()
+        except TimeoutError:
+            raise _NotStreamed from None
+
+    def _request(self) -> Request:
+        pace = self._pace
+        query = {
+            **self._resource.selectors,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(round(pace.watch_s * (1 + self._chance()))),
+        }
+        if self._version:
+            query["resourceVersion"] = self._version
+        else:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        return Request(self._resource.path, query, silence_s=pace.silence_s)
+
+    def _take(self, event: Event | None) -> None:
+        match event:
+            case Put():
+                self._sink.put(event.object)
+            case Removed():
+                self._sink.remove(event.object)
+            case Bookmark():
+                if not self._version and not event.complete:
+                    raise _NotStreamed
+            case Status():
+                raise RequestError(failures.answered(event, event.reason), event)
+            case None:
+                return
+        # before the list is complete, versions of objects say nothing about the whole
+        if event.version and (self._version or isinstance(event, Bookmark)):
+            self._version = event.version
+
+    # -- what went wrong --------------------------------------------------------------------
+
+    def _well(self) -> None:
+        """A stream has lasted: what was wrong before is over."""
+        self._healthy = True
+        self._failures = 0
+        self._sink.well()
+
+    async def _malformed(self, error: StreamError) -> None:
+        """Resume before what cannot be read; list anew where that has been tried before."""
+        if self._version == self._broken_at:
+            self._version = ""
+        self._broken_at = self._version
+        await self._ended("malformed", f"{error}; something between us and it garbles answers")
+
+    async def _refused(self, error: RequestError) -> None:
+        """Take a request that failed, or a stream that broke."""
+        status = error.status
+        if status.expired:
+            self._version = ""
+            return await self._ended("expired")
+        if not self._version and self._streams and status.code in _NO_STREAMING:
+            self._streams = False
+            return None
+        text, resource = str(error), self._resource
+        if status.code == 403:
+            text = failures.forbidden(resource.group, resource.plural, status.message)
+        if resource.optional and status.code in (403, 404):
+            self._sink.well()
+            self._sink.unavailable(text)
+            return await asyncio.sleep(self._pace.rare_s * (1 + self._chance()))
+        if status.code == 403:
+            self._sink.unavailable(text)
+        return await self._ended("silent" if error.silent else "failed", text, status)
+
+    async def _ended(self, reason: str, text: str = "", status: Status | None = None) -> None:
+        """
+        Wait before the next try: not at all after a stream that lasted.
+
+        One that does not is no news the first time: the next try follows at once. That the
+        server is overloaded, or does not let us in, is.
+        """
+        if self._opened:
+            self._observer.watch_ended(self._resource.plural, reason)
+            if not self._version:
+                self._streams = False  # for this time: a list in pages may get through
+        if self._healthy and reason != "failed":
+            return
+        self._failures += 1
+        if text and (self._failures > 1 or (status and status.code)):
+            self._sink.trouble(text)
+        wish_s = status.retry_after_s if status else None
+        await asyncio.sleep(delay_s(self._failures, self._chance(), wish_s))
