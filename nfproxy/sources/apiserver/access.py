@@ -24,7 +24,8 @@ from nfproxy.sources.apiserver.kubeclient import (
     Configuration,
     InClusterConfigLoader,
 )
-from nfproxy.sources.apiserver.kubeconfig import PluginRunner, load_kubeconfig
+from nfproxy.sources.apiserver.kubeconfig import load_kubeconfig
+from nfproxy.sources.apiserver.plugins import PluginRunner
 from nfproxy.sources.apiserver.proxies import proxy_for
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -81,7 +82,12 @@ class Access:
     @property
     def host(self) -> str:
         """The API server's ``host:port``, as messages and metrics call it."""
-        return urlsplit(self.configuration.host).netloc.rpartition("@")[2]
+        return urlsplit(str(self.configuration.host)).netloc.rpartition("@")[2]
+
+    @property
+    def credentials(self) -> str:
+        """Where the credentials are from, for messages."""
+        return self._token_file or self.origin or "--master alone, which gives none"
 
     def stale(self, now: datetime.datetime) -> bool:
         """Tell whether it should be read again."""
@@ -194,7 +200,7 @@ def check_tls(access: Access, make: Any) -> Any:
             ssl.create_default_context(cafile=configuration.ssl_ca_cert)
         except (OSError, ValueError):
             field = f"certificate-authority {configuration.ssl_ca_cert}"
-        where = access.origin or "service account"
+        where = access.credentials
         raise ConfigError(f"{where}: {field} cannot be used: {_why(error)}") from error
 
 

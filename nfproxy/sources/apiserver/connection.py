@@ -24,8 +24,8 @@ from nfproxy.kube.watch import Status, read_status
 from nfproxy.sources.apiserver import failures
 from nfproxy.sources.apiserver.access import Access, ClientSettings, check_tls, read_access
 from nfproxy.sources.apiserver.failures import RequestError
-from nfproxy.sources.apiserver.kubeconfig import PluginError, PluginRunner
 from nfproxy.sources.apiserver.observer import Observer, Unobserved
+from nfproxy.sources.apiserver.plugins import PluginError, PluginRunner
 from nfproxy.sources.apiserver.transport import Transport
 
 __all__ = ["ClientSettings", "Connection", "Request"]
@@ -186,10 +186,10 @@ class Connection:
         finally:
             seconds = time.monotonic() - began
             self._observer.request(request.method, access.host, code, seconds, size)
-        raise self._refused(response, said)
+        raise self._refused(response, said, access)
 
     @staticmethod
-    def _refused(response: aiohttp.ClientResponse, said: bytes) -> RequestError:
+    def _refused(response: aiohttp.ClientResponse, said: bytes, access: Access) -> RequestError:
         status = read_status(said) or Status()
         wish_s = failures.retry_after_s(response.headers.get("Retry-After"), time.time())
         status = msgspec.structs.replace(
@@ -197,7 +197,8 @@ class Connection:
             code=response.status,
             retry_after_s=status.retry_after_s if wish_s is None else wish_s,
         )
-        return RequestError(failures.answered(status, response.reason or ""), status)
+        text = failures.answered(status, response.reason or "", access.credentials)
+        return RequestError(text, status)
 
     @staticmethod
     def _headers(access: Access, request: Request) -> dict[str, str]:

@@ -43,14 +43,18 @@ def tidy(text: str) -> str:
     return shorten(" ".join(printable.split()), _TEXT_LIMIT)
 
 
-def answered(status: Status, reason: str) -> str:
-    """Return what to say of an answer that is no success; `reason` is HTTP's."""
+def answered(status: Status, reason: str, credentials: str = "") -> str:
+    """
+    Return what to say of an answer that is no success.
+
+    `reason` is HTTP's; `credentials` is where ours are from.
+    """
     said = tidy(status.message or reason)
     match status.code:
         case 401:
             return (
-                f"401 Unauthorized: {said}; the credentials are not accepted: check that the "
-                "token or client certificate is of this cluster and has not expired"
+                f"401 {said}: the credentials from {credentials} are not accepted; check that the "
+                "token or client certificate there is of this cluster and has not expired"
             )
         case 429:
             return f"429 {said}; the API server asks to come back later"
@@ -66,6 +70,14 @@ def forbidden(group: str, resource: str, said: str) -> str:
         f'["{group}"], resources ["{resource}"], verbs ["list", "watch"], as ClusterRole '
         f"system:node-proxier has; bind this client's user or service account to it "
         f"({tidy(said) or 'no reason given'})"
+    )
+
+
+def forbidden_events(said: str) -> str:
+    """Return what to say when we may not write Events."""
+    return (
+        '403 Forbidden: needs an RBAC rule with apiGroups ["", "events.k8s.io"], resources '
+        f'["events"], verbs ["create", "patch", "update"] ({tidy(said) or "no reason given"})'
     )
 
 

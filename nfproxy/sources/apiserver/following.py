@@ -53,7 +53,7 @@ class Troubles:
 
 class Following:
     """
-    One kind's way into the intake; implements :class:`~nfproxy.sources.apiserver.reflector.Sink`.
+    One kind's way into the intake; implements :class:`~nfproxy.sources.apiserver.sink.Sink`.
 
     `listed` is set by the first complete list, `settled` then too, or when it is known that
     there will be none.

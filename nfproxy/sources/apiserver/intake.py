@@ -14,6 +14,7 @@ from nfproxy.kube.decoded import Kind
 from nfproxy.kube.identity import identify
 from nfproxy.kube.store import Outcome, Store
 from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import ObjectName
 from nfproxy.sources.apiserver.observer import Observer
 from nfproxy.sources.source import Report
@@ -109,17 +110,20 @@ class Intake:
         if outcome.changed:
             self._wake()
 
-    def _note_trigger(self, outcome: Outcome[Any], triggered_s: float | None) -> None:
+    def _note_trigger(self, outcome: Outcome[EndpointSlice], triggered_s: float | None) -> None:
         """
         Note when a change of endpoints began.
 
         A slice that goes takes its Service's times along, as in kube-proxy: they
         may be of endpoints that nothing is programmed for any more.
         """
-        if outcome.now is None and outcome.before is not None:
-            self._triggers.pop(outcome.before.service, None)
+        slice_ = outcome.now or outcome.before
+        if slice_ is None:
+            return
+        if outcome.now is None:
+            self._triggers.pop(slice_.service, None)
         elif triggered_s is not None and triggered_s > self._started_s:
-            times = self._triggers.setdefault(outcome.now.service, [])
+            times = self._triggers.setdefault(slice_.service, [])
             if len(times) < _MOST_TRIGGERS:
                 times.append(triggered_s)
 

@@ -5,7 +5,6 @@ the official client.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import datetime
@@ -15,21 +14,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from nfproxy.errors import ConfigError, NfproxyError
+from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import shorten
 from nfproxy.sources.apiserver.kubeclient import (
     ConfigException,
     ConfigNode,
-    ExecProvider,
     KubeConfigLoader,
 )
-
-_PLUGIN_S = 30.0  # how long a request waits for a credential plugin
-_EARLY = datetime.timedelta(seconds=60)  # before credentials expire, new ones are fetched
-
-
-class PluginError(NfproxyError):
-    """A credential plugin gave no credentials. Another run may."""
+from nfproxy.sources.apiserver.plugins import PluginError, PluginRunner, expiry
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -95,41 +87,6 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
     users: list[_NamedUser] | None = None
 
 
-class PluginRunner:
-    """
-    Runs credential plugins (``client.authentication.k8s.io``), one run at a time.
-
-    A plugin that hangs is waited for by each request for a while, and not started again.
-    """
-
-    def __init__(self) -> None:
-        self._running: asyncio.Task[dict[str, Any]] | None = None
-
-    async def run(self, config: Any) -> dict[str, Any]:
-        """Return the ``status`` of the credential. Raises PluginError."""
-        command = shorten(str(config["command"]))
-        if self._running is None or self._running.done():
-            self._running = asyncio.ensure_future(_run(config))
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._running), _PLUGIN_S)
-        except TimeoutError:
-            said = f"has not ended after {_PLUGIN_S:.0f} s"
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-            said = str(error)
-        raise PluginError(f"credential plugin {command}: {said}; run it by hand to see why")
-
-
-async def _run(config: Any) -> dict[str, Any]:
-    status = await ExecProvider(config).run()
-    if not isinstance(status, dict):
-        raise ConfigException("its status is not an object")
-    if not status.get("token") and not (
-        status.get("clientCertificateData") and status.get("clientKeyData")
-    ):
-        raise ConfigException("gave neither a token nor a client certificate with its key")
-    return status
-
-
 class _Loader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
     """The client's loader, but a plugin that fails is an error and not a line in a log."""
 
@@ -145,21 +102,12 @@ class _Loader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
         if status.get("clientCertificateData"):
             self._user.value["client-certificate-data"] = _encoded(status["clientCertificateData"])
             self._user.value["client-key-data"] = _encoded(status["clientKeyData"])
-        self.expires = _expiry(status.get("expirationTimestamp"))
+        self.expires = expiry(status.get("expirationTimestamp"))
         return True
 
 
 def _encoded(pem: object) -> str:
     return base64.standard_b64encode(str(pem).encode()).decode("ascii")
-
-
-def _expiry(text: object) -> datetime.datetime | None:
-    """Return when credentials should be fetched anew, None where nothing is said."""
-    try:
-        moment = datetime.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EARLY
 
 
 async def load_kubeconfig(

@@ -13,11 +13,9 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import aiohttp
 import msgspec
-from msgspec import Raw
 
 from nfproxy.kube.watch import (
     GONE,
@@ -37,12 +35,17 @@ from nfproxy.sources.apiserver.connection import Connection, Request
 from nfproxy.sources.apiserver.failures import RequestError
 from nfproxy.sources.apiserver.observer import Observer
 from nfproxy.sources.apiserver.resources import Resource
+from nfproxy.sources.apiserver.sink import Sink
 
 log = logging.getLogger(__name__)
 
 _PAGE = "500"  # objects, as client-go asks for
 _NO_STREAMING = (400, 422)  # Invalid: the feature gate WatchList is off, or the server is older
 _SLICE = 100  # objects taken before others get their turn: some milliseconds
+_AT_ONCE = (
+    "the API server ends each watch at once; check that no proxy or load balancer in "
+    "between cuts connections"
+)
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -59,38 +62,6 @@ class Pace(msgspec.Struct, frozen=True):
     initial_s: float = 60.0
     watch_s: float = 300.0
     rare_s: float = 300.0
-
-
-class Sink(Protocol):
-    """Who is told what a resource holds, in this order: begin, put …, end, put, remove …"""
-
-    def begin_list(self) -> None:
-        """A list begins (anew)."""
-        ...
-
-    def put(self, data: Raw) -> None:
-        """An object as it is now."""
-        ...
-
-    def remove(self, data: Raw) -> None:
-        """An object that is gone, as it was last."""
-        ...
-
-    def end_list(self) -> None:
-        """The list is complete."""
-        ...
-
-    def trouble(self, text: str) -> None:
-        """Nothing can be followed at the moment; may be told again and again."""
-        ...
-
-    def well(self) -> None:
-        """All is well (again)."""
-        ...
-
-    def unavailable(self, text: str) -> None:
-        """The API server does not have the resource, or will not tell us; we keep asking."""
-        ...
 
 
 class _NotStreamed(Exception):  # noqa: N818 - no error, a finding
@@ -127,7 +98,7 @@ class Reflector:
             self._opened = self._healthy = False
             try:
                 await self._follow()
-                await self._ended("closed")
+                await self._ended("closed", _AT_ONCE)
             except _NotStreamed:
                 self._streams = False
             except StreamError as error:
@@ -222,6 +193,8 @@ class Reflector:
                             initial = False
             finally:
                 timer.cancel()
+                if initial:
+                    self._streams = False  # this time a list in pages may get through
 
     async def _chunk(self, response: aiohttp.ClientResponse, began: float) -> bytes:
         """Return what has arrived, b"" at the end. Raises _NotStreamed."""
@@ -309,8 +282,6 @@ class Reflector:
         """
         if self._opened:
             self._observer.watch_ended(self._resource.plural, reason)
-            if not self._version:
-                self._streams = False  # for this time: a list in pages may get through
         if self._healthy and reason != "failed":
             return
         self._failures += 1
