@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,16 +20,16 @@ from asyncio_throttle.throttler import Throttler
 from nfproxy import __version__
 from nfproxy.errors import ConfigError
 from nfproxy.kube.watch import Status, read_status
+from nfproxy.model.changes import Problem
 from nfproxy.sources.apiserver import failures
 from nfproxy.sources.apiserver.access import Access, ClientSettings, check_tls, read_access
 from nfproxy.sources.apiserver.failures import RequestError
 from nfproxy.sources.apiserver.observer import Observer, Unobserved
 from nfproxy.sources.apiserver.plugins import PluginError, PluginRunner
 from nfproxy.sources.apiserver.transport import Transport
+from nfproxy.sources.source import Report
 
 __all__ = ["ClientSettings", "Connection", "Request"]
-
-log = logging.getLogger(__name__)
 
 _CONNECT_S = 10.0  # TCP and TLS
 _ERROR_BODY_BYTES = 1 << 16
@@ -66,9 +65,12 @@ class Connection:
     read before in use.
     """
 
-    def __init__(self, settings: ClientSettings, observer: Observer | None = None) -> None:
-        """Take the settings; nothing is read before :meth:`open`."""
+    def __init__(
+        self, settings: ClientSettings, report: Report, observer: Observer | None = None
+    ) -> None:
+        """Take the settings, and whom to tell; nothing is read before :meth:`open`."""
         self._settings = settings
+        self._report = report
         self._observer = observer or Unobserved()
         self._plugins = PluginRunner()
         self._access: Access | None = None
@@ -237,9 +239,9 @@ class Connection:
         return access, transport
 
     def _say(self, text: str) -> None:
-        """Log a trouble with the credentials when it arises, not each time."""
+        """Report a trouble with the credentials when it arises, not each time."""
         if text and text != self._said:
-            log.warning("%s", text)
+            self._report(Problem("", f"API server {self.host}", "", text))
         self._said = text
 
 

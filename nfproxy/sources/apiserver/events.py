@@ -12,6 +12,7 @@ from typing import Protocol
 
 from asyncio_throttle.throttler import Throttler
 
+from nfproxy.model.changes import Problem
 from nfproxy.sources.apiserver.backoff import delay_s
 from nfproxy.sources.apiserver.connection import Request
 from nfproxy.sources.apiserver.failures import RequestError, forbidden_events
@@ -23,6 +24,7 @@ from nfproxy.sources.apiserver.occurrences import (
     event_object,
     series,
 )
+from nfproxy.sources.source import Report
 
 __all__ = ["Event", "EventPoster", "Regarding"]
 
@@ -41,13 +43,14 @@ class EventPoster:
     """
     Posts Events in the background; at most `MOST` are remembered, others are dropped.
 
-    Nothing depends on an Event: a failure is logged when it begins, and that is all. Use it as
+    Nothing depends on an Event: a failure is reported when it begins, and that is all. Use it as
     a context manager; on leaving, what is queued gets a second.
     """
 
-    def __init__(self, connection: _Asks, instance: str) -> None:
+    def __init__(self, connection: _Asks, instance: str, report: Report) -> None:
         """Take the connection, and ``reportingInstance``: ``kube-proxy-<OS host name>``."""
         self._connection = connection
+        self._report = report
         self._instance = instance
         self._occurrences = Occurrences()
         self._throttle = Throttler(_RATE, period=_PERIOD_S)
@@ -140,11 +143,11 @@ class EventPoster:
         return True
 
     async def _failed(self, error: RequestError, occurrence: Occurrence, failures: int) -> None:
-        """Log the first failure; drop what will never be taken, wait where it may be."""
+        """Report the first failure; drop what will never be taken, wait where it may be."""
         code = error.status.code
         if not self._failing:
             text = forbidden_events(error.status.message) if code == 403 else str(error)
-            log.warning("Events cannot be posted: %s", text)
+            self._report(Problem("", "Events", "", f"cannot be posted: {text}"))
         self._failing = True
         if code not in _TRANSIENT and code < 500:
             self._occurrences.drop(occurrence)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from nfproxy.kube.decoded import Kind
 from nfproxy.model.service import ObjectName
 
 CONTROLLER = "kube-proxy"  # by which dashboards and people find these Events
@@ -24,21 +25,25 @@ _NAME_LIMIT = 200  # leaves room for what makes an Event's name unique
 
 
 class Regarding(msgspec.Struct, frozen=True):
-    """The object an Event is about; `namespace` is "" for a Node."""
+    """The object an Event is about; the namespace of a Node is ""."""
 
-    kind: str
-    namespace: str
-    name: str
+    kind: Kind
+    name: ObjectName
 
     @classmethod
     def node(cls, name: str) -> Regarding:
         """Return a Node."""
-        return cls("Node", "", name)
+        return cls(Kind.NODE, ObjectName("", name))
 
     @classmethod
     def service(cls, name: ObjectName) -> Regarding:
         """Return a Service."""
-        return cls("Service", name.namespace, name.name)
+        return cls(Kind.SERVICE, name)
+
+    @classmethod
+    def of(cls, kind: Kind, name: ObjectName) -> Regarding:
+        """Return an object of any kind that is read."""
+        return cls(kind, name)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -53,7 +58,7 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def namespace(self) -> str:
         """Where the Event's object lives: ``default`` for one about a Node."""
-        return self.regarding.namespace or "default"
+        return self.regarding.name.namespace or "default"
 
 
 class Occurrence(msgspec.Struct):
@@ -90,7 +95,7 @@ class Occurrences:
             return True
         if known is None and len(self._known) >= self._most and not self._forget():
             return False
-        name = f"{event.regarding.name[:_NAME_LIMIT].rstrip('.-')}.{int(now_s * 1e9):x}"
+        name = f"{event.regarding.name.name[:_NAME_LIMIT].rstrip('.-')}.{int(now_s * 1e9):x}"
         self._known[event] = Occurrence(event, name, now_s, now_s)
         return True
 
@@ -121,9 +126,10 @@ class Occurrences:
 def event_object(occurrence: Occurrence, instance: str) -> dict[str, Any]:
     """Return an Event as the API takes it."""
     event = occurrence.event
-    regarding = {"apiVersion": "v1", "kind": event.regarding.kind, "name": event.regarding.name}
-    if event.regarding.namespace:
-        regarding["namespace"] = event.regarding.namespace
+    kind, name = event.regarding.kind, event.regarding.name
+    regarding = {"apiVersion": kind.api_version, "kind": kind.word, "name": name.name}
+    if name.namespace:
+        regarding["namespace"] = name.namespace
     found: dict[str, Any] = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
