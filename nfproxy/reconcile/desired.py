@@ -107,6 +107,10 @@ class Desired:
         self._rescope(old, plan, touched)
         return touched
 
+    def plan_of(self, service: ObjectName) -> ServicePlan | None:
+        """Return what a Service wants, whether or not another has a better claim to it."""
+        return self._plans.get(service)
+
     def replace_node(self, members: tuple[Member, ...]) -> Touched:
         """Put new set elements of the node's own in place of the old ones."""
         touched = Touched()
