@@ -27,7 +27,7 @@ def watch(file: Path, change: Callable[[], object], limit_s: float) -> None:
 
 def ends(file: Path, change: Callable[[], object]) -> bool:
     """Tell whether a change ends the wait, which names the file."""
-    with pytest.raises(ConfigChangedError, match="config.conf has changed"):
+    with pytest.raises(ConfigChangedError, match=r"config\.conf has changed"):
         watch(file, change, 20.0)
     return True
 
