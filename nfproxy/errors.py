@@ -7,6 +7,7 @@ Everything nfproxy raises on purpose.
     ├── ConfigError        a flag or configuration field; stops the program at start
     ├── InputError         an object or a file; costs only itself
     ├── MissingFeatureError  the machine lacks something; the message carries the remedy
+    ├── ListenError        an address cannot be listened on, and that was to be fatal
     └── DataplaneError     the kernel or libnftables refused
         └── TransactionError
 """
@@ -26,6 +27,10 @@ class InputError(NfproxyError):
 
 class MissingFeatureError(NfproxyError):
     """The machine lacks a capability, a kernel feature or a library. Says the remedy."""
+
+
+class ListenError(NfproxyError):
+    """An address of our own servers cannot be listened on. Says what to do."""
 
 
 class DataplaneError(NfproxyError):

@@ -10,6 +10,7 @@ that fails is a request like any other, so a first sync that never succeeds show
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -80,8 +81,7 @@ class Health:
     """
     The state behind the health pages.
 
-    What happens is told by one thread at a time; every question may be asked in any thread
-    at any time, since what is kept is only ever replaced as a whole.
+    May be told of things, and asked, in any thread.
     """
 
     def __init__(self, sync_period_s: float) -> None:
@@ -89,10 +89,12 @@ class Health:
         self._patience_s = _PATIENCE * sync_period_s
         self._syncs: dict[Family, _Sync] = dict.fromkeys(FAMILIES, _Sync())
         self._node: Node | None = None
+        self._lock = threading.Lock()
 
     def started(self, family: Family, now: Instant) -> None:
         """Note that a family is being looked after. Before that it does not count."""
-        self._syncs[family] = self._syncs[family]._replace(updated_ns=now.unix_ns)
+        with self._lock:
+            self._syncs[family] = self._syncs[family]._replace(updated_ns=now.unix_ns)
 
     def queued(self, family: Family, now: Instant) -> None:
         """
@@ -100,13 +102,15 @@ class Health:
 
         Of several requests the oldest counts, until one succeeds.
         """
-        sync = self._syncs[family]
-        if sync.pending_s is None:
-            self._syncs[family] = sync._replace(pending_s=now.monotonic_s)
+        with self._lock:
+            sync = self._syncs[family]
+            if sync.pending_s is None:
+                self._syncs[family] = sync._replace(pending_s=now.monotonic_s)
 
     def succeeded(self, family: Family, now: Instant) -> None:
         """Note that everything that was asked for is in force."""
-        self._syncs[family] = _Sync(now.unix_ns, None, programmed=True)
+        with self._lock:
+            self._syncs[family] = _Sync(now.unix_ns, None, programmed=True)
 
     def node_told(self, node: Node) -> None:
         """Take over what the API says of our own Node."""
@@ -119,7 +123,8 @@ class Health:
     @property
     def eligible(self) -> bool:
         """Tell whether load balancers should send new connections to this node."""
-        return self._node is not None and not self._node.leaving
+        node = self._node  # once: another thread may replace it
+        return node is not None and not node.leaving
 
     @property
     def programmed(self) -> bool:

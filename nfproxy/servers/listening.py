@@ -1,0 +1,94 @@
+"""
+Sockets that listen.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from nfproxy.config.addresses import split_address_port
+from nfproxy.errors import ListenError
+from nfproxy.model.addresses import Family, format_address, parse_address
+
+#: Connections the kernel holds until we accept them; it takes net.core.somaxconn if that is less.
+_BACKLOG = 128
+
+_ADDRESS_FAMILY = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+
+# linux/in.h, linux/in6.h; Python has no names for them
+_FREEBIND = {
+    Family.IPV4: (socket.IPPROTO_IP, 15),
+    Family.IPV6: (socket.IPPROTO_IPV6, 78),
+}
+
+_ADVICE = {
+    errno.EADDRINUSE: "another process listens there (is kube-proxy still running?): "
+    "`ss -ltnp` names it; stop it, or choose another address",
+    errno.EADDRNOTAVAIL: "no interface has this address: choose one that `ip address` shows",
+    errno.EACCES: "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENFILE: "the machine has too many files open: raise fs.file-max",
+}
+
+
+def listen_at(address: str) -> socket.socket:
+    """
+    Return a socket that listens at ``IP:port``.
+
+    An unspecified address (0.0.0.0 or ::) stands for every address of both families, as it
+    does for Go. Raises ListenError with what to do.
+    """
+    host, port = split_address_port(address) or (address, "")
+    packed = parse_address(host)
+    try:
+        if any(packed):
+            return _listen(Family.IPV4 if len(packed) == 4 else Family.IPV6, packed, int(port))
+        return _listen_at_both(int(port))
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {advice(error)}") from error
+
+
+def listen_in_family(family: Family, address: bytes | None, port: int) -> socket.socket:
+    """
+    Return a socket that listens at an address, or at all of one family (None). Raises OSError.
+
+    The address need not be there yet: one that has just been added to an interface cannot be
+    bound to while the kernel looks for its double (IPv6 duplicate address detection).
+    """
+    if address is None:
+        return _listen(family, bytes(family.size), port)
+    return _listen(family, address, port, early=True)
+
+
+def advice(error: OSError) -> str:
+    """Return what is wrong, and what to do about it where that is known."""
+    return _ADVICE.get(error.errno or 0, error.strerror or str(error))
+
+
+def _listen_at_both(port: int) -> socket.socket:
+    try:
+        return _listen(Family.IPV6, bytes(16), port, both=True)
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _listen(Family.IPV4, bytes(4), port)  # a kernel without IPv6
+
+
+def _listen(
+    family: Family, address: bytes, port: int, *, both: bool = False, early: bool = False
+) -> socket.socket:
+    opened = socket.socket(_ADDRESS_FAMILY[family], socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        # connections of an earlier process that linger in TIME_WAIT must not keep us out
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is Family.IPV6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+        if early:
+            opened.setsockopt(*_FREEBIND[family], 1)
+        opened.bind((format_address(address), port))
+        opened.listen(_BACKLOG)
+    except OSError:
+        opened.close()
+        raise
+    return opened
