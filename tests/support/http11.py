@@ -5,6 +5,8 @@ HTTP/1.1 spoken byte by byte, so that tests see what is really sent.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 TIMEOUT_S = 20.0
@@ -25,14 +27,25 @@ async def ask(place: tuple[str, int], path: str, method: str = "GET", **headers:
     return parse(await exchange(place, "\r\n".join([*lines, "", ""]).encode()))
 
 
+@asynccontextmanager
+async def connections(
+    place: tuple[str, int], count: int = 1
+) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """Open connections, one after the other, and close them at the end."""
+    held = [await asyncio.open_connection(*place) for _ in range(count)]
+    try:
+        yield held
+    finally:
+        for _, writer in held:
+            writer.close()
+        await asyncio.gather(*(w.wait_closed() for _, w in held), return_exceptions=True)
+
+
 async def exchange(place: tuple[str, int], sent: bytes) -> bytes:
     """Send bytes and return all that comes until the other side closes."""
-    reader, writer = await asyncio.open_connection(*place)
-    try:
+    async with connections(place) as [(reader, writer)]:
         writer.write(sent)
         return await asyncio.wait_for(reader.read(), TIMEOUT_S)
-    finally:
-        writer.close()
 
 
 def parse(received: bytes) -> Reply:

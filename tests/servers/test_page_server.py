@@ -1,0 +1,211 @@
+"""How long a page is served, what happens where it cannot be, and what clients can do to it."""
+
+import asyncio
+import logging
+import socket
+from contextlib import closing
+
+import pytest
+from aiohttp import web
+from support.http11 import ask, connections, exchange, parse
+from support.pageservers import serving, until
+
+from nfproxy.errors import ListenError
+from nfproxy.servers.pages import Page, answer
+from nfproxy.servers.pageserver import PageServer
+
+LOCAL = "127.0.0.1"
+
+
+async def hello(request: web.BaseRequest) -> web.Response:
+    return answer(b"hello", "text/plain")
+
+
+def taken_port() -> tuple[socket.socket, int]:
+    squatter = socket.create_server((LOCAL, 0))
+    return squatter, int(squatter.getsockname()[1])
+
+
+def test_a_taken_port_is_tried_again_until_it_is_free(caplog: pytest.LogCaptureFixture):
+    """
+    What to do is said once, not at every try.
+    """
+    squatter, port = taken_port()
+
+    async def use() -> None:
+        server = PageServer("health", f"{LOCAL}:{port}", hello, retry_s=0.01)
+        task = asyncio.create_task(server.run())
+        await until(lambda: bool(caplog.records))
+        await asyncio.sleep(0.05)
+        assert server.listening == ()
+        squatter.close()
+        await until(lambda: bool(server.listening))
+        assert (await ask((LOCAL, port), "/")).body == b"hello"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert server.listening == ()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(use())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"health: cannot listen on {LOCAL}:{port}: another process")
+    assert "trying again every 0.01 s" in message
+
+
+def test_a_taken_port_is_fatal_where_that_is_wished():
+    """
+    With ``bindAddressHardFail``; the message says what to do.
+    """
+    squatter, port = taken_port()
+    with closing(squatter), pytest.raises(ListenError, match="another process listens there"):
+        asyncio.run(PageServer("health", f"{LOCAL}:{port}", hello, hard_fail=True).run())
+
+
+def test_an_address_that_is_not_ours_is_named():
+    """
+    With the remedy.
+    """
+    server = PageServer("health", "192.0.2.1:10256", hello, hard_fail=True)
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1:10256: no interface has this address"):
+        asyncio.run(server.run())
+
+
+def test_an_answer_under_way_is_finished_at_the_end():
+    """
+    And idle connections do not hold the end up.
+    """
+
+    async def use() -> None:
+        entered, release = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: web.BaseRequest) -> web.Response:
+            entered.set()
+            await release.wait()
+            return answer(b"done", "text/plain")
+
+        server = PageServer("test", f"{LOCAL}:0", slow)
+        task = asyncio.create_task(server.run())
+        await until(lambda: bool(server.listening))
+        place = server.listening[0]
+        async with connections(place):
+            asking = asyncio.create_task(ask(place, "/"))
+            await entered.wait()
+            task.cancel()
+            await until(lambda: server.listening == ())
+            release.set()
+            assert (await asking).body == b"done"
+            await asyncio.gather(task, return_exceptions=True)
+            with pytest.raises(ConnectionRefusedError):
+                await ask(place, "/")
+
+    asyncio.run(use())
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        HEAD + b"Long: " + b"x" * 20_000 + b"\r\n\r\n",
+        HEAD + b"No colon\r\n\r\n",
+        HEAD + b"".join(b"H%d: x\r\n" % n for n in range(1000)) + b"\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_gets_400_and_no_line_in_the_log(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+):
+    """
+    Whoever reaches the port could fill the disk else.
+    """
+
+    async def use() -> tuple[int, bytes]:
+        async with serving(hello) as place:
+            code = parse(await exchange(place, sent)).code
+            return code, (await ask(place, "/")).body
+
+    with caplog.at_level(logging.INFO):
+        code, after = asyncio.run(use())
+    said = [r.getMessage() for r in caplog.records if "serving test on" not in r.getMessage()]
+
+    assert (code, after) == (400, b"hello")
+    assert said == []
+
+
+def test_a_body_is_not_waited_for():
+    """
+    The answer comes at once, however much was announced.
+    """
+
+    async def use() -> bytes:
+        async with serving(hello) as place, connections(place) as [(reader, writer)]:
+            head = HEAD.replace(b"GET", b"POST") + b"Content-Length: 1000000000\r\n\r\n"
+            writer.write(head + b"x")
+            return await asyncio.wait_for(reader.readline(), 20)
+
+    assert asyncio.run(use()) == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_the_oldest_connection_makes_room_for_a_new_one():
+    """
+    Clients that send nothing, half a request, or read nothing keep nobody else out.
+    """
+
+    async def use() -> None:
+        async with serving(big) as place, connections(place, 100) as held:
+            for number, (_, writer) in enumerate(held):
+                writer.write((b"", b"GET / HT", HEAD + b"\r\n")[number % 3])
+            assert len((await ask(place, "/")).body) == len(BIG)
+            async with connections(place, 100):
+                for reader, _ in held:
+                    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                        await asyncio.wait_for(reader.readexactly(2 * len(BIG)), 20)
+                assert len((await ask(place, "/")).body) == len(BIG)
+
+    asyncio.run(use())
+
+
+BIG = b"x" * 1_000_000
+
+
+async def big(request: web.BaseRequest) -> web.Response:
+    return answer(BIG, "text/plain")
+
+
+def test_a_connection_may_be_used_again():
+    """
+    Requests sent ahead are answered in order.
+    """
+
+    async def use() -> bytes:
+        async with serving(paths) as place:
+            requests = b"".join(
+                b"GET /%d HTTP/1.1\r\nHost: x\r\n%s\r\n" % (n, b"Connection: close\r\n" * (n == 9))
+                for n in range(10)
+            )
+            return await exchange(place, requests)
+
+    bodies = [part[:2] for part in asyncio.run(use()).split(b"\r\n\r\n")[1:]]
+    assert [f"/{n}".encode() for n in range(10)] == bodies
+
+
+async def paths(request: web.BaseRequest) -> web.Response:
+    return answer(request.path.encode(), "text/plain")
+
+
+def test_the_server_tells_no_versions():
+    """
+    Neither Python's nor a library's.
+    """
+
+    async def use(page: Page) -> str:
+        async with serving(page) as place:
+            return (await ask(place, "/")).headers["server"]
+
+    assert asyncio.run(use(hello)) == "nfproxy"

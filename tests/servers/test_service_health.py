@@ -1,0 +1,320 @@
+"""Services' health check node ports, spoken to over TCP."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import closing
+
+import pytest
+from support.http11 import ask, connections
+
+from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.service import ObjectName
+from nfproxy.plan.servicehealth import HealthCheck
+from nfproxy.servers.servicehealth import ListenFailure, ServiceHealthServers
+
+V4, V6 = Family.IPV4, Family.IPV6
+WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
+EVERYWHERE: Mapping[Family, Collection[bytes] | None] = {V4: None, V6: None}
+ONE, TWO = "127.0.0.1", "127.0.0.2"
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def at(*addresses: str) -> Mapping[Family, Collection[bytes] | None]:
+    """Return IPv4 addresses to listen at, and none of IPv6."""
+    return {V4: [parse_address(address) for address in addresses], V6: []}
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("", 0))
+    ports = [int(opened.getsockname()[1]) for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+class Proxy:
+    """Servers under test, the health they go by, and the failures they told of."""
+
+    def __init__(self) -> None:
+        self.healthy = True
+        self.failures: list[ListenFailure] = []
+        self.servers = ServiceHealthServers(lambda: self.healthy, self.failures.append)
+        self.update = self.servers.update
+
+
+def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
+    """Run a test with servers that are closed after it."""
+
+    async def use() -> None:
+        proxy = Proxy()
+        try:
+            await test(proxy)
+        finally:
+            await proxy.servers.close()
+        assert proxy.servers.listeners == 0
+
+    asyncio.run(use())
+
+
+async def refused(host: str, port: int) -> bool:
+    """Tell whether nobody listens."""
+    try:
+        await ask((host, port), "/")
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_the_answer_is_kube_proxys_to_the_byte():
+    """
+    Indented with tabs, no newline at the end; the count is a header, too.
+    """
+    (port,) = free_ports(1)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(port, 3)}, EVERYWHERE)
+        reply = await ask((ONE, port), "/")
+        expected = (
+            '{\n\t"service": {\n\t\t"namespace": "ns",\n\t\t"name": "web"\n\t},\n'
+            '\t"localEndpoints": 3,\n\t"serviceProxyHealthy": true\n}'
+        )
+
+        assert (reply.code, reply.body.decode()) == (200, expected)
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["x-load-balancing-endpoint-weight"] == "3"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "healthy", "code"), [(1, True, 200), (0, True, 503), (1, False, 503)]
+)
+def test_it_takes_local_endpoints_and_a_healthy_sync(endpoints: int, healthy: bool, code: int):
+    """
+    What is told is what holds when the question comes.
+    """
+    (port,) = free_ports(1)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(port, endpoints)}, EVERYWHERE)
+        proxy.healthy = healthy
+        reply = await ask((ONE, port), "/")
+
+        assert reply.code == code
+        assert f'"serviceProxyHealthy": {str(healthy).lower()}'.encode() in reply.body
+        assert reply.headers["x-load-balancing-endpoint-weight"] == str(endpoints)
+
+    run(test)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "HEAD"])
+def test_path_and_method_do_not_matter(method: str):
+    """
+    Load balancers ask for all kinds of paths.
+    """
+    (port,) = free_ports(1)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, EVERYWHERE)
+        assert (await ask((ONE, port), "/any/path?query", method)).code == 200
+
+    run(test)
+
+
+def test_families_are_listened_for_apart():
+    """
+    Each with its own count, at one port; a family that is not wanted refuses.
+    """
+    port, other = free_ports(2)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update(
+            {
+                (WEB, V4): HealthCheck(port, 1),
+                (WEB, V6): HealthCheck(port, 2),
+                (SHOP, V4): HealthCheck(other, 1),
+            },
+            EVERYWHERE,
+        )
+        weights = [
+            (await ask((host, port), "/")).headers["x-load-balancing-endpoint-weight"]
+            for host in (ONE, "::1")
+        ]
+        assert weights == ["1", "2"]
+        assert await refused("::1", other)
+        assert not proxy.failures
+
+    run(test)
+
+
+def test_only_the_given_addresses_are_listened_at_and_they_may_change():
+    """
+    A connection to one that stays lives on; one to an address that goes ends.
+    """
+    (port,) = free_ports(1)
+    wanted = {(WEB, V4): HealthCheck(port, 1)}
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update(wanted, at(ONE, TWO))
+        assert await refused("127.0.0.3", port)
+        async with connections((ONE, port)) as [kept], connections((TWO, port)) as [ended]:
+            await proxy.update(wanted, at(ONE, "127.0.0.3"))
+            kept[1].write(REQUEST)
+
+            assert await asyncio.wait_for(kept[0].readline(), 20) == b"HTTP/1.1 200 OK\r\n"
+            assert await asyncio.wait_for(ended[0].read(), 20) == b""
+            assert await refused(TWO, port)
+            assert (await ask(("127.0.0.3", port), "/")).code == 200
+
+    run(test)
+
+
+def test_an_address_need_not_be_there_yet():
+    """
+    The kernel may still be looking for its double; no link-local address is listened at.
+    """
+    (port,) = free_ports(1)
+    addresses = {V6: [parse_address("fd00:dead::1"), parse_address("fe80::1")], V4: []}
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V6): HealthCheck(port, 1)}, addresses)
+        assert (proxy.servers.listeners, proxy.failures) == (1, [])
+
+    run(test)
+
+
+def test_no_address_is_no_listener():
+    """
+    And no error; a match-all after that is listened at.
+    """
+    (port,) = free_ports(1)
+    wanted = {(WEB, V4): HealthCheck(port, 1), (WEB, V6): HealthCheck(port, 1)}
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update(wanted, {V4: []})
+        assert (proxy.servers.listeners, proxy.failures) == (0, [])
+        await proxy.update(wanted, EVERYWHERE)
+        assert proxy.servers.listeners == 2
+        await proxy.update(wanted, at(TWO))
+        assert proxy.servers.listeners == 1
+        assert (await ask((TWO, port), "/")).code == 200
+
+    run(test)
+
+
+def test_what_stays_wanted_stays_open():
+    """
+    A new count, or another service's coming and going, ends no connection.
+    """
+    port, other = free_ports(2)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, EVERYWHERE)
+        async with connections((ONE, port)) as [(reader, writer)]:
+            both = {(WEB, V4): HealthCheck(port, 2), (SHOP, V4): HealthCheck(other, 1)}
+            await proxy.update(both, EVERYWHERE)
+            await proxy.update({(WEB, V4): HealthCheck(port, 5)}, EVERYWHERE)
+            writer.write(REQUEST)
+
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            assert b"X-Load-Balancing-Endpoint-Weight: 5\r\n" in head
+            assert await refused(ONE, other)
+
+    run(test)
+
+
+def test_ports_may_be_swapped():
+    """
+    Everything that goes is closed before anything is opened.
+    """
+    first, second = free_ports(2)
+
+    async def test(proxy: Proxy) -> None:
+        for web, shop in ((first, second), (second, first)):
+            wanted = {(WEB, V4): HealthCheck(web, 1), (SHOP, V4): HealthCheck(shop, 1)}
+            await proxy.update(wanted, EVERYWHERE)
+            assert b'"web"' in (await ask((ONE, web), "/")).body
+            assert b'"shop"' in (await ask((ONE, shop), "/")).body
+        assert not proxy.failures
+
+    run(test)
+
+
+def test_a_port_that_is_taken_is_told_of_and_tried_again():
+    """
+    At every update; meanwhile no other address of that service is listened at either.
+    """
+    with closing(socket.create_server((TWO, 0))) as squatter:
+        port = int(squatter.getsockname()[1])
+        wanted = {(WEB, V4): HealthCheck(port, 1)}
+
+        async def test(proxy: Proxy) -> None:
+            for _ in range(2):
+                await proxy.update(wanted, at(ONE, TWO))
+                assert await refused(ONE, port)
+            squatter.close()
+            await proxy.update(wanted, at(ONE, TWO))
+
+            assert (await ask((TWO, port), "/")).code == 200
+            assert len(proxy.failures) == 2
+            failure = proxy.failures[0]
+            assert (failure.service, failure.family, failure.port) == (WEB, V4, port)
+            assert f'failed to start healthcheck "ns/web" on port {port}: ' in failure.message
+            assert "another process listens there" in failure.message
+
+        run(test)
+
+
+def test_a_failure_costs_only_its_service():
+    """
+    Others are listened for.
+    """
+    (port,) = free_ports(1)
+    with closing(socket.create_server((ONE, 0))) as squatter:
+        taken = int(squatter.getsockname()[1])
+
+        async def test(proxy: Proxy) -> None:
+            wanted = {(WEB, V4): HealthCheck(taken, 1), (SHOP, V4): HealthCheck(port, 1)}
+            await proxy.update(wanted, EVERYWHERE)
+            assert (await ask((ONE, port), "/")).code == 200
+            assert [failure.service for failure in proxy.failures] == [WEB]
+
+        run(test)
+
+
+def test_closing_ends_listeners_and_connections():
+    """
+    Nobody is kept waiting.
+    """
+    (port,) = free_ports(1)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, EVERYWHERE)
+        async with connections((ONE, port)) as [(reader, _)]:
+            await proxy.servers.close()
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await refused(ONE, port)
+
+    run(test)
+
+
+def test_connections_are_bounded_over_all_services():
+    """
+    Who holds connections open loses the oldest, and probes get their answer.
+    """
+    port, other = free_ports(2)
+    wanted = {(WEB, V4): HealthCheck(port, 1), (SHOP, V4): HealthCheck(other, 1)}
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update(wanted, EVERYWHERE)
+        async with connections((ONE, port), 256) as held:
+            assert (await ask((ONE, other), "/")).code == 200
+            oldest, _ = held[0]
+            assert await asyncio.wait_for(oldest.read(), 20) == b""
+
+    run(test)
