@@ -14,6 +14,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 _REQUEST_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _SIZE_BYTES = (64, 256, 512, 1024, *(4096 * 4**k for k in range(7)))
 
+#: The gates whose features every nfproxy has, each with its stage in Kubernetes 1.36.
+FEATURES: Mapping[str, tuple[str, bool]] = {
+    "ComponentFlagz": ("BETA", True),
+    "ComponentStatusz": ("BETA", True),
+}
+
 _VERSION = re.compile(r"v?(\d+)\.(\d+)", re.ASCII)
 _BUILD_LABELS = (
     "major",

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from nfproxy import __version__
 from nfproxy.metrics.families import IP_FAMILY, PerFamily
 from nfproxy.model.addresses import Family
+from nfproxy.model.changes import Problem
+from nfproxy.model.service import ObjectName
 
 _TRANSACTION_S = tuple(0.0001 * 2**k for k in range(17))  # 0.1 ms to 6.6 s
 _OPERATIONS = tuple(4**k for k in range(11))  # to a million
@@ -25,14 +27,6 @@ class ResyncReason(enum.StrEnum):
     FAILURE = "failure"
     AUDIT = "audit"
     FOREIGN = "foreign"
-
-
-class HasWord(Protocol):
-    """A kind of API object, as far as it is of interest here."""
-
-    @property
-    def word(self) -> str:
-        """The value of ``kind``, e.g. ``Service``."""
 
 
 class OwnMetrics:
@@ -151,7 +145,12 @@ class OwnMetrics:
             self._problems.labels(kind).set(count)
         self._problem_kinds |= counts.keys()
 
-    def undecodable(self, kind: HasWord, name: object, problems: object) -> None:
+    def undecodable(
+        self,
+        kind: Any,  # a nfproxy.kube Kind; metrics stand beside kube and do not know it
+        name: ObjectName | None,
+        problems: tuple[Problem, ...],
+    ) -> None:
         """A version of an object cannot be used."""
         self._undecodable.labels(kind.word).inc()
 

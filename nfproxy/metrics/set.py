@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from nfproxy.metrics.component import ComponentMetrics
+from nfproxy.metrics.component import FEATURES, ComponentMetrics
 from nfproxy.metrics.kubeproxy import KubeProxyMetrics
 from nfproxy.metrics.own import OwnMetrics
 from nfproxy.metrics.slis import SLIMetrics
@@ -29,7 +29,7 @@ class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
         self,
         families: Sequence[Family],
         version: str,
-        features: Mapping[str, tuple[str, bool]],
+        features: Mapping[str, tuple[str, bool]] = FEATURES,
     ) -> None:
         """
         Start with everything at 0.
