@@ -141,12 +141,13 @@ class Reflector:
         if limit:
             query["limit"] = limit
         version, told = "", 0
-        self._sink.begin_list()
         while True:
             counted = "continue" not in query
             request = Request(self._resource.path, query, counted=counted)
             page = read_page(await self._connection.read(request))
-            if version and page.version != version:
+            if not version:
+                self._sink.begin_list()
+            elif page.version != version:
                 raise RequestError("a list changed between its pages", Status(code=GONE))
             version = page.version
             for data in page.items:
@@ -174,11 +175,11 @@ class Reflector:
         bookmark that ends them: hence the bounds on how long that may take.
         """
         initial = not self._version
-        if initial:
-            self._sink.begin_list()
         began, told = time.monotonic(), 0
         async with self._connection.ask(self._request()) as response:
             self._opened = True
+            if initial:
+                self._sink.begin_list()
             timer = asyncio.get_running_loop().call_later(self._pace.healthy_s, self._well)
             splitter = FrameSplitter()
             try:

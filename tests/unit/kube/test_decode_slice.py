@@ -14,6 +14,7 @@ from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.service import ObjectName, Protocol
 
 SERVICE_NAME = "kubernetes.io/service-name"
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS = "service.kubernetes.io/headless"
 
 
@@ -245,3 +246,26 @@ def test_a_name_may_have_dots():
     obj["metadata"]["name"] = "web.shop-1"
 
     assert ObjectName("shop", "web.shop-1") == decoded(obj).value.name
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ("2024-05-01T10:00:00.25Z", 1714557600.25),
+        ("", None),
+        ("yesterday", None),
+        (5, None),
+        (None, None),
+        ({"a": 1}, None),
+    ],
+)
+def test_the_time_of_the_change_is_told_if_it_is_one(annotation, expected):
+    """
+    It only feeds a metric, so nothing it holds spoils the slice or is worth a word.
+    """
+    obj = manifest()
+    obj["metadata"]["annotations"] = {TRIGGER_TIME: annotation}
+
+    for data in (obj, msgspec.json.encode(obj)):
+        result = decode(Kind.ENDPOINT_SLICE, data)
+        assert (expected, True, ()) == (result.triggered_s, result.usable, result.problems)

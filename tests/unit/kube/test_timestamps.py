@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nfproxy.errors import InputError
-from nfproxy.kube.timestamps import normalise
+from nfproxy.kube.timestamps import normalise, unix_seconds
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,26 @@ def test_what_is_no_time_is_refused(text):
         normalise(text)
 
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:00Z", 0.0),
+        ("2024-05-01T10:00:00.25Z", 1714557600.25),
+        ("2024-05-01T12:00:00.5+02:00", 1714557600.5),
+    ],
+)
+def test_a_time_can_be_reckoned_with(text, expected):
+    """
+    Seconds since 1970, with the fraction, whatever the offset.
+    """
+    assert expected == unix_seconds(text)
+
+
+def test_what_is_no_time_cannot_be_reckoned_with():
+    """
+    It is refused as everywhere.
+    """
+    with pytest.raises(InputError):
+        unix_seconds("yesterday")

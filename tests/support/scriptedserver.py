@@ -1,0 +1,126 @@
+"""
+An HTTP server that answers what a test says, request by request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+FOREVER_S = 20  # only to end a test that fails
+
+
+class Exchange:
+    """One request, waiting for what the test answers."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.request = request
+        self.method = request.method
+        self.path = request.path
+        self.query = dict(request.query)
+        self.headers = request.headers
+        self.body = b""
+        self.response: asyncio.Future[web.StreamResponse] = asyncio.Future()
+        self._stream = web.StreamResponse()
+
+    def reply(self, body: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Answer with a body, as JSON unless it is bytes."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self._finish(
+            web.Response(body=data, status=status, headers=headers, content_type="application/json")
+        )
+
+    def refuse(
+        self, code: int, reason: str = "", message: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Answer with a Status."""
+        status = {"kind": "Status", "code": code, "reason": reason, "message": message}
+        self.reply(status, code, headers)
+
+    async def send(self, *parts: Any) -> None:
+        """Send a part of a stream: bytes as they are, anything else as a line of JSON."""
+        if not self._stream.prepared:
+            self._stream.enable_chunked_encoding()
+            await self._stream.prepare(self.request)
+        await self._stream.write(
+            b"".join(p if isinstance(p, bytes) else json.dumps(p).encode() + b"\n" for p in parts)
+        )
+
+    async def end(self) -> None:
+        """End a stream in order."""
+        await self.send(b"\n")
+        await self._stream.write_eof()
+        self._finish(self._stream)
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        assert self.request.transport is not None
+        self.request.transport.abort()
+        self._finish(self._stream)
+
+    def _finish(self, response: web.StreamResponse) -> None:
+        if not self.response.done():
+            self.response.set_result(response)
+
+
+class ScriptedServer:
+    """A server on a loopback port; a test takes its requests and answers them."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.port = 0
+        self._asked: asyncio.Queue[Exchange] = asyncio.Queue()
+        self._open: set[Exchange] = set()
+
+    async def asked(self, path: str = "") -> Exchange:
+        """Return the next request, of those whose path ends so; others are left waiting."""
+        others = []
+        try:
+            while True:
+                exchange = await asyncio.wait_for(self._asked.get(), FOREVER_S)
+                if exchange.path.endswith(path):
+                    return exchange
+                others.append(exchange)
+        finally:
+            for other in others:
+                self._asked.put_nowait(other)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        exchange = Exchange(request)
+        exchange.body = await request.read()
+        self._open.add(exchange)
+        self._asked.put_nowait(exchange)
+        try:
+            return await exchange.response
+        finally:
+            self._open.discard(exchange)
+
+    def leave(self) -> None:
+        """End what is still being asked."""
+        for exchange in tuple(self._open):
+            exchange.response.cancel()
+
+
+@contextlib.asynccontextmanager
+async def scripted(
+    context: ssl.SSLContext | None = None, port: int = 0
+) -> AsyncIterator[ScriptedServer]:
+    """Run a server, with TLS if a context is given."""
+    server = ScriptedServer()
+    runner = web.ServerRunner(web.Server(server._handle, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
+    await site.start()
+    server.port = runner.addresses[0][1]
+    server.url = f"{'https' if context else 'http'}://127.0.0.1:{server.port}"
+    try:
+        yield server
+    finally:
+        server.leave()
+        await runner.cleanup()
