@@ -87,7 +87,7 @@ class _Exposition:
         if self._writing is None:
             self._writing = asyncio.create_task(asyncio.to_thread(self._write))
             self._writing.add_done_callback(self._written)
-        texts = await asyncio.shield(self._writing)  # a client that leaves takes nobody along
+        texts = await self._writing
         if takes_gzip(request.headers.get("Accept-Encoding", "")):
             return answer(texts.gzipped, CONTENT_TYPE, headers={"Content-Encoding": "gzip"})
         return answer(texts.plain, CONTENT_TYPE)

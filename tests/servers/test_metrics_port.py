@@ -120,6 +120,24 @@ def test_many_who_ask_at_once_get_one_text():
     assert threading.main_thread() not in threads
 
 
+def test_each_scrape_tells_the_present_state():
+    """
+    A text serves only those who asked while it was being written.
+    """
+    metrics = made()
+
+    async def use() -> list[bool]:
+        async with serving(metrics_pages(metrics, loaded(), "1")) as place:
+            found = []
+            for count in (3, 4):
+                metrics.services(count)
+                body = (await ask(place, "/metrics")).body
+                found.append(f"\nnfproxy_services {count}\n".encode() in body)
+            return found
+
+    assert run(use()) == [True, True]
+
+
 def test_metrics_that_cannot_be_written_are_an_error_each_time():
     """
     One failure does not stick.
