@@ -17,6 +17,11 @@ def command() -> None:
     Connections that are open go on: the kernel keeps translating them until they end. New
     ones to Services fail unless another proxy serves them.
     """
+    remove_tables()
+
+
+def remove_tables() -> None:
+    """Remove nfproxy's tables of both families, and say so."""
     require_privileges()
     kernel = Kernel()
     removed = False

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import click
 import msgspec
 
+from nfproxy.cli.objects import read_objects
 from nfproxy.config.advice import allow_external_ips
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
@@ -18,17 +19,16 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.reconcile.planner import Planner
-from nfproxy.sources.once import read_with_origins
 
 files_option = click.option(
     "-f",
     "--filename",
     "files",
     multiple=True,
-    required=True,
     metavar="FILE|DIR|-",
     help="Manifests to read: a file, a directory (all .yaml, .yml and .json below it), or - for "
-    "standard input. Repeatable.",
+    "standard input. Repeatable. Without it the API server is asked: the one of --kubeconfig "
+    "or --master, of the pod's service account, or of kubectl's configuration.",
 )
 
 
@@ -44,6 +44,11 @@ def settings(flags: Flags) -> Settings:
     loaded = load(flags)
     for text in loaded.warnings:
         warn(text)
+    return known_node(loaded)
+
+
+def known_node(loaded: LoadedConfig) -> Settings:
+    """Return a configuration with the name of the node it is for. Raises ConfigError."""
     return Settings(loaded, node_name(loaded.config, socket.gethostname()))
 
 
@@ -66,16 +71,16 @@ def configurator(
 
 
 def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem, ...]]:
-    """Return the desired state of this node for some manifests; problems go to standard error."""
+    """Return the desired state of this node for some objects; problems go to standard error."""
     known = settings(flags)
-    changes, problems, origin = read_with_origins(files, known.node_name)
-    for problem in problems:
+    objects = read_objects(files, known.loaded, known.node_name)
+    for problem in objects.problems:
         warn(str(problem))
-    planner = Planner(configurator(known, warn)(changes.node))
-    planner.apply(changes)
+    planner = Planner(configurator(known, warn)(objects.changes.node))
+    planner.apply(objects.changes)
     for conflict in sorted(planner.desired.conflicts()):
-        warn(str(conflict.problem(origin)))
-    return planner, problems
+        warn(str(conflict.problem(objects.origin)))
+    return planner, objects.problems
 
 
 def warn(text: str) -> None:

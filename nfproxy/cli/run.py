@@ -6,18 +6,19 @@ import asyncio
 import logging
 import os
 import signal
+from pathlib import Path
 
 import click
 
-from nfproxy.app import Daemon
-from nfproxy.cli.inputs import Settings, configurator, settings
-from nfproxy.config.flags import Flags, GroupedCommand, node_flags
-from nfproxy.dataplane.diagnose import require_privileges
-from nfproxy.dataplane.kernel import Kernel
-from nfproxy.host.families import families_of_host
-from nfproxy.model.addresses import FAMILIES
-from nfproxy.model.changes import Problem
-from nfproxy.sources.manifests import ManifestSource
+from nfproxy import __version__
+from nfproxy.cli import logs
+from nfproxy.cli.cleanup import remove_tables
+from nfproxy.cli.inputs import configurator, known_node
+from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
+from nfproxy.config.kubeproxy import write_config
+from nfproxy.config.load import LoadedConfig, load
+from nfproxy.dataplane.diagnose import diagnose, require_privileges
+from nfproxy.errors import ConfigError
 
 log = logging.getLogger("nfproxy")
 
@@ -30,47 +31,85 @@ GRACE_S = 5.0
 )
 @click.option(
     "--manifests",
-    required=True,
+    default="",
     metavar="DIR",
     help="Read Services, EndpointSlices, ServiceCIDRs and this node's Node from every .yaml, .yml "
-    "and .json file below DIR, and follow the files as they change.",
+    "and .json file below DIR instead of an API server, and follow the files as they change.",
 )
-@node_flags
+@kube_proxy_flags
 def command(manifests: str, flags: Flags) -> None:
     """
     Program this machine's nftables and keep them in step with the objects.
 
+    Objects come from the API server of --kubeconfig, --master, the configuration file, or else
+    of the pod's service account; or from files (--manifests). All flags of kube-proxy are
+    accepted; those without effect here are not shown.
+
     What is programmed stays when nfproxy ends, crashes or is upgraded; the next start takes it
     over. `nfproxy cleanup` removes it.
     """
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, force=True
-    )
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    known = settings(flags)
-    if known.loaded.config.logging.verbosity > 0:
-        logging.getLogger("nfproxy").setLevel(logging.DEBUG)
+    loaded = load(flags)
+    if loaded.version in ("true", "raw"):
+        click.echo(f"nfproxy {__version__}")
+        return
+    logs.set_up(loaded.config.logging, commits=bool(manifests))
+    for text in loaded.warnings:
+        log.warning("%s", text)
+    if loaded.write_config_to:
+        _write_config(loaded)
+        return
+    if loaded.cleanup:
+        remove_tables()
+        return
+    known = known_node(loaded)
     require_privileges()
-    asyncio.run(_run(manifests, known))
+    if not manifests:
+        _prepare_node(loaded)
+    if loaded.init_only:
+        log.info("this node is prepared; leaving, as --init-only asks")
+        return
+    # Imported when it is needed: all that serves and talks to the API server takes a moment.
+    from nfproxy.app.assembly import Options, serve
+
+    options = Options(loaded, known.node_name, configurator(known, log.warning), manifests)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, stop, loop)
+        await serve(options, stop)
+
+    asyncio.run(run())
 
 
-async def _run(manifests: str, known: Settings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stop, loop)
-    families = families_of_host()
-    kernel = Kernel()
+def _write_config(loaded: LoadedConfig) -> None:
+    path = Path(loaded.write_config_to)
     try:
-        source = ManifestSource(manifests, known.node_name, _report)
-        configure = configurator(known, log.warning)
-        log.info("node %s, objects from %s", known.node_name, manifests)
-        if families != FAMILIES:
-            log.info("IPv6 is disabled on this machine: only IPv4 is programmed")
-        alarm = kernel.notifications()
-        await Daemon(source, kernel, configure, families, alarm=alarm).run(stop)
-    finally:
-        kernel.close()
+        path.write_text(write_config(loaded.config), "utf-8")
+    except OSError as error:
+        raise ConfigError(f"--write-config-to: {path}: {error.strerror or error}") from None
+    log.info("wrote the configuration to %s", path)
+
+
+def _prepare_node(loaded: LoadedConfig) -> None:
+    """
+    Set what belongs to the node and not to the ruleset; raises where it cannot be had.
+
+    With --init-only the kernel is tried as well: this process has all privileges it needs.
+    """
+    from nfproxy.host.families import families_of_host
+    from nfproxy.host.oom import set_oom_score_adj
+    from nfproxy.host.sysctls import set_conntrack_sysctls
+
+    for text in set_conntrack_sysctls(loaded.config.conntrack):
+        log.info("%s", text)
+    if loaded.init_only:
+        missing = diagnose(families_of_host())
+        if missing is not None:
+            raise missing
+    else:
+        set_oom_score_adj(loaded.config.oom_score_adj)
 
 
 def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
@@ -86,7 +125,3 @@ def _leave() -> None:
     log.info("leaving in the middle of something; everything programmed stays in force")
     logging.shutdown()
     os._exit(0)
-
-
-def _report(problem: Problem) -> None:
-    log.warning("%s", problem)

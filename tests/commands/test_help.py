@@ -64,16 +64,6 @@ def test_an_unknown_command_is_wrong_usage(commands: Commands) -> None:
     assert "No such command" in result.err
 
 
-def test_flags_that_ask_for_another_action_are_refused(commands: Commands, manifests: Path) -> None:
-    """
-    `run --cleanup` does not start a daemon.
-    """
-    result = commands.run("run", "--manifests", manifests, "--cleanup")
-
-    assert result.code == 2
-    assert "No such option" in result.err
-
-
 def test_the_installed_script_is_the_same_program() -> None:
     """
     What `pip install` puts on the path starts the same command line as `python -m nfproxy`.

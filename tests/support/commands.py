@@ -128,13 +128,18 @@ class Commands:
 
     @contextlib.contextmanager
     def daemon(
-        self, manifests: Path, *arguments: object, prefix: Sequence[str] = (), ready: bool = True
+        self,
+        manifests: Path | None,
+        *arguments: object,
+        prefix: Sequence[str] = (),
+        ready: bool = True,
     ) -> Iterator[Daemon]:
-        """Start ``nfproxy run``, and wait until it is ready."""
+        """Start ``nfproxy run``, from manifests or an API server, and wait until it is ready."""
         log = self._scratch / f"log-{time.monotonic_ns()}"
+        source = () if manifests is None else ("--manifests", manifests)
         with log.open("wb") as file:
             process = self.namespace.start(
-                self.argv("run", "--manifests", manifests, *arguments, prefix=prefix),
+                self.argv("run", *source, *arguments, prefix=prefix),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

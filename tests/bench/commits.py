@@ -1,0 +1,87 @@
+"""
+The kernel's announcements of commits, as they come.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from nfproxy.lab import Namespace
+
+_NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NO_ENOBUFS = 12, 270, 1, 5
+_NFNLGRP_NFTABLES, _NEWGEN = 7, (10 << 8) | 15
+_HEADER = struct.Struct("=IHHII")
+
+
+class Commits:
+    """Notes when each commit to nf_tables in a namespace was announced; a context manager."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        """Listen from now on."""
+        self._socket = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+        self._socket.settimeout(0.2)
+        self._stop = False
+        self._came = threading.Condition()
+        self.count = 0
+        self.first = self.last = 0.0
+        self._thread = threading.Thread(target=self._listen, name="commits", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        self._stop = True
+        self._thread.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while not self._stop:
+            try:
+                data = self._socket.recv(1 << 17)
+            except TimeoutError:
+                continue
+            now = time.monotonic()
+            if any(kind == _NEWGEN for kind in _kinds(data)):
+                with self._came:
+                    self.count += 1
+                    self.first, self.last = self.first or now, now
+                    self._came.notify_all()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._came:
+            self.count, self.first, self.last = 0, 0.0, 0.0
+
+    def wait(self, limit_s: float = 20.0) -> float:
+        """Wait for the first commit, and return when it was announced. Raises TimeoutError."""
+        with self._came:
+            if not self._came.wait_for(lambda: self.count, limit_s):
+                raise TimeoutError("no commit")
+            return self.first
+
+
+def _kinds(data: bytes) -> list[int]:
+    kinds, at = [], 0
+    while at + 16 <= len(data):
+        size, kind, *_ = _HEADER.unpack_from(data, at)
+        if size < 16:
+            break
+        kinds.append(kind)
+        at += (size + 3) & ~3
+    return kinds

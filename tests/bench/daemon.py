@@ -1,0 +1,296 @@
+"""
+The whole daemon on an API server: start, memory, idle, latency, and how much it keeps up with.
+
+The stand-in of ``tests/support/apiserver`` plays the API server, in this process; the daemon is a
+process of its own, in a network namespace. A change is timed from just before the stand-in
+takes it to the kernel's announcement of the commit, so the stand-in's own work is included.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from support.apiserver import StandIn
+
+from bench import machine, objects
+from bench.commits import Commits
+from bench.objects import Size
+from nfproxy.lab import Lab, Namespace, enter_private_namespace
+
+NODE = "node-0"
+READY = "ready after"
+_TICK = os.sysconf("SC_CLK_TCK")
+_LIMIT_S = 120.0
+
+
+class Storm(msgspec.Struct, frozen=True):
+    """Many changes: `pause_ms` is minSyncPeriod, `lag_s` from the last change to its commit."""
+
+    pause_ms: float
+    asked_per_s: float
+    made_per_s: float
+    commits_per_s: float
+    processor: float
+    lag_s: float
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What one size showed. Times in seconds, memory in bytes, `idle` as a share of one core."""
+
+    size: str
+    started: float
+    resident: int
+    peak: int
+    idle: float
+    latency: list[float]
+    storms: list[Storm]
+
+
+class Process:
+    """A running daemon, and what the kernel says of it and its children."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def wait_until_ready(self) -> None:
+        """Wait until everything is programmed."""
+        deadline = time.monotonic() + _LIMIT_S
+        while READY not in self._log.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the daemon did not get ready:\n{self._log.read_text()}")
+            time.sleep(0.005)
+
+    def _family(self) -> list[int]:
+        pids = [self._process.pid]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) in pids:
+                pids.append(int(stat.parent.name))
+        return pids
+
+    def memory(self, field: str) -> int:
+        """Return a field of /proc/PID/status, summed over the daemon and its helpers."""
+        total = 0
+        for pid in self._family():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith(f"{field}:"):
+                    total += int(line.split()[1]) * 1024
+        return total
+
+    def processor_s(self) -> float:
+        """Return the processor time used so far, children that have ended included."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / _TICK
+
+
+@contextmanager
+def daemon(
+    namespace: Namespace, api: StandIn, directory: Path, pause_ms: float
+) -> Iterator[Process]:
+    """Run the daemon, and end it."""
+    kubeconfig = api.write_kubeconfig(directory / "kubeconfig", kind="token")
+    log = directory / "log"
+    command = [
+        *(sys.executable, "-m", "nfproxy", "run", f"--kubeconfig={kubeconfig}"),
+        *(f"--hostname-override={NODE}", f"--cluster-cidr={objects.LOCAL_PODS}"),
+        f"--iptables-min-sync-period={pause_ms:g}ms",
+        *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"),
+        "--conntrack-tcp-timeout-close-wait=0",
+    ]
+    with log.open("wb") as out:
+        process = namespace.start(command, stdout=out, stderr=out)
+    try:
+        yield Process(process, log)
+    finally:
+        namespace.stop(process)
+
+
+def serve(namespace: Namespace, size: Size) -> StandIn:
+    """Return an API server that holds a cluster of a size."""
+    api = StandIn(namespace)
+    numbers = range(size.services)
+    api.load("services", [objects.service_json(n) for n in numbers])
+    slices = [objects.slice_json(n, objects.endpoints_of(n, size.endpoints)) for n in numbers]
+    api.load("endpointslices", slices)
+    node = {
+        "kind": "Node",
+        "metadata": {"name": NODE},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.168.77.11"}]},
+    }
+    api.apply(node)
+    return api
+
+
+def measure(
+    size: Size, repeats: int, idle_s: float, storm_s: float, rate: float, pauses: Sequence[float]
+) -> Measured:
+    """Measure one size."""
+    with Lab() as lab, tempfile.TemporaryDirectory(prefix="nfproxy-bench-") as scratch:
+        namespace = lab.namespace("node")
+        directory = Path(scratch)
+        with serve(namespace, size) as api, Commits(namespace) as commits:
+            changes = _Changes(api, size)
+            began = time.monotonic()
+            with daemon(namespace, api, directory, pauses[0]) as process:
+                process.wait_until_ready()
+                started = time.monotonic() - began
+                time.sleep(3.0)  # what lingers is removed, unused memory given back
+                used = process.processor_s()
+                time.sleep(idle_s)
+                idle = (process.processor_s() - used) / idle_s
+                latency = []
+                for _ in range(repeats):
+                    commits.forget()
+                    changes.make()
+                    latency.append(commits.wait() - changes.made_at)
+                    time.sleep(2 * pauses[0] / 1000 + 0.01)
+                resident, peak = process.memory("VmRSS"), process.memory("VmHWM")
+            storms = []
+            for pause_ms in pauses:
+                with daemon(namespace, api, directory, pause_ms) as process:
+                    process.wait_until_ready()
+                    storms.append(_storm(process, commits, changes, pause_ms, storm_s, rate))
+    return Measured(str(size), started, resident, peak, idle, latency, storms)
+
+
+class _Changes:
+    """Replaces one endpoint of one Service after the other."""
+
+    def __init__(self, api: StandIn, size: Size) -> None:
+        self._api = api
+        self._size = size
+        self._count = 0
+        self.made_at = 0.0
+
+    def make(self) -> None:
+        number = self._count * 7 % self._size.services
+        addresses = objects.endpoints_of(number, self._size.endpoints)
+        addresses[0] = objects.spare_endpoint(self._count)
+        self._count += 1
+        body = msgspec.json.decode(objects.slice_json(number, addresses))
+        del body["metadata"]["resourceVersion"]
+        body["kind"] = "EndpointSlice"
+        self.made_at = time.monotonic()
+        self._api.apply(body)
+
+
+def _storm(
+    process: Process,
+    commits: Commits,
+    changes: _Changes,
+    pause_ms: float,
+    seconds: float,
+    rate: float,
+) -> Storm:
+    commits.forget()
+    used, began, made = process.processor_s(), time.monotonic(), 0
+    while (now := time.monotonic()) < began + seconds:
+        if made < (now - began) * rate:
+            changes.make()
+            made += 1
+        else:
+            time.sleep(0.0005)
+    took = time.monotonic() - began
+    used = process.processor_s() - used
+    time.sleep(2.0)  # a daemon that lags behind would still be committing
+    return Storm(
+        pause_ms,
+        rate,
+        made / took,
+        commits.count / took,
+        used / took,
+        max(0.0, commits.last - changes.made_at),
+    )
+
+
+def _ms(values: Sequence[float]) -> str:
+    ordered = sorted(values)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return f"{statistics.median(ordered) * 1e3:.2f} / {p99 * 1e3:.2f}"
+
+
+def show(results: Sequence[Measured], console: Console) -> None:
+    """Print tables."""
+    table = Table(title="The daemon on an API server", title_justify="left")
+    for head in ("Services x endpoints", *(r.size for r in results)):
+        table.add_column(head, justify="left" if head.startswith("S") else "right")
+    table.add_row("process start to all programmed", *(f"{r.started:.2f} s" for r in results))
+    table.add_row("change to commit, median / p99 ms", *(_ms(r.latency) for r in results))
+    table.add_row("memory settled", *(f"{r.resident / 1e6:.0f} MB" for r in results))
+    table.add_row("memory at its peak", *(f"{r.peak / 1e6:.0f} MB" for r in results))
+    table.add_row("processor, idle", *(f"{r.idle:.2%}" for r in results))
+    console.print(table)
+    storms = Table(title="Many changes of EndpointSlices", title_justify="left")
+    for head in ("size", "minSyncPeriod", "changes/s", "commits/s", "processor", "lag"):
+        storms.add_column(head, justify="right")
+    for result in results:
+        for storm in result.storms:
+            storms.add_row(
+                result.size,
+                f"{storm.pause_ms:g} ms",
+                f"{storm.made_per_s:.0f} of {storm.asked_per_s:.0f}",
+                f"{storm.commits_per_s:.1f}",
+                f"{storm.processor:.0%}",
+                f"{storm.lag_s * 1e3:.0f} ms",
+            )
+    console.print(storms)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="Tiny sizes and few repetitions: a test of the bench.")
+@click.option("--size", "sizes", multiple=True, help="E.g. 10000x10; repeatable.")
+@click.option("--repeats", type=click.IntRange(1), help="How often one endpoint is replaced.")
+@click.option("--rate", type=click.FloatRange(1), default=500.0, help="Changes a second.")
+@click.option(
+    "--pause", "pauses", multiple=True, type=float, help="minSyncPeriod in ms; repeatable."
+)
+@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text")
+def main(
+    quick: bool,
+    sizes: Sequence[str],
+    repeats: int | None,
+    rate: float,
+    pauses: Sequence[float],
+    output: str,
+) -> None:
+    """Measure the whole daemon on an API server."""
+    given = [Size.parse(text) for text in sizes]
+    plan = given or ([Size(20, 2)] if quick else [Size(50, 4), Size(10_000, 10)])
+    enter_private_namespace()
+    results = []
+    for size in plan:
+        print(f"measuring: {size}; {machine.facts()}", file=sys.stderr, flush=True)
+        results.append(
+            measure(
+                size,
+                repeats or (5 if quick else 300),
+                idle_s=0.5 if quick else 20.0,
+                storm_s=0.5 if quick else 10.0,
+                rate=rate,
+                pauses=tuple(pauses) or ((50.0,) if quick else (50.0, 0.0, 10.0, 100.0, 1000.0)),
+            )
+        )
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
+    else:
+        show(results, Console(width=None if sys.stdout.isatty() else 120))
+
+
+if __name__ == "__main__":
+    main(prog_name="bench daemon")
