@@ -1,0 +1,6 @@
+"""
+The machine nfproxy runs on, apart from its tables: addresses, sysctls, the process itself.
+
+An edge: /proc, /sys and the kernel's address table are read and written here. What follows from
+an address is decided elsewhere.
+"""

@@ -1,0 +1,14 @@
+"""A network namespace of one's own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nfproxy.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def lab(namespaces_allowed: None) -> Iterator[Lab]:
+    """Namespaces for one module."""
+    with Lab() as made:
+        yield made

@@ -1,0 +1,25 @@
+"""The process's OOM score adjustment."""
+
+from nfproxy.host.oom import set_oom_score_adj
+
+
+def test_the_value_is_written(tmp_path):
+    """
+    As the kernel reads it: a number and a newline.
+    """
+    path = tmp_path / "oom_score_adj"
+    path.write_text("0\n")
+
+    set_oom_score_adj(-999, path=path)
+
+    assert path.read_text() == "-999\n"
+
+
+def test_a_failure_is_only_logged(tmp_path, caplog):
+    """
+    Once, with what to do.
+    """
+    set_oom_score_adj(-999, path=tmp_path)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "SYS_RESOURCE" in caplog.text
