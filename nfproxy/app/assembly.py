@@ -16,7 +16,7 @@ import msgspec
 from nfproxy import __version__
 from nfproxy.app.configfile import until_config_changes
 from nfproxy.app.daemon import Configure, Daemon, Pace
-from nfproxy.app.duties import NodeDuties, serve_health_checks
+from nfproxy.app.duties import NodeDuties, count_problems, serve_health_checks
 from nfproxy.app.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.app.flows import FlowCleaning
 from nfproxy.config.advice import EXTERNAL_IPS_GATE, allow_external_ips
@@ -27,6 +27,7 @@ from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses
 from nfproxy.host.families import families_of_host
+from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
@@ -34,7 +35,7 @@ from nfproxy.servers.clock import now
 from nfproxy.servers.health import health_server
 from nfproxy.servers.metrics import metrics_server
 from nfproxy.servers.pageserver import PageServer
-from nfproxy.servers.servicehealth import ServiceHealthServers
+from nfproxy.servers.servicehealth import ListenFailure, ServiceHealthServers
 from nfproxy.sources.apiserver.connection import ClientSettings, Connection
 from nfproxy.sources.apiserver.events import EventPoster
 from nfproxy.sources.apiserver.source import ApiServerSource
@@ -76,7 +77,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = ConntrackCleaner()
         stack.callback(cleaner.close)
-        gates = {EXTERNAL_IPS_GATE: ("", allow_external_ips(options.loaded.config))}
+        gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", allow_external_ips(options.loaded.config))}
         metrics = NodeMetrics(families, __version__, gates)
         source, events = await stack.enter_async_context(_source(options, metrics))
         parts = _Parts(options, families, kernel, addresses, cleaner, metrics, events)
@@ -141,7 +142,7 @@ class _Parts:
         self._flows = FlowCleaning(cleaner, lambda: addresses.current, metrics)
         self._duties = NodeDuties(metrics, self._health, families, self._flows)
         self._checks = ServiceHealthServers(
-            healthy=lambda: self._health.healthy(now()), failed=events.cannot_serve_health_check
+            healthy=lambda: self._health.healthy(now()), failed=self._cannot_serve
         )
         if options.manifests:  # which need not hold a Node: nobody is going to delete it
             self._health.node_told(Node(options.node_name))
@@ -163,14 +164,18 @@ class _Parts:
             self._kernel.notifications(),
         )
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(work) for work in self._beside()]
+            beside = [group.create_task(work) for work in self._beside(source)]
             try:
                 await daemon.run(stop)
             finally:
                 for task in beside:
                     task.cancel()
 
-    def _beside(self) -> list[Coroutine[Any, Any, None]]:
+    def _cannot_serve(self, failure: ListenFailure) -> None:
+        self._metrics.health_check_listen_failed()
+        self._events.cannot_serve_health_check(failure)
+
+    def _beside(self, source: Source) -> list[Coroutine[Any, Any, None]]:
         loaded = self._options.loaded
         config = loaded.config
         hard = config.bind_address_hard_fail
@@ -180,7 +185,8 @@ class _Parts:
         )
         work = [
             self._serve(metrics, METRICS_FAILED),
-            serve_health_checks(self._checks, self._duties, self._addresses),
+            serve_health_checks(self._checks, self._duties, self._addresses, self._metrics),
+            count_problems(source, self._metrics),
             self._flows.run(),
         ]
         if config.healthz_bind_address:

@@ -92,6 +92,9 @@ class Duties(Protocol):
     def failed(self, error: Exception, seconds: float) -> None:
         """The kernel refused; what was in force stays."""
 
+    def cleanup_failed(self) -> None:
+        """Chains that nobody uses could not be removed, and stay for now."""
+
     def disturbed(self, culprit: str) -> None:
         """Somebody else changed our tables; they are about to be repaired. In the event loop."""
 
@@ -106,6 +109,9 @@ class NoDuties:
         """Do nothing."""
 
     def failed(self, error: Exception, seconds: float) -> None:
+        """Do nothing."""
+
+    def cleanup_failed(self) -> None:
         """Do nothing."""
 
     def disturbed(self, culprit: str) -> None:
@@ -334,10 +340,16 @@ class Daemon:
             self._reconciler.distrust()
             self._sync()
         else:
-            try:
-                self._reconciler.tidy()
-            except (NfproxyError, OSError) as error:
-                self._back_off(error, now)
+            self._tidy(now)
+
+    def _tidy(self, now: float) -> None:
+        failures = self._reconciler.cleanup_failures
+        try:
+            self._reconciler.tidy()
+        except (NfproxyError, OSError) as error:
+            self._back_off(error, now)
+        if self._reconciler.cleanup_failures != failures:
+            self._duties.cleanup_failed()
 
     def _sync(self) -> None:
         began = time.monotonic()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from nfproxy.app.daemon import Commit
@@ -21,6 +22,7 @@ from nfproxy.reconcile.planner import Planner
 from nfproxy.reconcile.tally import Tally
 from nfproxy.servers.clock import now
 from nfproxy.servers.servicehealth import ServiceHealthServers
+from nfproxy.sources.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,11 @@ class NodeDuties:
             self._metrics.sync_failed(family, seconds, full=True)
         self._request()
 
+    def cleanup_failed(self) -> None:
+        """Count it."""
+        for family in self._families:
+            self._metrics.cleanup_failed(family)
+
     def committed(self, planner: Planner, commit: Commit) -> None:
         """Tell everybody that everything received until now is in force."""
         self._dirty = set()
@@ -128,6 +135,7 @@ class NodeDuties:
                 elements=total.elements,
             )
         metrics.services(len(planner.services))
+        metrics.conflicts(sum(1 for _ in planner.desired.conflicts()))
 
     def _reason(self) -> ResyncReason:
         if not self._health.programmed:
@@ -164,7 +172,10 @@ class NodeDuties:
 
 
 async def serve_health_checks(
-    servers: ServiceHealthServers, duties: NodeDuties, addresses: LocalAddresses
+    servers: ServiceHealthServers,
+    duties: NodeDuties,
+    addresses: LocalAddresses,
+    metrics: Metrics,
 ) -> None:
     """
     Keep the health-check node ports open that are wanted, at the addresses that accept node ports.
@@ -180,6 +191,9 @@ async def serve_health_checks(
                 accepted = within(addresses.current, prefixes)
                 listen = {f: None if prefixes.get(f) is None else accepted[f] for f in accepted}
                 await servers.update(duties.health_checks, listen)
+                metrics.health_check_listeners(servers.listeners)
+                for family, found in listen.items():
+                    metrics.node_port_addresses(family, None if found is None else len(found))
             try:
                 await asyncio.wait_for(duties.health_checks_changed.wait(), _AGAIN_S)
             except TimeoutError:
@@ -188,6 +202,14 @@ async def serve_health_checks(
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await servers.close()
+
+
+async def count_problems(source: Source, metrics: Metrics, every_s: float = 15.0) -> None:
+    """Say now and then how many objects of each kind something is wrong with."""
+    while True:
+        subjects = {problem.subject for problem in source.problems}
+        metrics.problems_in_force(Counter(subject.partition(" ")[0] for subject in subjects))
+        await asyncio.sleep(every_s)
 
 
 async def _follow(addresses: LocalAddresses, changed: asyncio.Event) -> None:

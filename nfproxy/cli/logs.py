@@ -5,7 +5,6 @@ Log lines of the daemon: text for people, JSON for collectors.
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import msgspec
@@ -41,9 +40,9 @@ def set_up(config: Logging, *, commits: bool) -> None:
     if config.format == "json":
         formatter = JSONFormatter()
     else:
-        formatter = logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s")
+        formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
         formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
-        formatter.converter = time.localtime
+        formatter.default_msec_format = "%s.%03d"
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

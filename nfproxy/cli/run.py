@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def command(manifests: str, flags: Flags) -> None:
     # Imported when it is needed: all that serves and talks to the API server takes a moment.
     from nfproxy.app.assembly import Options, serve
 
+    _allow_many_files()
     options = Options(loaded, known.node_name, configurator(known, log.warning), manifests)
 
     async def run() -> None:
@@ -110,6 +112,12 @@ def _prepare_node(loaded: LoadedConfig) -> None:
             raise missing
     else:
         set_oom_score_adj(loaded.config.oom_score_adj)
+
+
+def _allow_many_files() -> None:
+    """Each health-check node port takes a file descriptor for each address it listens at."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:

@@ -84,6 +84,7 @@ class Reconciler:
         self._lingering: dict[FrontendKey, float] = {}
         self._recheck: dict[ScopeKey, float] = {}
         self._recheck_all: float | None = None
+        self.cleanup_failures = 0  # attempts to remove unused chains that came to nothing
 
     @property
     def trusted(self) -> bool:
@@ -356,6 +357,7 @@ class Reconciler:
                 self._dataplane.load(text)
         except NfproxyError as error:
             log.warning("unused chains stay for now: %s", error)
+            self.cleanup_failures += 1
             for chain in idle:
                 self._idle[chain] = now + IDLE_S
                 self._programmed.pop(chain, None)  # or not: to be made anew before it is used

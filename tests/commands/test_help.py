@@ -4,7 +4,6 @@ What the command line says of itself.
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support.commands import ROOT, Commands
