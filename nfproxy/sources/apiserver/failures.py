@@ -145,7 +145,7 @@ def _unreachable(error: BaseException | None, host: str) -> str:
 def _cause(error: BaseException | None) -> str:
     error = getattr(error, "os_error", error)
     if isinstance(error, ssl.SSLError):  # its errno is none of the system's
-        return tidy(error.reason or str(error))
+        return tidy(getattr(error, "reason", None) or str(error))
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number in errno.errorcode:
         return os.strerror(number)

@@ -15,6 +15,8 @@ import msgspec
 import yaml
 
 from nfproxy.errors import ConfigError
+from nfproxy.kube.decode import validation_problem
+from nfproxy.kube.identity import Identity
 from nfproxy.model.addresses import shorten
 from nfproxy.sources.apiserver.kubeclient import (
     ConfigException,
@@ -161,9 +163,7 @@ def _check(path: str, data: dict[str, Any]) -> tuple[_Cluster, _User]:
     try:
         config = msgspec.convert(data, _Kubeconfig)
     except (msgspec.MsgspecError, RecursionError) as error:
-        message, _, place = str(error).partition(" - at ")
-        field = place.strip("`").removeprefix("$").removeprefix(".")
-        raise ConfigError(f"{path}: {field + ': ' if field else ''}{message}") from error
+        raise ConfigError(str(validation_problem(error, path, Identity()))) from error
     contexts = {item.name: item.context for item in config.contexts}
     clusters = {item.name: item.cluster for item in config.clusters}
     users = {item.name: item.user or _User() for item in config.users or ()}
