@@ -25,6 +25,7 @@ from nfproxy.sources.apiserver.kubeclient import (
     InClusterConfigLoader,
 )
 from nfproxy.sources.apiserver.kubeconfig import load_kubeconfig
+from nfproxy.sources.apiserver.memoryfiles import MemoryFiles
 from nfproxy.sources.apiserver.plugins import PluginRunner
 from nfproxy.sources.apiserver.proxies import proxy_for
 
@@ -59,12 +60,18 @@ class Access:
         self,
         configuration: Any,
         origin: str,
+        files: MemoryFiles,
         token_file: str = "",
         expires: datetime.datetime | None = None,
     ) -> None:
-        """Take what was read from `origin`; `expires` is when it has to be read again."""
+        """
+        Take what was read from `origin`; `expires` is when it has to be read again.
+
+        `files` is what stands for files until there is a TLS context.
+        """
         self.configuration = configuration
         self.origin = origin
+        self.files = files
         self._token_file = token_file
         self._expires = expires
         self._files = tuple(
@@ -75,7 +82,7 @@ class Access:
                 configuration.cert_file,
                 configuration.key_file,
             )
-            if path
+            if path and not str(path).startswith("/proc/self/fd/")
         )
         self._signature = _signature(self._files)
 
@@ -131,13 +138,14 @@ async def read_access(
     configuration.host = ""
     # Go checks no more than this either: CAs made by older tools lack what "strict" asks for.
     configuration.disable_strict_ssl_verification = True
+    files, token_file, expires = MemoryFiles(), "", None
     if settings.kubeconfig:
-        found = await load_kubeconfig(settings.kubeconfig, settings.master, configuration, plugins)
-        access = settings.kubeconfig, found.token_file, found.expires
-    elif settings.master:
-        access = "", "", None
-    else:
-        access = "", _load_service_account(settings.service_account, configuration, environ), None
+        found = await load_kubeconfig(
+            settings.kubeconfig, settings.master, configuration, plugins, files
+        )
+        token_file, expires = found.token_file, found.expires
+    elif not settings.master:
+        token_file = _load_service_account(settings.service_account, configuration, environ)
     configuration.host = _host(settings, configuration)
     configuration.proxy = configuration.proxy or proxy_for(configuration.host, environ)
     if (urlsplit(configuration.proxy or "").scheme or "http") not in ("http", "https"):
@@ -145,7 +153,7 @@ async def read_access(
             f"{shorten(configuration.proxy)}: only http and https proxies can be used to "
             "reach the API server; check proxy-url in the kubeconfig and HTTPS_PROXY"
         )
-    return Access(configuration, *access)
+    return Access(configuration, settings.kubeconfig, files, token_file, expires)
 
 
 def _load_service_account(directory: str, configuration: Any, environ: Mapping[str, str]) -> str:
@@ -171,7 +179,7 @@ def _host(settings: ClientSettings, configuration: Any) -> str:
     url = (settings.master or configuration.host or "").rstrip("/")
     where = "--master" if settings.master else f"{settings.kubeconfig}: server"
     if "://" not in url:
-        tls = configuration.ssl_ca_cert or configuration.cert_file
+        tls = configuration.ssl_ca_cert or configuration.ca_cert_data or configuration.cert_file
         url = f"{'https' if tls else 'http'}://{url}"
     try:
         parts = urlsplit(url)
@@ -197,11 +205,15 @@ def check_tls(access: Access, make: Any) -> Any:
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         field = "client-certificate and client-key"
         try:
-            ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+            ssl.create_default_context(
+                cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data
+            )
         except (OSError, ValueError):
-            field = f"certificate-authority {configuration.ssl_ca_cert}"
+            field = f"certificate-authority {configuration.ssl_ca_cert or 'data'}"
         where = access.credentials
         raise ConfigError(f"{where}: {field} cannot be used: {_why(error)}") from error
+    finally:
+        access.files.close()
 
 
 def _signature(files: tuple[str, ...]) -> Signature:

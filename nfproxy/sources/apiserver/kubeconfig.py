@@ -23,6 +23,7 @@ from nfproxy.sources.apiserver.kubeclient import (
     ConfigNode,
     KubeConfigLoader,
 )
+from nfproxy.sources.apiserver.memoryfiles import MemoryFiles
 from nfproxy.sources.apiserver.plugins import PluginError, PluginRunner, expiry
 
 
@@ -92,33 +93,31 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
 class _Loader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
     """The client's loader, but a plugin that fails is an error and not a line in a log."""
 
-    def __init__(self, plugins: PluginRunner, **options: Any) -> None:
+    def __init__(self, plugins: PluginRunner, files: MemoryFiles, **options: Any) -> None:
         super().__init__(**options)
         self._plugins = plugins
+        self._files = files
         self.expires: datetime.datetime | None = None
 
     async def load_from_exec_plugin(self) -> bool:
         status = await self._plugins.run(self._user["exec"])
         if token := status.get("token"):
             self.token = f"Bearer {token}"
-        if status.get("clientCertificateData"):
-            self._user.value["client-certificate-data"] = _encoded(status["clientCertificateData"])
-            self._user.value["client-key-data"] = _encoded(status["clientKeyData"])
+        if certificate := status.get("clientCertificateData"):
+            self.cert_file = self._files.add(str(certificate).encode())
+            self.key_file = self._files.add(str(status["clientKeyData"]).encode())
         self.expires = expiry(status.get("expirationTimestamp"))
         return True
 
 
-def _encoded(pem: object) -> str:
-    return base64.standard_b64encode(str(pem).encode()).decode("ascii")
-
-
 async def load_kubeconfig(
-    path: str, master: str, configuration: Any, plugins: PluginRunner
+    path: str, master: str, configuration: Any, plugins: PluginRunner, files: MemoryFiles
 ) -> Found:
     """
     Set the client's configuration from a kubeconfig's current context.
 
-    `master`, unless "", takes the place of the server's address. Raises ConfigError naming
+    `master`, unless "", takes the place of the server's address. Keys that are no files become
+    some of `files`. Raises ConfigError naming
     file and field, PluginError if a credential plugin fails.
     """
     data = _read(path)
@@ -127,9 +126,14 @@ async def load_kubeconfig(
     if user.token_file and not user.exec and not user.auth_provider:
         token_file = str(Path(path).parent / user.token_file)
     _prepare(data, cluster, user, bool(token_file))
+    if cluster.certificate_authority_data:
+        ca = base64.standard_b64decode(cluster.certificate_authority_data)
+        configuration.ca_cert_data = ca.decode("ascii", "replace")
+    _to_files(data, files)
     try:
         loader = _Loader(
             plugins,
+            files,
             config_dict=ConfigNode("kubeconfig", data, path),
             config_base_path=str(Path(path).parent),
         )
@@ -139,7 +143,7 @@ async def load_kubeconfig(
     except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if cluster.insecure_skip_tls_verify:
-        configuration.ssl_ca_cert = None
+        configuration.ssl_ca_cert = configuration.ca_cert_data = None
     return Found(token_file, loader.expires)
 
 
@@ -233,6 +237,7 @@ def _prepare(data: dict[str, Any], cluster: _Cluster, user: _User, token_by_file
     server = cluster.server if "://" in cluster.server or not tls else f"https://{cluster.server}"
     for item in data["clusters"]:
         item["cluster"]["server"] = server
+        item["cluster"].pop("certificate-authority-data", None)
     users = data.get("users") or []
     for item in users:
         item["user"] = item.get("user") or {}
@@ -242,6 +247,15 @@ def _prepare(data: dict[str, Any], cluster: _Cluster, user: _User, token_by_file
     for item in data["contexts"]:
         item["context"]["user"] = item["context"].get("user") or _NOBODY
     data["users"] = [*users, {"name": _NOBODY, "user": {}}]
+
+
+def _to_files(data: dict[str, Any], files: MemoryFiles) -> None:
+    """Give the client files for certificates and keys that stand in the kubeconfig itself."""
+    context = next(c["context"] for c in data["contexts"] if c["name"] == data["current-context"])
+    user = next(item["user"] for item in data["users"] if item["name"] == context["user"])
+    for field in ("client-certificate", "client-key"):
+        if content := user.pop(f"{field}-data", None):
+            user[field] = files.add(base64.standard_b64decode(content))
 
 
 _NOBODY = "\0nobody"  # no user of a kubeconfig has this name

@@ -146,10 +146,28 @@ def test_the_cluster_s_fields_reach_the_client(write, authority):
         )
     )
 
-    assert Path(access.configuration.ssl_ca_cert).read_bytes() == authority.file.read_bytes()
+    assert access.configuration.ca_cert_data == authority.file.read_text()
     assert access.configuration.tls_server_name == "api.example.org"
     assert access.configuration.proxy == "http://proxy.example:3128"
     assert access.configuration.verify_ssl
+
+
+def test_keys_inside_the_kubeconfig_are_used_and_left_nowhere(write, authority):
+    """
+    They become files in memory, gone as soon as there is a connection to use them.
+    """
+    certificate, key = authority.issue("client")
+    user = {
+        f"client-{what}-data": base64.b64encode(path.read_bytes()).decode()
+        for what, path in (("certificate", certificate), ("key", key))
+    }
+    access = of(write(user=user))
+    paths = [Path(access.configuration.cert_file), Path(access.configuration.key_file)]
+    assert [p.read_text() for p in paths] == [certificate.read_text(), key.read_text()]
+
+    connect(access)
+    assert not any(p.exists() and p.read_text() == key.read_text() for p in paths)
+    assert not access.stale(datetime.datetime.now(datetime.UTC))
 
 
 def test_verification_is_off_only_where_the_kubeconfig_says_so(write):
