@@ -15,6 +15,7 @@ namespace; --quick does without. Takes two to four minutes.
   tests/bench/run.sh --baseline 44000x1       another size of the baseline; this takes minutes
   tests/bench/run.sh --quick                  tiny sizes, to see that it works
   tests/bench/run.sh --size 30000x10 --repeats 100
+  tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
 
@@ -22,11 +23,13 @@ HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/prepare.sh
 source "$HERE/../../deploy/prepare.sh"
 
+module=bench
 case " $* " in
+    " conntrack "*) module=bench.conntrack && shift ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 prepare_packages "$REPOSITORY/deploy/packages.txt"
 prepare_venv
 export PYTHONPATH=$REPOSITORY:$REPOSITORY/tests
 export PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
-exec "$VENV/bin/python" -m bench "$@"
+exec "$VENV/bin/python" -m "$module" "$@"
