@@ -125,9 +125,10 @@ def serve(namespace: Namespace, size: Size) -> StandIn:
     """Return an API server that holds a cluster of a size."""
     api = StandIn(namespace)
     numbers = range(size.services)
-    api.load("services", [objects.service_json(n) for n in numbers])
-    slices = [objects.slice_json(n, objects.endpoints_of(n, size.endpoints)) for n in numbers]
-    api.load("endpointslices", slices)
+    services = (objects.service_json(n) for n in numbers)
+    slices = (objects.slice_json(n, objects.endpoints_of(n, size.endpoints)) for n in numbers)
+    for resource, bodies in (("services", services), ("endpointslices", slices)):
+        api.load(resource, [msgspec.json.decode(body) for body in bodies])
     node = {
         "kind": "Node",
         "metadata": {"name": NODE},
@@ -143,6 +144,7 @@ def measure(
     """Measure one size."""
     with Lab() as lab, tempfile.TemporaryDirectory(prefix="nfproxy-bench-") as scratch:
         namespace = lab.namespace("node")
+        namespace.run(["ip", "link", "set", "lo", "up"])
         directory = Path(scratch)
         with serve(namespace, size) as api, Commits(namespace) as commits:
             changes = _Changes(api, size)
