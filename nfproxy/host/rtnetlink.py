@@ -24,7 +24,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x10, 0x300
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _TENTATIVE, _OPTIMISTIC, _DAD_FAILED = 0x40, 0x04, 0x08
 _TRIES = 8
 
@@ -117,8 +117,6 @@ def _change(data: bytes, start: int, end: int, there: bool) -> Change | None:
     address = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS) or b""
     if len(address) != Family(family).size:
         return None
-    if _IFA_FLAGS in values:  # the message's own field has room for eight of them
-        (flags,) = struct.unpack_from("=I", values[_IFA_FLAGS])
     waiting = bool(flags & _TENTATIVE and not flags & _OPTIMISTIC)
     usable = there and not waiting and not flags & _DAD_FAILED
     return Change(Assigned(Family(family), interface, length, address), usable)

@@ -160,9 +160,13 @@ def test_entries_of_conntrack_zones_are_found(entries, cleaner):
 
 def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch):
     """
-    While the listing they come from goes on.
+    While the listing they come from goes on, so many at a time.
     """
     monkeypatch.setattr(conntrack, "_BATCH", 7)
+    sizes, delete = [], cleaner._delete
+    monkeypatch.setattr(
+        cleaner, "_delete", lambda f, keys: sizes.append(len(keys)) or delete(f, keys)
+    )
     for number in range(40):
         entries.add("10.96.0.1:53", "10.244.1.1:5353", client_port=2000 + number)
 
@@ -170,6 +174,7 @@ def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch
 
     assert entries.listed() == set()
     assert report.deleted[V4] == 40
+    assert sizes == [7, 7, 7, 7, 7, 5]
 
 
 def test_an_entry_that_is_gone_meanwhile_is_no_error(entries, cleaner, monkeypatch):

@@ -182,6 +182,9 @@ def test_lost_announcements_are_made_up_for(host, monkeypatch):
             host.namespace.run(["ip", "-batch", "-"], input=commands)  # nobody reads meanwhile
             await become(addresses, LOOPBACK | set(expected))
             assert listed == [1]
+        host.add_address("10.0.0.1/32", "lo")
+        await become(addresses, {*LOOPBACK, many[0], "10.0.0.1"})
+        assert listed == [1]
 
     run(host, scenario)
 

@@ -1,5 +1,7 @@
 """The process's OOM score adjustment."""
 
+from pathlib import Path
+
 from nfproxy.host.oom import set_oom_score_adj
 
 
@@ -23,3 +25,22 @@ def test_a_failure_is_only_logged(tmp_path, caplog):
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "SYS_RESOURCE" in caplog.text
+
+
+def test_it_is_tried_twice(tmp_path, monkeypatch, caplog):
+    """
+    A failure that passes is not even logged.
+    """
+    path = tmp_path / "oom_score_adj"
+    write, failures = Path.write_text, [OSError("busy")]
+
+    def busy_at_first(*arguments):
+        if failures:
+            raise failures.pop()
+        return write(*arguments)
+
+    monkeypatch.setattr(Path, "write_text", busy_at_first)
+    set_oom_score_adj(-999, path=path)
+
+    assert path.read_text() == "-999\n"
+    assert caplog.records == []
