@@ -40,7 +40,10 @@ from nfproxy.sources.apiserver.sink import Sink
 log = logging.getLogger(__name__)
 
 _PAGE = "500"  # objects, as client-go asks for
-_NO_STREAMING = (400, 422)  # Invalid: the feature gate WatchList is off, or the server is older
+#: Invalid: the feature gate WatchList is off, or the server is older. Or 500: it would, but its
+#: etcd is too old to tell of progress (RequestWatchProgress).
+_NO_STREAMING = (400, 422, 500)
+_SAYS_NOTHING_OF_LISTS = (401, 403, 404, 429)
 _SLICE = 100  # objects taken before others get their turn: some milliseconds
 _AT_ONCE = (
     "the API server ends each watch at once; check that no proxy or load balancer in "
@@ -260,9 +263,11 @@ class Reflector:
         if status.expired:
             self._version = ""
             return await self._ended("expired")
-        if not self._version and self._streams and status.code in _NO_STREAMING:
-            self._streams = False
-            return None
+        if not self._version and self._streams and not self._opened:
+            # with an etcd older than 3.4.25, say, a list in pages works where this does not (504)
+            self._streams = status.code < 400 or status.code in _SAYS_NOTHING_OF_LISTS
+            if status.code in _NO_STREAMING:
+                return None
         text, resource = str(error), self._resource
         if status.code == 403:
             text = failures.forbidden(resource.group, resource.plural, status.message)

@@ -183,7 +183,7 @@ def test_a_bookmark_moves_the_place_to_resume_from(run):
     run(case())
 
 
-@pytest.mark.parametrize("code", [400, 422])
+@pytest.mark.parametrize("code", [400, 422, 500])
 def test_a_server_that_refuses_streaming_lists_is_asked_for_pages(run, code):
     """
     The feature gate WatchList is off, or the server is older than it; nobody is bothered.
@@ -204,6 +204,22 @@ def test_a_server_that_refuses_streaming_lists_is_asked_for_pages(run, code):
             watch = await c.server.asked()
             assert (watch.query["watch"], watch.query["resourceVersion"]) == ("1", "10")
             assert c.told.troubles.empty()
+
+    run(case())
+
+
+@pytest.mark.parametrize(("code", "pages"), [(504, True), (500, True), (401, False), (429, False)])
+def test_a_streaming_list_that_fails_is_tried_in_pages(run, monkeypatch, code, pages):
+    """
+    With an old etcd, streaming times out for ever (504) where pages work.
+    """
+    monkeypatch.setattr(module, "delay_s", lambda *args: 0)
+
+    async def case() -> None:
+        async with following(PATIENT) as c:
+            for _ in range(2 if code == 401 else 1):
+                (await c.server.asked()).refuse(code, "Timeout", "Too large resource version")
+            assert ("limit" in (await c.server.asked()).query) == pages
 
     run(case())
 
