@@ -85,7 +85,7 @@ class Intake:
 
     def take(self) -> Changes:
         """Return what differs from all that was taken before, possibly nothing."""
-        node = self._stores[Kind.NODE].take().get(ObjectName("", self._node_name), _UNCHANGED)
+        node = next(iter(self._stores[Kind.NODE].take().values()), _UNCHANGED)
         triggers, self._triggers = self._triggers, {}
         return Changes(
             services=self._stores[Kind.SERVICE].take(),

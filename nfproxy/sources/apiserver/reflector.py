@@ -40,10 +40,10 @@ from nfproxy.sources.apiserver.sink import Sink
 log = logging.getLogger(__name__)
 
 _PAGE = "500"  # objects, as client-go asks for
-#: Invalid: the feature gate WatchList is off, or the server is older. Or 500: it would, but its
-#: etcd is too old to tell of progress (RequestWatchProgress).
-_NO_STREAMING = (400, 422, 500)
-_SAYS_NOTHING_OF_LISTS = (401, 403, 404, 429)
+# Answers to a streaming list that say nothing about whether a list in pages would do. Others may:
+# 400 and 422 where the feature gate WatchList is off or the server older, 500 and 504 where its
+# etcd is too old to tell of progress.
+_SAYS_NOTHING_OF_LISTS = (401, 403, 404, 429, 503)
 _SLICE = 100  # objects taken before others get their turn: some milliseconds
 _AT_ONCE = (
     "the API server ends each watch at once; check that no proxy or load balancer in "
@@ -177,6 +177,17 @@ class Reflector:
         API servers that ignore the request for initial events send the objects, but not the
         bookmark that ends them: hence the bounds on how long that may take.
         """
+        if self._version:
+            await self._stream()
+            return
+        try:
+            await self._stream()
+        except RequestError as error:
+            if self._version or not _may_list(error.status):
+                raise
+            raise _NotStreamed from error  # said in place of a stream, or inside it
+
+    async def _stream(self) -> None:
         initial = not self._version
         began, told = time.monotonic(), 0
         async with self._connection.ask(self._request()) as response:
@@ -263,11 +274,6 @@ class Reflector:
         if status.expired:
             self._version = ""
             return await self._ended("expired")
-        if not self._version and self._streams and not self._opened:
-            # with an etcd older than 3.4.25, say, a list in pages works where this does not (504)
-            self._streams = status.code < 400 or status.code in _SAYS_NOTHING_OF_LISTS
-            if status.code in _NO_STREAMING:
-                return None
         text, resource = str(error), self._resource
         if status.code == 403:
             text = failures.forbidden(resource.group, resource.plural, status.message)
@@ -295,3 +301,8 @@ class Reflector:
             self._sink.trouble(text)
         wish_s = status.retry_after_s if status else None
         await asyncio.sleep(delay_s(self._failures, self._chance(), wish_s))
+
+
+def _may_list(status: Status) -> bool:
+    """Tell whether an answer to a streaming list leaves hope for one in pages."""
+    return status.code >= 400 and status.code not in _SAYS_NOTHING_OF_LISTS
