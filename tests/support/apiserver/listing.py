@@ -26,6 +26,7 @@ _INCONSISTENT = (
     "results in an inconsistent list - objects that were created, modified, or deleted between "
     "the time the first chunk was returned and now may show up in the list."
 )
+_MALFORMED = "invalid continue token: continue key is not valid"
 _TOO_OLD = "The resourceVersion for the provided list is too old."
 
 
@@ -201,7 +202,9 @@ def _decode(token: str) -> tuple[int, str]:
     try:
         data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         content = msgspec.json.decode(data, type=dict[str, str | int])
-        return int(content["rv"]), str(content["start"])
+        version, start = int(content["rv"]), str(content["start"])
     except (binascii.Error, msgspec.DecodeError, KeyError, ValueError) as error:
-        text = f"invalid continue token: continue key is not valid: {error}"
-        raise StatusError(400, text) from error
+        raise StatusError(400, f"{_MALFORMED}: {error}") from error
+    if not version or not start:
+        raise StatusError(400, f"{_MALFORMED}: it has no version or no start")
+    return version, start

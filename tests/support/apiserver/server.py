@@ -25,14 +25,26 @@ _JSON = "application/json"
 _GZIP_FROM = 128 * 1024  # bytes; level 1, as the real server
 _GZIP_LEVEL = 1
 _PULSES_PER_S = 20
+_NO_PROGRESS = (
+    "a watch stream was requested by the client but the required storage feature "
+    "RequestWatchProgress is disabled"
+)
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """What the stand-in can be told when it starts, or later. Times are in seconds."""
+    """
+    What the stand-in can be told when it starts, or later. Times are in seconds.
+
+    Without `streaming_lists` it refuses them, as older servers do. Without `etcd_progress` it
+    begins them with an error, as newer ones do whose etcd is older than 3.4.31 or 3.5.13.
+    `history` is how many changes per resource a watch can go back; `without` are resources it
+    does not have; `fresh_wait_s` is how long it waits for a version that is asked for.
+    """
 
     bookmark_s: float = 60.0
     history: int = 10_000
     streaming_lists: bool = True
+    etcd_progress: bool = True
     without: tuple[str, ...] = ()
     fresh_wait_s: float = 3.0
     gzip: bool = True
@@ -217,6 +229,8 @@ class Server:
 
     async def _watch_error(self, collection: Collection, asked: Options) -> StatusError | None:
         """Return why a watch cannot begin: by then the answer is 200, so an event says it."""
+        if asked.initial and asked.bookmarks and not self.settings.etcd_progress:
+            return StatusError(500, _NO_PROGRESS)
         try:
             await self._fresh(asked.needed)
         except StatusError as error:
