@@ -65,7 +65,6 @@ class Following:
         self.settled = asyncio.Event()
         self._intake = intake
         self._troubles = troubles
-        self._missed = ""
 
     def begin_list(self) -> None:
         """All objects are about to be told."""
@@ -82,7 +81,6 @@ class Following:
     def end_list(self) -> None:
         """All objects have been told."""
         self._intake.end_list(self.kind)
-        self._missed = ""
         self.listed.set()
         self.settled.set()
 
@@ -94,9 +92,6 @@ class Following:
         """The kind is followed."""
         self._troubles.clear(self.kind)
 
-    def unavailable(self, text: str) -> None:
+    def unavailable(self) -> None:
         """The kind will not be told, until somebody changes something."""
         self.settled.set()
-        if text != self._missed:
-            log.info("%s objects are not told by the API server: %s", self.kind.word, text)
-        self._missed = text

@@ -18,7 +18,6 @@ import aiohttp
 import msgspec
 
 from nfproxy.kube.watch import (
-    GONE,
     Bookmark,
     Event,
     FrameSplitter,
@@ -27,24 +26,23 @@ from nfproxy.kube.watch import (
     Status,
     StreamError,
     read_event,
-    read_page,
 )
 from nfproxy.sources.apiserver import failures
 from nfproxy.sources.apiserver.backoff import delay_s
 from nfproxy.sources.apiserver.connection import Connection, Request
 from nfproxy.sources.apiserver.failures import RequestError
 from nfproxy.sources.apiserver.observer import Observer
+from nfproxy.sources.apiserver.pages import SLICE, list_in_pages
 from nfproxy.sources.apiserver.resources import Resource
 from nfproxy.sources.apiserver.sink import Sink
 
 log = logging.getLogger(__name__)
 
-_PAGE = "500"  # objects, as client-go asks for
 # Answers to a streaming list that say nothing about whether a list in pages would do. Others may:
 # 400 and 422 where the feature gate WatchList is off or the server older, 500 and 504 where its
 # etcd is too old to tell of progress.
 _SAYS_NOTHING_OF_LISTS = (401, 403, 404, 429, 503)
-_SLICE = 100  # objects taken before others get their turn: some milliseconds
+_BELIEVED_AFTER = 8  # answers, in about 20 s, that an optional resource is not to be had
 _AT_ONCE = (
     "the API server ends each watch at once; check that no proxy or load balancer in "
     "between cuts connections"
@@ -94,6 +92,7 @@ class Reflector:
         self._streams = True
         self._opened = self._healthy = False
         self._failures = 0
+        self._absences = 0  # answers in a row that an optional resource is not to be had
 
     async def run(self) -> None:
         """Follow the resource for ever; whatever goes wrong is told and tried again."""
@@ -116,56 +115,15 @@ class Reflector:
     async def _follow(self) -> None:
         """List if need be, then watch until the stream ends."""
         if not self._version and not self._streams:
-            await self._list()
+            began = time.monotonic()
+            self._version, told = await list_in_pages(self._connection, self._resource, self._sink)
+            self._complete(told, began)
             self._streams = True
         await self._watch()
 
-    # -- lists in pages ---------------------------------------------------------------------
-
-    async def _list(self) -> None:
-        """
-        Tell all objects from a list in pages.
-
-        A list that takes too long expires between two pages (410). The token the API server
-        gives along then goes on at a later version, with gaps; so the list begins anew,
-        at last in one piece.
-        """
-        for limit in (_PAGE, _PAGE):
-            try:
-                return await self._list_pages(limit)
-            except RequestError as error:
-                if not error.status.expired:
-                    raise
-        return await self._list_pages("")
-
-    async def _list_pages(self, limit: str) -> None:
-        began = time.monotonic()
-        query = dict(self._resource.selectors)
-        if limit:
-            query["limit"] = limit
-        version, told = "", 0
-        while True:
-            counted = "continue" not in query
-            request = Request(self._resource.path, query, counted=counted)
-            page = read_page(await self._connection.read(request))
-            if not version:
-                self._sink.begin_list()
-            elif page.version != version:
-                raise RequestError("a list changed between its pages", Status(code=GONE))
-            version = page.version
-            for data in page.items:
-                self._sink.put(data)
-                told += 1
-                if told % _SLICE == 0:
-                    await asyncio.sleep(0)
-            if not page.rest:
-                break
-            query["continue"] = page.rest
-        self._version = version
-        self._complete(told, began)
-
     def _complete(self, told: int, began: float) -> None:
         self._sink.end_list()
+        self._absences = 0
         self._observer.listed(self._resource.plural, told, time.monotonic() - began)
 
     # -- watches ----------------------------------------------------------------------------
@@ -201,7 +159,7 @@ class Reflector:
                     for frame in splitter.feed(chunk):
                         self._take(read_event(frame))
                         told += 1
-                        if told % _SLICE == 0:
+                        if told % SLICE == 0:
                             await asyncio.sleep(0)
                         if initial and self._version:
                             self._complete(told - 1, began)
@@ -277,13 +235,26 @@ class Reflector:
         text, resource = str(error), self._resource
         if status.code == 403:
             text = failures.forbidden(resource.group, resource.plural, status.message)
-        if resource.optional and status.code in (403, 404):
-            self._sink.well()
-            self._sink.unavailable(text)
-            return await asyncio.sleep(self._pace.rare_s * (1 + self._chance()))
-        if status.code == 403:
-            self._sink.unavailable(text)
+        if status.code == 403 or (resource.optional and status.code == 404):
+            self._sink.unavailable()
+            if resource.optional:
+                return await self._missing(text)
         return await self._ended("silent" if error.silent else "failed", text, status)
+
+    async def _missing(self, text: str) -> None:
+        """
+        Wait before asking again for what the API server need not have.
+
+        One that has just started forbids everything for a moment, so not for long at first.
+        """
+        self._absences += 1
+        self._sink.well()
+        if self._absences <= _BELIEVED_AFTER:
+            await asyncio.sleep(delay_s(self._absences, self._chance()))
+            return
+        if self._absences == _BELIEVED_AFTER + 1:
+            log.info("going on without %s: %s", self._resource.plural, text)
+        await asyncio.sleep(self._pace.rare_s * (1 + self._chance()))
 
     async def _ended(self, reason: str, text: str = "", status: Status | None = None) -> None:
         """
@@ -297,6 +268,7 @@ class Reflector:
         if self._healthy and reason != "failed":
             return
         self._failures += 1
+        self._absences = 0
         if text and (self._failures > 1 or (status and status.code)):
             self._sink.trouble(text)
         wish_s = status.retry_after_s if status else None

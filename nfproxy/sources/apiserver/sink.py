@@ -36,6 +36,6 @@ class Sink(Protocol):
         """All is well (again)."""
         ...
 
-    def unavailable(self, text: str) -> None:
+    def unavailable(self) -> None:
         """The API server does not have the resource, or will not tell us; we keep asking."""
         ...
