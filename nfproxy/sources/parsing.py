@@ -6,7 +6,7 @@ Pure: bytes in, values out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
@@ -23,6 +23,7 @@ from nfproxy.sources.files import MAX_YAML_MIB, MIB, Text
 from nfproxy.sources.yamlfiles import documents
 
 _MAX_LISTS_IN_LISTS = 5
+_MAX_PROBLEMS = 200  # told of one file: 30 MB of `{},{},…` are ten million
 _Data = msgspec.Raw | Mapping[str, Any]
 
 
@@ -126,6 +127,7 @@ class _Reader:
         self._node_name = node_name
         self._objects: dict[Key, Value | None] = {}
         self._problems: list[Problem] = []
+        self._more_problems = 0
         self._doubts: set[Doubt] = set()
         self._unknown: set[tuple[str, str]] = set()
         self._parsed = True
@@ -133,6 +135,9 @@ class _Reader:
 
     def content(self) -> Content:
         """Return everything gathered."""
+        if self._more_problems:
+            more = f"and {self._more_problems:,} more problems"
+            self._problems.append(Problem(self._origin, "", "", more))
         return Content(
             self._objects,
             tuple(self._problems),
@@ -209,7 +214,7 @@ class _Reader:
         if kind is Kind.NODE and identity.name and identity.name != self._node_name:
             return
         decoded = decode(kind, data, self._origin)
-        self._problems += decoded.problems
+        self._note(decoded.problems)
         if not decoded.usable or decoded.name is None:
             self._doubt(kind, identity, named=decoded.name is not None)
             return
@@ -238,7 +243,12 @@ class _Reader:
             self._nameless = True
 
     def _problem(self, subject: str, message: str) -> None:
-        self._problems.append(Problem(self._origin, subject, "", message))
+        self._note((Problem(self._origin, subject, "", message),))
+
+    def _note(self, problems: Sequence[Problem]) -> None:
+        room = _MAX_PROBLEMS - len(self._problems)
+        self._problems += problems[:room]
+        self._more_problems += len(problems[room:])
 
 
 def _is_object(data: object) -> TypeGuard[_Data]:

@@ -319,3 +319,17 @@ def test_arbitrary_documents_never_raise(objects):
 @settings(deadline=None)
 def test_arbitrary_bytes_never_raise(raw, as_json):
     read_raw(raw, as_json, as_json)
+
+
+def test_of_very_many_problems_a_few_hundred_are_told() -> None:
+    """
+    A list of a million empty objects does not become a gigabyte of messages.
+    """
+    items = {"apiVersion": "v1", "kind": "List", "items": [{}] * 100_000}
+    content = read_json({**items, "items": [*items["items"], service("web")]})
+    said = lines(content)
+
+    assert names(content) == ["Service default/web"]
+    assert len(said) == 201
+    assert said[0] == "f.json: items[0]: has no kind, so it is no Kubernetes object; ignored"
+    assert said[-1] == "f.json: and 99,800 more problems"
