@@ -8,6 +8,7 @@ firewall that reloads, say) is told from our own without reading anything back.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import socket
@@ -21,13 +22,15 @@ from nfproxy.nft.schema import TABLE
 
 _NETLINK_NETFILTER = 12
 _NFNLGRP_NFTABLES = 7
-_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NETLINK_NO_ENOBUFS = 270, 1, 5
-_SO_ATTACH_FILTER = 26
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _NEWGEN = 15
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 _TABLE = 1  # of every kind of message the table's name is the first attribute type
 _RECEIVE = 1 << 17
+_BUFFER = 8 << 20  # bytes, for the announcements of another proxy's first load
+_AT_A_TIME = 64  # buffers read before others get their turn
 _KEPT_PORTS = 64
 
 #: Classic BPF: (code, jump if true, jump if false, operand).
@@ -44,7 +47,7 @@ class Notifications:
     A socket filter keeps the announcements of our own bulk commits from being copied at all.
     """
 
-    def __init__(self, own_port: int) -> None:
+    def __init__(self, own_port: int, buffer: int = _BUFFER) -> None:
         """Listen; `own_port` is the netlink port that commits elements. Raises DataplaneError."""
         self._own = {own_port}
         self._other_ports: list[int] = []
@@ -54,6 +57,8 @@ class Notifications:
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
             )
             self._socket.bind((0, 0))
+            with contextlib.suppress(PermissionError):  # without privileges: more is lost, told so
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
             _attach(self._socket, own_port)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
         except OSError as error:
@@ -76,10 +81,11 @@ class Notifications:
         """
         Return who changed our tables since the last call, "" where nobody did.
 
-        ``nft (pid 4711)``, or that announcements were lost, which may hide a change.
+        ``nft (pid 4711)``, or that announcements were lost, which may hide a change. There may be
+        more to read afterwards.
         """
         culprit = ""
-        while True:
+        for _ in range(_AT_A_TIME):
             try:
                 data = self._socket.recv(_RECEIVE)
             except BlockingIOError:
@@ -90,14 +96,18 @@ class Notifications:
                 culprit = culprit or "somebody (announcements were lost)"
                 continue
             culprit = self._read(data) or culprit
+        return culprit
 
     def _read(self, data: bytes) -> str:
         """
         Return who is behind a change of ours in some messages.
 
-        The name comes at the end of a commit, with the new generation's number.
+        The name comes at the end of a commit, with the new generation's number. Others' large
+        tables must not keep us busy, so what does not hold our table's name is not taken apart.
         """
         culprit = ""
+        if not self._suspect and _TABLE_BYTES not in data:
+            return culprit
         for kind, _, _, start, end, port in messages(data):
             if port in self._own or kind >> 8 != _SUBSYSTEM:
                 continue
