@@ -314,13 +314,14 @@ def test_bookmarks_come_as_often_as_told(standin: StandIn, admin: Client):
 
 def test_a_resource_can_be_missing(standin: StandIn, admin: Client):
     """
-    What an older server does not have is not found, in plain text.
+    What an older server does not have in a group that it has is not found, in a Status.
     """
     standin.configure(without=["servicecidrs"])
 
     answer = admin.get("/apis/networking.k8s.io/v1/servicecidrs")
 
-    assert (answer.code, answer.content) == (404, "404 page not found\n")
+    assert (answer.code, answer.content["reason"]) == (404, "NotFound")
+    assert answer.content["message"] == "the server could not find the requested resource"
 
 
 def test_another_certificate_is_shown(standin: StandIn, admin: Client, tmp_path: Path):

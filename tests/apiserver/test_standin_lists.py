@@ -198,6 +198,7 @@ def test_a_version_that_is_not_there_yet_is_a_timeout(server: Subject):
     [
         ({"resourceVersionMatch": "Exact"}, "resourceVersionMatch"),
         ({"resourceVersionMatch": "Exact", "resourceVersion": "0"}, "resourceVersionMatch"),
+        ({"resourceVersionMatch": "Newest", "resourceVersion": "5"}, "resourceVersionMatch"),
         ({"sendInitialEvents": "true"}, "sendInitialEvents"),
     ],
 )
@@ -210,7 +211,7 @@ def test_contradictory_options_are_invalid(server: Subject, query: dict[str, str
     assert (answer.code, answer.content["reason"]) == (422, "Invalid")
     assert answer.content["message"].startswith('ListOptions.meta.k8s.io "" is invalid: ')
     (cause,) = answer.content["details"]["causes"]
-    assert (cause["reason"], cause["field"]) == ("FieldValueForbidden", field)
+    assert cause["field"] == field
 
 
 @pytest.mark.parametrize(

@@ -202,3 +202,41 @@ def test_version_and_resources_can_be_discovered(server: Subject):
     assert "networking.k8s.io" in {group["name"] for group in get("/apis").content["groups"]}
     assert "endpointslices" in {resource["name"] for resource in listed["resources"]}
     assert get("/apis/nothing.example/v1/things").code == 404
+
+
+def test_what_there_is_not_is_told_in_two_ways(server: Subject):
+    """
+    An unknown resource of a known group is a Status, an unknown group plain text.
+    """
+    resource = server.client.get("/apis/networking.k8s.io/v1/nothings")
+    group = server.client.get("/apis/nothing.example/v1/things")
+
+    assert (resource.code, resource.content["reason"]) == (404, "NotFound")
+    assert resource.content["message"] == "the server could not find the requested resource"
+    assert (group.code, group.content) == (404, "404 page not found\n")
+
+
+def test_methods_that_a_resource_does_not_have_are_refused(server: Subject):
+    """
+    Creating below a name is not allowed, patches of an unknown kind are not taken.
+    """
+    server.slice("one")
+    path = server.path(SLICES, "one")
+
+    created = server.client.post(path, {})
+    patched = server.client.request("PATCH", path, {}, {"Content-Type": "text/plain"})
+
+    assert (created.code, created.content["reason"]) == (405, "MethodNotAllowed")
+    assert (patched.code, patched.content["reason"]) == (415, "UnsupportedMediaType")
+
+
+def test_empty_lists_come_back_as_null(server: Subject):
+    """
+    The storage keeps no difference between an empty list and none: a slice shows null.
+    """
+    server.slice("one")
+    server.merge(SLICES, "one", endpoints=[], ports=[])
+
+    found = server.client.get(server.path(SLICES, "one")).content
+
+    assert (found["endpoints"], found["ports"]) == (None, None)

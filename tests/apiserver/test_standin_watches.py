@@ -96,6 +96,7 @@ def test_a_streaming_list_ends_in_a_bookmark(server: Subject):
     assert bookmark["type"] == "BOOKMARK"
     assert bookmark["object"]["kind"] == "EndpointSlice"
     assert bookmark["object"]["apiVersion"] == "discovery.k8s.io/v1"
+    assert bookmark["object"]["endpoints"] is None
     metadata = bookmark["object"]["metadata"]
     assert metadata["annotations"] == INITIAL_END
     assert int(metadata["resourceVersion"]) >= int(made["metadata"]["resourceVersion"])
@@ -188,6 +189,17 @@ def test_one_object_is_watched_by_name(server: Subject):
         server.slice("mine")
 
         assert kinds_and_names(watch, 1) == [("ADDED", "mine")]
+
+
+def test_a_path_with_a_name_is_no_watch(server: Subject):
+    """
+    Asked to watch the path of one object, the server gives the object.
+    """
+    made = server.slice("one")
+
+    answer = server.client.get(server.path(SLICES, "one"), watch=1, timeoutSeconds=1)
+
+    assert answer.content["metadata"] == made["metadata"]
 
 
 def test_a_version_too_old_is_an_event(server: Subject):

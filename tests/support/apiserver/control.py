@@ -10,6 +10,7 @@ A UNIX socket is found by its path, in whatever network namespace the server lis
 
 from __future__ import annotations
 
+import functools
 import http.client
 import inspect
 import json
@@ -130,7 +131,12 @@ class StandInProcess(Api):
         if "error" in answer:
             error = {"LookupError": LookupError}.get(answer.get("type"), ValueError)
             raise error(answer["error"])
-        return msgspec.convert(answer["result"], typing.get_type_hints(function)["return"])
+        return msgspec.convert(answer["result"], _result_type(function))
+
+
+@functools.cache
+def _result_type(function: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(function)["return"]
 
 
 class _UnixConnection(http.client.HTTPConnection):

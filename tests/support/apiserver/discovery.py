@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 from support.apiserver.resources import GROUPS, RESOURCES, Resource
+from support.apiserver.status import unknown_resource
 
 _VERSION = {
     "major": "1",
@@ -21,7 +22,7 @@ _HEALTHY = ("/healthz", "/livez", "/readyz")
 
 
 def answer(path: str, without: tuple[str, ...]) -> web.Response:
-    """Return what a path that is no resource's answers."""
+    """Return what a path that is no resource's answers. Raises StatusError."""
     there = [r for r in RESOURCES.values() if r.plural not in without]
     parts = [part for part in path.split("/") if part]
     content: Any
@@ -41,6 +42,10 @@ def answer(path: str, without: tuple[str, ...]) -> web.Response:
             content = _resources(f"{group}/v1", [r for r in there if r.group == group])
         case _ if path in _HEALTHY:
             return web.Response(text="ok")
+        case ["api", "v1", *_]:
+            raise unknown_resource()
+        case ["apis", group, "v1", *_] if group in GROUPS:
+            raise unknown_resource()
         case _:
             return web.Response(text="404 page not found\n", status=404)
     return web.Response(body=msgspec.json.encode(content), content_type="application/json")

@@ -84,14 +84,11 @@ class Page(msgspec.Struct, frozen=True):
 
 def options(target: Target, resource: Resource, query: dict[str, str], streaming: bool) -> Options:
     """Read a query. `streaming`: the feature WatchList. Raises StatusError, 400 or 422."""
-    fields = query.get("fieldSelector", "")
-    if target.name:  # a watch of one object, by its path
-        fields = f"metadata.name={target.name}"
     made = Options(
         Selection(
             target.namespace,
             label_requirements(query.get("labelSelector", "")),
-            field_requirements(fields, resource),
+            field_requirements(query.get("fieldSelector", ""), resource),
         ),
         query.get("resourceVersion", ""),
         query.get("resourceVersionMatch", ""),
@@ -110,9 +107,9 @@ def options(target: Target, resource: Resource, query: dict[str, str], streaming
 
 def _number(query: dict[str, str], name: str) -> int:
     text = query.get(name, "") or "0"
-    if not re.fullmatch(r"[0-9]{1,18}", text):
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise StatusError(400, f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return int(text)
+    return max(0, int(text))
 
 
 def _flag(query: dict[str, str], name: str) -> bool | None:
@@ -147,6 +144,8 @@ def _check(made: Options, streaming: bool) -> None:
         if made.initial is not None:
             word = "sendInitialEvents"
             causes.append((word, f"{word} is forbidden for list"))
+    if match not in ("", _EXACT, _NOT_OLDER):
+        causes.append((where, f'Unsupported value: "{match}"'))
     if match and made.rest:
         causes.append((where, f"{where} is forbidden when continue is provided"))
     if causes:

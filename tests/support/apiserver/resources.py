@@ -4,6 +4,7 @@ The resources the stand-in has, and which of them a request is about.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ class Resource(msgspec.Struct, frozen=True):
 
     `fields` are what field selectors may name beside ``metadata.name`` (and
     ``metadata.namespace``), as dotted paths. `generations`: whether ``metadata.generation``
-    counts the changes outside of metadata.
+    counts the changes outside of metadata. `created_by_put`: whether a PUT may create.
+    `empty` is what an object without content holds beside metadata, as in bookmarks;
+    `nullable` are lists that come back as null when they are empty.
     """
 
     plural: str
@@ -25,6 +28,8 @@ class Resource(msgspec.Struct, frozen=True):
     fields: tuple[str, ...] = ()
     generations: bool = False
     created_by_put: bool = False
+    empty: Mapping[str, Any] = {}
+    nullable: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -51,12 +56,43 @@ RESOURCES = {
     r.plural: r
     for r in (
         Resource(
-            "services", "", "Service", fields=("spec.clusterIP", "spec.type"), created_by_put=True
+            "services",
+            "",
+            "Service",
+            fields=("spec.clusterIP", "spec.type"),
+            created_by_put=True,
+            empty={"spec": {}, "status": {"loadBalancer": {}}},
         ),
-        Resource("endpointslices", "discovery.k8s.io", "EndpointSlice", generations=True),
-        Resource("nodes", "", "Node", namespaced=False, fields=("spec.unschedulable",)),
-        Resource("servicecidrs", "networking.k8s.io", "ServiceCIDR", namespaced=False),
-        Resource("events", "events.k8s.io", "Event", created_by_put=True),
+        Resource(
+            "endpointslices",
+            "discovery.k8s.io",
+            "EndpointSlice",
+            generations=True,
+            empty={"addressType": "", "endpoints": None, "ports": None},
+            nullable=("endpoints", "ports"),
+        ),
+        Resource(
+            "nodes",
+            "",
+            "Node",
+            namespaced=False,
+            fields=("spec.unschedulable",),
+            empty={"spec": {}, "status": {}},
+        ),
+        Resource(
+            "servicecidrs",
+            "networking.k8s.io",
+            "ServiceCIDR",
+            namespaced=False,
+            empty={"spec": {}, "status": {}},
+        ),
+        Resource(
+            "events",
+            "events.k8s.io",
+            "Event",
+            created_by_put=True,
+            empty={"eventTime": None, "regarding": {}},
+        ),
     )
 }
 BY_KIND = {r.kind: r for r in RESOURCES.values()}
@@ -109,10 +145,12 @@ class Target(msgspec.Struct, frozen=True):
         if not self.resource:
             return method.lower()
         if method in ("GET", "HEAD"):
-            if watching(query):
-                return "watch"
-            return "get" if self.name else "list"
-        names = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+            if self.name:
+                return "get"  # no watch: one object is watched by a field selector
+            return "watch" if watching(query) else "list"
+        if method == "POST":
+            return "" if self.name else "create"
+        names = {"PUT": "update", "PATCH": "patch"}
         return names.get(method, "delete" if self.name else "deletecollection")
 
 

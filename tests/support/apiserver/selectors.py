@@ -86,6 +86,13 @@ def field_requirements(text: str, resource: Resource) -> tuple[Requirement, ...]
         if not found:
             raise StatusError(400, f"invalid selector: '{text}'; can't understand '{part}'")
         if found["key"] not in known:
-            raise StatusError(400, f"field label not supported: {found['key']}")
+            raise StatusError(400, _unknown(found["key"], resource))
         made.append(Requirement(found["key"], frozenset([found["value"]]), found["word"] == "!="))
     return tuple(made)
+
+
+def _unknown(key: str, resource: Resource) -> str:
+    """Return the words for a field that cannot be selected by: the core has words of its own."""
+    if resource.group:
+        return f'"{key}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return f"field label not supported: {key}"

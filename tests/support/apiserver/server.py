@@ -17,7 +17,13 @@ from support.apiserver.faults import Faults, refused
 from support.apiserver.listening import abort
 from support.apiserver.listing import Options, list_page, options
 from support.apiserver.resources import Resource, Target
-from support.apiserver.status import TOO_MANY, StatusError, not_found, too_large_version
+from support.apiserver.status import (
+    TOO_MANY,
+    StatusError,
+    not_allowed,
+    not_found,
+    too_large_version,
+)
 from support.apiserver.store import Collection, Record, Store, join_key
 from support.apiserver.streams import Stream, line
 
@@ -152,9 +158,7 @@ class Server:
                 self.changed()
                 return _json(status)
             case _:
-                raise StatusError(
-                    405, f'{verb} is not supported on resources of kind "{resource.qualified}"'
-                )
+                raise not_allowed()
         self.changed()
         return _document(record, resource, code)
 
@@ -174,7 +178,9 @@ class Server:
         if zips and len(body) > _GZIP_FROM:
             body = gzip.compress(body, _GZIP_LEVEL)
             headers["Content-Encoding"] = "gzip"
-        return web.Response(body=body, content_type=_JSON, headers=headers)
+        response = web.Response(body=body, content_type=_JSON, headers=headers)
+        response.enable_chunked_encoding()
+        return response
 
     async def _fresh(self, version: int) -> None:
         """Wait until a version is there. Raises StatusError, 504, when it does not come."""

@@ -49,7 +49,7 @@ class StatusError(Exception):
             "status": "Failure",
             "message": message,
             "reason": reason or _REASONS.get(code, "Unknown"),
-            **({"details": details} if details else {}),
+            **({} if details is None else {"details": details}),
             "code": code,
         }
 
@@ -65,6 +65,17 @@ def not_found(resource: Resource, name: str) -> StatusError:
     return StatusError(
         404, f'{resource.qualified} "{name}" not found', details=_details(resource, name)
     )
+
+
+def unknown_resource() -> StatusError:
+    """The group and version are known, the resource is not."""
+    return StatusError(404, "the server could not find the requested resource", details={})
+
+
+def not_allowed() -> StatusError:
+    """The resource is known, the method is none it has."""
+    text = "the server does not allow this method on the requested resource"
+    return StatusError(405, text, details={})
 
 
 def exists(resource: Resource, name: str) -> StatusError:

@@ -233,6 +233,8 @@ def _encoded(
 ) -> tuple[bytes, dict[str, str], dict[str, str]]:
     """Return an object's tail, and what selectors look at."""
     rest = {k: v for k, v in item.items() if k not in ("kind", "apiVersion", "metadata")}
+    for name in resource.nullable:
+        rest[name] = rest.get(name) or None  # etcd keeps no difference
     metadata = {k: v for k, v in item["metadata"].items() if k != "resourceVersion"}
     old: dict[str, Any] = msgspec.json.decode(before.body()) if before else {}
     if before:

@@ -53,8 +53,8 @@ def bookmark(resource: Resource, version: int, ends_initial: bool = False) -> by
     metadata: dict[str, object] = {"resourceVersion": str(version)}
     if ends_initial:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    empty = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
-    return line("BOOKMARK", msgspec.json.encode(empty))
+    head = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+    return line("BOOKMARK", msgspec.json.encode({**head, **resource.empty}))
 
 
 class Stream:
