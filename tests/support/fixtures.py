@@ -3,11 +3,13 @@ Fixtures around the lab.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.apidaemon import Site, site_in
 from support.responders import Responders
 
-from nfproxy.lab import Cluster, enter_private_namespace
+from nfproxy.lab import Cluster, Lab, enter_private_namespace
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +29,11 @@ def cluster(namespaces_allowed: None) -> Iterator[Cluster]:
 def responders(cluster: Cluster) -> Iterator[Responders]:
     """The servers of the module's cluster; none is listening yet."""
     with Responders() as made:
+        yield made
+
+
+@pytest.fixture
+def site(namespaces_allowed: None, tmp_path: Path) -> Iterator[Site]:
+    """An API server without objects in an empty namespace, and nfproxy's commands there."""
+    with Lab() as lab, site_in(lab.namespace("node"), tmp_path / "site") as made:
         yield made
