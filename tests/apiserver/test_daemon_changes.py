@@ -1,0 +1,173 @@
+"""
+Every kind of change the API server tells, and what it does to the kernel; one daemon for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.apidaemon import Site, site_in
+from support.commands import endpoint_slice, eventually, node_object, service
+
+from nfproxy.lab import Lab
+
+CIDR = "10.96.0.0/16"
+
+
+@pytest.fixture(scope="module")
+def site(namespaces_allowed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site whose daemon runs; each test has a Service of its own."""
+    scratch: Path = tmp_path_factory.mktemp("site")
+    with Lab() as lab, site_in(lab.namespace("node"), scratch) as made:
+        made.api.apply(node_object(), cidrs(CIDR))
+        with made.daemon():
+            made.api.wait_for_watches(count=4)
+            yield made
+
+
+def cidrs(*ranges: str) -> dict[str, Any]:
+    """Return the ServiceCIDR of the cluster."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": list(ranges)},
+    }
+
+
+def becomes(site: Site, address: str, endpoints: tuple[str, ...] | None) -> None:
+    """Assert that a cluster IP gets exactly these endpoints at port 80; None: it is gone."""
+    wanted = None if endpoints is None else tuple(f"{one}:8080" for one in endpoints)
+    eventually(wanted, lambda: site.commands.frontends().get(f"{address}:80/tcp"))
+
+
+def test_endpoints_come_and_go(site: Site) -> None:
+    """
+    Added, replaced, removed, down to none and up again; from two slices as from one.
+    """
+    site.api.apply(service("a", "10.96.1.1"), endpoint_slice("a", "10.244.1.1"))
+    becomes(site, "10.96.1.1", ("10.244.1.1",))
+    for addresses in [("10.244.1.1", "10.244.1.2"), ("10.244.1.2", "10.244.1.3"), ("10.244.1.3",)]:
+        site.api.apply(endpoint_slice("a", *addresses))
+        becomes(site, "10.96.1.1", addresses)
+    site.api.apply(endpoint_slice("a"))
+    becomes(site, "10.96.1.1", ())
+    site.api.apply(endpoint_slice("a", "10.244.2.1", name="a-more"))
+    becomes(site, "10.96.1.1", ("10.244.2.1",))
+    site.api.apply(endpoint_slice("a", "10.244.1.1"))
+    becomes(site, "10.96.1.1", ("10.244.1.1", "10.244.2.1"))
+    site.api.delete("endpointslices", "default", "a-more")
+    becomes(site, "10.96.1.1", ("10.244.1.1",))
+
+
+def test_endpoints_that_terminate_serve_only_where_none_is_ready(site: Site) -> None:
+    """
+    KEP-1669: a rollout without overlap loses nothing.
+    """
+    leaving = {"ready": False, "serving": True, "terminating": True}
+    site.api.apply(
+        service("b", "10.96.1.2"),
+        endpoint_slice("b", "10.244.1.1", name="b-old"),
+        endpoint_slice("b", "10.244.1.2", name="b-new"),
+    )
+    becomes(site, "10.96.1.2", ("10.244.1.1", "10.244.1.2"))
+    site.api.apply(endpoint_slice("b", "10.244.1.1", name="b-old", conditions=leaving))
+    becomes(site, "10.96.1.2", ("10.244.1.2",))
+    site.api.apply(endpoint_slice("b", "10.244.1.2", name="b-new", conditions={"ready": False}))
+    becomes(site, "10.96.1.2", ("10.244.1.1",))
+    site.api.delete("endpointslices", "default", "b-old")
+    becomes(site, "10.96.1.2", ())
+
+
+def test_a_service_changes_and_goes(site: Site) -> None:
+    """
+    Its address and ports are those of its latest version; the slices stay, and wait.
+    """
+    site.api.apply(service("c", "10.96.1.3"), endpoint_slice("c", "10.244.1.1"))
+    becomes(site, "10.96.1.3", ("10.244.1.1",))
+    site.api.apply(service("c", "10.96.1.3", port=81))
+    becomes(site, "10.96.1.3", None)
+    assert site.commands.frontends()["10.96.1.3:81/tcp"] == ("10.244.1.1:8080",)
+    site.api.delete("services", "default", "c")
+    eventually(False, lambda: "10.96.1.3:81/tcp" in site.commands.frontends())
+    site.api.apply(service("c", "10.96.1.33"))
+    becomes(site, "10.96.1.33", ("10.244.1.1",))
+
+
+def test_a_service_of_another_proxy_is_none_of_ours(site: Site) -> None:
+    """
+    The label service-proxy-name takes it away, and gives it back.
+    """
+    label = {"service.kubernetes.io/service-proxy-name": "cilium"}
+    site.api.apply(service("d", "10.96.1.4"), endpoint_slice("d", "10.244.1.1"))
+    becomes(site, "10.96.1.4", ("10.244.1.1",))
+    site.api.apply(service("d", "10.96.1.4", metadata={"labels": label}))
+    becomes(site, "10.96.1.4", None)
+    site.api.apply(service("d", "10.96.1.4"))
+    becomes(site, "10.96.1.4", ("10.244.1.1",))
+
+
+def test_a_service_that_becomes_a_name_has_no_address(site: Site) -> None:
+    """
+    The type ExternalName is for DNS alone, whatever addresses a version may still show.
+    """
+    site.api.apply(service("e", "10.96.1.5"), endpoint_slice("e", "10.244.1.1"))
+    becomes(site, "10.96.1.5", ("10.244.1.1",))
+    site.api.apply(service("e", "10.96.1.5", type="ExternalName", externalName="example.org"))
+    becomes(site, "10.96.1.5", None)
+    site.api.apply(service("e", "10.96.1.5"))
+    becomes(site, "10.96.1.5", ("10.244.1.1",))
+
+
+def test_slices_that_become_headless_are_not_looked_at(site: Site) -> None:
+    """
+    The label is the API server's way to say that nobody proxies them.
+    """
+    site.api.apply(service("f", "10.96.1.6"), endpoint_slice("f", "10.244.1.1"))
+    becomes(site, "10.96.1.6", ("10.244.1.1",))
+    headless = endpoint_slice("f", "10.244.1.1")
+    headless["metadata"]["labels"]["service.kubernetes.io/headless"] = ""
+    site.api.apply(headless)
+    becomes(site, "10.96.1.6", ())
+
+
+def test_a_node_that_moves_to_another_zone_is_planned_anew(site: Site) -> None:
+    """
+    Hints name zones; the Node's label says which one counts.
+    """
+    hinted = endpoint_slice("g", "10.244.1.1", "10.244.1.2")
+    for endpoint, zone in zip(hinted["endpoints"], "ab", strict=True):
+        endpoint |= {"zone": zone, "hints": {"forZones": [{"name": zone}]}}
+    site.api.apply(service("g", "10.96.1.7"), hinted)
+    becomes(site, "10.96.1.7", ("10.244.1.1",))
+    for zone, chosen in (("b", ("10.244.1.2",)), ("a", ("10.244.1.1",))):
+        site.api.apply(node_object(labels={"topology.kubernetes.io/zone": zone}))
+        becomes(site, "10.96.1.7", chosen)
+
+
+def test_service_cidrs_change(site: Site) -> None:
+    """
+    Addresses in them that nobody has are rejected, so the kernel has to know the ranges.
+    """
+
+    def known() -> list[str]:
+        listing = site.namespace.run(["nft", "list", "set", "ip", "nfproxy", "service-cidrs"])
+        return [one for one in (CIDR, "10.112.0.0/16") if one in listing.stdout]
+
+    eventually([CIDR], known)
+    site.api.apply(cidrs(CIDR, "10.112.0.0/16"))
+    eventually([CIDR, "10.112.0.0/16"], known)
+    site.api.delete("servicecidrs", "", "kubernetes")
+    eventually([], known)
+    site.api.apply(cidrs(CIDR))
+    eventually([CIDR], known)
+
+
+def test_after_all_that_the_kernel_holds_what_it_should(site: Site) -> None:
+    """
+    ``nfproxy diff`` asks the API server for itself.
+    """
+    site.is_in_step()
