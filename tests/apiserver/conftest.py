@@ -3,7 +3,12 @@ An API server to ask: the stand-in, or a real one.
 
 NFPROXY_TEST_APISERVER names the kubeconfig of an administrator of a kube-apiserver 1.33 or
 newer without controllers, whose etcd (3.5.13 or newer) was there before it started; then what
-holds for any API server is tested there. What is about faults needs the stand-in.
+holds for any API server is tested there, by pytest in a network namespace that reaches it:
+
+    NFPROXY_TEST_APISERVER=admin.kubeconfig nsenter --net=… python -m pytest \\
+        tests/apiserver/test_standin_{lists,watches,objects}.py
+
+What is about faults needs the stand-in.
 """
 
 import itertools

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.apiserver import StandIn
 from support.apiserver.client import Answer, Client
-from support.commands import wait_until
+from support.commands import eventually
 from support.objects import endpoint_slice, service
 
 SERVICES = "/api/v1/services"
@@ -82,9 +82,9 @@ def test_a_stopped_server_drops_its_connections(standin: StandIn, admin: Client)
     """
     with admin.watch(SERVICES, resourceVersion=standin.version) as watch:
         standin.stop()
+        eventually(True, watch.was_reset)
         with pytest.raises(ConnectionError):
             watch.next()
-        assert watch.was_reset()
     standin.start()
 
     assert admin.get(SERVICES).code == 200
@@ -136,11 +136,10 @@ def test_watches_end_in_good_order_or_by_reset(standin: StandIn, admin: Client):
         assert not watch.was_reset()
     with admin.watch(SERVICES, resourceVersion=standin.version) as watch:
         assert standin.close_watches(abort=True) == 1
+        eventually(True, watch.was_reset)
         with pytest.raises(ConnectionError):
             watch.next()
-        assert watch.was_reset()
-    wait_until(lambda: not standin.watches())
-    assert standin.watches() == 0
+    eventually(0, standin.watches)
 
 
 def test_an_event_is_cut_in_the_middle(standin: StandIn, admin: Client):

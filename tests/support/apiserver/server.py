@@ -111,6 +111,8 @@ class Server:
             response = await self._answer(request, target, noted)
         except StatusError as error:
             response = _refusal(error)
+        except ConnectionError:  # the client is gone, or was sent away; nobody reads this
+            response = web.Response()
         await self.faults.gate.wait()
         noted.code = response.status
         return response
