@@ -7,7 +7,6 @@ must be ones the kernel could have, since they become part of the ruleset.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 
 from nfproxy.config.addresses import (
@@ -21,9 +20,7 @@ from nfproxy.config.kubeproxy import KubeProxyConfiguration, value_of
 from nfproxy.config.problems import Problem, describe
 from nfproxy.config.settings import BY_FIELD
 from nfproxy.model.addresses import parse_prefix
-
-_INTERFACE = re.compile(r"[A-Za-z0-9_.@+=,~#%!^-]{1,15}")
-_INTERFACE_NAME = "1 to 15 letters, digits, or any of _ . - @ + = , ~ # % ! ^"
+from nfproxy.model.interfaces import ACCEPTED, is_interface_name
 
 
 def validate(config: KubeProxyConfiguration) -> tuple[Problem, ...]:
@@ -105,8 +102,8 @@ def _cluster_cidr(text: str) -> Iterable[Problem]:
 
 
 def _interface(field: str, name: str) -> Iterable[Problem]:
-    if not _INTERFACE.fullmatch(name):
-        accepted = f"{_INTERFACE_NAME}; detectLocalMode asks for it"
+    if not is_interface_name(name):
+        accepted = f"{ACCEPTED}; detectLocalMode asks for it"
         yield Problem(field, describe(name), accepted, others=("detectLocalMode",))
 
 

@@ -8,7 +8,6 @@ interface names are put into them.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Collection, Iterable
 from importlib import resources
 from pathlib import Path
@@ -17,6 +16,7 @@ import jinja2
 
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import Family
+from nfproxy.model.interfaces import ACCEPTED, LONGEST, is_interface_name
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
@@ -39,7 +39,6 @@ _CLIENT_TYPE = {
     Family.IPV4: "ip saddr",
     Family.IPV6: "numgen inc mod 65536 . numgen inc mod 65536",
 }
-_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", re.ASCII)
 _BASE = {
     "nat-prerouting": "type nat hook prerouting priority -100; policy accept;",
     "nat-output": "type nat hook output priority -100; policy accept;",
@@ -89,12 +88,11 @@ def local_pod_match(config: NodeConfig, family: Family) -> tuple[str, str]:
     pods = config.local_pods
     if pods.bridge or pods.interface_prefix:
         name = pods.bridge or pods.interface_prefix
-        if not _INTERFACE.fullmatch(name):
-            raise ConfigError(
-                f"interface name {name[:64]!r}: at most 15 letters, digits or any of _ . @ - "
-                "are accepted"
-            )
-        pattern = f'"{name}"' if pods.bridge else f'"{name}*"'
+        if not is_interface_name(name):
+            raise ConfigError(f"interface name {name[:64]!r}: accepted are {ACCEPTED}")
+        # No name is longer than the longest: one that begins like that is just that.
+        whole = pods.bridge or len(name) == LONGEST
+        pattern = f'"{name}"' if whole else f'"{name}*"'
         return f"iifname {pattern}", f"iifname != {pattern}"
     prefix = pods.prefixes.get(family)
     if prefix is None:

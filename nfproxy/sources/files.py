@@ -19,7 +19,7 @@ from nfproxy.errors import InputError
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 MIB = 1 << 20
-MAX_YAML_MIB = 32  # some 7 s of parsing
+MAX_YAML_MIB = 32  # some 7 s of parsing; the densest takes four times that
 MAX_JSON_MIB = 256
 _SNIFF = 1024
 _BOM = b"\xef\xbb\xbf"
@@ -136,11 +136,16 @@ def read_text(path: str) -> Text:
     try:
         if path == STDIN:
             return _read(sys.stdin.buffer, size=0, json_only=False)
-        with Path(path).open("rb") as file:
+        # Some files of /proc, behind a link, look regular and would let a reader wait for ever.
+        with open(path, "rb", opener=_without_waiting) as file:
             size = os.fstat(file.fileno()).st_size
             return _read(file, size, json_only=path.endswith(".json"))
     except OSError as error:
         raise InputError(f"cannot be read: {reason(error)}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(file: BinaryIO, size: int, json_only: bool) -> Text:

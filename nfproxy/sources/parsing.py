@@ -23,7 +23,9 @@ from nfproxy.sources.files import MAX_YAML_MIB, MIB, Text
 from nfproxy.sources.yamlfiles import documents
 
 _MAX_LISTS_IN_LISTS = 5
-_MAX_PROBLEMS = 200  # told of one file: 30 MB of `{},{},…` are ten million
+_MAX_PROBLEMS = 200  # told of one file
+_MAX_REFUSED = 10_000  # after so many, a file is no file of objects and not read any further
+_MAX_EMPTY = 100_000  # `{}` in a list; each would take twenty times its room
 _Data = msgspec.Raw | Mapping[str, Any]
 
 
@@ -82,18 +84,22 @@ def parse(text: Text, origin: str, node_name: str) -> Content:
     Of Nodes only the one called `node_name` is read. Never raises for bad input.
     """
     reader = _Reader(origin, node_name)
-    if text.json:
-        refused = reader.read_json(text.data)
-        if refused is None:
-            return reader.content()
-        if text.json_only or len(text.data) > MAX_YAML_MIB * MIB:
-            reader.fail(refused)
-            return reader.content()
     try:
-        reader.read_yaml(_decoded(text.data))
+        _read(text, reader)
     except InputError as error:
         reader.fail(str(error))
     return reader.content()
+
+
+def _read(text: Text, reader: _Reader) -> None:
+    """Read a file as what it looks like: JSON, or YAML, of which JSON is a part."""
+    if text.json:
+        refused = reader.read_json(text.data)
+        if refused is None:
+            return
+        if text.json_only or len(text.data) > MAX_YAML_MIB * MIB:
+            raise InputError(refused)
+    reader.read_yaml(_decoded(text.data))
 
 
 def _decoded(data: bytes) -> str:
@@ -138,6 +144,7 @@ class _Reader:
         if self._more_problems:
             more = f"and {self._more_problems:,} more problems"
             self._problems.append(Problem(self._origin, "", "", more))
+            self._more_problems = 0
         return Content(
             self._objects,
             tuple(self._problems),
@@ -149,7 +156,7 @@ class _Reader:
     def fail(self, message: str) -> None:
         """Note that the file, or a part of it, cannot be read."""
         self._parsed = False
-        self._problem("", message)
+        self._problems.append(Problem(self._origin, "", "", message))
 
     def read_json(self, data: bytes) -> str | None:
         """Read a JSON file; return what is wrong with its text, None where nothing is."""
@@ -249,6 +256,8 @@ class _Reader:
         room = _MAX_PROBLEMS - len(self._problems)
         self._problems += problems[:room]
         self._more_problems += len(problems[room:])
+        if self._more_problems > _MAX_REFUSED:
+            raise InputError("is hardly a file of Kubernetes objects; the rest of it is not read")
 
 
 def _is_object(data: object) -> TypeGuard[_Data]:
@@ -266,6 +275,8 @@ def _items(data: _Data) -> list[Any] | str | None:
                 return None
             return msgspec.convert(data["items"], list[Any] | None) or []
         items = _head.decode(data).items
+        if items is not msgspec.UNSET and bytes(items).count(b"{}") > _MAX_EMPTY:
+            return f"holds more than {_MAX_EMPTY:,} empty objects; ignored"
         return None if items is msgspec.UNSET else _raw_items.decode(items) or []
     except UNREADABLE as error:
         return f"items: {validation_problem(error, '', Identity()).message}"

@@ -155,3 +155,19 @@ def test_a_pipe_that_closes_early_makes_no_noise(commands: Commands, manifests: 
     assert done.stdout == "add table ip nfproxy\n"
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["BridgeInterface", "InterfaceNamePrefix"])
+@pytest.mark.parametrize("name", ["abcdefghijklmno", "_.@+=,~#%!^-", "0"])
+def test_nft_takes_every_interface_name_that_is_accepted(
+    commands: Commands, manifests: Path, mode: str, name: str
+) -> None:
+    """
+    As long as the kernel has them, and with all that may be in them.
+    """
+    write(manifests / "web.json", service())
+    flag = "--pod-bridge-interface" if mode == "BridgeInterface" else "--pod-interface-name-prefix"
+    given = (f"--detect-local-mode={mode}", f"{flag}={name}")
+    result = commands.run("render", "-f", manifests, "--check", *given)
+
+    assert result.code == 0, result.err

@@ -84,7 +84,7 @@ ROWS = [tuple(line.split()) for line in KUBE_PROXY.strip().splitlines()]
 
 def test_the_table_has_every_setting_of_kube_proxy_and_no_other():
     """
-    Each flag and field is there once, with kube-proxy's default; only the pause between syncs has another.
+    Each flag and field is there once, with kube-proxy's default; the pause between syncs has ours.
     """
     table = sorted((s.flag or "-", s.field or "-", str(s.default) or "-") for s in SETTINGS)
 

@@ -323,13 +323,45 @@ def test_arbitrary_bytes_never_raise(raw, as_json):
 
 def test_of_very_many_problems_a_few_hundred_are_told() -> None:
     """
-    A list of a million empty objects does not become a gigabyte of messages.
+    The number of the others is, too.
     """
-    items = {"apiVersion": "v1", "kind": "List", "items": [{}] * 100_000}
-    content = read_json({**items, "items": [*items["items"], service("web")]})
+    content = read_json(
+        {"apiVersion": "v1", "kind": "List", "items": [{}] * 5000 + [service("web")]}
+    )
     said = lines(content)
 
-    assert names(content) == ["Service default/web"]
+    assert (names(content), content.parsed) == (["Service default/web"], True)
     assert len(said) == 201
     assert said[0] == "f.json: items[0]: has no kind, so it is no Kubernetes object; ignored"
-    assert said[-1] == "f.json: and 99,800 more problems"
+    assert said[-1] == "f.json: and 4,800 more problems"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        read_json({"apiVersion": "v1", "kind": "List", "items": [{"a": 1}] * 20_000}),
+        read_raw(b"x\n---\n" * 20_000),
+    ],
+    ids=["list", "documents"],
+)
+def test_a_file_of_something_else_is_not_read_to_its_end(content: Content) -> None:
+    """
+    A million things that are no objects do not take minutes; what was in force stays.
+    """
+    said = lines(content)
+
+    assert not content.parsed
+    assert len(said) == 202
+    assert "the rest of it is not read" in said[-2]
+
+
+def test_a_list_of_empty_objects_is_refused_as_a_whole() -> None:
+    """
+    Three bytes each in the file, they would take sixty each in memory.
+    """
+    content = read_raw(
+        b'{"apiVersion":"v1","kind":"List","items":[' + b"{}," * 200_000 + b"{}]}", json=True
+    )
+
+    assert lines(content) == ["f: List: holds more than 100,000 empty objects; ignored"]
+    assert content.may_hold(Key(Kind.SERVICE, ObjectName("default", "web")))
