@@ -92,7 +92,15 @@ def parse(text: Text, origin: str, node_name: str) -> Content:
 
 
 def _read(text: Text, reader: _Reader) -> None:
-    """Read a file as what it looks like: JSON, or YAML, of which JSON is a part."""
+    """
+    Read a file as what it looks like: JSON, or YAML, of which JSON is a part.
+
+    One without any content is what a full disk leaves of an edited file: it may have held
+    anything. Whoever wants objects gone removes the file.
+    """
+    if not text.data.strip():
+        reader.blank()
+        return
     if text.json:
         refused = reader.read_json(text.data)
         if refused is None:
@@ -152,6 +160,10 @@ class _Reader:
             frozenset(self._doubts),
             self._nameless,
         )
+
+    def blank(self) -> None:
+        """Note that the file holds nothing at all."""
+        self._nameless = True
 
     def fail(self, message: str) -> None:
         """Note that the file, or a part of it, cannot be read."""

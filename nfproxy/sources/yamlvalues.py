@@ -21,6 +21,7 @@ from nfproxy.model.addresses import shorten
 MAX_DEPTH = 200
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 MAX_ALIASED_NODES = 100_000
+MAX_NODES = 4_000_000  # some seconds, half a gigabyte; objects have one in 12 bytes or so
 MAX_DUPLICATES = 10  # reported of one document
 
 _TAG = "tag:yaml.org,2002:"
@@ -130,8 +131,14 @@ class Builder:
             raise self._error(event, "a key must be a plain value")
         if event.anchor:
             self._anchors.pop(event.anchor, None)
-        self._nodes += 1
+        self._count_node(event)
         self._stack.append(_Frame(value, event.anchor, self._nodes))
+
+    def _count_node(self, event: Any) -> None:
+        """Count a node of the text."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._error(event, f"holds more than {MAX_NODES:,} values; split the file")
 
     def _close(self) -> Any:
         """End the innermost mapping or sequence and return it."""
@@ -191,7 +198,7 @@ class Builder:
 
     def _scalar(self, event: Any) -> Any:
         """Return the value of a scalar; a mapping's key is text whatever it looks like."""
-        self._nodes += 1
+        self._count_node(event)
         text: str = event.value
         plain = event.implicit[0] and event.tag is None
         value: Any

@@ -365,3 +365,14 @@ def test_a_list_of_empty_objects_is_refused_as_a_whole() -> None:
 
     assert lines(content) == ["f: List: holds more than 100,000 empty objects; ignored"]
     assert content.may_hold(Key(Kind.SERVICE, ObjectName("default", "web")))
+
+
+@pytest.mark.parametrize("data", [b"", b"\n  \n"])
+def test_a_file_without_content_may_hold_anything(data: bytes) -> None:
+    """
+    A full disk leaves such files of those that an editor writes; nothing is wrong with a new one.
+    """
+    content = read_raw(data)
+
+    assert (content.objects, content.problems, content.parsed) == ({}, (), True)
+    assert content.may_hold(Key(Kind.SERVICE, ObjectName("default", "web")))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfproxy.errors import InputError
+from nfproxy.sources import yamlvalues
 from nfproxy.sources.yamlfiles import documents
 from nfproxy.sources.yamlvalues import MAX_ALIASED_NODES, MAX_DEPTH
 
@@ -196,3 +197,13 @@ plain = st.recursive(
 def test_what_is_written_as_yaml_comes_back(obj):
     """PyYAML quotes what would be read as something else, so a dump must be read alike."""
     assert [obj] == values(yaml.safe_dump(obj))
+
+
+def test_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A file within its limit of size may hold sixteen million numbers, which take half a minute.
+    """
+    monkeypatch.setattr(yamlvalues, "MAX_NODES", 1000)
+
+    assert "holds more than 1,000 values; split the file" in error("[" + "1," * 1000 + "]")
+    assert values("[" + "1," * 999 + "]") == [[1] * 999]
