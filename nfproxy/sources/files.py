@@ -136,8 +136,8 @@ def read_text(path: str) -> Text:
     try:
         if path == STDIN:
             return _read(sys.stdin.buffer, size=0, json_only=False)
-        # Some files of /proc, behind a link, look regular and would let a reader wait for ever.
-        with open(path, "rb", opener=_without_waiting) as file:
+        regular = stat.S_ISREG(Path(path).stat().st_mode)
+        with open(path, "rb", opener=_without_waiting if regular else None) as file:
             size = os.fstat(file.fileno()).st_size
             return _read(file, size, json_only=path.endswith(".json"))
     except OSError as error:
@@ -145,6 +145,7 @@ def read_text(path: str) -> Text:
 
 
 def _without_waiting(path: str, flags: int) -> int:
+    """Open a file of /proc, say, that looks regular but would let its reader wait for ever."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

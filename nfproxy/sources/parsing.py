@@ -98,7 +98,7 @@ def _read(text: Text, reader: _Reader) -> None:
     One without any content is what a full disk leaves of an edited file: it may have held
     anything. Whoever wants objects gone removes the file.
     """
-    if not text.data.strip():
+    if not (text.json_only or text.data.strip()):
         reader.blank()
         return
     if text.json:
