@@ -23,11 +23,12 @@ fail() {
     exit 1
 }
 
-# Run a command silently; when it fails, show the end of what it printed.
+# Run a command silently; when it fails, show the end of what it printed. Ctrl-C ends the script.
 quietly() {
     local log status=0
     log=$(mktemp)
     "$@" >"$log" 2>&1 </dev/null || status=$?
+    [ "$status" != 130 ] || { rm -f "$log" && exit 130; }
     [ "$status" = 0 ] || tail -n 25 "$log" >&2
     rm -f "$log"
     return "$status"

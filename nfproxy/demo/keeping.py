@@ -19,8 +19,8 @@ def hints(story: Story) -> str:
     proxy = story.proxies[0]
     diff = shlex.join([*_nfproxy(proxy.command), *proxy.arguments("diff")])
     parts = [
-        ("ask web from outside, from a pod", [_in(client, "curl http://10.96.0.10/")]),
-        ("", [_in(pod, "curl 'http://[fd00:10:96::10]/'")]),
+        ("ask web from outside, from a pod", [_in(client, _get("http://10.96.0.10/"))]),
+        ("", [_in(pod, _get("http://[fd00:10:96::10]/"))]),
         ("the ruleset of node-1", [_in(node, "nft list table ip nfproxy")]),
         ("how it differs from the manifests", [_in(node, diff)]),
         ("a shell on node-1, on node-2", [_in(node, "bash")]),
@@ -33,6 +33,14 @@ def hints(story: Story) -> str:
         lines += [f"# {title}"] if title else []
         lines += commands
     return "\n".join(lines)
+
+
+def _get(url: str) -> str:
+    if shutil.which("curl"):
+        return shlex.join(["curl", url])
+    return shlex.join(
+        ["python3", "-c", f"import urllib.request as r; print(r.urlopen('{url}').read().decode())"]
+    )
 
 
 def _in(host: Host, command: str) -> str:

@@ -8,13 +8,14 @@ usage: tests/bench/run.sh [OPTION…]
 Measures nfproxy beside a ruleset of one chain per service port, and prints tables. Installs what
 is missing first, like tests/run.sh. Works in namespaces: nothing reaches the machine's own ruleset
 or interfaces. Needs root, as nft may not send the baseline's large transactions from a user
-namespace; --quick does without. Takes two to four minutes.
+namespace; --quick does without. Takes one to three minutes.
 
   tests/bench/run.sh                          the default sizes
   tests/bench/run.sh -o markdown              for a README; -o json for a program
   tests/bench/run.sh --baseline 44000x1       another size of the baseline; this takes minutes
   tests/bench/run.sh --quick                  tiny sizes, to see that it works
   tests/bench/run.sh --size 30000x10 --repeats 100
+  tests/bench/run.sh daemon                   the whole daemon on an API server      (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
@@ -25,10 +26,12 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " conntrack "*) module=bench.conntrack && shift ;;
+    " conntrack "* | " daemon "*) module=bench.$1 && shift ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
-prepare_packages "$REPOSITORY/deploy/packages.txt"
+lists=("$REPOSITORY/deploy/packages.txt")
+[ "$module" != bench.daemon ] || lists+=("$REPOSITORY/deploy/packages-test.txt") # openssl
+prepare_packages "${lists[@]}"
 prepare_venv
 export PYTHONPATH=$REPOSITORY:$REPOSITORY/tests
 export PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
