@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from support.apiserver import StandIn
-from support.commands import Commands, Daemon, eventually, wait_until
+from support.commands import Commands, Daemon, Result, eventually, wait_until
 
 from nfproxy.lab import Namespace
 
@@ -85,9 +85,13 @@ class Site:
         """Assert that there is no table."""
         assert self.commands.tables() == []
 
+    def diff(self) -> Result:
+        """Run ``nfproxy diff``, which reads the API server for itself."""
+        return self.commands.run("diff", "--kubeconfig", self.kubeconfig, FLAGS[0])
+
     def is_in_step(self) -> None:
-        """Assert that ``nfproxy diff`` finds nothing, reading the API server for itself."""
-        done = self.commands.run("diff", "--kubeconfig", self.kubeconfig, FLAGS[0])
+        """Assert that the kernel holds what the API server says."""
+        done = self.diff()
         assert (done.code, done.out) == (0, "equal: the kernel holds what it should\n"), done
 
     # -- interfaces -------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""
+``nfproxy run`` in a cluster that never rests, with a network that is no good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.apidaemon import Site, site_in
+from support.churn import Churn, pace
+from support.commands import Daemon, endpoint_slice, errors_in, node_object, service, wait_until
+from support.responders import Responders
+from support.traffic import Traffic
+
+from nfproxy.lab import Cluster
+
+RATE = 100.0  # changes a second: 6000 a minute
+FAULT_EVERY_S = 0.7
+CONNECTIONS = 12_000  # of each stream; source ports are not used twice
+GROWTH = 8 << 20  # bytes that memory may vary by
+SETTLE_S = 60.0  # back-off after faults in a row goes up to half a minute
+
+
+@pytest.fixture(scope="module")
+def site(
+    cluster: Cluster, responders: Responders, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Node-1 of a cluster whose pods answer, with an API server on it."""
+    for pod in cluster.pods:
+        responders.listen(pod, 8080)
+    with site_in(cluster.nodes[0].namespace, tmp_path_factory.mktemp("site")) as made:
+        made.api.apply(
+            node_object(),
+            service("steady", "10.96.0.1"),
+            endpoint_slice("steady", cluster.pods[0].ipv4, cluster.pods[3].ipv4),
+            service("moving", "10.96.0.2"),
+            endpoint_slice("moving", cluster.pods[1].ipv4),
+        )
+        yield made
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_a_cluster_that_never_rests(site: Site, cluster: Cluster, soak_s: float) -> None:
+    """
+    Thousands of changes a minute, watches that break, both sides restarting: at the end the
+    kernel holds what the API server says, no connection has failed, and memory is what it was.
+    """
+    churn = Churn(site, [pod.ipv4 for pod in cluster.pods], seed=3)
+    rate = min(50.0, CONNECTIONS / soak_s)
+    streams = [
+        Traffic(cluster.client, "10.96.0.1", 80, rate=rate, held=8),
+        Traffic(cluster.client, "10.96.0.2", 80, rate=rate),
+    ]
+    with contextlib.ExitStack() as stack:
+        with site.daemon() as first:
+            for stream in streams:
+                stack.enter_context(stream)
+            go_on(churn, soak_s / 4)
+            first.end(signal.SIGKILL)
+            go_on(churn, soak_s / 16)
+        with site.daemon() as second:
+            go_on(churn, soak_s / 4)
+            before = memory(second)
+            go_on(churn, soak_s / 2)
+            wait_until(lambda: site.diff().code == 0, SETTLE_S)
+            site.is_in_step()
+            after = memory(second)
+            for stream in streams:
+                stream.wait_for(20)
+            assert errors_in(second.log) == []
+    assert [stream.failures for stream in streams] == [[], []]
+    assert after - before < GROWTH
+    assert churn.changes > soak_s * RATE / 4  # a slow machine makes fewer, not none
+    assert churn.faults >= min(2, soak_s / FAULT_EVERY_S / 2)
+
+
+def go_on(churn: Churn, seconds: float) -> None:
+    """Make changes and faults for so long."""
+    until = time.monotonic() + seconds
+    change, fault = pace(RATE, time.monotonic), pace(1 / FAULT_EVERY_S, time.monotonic)
+    while time.monotonic() < until:
+        if change():
+            churn.change()
+        else:
+            time.sleep(0.2 / RATE)
+        if fault():
+            churn.fault()
+
+
+def memory(daemon: Daemon) -> int:
+    """Return the bytes that the daemon has in memory."""
+    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
+    return int(value) * 1024

@@ -1,0 +1,65 @@
+"""
+The API server as a source, when its watches are open and nobody is behind them any more.
+
+In this process, as the daemon waits for minutes before it takes silence for an end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from support.apiserver import StandIn
+from support.commands import endpoint_slice, node_object, service
+
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
+from nfproxy.sources.apiserver.connection import ClientSettings, Connection
+from nfproxy.sources.apiserver.reflector import Pace
+from nfproxy.sources.apiserver.source import ApiServerSource
+
+SILENCE_S = 0.5  # of a server that sends bookmarks twice as often
+LIMIT_S = 20.0
+
+
+async def changed(source: ApiServerSource, name: ObjectName) -> Changes:
+    """Wait until an EndpointSlice has changed."""
+    async with asyncio.timeout(LIMIT_S):
+        async for changes in source.changes():
+            if name in changes.slices:
+                return changes
+    raise AssertionError("the source has ended")
+
+
+def test_a_watch_that_has_gone_silent_is_made_anew(standin: StandIn, tmp_path: Path) -> None:
+    """
+    A connection nobody has closed, to a machine that is gone: resumed, nothing is missed.
+    """
+    standin.configure(bookmark_s=SILENCE_S / 2)
+    standin.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
+    kubeconfig = standin.write_kubeconfig(tmp_path / "kubeconfig")
+    problems: list[Problem] = []
+
+    async def follow() -> None:
+        settings = ClientSettings(kubeconfig=str(kubeconfig), qps=-1)
+        pace = Pace(silence_s=SILENCE_S, healthy_s=0.1)
+        async with (
+            Connection(settings, problems.append) as connection,
+            ApiServerSource(connection, "node-1", problems.append, pace=pace) as source,
+        ):
+            await source.load()
+            await asyncio.to_thread(standin.wait_for_watches, "endpointslices")
+            standin.forget_requests()
+            standin.mute_watches()
+            standin.apply(endpoint_slice("web", "10.244.1.6"))
+            name = ObjectName("default", "web-ipv4")
+            slice_ = (await changed(source, name)).slices[name]
+            assert slice_ is not None
+            assert [endpoint.address[-1] for endpoint in slice_.endpoints] == [6]
+
+    asyncio.run(follow())
+
+    resumed = standin.requests("endpointslices", "watch")
+    assert resumed
+    assert all("resourceVersion" in request.query for request in resumed)
+    assert standin.requests("endpointslices", "list") == []
