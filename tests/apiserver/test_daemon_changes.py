@@ -161,7 +161,7 @@ def test_service_cidrs_change(site: Site) -> None:
     site.api.apply(cidrs(CIDR, "10.112.0.0/16"))
     eventually([CIDR, "10.112.0.0/16"], known)
     site.api.delete("servicecidrs", "", "kubernetes")
-    eventually([], known)
+    eventually(list[str](), known)
     site.api.apply(cidrs(CIDR))
     eventually([CIDR], known)
 

@@ -18,7 +18,7 @@ from nfproxy.lab import Lab
 
 WEB = "10.96.0.1:80/tcp"
 CHECK_PORT = 32100
-V4 = {"ip_family": "IPv4"}
+FAMILY_LABELS = ("IPv4", "IPv6")
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +93,21 @@ def test_changes_and_syncs_are_counted(following: Site) -> None:
     }
     before = {what: following.metric(name) for what, name in names.items()}
     syncs = "kubeproxy_sync_proxy_rules_duration_seconds_count"
-    syncs_before = [following.metric(syncs, ip_family=f) for f in ("IPv4", "IPv6")]
+    synced = [following.metric(syncs, ip_family=family) for family in FAMILY_LABELS]
 
     following.api.apply(service("counted", "10.96.2.1"))
     following.api.apply(endpoint_slice("counted", "10.244.1.9"))
     eventually(before["slices"] + 1, lambda: following.metric(names["slices"]))
-    assert following.metric(names["services"]) == before["services"] + 2
+    eventually(before["services"] + 2, lambda: following.metric(names["services"]))
     following.api.delete("services", "default", "counted")
     eventually(before["services"] + 4, lambda: following.metric(names["services"]))
 
-    wait_until(lambda: following.metric(syncs, **V4) > syncs_before[0])
-    now = [following.metric(syncs, ip_family=f) for f in ("IPv4", "IPv6")]
-    assert all(a > b for a, b in zip(now, syncs_before, strict=True))
-    for kind in ("service", "endpoint"):
-        pending = f"kubeproxy_sync_proxy_rules_{kind}_changes_pending"
-        eventually(0.0, lambda name=pending: following.metric(name))
+    for family, count in zip(FAMILY_LABELS, synced, strict=True):
+        wait_until(lambda: following.metric(syncs, ip_family=family) > count)  # noqa: B023
+        assert following.metric(syncs, ip_family=family) > count
+    pending = "kubeproxy_sync_proxy_rules_{}_changes_pending"
+    eventually(0.0, lambda: following.metric(pending.format("service")))
+    eventually(0.0, lambda: following.metric(pending.format("endpoint")))
 
 
 def test_the_time_since_the_trigger_is_measured(following: Site) -> None:

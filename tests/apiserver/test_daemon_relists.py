@@ -5,6 +5,7 @@ What ``nfproxy run`` makes of watches that break, lie, or forget: nothing is mis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from support.apidaemon import Site
@@ -150,17 +151,17 @@ def test_a_list_that_expires_between_its_pages_begins_anew(site: Site) -> None:
     ids=["Service", "EndpointSlice"],
 )
 def test_an_object_that_cannot_be_read_stays_as_it_was(
-    site: Site, daemon: Daemon, good: dict[str, object], bad: dict[str, object], resource: str
+    site: Site, daemon: Daemon, good: dict[str, Any], bad: dict[str, Any], resource: str
 ) -> None:
     """
     It is told once, in the log, as an Event and as a metric, and costs nobody else anything.
     """
-    kind = str(good["kind"])
+    kind = good["kind"]
     site.api.apply(bad)
     event = site.wait_for_event("Undecodable")
     assert event["type"] == "Warning"
     regarding = event["regarding"]
-    name = bad["metadata"]["name"]  # type: ignore[index]
+    name = bad["metadata"]["name"]
     assert (regarding["kind"], regarding["namespace"], regarding["name"]) == (kind, "default", name)
     assert site.metric("nfproxy_undecodable_objects_total", kind=kind) == 1
     assert daemon.log.count("WARNING") == daemon.log.count("OOM score") + 1

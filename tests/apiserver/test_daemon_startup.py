@@ -36,7 +36,7 @@ def test_nothing_is_programmed_by_half_of_the_objects(site: Site, resource: str)
     (other,) = {*LISTED} - {resource}
     with site.daemon(ready=False) as daemon:
         site.api.wait_for_watches(other)
-        site.api.wait_for_requests(resource, "watch", 3)
+        site.api.wait_for_requests(resource, "", 3)
         assert site.commands.tables() == []
         assert site.code("/readyz") == 503
         assert site.code("/livez") == 200

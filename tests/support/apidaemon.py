@@ -36,8 +36,6 @@ FLAGS = (
     "--iptables-min-sync-period=10ms",
 )
 
-Frontends = dict[str, tuple[str, ...]]
-
 
 class Answer(NamedTuple):
     """An answer to a HTTP request."""
@@ -77,9 +75,9 @@ class Site:
 
     # -- the kernel -------------------------------------------------------------------------
 
-    def serves(self, expected: Frontends) -> None:
+    def serves(self, expected: Mapping[str, tuple[str, ...]]) -> None:
         """Assert that the kernel comes to hold exactly these frontends and endpoints."""
-        eventually(expected, self.commands.frontends)
+        eventually(dict(expected), self.commands.frontends)
 
     def programs_nothing(self) -> None:
         """Assert that there is no table."""
