@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -104,6 +105,34 @@ def test_a_kernel_that_cannot_be_written_to_at_start_is_tried_again(site: Site, 
         daemon.wait_for("ready after")
         site.serves({WEB: ("10.244.1.5:8080",)})
         eventually([200, 200], lambda: codes(site))
+
+
+def test_a_table_of_another_owner_is_waited_for(site: Site) -> None:
+    """
+    The kernel lets nobody touch a table with an owner; when that one ends, the table goes.
+    """
+    with site.namespace.call(_owner) as owner:
+        assert owner.stdin is not None
+        owner.stdin.write("add table ip nfproxy { flags owner; }\n")
+        owner.stdin.flush()
+        eventually(["ip nfproxy"], site.commands.tables)
+        with site.daemon("--iptables-sync-period=400ms", ready=False) as daemon:
+            daemon.wait_for("Operation not permitted")
+            eventually([503, 503], lambda: codes(site))
+            assert site.commands.tables() == ["ip nfproxy"]  # both families, or none
+
+            owner.stdin.close()
+
+            daemon.wait_for("ready after")
+            site.serves({WEB: ("10.244.1.5:8080",)})
+            eventually([200, 200], lambda: codes(site))
+
+
+def _owner() -> subprocess.Popen[str]:
+    """Start what takes nft commands, and owns the tables it makes until its input ends."""
+    return subprocess.Popen(
+        ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
 
 
 def test_changes_within_min_sync_period_are_one_commit(site: Site) -> None:

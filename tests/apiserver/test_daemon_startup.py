@@ -100,6 +100,20 @@ def failed_requests(site: Site) -> float:
         return 0.0
 
 
+@pytest.mark.parametrize("how", ["away", "frozen"])
+def test_a_daemon_that_waits_for_an_api_server_can_be_stopped(site: Site, how: str) -> None:
+    """
+    In good order, as at any other time.
+    """
+    site.api.stop() if how == "away" else site.api.freeze()
+    with site.daemon(ready=False) as daemon:
+        daemon.wait_for("serving health on")
+        assert daemon.end() == 0
+        assert "in the middle of something" not in daemon.log
+        assert errors_in(daemon.log) == []
+    assert site.commands.tables() == []
+
+
 def test_a_node_that_comes_late_is_taken_over(site: Site) -> None:
     """
     Its addresses, and with them the node ports, are known from then on; health follows.
