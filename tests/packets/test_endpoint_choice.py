@@ -1,8 +1,8 @@
 """
 Which endpoints a connection may be sent to, with real packets.
 
-Hints, conditions, duplicates and several slices. Two pods on each of two nodes: `A` and `B` on
-the node under test, `C` and `D` on the other.
+Hints, conditions, duplicates and several slices, over TCP, UDP and SCTP alike. Two pods on each
+of two nodes: `A` and `B` on the node under test, `C` and `D` on the other.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytest
+from support.allprotocols import SERVICE_PORTS, SLICE_PORTS, assert_reached
 from support.objects import endpoint_slice, gone, service
 from support.packets import repeat
 from support.responders import Responders
 from support.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
+    OTHER_CLUSTER_IP,
     Frontend,
     at,
     endpoints_of,
@@ -24,13 +26,14 @@ from support.steps import (
     families,
     node_config,
     proxied,
-    reached,
     slice_of,
     target,
 )
 
 from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.service import Protocol, Service
 
 A, B, C, D = "pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2"
 ALL = {A, B, C, D}
@@ -41,8 +44,21 @@ REFUSED = {"refused"}
 def served(cluster: Cluster, responders: Responders) -> Cluster:
     """Let the pods answer."""
     for pod in cluster.pods:
-        responders.listen(pod, ENDPOINT_PORT)
+        for protocol in Protocol:
+            responders.listen(pod, ENDPOINT_PORT, protocol)
     return cluster
+
+
+def web(**fields: Any) -> Service:
+    """Return a service with every kind of frontend over every protocol."""
+    return everywhere(ports=SERVICE_PORTS, **fields)
+
+
+def piece(
+    cluster: Cluster, family: Family, endpoints: dict[str, dict[str, Any]], **fields: Any
+) -> EndpointSlice:
+    """Return a slice of it with some pods, each with its conditions and hints."""
+    return slice_of(cluster, family, endpoints, ports=SLICE_PORTS, **fields)
 
 
 class Case(NamedTuple):
@@ -141,42 +157,42 @@ CONDITIONS = {
 @pytest.mark.parametrize("case", [*HINTS.values(), *CONDITIONS.values()], ids=[*HINTS, *CONDITIONS])
 def test_who_serves(served: Cluster, family: Family, case: Case) -> None:
     """Policies Cluster and Local choose apart; with Local the short cut has the cluster list."""
-    local = everywhere(external_local=True, internal_local=True)
+    local = web(external_local=True, internal_local=True)
     inner, outer = (
         target(served, kind, family) for kind in (Frontend.CLUSTER_IP, Frontend.NODE_PORT)
     )
-    endpoints = slice_of(served, family, case.endpoints)
-    with proxied(served, everywhere(), endpoints, zone=case.zone) as proxy:
-        assert reached(served.client, *inner) == case.cluster
-        assert reached(served.client, *outer) == case.cluster
+    endpoints = piece(served, family, case.endpoints)
+    with proxied(served, web(), endpoints, zone=case.zone) as proxy:
+        assert_reached(case.cluster, served.client, *inner)
+        assert_reached(case.cluster, served.client, *outer)
         proxy.put(local)
-        assert reached(served.pod(1, 1), *inner) == case.local
-        assert reached(served.client, *outer) == case.local
-        assert reached(served.pod(1, 1), *outer) == case.cluster
-        assert reached(served.nodes[0], *outer) == case.cluster
+        assert_reached(case.local, served.pod(1, 1), *inner)
+        assert_reached(case.local, served.client, *outer)
+        assert_reached(case.cluster, served.pod(1, 1), *outer)
+        assert_reached(case.cluster, served.nodes[0], *outer)
 
 
 @families
 def test_the_zone_of_the_node_changes(served: Cluster, family: Family) -> None:
     """Services with hints follow the node's zone label; those without do not care."""
-    plain = service("plain", cluster_ips=("10.96.0.9", "fd00:10:96::9"))
-    pieces = [slice_of(served, family, ZONES), *endpoints_of("plain", served.pods)]
+    plain = service("plain", cluster_ips=OTHER_CLUSTER_IP, ports=SERVICE_PORTS)
+    pieces = [piece(served, family, ZONES), *endpoints_of("plain", served.pods, ports=SLICE_PORTS)]
     where = target(served, Frontend.CLUSTER_IP, family)
-    other = str(("10.96.0.9", "fd00:10:96::9")[FAMILIES.index(family)])
-    with proxied(served, everywhere(), plain, *pieces) as proxy:
-        assert reached(served.client, *where) == ALL
+    other = OTHER_CLUSTER_IP.of(family)
+    with proxied(served, web(), plain, *pieces) as proxy:
+        assert_reached(ALL, served.client, *where)
         for zone, serving in (("a", {A, C}), ("b", {B, D}), ("c", ALL), ("a", {A, C}), ("", ALL)):
             proxy.reconfigure(node_config(zone=zone))
-            assert reached(served.client, *where) == serving, zone
-            assert reached(served.client, other, 80) == ALL
+            assert_reached(serving, served.client, *where)
+            assert_reached(ALL, served.client, other, 80)
 
 
 @families
 def test_hints_come_and_go(served: Cluster, family: Family) -> None:
     """Each change of a slice decides anew, down to one hint."""
     where = target(served, Frontend.CLUSTER_IP, family)
-    with proxied(served, everywhere(), slice_of(served, family, ZONES), zone="a") as proxy:
-        assert reached(served.client, *where) == {A, C}
+    with proxied(served, web(), piece(served, family, ZONES), zone="a") as proxy:
+        assert_reached({A, C}, served.client, *where)
         for endpoints, serving in (
             (ZONES | {B: hints()}, ALL),
             (ZONES | {B: hints(zones="a")}, {A, B, C}),
@@ -184,8 +200,8 @@ def test_hints_come_and_go(served: Cluster, family: Family) -> None:
             (NODES, {A, C}),
             (ZONES, {A, C}),
         ):
-            proxy.put(slice_of(served, family, endpoints))
-            assert reached(served.client, *where) == serving
+            proxy.put(piece(served, family, endpoints))
+            assert_reached(serving, served.client, *where)
 
 
 @families
@@ -195,83 +211,84 @@ def test_of_duplicates_the_one_that_does_not_terminate_counts(
 ) -> None:
     """An address may be used again while its old pod ends, in whatever slices."""
     names = ("one", "two") if ending_first else ("two", "one")
-    ending = slice_of(served, family, {A: ENDED, B: ENDED, C: ENDING}, name=names[0])
-    ready = slice_of(served, family, {A: {}, D: {}}, name=names[1])
+    ending = piece(served, family, {A: ENDED, B: ENDED, C: ENDING}, name=names[0])
+    ready = piece(served, family, {A: {}, D: {}}, name=names[1])
     where = target(served, Frontend.CLUSTER_IP, family)
-    with proxied(served, everywhere(), ending, ready) as proxy:
-        assert reached(served.client, *where) == {A, D}
+    with proxied(served, web(), ending, ready) as proxy:
+        assert_reached({A, D}, served.client, *where)
         proxy.apply(gone(ready))
-        assert reached(served.client, *where) == {C}
+        assert_reached({C}, served.client, *where)
         proxy.put(ready)
-        assert reached(served.client, *where) == {A, D}
+        assert_reached({A, D}, served.client, *where)
         proxy.apply(gone(ending))
-        assert reached(served.client, *where) == {A, D}
+        assert_reached({A, D}, served.client, *where)
 
 
 @families
 def test_duplicates_get_one_share(served: Cluster, family: Family) -> None:
     """An endpoint listed three times over slices, and twice in one, is drawn as often as others."""
+    twice = [at(served.host(A), family)] * 2
     pieces = [
-        slice_of(served, family, {A: {}}, name="one"),
-        endpoint_slice("web", *[at(served.host(A), family)] * 2, name="two", family=family),
-        slice_of(served, family, {A: {}, C: {}}, name="three"),
+        piece(served, family, {A: {}}, name="one"),
+        endpoint_slice("web", *twice, name="two", family=family, ports=SLICE_PORTS),
+        piece(served, family, {A: {}, C: {}}, name="three"),
     ]
     where = target(served, Frontend.CLUSTER_IP, family)
-    with proxied(served, everywhere(), *pieces):
-        found = repeat(400, served.client, *where)
-        assert set(found) == {A, C}
-        assert 130 < found[A] < 270  # seven times the deviation of a fair coin
+    with proxied(served, web(), *pieces):
+        for protocol in Protocol:
+            found = repeat(400, served.client, *where, protocol)
+            assert set(found) == {A, C}
+            assert 130 < found[A] < 270  # seven times the deviation of a fair coin
 
 
 @families
 def test_a_slice_goes_while_another_lists_its_endpoint(served: Cluster, family: Family) -> None:
     """An endpoint stays as long as any slice has it, and its hairpin rule with it."""
-    first = slice_of(served, family, {A: {}, B: {}}, name="one")
-    second = slice_of(served, family, {A: {}, C: {}}, name="two")
+    first = piece(served, family, {A: {}, B: {}}, name="one")
+    second = piece(served, family, {A: {}, C: {}}, name="two")
     where = target(served, Frontend.CLUSTER_IP, family)
-    with proxied(served, everywhere(), first, second) as proxy:
-        assert reached(served.client, *where) == {A, B, C}
+    with proxied(served, web(), first, second) as proxy:
+        assert_reached({A, B, C}, served.client, *where)
         proxy.apply(gone(first))
-        assert reached(served.client, *where) == {A, C}
-        assert reached(served.host(A), *where) == {A, C}
+        assert_reached({A, C}, served.client, *where)
+        assert_reached({A, C}, served.host(A), *where)
         proxy.put(first)
-        assert reached(served.client, *where) == {A, B, C}
+        assert_reached({A, B, C}, served.client, *where)
         proxy.apply(gone(second))
-        assert reached(served.client, *where) == {A, B}
+        assert_reached({A, B}, served.client, *where)
         proxy.apply(gone(first))
-        assert reached(served.client, *where, times=4) == REFUSED
+        assert_reached(REFUSED, served.client, *where)
 
 
 @families
 def test_endpoints_move_between_slices(served: Cluster, family: Family) -> None:
     """Slices are rearranged without a change of what is served, in one batch or two."""
     where = target(served, Frontend.CLUSTER_IP, family)
-    first = slice_of(served, family, {A: {}, B: {}}, name="one")
-    second = slice_of(served, family, {C: {}, D: {}}, name="two")
-    with proxied(served, everywhere(), first, second) as proxy:
-        assert reached(served.client, *where) == ALL
+    first = piece(served, family, {A: {}, B: {}}, name="one")
+    second = piece(served, family, {C: {}, D: {}}, name="two")
+    with proxied(served, web(), first, second) as proxy:
+        assert_reached(ALL, served.client, *where)
         proxy.put(
-            slice_of(served, family, {C: {}, B: {}}, name="one"),
-            slice_of(served, family, {A: {}, D: {}}, name="two"),
+            piece(served, family, {C: {}, B: {}}, name="one"),
+            piece(served, family, {A: {}, D: {}}, name="two"),
         )
-        assert reached(served.client, *where) == ALL
+        assert_reached(ALL, served.client, *where)
         assert proxy.report.operations == 0
 
 
 @families
 def test_a_slice_changes_its_service(served: Cluster, family: Family) -> None:
     """Its label decides whose endpoints it has; slices may be there before their service."""
-    other = service("other", cluster_ips=("10.96.0.9", "fd00:10:96::9"))
-    there = ("10.96.0.9", "fd00:10:96::9")[FAMILIES.index(family)]
-    here = CLUSTER_IP.of(family)
-    kept = slice_of(served, family, {A: {}}, name="kept")
-    with proxied(served, kept, slice_of(served, family, {C: {}, D: {}})) as proxy:
-        proxy.put(everywhere(), other)
-        assert reached(served.client, here, 80) == {A, C, D}
-        assert reached(served.client, there, 80, times=4) == REFUSED
-        proxy.put(slice_of(served, family, {C: {}, D: {}}, service_name="other"))
-        assert reached(served.client, here, 80) == {A}
-        assert reached(served.client, there, 80) == {C, D}
+    other = service("other", cluster_ips=OTHER_CLUSTER_IP, ports=SERVICE_PORTS)
+    here, there = CLUSTER_IP.of(family), OTHER_CLUSTER_IP.of(family)
+    kept = piece(served, family, {A: {}}, name="kept")
+    with proxied(served, kept, piece(served, family, {C: {}, D: {}})) as proxy:
+        proxy.put(web(), other)
+        assert_reached({A, C, D}, served.client, here, 80)
+        assert_reached(REFUSED, served.client, there, 80)
+        proxy.put(piece(served, family, {C: {}, D: {}}, service_name="other"))
+        assert_reached({A}, served.client, here, 80)
+        assert_reached({C, D}, served.client, there, 80)
 
 
 @families
@@ -279,7 +296,7 @@ def test_endpoints_of_one_family_only(served: Cluster, family: Family) -> None:
     """Families are apart: one is served, the other has no endpoints."""
     other = next(each for each in FAMILIES if each is not family)
     sources: tuple[Host, ...] = (served.client, served.pod(1, 1), served.nodes[0])
-    with proxied(served, everywhere(), slice_of(served, family, {A: {}, C: {}})):
+    with proxied(served, web(), piece(served, family, {A: {}, C: {}})):
         for source in sources:
-            assert reached(source, CLUSTER_IP.of(family), 80) == {A, C}
-            assert reached(source, CLUSTER_IP.of(other), 80, times=4) == REFUSED
+            assert_reached({A, C}, source, CLUSTER_IP.of(family), 80)
+            assert_reached(REFUSED, source, CLUSTER_IP.of(other), 80)

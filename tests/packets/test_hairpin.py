@@ -87,7 +87,8 @@ def test_every_detector(scene: Scene, pods: LocalPods, family: Family) -> None:
 
     itself = f"{pod.name} masqueraded"
     expected = table(pod=(itself, itself))
-    assert expected == scene.reached(expected, family, Protocol.TCP)
+    for protocol in Protocol:
+        assert expected == scene.reached(expected, family, protocol)
 
 
 @pytest.mark.parametrize("network", ["routed"])

@@ -15,6 +15,7 @@ from support.steps import (
     Frontend,
     everywhere,
     families,
+    protocols,
     proxied,
     reached,
     slice_of,
@@ -91,39 +92,48 @@ def test_ports_are_matched_by_name_and_protocol(served: Cluster, family: Family)
 
 
 @families
-def test_a_named_port_has_another_number_in_each_slice(served: Cluster, family: Family) -> None:
+@protocols
+def test_a_named_port_has_another_number_in_each_slice(
+    served: Cluster, family: Family, protocol: Protocol
+) -> None:
     """A target port by name is looked up in each pod, so that numbers differ during a rollout."""
-    web = everywhere(ports=(ServicePort("http", Protocol.TCP, 80, NODE_PORT),))
-    old = slice_of(served, family, {A: {}, C: {}}, name="old", port_name="http", port=8080)
-    new = slice_of(served, family, {A: {}, D: {}}, name="new", port_name="http", port=8081)
+    web = everywhere(ports=(ServicePort("http", protocol, 80, NODE_PORT),))
+    old, new = (
+        slice_of(served, family, pods, name=name, port_name="http", protocol=protocol, port=port)
+        for name, pods, port in (("old", {A: {}, C: {}}, 8080), ("new", {A: {}, D: {}}, 8081))
+    )
+    of_new = {f"{pod}:8081/{protocol.word}" for pod in (A, D)}
     with proxied(served, web, old, new) as proxy:
         for frontend in Frontend.ALL:
             where = target(served, frontend, family)
-            found = reached(served.client, *where)
-            assert found == {A, C, f"{A}:8081/tcp", f"{D}:8081/tcp"}, frontend
+            assert reached(served.client, *where, protocol) == {A, C, *of_new}, frontend
         # a pod reaches itself on either port
-        found = reached(served.host(A), *target(served, Frontend.CLUSTER_IP, family))
-        assert found == {A, C, f"{A}:8081/tcp", f"{D}:8081/tcp"}
+        where = target(served, Frontend.CLUSTER_IP, family)
+        assert reached(served.host(A), *where, protocol) == {A, C, *of_new}
         proxy.put(everywhere(ports=web.ports, external_local=True))
         where = target(served, Frontend.NODE_PORT, family)
-        assert reached(served.client, *where) == {A, f"{A}:8081/tcp"}
+        local = f"{A}:8081/{protocol.word}"
+        assert reached(served.client, *where, protocol) == {A, local}
         proxy.apply(gone(old))
-        assert reached(served.client, *where) == {f"{A}:8081/tcp"}
+        assert reached(served.client, *where, protocol) == {local}
 
 
 @families
-def test_ports_of_a_live_service_change(served: Cluster, family: Family) -> None:
+@protocols
+def test_ports_of_a_live_service_change(
+    served: Cluster, family: Family, protocol: Protocol
+) -> None:
     """Ports are added, renumbered, renamed and removed one by one."""
     address = CLUSTER_IP.of(family)
 
     def port(name: str, number: int) -> ServicePort:
-        return ServicePort(name, Protocol.TCP, number)
+        return ServicePort(name, protocol, number)
 
     def web(*ports: ServicePort) -> Service:
         return service("web", cluster_ips=CLUSTER_IP, ports=ports)
 
-    ports = [SlicePort("one", Protocol.TCP, 8080), SlicePort("two", Protocol.TCP, 8081)]
-    one, two = {A}, {f"{A}:8081/tcp"}
+    ports = [SlicePort("one", protocol, 8080), SlicePort("two", protocol, 8081)]
+    one, two = {A}, {f"{A}:8081/{protocol.word}"}
     walk: list[tuple[Service, dict[int, set[str]]]] = [
         (web(port("one", 80)), {80: one, 81: REFUSED}),
         (web(port("one", 80), port("two", 81)), {80: one, 81: two}),
@@ -135,4 +145,5 @@ def test_ports_of_a_live_service_change(served: Cluster, family: Family) -> None
         for state, expected in walk:
             proxy.put(state)
             for number, serving in expected.items():
-                assert reached(served.client, address, number, times=8) == serving, expected
+                found = reached(served.client, address, number, protocol, times=8)
+                assert found == serving, expected

@@ -6,10 +6,12 @@ The outside client sends from two addresses, one of which is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 from support import rules
+from support.allprotocols import SERVICE_PORTS, SLICE_PORTS
 from support.objects import service
 from support.packets import Probe, probe_many
 from support.responders import Responders
@@ -31,7 +33,7 @@ from support.steps import (
 )
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster
+from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol, Service
 
@@ -51,22 +53,28 @@ def served(cluster: Cluster, responders: Responders) -> Cluster:
 
 
 def ask_all(
-    cluster: Cluster, frontend: str, family: Family, protocol: Protocol = Protocol.TCP
+    cluster: Cluster, frontend: str, family: Family, *protocols: Protocol
 ) -> dict[str, str]:
-    """Return what became of a connection from everybody: served, or the verdict."""
+    """
+    Return what became of a connection from everybody: served, or the verdict.
+
+    Asks over some protocols, all three if none are given. Where they differ all is told.
+    """
     where = target(cluster, frontend, family)
-    client, second = cluster.client, cluster.client.addresses[1].of(family)
-    probes = {
-        "client": Probe(client, *where, protocol),
-        "second": Probe(client, *where, protocol, second),
-        "pod": Probe(cluster.pod(1, 1), *where, protocol),
-        "node": Probe(cluster.nodes[0], *where, protocol),
+    sources: dict[str, tuple[Host, str]] = {
+        "client": (cluster.client, ""),
+        "second": (cluster.client, cluster.client.addresses[1].of(family)),
+        "pod": (cluster.pod(1, 1), ""),
+        "node": (cluster.nodes[0], ""),
     }
-    outcomes = probe_many(probes.values(), timeout_s=SHORT_S)
-    return {
-        name: "served" if one.answered else one.verdict.value
-        for name, one in zip(probes, outcomes, strict=True)
-    }
+    asked = [(name, protocol) for name in sources for protocol in protocols or Protocol]
+    probes = [
+        Probe(sources[name][0], *where, protocol, sources[name][1]) for name, protocol in asked
+    ]
+    seen: dict[str, set[str]] = {name: set() for name in sources}
+    for (name, _), one in zip(asked, probe_many(probes, timeout_s=SHORT_S), strict=True):
+        seen[name].add("served" if one.answered else one.verdict.value)
+    return {name: ", ".join(sorted(words)) for name, words in seen.items()}
 
 
 def expected(*served_sources: str, otherwise: str = "dropped") -> dict[str, str]:
@@ -78,6 +86,11 @@ def expected(*served_sources: str, otherwise: str = "dropped") -> dict[str, str]
 
 
 ALL = expected("client", "second", "pod", "node")
+
+
+def limited_to(ranges: Iterable[str], **fields: Any) -> Service:
+    """Return a service over every protocol whose load-balancer IP is for some sources only."""
+    return everywhere(ports=SERVICE_PORTS, source_ranges=ranges, **fields)
 
 
 @families
@@ -118,8 +131,8 @@ def test_ranges(
     served: Cluster, family: Family, ranges: Sequence[str], who: tuple[str, ...]
 ) -> None:
     """Whoever is in one of the ranges is served, however they overlap."""
-    web = everywhere(source_ranges=ranges)
-    with proxied(served, web, *endpoints_of("web", served.pods)):
+    slices = endpoints_of("web", served.pods, ports=SLICE_PORTS)
+    with proxied(served, limited_to(ranges), *slices):
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, family) == expected(*who)
 
 
@@ -127,8 +140,8 @@ def test_ranges(
 def test_ranges_of_one_family_leave_the_other_open(served: Cluster, index: int) -> None:
     """A list without a range of a family allows everybody there."""
     guarded, open_ = (Family.IPV4, Family.IPV6) if index == 0 else (Family.IPV6, Family.IPV4)
-    web = everywhere(source_ranges=CLIENT_ONLY[index : index + 1])
-    with proxied(served, web, *endpoints_of("web", served.pods)):
+    slices = endpoints_of("web", served.pods, ports=SLICE_PORTS)
+    with proxied(served, limited_to(CLIENT_ONLY[index : index + 1]), *slices):
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, guarded) == expected("client")
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, open_) == ALL
 
@@ -145,15 +158,16 @@ def test_a_load_balancer_ip_on_the_node_is_allowed_with_the_node(
     try:
         node_range = "192.168.77.11/32" if family is Family.IPV4 else "fd77::11/128"
         client_range = CLIENT_ONLY[FAMILIES.index(family)]
-        slices = endpoints_of("web", served.pods)
-        with proxied(served, everywhere(source_ranges=[client_range]), *slices) as proxy:
-            outcome = probe_many([Probe(node, address, 80)])[0]
-            assert outcome.source_address == address
-            assert outcome.dropped
-            proxy.put(everywhere(source_ranges=[client_range, node_range]))
-            outcome = probe_many([Probe(node, address, 80)])[0]
-            assert outcome.source_address == address
-            assert outcome.answered
+        slices = endpoints_of("web", served.pods, ports=SLICE_PORTS)
+        probes = [Probe(node, address, 80, protocol) for protocol in Protocol]
+        with proxied(served, limited_to([client_range]), *slices) as proxy:
+            for outcome in probe_many(probes):
+                assert outcome.source_address == address
+                assert outcome.dropped
+            proxy.put(limited_to([client_range, node_range]))
+            for outcome in probe_many(probes):
+                assert outcome.source_address == address
+                assert outcome.answered
     finally:
         node.remove_address(local, "lo")
 
@@ -184,15 +198,16 @@ def test_without_endpoints_allowed_sources_are_rejected(
 @pytest.mark.parametrize("sticky", [None, 600], ids=["free", "sticky"])
 def test_ranges_and_policy_local(served: Cluster, family: Family, sticky: int | None) -> None:
     """The ranges come before the traffic policy, for the short cut of pods and the node, too."""
-    web = everywhere(external_local=True, affinity_timeout_s=sticky, source_ranges=CLIENT_ONLY)
+    web = limited_to(CLIENT_ONLY, external_local=True, affinity_timeout_s=sticky)
     local = set(served.nodes[0].pods)
     where = target(served, Frontend.LOAD_BALANCER_IP, family)
-    with proxied(served, web, *endpoints_of("web", served.pods)) as proxy:
+    with proxied(served, web, *endpoints_of("web", served.pods, ports=SLICE_PORTS)) as proxy:
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, family) == expected("client")
         assert reached(served.client, *where) <= local
-        proxy.put(*endpoints_of("web", served.nodes[1].pods.values()))
+        remote = served.nodes[1].pods.values()
+        proxy.put(*endpoints_of("web", remote, ports=SLICE_PORTS))
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, family) == expected()
-        proxy.put(everywhere(external_local=True, source_ranges=[*CLIENT_ONLY, *PODS]))
+        proxy.put(limited_to([*CLIENT_ONLY, *PODS], external_local=True))
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, family) == expected("pod")
 
 
@@ -227,12 +242,12 @@ def test_ranges_change_while_allowed_sources_send(served: Cluster, family: Famil
                 protocol=protocol,
                 source_ranges=ranges,
             )
-            for protocol in (Protocol.TCP, Protocol.UDP)
+            for protocol in Protocol
         ]
 
     slices = [
         piece
-        for protocol in (Protocol.TCP, Protocol.UDP)
+        for protocol in Protocol
         for piece in endpoints_of(protocol.word, served.pods, protocol=protocol)
     ]
     with proxied(served, *services(()), *slices) as proxy:

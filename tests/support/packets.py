@@ -9,7 +9,7 @@ Send real packets from a host of the lab and tell what became of them.
     assert tally(probe_many([Probe(pod, "10.96.0.1", 80)] * 200)) == {"pod-1-1": ...}
 
 Each probe is a new connection for conntrack: unless told otherwise, it has a source
-port no earlier probe of this process had, from a range without node ports.
+port none of the last 28,000 probes over its protocol had, from a range without node ports.
 """
 
 import enum
@@ -30,7 +30,7 @@ from nfproxy.model.service import Protocol
 TIMEOUT_SECONDS = 0.3
 AT_ONCE = 128
 
-_ports = itertools.cycle(range(33000, 61000))
+_ports = {protocol: itertools.cycle(range(33000, 61000)) for protocol in Protocol}
 
 
 class Verdict(enum.Enum):
@@ -151,7 +151,7 @@ def attempt(one: Probe) -> Attempt:
     """Open the socket of a probe, bound to its source; nothing is sent yet."""
     kind = ATTEMPTS[one.protocol]
     for _ in range(100):
-        port = one.source_port or next(_ports)
+        port = one.source_port or next(_ports[one.protocol])
         try:
             return kind(one.source, one.destination, one.port, one.source_address, port)
         except OSError as error:
