@@ -55,11 +55,21 @@ def known_node(loaded: LoadedConfig) -> Settings:
 def configurator(
     known: Settings, tell: Callable[[str], None]
 ) -> Callable[[Node | None], NodeConfig]:
-    """Return the function from a Node object to the configuration; it tells a warning once."""
+    """
+    Return the function from a Node object to the configuration; it tells a warning once.
+
+    A Node that has no addresses (any more) keeps those it had: it may have been registered anew,
+    and its addresses follow later. Without any, node ports would be accepted everywhere.
+    """
     told: set[str] = set()
     config = known.loaded.config
+    addresses: tuple[bytes, ...] = ()
 
     def configure(node: Node | None) -> NodeConfig:
+        nonlocal addresses
+        if node is not None:
+            addresses = node.addresses or addresses
+            node = msgspec.structs.replace(node, addresses=addresses)
         result, warnings = node_config(config, socket.gethostname(), node)
         for text in warnings:
             if text not in told:
