@@ -88,7 +88,8 @@ def _fields(block: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
 def _unknown(paths: list[str], name: str) -> Iterable[str]:
     for path in paths[:_MAX_UNKNOWN]:
         text = f"{name}: unknown field {describe(path)} is ignored"
-        near = difflib.get_close_matches(path[:64], [*BY_FIELD, *_BLOCKS], n=1)
+        known = BY_FIELD if "." in path else [*BY_FIELD, *_BLOCKS]
+        near = difflib.get_close_matches(path[:64], known, n=1)
         yield f"{text}; did you mean {near[0]}?" if near else text
     if len(paths) > _MAX_UNKNOWN:
         yield f"{name}: {len(paths) - _MAX_UNKNOWN} more unknown fields are ignored"

@@ -16,6 +16,8 @@ from nfproxy.model.addresses import Family, family_of, parse_address
 HEALTHZ_PORT = 10256
 METRICS_PORT = 10249
 
+_ADDRESSES = ("bindAddress", "healthzBindAddress", "metricsBindAddress")
+
 
 def from_file(values: Mapping[str, Any]) -> KubeProxyConfiguration:
     """
@@ -43,10 +45,11 @@ def from_flags(
     """
     Return the configuration flags make: an explicit zero or "" is a value here.
 
-    The deprecated port flags serve addresses that have no port; health port 0 turns
-    the health server off.
+    Not so an empty address, which stands for the default. The deprecated port flags serve
+    addresses that have no port; health port 0 turns the health server off.
     """
-    config = with_values(KubeProxyConfiguration(), values)
+    kept = {path: value for path, value in values.items() if value or path not in _ADDRESSES}
+    config = with_values(KubeProxyConfiguration(), kept)
     healthz = with_port(config.healthz_bind_address, healthz_port or HEALTHZ_PORT)
     metrics = with_port(config.metrics_bind_address, metrics_port or METRICS_PORT)
     return _with_servers(config, "" if healthz_port == 0 else healthz, metrics)

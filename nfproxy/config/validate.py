@@ -47,12 +47,12 @@ def _bind_address(config: KubeProxyConfiguration) -> Iterable[Problem]:
 
 
 def _servers(config: KubeProxyConfiguration) -> Iterable[Problem]:
-    accepted = "IP:port with a port from 1 to 65535, IPv6 in brackets"
+    accepted = "IP:port with a port from 1 to 65535, IPv6 in brackets; or empty for the default"
     healthz, metrics = config.healthz_bind_address, config.metrics_bind_address
     if healthz and not is_address_port(healthz):
-        yield Problem("healthzBindAddress", describe(healthz), f"{accepted}; or empty for none")
+        yield Problem("healthzBindAddress", describe(healthz), accepted)
     if not is_address_port(metrics):
-        yield Problem("metricsBindAddress", describe(metrics), f"{accepted}; it cannot be empty")
+        yield Problem("metricsBindAddress", describe(metrics), accepted)
 
 
 def _node_ports(config: KubeProxyConfiguration) -> Iterable[Problem]:

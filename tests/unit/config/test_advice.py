@@ -84,6 +84,15 @@ def test_odd_things_in_a_file_are_warned_of(configured, body, named):
         assert word in warnings[0]
 
 
+def test_a_block_is_not_suggested_for_what_is_in_it(configured):
+    """
+    "iptables.foo; did you mean iptables?" would help nobody.
+    """
+    (warning,) = configured("mode: nftables\niptables: {foo: 1}").warnings
+
+    assert warning.endswith("unknown field 'iptables.foo' is ignored")
+
+
 def test_many_unknown_fields_do_not_flood_the_log(configured):
     """
     The first are named, the others counted.
