@@ -1,0 +1,106 @@
+"""
+``ipMode`` of a load balancer's ingress addresses, with real packets.
+
+They are read as the API server sends them. The address of mode Proxy belongs to a load balancer
+out there, which is a process on another node here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.apiobjects import decoded, slices, web
+from support.scenes import LOAD_BALANCER_IP, PORT, Scene, routed_scene, table
+
+from nfproxy.lab import Addresses
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.service import Protocol
+
+families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
+
+#: Everybody sends to it through node-1.
+BALANCER_IP = Addresses("198.51.100.20", "2001:db8:1::20")
+BALANCER = "load-balancer"
+SOURCES = ("pod", "node", "outside", "far pod")
+SOMEBODY_ELSE = ["203.0.113.0/24", "2001:db8:9::/64"]
+
+
+@pytest.fixture(scope="module")
+def scene(namespaces_allowed: None) -> Iterator[Scene]:
+    """One lab for the module, with a load balancer on node-2."""
+    with routed_scene() as made:
+        outside = made.cluster.nodes[1]
+        for family in FAMILIES:
+            outside.add_address(BALANCER_IP.of(family), as_source=False)
+            made.node.add_route(BALANCER_IP.of(family), via=outside.address(family))
+        for protocol in Protocol:
+            made.responders.listen(
+                outside, PORT, protocol, addresses=BALANCER_IP, identity=BALANCER
+            )
+        yield made
+
+
+def ingress(mode: str | None) -> list[dict[str, Any]]:
+    """Return the load balancer's addresses in one mode, None says nothing, and a name."""
+    said = {} if mode is None else {"ipMode": mode}
+    return [{"ip": ip, **said} for ip in BALANCER_IP] + [{"hostname": "balancer.example.org"}]
+
+
+def at_balancer(scene: Scene, family: Family) -> set[str]:
+    """Return, in words, what everybody gets at the load balancer's address over each protocol."""
+    address = BALANCER_IP.of(family)
+    return set(
+        scene.ask(
+            *(
+                scene.probe_to(source, address, PORT, protocol)
+                for source in SOURCES
+                for protocol in Protocol
+            )
+        )
+    )
+
+
+@pytest.mark.parametrize("local", [False, True], ids=["policy Cluster", "policy Local"])
+@families
+def test_an_address_of_mode_proxy_is_left_to_the_load_balancer(
+    scene: Scene, local: bool, family: Family
+) -> None:
+    """With endpoints, without local ones and without any; an address of mode VIP beside it is."""
+    vips = [{"ip": ip, "ipMode": "VIP"} for ip in LOAD_BALANCER_IP]
+    service = web(
+        ingress=[*ingress("Proxy"), *vips],
+        externalTrafficPolicy="Local" if local else "Cluster",
+    )
+    for pieces, inside, outside in (
+        (slices(scene.remote), "remote masqueraded", "dropped" if local else "remote masqueraded"),
+        ([], "refused", "refused"),
+    ):
+        scene.program(*decoded(service, *pieces))
+        assert {BALANCER} == at_balancer(scene, family)
+        expected = table(node=(inside, inside), outside=(inside, outside))
+        for protocol in Protocol:
+            assert expected == scene.reached(expected, family, protocol)
+
+
+@families
+def test_the_mode_of_an_address_changes(scene: Scene, family: Family) -> None:
+    """VIP, which is also meant where nothing is said, takes the address over; Proxy lets go."""
+    endpoints = slices(scene.remote)
+    for mode in ("Proxy", None, "Proxy", "VIP", "Proxy"):
+        scene.program(*decoded(web(ingress=ingress(mode)), *endpoints))
+        expected = BALANCER if mode == "Proxy" else "remote masqueraded"
+        assert {expected} == at_balancer(scene, family), mode
+
+
+@families
+def test_source_ranges_do_not_concern_an_address_of_mode_proxy(
+    scene: Scene, family: Family
+) -> None:
+    """Whom to serve is then the load balancer's decision."""
+    endpoints = slices(scene.remote)
+    for mode, expected in (("VIP", "dropped"), ("Proxy", BALANCER)):
+        service = web(ingress=ingress(mode), loadBalancerSourceRanges=SOMEBODY_ELSE)
+        scene.program(*decoded(service, *endpoints))
+        assert {expected} == at_balancer(scene, family)
