@@ -41,7 +41,7 @@ def replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-@pytest.mark.parametrize("kind", ["token", "clientcert", "clientcert-data", "exec"])
+@pytest.mark.parametrize("kind", ["token", "clientcert", "clientcert-data"])
 def test_the_kubeconfig_says_who_we_are(site: Site, kind: Kind) -> None:
     """
     To the API server every request is of the user that kube-proxy's ClusterRole is bound to.

@@ -45,7 +45,6 @@ def send_html(site: Site) -> None:
 
 
 FAULTS: dict[str, Callable[[Site], object]] = {
-    "end": lambda site: site.api.close_watches(),
     "reset": lambda site: site.api.close_watches(abort=True),
     "expired": lambda site: [site.api.send_error(resource) for resource in RESOURCES],
     "error": lambda site: site.api.send_error("endpointslices", 500, "InternalError"),

@@ -43,22 +43,18 @@ def test_a_daemon_that_starts_again_finds_all_in_place(site: Site, number: signa
     assert site.commands.state() == state
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_what_changed_meanwhile_is_made_good_at_the_start(
-    site: Site, number: signal.Signals
-) -> None:
+def test_what_changed_meanwhile_is_made_good_at_the_start(site: Site) -> None:
     """
     Added, changed and deleted: only that is written, and the rest left alone.
     """
     apply_two(site)
     with site.daemon() as daemon:
-        daemon.end(number)
+        daemon.end(signal.SIGKILL)
     site.api.apply(service("third", "10.96.0.3"), endpoint_slice("web", "10.244.1.6"))
     site.api.delete("services", "default", "other")
     with site.daemon():
         site.serves({WEB: ("10.244.1.6:8080",), "10.96.0.3:80/tcp": ()})
         assert site.metric("nfproxy_transaction_operations_sum") < 15
-        site.is_in_step()
 
 
 @pytest.mark.parametrize("how", ["same", "port"])
@@ -106,7 +102,6 @@ def test_an_api_server_that_is_away_is_waited_for(site: Site) -> None:
         site.api.start()
 
         site.serves({WEB: ("10.244.1.6:8080",), "10.96.0.3:80/tcp": ()})
-        daemon.wait_for("in order again")
         assert daemon.log.count("trying again") == 1
 
 
