@@ -44,7 +44,8 @@ from nfproxy.sources.source import Source
 
 log = logging.getLogger(__name__)
 
-_NODE_WAIT_S = 300.0  # kube-proxy's patience with a Node that has no podCIDRs yet
+# kube-proxy's patience with a Node that has no podCIDRs, or no addresses, yet
+_NODE_WAIT_S, _ADDRESSES_WAIT_S = 300.0, 30.0
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -153,6 +154,7 @@ class _Parts:
             pause_s=self._options.loaded.config.nftables.min_sync_period.seconds,
             retry_s=self._options.loaded.config.nftables.sync_period.seconds,
             node_wait_s=0.0 if self._options.manifests else _NODE_WAIT_S,
+            addresses_wait_s=0.0 if self._options.manifests else _ADDRESSES_WAIT_S,
         )
         daemon = Daemon(
             source,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -41,7 +41,8 @@ T = TypeVar("T")
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 30.0
 _PEACE_S = 60.0  # so long after a repair the next disturbance counts as a first one
 
-Configure = Callable[[Node | None], NodeConfig]
+#: From the Node object, and whether its addresses may still come, to the configuration.
+Configure = Callable[[Node | None, bool], NodeConfig]
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -52,13 +53,15 @@ class Pace(msgspec.Struct, frozen=True):
     change after a quiet time is acted upon at once. A synchronisation that failed is tried again
     with back-off, at the latest after `retry_s` (``syncPeriod``). After `audit_s` the tables
     are read and compared as a whole. At start `node_wait_s` is allowed for a Node that the
-    configuration can be used with.
+    configuration can be used with, and for `addresses_wait_s` a Node without addresses is believed
+    to get them.
     """
 
     pause_s: float = 0.0
     retry_s: float = 30.0
     audit_s: float = 3600.0
     node_wait_s: float = 0.0
+    addresses_wait_s: float = 0.0
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -66,12 +69,12 @@ class Commit(msgspec.Struct, frozen=True):
     A synchronisation that succeeded.
 
     `touched` is all that had changed since the one before, `triggers` when the control plane
-    began those changes (Unix seconds), `seconds` how long planning and committing took.
+    began those changes (Unix seconds, by family), `seconds` how long committing took.
     """
 
     report: Report
     touched: Touched
-    triggers: tuple[float, ...]
+    triggers: Mapping[Family, tuple[float, ...]]
     seconds: float
 
 
@@ -161,12 +164,16 @@ class Daemon:
         self._began = time.monotonic()
         self._ready = False
         self._pending = Touched()
-        self._triggers: list[float] = []
+        self._triggers: dict[Family, tuple[float, ...]] = {}
         self._conflicts: set[Conflict] = set()
         self._delay_s = 0.0
         self._retry_at: float | None = None
         self._resume_at = 0.0
         self._audit_at = self._began + pace.audit_s
+        self._node: Node | None = None
+        self._hope_until: float | None = None
+        if pace.addresses_wait_s:
+            self._hope_until = self._began + pace.addresses_wait_s
         self._bell = asyncio.Event()
         self._repair_delay_s = 0.0
         self._repaired_at = float("-inf")
@@ -221,7 +228,7 @@ class Daemon:
             node = next((batch.node for batch in reversed(batches) if batch.node), None)
             left = deadline - time.monotonic()
             try:
-                return self._configure(node)
+                return self._configured(node)
             except ConfigError as error:
                 if left <= 0:
                     raise
@@ -264,7 +271,8 @@ class Daemon:
         due = self._retry_at
         if due is None:
             tidy_at = self._reconciler.next_due()
-            due = self._audit_at if tidy_at is None else min(tidy_at, self._audit_at)
+            dues = (self._audit_at, tidy_at, self._hope_until)
+            due = min(when for when in dues if when is not None)
         return max(0.0, due - time.monotonic())
 
     async def _apply(self, changes: Changes) -> None:
@@ -316,25 +324,36 @@ class Daemon:
         if changes.node is not None:
             self._take_node(changes.node)
         self._pending.update(self._planner.apply(changes))
-        for times in changes.triggers.values():
-            self._triggers += times
+        for family, times in changes.triggers.items():
+            self._triggers[family] = self._triggers.get(family, ()) + times
         conflicts = set(self._planner.desired.conflicts())
         for conflict in sorted(conflicts - self._conflicts):
             log.warning("%s", conflict.problem(self._source.origin))
         self._conflicts = conflicts
 
-    def _take_node(self, node: Node) -> None:
+    def _take_node(self, node: Node | None) -> None:
         try:
-            config = self._configure(node)
+            config = self._configured(node)
         except ConfigError as error:
-            log.error("Node %s: %s; the configuration so far stays in force", node.name, error)
+            log.error("%s; the configuration so far stays in force", error)
             return
         self._pending.update(self._planner.reconfigure(config))
         self._reconciler.reconfigure(config)
 
+    def _configured(self, node: Node | None) -> NodeConfig:
+        """Return the configuration for a Node, patient for as long as it has no addresses."""
+        self._node = node
+        if node is not None and node.addresses:
+            self._hope_until = None
+        return self._configure(node, self._hope_until is not None)
+
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         if self._retry_at is not None:
+            self._sync()
+        elif self._hope_until is not None and self._hope_until <= now:
+            self._hope_until = None
+            self._take_node(self._node)
             self._sync()
         elif self._audit_at <= now:
             self._reconciler.distrust()
@@ -361,9 +380,9 @@ class Daemon:
             self._back_off(error, began)
             return
         now = time.monotonic()
-        commit = Commit(report, self._pending, tuple(self._triggers), now - began)
+        commit = Commit(report, self._pending, self._triggers, now - began)
         self._pending = Touched()
-        self._triggers = []
+        self._triggers = {}
         self._delay_s = 0.0
         self._retry_at = None
         self._resume_at = now + self._pace.pause_s

@@ -119,13 +119,15 @@ class NodeDuties:
             metrics.transaction(commit.seconds, report.operations)
             metrics.chains_made(report.chains_made)
         unix_s = now().unix_ns / 1e9
-        triggers = commit.triggers
         self._tally.update(planner, commit.touched.services)
         for family in self._families:
             metrics.sync_finished(
-                family, commit.seconds, full=report.resynced, unix_s=unix_s, triggers=triggers
+                family,
+                commit.seconds,
+                full=report.resynced,
+                unix_s=unix_s,
+                triggers=commit.triggers.get(family, ()),
             )
-            triggers = ()  # which family a trigger belongs to is not told; each counts once
             total = self._tally.total(family)
             metrics.no_local_endpoints(family, internal=total.internal, external=total.external)
             metrics.table_size(

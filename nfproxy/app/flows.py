@@ -91,8 +91,10 @@ class FlowCleaning:
         except (DataplaneError, OSError) as error:
             log.warning("stale UDP flows stay for now, to be tried again: %s", error)
             return False
-        for family, deleted in report.deleted.items():
-            self._metrics.conntrack_cleaned(family, report.seconds, deleted)
+        for family in {key.family for key in flows}:
+            deleted, seconds = report.deleted[family], report.seconds[family]
+            self._metrics.conntrack_cleaned(family, seconds, deleted)
         if total := sum(report.deleted.values()):
-            log.info("removed %d stale UDP flows in %.1f ms", total, report.seconds * 1000)
+            took_ms = sum(report.seconds.values()) * 1000
+            log.info("removed %d stale UDP flows in %.1f ms", total, took_ms)
         return True

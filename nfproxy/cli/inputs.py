@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import click
 import msgspec
 
+from nfproxy.app import Configure
 from nfproxy.cli.objects import read_objects
 from nfproxy.config.advice import allow_external_ips
 from nfproxy.config.flags import Flags
@@ -52,9 +53,7 @@ def known_node(loaded: LoadedConfig) -> Settings:
     return Settings(loaded, node_name(loaded.config, socket.gethostname()))
 
 
-def configurator(
-    known: Settings, tell: Callable[[str], None]
-) -> Callable[[Node | None], NodeConfig]:
+def configurator(known: Settings, tell: Callable[[str], None]) -> Configure:
     """
     Return the function from a Node object to the configuration; it tells a warning once.
 
@@ -65,12 +64,12 @@ def configurator(
     config = known.loaded.config
     addresses: tuple[bytes, ...] = ()
 
-    def configure(node: Node | None) -> NodeConfig:
+    def configure(node: Node | None, patient: bool) -> NodeConfig:
         nonlocal addresses
         if node is not None:
             addresses = node.addresses or addresses
             node = msgspec.structs.replace(node, addresses=addresses)
-        result, warnings = node_config(config, socket.gethostname(), node)
+        result, warnings = node_config(config, socket.gethostname(), node, patient=patient)
         for text in warnings:
             if text not in told:
                 told.add(text)
@@ -86,7 +85,7 @@ def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem,
     objects = read_objects(files, known.loaded, known.node_name)
     for problem in objects.problems:
         warn(str(problem))
-    planner = Planner(configurator(known, warn)(objects.changes.node))
+    planner = Planner(configurator(known, warn)(objects.changes.node, False))
     planner.apply(objects.changes)
     for conflict in sorted(planner.desired.conflicts()):
         warn(str(conflict.problem(objects.origin)))

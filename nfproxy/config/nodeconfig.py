@@ -47,19 +47,20 @@ def node_name(config: KubeProxyConfiguration, os_hostname: str) -> str:
 
 
 def node_config(
-    config: KubeProxyConfiguration, os_hostname: str, node: Node | None
+    config: KubeProxyConfiguration, os_hostname: str, node: Node | None, *, patient: bool = False
 ) -> tuple[NodeConfig, tuple[str, ...]]:
     """
     Return what configuration and Node object mean for the dataplane, and warnings.
 
     `config` is effective and valid, as :func:`nfproxy.config.load.load` returns it;
-    `node` is the Node object named :func:`node_name`, None while there is none.
+    `node` is the Node object named :func:`node_name`, None while there is none. With `patient`
+    its addresses may still come, so that node ports meant for them wait.
     Raises ConfigError if pods can only be told by the Node's podCIDRs and it has none.
     """
     name = node_name(config, os_hostname)
     addresses = _node_addresses(config, node)
     local = _local_pods(config, name, node, addresses.primary)
-    ports = _node_ports(config, name, node, addresses.ips)
+    ports = _node_ports(config, name, node, addresses.ips, patient)
     return NodeConfig(
         node_name=name,
         zone=node.zone if node else "",
@@ -158,7 +159,11 @@ def _by_prefix(prefixes: Iterable[Prefix], source: str, primary: Family) -> _Loc
 
 
 def _node_ports(
-    config: KubeProxyConfiguration, name: str, node: Node | None, ips: dict[Family, bytes]
+    config: KubeProxyConfiguration,
+    name: str,
+    node: Node | None,
+    ips: dict[Family, bytes],
+    patient: bool,
 ) -> _NodePorts:
     """
     Say which local addresses accept node ports, by ``nodePortAddresses``.
@@ -176,6 +181,9 @@ def _node_ports(
     if ips:
         return _NodePorts(prefixes, ())
     why = "has no address" if node else "is not known"
+    if patient:
+        text = f"nodePortAddresses: Node {name!r} {why} yet; node ports wait for that"
+        return _NodePorts(dict.fromkeys(FAMILIES, ()), (text,))
     return _NodePorts(
         prefixes,
         (

@@ -51,7 +51,7 @@ class Report(msgspec.Struct, frozen=True):
 
     deleted: dict[Family, int]
     examined: int
-    seconds: float
+    seconds: dict[Family, float]
 
 
 class ConntrackCleaner:
@@ -81,16 +81,18 @@ class ConntrackCleaner:
         by itself meanwhile, or is made anew, is left alone. Raises DataplaneError; some of the
         stale entries may be gone then.
         """
-        started = time.monotonic()
         deleted = dict.fromkeys(FAMILIES, 0)
+        seconds = dict.fromkeys(FAMILIES, 0.0)
         examined = 0
         for family in FAMILIES:
+            started = time.monotonic()
             judge = Judge(flows, family, local.get(family, ()))
             for query in _worth_asking(family, judge.queries):
                 seen, gone = self._clean(family, query, judge)
                 examined += seen
                 deleted[family] += gone
-        return Report(deleted, examined, time.monotonic() - started)
+            seconds[family] = time.monotonic() - started
+        return Report(deleted, examined, seconds)
 
     def _clean(self, family: Family, query: Query, judge: Judge) -> tuple[int, int]:
         """List what a query asks for and delete what is stale of it, while the listing goes on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.model.service import ObjectName, Service
@@ -21,7 +22,7 @@ class Changes(msgspec.Struct, frozen=True):
     A Service that must not be proxied (headless, ExternalName, foreign
     service-proxy-name …) counts as gone. `node` is this node's own Node object and is None
     where it did not change; of one that goes away the last facts hold, and `node_gone` is true.
-    `triggers` holds, by Service, when the control plane began the changes of EndpointSlices that
+    `triggers` holds, by family, when the control plane began the changes of EndpointSlices that
     are in this batch (annotation ``endpoints.kubernetes.io/last-change-trigger-time``), in Unix
     seconds, one for each change; only an API server tells these.
     """
@@ -31,7 +32,7 @@ class Changes(msgspec.Struct, frozen=True):
     service_cidrs: dict[str, ServiceCIDR | None] = {}
     node: Node | None = None
     node_gone: bool = False
-    triggers: dict[ObjectName, tuple[float, ...]] = {}
+    triggers: dict[Family, tuple[float, ...]] = {}
 
     def __bool__(self) -> bool:
         """Tell whether anything changed."""

@@ -173,7 +173,7 @@ def _clean(name: str, flows: dict[FrontendKey, frozenset[Destination]]) -> tuple
         report = cleaner.clean(flows, {})
         spent = time.thread_time() - began
     deleted = report.deleted[Family.IPV4]
-    times = (_ms(report.seconds), _ms(spent))
+    times = (_ms(sum(report.seconds.values())), _ms(spent))
     return name, *times, f"{report.examined:,}", f"{deleted:,}", _ms(Watched.longest)
 
 

@@ -10,7 +10,7 @@ import pytest
 from support.fakekernel import FakeKernel
 from support.objects import changes, endpoint_slice, service
 
-from nfproxy.app import Daemon
+from nfproxy.app import Daemon, Pace
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem
@@ -75,7 +75,7 @@ class BrokenKernel(FakeKernel):
         super().commit(operations)
 
 
-def configure(node: Node | None) -> NodeConfig:
+def configure(node: Node | None, patient: bool = False) -> NodeConfig:
     return NodeConfig(node_name="node-1")
 
 
@@ -89,7 +89,7 @@ def serve(
     source: ScriptedSource,
     kernel: FakeKernel,
     until: Callable[[], object],
-    configured: Callable[[Node | None], NodeConfig] = configure,
+    configured: Callable[[Node | None, bool], NodeConfig] = configure,
 ) -> None:
     """Run a daemon until a condition holds, then stop it."""
 
@@ -206,7 +206,7 @@ def test_a_node_that_does_not_fit_leaves_the_configuration(
     The objects that came with it are taken on all the same.
     """
 
-    def strict(node: Node | None) -> NodeConfig:
+    def strict(node: Node | None, patient: bool) -> NodeConfig:
         if node is not None:
             raise ConfigError("no podCIDRs")
         return configure(node)
@@ -224,7 +224,7 @@ def test_what_makes_a_start_senseless_ends_it(error: Exception) -> None:
     The source that can tell nothing, the configuration that does not fit the Node.
     """
 
-    def refuse(node: Node | None) -> NodeConfig:
+    def refuse(node: Node | None, patient: bool) -> NodeConfig:
         raise error
 
     kernel = FakeKernel()
@@ -237,3 +237,57 @@ def test_what_makes_a_start_senseless_ends_it(error: Exception) -> None:
     with pytest.raises(type(error)):
         asyncio.run(start())
     assert not kernel.has_table(Family.IPV4)
+
+
+def test_node_ports_wait_for_a_node_s_addresses(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    For a while it is believed that they come; everything else is in force at once.
+    """
+    told: list[tuple[bool, bool]] = []
+
+    def hopeful(node: Node | None, patient: bool) -> NodeConfig:
+        told.append((node is not None, patient))
+        return NodeConfig(
+            node_name="node-1", node_port_prefixes={Family.IPV4: ()} if patient else {}
+        )
+
+    kernel = FakeKernel()
+    source = ScriptedSource(FIRST)
+
+    async def case() -> None:
+        stop = asyncio.Event()
+        pace = Pace(addresses_wait_s=0.3)
+        daemon = asyncio.create_task(Daemon(source, kernel, hopeful, FAMILIES, pace=pace).run(stop))
+        await _poll(lambda: addresses(kernel))
+        assert told == [(False, True)]
+        await _poll(lambda: len(told) > 1 or daemon.done())
+        stop.set()
+        await asyncio.wait_for(daemon, 10)
+
+    asyncio.run(case())
+    assert told == [(False, True), (False, False)]
+
+
+def test_nothing_is_waited_for_once_a_node_has_addresses() -> None:
+    """
+    Whatever time is left.
+    """
+    told: list[bool] = []
+
+    def hopeful(node: Node | None, patient: bool) -> NodeConfig:
+        told.append(patient)
+        return configure(node)
+
+    async def case() -> None:
+        stop = asyncio.Event()
+        node = Changes(node=Node(name="node-1", addresses=(bytes((192, 0, 2, 1)),)))
+        source = ScriptedSource(FIRST, [node])
+        pace = Pace(addresses_wait_s=3600)
+        daemon = Daemon(source, FakeKernel(), hopeful, FAMILIES, pace=pace)
+        running = asyncio.create_task(daemon.run(stop))
+        await _poll(lambda: len(told) == 2)
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(case())
+    assert told == [True, False]

@@ -4,7 +4,7 @@ From what the API server tells, object by object, to batches of changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Raw
@@ -13,6 +13,7 @@ from nfproxy.kube.decode import Decoded, decode
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.identity import identify
 from nfproxy.kube.store import Outcome, Store
+from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import ObjectName
@@ -45,7 +46,7 @@ class Intake:
         self._observer = observer
         self._wake = wake
         self._stores: dict[Kind, Store[Any]] = {kind: Store() for kind in Kind}
-        self._triggers: dict[ObjectName, list[float]] = {}
+        self._triggers: dict[ObjectName, list[tuple[Family, float]]] = {}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -95,7 +96,7 @@ class Intake:
             },
             node=None if node is _UNCHANGED else node,
             node_gone=node is None,
-            triggers={name: tuple(times) for name, times in triggers.items()},
+            triggers=_by_family(triggers.values()),
         )
 
     def _observe(
@@ -125,7 +126,15 @@ class Intake:
         elif triggered_s is not None and triggered_s > self._started_s:
             times = self._triggers.setdefault(slice_.service, [])
             if len(times) < _MOST_TRIGGERS:
-                times.append(triggered_s)
+                times.append((slice_.family, triggered_s))
+
+
+def _by_family(services: Iterable[list[tuple[Family, float]]]) -> dict[Family, tuple[float, ...]]:
+    found: dict[Family, list[float]] = {}
+    for times in services:
+        for family, triggered_s in times:
+            found.setdefault(family, []).append(triggered_s)
+    return {family: tuple(times) for family, times in found.items()}
 
 
 _UNCHANGED: Any = object()

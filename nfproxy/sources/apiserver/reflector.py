@@ -90,14 +90,15 @@ class Reflector:
         self._version = ""  # what has been told up to, "" until a list is complete
         self._broken_at: str | None = None  # the version at which an event could not be read
         self._streams = True
-        self._opened = self._healthy = False
+        self._opened = self._healthy = self._heard = False
+        self._relisted = False  # for want of a version that the API server still has
         self._failures = 0
         self._absences = 0  # answers in a row that an optional resource is not to be had
 
     async def run(self) -> None:
         """Follow the resource for ever; whatever goes wrong is told and tried again."""
         while True:
-            self._opened = self._healthy = False
+            self._opened = self._healthy = self._heard = False
             try:
                 await self._follow()
                 await self._ended("closed", _AT_ONCE)
@@ -156,6 +157,7 @@ class Reflector:
             splitter = FrameSplitter()
             try:
                 while chunk := await self._chunk(response, began):
+                    self._heard = True
                     for frame in splitter.feed(chunk):
                         self._take(read_event(frame))
                         told += 1
@@ -216,6 +218,7 @@ class Reflector:
     def _well(self) -> None:
         """A stream has lasted: what was wrong before is over."""
         self._healthy = True
+        self._relisted = False
         self._failures = 0
         self._sink.well()
 
@@ -231,7 +234,14 @@ class Reflector:
         status = error.status
         if status.expired:
             self._version = ""
+            if not self._relisted:  # the first after a watch: whatever was before is over
+                self._failures = 0
+            self._relisted = True
             return await self._ended("expired")
+        if error.silent and not self._heard:
+            # Not even a bookmark: a version that this server, restored from a backup, has not
+            # reached yet is waited for in silence.
+            self._version = ""
         text, resource = str(error), self._resource
         if status.code == 403:
             text = failures.forbidden(resource.group, resource.plural, status.message)

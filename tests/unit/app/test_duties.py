@@ -47,12 +47,13 @@ class Proxy:
             FakeKernel(), self.planner.desired, CONFIG, FAMILIES, lambda: 100.0
         )
 
-    def take(self, batch: Changes, *triggers: float) -> None:
+    def take(self, batch: Changes, **triggers: tuple[float, ...]) -> None:
         """Do what the daemon does with changes."""
         self.duties.received(batch)
         touched = self.planner.apply(batch)
         report = self._reconciler.sync(touched)
-        self.duties.committed(self.planner, Commit(report, touched, triggers, 0.001))
+        times = {Family[family]: given for family, given in triggers.items()}
+        self.duties.committed(self.planner, Commit(report, touched, times, 0.001))
 
     def values(self) -> dict[str, float]:
         """Return every sample of the metrics."""
@@ -101,13 +102,18 @@ def test_metrics_tell_of_a_commit() -> None:
 
     def case(proxy: Proxy) -> None:
         proxy.take(
-            changes(balanced(), endpoint_slice("web", endpoint("10.244.2.9", node="node-2"))), 1.0
+            changes(balanced(), endpoint_slice("web", endpoint("10.244.2.9", node="node-2"))),
+            IPV6=(1.0, 2.0),
         )
         values = proxy.values()
         at = '{ip_family="IPv4"}'
         assert values[f"kubeproxy_sync_proxy_rules_duration_seconds_count{at}"] == 1
         assert values[f"kubeproxy_sync_full_proxy_rules_duration_seconds_count{at}"] == 1
-        assert values[f"kubeproxy_network_programming_duration_seconds_count{at}"] == 1
+        programmed = "kubeproxy_network_programming_duration_seconds_count"
+        assert [values.get(f'{programmed}{{ip_family="{f}"}}') for f in ("IPv4", "IPv6")] in (
+            [None, 2],
+            [0, 2],
+        )
         assert values['nfproxy_resyncs_total{reason="start"}'] == 1
         assert values[f"nfproxy_frontends{at}"] == 2
         gauges = {k: v for k, v in values.items() if "no_local_endpoints" in k and "IPv4" in k}

@@ -36,7 +36,7 @@ class Cleaner:
         self.asked.append(flows)
         if self.errors:
             raise self.errors.pop(0)
-        return Report(dict.fromkeys(FAMILIES, 0), 0, 0.0)
+        return Report(dict.fromkeys(FAMILIES, 0), 0, dict.fromkeys(FAMILIES, 0.0))
 
 
 def cleaned(cleaner: Cleaner, work: Callable[[FlowCleaning, Planner], None], times: int) -> None:

@@ -376,6 +376,44 @@ def test_a_silent_stream_is_resumed_without_a_word(run):
     run(case())
 
 
+def test_a_resumed_stream_that_stays_silent_gives_way_to_a_list(run):
+    """
+    An etcd restored from a backup: its versions are behind ours, and are waited for in silence.
+    """
+
+    async def case() -> None:
+        async with following(Pace(healthy_s=0, silence_s=0.1)) as c:
+            await c.watched()
+            resumed = await c.server.asked()
+            await resumed.send()
+            assert "sendInitialEvents" in (await c.server.asked()).query
+
+    run(case())
+
+
+def test_a_version_that_is_gone_after_an_outage_asks_for_a_list_at_once(run, monkeypatch):
+    """
+    The API server is back: what its absence has added up to need not be waited for.
+    """
+    waits: list[int] = []
+
+    def count(failures: int, chance: float, wish_s: float | None = None) -> float:
+        waits.append(failures)
+        return 0
+
+    async def case() -> None:
+        monkeypatch.setattr(module, "delay_s", count)
+        async with following(PATIENT) as c:
+            await (await c.watched()).end()
+            for _ in range(5):
+                (await c.server.asked()).refuse(503)
+            (await c.server.asked()).refuse(410, "Expired")
+            await c.server.asked()
+            assert waits[-2:] == [6, 1]
+
+    run(case())
+
+
 def test_watches_that_end_at_once_are_slowed_down_and_told_of(run, monkeypatch):
     """
     Each waits longer than the one before, and a person hears of it.

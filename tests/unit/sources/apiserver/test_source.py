@@ -14,6 +14,7 @@ from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
 from nfproxy.errors import ConfigError
 from nfproxy.kube.decoded import Kind
+from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.sources.apiserver.connection import ClientSettings, Connection
@@ -359,7 +360,7 @@ def test_trigger_times_are_those_of_changes_since_the_start(run):
             while len(slices) < 2:
                 changes = await c.next()
                 slices |= set(changes.slices)
-                seen += changes.triggers.get(WEB, ())
+                seen += changes.triggers.get(Family.IPV4, ())
             assert [round(t - started_s) for t in seen] == [1, 3]
             assert c.observed.slices == [True, True, False, True, True, True]
 
