@@ -44,6 +44,8 @@ from nfproxy.sources.source import Source
 
 log = logging.getLogger(__name__)
 
+_KUBE_PROXY = "kube-proxy"  # the name of its tables in nftables mode
+
 # kube-proxy's patience with a Node that has no podCIDRs, or no addresses, yet
 _NODE_WAIT_S, _ADDRESSES_WAIT_S = 300.0, 30.0
 
@@ -75,6 +77,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         kernel = Kernel()
         stack.callback(kernel.close)
+        _warn_of_others(kernel, families)
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = ConntrackCleaner()
         stack.callback(cleaner.close)
@@ -86,6 +89,17 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             await parts.run(source, stop)
         except ExceptionGroup as group:
             raise _first(group) from None
+
+
+def _warn_of_others(kernel: Kernel, families: Sequence[Family]) -> None:
+    """Say that another proxy serves, or has served, this node: whose chain is first decides."""
+    theirs = [f"{f.table} {_KUBE_PROXY}" for f in families if kernel.has_table(f, _KUBE_PROXY)]
+    if theirs:
+        log.warning(
+            "there are tables of kube-proxy (%s): end it, then `nft delete table` each of them; "
+            "until then one of the two answers",
+            ", ".join(theirs),
+        )
 
 
 @asynccontextmanager

@@ -16,8 +16,10 @@ from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.sources.once import read_with_origins
 
-#: How long an API server may take to tell everything.
-PATIENCE_S = 60.0
+#: How long an API server may take to tell everything, and how long after the first trouble.
+PATIENCE_S, TROUBLE_S = 60.0, 3.0
+
+_IN_POD = "KUBERNETES_SERVICE_HOST"  # set in every pod
 
 
 class Objects(NamedTuple):
@@ -47,31 +49,47 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
 
     client = loaded.config.client_connection
     kubeconfig = client.kubeconfig or ("" if loaded.master else kubeconfig_of_user())
+    if not (kubeconfig or loaded.master or os.environ.get(_IN_POD)):
+        raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
     settings = ClientSettings(
         kubeconfig=kubeconfig, master=loaded.master, qps=client.qps, burst=client.burst
     )
     found: dict[Problem, None] = {}
+    trouble = asyncio.Event()
 
     def report(problem: Problem) -> None:
         found[problem] = None
+        if problem.subject.startswith("API server"):
+            trouble.set()
 
     async with (
         Connection(settings, report) as connection,
         ApiServerSource(connection, node_name, report) as source,
     ):
-        try:
-            changes = await asyncio.wait_for(source.load(), PATIENCE_S)
-        except TimeoutError:
-            said = "; ".join(map(str, found)) or "it does not answer"
-            raise InputError(f"not everything was told within {PATIENCE_S:g} s: {said}") from None
-        return Objects(changes, tuple(sorted(found)), source.origin)
+        loading = asyncio.ensure_future(source.load())
+        troubled = asyncio.ensure_future(_after(trouble, TROUBLE_S))
+        await asyncio.wait(
+            (loading, troubled), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        troubled.cancel()
+        if loading.done():
+            return Objects(loading.result(), tuple(sorted(found)), source.origin)
+        loading.cancel()
+        await asyncio.gather(loading, troubled, return_exceptions=True)
+        said = "; ".join(str(problem).partition("; what is programmed")[0] for problem in found)
+        raise InputError(said or f"the API server did not tell everything in {PATIENCE_S:g} s")
+
+
+async def _after(event: asyncio.Event, seconds: float) -> None:
+    await event.wait()
+    await asyncio.sleep(seconds)
 
 
 def kubeconfig_of_user() -> str:
     """
     Return the kubeconfig that kubectl would use here, "" inside a pod or where there is none.
     """
-    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+    if os.environ.get(_IN_POD):
         return ""
     named = os.environ.get("KUBECONFIG", "")
     usual = Path.home() / ".kube" / "config"

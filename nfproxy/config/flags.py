@@ -22,7 +22,7 @@ from nfproxy.config.settings import BY_FLAG
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PREFIX = "kube_proxy__"  # keeps the options' parameters apart from the command's own
-_ACTIONS = ("write-config-to", "cleanup", "init-only", "version", "master")
+_ACTIONS = ("write-config-to", "cleanup", "init-only", "version")
 
 
 class Flags(msgspec.Struct, frozen=True):

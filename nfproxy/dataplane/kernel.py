@@ -63,9 +63,9 @@ class Kernel:
         first = self._netlink.reserve(2 * len(operations))
         self._netlink.commit(wire.element_messages(operations, first), first)
 
-    def has_table(self, family: Family) -> bool:
-        """Tell whether the family's nfproxy table exists."""
-        wanted = TABLE.encode() + b"\0"
+    def has_table(self, family: Family, table: str = TABLE) -> bool:
+        """Tell whether the family's nfproxy table exists, or another of a name."""
+        wanted = table.encode() + b"\0"
         return any(
             data[start:stop] == wanted
             for data in self._netlink.dump(wire.GETTABLE, family)

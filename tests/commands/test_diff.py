@@ -324,7 +324,7 @@ def test_another_configuration_is_a_difference(loaded: Commands, manifests: Path
         (["-f", "MANIFESTS", "--cluster-cidr", "nonsense"], (), "--cluster-cidr: 'nonsense'"),
         (["-f", "MANIFESTS", "--config", "/nonexistent"], (), "/nonexistent"),
         (["-f", "MANIFESTS", "--no-such-flag"], (), "No such option"),
-        ([], (), "no API server is named"),
+        ([], (), "name manifests with -f, or an API server"),
     ],
     ids=["file", "privileges", "value", "config", "flag", "nothing"],
 )
