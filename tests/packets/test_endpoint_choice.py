@@ -236,9 +236,9 @@ def test_duplicates_get_one_share(served: Cluster, family: Family) -> None:
     where = target(served, Frontend.CLUSTER_IP, family)
     with proxied(served, web(), *pieces):
         for protocol in Protocol:
-            found = repeat(400, served.client, *where, protocol)
+            found = repeat(600, served.client, *where, protocol)
             assert set(found) == {A, C}
-            assert 130 < found[A] < 270  # seven times the deviation of a fair coin
+            assert 214 < found[A] < 386  # seven times the deviation of a fair coin
 
 
 @families
