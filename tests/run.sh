@@ -23,7 +23,8 @@ unprivileged user namespaces.
 Exits with 0 when every check and every test passed. No test found is a failure.
 
 Environment:
-  NFPROXY_TEST_WORKERS   processes that run tests at the same time   (default: 1)
+  NFPROXY_TEST_WORKERS   processes that run tests at the same time   (default: one per
+                         processor, 4 at most)
   NFPROXY_TEST_CACHE     where other nft versions are kept           (~/.cache/nfproxy-tests)
   NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
 USAGE
@@ -88,7 +89,7 @@ isolation() {
 }
 
 run_tests() {
-    local isolate=() workers=() command
+    local isolate=() workers=() command count
     if [ -n "$PACKETS" ]; then
         command=$(isolation) || return
         read -ra isolate <<<"$command"
@@ -97,8 +98,10 @@ run_tests() {
     elif [ ${#PYTEST_ARGUMENTS[@]} = 0 ]; then
         PYTEST_ARGUMENTS=(tests/unit)
     fi
-    if [ "${NFPROXY_TEST_WORKERS:-1}" -gt 1 ]; then
-        workers=(-n "$NFPROXY_TEST_WORKERS")
+    count=${NFPROXY_TEST_WORKERS:-$(nproc)}
+    [ -n "${NFPROXY_TEST_WORKERS:-}" ] || [ "$count" -le 4 ] || count=4
+    if [ "$count" -gt 1 ]; then
+        workers=(-n "$count")
     fi
     say "pytest ${PYTEST_ARGUMENTS[*]}"
     "${isolate[@]}" python -m pytest "${workers[@]}" "${PYTEST_ARGUMENTS[@]}"
