@@ -39,11 +39,11 @@ def targets(results: Results) -> Iterator[Target]:
     for size in (MAIN, MANY):
         if size in measured:
             spread = measured[size].changes["one endpoint replaced"]
-            yield _at_most(f"one endpoint replaced, median, {size}", 0.5, spread.median * 1e3, "ms")
-            yield _at_most(f"one endpoint replaced, p99, {size}", 2, spread.p99 * 1e3, "ms")
+            yield at_most(f"one endpoint replaced, median, {size}", 0.5, spread.median * 1e3, "ms")
+            yield at_most(f"one endpoint replaced, p99, {size}", 2, spread.p99 * 1e3, "ms")
     if MAIN in measured:
         resident = measured[MAIN].memory.resident / 1e6
-        yield _at_most(f"settled memory, {MAIN}", 120, resident, "MB")
+        yield at_most(f"settled memory, {MAIN}", 120, resident, "MB")
     if results.connections_size == str(MAIN):
         ours, theirs = (results.connections[name].latency.median for name in (NFPROXY, BASELINE))
         yield Target(
@@ -60,5 +60,6 @@ def _at_least(what: str, wanted: float, ratio: float) -> Target:
     )
 
 
-def _at_most(what: str, wanted: float, value: float, unit: str) -> Target:
+def at_most(what: str, wanted: float, value: float, unit: str) -> Target:
+    """Return the target of a number that is to be small."""
     return Target(what, f"≤ {wanted:g} {unit}", f"{value:.3g} {unit}", value <= wanted)

@@ -82,6 +82,7 @@ class Server:
         self.streams: set[Stream] = set()
         self.http = web.Server(self._handle, handler_cancellation=True, access_log=None)
         self._changed = asyncio.Event()
+        self.changed_s = 0.0  # when watches were last woken, on the monotonic clock
 
     def collection(self, resource: str) -> Collection:
         """Return a resource's objects. Raises LookupError."""
@@ -89,6 +90,7 @@ class Server:
 
     def changed(self) -> None:
         """Wake who waits for a version."""
+        self.changed_s = time.monotonic()
         self._changed.set()
         self._changed = asyncio.Event()
 

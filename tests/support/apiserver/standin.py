@@ -69,6 +69,11 @@ class StandIn(Api):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def changed_s(self) -> float:
+        """When the last change was about to be sent to watches, on the monotonic clock."""
+        return self._host.server.changed_s
+
     def close(self) -> None:
         """End it, with all connections. Idempotent."""
         if self._thread.is_alive():
