@@ -7,13 +7,16 @@ whole or not at all, and the caller learns which sentence to log.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from nfproxy.dataplane.netlink import NOT_PERMITTED
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 
 _CHILD = Path(__file__).with_name("libnftables_child.py")
@@ -64,7 +67,8 @@ def load_text(
     if child.returncode == 0:
         return out.decode("utf-8", "replace")
     if child.returncode == 1:
-        raise TransactionError(f"libnftables refused the script: {errors}")
+        remedy = f"; {NOT_PERMITTED}" if os.strerror(errno.EPERM) in errors else ""
+        raise TransactionError(f"libnftables refused the script: {errors}{remedy}")
     if child.returncode == 3:
         raise MissingFeatureError(
             f"libnftables cannot be loaded ({errors}): install the package libnftables1 "

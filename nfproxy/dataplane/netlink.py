@@ -14,12 +14,18 @@ from collections.abc import Iterator
 
 from nfproxy.dataplane import wire
 from nfproxy.errors import DataplaneError, TransactionError
+from nfproxy.nft import schema
 
 _NETLINK_NETFILTER = 12
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _RECEIVE = 1 << 18
 _RETRIES = 8
+
+NOT_PERMITTED = (
+    "CAP_NET_ADMIN is missing, or another process owns the table "
+    f"(`nft list table ip {schema.TABLE}` shows its flags)"
+)
 
 
 class NetlinkError(DataplaneError):
@@ -146,9 +152,10 @@ class Netlink:
         if failure is not None:
             number, code = failure
             error_name = errno.errorcode.get(code, str(code))
+            remedy = f"; {NOT_PERMITTED}" if code == errno.EPERM else ""
             raise TransactionError(
                 f"the kernel refused a transaction: {os.strerror(code)} ({error_name}), "
-                f"message {number}"
+                f"message {number}{remedy}"
             )
         if not acknowledged:
             raise TransactionError("the kernel did not acknowledge a transaction")

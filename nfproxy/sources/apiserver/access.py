@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +25,16 @@ from nfproxy.sources.apiserver.kubeclient import (
     Configuration,
     InClusterConfigLoader,
 )
-from nfproxy.sources.apiserver.kubeconfig import load_kubeconfig
+from nfproxy.sources.apiserver.kubeconfig import Found, load_kubeconfig
+from nfproxy.sources.apiserver.kubeconfigfile import UNFIT, fits_header
 from nfproxy.sources.apiserver.memoryfiles import MemoryFiles
 from nfproxy.sources.apiserver.plugins import PluginRunner
 from nfproxy.sources.apiserver.proxies import proxy_for
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+_HOST = re.compile(r"[\w.:%~-]+")  # names, also of other scripts, and addresses
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 Signature = tuple[tuple[int, int, int] | None, ...]
 
@@ -53,7 +58,8 @@ class Access:
     """
     Address, credentials and transport as they were when they were read.
 
-    `configuration` is the official client's, with all but the token of a token file.
+    `configuration` is the official client's, with all but the token of a token file;
+    `impersonation` are the headers to send besides.
     """
 
     def __init__(
@@ -61,19 +67,19 @@ class Access:
         configuration: Any,
         origin: str,
         files: MemoryFiles,
-        token_file: str = "",
-        expires: datetime.datetime | None = None,
+        found: Found,
     ) -> None:
         """
-        Take what was read from `origin`; `expires` is when it has to be read again.
+        Take what was read from `origin`, and `found` beside the client's configuration.
 
         `files` is what stands for files until there is a TLS context.
         """
         self.configuration = configuration
         self.origin = origin
         self.files = files
-        self._token_file = token_file
-        self._expires = expires
+        self.impersonation = found.impersonation
+        self._token_file = found.token_file
+        self._expires = found.expires
         self._files = tuple(
             str(path)
             for path in (
@@ -120,8 +126,8 @@ def read_token(path: str) -> str:
         token = Path(path).read_text("utf-8").strip()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no token can be read: {_why(error)}") from error
-    if not token or not token.isascii() or not token.isprintable():
-        raise ConfigError(f"{path}: {'is empty' if not token else 'holds no token'}")
+    if not token or not fits_header(token):
+        raise ConfigError(f"{path}: {'its token ' + UNFIT if token else 'is empty'}")
     return token
 
 
@@ -138,22 +144,22 @@ async def read_access(
     configuration.host = ""
     # Go checks no more than this either: CAs made by older tools lack what "strict" asks for.
     configuration.disable_strict_ssl_verification = True
-    files, token_file, expires = MemoryFiles(), "", None
+    files, found = MemoryFiles(), Found()
     if settings.kubeconfig:
         found = await load_kubeconfig(
             settings.kubeconfig, settings.master, configuration, plugins, files
         )
-        token_file, expires = found.token_file, found.expires
     elif not settings.master:
-        token_file = _load_service_account(settings.service_account, configuration, environ)
+        found = Found(_load_service_account(settings.service_account, configuration, environ))
     configuration.host = _host(settings, configuration)
+    where = f"{settings.kubeconfig}: proxy-url" if configuration.proxy else "HTTPS_PROXY"
     configuration.proxy = configuration.proxy or proxy_for(configuration.host, environ)
     if (urlsplit(configuration.proxy or "").scheme or "http") not in ("http", "https"):
         raise ConfigError(
-            f"{shorten(configuration.proxy)}: only http and https proxies can be used to "
-            "reach the API server; check proxy-url in the kubeconfig and HTTPS_PROXY"
+            f"{where}: {shorten(configuration.proxy)}: only http and https proxies can be used to "
+            "reach the API server"
         )
-    return Access(configuration, settings.kubeconfig, files, token_file, expires)
+    return Access(configuration, settings.kubeconfig, files, found)
 
 
 def _load_service_account(directory: str, configuration: Any, environ: Mapping[str, str]) -> str:
@@ -178,17 +184,19 @@ def _host(settings: ClientSettings, configuration: Any) -> str:
     """Return the API server's URL: ``--master`` before the kubeconfig's, as in kube-proxy."""
     url = (settings.master or configuration.host or "").rstrip("/")
     where = "--master" if settings.master else f"{settings.kubeconfig}: server"
+    given = url
     if "://" not in url:
         tls = configuration.ssl_ca_cert or configuration.ca_cert_data or configuration.cert_file
         url = f"{'https' if tls else 'http'}://{url}"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        named = _HOST.fullmatch(parts.hostname or "") and not _BLANK.search(url)
+        usable = parts.scheme in ("http", "https") and named and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
         raise ConfigError(
-            f"{where}: {shorten(url)!r} is not an address such as https://192.0.2.1:6443"
+            f"{where}: {shorten(given)!r} is not an address such as https://192.0.2.1:6443"
         )
     return url
 

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 from asyncio_throttle.throttler import Throttler
+from multidict import CIMultiDict
 
 from nfproxy import __version__
 from nfproxy.errors import ConfigError
@@ -199,16 +200,22 @@ class Connection:
             code=response.status,
             retry_after_s=status.retry_after_s if wish_s is None else wish_s,
         )
-        text = failures.answered(status, response.reason or "", access.credentials)
+        reason = response.reason or ""
+        if failures.wants_tls(response.status, said):
+            reason = failures.USE_HTTPS
+        text = failures.answered(status, reason, access.credentials)
         return RequestError(text, status)
 
     @staticmethod
-    def _headers(access: Access, request: Request) -> dict[str, str]:
-        headers = {
-            "Accept": "application/json",
-            "User-Agent": _USER_AGENT,
-            "Content-Type": request.content_type,
-        }
+    def _headers(access: Access, request: Request) -> CIMultiDict[str]:
+        headers = CIMultiDict(
+            {
+                "Accept": "application/json",
+                "User-Agent": _USER_AGENT,
+                "Content-Type": request.content_type,
+            }
+        )
+        headers.extend(access.impersonation)
         if authorization := access.authorization():
             headers["Authorization"] = authorization
         return headers

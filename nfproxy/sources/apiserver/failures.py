@@ -16,6 +16,12 @@ from nfproxy.kube.watch import Status
 from nfproxy.model.addresses import shorten
 
 _EXPIRED, _NOT_YET = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID
+_WANTS_TLS = b"client sent an http request to an https server"  # of Go's net/http
+
+USE_HTTPS = (
+    "the port speaks TLS and was asked without; use https in the server address (server in the "
+    "kubeconfig, --master)"
+)
 _TEXT_LIMIT = 200  # characters of what a server says
 
 
@@ -61,6 +67,11 @@ def answered(status: Status, reason: str, credentials: str = "") -> str:
         case 404:
             return f"404 {said}; check that the address is that of a Kubernetes API server"
     return f"{status.code} {said}"
+
+
+def wants_tls(code: int, body: bytes) -> bool:
+    """Tell whether a Go server got plain HTTP where it speaks TLS; it answers that without TLS."""
+    return code == 400 and _WANTS_TLS in body.lower()
 
 
 def forbidden(group: str, resource: str, said: str) -> str:

@@ -96,6 +96,20 @@ def test_a_crash_is_survived_and_named(child: Path, name: str):
     assert not isinstance(caught.value, TransactionError)
 
 
+@pytest.mark.parametrize(
+    ("said", "hint"), [("Operation not permitted", True), ("No such file or directory", False)]
+)
+def test_a_script_that_is_not_permitted_says_why_that_may_be(child: Path, said: str, hint: bool):
+    """
+    A capability is missing, or somebody else owns the table.
+    """
+    child.write_text(f"raise SystemExit('Error: Could not process rule: {said}')\n")
+
+    with pytest.raises(TransactionError, match=said) as caught:
+        libnftables.load_text("add table ip sample\n")
+    assert ("CAP_NET_ADMIN" in str(caught.value)) is hint
+
+
 def test_a_crash_after_some_words_gives_them(child: Path):
     """
     The last words may say why.

@@ -209,6 +209,16 @@ def test_the_first_error_is_the_one_reported(scripted):
         commit(connection)
 
 
+def test_a_transaction_that_is_not_permitted_says_why_that_may_be(scripted):
+    """
+    The kernel has one error for a missing capability and for a table that somebody owns.
+    """
+    connection, _ = scripted(reply(2, errno.EPERM))
+
+    with pytest.raises(TransactionError, match=r"\(EPERM\).*CAP_NET_ADMIN.*nft list table"):
+        commit(connection)
+
+
 def test_a_transaction_that_cannot_be_sent_is_refused(scripted):
     """
     Nothing of it is in force.

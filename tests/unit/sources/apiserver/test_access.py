@@ -88,9 +88,10 @@ def test_a_token_file_that_is_gone_says_so(write, tmp_path):
     token = tmp_path / "token"
     token.write_text("first")
     access = of(write(user={"tokenFile": "token"}))
-    for content in ("", "two\nlines", "\x00"):
+    contents = {"": "is empty", "two\nlines": "line break", "\x00": "control character"}
+    for content, said in contents.items():
         token.write_text(content)
-        with pytest.raises(ConfigError, match=str(token)):
+        with pytest.raises(ConfigError, match=f"{token}: .*{said}"):
             access.authorization()
     token.unlink()
     with pytest.raises(ConfigError, match="No such file"):
@@ -180,6 +181,30 @@ def test_verification_is_off_only_where_the_kubeconfig_says_so(write):
     assert (off.configuration.verify_ssl, on.configuration.verify_ssl) == (False, True)
 
 
+@pytest.mark.parametrize("field", ["certificate-authority", "certificate-authority-data"])
+def test_verification_is_not_off_where_there_is_a_ca(write, authority, field):
+    """
+    One of the two is a mistake, and which one only its writer knows.
+    """
+    data = base64.b64encode(authority.file.read_bytes()).decode()
+    ca = data if field.endswith("data") else str(authority.file)
+
+    with pytest.raises(ConfigError, match=f"insecure-skip-tls-verify: .* {field};"):
+        of(write(cluster={"insecure-skip-tls-verify": True, field: ca}))
+    checking = of(write(cluster={"insecure-skip-tls-verify": False, field: ca}))
+    assert checking.configuration.verify_ssl
+
+
+def test_base64_may_stand_in_lines(write, authority):
+    """
+    As ``base64`` without options prints it.
+    """
+    data = base64.encodebytes(authority.file.read_bytes()).decode()
+    access = of(write(cluster={"certificate-authority-data": data.replace("\n", "\r\n")}))
+
+    assert access.configuration.ca_cert_data == authority.file.read_text()
+
+
 def test_the_master_takes_the_place_of_the_server(write):
     """
     With the kubeconfig's credentials, or alone without any.
@@ -230,6 +255,55 @@ def test_an_address_without_scheme_is_one_with_tls_where_there_is_a_ca(write, au
             "certificate-authority-data: is no base64",
         ),
         (
+            lambda c: c["clusters"][0]["cluster"].update({"certificate-authority-data": "!!!"}),
+            "certificate-authority-data: is no base64",
+        ),
+        (
+            lambda c: c["clusters"][0]["cluster"].update({"certificate-authority-data": "bm8="}),
+            "certificate-authority-data: holds no PEM certificate",
+        ),
+        (
+            lambda c: c["users"][0]["user"].update({"client-certificate-data": "YQ==YQ=="}),
+            "client-certificate-data: is no base64",
+        ),
+        (
+            lambda c: c["users"][0]["user"].update({"client-certificate-data": "bm8="}),
+            "client-certificate-data: holds no PEM certificate",
+        ),
+        (
+            lambda c: c["users"][0]["user"].update({"client-key-data": "ü"}),
+            "client-key-data: is no base64",
+        ),
+        (
+            lambda c: c["users"][0]["user"].update({"client-key-data": "bm8="}),
+            "client-key-data: holds no PEM private key",
+        ),
+        (
+            lambda c: c["clusters"][0]["cluster"].update(server="not a url"),
+            "server: 'not a url' is not an address",
+        ),
+        (lambda c: c["clusters"][0]["cluster"].update(server="https://a\nb"), "server: "),
+        (lambda c: c["users"][0]["user"].update({"token": "a\nb"}), "token: holds a line break"),
+        (
+            lambda c: c["users"][0]["user"].update({"auth-provider": {"name": "gcp"}}),
+            "auth-provider: 'gcp' is not supported.*exec",
+        ),
+        (lambda c: c["users"][0]["user"].update({"as-groups": ["a"]}), "as-groups: .*without `as`"),
+        (lambda c: c["users"][0]["user"].update({"as-uid": "a"}), "as-uid: .*without `as`"),
+        (
+            lambda c: c["users"][0]["user"].update({"as": "", "as-user-extra": {"a": ["b"]}}),
+            "as-user-extra: .*without `as`",
+        ),
+        (lambda c: c["users"][0]["user"].update({"as": "a\nb"}), "as: holds a line break"),
+        (
+            lambda c: c["users"][0]["user"].update({"as": "a", "as-groups": ["b", "c\r"]}),
+            "as-groups: holds a line break",
+        ),
+        (
+            lambda c: c["users"][0]["user"].update({"as": "a", "as-user-extra": {"b": ["\0"]}}),
+            "as-user-extra: holds a line break",
+        ),
+        (
             lambda c: c["users"][0]["user"].update({"client-certificate": "gone"}),
             "client-certificate: .*gone: No such file",
         ),
@@ -249,8 +323,10 @@ def test_a_bad_kubeconfig_names_file_and_field(write, change, said):
     """
     Nothing but ConfigError, in one line.
     """
+    path = write(change=change)
     with pytest.raises(ConfigError, match=said) as caught:
-        of(write(change=change))
+        of(path)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -420,6 +496,7 @@ def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):
     [
         (credential(token="a"), True, "process returned 3.*no luck"),  # noqa: S106
         ("garbage", False, "decode"),
+        (credential(token="a\nb"), False, "its token holds a line break"),  # noqa: S106
         (credential(), False, "neither a token nor a client certificate"),
         (credential(clientCertificateData="x"), False, "neither a token"),
         (credential() | {"apiVersion": "other"}, False, "version"),

@@ -127,6 +127,60 @@ def test_a_body_is_json_of_the_type_that_is_given(run):
     run(case())
 
 
+def test_another_user_is_impersonated_with_every_request(run, tmp_path):
+    """
+    Groups and extra values are a header each; keys are escaped, for `/` is none of a header's name.
+    """
+    user = {
+        "token": "abc",
+        "as": "jörg",
+        "as-uid": "7",
+        "as-groups": ["one", "two"],
+        "as-user-extra": {"example.org/ä%": ["x", "y"], "scopes": []},
+    }
+
+    async def case() -> None:
+        async with scripted() as server:
+            path = kubeconfig(tmp_path / "config", server.url, user)
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                for _ in range(2):
+                    headers = (await answered(server, connection)).headers
+                    found = [(k, v) for k, v in headers.items() if k.startswith("Impersonate-")]
+                    assert found == [
+                        ("Impersonate-User", "jörg"),
+                        ("Impersonate-Uid", "7"),
+                        ("Impersonate-Group", "one"),
+                        ("Impersonate-Group", "two"),
+                        ("Impersonate-Extra-example.org%2F%C3%A4%25", "x"),
+                        ("Impersonate-Extra-example.org%2F%C3%A4%25", "y"),
+                    ]
+                    assert headers["Authorization"] == "Bearer abc"
+
+    run(case())
+
+
+def test_a_port_that_speaks_tls_says_so_when_asked_without(run):
+    """
+    The answer is 400, and only its body says why.
+    """
+
+    async def case() -> None:
+        async with (
+            scripted() as server,
+            connected(ClientSettings(master=server.url)) as connection,
+        ):
+            for body, said in (
+                (b"Client sent an HTTP request to an HTTPS server.\n", "400 .*use https"),
+                (b"no", "400 Bad Request$"),
+            ):
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                (await server.asked()).reply(body, 400)
+                with pytest.raises(RequestError, match=said):
+                    await reading
+
+    run(case())
+
+
 def test_a_token_that_is_not_accepted_is_read_anew_at_once(run, tmp_path):
     """
     The second try has the token that the file holds by now.
