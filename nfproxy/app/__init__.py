@@ -6,6 +6,7 @@ a commit: health, metrics, health-check node ports, connection tracking, Events;
 the parts of ``nfproxy run`` together. This is where tasks are owned: they end with it.
 """
 
-from nfproxy.app.daemon import Commit, Configure, Daemon, Duties, Pace
+from nfproxy.app.daemon import Daemon
+from nfproxy.app.interface import Commit, Configure, Duties, Pace
 
 __all__ = ["Commit", "Configure", "Daemon", "Duties", "Pace"]

@@ -15,10 +15,11 @@ import msgspec
 
 from nfproxy import __version__
 from nfproxy.app.configfile import until_config_changes
-from nfproxy.app.daemon import Configure, Daemon, Pace
+from nfproxy.app.daemon import Daemon
 from nfproxy.app.duties import NodeDuties, count_problems, serve_health_checks
 from nfproxy.app.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.app.flows import FlowCleaning
+from nfproxy.app.interface import Configure, Pace
 from nfproxy.config.advice import EXTERNAL_IPS_GATE, allow_external_ips
 from nfproxy.config.load import LoadedConfig
 from nfproxy.dataplane.conntrack import ConntrackCleaner

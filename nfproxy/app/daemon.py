@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import msgspec
-
+from nfproxy.app.inbox import Inbox, unless
+from nfproxy.app.interface import Alarm, Commit, Configure, Duties, NoDuties, Pace
 from nfproxy.dataplane.diagnose import diagnose
 from nfproxy.errors import (
     ConfigError,
@@ -36,99 +36,8 @@ log = logging.getLogger(__name__)
 #: A line for each commit; too many for a node of a large cluster, so it can be silenced apart.
 commits = logging.getLogger("nfproxy.commits")
 
-T = TypeVar("T")
-
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 30.0
 _PEACE_S = 60.0  # so long after a repair the next disturbance counts as a first one
-
-#: From the Node object, and whether its addresses may still come, to the configuration.
-Configure = Callable[[Node | None, bool], NodeConfig]
-
-
-class Pace(msgspec.Struct, frozen=True):
-    """
-    How often the kernel is written to, in seconds.
-
-    `pause_s` passes between the end of one synchronisation and the next (``minSyncPeriod``); a
-    change after a quiet time is acted upon at once. A synchronisation that failed is tried again
-    with back-off, at the latest after `retry_s` (``syncPeriod``). After `audit_s` the tables
-    are read and compared as a whole. At start `node_wait_s` is allowed for a Node that the
-    configuration can be used with, and for `addresses_wait_s` a Node without addresses is believed
-    to get them.
-    """
-
-    pause_s: float = 0.0
-    retry_s: float = 30.0
-    audit_s: float = 3600.0
-    node_wait_s: float = 0.0
-    addresses_wait_s: float = 0.0
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """
-    A synchronisation that succeeded.
-
-    `touched` is all that had changed since the one before, `triggers` when the control plane
-    began those changes (Unix seconds, by family), `seconds` how long committing took.
-    """
-
-    report: Report
-    touched: Touched
-    triggers: Mapping[Family, tuple[float, ...]]
-    seconds: float
-
-
-class Duties(Protocol):
-    """
-    What goes along with programming.
-
-    Called by the thread that plans and commits, never by two at once; while a call lasts,
-    nothing is planned, so what it reads of the planner stands still. Must not block, nor raise.
-    """
-
-    def received(self, changes: Changes) -> None:
-        """Objects changed; what follows from it is about to be planned."""
-
-    def committed(self, planner: Planner, commit: Commit) -> None:
-        """Everything received until now is in force."""
-
-    def failed(self, error: Exception, seconds: float) -> None:
-        """The kernel refused; what was in force stays."""
-
-    def cleanup_failed(self) -> None:
-        """Chains that nobody uses could not be removed, and stay for now."""
-
-    def disturbed(self, culprit: str) -> None:
-        """Somebody else changed our tables; they are about to be repaired. In the event loop."""
-
-
-class NoDuties:
-    """Does nothing besides."""
-
-    def received(self, changes: Changes) -> None:
-        """Do nothing."""
-
-    def committed(self, planner: Planner, commit: Commit) -> None:
-        """Do nothing."""
-
-    def failed(self, error: Exception, seconds: float) -> None:
-        """Do nothing."""
-
-    def cleanup_failed(self) -> None:
-        """Do nothing."""
-
-    def disturbed(self, culprit: str) -> None:
-        """Do nothing."""
-
-
-class Alarm(Protocol):
-    """Tells of changes to our tables that are not ours: the kernel's notifications."""
-
-    def fileno(self) -> int:
-        """Return the file descriptor that becomes readable when there is something to `read`."""
-
-    def read(self) -> str:
-        """Return who changed our tables since the last call, "" for nobody."""
 
 
 class Daemon:
@@ -187,9 +96,9 @@ class Daemon:
         """
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         try:
-            first = await _unless(stopped, self._source.load())
+            first = await unless(stopped, self._source.load())
             if first is not None:
-                async with aclosing(_Inbox(self._changes(), self._bell)) as inbox:
+                async with aclosing(Inbox(self._changes(), self._bell)) as inbox:
                     await self._start(first, inbox, stopped)
                     with self._listening():
                         await self._follow(inbox, stopped)
@@ -197,7 +106,7 @@ class Daemon:
             stopped.cancel()
         log.info("stopping; everything programmed stays in force")
 
-    async def _start(self, first: Changes, inbox: _Inbox, stopped: asyncio.Future[Any]) -> None:
+    async def _start(self, first: Changes, inbox: Inbox, stopped: asyncio.Future[Any]) -> None:
         """Plan and program everything, for the first time."""
         batches = [first]
         config = await self._first_config(batches, inbox, stopped)
@@ -215,7 +124,7 @@ class Daemon:
             await self._apply(batches[-1])
 
     async def _first_config(
-        self, batches: list[Changes], inbox: _Inbox, stopped: asyncio.Future[Any]
+        self, batches: list[Changes], inbox: Inbox, stopped: asyncio.Future[Any]
     ) -> NodeConfig | None:
         """
         Return the configuration for the Node; None when told to stop before there is one.
@@ -238,7 +147,7 @@ class Daemon:
                 batches.append(changes)
         return None
 
-    async def _follow(self, inbox: _Inbox, stopped: asyncio.Future[Any]) -> None:
+    async def _follow(self, inbox: Inbox, stopped: asyncio.Future[Any]) -> None:
         """Act upon what changes and what is due. In a pause nothing is taken from the source."""
         while not stopped.done():
             pause_s = self._resume_at - time.monotonic()
@@ -423,45 +332,3 @@ class Daemon:
                 len(self._planner.services),
                 len(self._planner.desired.frontends),
             )
-
-
-class _Inbox:
-    """Awaits what a stream of changes yields next, without losing it when time runs out."""
-
-    def __init__(self, stream: AsyncGenerator[Changes, None], bell: asyncio.Event) -> None:
-        self._stream = stream
-        self._bell = bell
-        self._upcoming: asyncio.Future[Changes] | None = None
-
-    async def next(self, stopped: asyncio.Future[Any], timeout_s: float) -> Changes | None:
-        """Return the next changes; None when time runs out, at the bell, or on being stopped."""
-        if self._upcoming is None:
-            self._upcoming = asyncio.ensure_future(anext(self._stream))
-        rung = asyncio.ensure_future(self._bell.wait())
-        awaited: tuple[asyncio.Future[Any], ...] = (stopped, self._upcoming, rung)
-        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        rung.cancel()
-        self._bell.clear()
-        if not self._upcoming.done():
-            return None
-        changes, self._upcoming = self._upcoming.result(), None
-        return changes
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        if self._upcoming is not None:
-            self._upcoming.cancel()
-            await asyncio.gather(self._upcoming, return_exceptions=True)
-        await self._stream.aclose()
-
-
-async def _unless(stopped: asyncio.Future[Any], work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` does, None when we are to stop before that."""
-    task = asyncio.ensure_future(work)
-    both: tuple[asyncio.Future[Any], ...] = (stopped, task)
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return None

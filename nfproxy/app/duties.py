@@ -9,8 +9,8 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from nfproxy.app.daemon import Commit
 from nfproxy.app.flows import FlowCleaning
+from nfproxy.app.interface import Commit
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses, within
 from nfproxy.metrics import Metrics, ResyncReason
@@ -33,7 +33,7 @@ Wanted = dict[tuple[ObjectName, Family], HealthCheck]
 
 class NodeDuties:
     """
-    Implements :class:`~nfproxy.app.daemon.Duties` for a node.
+    Implements :class:`~nfproxy.app.interface.Duties` for a node.
 
     The cost of a commit here is, as there, that of the Services it is about. What takes long or
     needs the event loop is handed over: to `flows`, and to :func:`serve_health_checks`, which

@@ -10,8 +10,8 @@ import msgspec
 from support.fakekernel import FakeKernel
 from support.objects import changes, endpoint, endpoint_slice, service
 
-from nfproxy.app.daemon import Commit
 from nfproxy.app.duties import NodeDuties
+from nfproxy.app.interface import Commit
 from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family
