@@ -33,8 +33,7 @@ from nfproxy.sources.apiserver.proxies import proxy_for
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-_HOST = re.compile(r"[\w.:%~-]+")  # names, also of other scripts, and addresses
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")  # urlsplit drops some of them
 
 Signature = tuple[tuple[int, int, int] | None, ...]
 
@@ -190,7 +189,7 @@ def _host(settings: ClientSettings, configuration: Any) -> str:
         url = f"{'https' if tls else 'http'}://{url}"
     try:
         parts = urlsplit(url)
-        named = _HOST.fullmatch(parts.hostname or "") and not _BLANK.search(url)
+        named = parts.hostname and not _BLANK.search(url)
         usable = parts.scheme in ("http", "https") and named and parts.port != 0
     except ValueError:
         usable = False
