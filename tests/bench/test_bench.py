@@ -5,37 +5,21 @@ The benchmark works: its tables are complete. How long anything takes is not ass
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from bench.quickly import output_of
 from bench.report import markdown, tables
 from bench.results import Change, Results, Spread
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def output() -> str:
     """Run the benchmark once, as its script does."""
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "--quick", "-o", "json"],
-        env={**os.environ, "PYTHONPATH": path},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return output_of("bench")
 
 
 def test_every_number_is_positive(output: str) -> None:

@@ -4,34 +4,17 @@ The daemon's benchmark works. How long anything takes is not asserted.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import msgspec
 
 from bench.daemon import LARGE, Measured, Storm, targets
-
-ROOT = Path(__file__).parents[2]
+from bench.quickly import output_of
 
 
 def test_every_number_is_there() -> None:
     """
     A start, changes one by one and many at a time, with a daemon that uses memory.
     """
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.daemon", "--quick", "-o", "json"],
-        env={**os.environ, "PYTHONPATH": path},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (result,) = msgspec.json.decode(done.stdout, type=list[Measured])
+    (result,) = msgspec.json.decode(output_of("bench.daemon"), type=list[Measured])
     (storm,) = result.storms
     assert result.started > 0
     assert result.resident > 10e6
