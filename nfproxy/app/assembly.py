@@ -32,6 +32,7 @@ from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
+from nfproxy.nft.schema import KUBE_PROXY_TABLE
 from nfproxy.servers.clock import now
 from nfproxy.servers.health import health_server
 from nfproxy.servers.metrics import metrics_server
@@ -45,7 +46,6 @@ from nfproxy.sources.source import Source
 
 log = logging.getLogger(__name__)
 
-_KUBE_PROXY = "kube-proxy"  # the name of its tables in nftables mode
 
 # kube-proxy's patience with a Node that has no podCIDRs, or no addresses, yet
 _NODE_WAIT_S, _ADDRESSES_WAIT_S = 300.0, 30.0
@@ -94,11 +94,12 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
 
 def _warn_of_others(kernel: Kernel, families: Sequence[Family]) -> None:
     """Say that another proxy serves, or has served, this node: whose chain is first decides."""
-    theirs = [f"{f.table} {_KUBE_PROXY}" for f in families if kernel.has_table(f, _KUBE_PROXY)]
+    name = KUBE_PROXY_TABLE
+    theirs = [f"{f.table} {name}" for f in families if kernel.has_table(f, name)]
     if theirs:
         log.warning(
-            "there are tables of kube-proxy (%s): end it, then `nft delete table` each of them; "
-            "until then one of the two answers",
+            "there are tables of kube-proxy (%s): end it, then remove them with `nft delete "
+            "table`; until then one of the two proxies answers",
             ", ".join(theirs),
         )
 

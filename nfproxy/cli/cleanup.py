@@ -7,6 +7,7 @@ import click
 from nfproxy.dataplane.diagnose import require_privileges
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES
+from nfproxy.nft.schema import TABLE
 
 
 @click.command("cleanup")
@@ -20,17 +21,19 @@ def command() -> None:
     remove_tables()
 
 
-def remove_tables() -> None:
-    """Remove nfproxy's tables of both families, and say so."""
+def remove_tables(*names: str) -> None:
+    """Remove the tables of both families with these names, by default nfproxy's, and say so."""
     require_privileges()
     kernel = Kernel()
+    names = names or (TABLE,)
     removed = False
     try:
-        for family in FAMILIES:
-            if kernel.delete_table(family):
-                removed = True
-                click.echo(f"removed table {family.table} nfproxy")
+        for name in names:
+            for family in FAMILIES:
+                if kernel.delete_table(family, name):
+                    removed = True
+                    click.echo(f"removed table {family.table} {name}")
     finally:
         kernel.close()
     if not removed:
-        click.echo("nothing to remove: there is no nfproxy table")
+        click.echo(f"nothing to remove: there is no {' or '.join(names)} table")

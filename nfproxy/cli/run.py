@@ -20,6 +20,7 @@ from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.dataplane.diagnose import diagnose, require_privileges
 from nfproxy.errors import ConfigError
+from nfproxy.nft.schema import KUBE_PROXY_TABLE, TABLE
 
 log = logging.getLogger("nfproxy")
 
@@ -60,7 +61,7 @@ def command(manifests: str, flags: Flags) -> None:
         _write_config(loaded)
         return
     if loaded.cleanup:
-        remove_tables()
+        remove_tables(TABLE, KUBE_PROXY_TABLE)
         return
     known = known_node(loaded)
     require_privileges()

@@ -73,11 +73,11 @@ class Kernel:
             if kind == _TABLE_NAME
         )
 
-    def delete_table(self, family: Family) -> bool:
-        """Delete the family's table; tell whether there was one."""
-        if not self.has_table(family):
+    def delete_table(self, family: Family, table: str = TABLE) -> bool:
+        """Delete the family's nfproxy table, or another of a name; tell whether there was one."""
+        if not self.has_table(family, table):
             return False
-        self._netlink.request(wire.DELTABLE, family, wire.string(_TABLE_NAME, TABLE))
+        self._netlink.request(wire.DELTABLE, family, wire.string(_TABLE_NAME, table))
         return True
 
     def chains(self, family: Family) -> list[ChainInfo]:

@@ -20,6 +20,9 @@ from nfproxy.model.service import Protocol
 
 TABLE = "nfproxy"
 
+#: What kube-proxy calls its tables in nftables mode.
+KUBE_PROXY_TABLE = "kube-proxy"
+
 #: Endpoints for pods and the node, of a frontend with externalTrafficPolicy Local,
 #: are in slots from here; its local endpoints in slots from 0.
 CLUSTER_BASE = 32768

@@ -58,18 +58,19 @@ def test_a_configuration_that_cannot_be_written(commands: Commands, tmp_path: Pa
 
 def test_cleanup(commands: Commands, manifests: Path) -> None:
     """
-    Removes our tables, needs neither objects nor an API server, and says what it did.
+    Removes our tables and kube-proxy's, needs neither objects nor an API server, and says so.
     """
     write(manifests / "node.json", node_object())
     write(manifests / "web.json", service())
     with commands.daemon(manifests):
         pass
-    commands.nft("add table ip other")
+    commands.nft("add table ip other\nadd table ip kube-proxy\nadd table ip6 kube-proxy")
     first = commands.run("run", "--cleanup")
     second = commands.run("run", "--cleanup")
 
     assert (first.code, second.code) == (0, 0)
-    assert first.out.splitlines() == ["removed table ip nfproxy", "removed table ip6 nfproxy"]
+    tables = [f"{family} {name}" for name in ("nfproxy", "kube-proxy") for family in ("ip", "ip6")]
+    assert first.out.splitlines() == [f"removed table {table}" for table in tables]
     assert "nothing to remove" in second.out
     assert commands.tables() == ["ip other"]
 

@@ -45,7 +45,8 @@ GENERAL = (
         kind=BOOL,
         flag_default=False,
         beside_file=True,
-        help="Remove what service proxies left in the kernel and exit.",
+        help="Remove nfproxy's and kube-proxy's nftables tables and exit; what kube-proxy left in "
+        "other modes stays.",
     ),
     _general(
         flag="init-only",
