@@ -1,41 +1,23 @@
 """
 Every kind of change the API server tells, and what it does to the kernel; one daemon for all.
+
+With NFPROXY_TEST_APISERVER (see conftest.py) the same on a real kube-apiserver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from support.apidaemon import Site, site_in
+from support.apidaemon import Site, shared_site
 from support.commands import endpoint_slice, eventually, node_object, service
-
-from nfproxy.lab import Lab
-
-CIDR = "10.96.0.0/16"
 
 
 @pytest.fixture(scope="module")
 def site(namespaces_allowed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose daemon runs; each test has a Service of its own."""
-    scratch: Path = tmp_path_factory.mktemp("site")
-    with Lab() as lab, site_in(lab.namespace("node"), scratch) as made:
-        made.api.apply(node_object(), cidrs(CIDR))
-        with made.daemon():
-            made.api.wait_for_watches(count=4)
-            yield made
-
-
-def cidrs(*ranges: str) -> dict[str, Any]:
-    """Return the ServiceCIDR of the cluster."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "ServiceCIDR",
-        "metadata": {"name": "kubernetes"},
-        "spec": {"cidrs": list(ranges)},
-    }
+    with shared_site(tmp_path_factory.mktemp("site"), node_object()) as made:
+        yield made
 
 
 def becomes(site: Site, address: str, endpoints: tuple[str, ...] | None) -> None:
@@ -146,24 +128,6 @@ def test_a_node_that_moves_to_another_zone_is_planned_anew(site: Site) -> None:
     for zone, chosen in (("b", ("10.244.1.2",)), ("a", ("10.244.1.1",))):
         site.api.apply(node_object(labels={"topology.kubernetes.io/zone": zone}))
         becomes(site, "10.96.1.7", chosen)
-
-
-def test_service_cidrs_change(site: Site) -> None:
-    """
-    Addresses in them that nobody has are rejected, so the kernel has to know the ranges.
-    """
-
-    def known() -> list[str]:
-        listing = site.namespace.run(["nft", "list", "set", "ip", "nfproxy", "service-cidrs"])
-        return [one for one in (CIDR, "10.112.0.0/16") if one in listing.stdout]
-
-    eventually([CIDR], known)
-    site.api.apply(cidrs(CIDR, "10.112.0.0/16"))
-    eventually([CIDR, "10.112.0.0/16"], known)
-    site.api.delete("servicecidrs", "", "kubernetes")
-    eventually(list[str](), known)
-    site.api.apply(cidrs(CIDR))
-    eventually([CIDR], known)
 
 
 def test_after_all_that_the_kernel_holds_what_it_should(site: Site) -> None:

@@ -1,15 +1,17 @@
 """
-What ``nfproxy run`` needs of its node besides the tables: ports to answer at, and sysctls.
+What ``nfproxy run`` needs of its node besides the tables: ports to answer at, and sysctls. And the
+cluster's ServiceCIDRs, which a real API server lets change only with a controller's help.
 """
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.apidaemon import HEALTH_PORT, METRICS_PORT, Site
-from support.commands import endpoint_slice, node_object, service
+from support.commands import endpoint_slice, eventually, node_object, service
 
 WEB = "10.96.0.1:80/tcp"
 
@@ -61,3 +63,34 @@ def test_sysctls_are_written_as_configured(site: Site) -> None:
         for name, value in (("tcp_timeout_established", "82800"), ("udp_timeout", "33")):
             path = Path("/proc/sys/net/netfilter") / f"nf_conntrack_{name}"
             assert site.namespace.call(path.read_text).strip() == value
+
+
+def cidrs(*ranges: str) -> dict[str, Any]:
+    """Return the ServiceCIDR of the cluster."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": list(ranges)},
+    }
+
+
+def test_service_cidrs_change(site: Site) -> None:
+    """
+    Packets to addresses in them that nobody has are dropped, so the kernel has to know them.
+    """
+    ranges = ["10.96.0.0/16", "10.112.0.0/16"]
+
+    def known() -> list[str]:
+        listing = site.namespace.run(["nft", "list", "set", "ip", "nfproxy", "service-cidrs"])
+        return [one for one in ranges if one in listing.stdout]
+
+    site.api.apply(node_object(), cidrs(ranges[0]))
+    with site.daemon():
+        eventually(ranges[:1], known)
+        site.api.apply(cidrs(*ranges))
+        eventually(ranges, known)
+        site.api.delete("servicecidrs", "", "kubernetes")
+        eventually(list[str](), known)
+        site.api.apply(cidrs(ranges[0]))
+        eventually(ranges[:1], known)

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from support.apiserver import StandIn
 from support.commands import Commands, Daemon, Result, eventually, wait_until
+from support.realapi import RealApi
 
-from nfproxy.lab import Namespace
+from nfproxy.lab import Lab, Namespace
 
 HEALTH_PORT, METRICS_PORT = 10256, 10249
 
@@ -59,7 +60,8 @@ class Site:
     `kubeconfig` is what the daemon is given; it may be written anew.
     """
 
-    def __init__(self, namespace: Namespace, scratch: Path, api: StandIn) -> None:
+    def __init__(self, namespace: Namespace, scratch: Path, api: Any) -> None:
+        """Take the namespace, a directory, and the API server: a stand-in, or a RealApi."""
         self.namespace = namespace
         self.api = api
         self.commands = Commands(namespace, scratch)
@@ -145,6 +147,27 @@ def site_in(namespace: Namespace, scratch: Path, **settings: Any) -> Iterator[Si
     scratch.mkdir(exist_ok=True)
     with StandIn(namespace, **settings) as api:
         yield Site(namespace, scratch, api)
+
+
+@contextlib.contextmanager
+def shared_site(scratch: Path, *objects: Mapping[str, Any]) -> Iterator[Site]:
+    """
+    A site whose daemon runs, with some objects: for tests that only change others.
+
+    Its API server is a stand-in, or the real one that NFPROXY_TEST_APISERVER names; that one's
+    namespace, which the tests then run in, is the daemon's, too.
+    """
+    real = RealApi.given()
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        if real is None:
+            made = stack.enter_context(site_in(lab.namespace("node"), scratch))
+        else:
+            made = Site(lab.here("api"), scratch, real)
+        made.api.apply(*objects)
+        with made.daemon():
+            made.api.wait_for_watches(count=4)
+            yield made
 
 
 def _has(sample: str, labels: Mapping[str, str]) -> bool:
