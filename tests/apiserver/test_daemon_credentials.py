@@ -11,6 +11,7 @@ import pytest
 from support.apidaemon import Site
 from support.apiserver.credentials import Kind
 from support.commands import endpoint_slice, errors_in, node_object, service, wait_until
+from support.connectproxy import ConnectProxy
 
 WEB = "10.96.0.1:80/tcp"
 
@@ -166,3 +167,14 @@ def test_a_kubeconfig_that_cannot_be_used_ends_the_start(site: Site, text: str) 
         assert str(site.kubeconfig) in daemon.log
         assert "Traceback" not in daemon.log
     site.programs_nothing()
+
+
+def test_an_api_server_behind_a_proxy(site: Site, tmp_path: Path) -> None:
+    """
+    By ``proxy-url``: TLS ends at the API server, the proxy only relays.
+    """
+    with ConnectProxy(site.namespace) as proxy:
+        site.kubeconfig = site.api.write_kubeconfig(tmp_path / "by-proxy", proxy_url=proxy.url)
+        with site.daemon():
+            changes_arrive(site)
+    assert set(proxy.targets) == {f"127.0.0.1:{site.api.port}"}
