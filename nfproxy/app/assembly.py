@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -56,13 +56,15 @@ class Options(msgspec.Struct, frozen=True):
     What to run.
 
     Objects come from the directory `manifests`, or from the API server where it is "". `configure`
-    gives the dataplane's configuration for a Node object.
+    gives the dataplane's configuration for a Node object. `prepare` sets what belongs to the node
+    (sysctls), once it is known that the API server's address and credentials can be used.
     """
 
     loaded: LoadedConfig
     node_name: str
     configure: Configure
     manifests: str = ""
+    prepare: Callable[[], None] = lambda: None
 
 
 async def serve(options: Options, stop: asyncio.Event) -> None:
@@ -125,6 +127,7 @@ async def _source(
     )
     async with Connection(settings, _report, metrics) as connection:
         log.info("node %s, objects from the API server %s", options.node_name, connection.host)
+        options.prepare()
         async with EventPoster(
             connection, instance=f"kube-proxy-{socket.gethostname()}", report=_report
         ) as poster:

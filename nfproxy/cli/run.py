@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+from functools import partial
 from pathlib import Path
 
 import click
@@ -65,16 +66,21 @@ def command(manifests: str, flags: Flags) -> None:
         return
     known = known_node(loaded)
     require_privileges()
-    if not manifests:
-        _prepare_node(loaded)
     if loaded.init_only:
+        _prepare_node(loaded)
         log.info("this node is prepared; leaving, as --init-only asks")
         return
     # Imported when it is needed: all that serves and talks to the API server takes a moment.
     from nfproxy.app.assembly import Options, serve
 
     _allow_many_files()
-    options = Options(loaded, known.node_name, configurator(known, log.warning), manifests)
+    options = Options(
+        loaded,
+        known.node_name,
+        configurator(known, log.warning),
+        manifests,
+        partial(_prepare_node, loaded),
+    )
 
     async def run() -> None:
         stop = asyncio.Event()

@@ -84,3 +84,18 @@ def test_init_only(commands: Commands) -> None:
     assert result.code == 0
     assert "this node is prepared" in result.err
     assert commands.tables() == []
+
+
+def test_nothing_is_changed_where_the_kubeconfig_cannot_be_used(commands: Commands) -> None:
+    """
+    Neither sysctls nor tables: a wrong configuration ends the start before anything else.
+    """
+    name = "net.netfilter.nf_conntrack_tcp_timeout_established"
+    before = commands.namespace.run(["sysctl", "-n", name]).stdout
+    flags = ("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=23h")
+    result = commands.run("run", "--kubeconfig", "/nonexistent", *flags)
+
+    assert (result.code, result.out) == (1, "")
+    assert "/nonexistent: No such file or directory; check --kubeconfig" in result.err
+    assert commands.namespace.run(["sysctl", "-n", name]).stdout == before
+    assert commands.tables() == []
