@@ -53,10 +53,6 @@ class Intake:
         """What is wrong with objects now."""
         return tuple(p for store in self._stores.values() for p in store.problems)
 
-    def size(self, kind: Kind) -> int:
-        """Return the number of objects of a kind that hold."""
-        return len(self._stores[kind])
-
     def begin_list(self, kind: Kind) -> None:
         """From here on all objects of a kind are told, see :class:`~nfproxy.kube.store.Store`."""
         self._stores[kind].begin_list()
