@@ -6,8 +6,8 @@ usage() {
 usage: tests/run.sh [OPTION…] [PYTEST ARGUMENT…]
 
 Checks the code, then runs the tests. Installs what is missing first: Debian packages
-(deploy/packages*.txt), a virtual environment (.venv), and other versions of nft for the tests
-(tests/tools/nft_versions.sh). Repeated runs find all that in place.
+(deploy/packages*.txt), a virtual environment (.venv), other versions of nft and kustomize for the
+tests (tests/tools/nft_versions.sh, kustomize.sh). Repeated runs find all that in place.
 
   tests/run.sh                           everything
   tests/run.sh tests/unit -k shape       checks, then these tests: pytest's arguments
@@ -25,7 +25,7 @@ Exits with 0 when every check and every test passed. No test found is a failure.
 Environment:
   NFPROXY_TEST_WORKERS   processes that run tests at the same time   (default: one per
                          processor, 4 at most)
-  NFPROXY_TEST_CACHE     where other nft versions are kept           (~/.cache/nfproxy-tests)
+  NFPROXY_TEST_CACHE     where what else is fetched is kept          (~/.cache/nfproxy-tests)
   NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
 USAGE
 }
@@ -55,7 +55,10 @@ prepare() {
     [ -z "$PACKETS" ] || lists+=("$REPOSITORY/deploy/packages-test.txt")
     prepare_packages "${lists[@]}"
     prepare_venv test
-    [ -z "$PACKETS" ] || "$HERE/tools/nft_versions.sh"
+    if [ -n "$PACKETS" ]; then
+        "$HERE/tools/nft_versions.sh"
+        "$HERE/tools/kustomize.sh"
+    fi
 }
 
 # Run all checks, whatever the earlier ones said.

@@ -1,0 +1,86 @@
+# Sourced by the scripts beside it: fetches packages of any Debian suite, without installing them.
+#
+#   fetch_packages SUITE DIRECTORY PACKAGE…        these packages, as DIRECTORY/*.deb
+#   fetch_with_dependencies SUITE DIRECTORY …      these and all they depend on, libc included
+#
+# apt verifies the packages with Debian's keys, and gets them the way the machine is configured
+# to get packages; nothing of the machine's own package lists or installed packages is touched.
+# A failure ends the script with exit code 1 and a sentence that says what to do next.
+#
+# Environment:
+#   NFPROXY_TEST_CACHE   where what is fetched is kept   (default: ~/.cache/nfproxy-tests)
+#   NFPROXY_TEST_MIRROR  the Debian mirror               (default: the machine's own, from its
+#                        apt sources)
+# shellcheck shell=bash
+
+# shellcheck disable=SC2034 # for the scripts that source this
+TEST_CACHE=${NFPROXY_TEST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/nfproxy-tests}
+MIRROR=${NFPROXY_TEST_MIRROR:-}
+KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# apt-get with everything it reads and writes below $1, except the machine's apt.conf.
+# Lists past their date will do (a mirror may be frozen); their signatures are checked.
+private_apt() {
+    local at=$1
+    shift
+    apt-get --quiet --quiet --yes \
+        -o Dir::State="$at/state" -o Dir::State::status="$at/state/status" \
+        -o Dir::Cache="$at/cache" -o Dir::Etc::sourcelist="$at/sources.list" \
+        -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null \
+        -o Dir::Etc::preferencesparts=/dev/null -o Acquire::Languages=none \
+        -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User= \
+        -o Debug::NoLocking=1 "$@"
+}
+
+# Print the Debian mirror of the machine's own apt sources, nothing where it has none.
+own_mirror() {
+    # shellcheck disable=SC2016 # apt-get fills in the name
+    apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
+        { grep '/debian/*$' || true; } | sort -u | sed -n 1p
+}
+
+# Make an apt at $2 that knows only the main archive of suite $1, and fetch its lists.
+prepare_apt() {
+    local suite=$1 at=$2
+    command -v apt-get >/dev/null || fail "fetching packages of Debian $suite needs apt-get."
+    [ -r "$KEYRING" ] || fail "no $KEYRING. Run: apt-get install debian-archive-keyring"
+    MIRROR=${MIRROR:-$(own_mirror)}
+    [ -n "$MIRROR" ] || fail "no Debian mirror is known: set NFPROXY_TEST_MIRROR to the URL of one."
+    mkdir -p "$at/state/lists/partial" "$at/cache/archives/partial"
+    : >"$at/state/status" # nothing is installed, so every dependency is fetched
+    printf 'deb [arch=%s signed-by=%s] %s %s main\n' \
+        "$(dpkg --print-architecture)" "$KEYRING" "$MIRROR" "$suite" >"$at/sources.list"
+    private_apt "$at" update || not_fetched "$suite" "its package lists"
+}
+
+not_fetched() {
+    fail "could not fetch $2 of Debian $1 from $MIRROR. Is the mirror reachable?" \
+        "On a signature error: apt-get install debian-archive-keyring, a recent one."
+}
+
+fetch_packages() {
+    local suite=$1 to=$2 work
+    shift 2
+    mkdir -p "$to"
+    work=$to/.apt
+    prepare_apt "$suite" "$work"
+    (cd "$to" && private_apt "$work" download "$@") || not_fetched "$suite" "$*"
+    rm -rf "$work"
+}
+
+fetch_with_dependencies() {
+    local suite=$1 to=$2 work
+    shift 2
+    mkdir -p "$to"
+    work=$to/.apt
+    prepare_apt "$suite" "$work"
+    private_apt "$work" install --download-only --no-install-recommends "$@" ||
+        not_fetched "$suite" "$*"
+    mv "$work"/cache/archives/*.deb "$to"
+    rm -rf "$work"
+}
