@@ -6,8 +6,9 @@ usage() {
 usage: tests/run.sh [OPTION…] [PYTEST ARGUMENT…]
 
 Checks the code, then runs the tests. Installs what is missing first: Debian packages
-(deploy/packages*.txt), a virtual environment (.venv), other versions of nft and kustomize for the
-tests (tests/tools/nft_versions.sh, kustomize.sh). Repeated runs find all that in place.
+(deploy/packages*.txt), a virtual environment (.venv), and for the tests other versions of nft,
+kustomize and Helm (tests/tools: nft_versions.sh, kustomize.sh, helm.py). Repeated runs find all that
+in place.
 
   tests/run.sh                           everything
   tests/run.sh tests/unit -k shape       checks, then these tests: pytest's arguments
@@ -58,6 +59,7 @@ prepare() {
     if [ -n "$PACKETS" ]; then
         "$HERE/tools/nft_versions.sh"
         "$HERE/tools/kustomize.sh"
+        "$VENV/bin/python" "$HERE/tools/helm.py"
     fi
 }
 
