@@ -19,8 +19,9 @@ from nfproxy.cli.inputs import configurator, known_node
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
+from nfproxy.dataplane.conntrack import load_conntrack
 from nfproxy.dataplane.diagnose import diagnose, require_privileges
-from nfproxy.errors import ConfigError
+from nfproxy.errors import ConfigError, MissingFeatureError
 from nfproxy.nft.schema import KUBE_PROXY_TABLE, TABLE
 
 log = logging.getLogger("nfproxy")
@@ -39,8 +40,15 @@ GRACE_S = 5.0
     help="Read Services, EndpointSlices, ServiceCIDRs and this node's Node from every .yaml, .yml "
     "and .json file below DIR instead of an API server, and follow the files as they change.",
 )
+@click.option(
+    "--proc",
+    default="/proc",
+    metavar="DIR",
+    help="Where the node's /proc/sys/net can be written to (DIR/sys/net): a container's own "
+    "/proc is read-only there. [default: /proc]",
+)
 @kube_proxy_flags
-def command(manifests: str, flags: Flags) -> None:
+def command(manifests: str, proc: str, flags: Flags) -> None:
     """
     Program this machine's nftables and keep them in step with the objects.
 
@@ -67,7 +75,7 @@ def command(manifests: str, flags: Flags) -> None:
     known = known_node(loaded)
     require_privileges()
     if loaded.init_only:
-        _prepare_node(loaded)
+        _prepare_node(loaded, proc)
         log.info("this node is prepared; leaving, as --init-only asks")
         return
     # Imported when it is needed: all that serves and talks to the API server takes a moment.
@@ -79,7 +87,7 @@ def command(manifests: str, flags: Flags) -> None:
         known.node_name,
         configurator(known, log.warning),
         manifests,
-        partial(_prepare_node, loaded),
+        partial(_prepare_node, loaded, proc),
     )
 
     async def run() -> None:
@@ -101,18 +109,26 @@ def _write_config(loaded: LoadedConfig) -> None:
     log.info("wrote the configuration to %s", path)
 
 
-def _prepare_node(loaded: LoadedConfig) -> None:
+def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
     """
     Set what belongs to the node and not to the ruleset; raises where it cannot be had.
 
-    With --init-only the kernel is tried as well: this process has all privileges it needs.
+    Rights that are missing are no reason for the daemon not to serve: the sysctls are about how
+    many connections there may be. With --init-only they are what the process is there for, and
+    the kernel is tried as well.
     """
     from nfproxy.host.families import families_of_host
     from nfproxy.host.oom import set_oom_score_adj
-    from nfproxy.host.sysctls import set_conntrack_sysctls
+    from nfproxy.host.sysctls import refused_text, set_conntrack_sysctls
 
-    for text in set_conntrack_sysctls(loaded.config.conntrack):
+    outcome = set_conntrack_sysctls(loaded.config.conntrack, load_conntrack, proc=Path(proc))
+    for text in outcome.changed:
         log.info("%s", text)
+    if outcome.refused:
+        text = refused_text(outcome.refused)
+        if loaded.init_only:
+            raise MissingFeatureError(text)
+        log.warning("%s", text)
     if loaded.init_only:
         missing = diagnose(families_of_host())
         if missing is not None:

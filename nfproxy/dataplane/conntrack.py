@@ -176,6 +176,18 @@ class ConntrackCleaner:
         return self._sequence
 
 
+def load_conntrack() -> None:
+    """
+    Have the kernel load the modules that track connections, where they are modules.
+
+    Asking anything about connections does that, and takes no right to load modules. Returns when
+    it has been tried; raises DataplaneError where the kernel has no nfnetlink.
+    """
+    with closing(_open()) as asked:
+        asked.send(ctnetlink.stats_request(1))
+        asked.recv(_RECEIVE)
+
+
 def _worth_asking(family: Family, queries: Collection[Query]) -> Collection[Query]:
     """
     Return what to ask the kernel for, so that all that was meant is among the answers.

@@ -20,6 +20,7 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft.schema import port_bytes
 
 _NEW, _GET, _DELETE = 0x100, 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_…
+_GET_STATS = 0x105
 _REQUEST, _NESTED = 0x1, 0x8000
 
 _ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25  # CTA_…
@@ -106,6 +107,11 @@ def list_request(family: Family, address: bytes, port: int, sequence: int) -> by
     matching = attribute(_ORIGINAL_FLAGS, struct.pack("=I", flags))
     payload = attribute(_ORIGINAL | _NESTED, wanted) + attribute(_FILTER | _NESTED, matching)
     return _message(_GET, NLM_F_DUMP, sequence, family, payload)
+
+
+def stats_request(sequence: int) -> bytes:
+    """Return the request for how many entries there are: the cheapest one."""
+    return _message(_GET_STATS, 0, sequence, Family.IPV4, b"")
 
 
 def is_entry(kind: int) -> bool:

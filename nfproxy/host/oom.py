@@ -16,16 +16,17 @@ def set_oom_score_adj(value: int, *, path: Path = Path("/proc/self/oom_score_adj
     """
     Set the process's OOM score adjustment (``oomScoreAdj``, -1000 to 1000).
 
-    Never raises: lowering it takes CAP_SYS_RESOURCE, and all works without. A failure is logged.
+    Never raises: lowering it takes CAP_SYS_RESOURCE, which a container is not given; the kubelet
+    sets it for pods of priority class system-node-critical. So a failure is worth a debug line.
     """
     for left in reversed(range(_TRIES)):
         try:
             path.write_text(f"{value}\n", "ascii")
         except OSError as error:
             if not left:
-                log.warning(
-                    "cannot set the OOM score adjustment to %d: %s; to leave it as it is, set "
-                    "oomScoreAdj to what %s says, else give nfproxy the capability SYS_RESOURCE",
+                log.debug(
+                    "cannot set the OOM score adjustment to %d: %s; it stays at what %s says; "
+                    "lowering it takes the capability SYS_RESOURCE",
                     value,
                     error.strerror,
                     path,

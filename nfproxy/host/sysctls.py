@@ -7,25 +7,29 @@ to write.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.config.durations import SECOND, Duration
 from nfproxy.config.kubeproxy import Conntrack
-from nfproxy.errors import MissingFeatureError
+from nfproxy.errors import ConfigError, MissingFeatureError
 
-_DIRECTORY = "sys/net/netfilter/nf_conntrack_"
-_HASH_SIZE = "module/nf_conntrack/parameters/hashsize"
+_DIRECTORY = "sys/net/netfilter"
+_PREFIX = "nf_conntrack_"
 
 #: No more entries than this by ``maxPerCore``, however many processors there are.
 _MOST_BY_CORES = 1 << 20
 
-_REMEDY = (
-    "Run nfproxy once with --init-only in a privileged init container, which may write it, or "
-    "load the module nf_conntrack if the file does not exist, or set {field} to {off} to leave it "
-    "alone"
+#: What keeps a container from writing: /proc/sys is mounted read-only there, or belongs to others.
+_NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+_ABSENT = (
+    "the kernel has no connection tracking here, and did not load it when asked: modprobe "
+    "nf_conntrack nf_conntrack_netlink (CONFIG_NF_CONNTRACK, CONFIG_NF_CT_NETLINK)"
 )
 
 
@@ -75,33 +79,90 @@ def cpu_count(sys: Path = Path("/sys")) -> int:
     return found or len(os.sched_getaffinity(0))
 
 
+class Refusal(NamedTuple):
+    """A value that this process may not write, and why, in the system's words."""
+
+    sysctl: Sysctl
+    reason: str
+
+
+class Outcome(NamedTuple):
+    """What has changed, in words, and what may not be changed from here."""
+
+    changed: list[str]
+    refused: list[Refusal]
+
+
 def set_conntrack_sysctls(
-    config: Conntrack, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")
-) -> list[str]:
+    config: Conntrack,
+    load: Callable[[], None],
+    *,
+    proc: Path = Path("/proc"),
+    sys: Path = Path("/sys"),
+) -> Outcome:
     """
-    Set conntrack's sysctls and return what changed, in words.
+    Set conntrack's sysctls below `proc`; each is tried, whatever became of the others.
 
-    Raises MissingFeatureError at the first that cannot be set; kube-proxy, too, does not
-    start then. The table of buckets grows with the maximum, and is one for all
-    network namespaces of the machine.
+    `load` is called once where there are none: it has the kernel load the module. The table of
+    buckets grows with the maximum, and is one for all network namespaces of the machine. Raises
+    ConfigError where nothing of the kind is below `proc`, MissingFeatureError for a sysctl that
+    does not exist, or will not take the value.
     """
-    changed: list[str] = []
-    for name, value, field in wanted_sysctls(config, cpu_count(sys)):
-        changed += _set(proc / f"{_DIRECTORY}{name}", value, field, at_least=False)
-        if name == "max":
-            changed += _set(sys / _HASH_SIZE, value // 4, field, at_least=True)
-    return changed
+    wanted = wanted_sysctls(config, cpu_count(sys))
+    directory = proc / _DIRECTORY
+    outcome = Outcome([], [])
+    if not wanted:
+        return outcome
+    if not directory.parent.is_dir():
+        raise ConfigError(
+            f"--proc: {directory.parent} does not exist; the node's /proc/sys/net has to be there"
+        )
+    if not (directory / f"{_PREFIX}{wanted[0].name}").exists():
+        load()
+    for sysctl in wanted:
+        _set(directory, sysctl, outcome, at_least=False)
+        if sysctl.name == "max":  # writable since Linux 4.7, where the module's parameter is not
+            buckets = Sysctl("buckets", sysctl.value // 4, sysctl.field)
+            _set(directory, buckets, outcome, at_least=True)
+    return outcome
 
 
-def _set(path: Path, value: int, field: str, *, at_least: bool) -> list[str]:
+def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -> None:
+    path = directory / f"{_PREFIX}{sysctl.name}"
+    value = sysctl.value
     try:
         old = path.read_text("ascii").strip()
         if old == str(value) or (at_least and int(old) >= value):
-            return []
+            return
         path.write_text(f"{value}\n", "ascii")
+    except FileNotFoundError as error:
+        raise MissingFeatureError(f"{path} does not exist: {_ABSENT}") from error
     except (OSError, ValueError) as error:
-        off = "false" if field == "tcpBeLiberal" else "0"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        remedy = _REMEDY.format(field=f"conntrack.{field}", off=off)
-        raise MissingFeatureError(f"Cannot set {path} to {value}: {reason}. {remedy}.") from error
-    return [f"{path}: {old} → {value}"]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
+            outcome.refused.append(Refusal(sysctl, reason))
+            return
+        raise MissingFeatureError(
+            f"cannot set {path} to {value}: {reason}; set {_off(sysctl)} to leave it alone"
+        ) from error
+    outcome.changed.append(f"{path}: {old} → {value}")
+
+
+def refused_text(refused: Sequence[Refusal]) -> str:
+    """Return in one line what may not be set from here, and who can."""
+    what = ", ".join(f"{one.sysctl.name} to {one.sysctl.value} ({one.reason})" for one in refused)
+    lines = " ".join(f"{_FULL_NAME}{one.sysctl.name}={one.sysctl.value}" for one in refused)
+    fields = ", ".join(dict.fromkeys(_off(one.sysctl) for one in refused))
+    return (
+        f"cannot set net.netfilter.nf_conntrack_… from here: {what}. Run `nfproxy run --init-only "
+        "--proc DIR` before, in an init container with the node's /proc/sys/net mounted at "
+        f"DIR/sys/net; or run on the node: sysctl -w {lines}; or set {fields} to leave them alone"
+    )
+
+
+_FULL_NAME = f"net.netfilter.{_PREFIX}"
+
+
+def _off(sysctl: Sysctl) -> str:
+    """Return the setting that leaves a sysctl alone."""
+    return f"conntrack.{sysctl.field} to {'false' if sysctl.field == 'tcpBeLiberal' else '0'}"

@@ -53,7 +53,7 @@ GENERAL = (
         kind=BOOL,
         flag_default=False,
         beside_file=True,
-        help="Do only what needs full privileges (sysctls, checks) and exit.",
+        help="Set what belongs to the node (sysctls of conntrack), try the kernel, and exit.",
     ),
     _general(
         flag="version",

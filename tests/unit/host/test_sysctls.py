@@ -1,13 +1,23 @@
 """Conntrack's sysctls, wanted and written."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nfproxy.config.durations import Duration
 from nfproxy.config.kubeproxy import Conntrack
-from nfproxy.errors import MissingFeatureError
-from nfproxy.host.sysctls import cpu_count, set_conntrack_sysctls, wanted_sysctls
+from nfproxy.errors import ConfigError, MissingFeatureError
+from nfproxy.host.sysctls import (
+    Outcome,
+    Refusal,
+    Sysctl,
+    cpu_count,
+    refused_text,
+    set_conntrack_sysctls,
+    wanted_sysctls,
+)
 
 NOTHING = Conntrack(
     max_per_core=0, tcp_established_timeout=Duration(0), tcp_close_wait_timeout=Duration(0)
@@ -19,6 +29,10 @@ EVERYTHING = Conntrack(
 )
 
 
+def no_module() -> None:
+    """Load nothing: the kernel has no such module."""
+
+
 class Machine:
     """A made-up /proc and /sys with four processors."""
 
@@ -28,15 +42,22 @@ class Machine:
             (self.sys / f"devices/system/cpu/cpu{number}/topology").mkdir(parents=True)
         for name in ("cpufreq", "cpuidle", "cpu4"):  # the fifth is off: it has no topology
             (self.sys / "devices/system/cpu" / name).mkdir()
-        self.hashsize = self.sys / "module/nf_conntrack/parameters/hashsize"
-        self.hashsize.parent.mkdir(parents=True)
-        self.hashsize.write_text("16384\n")
+        (self.proc / "sys/net").mkdir(parents=True)
         self._net = self.proc / "sys/net/netfilter"
-        self._net.mkdir(parents=True)
+        self.load_conntrack()
+
+    def load_conntrack(self) -> None:
+        """Let the sysctls be there, as they are with the module."""
+        self._net.mkdir(exist_ok=True)
+        self.path("buckets").write_text("16384\n")
         for name in ("max", "tcp_timeout_established", "tcp_timeout_close_wait"):
             self.path(name).write_text("1\n")
         for name in ("tcp_be_liberal", "udp_timeout", "udp_timeout_stream"):
             self.path(name).write_text("0\n")
+
+    def unload_conntrack(self) -> None:
+        """Take the sysctls away."""
+        shutil.rmtree(self._net)
 
     def path(self, name: str) -> Path:
         """Return the file of a sysctl."""
@@ -46,10 +67,11 @@ class Machine:
         """Return what a sysctl is now."""
         return self.path(name).read_text().strip()
 
-    def set(self, config: Conntrack) -> list[str]:
+    def set(self, config: Conntrack, load: Callable[[], None] = no_module) -> list[str]:
         """Set what a configuration asks for; return what changed, without directories."""
-        changed = set_conntrack_sysctls(config, proc=self.proc, sys=self.sys)
-        return [text.rpartition("/")[2] for text in changed]
+        outcome = set_conntrack_sysctls(config, load, proc=self.proc, sys=self.sys)
+        assert outcome.refused == []
+        return [text.rpartition("/")[2] for text in outcome.changed]
 
 
 @pytest.fixture
@@ -116,7 +138,7 @@ def test_values_are_written_and_told(machine):
 
     assert changed == [
         "nf_conntrack_max: 1 → 131072",
-        "hashsize: 16384 → 32768",
+        "nf_conntrack_buckets: 16384 → 32768",
         "nf_conntrack_tcp_timeout_established: 1 → 86400",
         "nf_conntrack_tcp_timeout_close_wait: 1 → 3600",
         "nf_conntrack_tcp_be_liberal: 0 → 1",
@@ -124,27 +146,27 @@ def test_values_are_written_and_told(machine):
         "nf_conntrack_udp_timeout_stream: 0 → 180",
     ]
     assert machine.value("udp_timeout_stream") == "180"
-    assert machine.hashsize.read_text().strip() == "32768"
+    assert machine.value("buckets") == "32768"
 
 
 def test_what_fits_is_not_written(machine):
     """
     A second start writes nothing, and a table of more buckets than needed stays.
     """
-    machine.hashsize.write_text("262144\n")
+    machine.path("buckets").write_text("262144\n")
     machine.set(EVERYTHING)
     before = {path: path.stat().st_mtime_ns for path in machine.path("max").parent.iterdir()}
 
     assert machine.set(EVERYTHING) == []
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert machine.hashsize.read_text() == "262144\n"
+    assert machine.value("buckets") == "262144"
 
 
 def test_buckets_are_left_alone_with_the_maximum(machine):
     """
     Without maxPerCore nobody looks at them, so that they may be unreadable.
     """
-    machine.hashsize.unlink()
+    machine.path("buckets").unlink()
 
     assert machine.set(NOTHING) == []
 
@@ -155,47 +177,87 @@ def test_buckets_are_left_alone_with_the_maximum(machine):
 )
 def test_what_cannot_be_set_is_fatal_and_says_what_to_do(machine, name, field):
     """
-    The message names the file, the way round it, and the field that asks for it.
+    The message names the file, and the field that asks for it.
     """
     machine.path(name).unlink()
     machine.path(name).mkdir()
 
-    with pytest.raises(MissingFeatureError, match="--init-only") as raised:
+    with pytest.raises(MissingFeatureError, match="Is a directory") as raised:
         machine.set(EVERYTHING)
 
     assert str(machine.path(name)) in str(raised.value)
     assert field in str(raised.value)
 
 
-@pytest.mark.parametrize("content", [None, "", "many\n"])
+@pytest.mark.parametrize("content", ["", "many\n"])
 def test_unreadable_buckets_are_fatal(machine, content):
     """
     As in kube-proxy.
     """
-    machine.hashsize.unlink()
-    if content is not None:
-        machine.hashsize.write_text(content)
+    machine.path("buckets").write_text(content)
 
-    with pytest.raises(MissingFeatureError, match="hashsize"):
+    with pytest.raises(MissingFeatureError, match="nf_conntrack_buckets"):
         machine.set(Conntrack())
 
 
-def test_sysctls_that_nothing_may_write_stay_in_a_namespace_of_ones_own(lab):
+def test_a_kernel_without_the_module_is_made_to_load_it(machine):
     """
-    nf_conntrack_max is read-only there: what it is already is no error, anything else is.
+    Asked once, before anything is set; a kernel that has none is named, with what to load.
+    """
+    machine.unload_conntrack()
+    with pytest.raises(MissingFeatureError, match="modprobe nf_conntrack"):
+        machine.set(EVERYTHING)
+
+    assert machine.set(EVERYTHING, machine.load_conntrack)[0] == "nf_conntrack_max: 1 → 131072"
+
+
+def test_a_directory_without_sysctls_is_named(tmp_path):
+    """
+    The init container's mount is missing: nothing is loaded, nothing else is to blame.
+    """
+    with pytest.raises(ConfigError, match=rf"--proc: {tmp_path}/sys/net does not exist"):
+        set_conntrack_sysctls(Conntrack(), no_module, proc=tmp_path)
+
+
+def test_what_may_not_be_written_is_told_and_the_rest_is_set(lab):
+    """
+    nf_conntrack_max is read-only in a namespace of one's own; the time-outs are not.
     """
     namespace = lab.namespace("sysctls")
     now = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
+    wanted = Conntrack(max_per_core=1, min=now + 4, tcp_established_timeout=Duration.of(82800))
 
-    def fits() -> list[str]:
-        return set_conntrack_sysctls(Conntrack(max_per_core=1, min=now))
+    def outcome(config: Conntrack) -> Outcome:
+        return set_conntrack_sysctls(config, no_module)
 
-    def differs() -> list[str]:
-        return set_conntrack_sysctls(Conntrack(max_per_core=1, min=now + 1))
+    first = namespace.call(outcome, wanted)
 
-    assert namespace.call(lambda: [text for text in fits() if "max" in text]) == []
-    with pytest.raises(MissingFeatureError, match="nf_conntrack_max"):
-        namespace.call(differs)
+    assert Refusal(Sysctl("max", now + 4, "maxPerCore"), "Permission denied") in first.refused
+    assert any("tcp_timeout_established: " in text for text in first.changed)
+    assert namespace.call(outcome, wanted) == Outcome([], first.refused)
+    fits = namespace.call(outcome, Conntrack(max_per_core=1, min=now)).refused
+    assert [one for one in fits if one.sysctl.name == "max"] == []
+
+
+def test_refusals_are_one_line_with_every_remedy():
+    """
+    Who may set it, in which way, and how to leave it alone.
+    """
+    text = refused_text(
+        [
+            Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system"),
+            Refusal(Sysctl("buckets", 32768, "maxPerCore"), "Read-only file system"),
+            Refusal(Sysctl("tcp_be_liberal", 1, "tcpBeLiberal"), "Permission denied"),
+        ]
+    )
+
+    assert "max to 131072 (Read-only file system), buckets to 32768 (Read-only" in text
+    assert "--init-only --proc DIR" in text
+    assert (
+        "sysctl -w net.netfilter.nf_conntrack_max=131072 "
+        "net.netfilter.nf_conntrack_buckets=32768 net.netfilter.nf_conntrack_tcp_be_liberal=1;"
+    ) in text
+    assert "set conntrack.maxPerCore to 0, conntrack.tcpBeLiberal to false to leave" in text
 
 
 def test_processors_are_counted_by_topology(machine, tmp_path):

@@ -1,0 +1,69 @@
+"""
+``nfproxy run`` as the DaemonSet's containers run it: CAP_NET_ADMIN alone, and nowhere to write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.commands import Commands
+from support.containers import CONTAINER, init_container
+
+SYSCTLS = (
+    "--conntrack-max-per-core=0",
+    "--conntrack-tcp-timeout-close-wait=0",
+    "--conntrack-tcp-timeout-established=23h",
+)
+ESTABLISHED = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established")
+
+
+def test_the_container_of_these_tests_has_nowhere_to_write(commands: Commands) -> None:
+    """
+    Else the tests below would show nothing.
+    """
+    places = "/ /tmp /var/tmp /run /proc/sys/net/netfilter $HOME $PWD"
+    script = f"for at in {places}; do touch $at/probe 2>/dev/null && echo $at; done; grep ^CapEff "
+    done = commands.namespace.run([*CONTAINER, "sh", "-c", f"{script} /proc/self/status"])
+
+    assert done.stdout.split() == ["CapEff:", f"{1 << 12:016x}"]
+
+
+def test_the_init_container_sets_what_the_daemon_then_finds(
+    commands: Commands, tmp_path: Path
+) -> None:
+    """
+    Its own /proc is read-only, the node's is where --proc says.
+    """
+    at = tmp_path / "host-proc"
+    prefix = init_container(str(at))
+    first = commands.run("run", "--init-only", "--proc", at, *SYSCTLS, prefix=prefix)
+    second = commands.run("run", "--init-only", *SYSCTLS, prefix=CONTAINER)
+
+    assert first.code == second.code == 0, first.err + second.err
+    assert f"{at}/sys/net/netfilter/nf_conntrack_tcp_timeout_established: " in first.err
+    assert "this node is prepared" in second.err
+    assert commands.namespace.call(ESTABLISHED.read_text).strip() == "82800"
+
+
+def test_init_only_fails_where_it_may_not_write(commands: Commands) -> None:
+    """
+    It is there for nothing else; the line says how to do it.
+    """
+    before = commands.namespace.call(ESTABLISHED.read_text)
+    result = commands.run("run", "--init-only", *SYSCTLS, prefix=CONTAINER)
+
+    assert (result.code, result.out) == (1, "")
+    assert "tcp_timeout_established to 82800 (Read-only file system)" in result.err
+    assert "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=82800" in result.err
+    assert commands.namespace.call(ESTABLISHED.read_text) == before
+    assert commands.tables() == []
+
+
+def test_init_only_without_the_nodes_proc(commands: Commands, tmp_path: Path) -> None:
+    """
+    The volume was forgotten.
+    """
+    result = commands.run("run", "--init-only", "--proc", tmp_path, *SYSCTLS, prefix=CONTAINER)
+
+    assert result.code == 1
+    assert f"--proc: {tmp_path}/sys/net does not exist" in result.err
