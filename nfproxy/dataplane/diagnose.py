@@ -5,7 +5,7 @@ Why the kernel would not have our program: one sentence, with the remedy.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +44,18 @@ PROBES = (
         "map m {\n typeof FAMILY daddr . tcp dport . numgen inc mod 65536 : "
         "FAMILY daddr . tcp dport\n }\n"
         " set s {\n typeof FAMILY saddr . FAMILY daddr\n flags interval\n }",
+    ),
+    Probe(
+        "verdict maps that count",
+        "Linux 5.7 and libnftables 0.9.5, or newer",
+        "map m {\n typeof FAMILY daddr : verdict\n counter\n }\n"
+        " chain c {\n FAMILY daddr vmap @m\n }",
+    ),
+    Probe(
+        "maps that rules write to",
+        "modprobe nf_tables (CONFIG_NF_TABLES)",
+        "map m {\n typeof FAMILY daddr : FAMILY daddr\n flags dynamic,timeout\n timeout 3h\n }\n"
+        " chain c {\n update @m { FAMILY daddr timeout 1s : FAMILY daddr }\n }",
     ),
     Probe(
         "nat chains",
@@ -130,25 +142,32 @@ def may_administer_network() -> bool:
 
 def diagnose(families: Iterable[Family]) -> MissingFeatureError | None:
     """
+    Return the first thing that `missing_features` finds, None where all of it works alone.
+    """
+    return next(missing_features(families), None)
+
+
+def missing_features(families: Iterable[Family]) -> Iterator[MissingFeatureError]:
+    """
     Try what the program is made of, piece by piece, without changing anything.
 
-    Returns the first thing that is missing, None where all of it works alone. A libnftables that
-    crashes or hangs says nothing about the kernel and gives None, too.
+    Yields what is missing. A libnftables that crashes or hangs says nothing about the kernel and
+    ends it.
     """
     for family in families:
         for probe in PROBES:
             try:
                 load_text(_script(probe, family), check=True)
             except MissingFeatureError as error:
-                return error
+                yield error
+                return
             except TransactionError as error:
-                return MissingFeatureError(
+                yield MissingFeatureError(
                     f"this kernel or libnftables lacks {probe.what} for {family.label}: "
                     f"{_numbered(probe.remedy, family)} ({error})"
                 )
             except DataplaneError:
-                return None
-    return None
+                return
 
 
 def _script(probe: Probe, family: Family) -> str:

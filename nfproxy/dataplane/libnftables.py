@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,8 +41,23 @@ def load_text(
     where it is refused, DataplaneError where the child crashed or hung (then the script may or may
     not be in force: read back before going on), MissingFeatureError without libnftables.
     """
-    command = [sys.executable, "-I", "-S", str(_CHILD), "--check" if check else "--run"]
-    command.append(_bindings_path())
+    return _run("--check" if check else "--run", text, timeout_s, started)
+
+
+def library_version(timeout_s: float = TIMEOUT_S) -> str:
+    """
+    Return the version of libnftables, such as ``1.0.6``, "" where it does not say.
+
+    It says so with each listing in JSON. Raises as `load_text` does.
+    """
+    found = re.search(r'"version": *"([^"]{1,32})"', _run("--json", "list tables", timeout_s))
+    return found[1] if found else ""
+
+
+def _run(
+    mode: str, text: str, timeout_s: float, started: Callable[[int], object] = lambda _: None
+) -> str:
+    command = [sys.executable, "-I", "-S", str(_CHILD), mode, _bindings_path()]
     try:
         child = subprocess.Popen(
             command,

@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Run one script, or check it (``--check``); arguments: mode, import path."""
+    """Run one script, check it (``--check``), answer in JSON (``--json``); then: import path."""
     mode, path = sys.argv[1], sys.argv[2]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash loop must not fill the disk
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would read the answer
@@ -38,6 +38,8 @@ def main() -> int:
         # The bindings lack the call; the library has had it since its first release.
         library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
         library.nft_ctx_set_dry_run(nft._Nftables__ctx, True)
+    if mode == "--json":
+        nft.set_json_output(True)
     code, output, errors = nft.cmd(sys.stdin.read())
     sys.stdout.write(output or "")
     sys.stderr.write(errors or "")
