@@ -9,7 +9,7 @@ is no HTTP/2, no protobuf, no Table, and of patches only merges.
     standin      what tests use, in a thread        control, __main__   the same, in a process
     api          its commands as methods            commands            what they do
     host         the whole, in an event loop        server              requests and answers
-    listening    sockets, connections               access              who may what
+    listening    sockets, connections               access, rbac        who may what
     listing      options, pages, tokens             streams             watches
     store        objects, versions, history         writes              POST, PUT, PATCH, DELETE
     certificates, credentials

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
+from support.apiserver.rbac import Policy
 from support.apiserver.resources import Target
 from support.apiserver.status import StatusError
 
@@ -30,10 +31,15 @@ _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "delete
 
 
 class Access:
-    """The tokens that are valid, and what each user may do; both change at run time."""
+    """
+    The tokens that are valid, and what each user may do; both change at run time.
+
+    `policy` is what RBAC objects grant, beside what `permit` and `forbid` say.
+    """
 
     def __init__(self) -> None:
         self.tokens = {token: user for user, token in TOKENS.items()}
+        self.policy = Policy()
         self._allowed: set[tuple[str, str, str]] = {
             (KUBE_PROXY, resource, verb)
             for resource, verbs in _NODE_PROXIER.items()
@@ -58,6 +64,8 @@ class Access:
     def check(self, user: str, verb: str, target: Target) -> None:
         """Raise StatusError, 403, if a user may not do that."""
         if user == ADMIN or (user, target.resource, verb) in self._allowed:
+            return
+        if self.policy.allows(user, verb, target):
             return
         if not target.resource:
             path = "/" + target.path.strip("/")

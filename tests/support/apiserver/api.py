@@ -76,6 +76,7 @@ class Api(ABC):
     add_token = _command(commands.add_token)
     revoke_token = _command(commands.revoke_token)
     permit = _command(commands.permit)
+    set_rbac = _command(commands.set_rbac)
     forbid = _command(commands.forbid)
     client_certificate = _command(commands.client_certificate)
     renew_server_certificate = _command(commands.renew_server_certificate)

@@ -14,6 +14,7 @@ import msgspec
 from support.apiserver.access import KUBE_PROXY
 from support.apiserver.faults import Refusal
 from support.apiserver.host import Host
+from support.apiserver.rbac import Policy
 from support.apiserver.resources import RESOURCES, resource_of
 from support.apiserver.server import Request, Settings
 from support.apiserver.store import join_key
@@ -117,6 +118,11 @@ def permit(host: Host, /, resource: str, *verbs: str, user: str = KUBE_PROXY) ->
 def forbid(host: Host, /, resource: str, *verbs: str, user: str = KUBE_PROXY) -> None:
     """Let a user do these things no more: 403; no verbs: none at all."""
     host.server.access.forbid(user, resource, verbs)
+
+
+def set_rbac(host: Host, /, items: list[dict[str, Any]]) -> None:
+    """Let the roles and bindings among these objects be all there are; others do not matter."""
+    host.server.access.policy = Policy(items)
 
 
 def client_certificate(

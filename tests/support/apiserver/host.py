@@ -33,7 +33,7 @@ class Host:
         self.directory = directory
         self.authority = Authority(directory)
         self.server = Server(settings)
-        self._names = tuple(dict.fromkeys((*_NAMES, *addresses)))
+        self._names = tuple(dict.fromkeys((*_NAMES, *addresses, *settings.names)))
         self.listener = Listener(self.server.http, make_socket, addresses, self.server.faults.gate)
         self.renew_certificate()
         self.listener.open(port)

@@ -44,7 +44,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     Without `streaming_lists` it refuses them, as older servers do. Without `etcd_progress` it
     begins them with an error, as newer ones do whose etcd is older than 3.4.31 or 3.5.13.
     `history` is how many changes per resource a watch can go back; `without` are resources it
-    does not have; `fresh_wait_s` is how long it waits for a version that is asked for.
+    does not have; `fresh_wait_s` is how long it waits for a version that is asked for. `names`
+    are further names in its certificate.
     """
 
     bookmark_s: float = 60.0
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     without: tuple[str, ...] = ()
     fresh_wait_s: float = 3.0
     gzip: bool = True
+    names: tuple[str, ...] = ()
 
 
 class Request(msgspec.Struct):
