@@ -1,6 +1,7 @@
 # Sourced by demo.sh and tests/run.sh: installs what a machine lacks, and says what it does.
 #
-#   prepare_packages FILE…   install the Debian packages that these lists name (packages.txt)
+#   prepare_packages [FILE…] install the Debian packages of packages.txt, packages-host.txt and of
+#                            the lists given
 #   prepare_venv [EXTRA]     make the virtual environment VENV with nfproxy in it, editable;
 #                            EXTRA names an optional dependency group of pyproject.toml: test
 #
@@ -104,7 +105,7 @@ install_packages() {
 prepare_packages() {
     local missing
     [ -z "${NFPROXY_NO_INSTALL:-}" ] || return 0
-    missing=$(package_names "$@" | missing_packages)
+    missing=$(package_names "$REPOSITORY"/deploy/packages{,-host}.txt "$@" | missing_packages)
     # Any Python will do that runs nfproxy, a pyenv one for instance.
     if find_python >/dev/null; then
         missing=$(grep -v '^python3' <<<"$missing" || true)

@@ -52,7 +52,7 @@ parse_options() {
 }
 
 prepare() {
-    local lists=("$REPOSITORY/deploy/packages.txt")
+    local lists=()
     [ -z "$PACKETS" ] || lists+=("$REPOSITORY/deploy/packages-test.txt")
     prepare_packages "${lists[@]}"
     prepare_venv test

@@ -29,7 +29,7 @@ case " $* " in
     " conntrack "* | " daemon "*) module=bench.$1 && shift ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
-lists=("$REPOSITORY/deploy/packages.txt")
+lists=()
 [ "$module" != bench.daemon ] || lists+=("$REPOSITORY/deploy/packages-test.txt") # openssl
 prepare_packages "${lists[@]}"
 prepare_venv

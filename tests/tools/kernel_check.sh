@@ -8,7 +8,7 @@ set -uo pipefail
 
 for tool in nft ip; do
     command -v "$tool" >/dev/null || {
-        printf 'error: %s is not installed; deploy/packages.txt names the packages.\n' "$tool" >&2
+        printf 'error: %s is not installed; deploy/packages*.txt name the packages.\n' "$tool" >&2
         exit 1
     }
 done
