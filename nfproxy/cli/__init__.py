@@ -18,7 +18,7 @@ import click
 from nfproxy import __version__
 from nfproxy.errors import NfproxyError
 
-_COMMANDS = ("run", "render", "diff", "cleanup", "demo")
+_COMMANDS = ("run", "preflight", "render", "diff", "cleanup", "demo")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # what a shell says after SIGINT, SIGPIPE
 
 

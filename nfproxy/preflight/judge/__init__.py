@@ -1,0 +1,3 @@
+"""
+From facts to verdicts. Everything here computes: no file, no socket, no clock.
+"""

@@ -1,0 +1,3 @@
+"""
+Thin readers: from the machine and the API server to facts. They judge nothing and change nothing.
+"""

@@ -1,0 +1,145 @@
+"""
+nfproxy's program, tried in a network namespace of its own.
+
+In a process of its own, too (this module is what it runs): entering a user namespace takes one
+without other threads, and nothing that goes wrong in there can reach this one or the node.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from nfproxy.dataplane.diagnose import may_administer_network, missing_features
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.libnftables import library_version, load_text
+from nfproxy.errors import MissingFeatureError, NfproxyError
+from nfproxy.lab.privileges import CLONE_NEWNET, enter_private_namespace, unshare
+from nfproxy.model.addresses import Family
+from nfproxy.preflight.facts import Trial
+from nfproxy.preflight.read.sample import sample
+from nfproxy.reconcile.compare import compare
+from nfproxy.reconcile.observed import observe
+from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.reconcile.script import script
+
+LIMIT_S = 12.0
+_STEP_S = 6.0  # for one call of libnftables, or of nft
+
+
+class _Order(msgspec.Struct):
+    """What to try: the families, and how the host's nft is called (() for not at all)."""
+
+    families: list[int]
+    nft: list[str]
+
+
+def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
+    """
+    Try the program of `daemon`, with the Services of `sample`; `nft` is the host's command.
+
+    Raises MissingFeatureError where no process can be started, or it comes to nothing.
+    """
+    order = _Order([int(family) for family in families], list(nft))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            input=msgspec.json.encode(order),
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return msgspec.json.decode(done.stdout, type=Trial)
+    except subprocess.TimeoutExpired as error:
+        raise MissingFeatureError(f"the trial took longer than {LIMIT_S:g} s") from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise MissingFeatureError(f"the trial came to nothing: {error}") from error
+
+
+def perform(families: Sequence[Family], nft: Sequence[str]) -> Trial:
+    """Try everything, in this process, which is moved to another network namespace if it can."""
+    obstacle = _leave()
+    if obstacle and not may_administer_network():
+        return Trial("", obstacle)
+    place: Literal["validation", "namespace"] = "validation" if obstacle else "namespace"
+    try:
+        if obstacle:
+            load_text(script(sample().desired, sample().config, families), check=True)
+        else:
+            _load(families)
+    except NfproxyError as error:
+        missing = tuple(str(found) for found in missing_features(families))
+        return Trial(place, obstacle, refused=str(error), missing=missing, library=_library())
+    said = _listed_by(nft) if nft and not obstacle else None
+    return Trial(place, obstacle, library=_library(), host_nft=said)
+
+
+def _leave() -> str:
+    """Go to a network namespace of our own; return why that cannot be, "" if it can."""
+    try:
+        if not enter_private_namespace():
+            unshare(CLONE_NEWNET)
+    except (OSError, MissingFeatureError):
+        return "no network namespace can be made here without the capability SYS_ADMIN"
+    return ""
+
+
+def _load(families: Sequence[Family]) -> None:
+    """Program the namespace as the daemon would, and read it back. Raises NfproxyError."""
+    planner = sample()
+    kernel = Kernel()
+    try:
+        reconciler = Reconciler(kernel, planner.desired, planner.config, families, time.monotonic)
+        reconciler.sync(planner.desired.everything())
+        rows, _ = compare(planner.desired, observe(kernel, families), families)
+    finally:
+        kernel.close()
+    if rows:
+        raise MissingFeatureError(
+            f"the kernel does not hold what it was given: {rows[0].subject} is {rows[0].change}"
+        )
+
+
+def _library() -> str:
+    try:
+        return library_version(_STEP_S)
+    except NfproxyError:
+        return ""
+
+
+def _listed_by(nft: Sequence[str]) -> str:
+    """Return what is wrong when an nft lists what is here, "" if nothing is."""
+    return run_nft((*nft, "list", "ruleset"))[1]
+
+
+def run_nft(command: Sequence[str]) -> tuple[str, str]:
+    """Return what an nft prints, and what is wrong if it fails, crashes or hangs."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_STEP_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"nft did not finish within {_STEP_S:g} s"
+    except OSError as error:
+        return "", f"{command[0]}: {error.strerror}"
+    said = " ".join(done.stderr.decode("utf-8", "replace").split())
+    if done.returncode < 0:
+        return "", f"it is ended by signal {-done.returncode} (11 is a crash)"
+    out = done.stdout.decode("utf-8", "replace")
+    return out, "" if done.returncode == 0 else said or f"exit status {done.returncode}"
+
+
+def _main() -> None:
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=_Order)
+    trial = perform([Family(number) for number in order.families], order.nft)
+    os.write(sys.stdout.fileno(), msgspec.json.encode(trial))
+
+
+if __name__ == "__main__":
+    _main()
