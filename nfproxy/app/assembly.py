@@ -100,8 +100,8 @@ def _warn_of_others(kernel: Kernel, families: Sequence[Family]) -> None:
     theirs = [f"{f.table} {name}" for f in families if kernel.has_table(f, name)]
     if theirs:
         log.warning(
-            "there are tables of kube-proxy (%s): end it, then remove them with `nft delete "
-            "table`; until then one of the two proxies answers",
+            "there are tables of kube-proxy (%s): end it, then remove them with `nfproxy cleanup "
+            "--kube-proxy`; until then one of the two proxies answers",
             ", ".join(theirs),
         )
 
@@ -122,11 +122,14 @@ async def _source(
     settings = ClientSettings(
         kubeconfig=client.kubeconfig,
         master=options.loaded.master,
+        spread=options.node_name,
         qps=client.qps,
         burst=client.burst,
     )
     async with Connection(settings, _report, metrics) as connection:
         log.info("node %s, objects from the API server %s", options.node_name, connection.host)
+        if len(connection.hosts) > 1:
+            log.info("should it be out of reach: one of %s", ", ".join(connection.hosts))
         options.prepare()
         async with EventPoster(
             connection, instance=f"kube-proxy-{socket.gethostname()}", report=_report

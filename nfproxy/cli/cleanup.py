@@ -1,39 +1,92 @@
-"""``nfproxy cleanup``: remove nfproxy's tables."""
+"""``nfproxy cleanup``: remove nfproxy's tables, or what kube-proxy left."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import closing
+
 import click
 
+from nfproxy.cli.inputs import warn
+from nfproxy.cli.takeover import TakeOver, remove_leftovers
+from nfproxy.config.durations import parse_duration
 from nfproxy.dataplane.diagnose import require_privileges
-from nfproxy.dataplane.kernel import Kernel
+from nfproxy.kubeproxy.nftables import NfTables
+from nfproxy.kubeproxy.removal import remove_tables_in_stages, there
+from nfproxy.kubeproxy.running import proxies_running
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
 
 
-@click.command("cleanup")
-def command() -> None:
+def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
+    """Return the seconds of a duration as Go writes it."""
+    try:
+        seconds = parse_duration(value).seconds
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a duration such as 90s or 5m") from None
+    if seconds < 0:
+        raise click.BadParameter("it cannot be negative")
+    return seconds
+
+
+@click.command("cleanup", short_help="Remove nfproxy's tables, or what kube-proxy left.")
+@click.option(
+    "--kube-proxy",
+    is_flag=True,
+    help="Remove what kube-proxy left on this node, of every mode, and nothing of nfproxy's: "
+    "nftables tables, chains and rules of iptables (both backends, both families), ipsets, "
+    "virtual servers of IPVS with their device, nfacct counters. Refused as long as kube-proxy "
+    "runs here, or nfproxy has not programmed this node.",
+)
+@click.option("--dry-run", is_flag=True, help="List what would be removed; change nothing.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml"]),
+    default="text",
+    show_default=True,
+    help="With --kube-proxy: how the list is printed; text is a table on a terminal.",
+)
+@click.option(
+    "--drain",
+    callback=_seconds,
+    default="1m",
+    show_default=True,
+    metavar="DURATION",
+    help="With --kube-proxy: how long connections through IPVS may take to end. All others go on "
+    "anyway; these would break.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --kube-proxy: remove it although it would be refused, and break the connections "
+    "through IPVS that have not ended after --drain.",
+)
+def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: bool) -> None:
     """
-    Remove nfproxy's tables, and nothing else.
+    Remove nfproxy's tables, and nothing else; or, with --kube-proxy, what kube-proxy left.
 
     Connections that are open go on: the kernel keeps translating them until they end. New
-    ones to Services fail unless another proxy serves them.
+    ones to Services fail unless another proxy serves them, and none fails if one does.
+
+    Exit status: 0 done, or nothing to do; 1 refused, or something is left.
     """
-    remove_tables()
-
-
-def remove_tables(*names: str) -> None:
-    """Remove the tables of both families with these names, by default nfproxy's, and say so."""
     require_privileges()
-    kernel = Kernel()
-    names = names or (TABLE,)
-    removed = False
-    try:
-        for name in names:
-            for family in FAMILIES:
-                if kernel.delete_table(family, name):
-                    removed = True
-                    click.echo(f"removed table {family.table} {name}")
-    finally:
-        kernel.close()
-    if not removed:
-        click.echo(f"nothing to remove: there is no {' or '.join(names)} table")
+    if kube_proxy:
+        sys.exit(remove_leftovers(TakeOver(dry_run, output, force, drain)))
+    if not dry_run:
+        running = proxies_running().nfproxy
+        if running:
+            warn(f"nfproxy is running on this node ({running}) and will put its tables back")
+    remove_own_tables(dry_run=dry_run)
+
+
+def remove_own_tables(*, dry_run: bool = False) -> None:
+    """Remove nfproxy's tables of both families, and say so."""
+    wanted = [(family, TABLE) for family in FAMILIES]
+    with closing(NfTables()) as nft:
+        found = there(nft, wanted) if dry_run else remove_tables_in_stages(nft, wanted)
+    for family, name in found:
+        click.echo(f"{'would remove' if dry_run else 'removed'} table {family.table} {name}")
+    if not found:
+        click.echo(f"nothing to remove: there is no {TABLE} table")

@@ -14,15 +14,15 @@ import click
 
 from nfproxy import __version__
 from nfproxy.cli import logs
-from nfproxy.cli.cleanup import remove_tables
+from nfproxy.cli.cleanup import remove_own_tables
 from nfproxy.cli.inputs import configurator, known_node
+from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.dataplane.conntrack import load_conntrack
 from nfproxy.dataplane.diagnose import diagnose, require_privileges
 from nfproxy.errors import ConfigError, MissingFeatureError
-from nfproxy.nft.schema import KUBE_PROXY_TABLE, TABLE
 
 log = logging.getLogger("nfproxy")
 
@@ -70,8 +70,10 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
         _write_config(loaded)
         return
     if loaded.cleanup:
-        remove_tables(TABLE, KUBE_PROXY_TABLE)
-        return
+        require_privileges()
+        remove_own_tables()
+        status = remove_leftovers(TakeOver(force=True))  # as kube-proxy's flag: asks nothing
+        raise SystemExit(status)
     known = known_node(loaded)
     require_privileges()
     if loaded.init_only:

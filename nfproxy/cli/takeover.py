@@ -1,0 +1,161 @@
+"""
+What kube-proxy left, listed and removed: ``cleanup --kube-proxy`` and ``run --cleanup``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+import click
+import msgspec
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from nfproxy.cli.inputs import warn
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.kubeproxy.leftovers import Item, Leftovers, is_fine, items, refusals
+from nfproxy.kubeproxy.removal import Removing
+from nfproxy.kubeproxy.running import Running, proxies_running
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.nft.schema import FRONTENDS
+
+_COLOURS = {"remove": "yellow", "removed": "green", "keep": "cyan", "left": "red"}
+
+
+class TakeOver(NamedTuple):
+    """The command's options; `drain_s` in seconds."""
+
+    dry_run: bool = False
+    output: str = "text"
+    force: bool = False
+    drain_s: float = 0.0
+
+
+class Row(msgspec.Struct, frozen=True, rename="camel"):
+    """A line of the list: `action` is remove or keep in a dry run, else removed, keep or left."""
+
+    action: str
+    where: str
+    kind: str
+    name: str
+    count: int = 1
+    reason: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, rename="camel"):
+    """Everything that there is to say. `problems` says what could not be done, or looked at."""
+
+    leftovers: tuple[Row, ...]
+    refused: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def remove_leftovers(options: TakeOver) -> int:
+    """Remove what kube-proxy left on this node, print what became of it; return the status."""
+    with Removing(lambda text: click.echo(text, err=True)) as removing:
+        found = removing.find()
+        refused = _refusals(found) if items(found) else []
+        if options.dry_run:
+            rows = [_planned(item) for item in items(found)]
+            _print(Outcome(tuple(rows), tuple(refused), found.unknown), options.output)
+            return 1 if found.unknown else 0
+        if refused and not options.force:
+            _print(Outcome((), tuple(refused), found.unknown), options.output)
+            return 1
+        left, errors = removing.remove(found, drain_s=options.drain_s, force=options.force)
+    rows = _results(items(found), items(left))
+    problems = dict.fromkeys((*errors, *left.unknown))
+    _print(Outcome(tuple(rows), (), tuple(problems)), options.output)
+    return 1 if problems or any(row.action == "left" for row in rows) else 0
+
+
+def _refusals(found: Leftovers) -> list[str]:
+    running = proxies_running()
+    reasons = refusals(found, _programmed(), running)
+    if running.hidden and not running.kube_proxy:
+        _say_hidden(running)
+    return reasons
+
+
+def _say_hidden(running: Running) -> None:
+    warn(
+        "the node's processes cannot be seen from here (hostPID is not set), only that nothing "
+        "answers as kube-proxy at 127.0.0.1:10249: make sure that it does not run on this node"
+    )
+
+
+def _programmed() -> list[Family]:
+    """Return the families in which nfproxy serves this node: a cluster has a Service at least."""
+    with closing(Kernel()) as kernel:
+        tables = [family for family in FAMILIES if kernel.has_table(family)]
+        serves = any(True for family in tables for _ in kernel.elements(family, FRONTENDS))
+    return tables if serves else []
+
+
+def _planned(item: Item) -> Row:
+    action = "keep" if item.kept else "remove"
+    return Row(action, item.where, item.kind, item.name, item.count, item.kept)
+
+
+def _results(before: Sequence[Item], after: Sequence[Item]) -> list[Row]:
+    """Return what became of what there was; what has come since was put there by somebody."""
+    still = {(item.where, item.kind, item.name): item for item in after}
+    rows = []
+    for item in before:
+        left = still.pop((item.where, item.kind, item.name), None)
+        if left is None:
+            rows.append(Row("removed", item.where, item.kind, item.name, item.count))
+            continue
+        if left.count < item.count:
+            gone = item.count - left.count
+            rows.append(Row("removed", item.where, item.kind, item.name, gone))
+        rows.append(_left(left))
+    return rows + [_left(item) for item in still.values()]
+
+
+def _left(item: Item) -> Row:
+    action = "keep" if is_fine(item) else "left"
+    return Row(action, item.where, item.kind, item.name, item.count, item.kept)
+
+
+def _print(outcome: Outcome, output: str) -> None:
+    if output == "text":
+        _print_rows(outcome.leftovers)
+        if not (outcome.leftovers or outcome.refused or outcome.problems):
+            click.echo("nothing to remove: kube-proxy has left nothing on this node")
+    else:
+        data = msgspec.to_builtins(outcome)
+        click.echo(
+            msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+            if output == "json"
+            else yaml.safe_dump(data, sort_keys=False).rstrip()
+        )
+    _complain("refused", outcome.refused)
+    _complain("problem", outcome.problems)
+
+
+def _complain(word: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        click.echo(f"nfproxy: {word}: {text}", err=True)
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    if not rows:
+        return
+    if not sys.stdout.isatty():
+        for row in rows:
+            words = [row.action, row.where, row.kind, row.name, str(row.count), row.reason]
+            click.echo("\t".join(words).rstrip("\t"))
+        return
+    table = Table("ACTION", "WHERE", "WHAT", "NAME", "COUNT", "REASON", box=None, pad_edge=False)
+    for row in rows:
+        colour = _COLOURS[row.action]
+        count = str(row.count) if row.count > 1 else ""
+        table.add_row(
+            f"[{colour}]{row.action}[/]", row.where, row.kind, row.name, count, row.reason
+        )
+    Console().print(table)

@@ -1,0 +1,225 @@
+"""
+IPVS of this network namespace, and the device kube-ipvs0, read and changed.
+
+Loads no kernel module: where IPVS is not loaded, nothing of it can be in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nfproxy.dataplane.conntrack import ConntrackCleaner
+from nfproxy.errors import DataplaneError
+from nfproxy.kubeproxy.names import IPVS_DEVICE
+from nfproxy.kubeproxy.virtualservers import (
+    Connection,
+    VirtualServer,
+    read_connections,
+    read_servers,
+    read_sources,
+)
+from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.plan.frontends import FrontendKey
+
+_SOCKETS = ("tcp", "tcp6", "udp", "udp6")
+_LOCAL_TABLE = 255  # RT_TABLE_LOCAL
+_HOST_BITS = {family: family.size * 8 for family in FAMILIES}
+
+
+class Addresses(NamedTuple):
+    """Addresses bound to kube-proxy's device, None without the device; and all `others`."""
+
+    bound: tuple[bytes, ...] | None
+    others: frozenset[bytes]
+
+
+class Ipvs:
+    """What kube-proxy's ipvs mode made. All methods raise DataplaneError."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._net = proc / "net"
+
+    def servers(self) -> list[VirtualServer]:
+        """Return all virtual servers, whoever made them."""
+        return read_servers(self._read("ip_vs"))
+
+    def connections(self) -> list[Connection]:
+        """Return all connections through virtual servers."""
+        return read_connections(self._read("ip_vs_conn"))
+
+    def sources(self) -> set[bytes]:
+        """Return the addresses from which this host's open connections are made."""
+        return read_sources(*(self._read(name) for name in _SOCKETS))
+
+    def addresses(self) -> Addresses:
+        """Return the addresses of this host."""
+        from pyroute2 import IPRoute
+
+        with IPRoute() as ip:
+            found = ip.link_lookup(ifname=IPVS_DEVICE)
+            index = found[0] if found else -1
+            bound: list[bytes] = []
+            local: set[bytes] = set()
+            for message in ip.get_addr():
+                text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                packed = parse_address(text)
+                if message["index"] == index:
+                    bound.append(packed)
+                else:
+                    local.add(packed)
+        return Addresses(tuple(bound) if found else None, frozenset(local))
+
+    def delete_servers(self, servers: Iterable[VirtualServer]) -> None:
+        """
+        Delete virtual servers, and let UDP flows through them be translated anew.
+
+        The kernel remembers where a flow's packets went, and IPVS was asked after it decided
+        not to translate them; only a flow that is new to it comes to nfproxy.
+        """
+        from pyroute2 import IPVS, IPVSService
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        gone = list(servers)
+        if not gone:
+            return
+        with IPVS() as ipvs:
+            for server in gone:
+                service = IPVSService(
+                    af=int(server.family),
+                    addr=format_address(server.address),
+                    port=server.port,
+                    protocol=int(server.protocol),
+                )
+                try:
+                    ipvs.service("del", service)
+                except NetlinkError as error:
+                    if error.code not in (2, 3):  # ENOENT, ESRCH: gone
+                        raise DataplaneError(f"IPVS keeps {server}: {error}") from error
+        self._forget_flows(gone)
+
+    def _forget_flows(self, servers: Iterable[VirtualServer]) -> None:
+        flows = {
+            FrontendKey(s.family, s.address, s.protocol, s.port): frozenset[bytes]()
+            for s in servers
+            if s.protocol is Protocol.UDP
+        }
+        if flows:
+            with closing(ConntrackCleaner()) as cleaner:
+                cleaner.clean(flows, {})
+
+    def prefer_own_source(self, bound: Iterable[bytes]) -> None:
+        """
+        Let this host's new connections to bound addresses come from its own address instead.
+
+        As long as an address is local, a connection to it is made from that very address, and
+        ends with it. The route to it names another source from now on; it goes with the device.
+        """
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        with IPRoute() as ip:
+            index = ip.link_lookup(ifname=IPVS_DEVICE)
+            sources: dict[Family, str] = {}
+            for family in FAMILIES:
+                source = _node_address(ip, family)
+                if source:
+                    sources[family] = source
+            for address in bound:
+                family = Family.IPV4 if len(address) == 4 else Family.IPV6
+                if not index or family not in sources:
+                    continue
+                try:
+                    ip.route("replace", **_local_route(address, family, index[0], sources[family]))
+                except NetlinkError:
+                    continue  # then its connections have to end first
+
+    def unbind(self, addresses: Iterable[bytes]) -> None:
+        """Remove addresses from kube-proxy's device; fine if they are gone."""
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        with IPRoute() as ip:
+            index = ip.link_lookup(ifname=IPVS_DEVICE)
+            for address in addresses if index else ():
+                family = Family.IPV4 if len(address) == 4 else Family.IPV6
+                text = format_address(address)
+                try:
+                    ip.addr(
+                        "del",
+                        index=index[0],
+                        family=int(family),
+                        address=text,
+                        prefixlen=_HOST_BITS[family],
+                    )
+                except NetlinkError as error:
+                    if error.code not in (2, 19, 99):  # ENOENT, ENODEV, EADDRNOTAVAIL: gone
+                        raise DataplaneError(f"cannot remove {text}: {error}") from error
+                _delete_route(ip, address, family, index[0])
+
+    def delete_device(self) -> None:
+        """Delete kube-proxy's device with all addresses bound to it; fine if it is gone."""
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        with IPRoute() as ip:
+            for index in ip.link_lookup(ifname=IPVS_DEVICE):
+                try:
+                    ip.link("del", index=index)
+                except NetlinkError as error:
+                    raise DataplaneError(f"cannot delete {IPVS_DEVICE}: {error}") from error
+
+    def _read(self, name: str) -> str:
+        """Return a file of this network namespace, "" where there is none."""
+        path = self._net / name
+        try:
+            return path.read_text("ascii", "replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise DataplaneError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _local_route(address: bytes, family: Family, index: int, source: str) -> dict[str, Any]:
+    route: dict[str, Any] = {
+        "family": int(family),
+        "dst": f"{format_address(address)}/{_HOST_BITS[family]}",
+        "type": "local",
+        "table": _LOCAL_TABLE,
+        "oif": index,
+        "prefsrc": source,
+    }
+    return {**route, "scope": "host"} if family is Family.IPV4 else route
+
+
+def _node_address(ip: Any, family: Family) -> str:
+    """Return the address from which the host talks to the world, "" where it cannot."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    far = "192.0.2.1" if family is Family.IPV4 else "2001:db8::1"
+    try:
+        for route in ip.route("get", family=int(family), dst=far):
+            return str(route.get_attr("RTA_PREFSRC") or "")
+    except NetlinkError:
+        pass
+    return ""
+
+
+def _delete_route(ip: Any, address: bytes, family: Family, index: int) -> None:
+    """Delete the local route that names a source: the kernel takes along only its own."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        ip.route(
+            "del",
+            family=int(family),
+            dst=f"{format_address(address)}/{_HOST_BITS[family]}",
+            type="local",
+            table=_LOCAL_TABLE,
+            oif=index,
+        )
+    except NetlinkError:
+        return  # it was the kernel's own, and went with the address

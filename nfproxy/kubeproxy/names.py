@@ -1,0 +1,131 @@
+"""
+What kube-proxy calls what it makes (Kubernetes 1.36 and before), and the neighbours it is not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from nfproxy.model.addresses import Family
+
+#: Chains by table. KUBE-FIREWALL, KUBE-IPTABLES-HINT and KUBE-KUBELET-CANARY are kubelet's.
+CHAINS = {
+    "nat": frozenset(
+        (
+            *("KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ"),
+            *("KUBE-PROXY-CANARY", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"),
+        )
+    ),
+    "filter": frozenset(
+        (
+            *("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD", "KUBE-NODEPORTS"),
+            *("KUBE-PROXY-FIREWALL", "KUBE-PROXY-CANARY", "KUBE-NODE-PORT"),
+            *("KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"),
+        )
+    ),
+    "mangle": frozenset(("KUBE-PROXY-CANARY",)),
+}
+
+#: Chains of one service port or endpoint, in nat: a prefix and a hash. Others name chains alike.
+_SERVICE_CHAIN = re.compile(r"(KUBE-(?:SVC|SVL|SEP|FW|EXT|XLB)-)[A-Z2-7]{16}")
+
+#: Comments of the rules by which kube-proxy's chains are reached from those of the kernel.
+JUMP_COMMENTS = frozenset(
+    (
+        "kubernetes service portals",
+        "kubernetes externally-visible service portals",
+        "kubernetes postrouting rules",
+        "kubernetes forwarding rules",
+        "kubernetes health check service ports",
+        "kubernetes health check rules",
+        "kubernetes load balancer firewall",
+        "kube-proxy firewall rules",
+        "kubernetes ipvs access filter",
+    )
+)
+
+#: The kernel's chains that kube-proxy hangs its own on.
+BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
+
+#: Where service traffic is translated: without these, nothing new goes kube-proxy's way.
+ENTRY_POINTS = frozenset((("nat", "PREROUTING"), ("nat", "OUTPUT")))
+
+#: The chain that does nothing but set the mark for masquerading. The portmap CNI plugin can be
+#: configured to use it (externalSetMarkChain), and the mark is the one nfproxy masquerades by.
+MARK_CHAIN = "KUBE-MARK-MASQ"
+
+#: The chains that only one mode makes.
+IPVS_CHAINS = frozenset(
+    (
+        *("KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SOURCE-RANGES-FIREWALL"),
+        *("KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"),
+    )
+)
+
+#: The device that all virtual addresses are bound to in ipvs mode.
+IPVS_DEVICE = "kube-ipvs0"
+
+_NODE_PORT_SETS = {
+    "tcp": ("NODE-PORT-TCP", "NODE-PORT-LOCAL-TCP"),
+    "udp": ("NODE-PORT-UDP", "NODE-PORT-LOCAL-UDP"),
+    "sctp": ("NODE-PORT-SCTP-HASH", "NODE-PORT-LOCAL-SCTP-HASH"),
+}
+_SETS = (
+    *("LOOP-BACK", "CLUSTER-IP", "EXTERNAL-IP", "EXTERNAL-IP-LOCAL"),
+    *("LOAD-BALANCER", "LOAD-BALANCER-FW", "LOAD-BALANCER-LOCAL"),
+    *("LOAD-BALANCER-SOURCE-IP", "LOAD-BALANCER-SOURCE-CIDR"),
+    *(name for names in _NODE_PORT_SETS.values() for name in names),
+    *("HEALTH-CHECK-NODE-PORT", "IPVS-IPS"),
+)
+_SET_PREFIX = {Family.IPV4: "KUBE-", Family.IPV6: "KUBE-6-"}
+_SET_NAME_LENGTH = 31  # IPSET_MAXNAMELEN, less the closing zero
+
+
+def _set_name(family: Family, name: str) -> str:
+    return f"{_SET_PREFIX[family]}{name}"[:_SET_NAME_LENGTH]
+
+
+#: All ipsets of ipvs mode, of both families.
+IPSETS = frozenset(_set_name(family, name) for family in _SET_PREFIX for name in _SETS)
+
+
+class NodePortSet(NamedTuple):
+    """An ipset that holds node ports, of one family and protocol (``tcp``)."""
+
+    family: Family
+    protocol: str
+
+
+#: The ipsets that tell which node ports are kube-proxy's.
+NODE_PORT_SETS = {
+    _set_name(family, name): NodePortSet(family, protocol)
+    for family in _SET_PREFIX
+    for protocol, names in _NODE_PORT_SETS.items()
+    for name in names
+}
+
+#: Counters that iptables mode makes for its metrics.
+NFACCT = frozenset(("ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts"))
+
+
+def is_chain(table: str, name: str) -> bool:
+    """Tell whether a chain of an iptables table is kube-proxy's."""
+    if name in CHAINS.get(table, ()):
+        return True
+    return table == "nat" and _SERVICE_CHAIN.fullmatch(name) is not None
+
+
+def is_jump(table: str, source: str, target: str, comment: str) -> bool:
+    """
+    Tell whether a rule is one of those by which kube-proxy's chains are reached.
+
+    Its comment decides: without one of kube-proxy's, somebody else wrote it.
+    """
+    return source in BUILT_IN and is_chain(table, target) and comment in JUMP_COMMENTS
+
+
+def group(name: str) -> str:
+    """Return what a chain is listed under: those of single services share a pattern."""
+    match = _SERVICE_CHAIN.fullmatch(name)
+    return f"{match[1]}*" if match else name
