@@ -14,7 +14,7 @@ if os.environ.get("CI"):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of tests that compare with files, and of those that walk at random."""
+    """Add the options: of files to compare with, of random walks, of the integration suite."""
     parser.addoption(
         "--update-golden", action="store_true", help="write the expected files of tests/golden anew"
     )
@@ -24,6 +24,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2.0,
         metavar="SECONDS",
         help="how long each test marked soak looks for trouble (default: 2)",
+    )
+    parser.addoption(
+        "--cluster",
+        choices=["namespaces", "kind", "existing"],
+        default="namespaces",
+        help="what tests/kind runs against (default: network namespaces of this machine)",
+    )
+    parser.addoption(
+        "--kubectl",
+        default="",
+        metavar="COMMAND",
+        help='how kubectl reaches that cluster: "kubectl --kubeconfig FILE"',
+    )
+    parser.addoption(
+        "--on-node",
+        default="",
+        metavar="COMMAND",
+        help='what runs a command on its nodes: "ssh {node}"',
+    )
+    parser.addoption(
+        "--outside",
+        default="",
+        metavar="COMMAND",
+        help="what runs tests/kind/agent.py, {agent}, outside of that cluster (default: here)",
     )
 
 

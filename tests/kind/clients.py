@@ -1,0 +1,198 @@
+"""
+Who asks: the agent's client, in a process that is reached by its standard input and output.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+_ANSWER_S = 60.0
+_RATE = 100.0
+_WAIT_POLL_S = 0.05
+
+
+class Answer(NamedTuple):
+    """
+    What became of one connection: who answered and whom it saw, or what went wrong.
+
+    `error` is "" for an answer, else "refused", "dropped", or the system's own words.
+    """
+
+    by: str
+    saw: str
+    sent_from: str
+    error: str
+
+    def __str__(self) -> str:
+        """Return the name of who answered, or what went wrong."""
+        return self.by or self.error
+
+
+class Figures(NamedTuple):
+    """What became of a load. `resent` counts packets that TCP had to send again."""
+
+    sent: int
+    resent: int
+    answers: Counter[str]
+    failures: list[str]
+
+
+class Client:
+    """
+    Asks from one place: a pod, a node, or outside of the cluster.
+
+    `start` starts the agent there, with pipes for its input and output; it is called when the
+    client is asked for something the first time.
+    """
+
+    def __init__(
+        self, name: str, start: Callable[[], subprocess.Popen[Any]], timeout_s: float
+    ) -> None:
+        """Take the place's name, and for how long no answer is a dropped packet."""
+        self.name = name
+        self._start = start
+        self._timeout_s = timeout_s
+        self._process: subprocess.Popen[Any] | None = None
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.name}>"
+
+    def ask(
+        self,
+        address: str,
+        port: int,
+        protocol: str = "TCP",
+        *,
+        count: int = 1,
+        timeout_s: float = 0.0,
+    ) -> list[Answer]:
+        """Make connections, several at once; return what became of each."""
+        found = self._do(
+            "ask",
+            address=address,
+            port=port,
+            protocol=protocol,
+            count=count,
+            timeout_s=timeout_s or self._timeout_s,
+        )
+        return [Answer(one["by"], one["saw"], one["from"], one["error"]) for one in found]
+
+    def get(self, address: str, port: int, path: str = "/") -> int:
+        """Return the status of a HTTP answer, 0 where there is none."""
+        status = self._do("get", address=address, port=port, path=path, timeout_s=self._timeout_s)
+        return int(status)
+
+    def source_to(self, address: str) -> str:
+        """Return the address that packets to `address` are sent from."""
+        return str(self._do("source_to", address=address))
+
+    def resolve(self, name: str) -> list[str]:
+        """Return the addresses of a name, none where it cannot be resolved."""
+        return list(self._do("resolve", name=name))
+
+    def load(
+        self, address: str, port: int, protocol: str = "TCP", *, rate: float = _RATE, held: int = 0
+    ) -> Load:
+        """Return a load of new connections, and so many that are held all the while (TCP)."""
+        return Load(
+            self._do,
+            {"address": address, "port": port, "protocol": protocol, "rate": rate, "held": held},
+        )
+
+    def close(self) -> None:
+        """End the agent. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stdin.close()
+            process.wait(_ANSWER_S)
+            process.stdout.close()
+
+    def _do(self, what: str, **request: Any) -> Any:
+        number, answer = next(self._numbers), Future[Any]()
+        with self._lock:
+            if self._process is None:
+                self._process = self._start()
+                threading.Thread(target=self._read, args=[self._process], daemon=True).start()
+            self._waiting[number] = answer
+            line = json.dumps({"id": number, "do": what, **request})
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+        if what == "load":  # who began it names it
+            answer.result(_ANSWER_S)
+            return number
+        return answer.result(_ANSWER_S)
+
+    def _read(self, process: subprocess.Popen[Any]) -> None:
+        for line in process.stdout:
+            answer = json.loads(line)
+            waiting = self._waiting.pop(answer["id"])
+            if "error" in answer:
+                waiting.set_exception(RuntimeError(f"{self.name}: {answer['error']}"))
+            else:
+                waiting.set_result(answer["result"])
+        for waiting in list(self._waiting.values()):
+            waiting.set_exception(RuntimeError(f"the agent of {self.name} is gone"))
+
+
+class Load:
+    """
+    Connections made from entering to leaving.
+
+    ``figures`` may be read at any time; after leaving they are complete.
+    """
+
+    #: For how long a connection may be without an answer: longer than a packet takes that is
+    #: sent again, so that a request fails only where a user would see it fail.
+    PATIENCE_S = 5.0
+
+    def __init__(self, do: Callable[..., Any], what: dict[str, Any]) -> None:
+        self._do = do
+        self._what = {**what, "timeout_s": self.PATIENCE_S}
+        self._last: Figures | None = None
+
+    def __enter__(self) -> Self:
+        self._number = self._do("load", **self._what)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._last = _figures(self._do("end", load=self._number))
+
+    @property
+    def figures(self) -> Figures:
+        """What there is so far."""
+        return self._last or _figures(self._do("figures", load=self._number))
+
+    def wait_for(self, count: int, timeout_s: float = 60.0) -> None:
+        """Wait until so many more connections have been answered, or have failed."""
+        waited = threading.Event()
+        target = self._done() + count
+        for _ in range(round(timeout_s / _WAIT_POLL_S)):
+            if self._done() >= target:
+                return
+            waited.wait(_WAIT_POLL_S)
+        raise TimeoutError(f"{self.figures}")
+
+    def _done(self) -> int:
+        figures = self.figures
+        return figures.answers.total() + len(figures.failures)
+
+
+def _figures(made: dict[str, Any]) -> Figures:
+    return Figures(made["sent"], made["resent"], Counter(made["answers"]), made["failures"])

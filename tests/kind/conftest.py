@@ -1,0 +1,92 @@
+"""
+The integration suite: one suite, and a cluster of one's choice.
+
+    --cluster=namespaces                 out of network namespaces, on this machine (the default)
+    --cluster=kind                       the kind cluster that tests/kind/run.sh made
+    --cluster=existing --kubeconfig F    any cluster that kubectl reaches, with nfproxy installed
+
+Cases marked needs_cluster want a kubelet, a scheduler or images of others; those marked
+needs_namespaces break what a real cluster is to keep. The cases that are left out are counted
+at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kind.cluster import EXTERNAL_IPS, FAMILIES, INGRESS_IPS, Cluster, Web
+from kind.existing import from_options
+from kind.images import nfproxy_image
+from kind.namespaces import NamespacesCluster
+from support.manifests import overlay
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases that are for another kind of cluster."""
+    unwanted = "needs_cluster" if _in_namespaces(config) else "needs_namespaces"
+    left_out = [item for item in items if item.get_closest_marker(unwanted)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    config.stash[_LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many cases were left out, and how to run them."""
+    config = terminalreporter.config
+    count = config.stash.get(_LEFT_OUT, 0)
+    if count:
+        how = "--cluster=kind" if _in_namespaces(config) else "--cluster=namespaces"
+        terminalreporter.write_line(f"tests/kind: {count} cases need {how}")
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster, with nfproxy ready on every node."""
+    config = request.config
+    if _in_namespaces(config):
+        request.getfixturevalue("namespaces_allowed")
+        made: Cluster = NamespacesCluster(overlay("kind"), nfproxy_image())
+    else:
+        made = from_options(config)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def lab(cluster: Cluster) -> NamespacesCluster:
+    """The cluster, for cases that need namespaces."""
+    assert isinstance(cluster, NamespacesCluster)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def spread(cluster: Cluster) -> Iterator[Web]:
+    """A LoadBalancer Service with a pod on each of two nodes, and none on the third."""
+    nodes = [node.name for node in cluster.nodes]
+    external = list(EXTERNAL_IPS.values())
+    with cluster.serving("spread", nodes[:2], type="LoadBalancer", externalIPs=external) as web:
+        cluster.set_ingress(web.service, INGRESS_IPS.values())
+        yield web
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """IPv4 and IPv6."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["TCP", "UDP"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    """TCP and UDP."""
+    return str(request.param)
+
+
+def _in_namespaces(config: pytest.Config) -> bool:
+    return bool(config.getoption("cluster") == "namespaces")
