@@ -52,7 +52,11 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
     if not (kubeconfig or loaded.master or os.environ.get(_IN_POD)):
         raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
     settings = ClientSettings(
-        kubeconfig=kubeconfig, master=loaded.master, qps=client.qps, burst=client.burst
+        kubeconfig=kubeconfig,
+        master=loaded.master,
+        spread=node_name,
+        qps=client.qps,
+        burst=client.burst,
     )
     found: dict[Problem, None] = {}
     trouble = asyncio.Event()

@@ -164,6 +164,7 @@ def _parse_modules(text: str) -> tuple[VModuleItem, ...]:
 
 
 STRING = Kind("TEXT", "a string", str, _read_str)
+URLS = replace(STRING, metavar="URL,…", accepts="URLs, with commas between", repeatable=True)
 PATH = replace(STRING, metavar="PATH")
 ADDRESS = replace(STRING, metavar="IP", accepts="an IP address")
 ADDRESS_PORT = replace(STRING, metavar="IP[:PORT]", accepts="IP:port, IPv6 in brackets")

@@ -83,6 +83,10 @@ class OwnMetrics:
         self._watches_ended = counter(
             "watches_ended_total", "Watches that ended, by reason", ("resource", "reason")
         )
+        self._api_servers = gauge(
+            "api_server_in_use", "1 for the API server that is asked, 0 for those before", ("host",)
+        )
+        self._api_server = ""
         self._node_ports = PerFamily(
             gauge(
                 "node_port_addresses",
@@ -162,6 +166,14 @@ class OwnMetrics:
     def watch_ended(self, resource: str, reason: str) -> None:
         """A watch ended."""
         self._watches_ended.labels(resource, reason).inc()
+
+    def api_server(self, host: str) -> None:
+        """This API server is in use."""
+        if host != self._api_server:
+            if self._api_server:
+                self._api_servers.labels(self._api_server).set(0)
+            self._api_servers.labels(host).set(1)
+            self._api_server = host
 
     # --- the node --------------------------------------------------------------------------
 

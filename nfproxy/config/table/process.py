@@ -16,6 +16,7 @@ from nfproxy.config.kinds import (
     QUANTITY,
     STRING,
     UINT32_MAX,
+    URLS,
     choice,
     duration,
     integer,
@@ -29,9 +30,10 @@ API = (
     _api(
         flag="master",
         for_node=True,
-        kind=STRING,
+        kind=URLS,
         beside_file=True,
-        help="Address of the API server (URL); wins over the kubeconfig's.",
+        help="Address of the API server (URL), or of several: one is used until it cannot be "
+        "reached, then the next. Wins over the kubeconfig's.",
     ),
     _api(
         flag="kubeconfig",

@@ -3,6 +3,8 @@ A Kubernetes API server as a source of objects, and as the place where Events go
 
 ::
 
+                                               servers (which of several)
+                                                           │
     kubeconfig, service account, --master ── access ──► connection ──► requests
                                                            ▲
     Services, EndpointSlices, ServiceCIDRs, Node ── reflector each ──► store ──► source

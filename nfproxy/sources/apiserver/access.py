@@ -11,7 +11,7 @@ import datetime
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +30,10 @@ from nfproxy.sources.apiserver.kubeconfigfile import UNFIT, fits_header
 from nfproxy.sources.apiserver.memoryfiles import MemoryFiles
 from nfproxy.sources.apiserver.plugins import PluginRunner
 from nfproxy.sources.apiserver.proxies import proxy_for
+from nfproxy.sources.apiserver.servers import Server
+
+#: Where a pod finds the Service ``kubernetes``.
+_SERVICE = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -42,12 +46,15 @@ class ClientSettings(msgspec.Struct, frozen=True):
     """
     What the configuration says about the API server: ``--master`` and ``clientConnection``.
 
-    `qps` and `burst` bound the requests; a negative `qps` means without bound. Without
-    `kubeconfig` and `master` the service account in `service_account` is used.
+    `master` may name several API servers, with commas between; `spread`, the node's name, tells
+    with which of them to begin. `qps` and `burst` bound the requests; a negative `qps` means
+    without bound. Without `kubeconfig` the service account in `service_account` is used; with
+    `master`, only where there is one.
     """
 
     kubeconfig: str = ""
     master: str = ""
+    spread: str = ""
     qps: float = 5.0
     burst: int = 10
     service_account: str = SERVICE_ACCOUNT
@@ -57,16 +64,19 @@ class Access:
     """
     Address, credentials and transport as they were when they were read.
 
-    `configuration` is the official client's, with all but the token of a token file;
-    `impersonation` are the headers to send besides.
+    `configuration` is the official client's, with all but the token of a token file; its address is
+    the first of `servers`. `impersonation` are the headers to send besides. `in_cluster` tells
+    whether the address is that of the Service ``kubernetes``, from the environment of the pod.
     """
 
     def __init__(
         self,
         configuration: Any,
+        servers: tuple[Server, ...],
         origin: str,
         files: MemoryFiles,
         found: Found,
+        in_cluster: bool = False,
     ) -> None:
         """
         Take what was read from `origin`, and `found` beside the client's configuration.
@@ -74,6 +84,8 @@ class Access:
         `files` is what stands for files until there is a TLS context.
         """
         self.configuration = configuration
+        self.servers = servers
+        self.in_cluster = in_cluster
         self.origin = origin
         self.files = files
         self.impersonation = found.impersonation
@@ -90,11 +102,6 @@ class Access:
             if path and not str(path).startswith("/proc/self/fd/")
         )
         self._signature = _signature(self._files)
-
-    @property
-    def host(self) -> str:
-        """The API server's ``host:port``, as messages and metrics call it."""
-        return urlsplit(str(self.configuration.host)).netloc.rpartition("@")[2]
 
     @property
     def credentials(self) -> str:
@@ -144,30 +151,57 @@ async def read_access(
     # Go checks no more than this either: CAs made by older tools lack what "strict" asks for.
     configuration.disable_strict_ssl_verification = True
     files, found = MemoryFiles(), Found()
+    masters = _masters(settings.master)
     if settings.kubeconfig:
         found = await load_kubeconfig(
-            settings.kubeconfig, settings.master, configuration, plugins, files
+            settings.kubeconfig, masters[0] if masters else "", configuration, plugins, files
         )
-    elif not settings.master:
+    elif not masters:
         found = Found(_load_service_account(settings.service_account, configuration, environ))
-    configuration.host = _host(settings, configuration)
+    elif _serves_pod(settings.service_account, masters):
+        anywhere = {**environ, **dict.fromkeys(_SERVICE, "0")}  # the address is --master's
+        found = Found(_load_service_account(settings.service_account, configuration, anywhere))
+    where = f"{settings.kubeconfig}: server" if settings.kubeconfig else _SERVICE[0]
+    given = [("--master", master) for master in masters] or [(where, configuration.host or "")]
+    urls = [_url(text, configuration, where) for where, text in given]
     where = f"{settings.kubeconfig}: proxy-url" if configuration.proxy else "HTTPS_PROXY"
-    configuration.proxy = configuration.proxy or proxy_for(configuration.host, environ)
-    if (urlsplit(configuration.proxy or "").scheme or "http") not in ("http", "https"):
-        raise ConfigError(
-            f"{where}: {shorten(configuration.proxy)}: only http and https proxies can be used to "
-            "reach the API server"
-        )
-    return Access(configuration, settings.kubeconfig, files, found)
+    servers = [Server(url, configuration.proxy or proxy_for(url, environ)) for url in urls]
+    for proxy in (server.proxy for server in servers if server.proxy):
+        if (urlsplit(proxy).scheme or "http") not in ("http", "https"):
+            raise ConfigError(
+                f"{where}: {shorten(proxy)}: only http and https proxies can be used to "
+                "reach the API server"
+            )
+    configuration.host = urls[0]
+    in_cluster = not (settings.kubeconfig or masters)
+    unique = tuple(dict.fromkeys(servers))
+    return Access(configuration, unique, settings.kubeconfig, files, found, in_cluster)
+
+
+def _masters(text: str) -> list[str]:
+    """Return the addresses that ``--master`` names, none for ""."""
+    return [part.strip() for part in text.split(",")] if text.strip() else []
+
+
+def _serves_pod(directory: str, masters: Sequence[str]) -> bool:
+    """
+    Tell whether a pod's service account is there and may be shown to these API servers.
+
+    kube-proxy knows none with ``--master`` alone; but nobody means to be a stranger to all of them,
+    and in a pod their CA is known. Not without TLS: whoever listens could use the token.
+    """
+    return Path(directory, "token").exists() and not any(
+        master.startswith("http://") for master in masters
+    )
 
 
 def _load_service_account(directory: str, configuration: Any, environ: Mapping[str, str]) -> str:
     """Take address and CA of the pod we are in, and return its token file."""
     token = f"{directory}/token"
-    if not environ.get("KUBERNETES_SERVICE_HOST") or not environ.get("KUBERNETES_SERVICE_PORT"):
+    if not all(environ.get(name) for name in _SERVICE):
         raise ConfigError(
-            "no --kubeconfig, no --master, and this is not in a pod (KUBERNETES_SERVICE_HOST and "
-            "KUBERNETES_SERVICE_PORT are not set): give a kubeconfig"
+            "no --kubeconfig, no --master, and this is not in a pod "
+            f"({' and '.join(_SERVICE)} are not set): give a kubeconfig"
         )
     try:
         InClusterConfigLoader(
@@ -179,11 +213,9 @@ def _load_service_account(directory: str, configuration: Any, environ: Mapping[s
     return token
 
 
-def _host(settings: ClientSettings, configuration: Any) -> str:
-    """Return the API server's URL: ``--master`` before the kubeconfig's, as in kube-proxy."""
-    url = (settings.master or configuration.host or "").rstrip("/")
-    where = "--master" if settings.master else f"{settings.kubeconfig}: server"
-    given = url
+def _url(given: str, configuration: Any, where: str) -> str:
+    """Return the URL of an API server; `where` tells who gave it. Raises ConfigError."""
+    url = given.rstrip("/")
     if "://" not in url:
         tls = configuration.ssl_ca_cert or configuration.ca_cert_data or configuration.cert_file
         url = f"{'https' if tls else 'http'}://{url}"

@@ -1,5 +1,5 @@
 """
-Requests to the API server, one at a time: with the right credentials, at a bounded rate.
+Requests to the API server in use: with the right credentials, at a bounded rate.
 """
 
 from __future__ import annotations
@@ -7,63 +7,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
-from urllib.parse import urlencode
+from collections.abc import AsyncIterator
 
 import aiohttp
-import msgspec
 from asyncio_throttle.throttler import Throttler
-from multidict import CIMultiDict
 
-from nfproxy import __version__
 from nfproxy.errors import ConfigError
-from nfproxy.kube.watch import Status, read_status
 from nfproxy.model.changes import Problem
 from nfproxy.sources.apiserver import failures
 from nfproxy.sources.apiserver.access import Access, ClientSettings, check_tls, read_access
+from nfproxy.sources.apiserver.exchange import Request, exchange, headers
 from nfproxy.sources.apiserver.failures import RequestError
 from nfproxy.sources.apiserver.observer import Observer, Unobserved
 from nfproxy.sources.apiserver.plugins import PluginError, PluginRunner
+from nfproxy.sources.apiserver.servers import Server, Servers
 from nfproxy.sources.apiserver.transport import Transport
 from nfproxy.sources.source import Report
 
 __all__ = ["ClientSettings", "Connection", "Request"]
 
-_CONNECT_S = 10.0  # TCP and TLS
-_ERROR_BODY_BYTES = 1 << 16
-_USER_AGENT = f"nfproxy/{__version__}"
-# aiohttp raises ValueError for an address or a header that HTTP cannot carry
-_TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, ValueError)
+log = logging.getLogger(__name__)
 
+# How long TCP and TLS may take, where there is another server to ask, and where there is none.
+_CONNECT_S, _CONNECT_ALONE_S = 3.0, 10.0
 
-class Request(msgspec.Struct, frozen=True):
-    """
-    What to ask.
-
-    `head_s` is how long the answer may take to begin, `silence_s` how long nothing may come
-    after that. `counted` tells whether it waits for its turn; the further pages of a list do not.
-    """
-
-    path: str
-    query: Mapping[str, str] = {}
-    method: str = "GET"
-    body: dict[str, Any] | None = None
-    content_type: str = "application/json"
-    head_s: float = 60.0
-    silence_s: float = 60.0
-    counted: bool = True
+Answer = tuple[Server, aiohttp.ClientResponse]
 
 
 class Connection:
     """
-    The API server, as one client of it.
+    The API servers of a cluster, as one client of them.
 
     Credentials and certificates are read anew when their files change, when they are about to
     expire, and when the API server does not accept them; what cannot be read then leaves those
-    read before in use.
+    read before in use. When the server in use cannot be reached any more, every exchange with it
+    ends, and the next is used.
     """
 
     def __init__(
@@ -76,6 +57,9 @@ class Connection:
         self._plugins = PluginRunner()
         self._access: Access | None = None
         self._transport: Transport | None = None
+        self._servers: Servers | None = None
+        self._open: dict[aiohttp.ClientResponse, Server] = {}
+        self._reached = False  # ever, with the present list of servers
         self._reading = asyncio.Lock()
         self._said = ""
         self._throttle: Throttler | None = None
@@ -85,8 +69,13 @@ class Connection:
 
     @property
     def host(self) -> str:
-        """The API server's ``host:port``, "" until it is known."""
-        return self._access.host if self._access else ""
+        """The ``host:port`` of the API server in use, "" until it is known."""
+        return self._servers.current.host if self._servers else ""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The ``host:port`` of every API server."""
+        return tuple(server.host for server in self._servers.all) if self._servers else ()
 
     async def open(self) -> None:
         """
@@ -120,27 +109,33 @@ class Connection:
 
         Raises RequestError for every answer but a success, for none at all, and when the
         connection breaks inside the block. Credentials that are not accepted are read anew
-        and tried once more.
+        and tried once more; what a server out of reach was asked is asked of the next.
         """
         await self._take_turn(request)
         async with contextlib.AsyncExitStack() as stack:
             try:
-                response = await self._send(request, stack, None)
+                server, response = await self._send(request, stack, None)
             except RequestError as error:
                 if error.status.code != 401:
                     raise
                 self._observer.retried(request.method, self.host, "401")
-                response = await self._send(request, stack, self._access)
+                server, response = await self._send(request, stack, self._access)
+            self._open[response] = server
+            stack.callback(self._open.pop, response)
             try:
                 yield response
             except (aiohttp.ClientError, OSError) as error:
-                raise RequestError(failures.unanswered(error, self.host)) from error
+                text = failures.unanswered(error, server.host)
+                if failures.vanished(error):
+                    self._leave(server, text)
+                raise RequestError(text) from error
 
     async def read(self, request: Request) -> bytes:
         """Make a request and return the whole body. Raises RequestError."""
         async with self.ask(request) as response:
+            server = self._open[response]
             body = await response.read()
-        self._observer.received(request.method, self.host, len(body))
+        self._observer.received(request.method, server.host, len(body))
         return body
 
     async def _take_turn(self, request: Request) -> None:
@@ -150,111 +145,122 @@ class Connection:
         await self._throttle.acquire()  # type: ignore[no-untyped-call]
         self._observer.waited(request.method, self.host, time.monotonic() - began)
 
+    # -- which server -----------------------------------------------------------------------
+
     async def _send(
-        self,
-        request: Request,
-        stack: contextlib.AsyncExitStack,
-        distrust: Access | None,
-    ) -> aiohttp.ClientResponse:
-        """Return the response if it is a success; `stack` closes it. Raises RequestError."""
+        self, request: Request, stack: contextlib.AsyncExitStack, distrust: Access | None
+    ) -> Answer:
+        """
+        Return the response if it is a success, and whose; `stack` closes it. Raises RequestError.
+
+        Each server is asked once at most, and none that has failed just now.
+        """
         try:
-            access, transport = await self._current(distrust)
-            headers = self._headers(access, request)
+            access, transport, servers = await self._current(distrust)
+            head = headers(access, request)
         except (ConfigError, PluginError) as error:
             raise RequestError(str(error)) from error
         await stack.enter_async_context(transport)
-        url = f"{access.configuration.host}{request.path}?{urlencode(request.query)}"
-        size = 0 if request.body is None else len(msgspec.json.encode(request.body))
-        began = time.monotonic()
-        code = "<error>"
-        try:
-            async with asyncio.timeout(request.head_s):
-                answer = await transport.request(
-                    request.method,
-                    url.removesuffix("?"),
-                    headers=headers,
-                    body=request.body,
-                    _request_timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=_CONNECT_S, sock_read=request.silence_s
-                    ),
+        while True:
+            server = servers.current
+            connect_s = _CONNECT_S if servers.has_other(time.monotonic()) else _CONNECT_ALONE_S
+            try:
+                response = await exchange(
+                    transport, server, request, head, connect_s, access.credentials, self._observer
                 )
-            response: aiohttp.ClientResponse = answer.response
-            code = str(response.status)
-            stack.callback(response.close)
-            if response.status < 300:
-                return response
-            said = await _beginning(response)
-        except _TRANSPORT_ERRORS as error:
-            raise RequestError(failures.unanswered(error, access.host)) from error
-        finally:
-            seconds = time.monotonic() - began
-            self._observer.request(request.method, access.host, code, seconds, size)
-        raise self._refused(response, said, access)
+            except RequestError as error:
+                if not self._may_ask_another(request, server, error):
+                    raise
+                self._observer.retried(request.method, server.host, "<error>")
+            else:
+                stack.callback(response.close)
+                self._answered(server, response.status)
+                return server, response
 
-    @staticmethod
-    def _refused(response: aiohttp.ClientResponse, said: bytes, access: Access) -> RequestError:
-        status = read_status(said) or Status()
-        wish_s = failures.retry_after_s(response.headers.get("Retry-After"), time.time())
-        status = msgspec.structs.replace(
-            status,
-            code=response.status,
-            retry_after_s=status.retry_after_s if wish_s is None else wish_s,
-        )
-        reason = response.reason or ""
-        if failures.wants_tls(response.status, said):
-            reason = failures.USE_HTTPS
-        text = failures.answered(status, reason, access.credentials)
-        return RequestError(text, status)
-
-    @staticmethod
-    def _headers(access: Access, request: Request) -> CIMultiDict[str]:
-        headers = CIMultiDict(
-            {
-                "Accept": "application/json",
-                "User-Agent": _USER_AGENT,
-                "Content-Type": request.content_type,
-            }
-        )
-        headers.extend(access.impersonation)
-        if authorization := access.authorization():
-            headers["Authorization"] = authorization
-        return headers
-
-    async def _current(self, distrust: Access | None) -> tuple[Access, Transport]:
+    def _may_ask_another(self, request: Request, server: Server, error: RequestError) -> bool:
         """
-        Return access and transport, read anew if `distrust` is what is in use, or if due.
+        Take a failure; tell whether to ask again at once. Raises RequestError where all failed.
 
-        Raises ConfigError or PluginError if there is none yet.
+        What may have been carried out (an Event that was posted) is not asked twice, unless there
+        was no connection at all.
+        """
+        if error.status.code:
+            self._answered(server, error.status.code)
+            return False
+        cause, servers = error.__cause__, self._servers
+        if cause is None or not failures.out_of_reach(cause):
+            return False
+        if servers is None or server not in servers.all:  # another kubeconfig by now
+            return False
+        text = str(error)
+        if self._access and self._access.in_cluster and not self._reached:
+            text = f"{text}; {failures.IN_CLUSTER}"
+        unsent = isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+        if request.method != "GET" and not unsent:
+            return False
+        if self._leave(server, text):
+            return True
+        raise RequestError(servers.why()) from cause
+
+    def _answered(self, server: Server, code: int) -> None:
+        if self._servers is None:
+            return
+        self._reached = True
+        if text := self._servers.answered(server, code, time.monotonic()):
+            log.warning("%s", text)
+        self._observer.api_server(self.host)
+        self._follow(server)
+
+    def _leave(self, server: Server, text: str) -> bool:
+        """Take it that a server is out of reach; tell whether another can be asked at once."""
+        if self._servers is None or server not in self._servers.all:
+            return False
+        again = self._servers.failed(server, text, time.monotonic())
+        self._follow(server)
+        return again
+
+    def _follow(self, server: Server) -> None:
+        """End the exchanges with a server that is in use no longer; watches resume elsewhere."""
+        if self._servers is None or server == self._servers.current:
+            return
+        for response in [r for r, whose in self._open.items() if whose == server]:
+            response.close()
+
+    # -- credentials ------------------------------------------------------------------------
+
+    async def _current(self, distrust: Access | None) -> tuple[Access, Transport, Servers]:
+        """
+        Return how to ask, and whom, read anew if `distrust` is what is in use, or if due.
+
+        Raises ConfigError or PluginError if there is nothing yet.
         """
         async with self._reading:
             now = datetime.datetime.now(datetime.UTC)
-            access, transport = self._access, self._transport
-            if access and transport and access is not distrust and not access.stale(now):
-                return access, transport
+            access, before, servers = self._access, self._transport, self._servers
+            if access is None or before is None or servers is None:
+                have = None
+            else:
+                have = access, before, servers
+                if access is not distrust and not access.stale(now):
+                    return have
             try:
                 access = await read_access(self._settings, os.environ, self._plugins)
                 transport = check_tls(access, Transport)
             except (ConfigError, PluginError) as error:
-                if self._access is None or self._transport is None:
+                if have is None:
                     raise
                 self._say(f"{error}; what was read before stays in use")
-                return self._access, self._transport
+                return have
             self._say("")
-            before, self._access, self._transport = self._transport, access, transport
+            if servers is None or servers.all != access.servers:
+                servers, self._reached = Servers(access.servers, self._settings.spread), False
+            self._access, self._transport, self._servers = access, transport, servers
         if before is not None:
             await before.retire()
-        return access, transport
+        return access, transport, servers
 
     def _say(self, text: str) -> None:
         """Report a trouble with the credentials when it arises, not each time."""
         if text and text != self._said:
             self._report(Problem("", f"API server {self.host}", "", text))
         self._said = text
-
-
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body, or as much of it as a person may want to know."""
-    try:
-        return await response.content.readexactly(_ERROR_BODY_BYTES)
-    except asyncio.IncompleteReadError as error:
-        return error.partial

@@ -16,11 +16,16 @@ from nfproxy.kube.watch import Status
 from nfproxy.model.addresses import shorten
 
 _EXPIRED, _NOT_YET = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID
+_NO_LIFE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 _WANTS_TLS = b"client sent an http request to an https server"  # of Go's net/http
 
 USE_HTTPS = (
     "the port speaks TLS and was asked without; use https in the server address (server in the "
     "kubeconfig, --master)"
+)
+IN_CLUSTER = (
+    "this is the address of the Service kubernetes (KUBERNETES_SERVICE_HOST), which nothing serves "
+    "before a proxy runs: name the API servers themselves, with --master or the kubeconfig's server"
 )
 _TEXT_LIMIT = 200  # characters of what a server says
 
@@ -90,6 +95,22 @@ def forbidden_events(said: str) -> str:
         '403 Forbidden: needs an RBAC rule with apiGroups ["", "events.k8s.io"], resources '
         f'["events"], verbs ["create", "patch", "update"] ({tidy(said) or "no reason given"})'
     )
+
+
+def out_of_reach(error: BaseException) -> bool:
+    """
+    Tell whether a request that was not answered says that another server may do better.
+
+    Not so where the address is none, or what was to be sent is nothing that HTTP can carry.
+    """
+    return isinstance(error, (aiohttp.ClientError, OSError)) and not isinstance(
+        error, aiohttp.InvalidURL
+    )
+
+
+def vanished(error: BaseException) -> bool:
+    """Tell whether a connection broke for want of any sign of life, and not by a word."""
+    return isinstance(error, TimeoutError) or getattr(error, "errno", None) in _NO_LIFE
 
 
 def unanswered(error: BaseException, host: str) -> str:

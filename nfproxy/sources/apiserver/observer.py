@@ -41,6 +41,10 @@ class Observer(Protocol):
         """A version of an object cannot be used; told once, until what is wrong changes."""
         ...
 
+    def api_server(self, host: str) -> None:
+        """A server has answered, and this is the one in use; told with each answer."""
+        ...
+
     def waited(self, verb: str, host: str, seconds: float) -> None:
         """A request waited this long for its turn (qps and burst)."""
         ...
@@ -80,6 +84,9 @@ class Unobserved:
     def undecodable(
         self, kind: Kind, name: ObjectName | None, problems: tuple[Problem, ...]
     ) -> None:
+        """Do nothing."""
+
+    def api_server(self, host: str) -> None:
         """Do nothing."""
 
     def waited(self, verb: str, host: str, seconds: float) -> None:

@@ -52,6 +52,11 @@ class Transport(RESTClientObject):  # type: ignore[misc] # the client has no typ
             limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket, ttl_dns_cache=10
         )
 
+    async def ask(self, proxy: str | None, **request: Any) -> Any:
+        """Make a request through a proxy, None for none; see the client's ``request``."""
+        self.proxy = proxy  # read before the request first waits
+        return await self.request(**request)
+
     async def __aenter__(self) -> Transport:
         """Use the transport for one exchange."""
         self._users += 1

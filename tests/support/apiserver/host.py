@@ -19,7 +19,8 @@ class Host:
     """
     A server that listens. Made, used and closed in one event loop.
 
-    `directory` must be there; certificates and keys are kept in it, those of clients too.
+    `directory` must be there; certificates and keys are kept in it, those of clients too. One that
+    shares another's `cluster` has the same objects, at the same versions, and the same users.
     """
 
     def __init__(
@@ -29,10 +30,13 @@ class Host:
         addresses: Sequence[str],
         port: int,
         settings: Settings,
+        cluster: Server | None = None,
     ) -> None:
         self.directory = directory
         self.authority = Authority(directory)
         self.server = Server(settings)
+        if cluster is not None:
+            self.server.store, self.server.access = cluster.store, cluster.access
         self._names = tuple(dict.fromkeys((*_NAMES, *addresses, *settings.names)))
         self.listener = Listener(self.server.http, make_socket, addresses, self.server.faults.gate)
         self.renew_certificate()

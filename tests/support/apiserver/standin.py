@@ -53,6 +53,8 @@ class StandIn(Api):
         )
         self._thread.start()
         wanted = msgspec.convert(settings, Settings)
+        self._addresses = tuple(addresses)
+        self._beside: list[Beside] = []
         try:
             self._host: Host = self._run(self._open(tuple(addresses), port, wanted))
         except BaseException:
@@ -69,6 +71,24 @@ class StandIn(Api):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def beside(self, *, own_objects: bool = False, **settings: Any) -> Beside:
+        """
+        Start another API server of the same cluster, at another port; it ends with this one.
+
+        With `own_objects` it is one of another cluster that has the same CA and users, and no
+        objects yet: what a server looks like whose etcd was restored from a backup.
+        """
+        wanted = msgspec.convert(settings, Settings)
+        made = Beside(self, self._run(self._open_beside(own_objects, wanted)))
+        self._beside.append(made)
+        return made
+
+    async def _open_beside(self, own_objects: bool, settings: Settings) -> Host:
+        cluster = None if own_objects else self._host.server
+        made = Host(self.directory, self._make_socket, self._addresses, 0, settings, cluster)
+        made.server.access = self._host.server.access
+        return made
+
     @property
     def changed_s(self) -> float:
         """When the last change was about to be sent to watches, on the monotonic clock."""
@@ -77,6 +97,8 @@ class StandIn(Api):
     def close(self) -> None:
         """End it, with all connections. Idempotent."""
         if self._thread.is_alive():
+            for other in self._beside:
+                other.close()
             self._run(self._host.close())
             self._end()
 
@@ -91,6 +113,23 @@ class StandIn(Api):
 
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+class Beside(Api):
+    """Another API server beside a stand-in; see `StandIn.beside`."""
+
+    def __init__(self, first: StandIn, host: Host) -> None:
+        self.directory = first.directory
+        self.port = host.listener.port
+        self._host = host
+        self._run = first._run
+
+    def close(self) -> None:
+        """End it, with all connections."""
+        self._run(self._host.close())
+
+    def _perform(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
+        return self._run(carry_out(function, self._host, args, kwargs))
 
 
 async def carry_out(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.access import kubeconfig
+from support.certificates import Authority
 
 FOREVER_S = 60  # only to end a test that fails
 
@@ -25,3 +29,15 @@ def run() -> Callable[[Coroutine[Any, Any, None]], None]:
         asyncio.run(whole())
 
     return runner
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A CA."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a kubeconfig with what is given of cluster and user."""
+    return partial(kubeconfig, tmp_path / "kubeconfig")

@@ -22,11 +22,6 @@ from nfproxy.sources.apiserver.observer import Unobserved
 PAGE = Request("/api/v1/services", {"labelSelector": "!a/b", "x": "ä&="})
 
 
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
 class Measured(Unobserved):
     """Keeps what is measured."""
 
