@@ -18,7 +18,7 @@ from nfproxy.host.families import families_of_host
 from nfproxy.host.sysctls import cpu_count, wanted_sysctls
 from nfproxy.model.addresses import Family
 from nfproxy.preflight.examine import Check, Reader, examine
-from nfproxy.preflight.facts import HostNft, Trial
+from nfproxy.preflight.facts import HostNft, Listing, Trial
 from nfproxy.preflight.findings import Report, Verdict, fail, ok, warn, worst
 from nfproxy.preflight.judge import api as judge_api
 from nfproxy.preflight.judge import firewalls, kernel, process, proxies, sysctls
@@ -163,7 +163,7 @@ def _proxy_checks(facts: _Facts) -> Iterator[Check]:
     yield Check(
         "kube-proxy",
         lambda: proxies.kube_proxy(
-            facts.ruleset.facts(),
+            facts.ruleset.facts_or(None),
             facts.links.facts(),
             facts.processes.facts(),
             facts.ports.facts(),
@@ -171,11 +171,11 @@ def _proxy_checks(facts: _Facts) -> Iterator[Check]:
     )
     yield Check(
         "other-proxies",
-        lambda: proxies.others(facts.links.facts(), facts.ruleset.facts(), facts.files.facts()),
+        lambda: proxies.others(facts.links.facts(), facts.files.facts()),
     )
     yield Check(
         "node-local-dns",
-        lambda: proxies.node_local_dns(facts.links.facts(), facts.listing.facts()),
+        lambda: proxies.node_local_dns(facts.links.facts(), facts.listing.facts_or(Listing())),
     )
     yield Check("ruleset-flush", lambda: firewalls.reload(facts.files.facts()))
     yield Check(

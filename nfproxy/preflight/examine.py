@@ -106,7 +106,12 @@ def _verdicts(check: Check) -> Sequence[Verdict]:
         verdicts = check.judge()
         return [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
     except UnreadError as error:
-        return [warn(f"not looked at: {error}", "see to what is said there, or look by hand")]
+        return [
+            warn(
+                f"not looked at: {error}",
+                "look at it on the node; `privileges` says what this process may do",
+            )
+        ]
     except Exception as error:
         return [
             warn(

@@ -37,6 +37,10 @@ class HostNft(msgspec.Struct, frozen=True):
     trouble: str = ""
 
 
+#: Where a trial is made; "" for nowhere.
+Place = Literal["namespace", "validation", ""]
+
+
 class Trial(msgspec.Struct, frozen=True):
     """
     nfproxy's program, tried.
@@ -47,7 +51,7 @@ class Trial(msgspec.Struct, frozen=True):
     host's nft said to our tables, None where it was not asked.
     """
 
-    place: Literal["namespace", "validation", ""]
+    place: Place
     obstacle: str = ""
     refused: str = ""
     missing: tuple[str, ...] = ()
@@ -114,10 +118,9 @@ class HostFiles(NamedTuple):
 
 
 class Processes(NamedTuple):
-    """The names of processes, and whether they are those of the host."""
+    """The names of processes, by number."""
 
     names: Mapping[int, str]
-    of_host: bool
 
 
 #: Sysctls below net/, by name such as ``ipv4.ip_forward``; absent where the kernel has none.

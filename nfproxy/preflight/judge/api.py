@@ -52,7 +52,8 @@ def _server(api: Api, server: Server) -> Verdict:
         return fail(f"{name} is {inside[0]}, {works}", _DIRECT)
     if server.trouble and not server.code:
         text, _, remedy = server.trouble.partition("; ")
-        return fail(text, remedy or "check the address, routes and firewalls")
+        judge = warn if any(other.code == 200 for other in api.servers) else fail
+        return judge(text, remedy or "check the address, routes and firewalls")
     if server.code == 401:
         text, _, remedy = server.trouble.partition("; ")
         return fail(text, remedy or "check the credentials")
@@ -80,29 +81,40 @@ def _service(api: Api, server: Server, text: str) -> str:
 
 def access(attempts: Sequence[Attempt]) -> list[Verdict]:
     """Every request that nfproxy makes was made: what is refused is named, with the rule."""
-    refused = [_refusal(attempt) for attempt in attempts if attempt.trouble]
     if not attempts:
         return [warn("access was not tried: no API server answers", "see `api-server`")]
-    done: dict[str, list[str]] = {}
+    refused = _alike(attempt for attempt in attempts if attempt.trouble)
+    granted = _alike(attempt for attempt in attempts if not attempt.trouble)
+    may = "; ".join(f"{_verbs(alike)} {_resource(alike[0])}" for alike in granted)
+    return [*map(_refused, refused), *([ok(f"may {may}")] if may else [])]
+
+
+def _alike(attempts: Iterable[Attempt]) -> Sequence[Sequence[Attempt]]:
+    """Return attempts in groups: one resource, one answer."""
+    found: dict[tuple[str, int], list[Attempt]] = {}
     for attempt in attempts:
-        if not attempt.trouble:
-            done.setdefault(_resource(attempt), []).append(attempt.verb)
-    may = "; ".join(f"{', '.join(verbs)} {name}" for name, verbs in done.items())
-    return [*refused, *([ok(f"may {may}")] if may else [])]
+        found.setdefault((_resource(attempt), attempt.code), []).append(attempt)
+    return list(found.values())
 
 
-def _refusal(attempt: Attempt) -> Verdict:
-    name = _resource(attempt)
-    judge = warn if attempt.optional else fail
-    if attempt.code in (401, 403):
+def _refused(alike: Sequence[Attempt]) -> Verdict:
+    first = alike[0]
+    name = _resource(first)
+    judge = warn if first.optional else fail
+    if first.code in (401, 403):
+        verbs = ", ".join(f'"{attempt.verb}"' for attempt in alike)
         return judge(
-            f"may not {attempt.verb} {name}: {attempt.trouble}",
-            f'needs a rule with apiGroups: ["{attempt.group}"], resources: '
-            f'["{attempt.resource}"], verbs: ["{attempt.verb}"]: {_ROLE}',
+            f"may not {_verbs(alike)} {name}: {first.trouble}",
+            f'needs a rule with apiGroups: ["{first.group}"], resources: ["{first.resource}"], '
+            f"verbs: [{verbs}]: {_ROLE}",
         )
-    if attempt.code == 404 and attempt.optional:
+    if first.code == 404 and first.optional:
         return ok(f"the API server has no {name}: nfproxy does without")
-    return judge(f"cannot {attempt.verb} {name}: {attempt.trouble}", "look at the API server's log")
+    return judge(f"cannot {_verbs(alike)} {name}: {first.trouble}", "look at the API server's log")
+
+
+def _verbs(alike: Iterable[Attempt]) -> str:
+    return " and ".join(attempt.verb for attempt in alike)
 
 
 def _resource(attempt: Attempt) -> str:

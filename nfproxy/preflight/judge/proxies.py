@@ -19,9 +19,15 @@ _SWITCH = (
 
 
 def kube_proxy(
-    ruleset: Ruleset, links: Sequence[Link], processes: Processes, ports: Sequence[Port]
+    ruleset: Ruleset | None, links: Sequence[Link], processes: Processes, ports: Sequence[Port]
 ) -> list[Verdict]:
-    """kube-proxy is what nfproxy replaces: fine before, not for long after."""
+    """
+    kube-proxy is what nfproxy replaces: fine before, not for long after.
+
+    A `ruleset` that could not be read is None.
+    """
+    unread = ruleset is None
+    ruleset = ruleset or Ruleset()
     traces = list(_traces(ruleset, links))
     running = [f"process {n}" for n, name in processes.names.items() if name == "kube-proxy"]
     running += [f"it answers at {p.address}" for p in ports if p.holder.startswith("kube-proxy")]
@@ -43,6 +49,10 @@ def kube_proxy(
                 "looked into: iptables-legacy-save is missing, or the capability NET_RAW",
                 "run `iptables-legacy-save | grep KUBE-` on the node",
             )
+        )
+    if unread:
+        verdicts.append(
+            warn("the ruleset could not be read", "give this process the capability NET_ADMIN")
         )
     return verdicts or [ok("no kube-proxy, and nothing that one has left")]
 
@@ -72,14 +82,14 @@ def own(ruleset: Ruleset) -> Verdict:
     )
 
 
-def others(links: Sequence[Link], ruleset: Ruleset, files: HostFiles) -> list[Verdict]:
+def others(links: Sequence[Link], files: HostFiles) -> list[Verdict]:
     """Network plugins that translate Services themselves leave nothing for nfproxy to do."""
-    return list(_others({link.name for link in links}, ruleset, files)) or [
+    return list(_others({link.name for link in links}, files)) or [
         ok("no other service proxy (Cilium, Calico eBPF, kube-router, OVN-Kubernetes, Antrea)")
     ]
 
 
-def _others(names: set[str], ruleset: Ruleset, files: HostFiles) -> Iterator[Verdict]:
+def _others(names: set[str], files: HostFiles) -> Iterator[Verdict]:
     if "cilium_host" in names or any("cilium" in pin for pin in files.pins):
         if any("socketlb" in pin or pin.startswith("cilium_lb4_reverse_sk") for pin in files.pins):
             yield fail(

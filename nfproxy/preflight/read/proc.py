@@ -42,15 +42,26 @@ def read_process() -> Process:
 
 
 def read_processes(proc: Path) -> Processes:
-    """Return the processes that can be seen; those of the host where the first one is its init."""
+    """
+    Return the processes that can be seen, without those known to be in another network namespace.
+    """
+    here = Path("/proc/self/ns/net").readlink()
     names: dict[int, str] = {}
     for path in proc.iterdir():
-        if path.name.isdigit():
+        if path.name.isdigit() and _namespace(path) in (None, here):
             try:
                 names[int(path.name)] = (path / "comm").read_text("utf-8", "replace").strip()
             except OSError:
                 continue  # it has ended
-    return Processes(names, of_host=2 in names and names[2] == "kthreadd")
+    return Processes(names)
+
+
+def _namespace(process: Path) -> Path | None:
+    """Return the network namespace of a process, None where that may not be known."""
+    try:
+        return (process / "ns/net").readlink()
+    except OSError:
+        return None
 
 
 def read_sysctls(proc: Path) -> Sysctls:

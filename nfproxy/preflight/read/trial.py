@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
@@ -22,7 +21,7 @@ from nfproxy.dataplane.libnftables import library_version, load_text
 from nfproxy.errors import MissingFeatureError, NfproxyError
 from nfproxy.lab.privileges import CLONE_NEWNET, enter_private_namespace, unshare
 from nfproxy.model.addresses import Family
-from nfproxy.preflight.facts import Trial
+from nfproxy.preflight.facts import Place, Trial
 from nfproxy.preflight.read.sample import sample
 from nfproxy.reconcile.compare import compare
 from nfproxy.reconcile.observed import observe
@@ -34,10 +33,14 @@ _STEP_S = 6.0  # for one call of libnftables, or of nft
 
 
 class _Order(msgspec.Struct):
-    """What to try: the families, and how the host's nft is called (() for not at all)."""
+    """
+    What to try: the families, how the host's nft is called ([] for not at all), and whether by
+    validation alone.
+    """
 
     families: list[int]
     nft: list[str]
+    validate: bool = False
 
 
 def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
@@ -47,6 +50,15 @@ def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
     Raises MissingFeatureError where no process can be started, or it comes to nothing.
     """
     order = _Order([int(family) for family in families], list(nft))
+    trial = _carry_out(order)
+    if trial.place or not may_administer_network():
+        return trial
+    # Not in the same process: half on its way into a user namespace it has lost its rights.
+    order.validate = True
+    return msgspec.structs.replace(_carry_out(order), obstacle=trial.obstacle)
+
+
+def _carry_out(order: _Order) -> Trial:
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__],
@@ -63,21 +75,29 @@ def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
 
 
 def perform(families: Sequence[Family], nft: Sequence[str]) -> Trial:
-    """Try everything, in this process, which is moved to another network namespace if it can."""
-    obstacle = _leave()
-    if obstacle and not may_administer_network():
+    """Try everything, in this process, which is moved to a network namespace of its own."""
+    if obstacle := _leave():
         return Trial("", obstacle)
-    place: Literal["validation", "namespace"] = "validation" if obstacle else "namespace"
     try:
-        if obstacle:
-            load_text(script(sample().desired, sample().config, families), check=True)
-        else:
-            _load(families)
+        _load(families)
     except NfproxyError as error:
-        missing = tuple(str(found) for found in missing_features(families))
-        return Trial(place, obstacle, refused=str(error), missing=missing, library=_library())
-    said = _listed_by(nft) if nft and not obstacle else None
-    return Trial(place, obstacle, library=_library(), host_nft=said)
+        return _refused("namespace", error, families)
+    return Trial("namespace", library=_library(), host_nft=_listed_by(nft) if nft else None)
+
+
+def validate(families: Sequence[Family]) -> Trial:
+    """Have the kernel validate the program where this process is, which changes nothing."""
+    planner = sample()
+    try:
+        load_text(script(planner.desired, planner.config, families), check=True)
+    except NfproxyError as error:
+        return _refused("validation", error, families)
+    return Trial("validation", library=_library())
+
+
+def _refused(place: Place, error: NfproxyError, families: Sequence[Family]) -> Trial:
+    missing = tuple(str(found) for found in missing_features(families))
+    return Trial(place, refused=str(error), missing=missing, library=_library())
 
 
 def _leave() -> str:
@@ -137,7 +157,8 @@ def run_nft(command: Sequence[str]) -> tuple[str, str]:
 
 def _main() -> None:
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=_Order)
-    trial = perform([Family(number) for number in order.families], order.nft)
+    families = [Family(number) for number in order.families]
+    trial = validate(families) if order.validate else perform(families, order.nft)
     os.write(sys.stdout.fileno(), msgspec.json.encode(trial))
 
 
