@@ -23,6 +23,22 @@ _ROOT = Path(__file__).parents[3]
 KUSTOMIZE = _ROOT / "deploy" / "kustomize"
 
 
+def overlays() -> list[str]:
+    """Return the names that `overlay` takes."""
+    return ["base", *_names("overlays", "Kustomization")]
+
+
+def components() -> list[str]:
+    """Return the names that `compose` takes."""
+    return _names("components", "Component")
+
+
+def _names(folder: str, kind: str) -> list[str]:
+    found = sorted((KUSTOMIZE / folder).glob("*/kustomization.yaml"))
+    assert all(yaml.safe_load(path.read_text())["kind"] == kind for path in found)
+    return [path.parent.name for path in found]
+
+
 def overlay(name: str) -> list[Object]:
     """Return the objects of deploy/kustomize/overlays/NAME, or of "base"; a copy each time."""
     return build(KUSTOMIZE / "base" if name == "base" else KUSTOMIZE / "overlays" / name)
