@@ -139,13 +139,15 @@ class Server:
             if asked.watch:
                 return await self._watch(request, resource, asked, noted)
             return await self._list(request, resource, asked)
-        return await self._object(request, target, resource, noted.verb)
+        return await self._object(request, target, resource, noted)
 
     async def _object(
-        self, request: web.BaseRequest, target: Target, resource: Resource, verb: str
+        self, request: web.BaseRequest, target: Target, resource: Resource, noted: Request
     ) -> web.Response:
         code, body = 200, await request.read()
-        match verb:
+        if noted.query.get("dryRun"):
+            return _json(writes.without_writing(self.store, resource, target, noted.verb, body))
+        match noted.verb:
             case "get":
                 key = join_key(resource, target.namespace, target.name)
                 found = self.collection(resource.plural).records.get(key)

@@ -5,6 +5,7 @@ POST, PUT, PATCH and DELETE. There is no validation, and nothing is allocated.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -70,6 +71,19 @@ def delete(store: Store, resource: Resource, target: Target) -> dict[str, Any]:
     return deleted(resource, target.name, uid)
 
 
+def without_writing(
+    store: Store, resource: Resource, target: Target, verb: str, body: bytes
+) -> dict[str, Any]:
+    """Answer as if something had been written (``dryRun=All``). Raises StatusError."""
+    item = _decoded(body) if verb == "patch" else _item(resource, target, body)
+    there = join_key(resource, target.namespace, target.name) in _records(store, resource)
+    if verb != "create" and not there:
+        raise not_found(resource, target.name)
+    if verb == "create" and _found(store, resource, item):
+        raise exists(resource, item["metadata"]["name"])
+    return item
+
+
 def _item(resource: Resource, target: Target, body: bytes) -> dict[str, Any]:
     item = _decoded(body)
     if item.get("kind", resource.kind) != resource.kind:
@@ -98,7 +112,11 @@ def _decoded(body: bytes) -> dict[str, Any]:
 def _found(store: Store, resource: Resource, item: dict[str, Any]) -> bool:
     metadata = item["metadata"]
     key = join_key(resource, metadata.get("namespace", ""), metadata.get("name", ""))
-    return key in store.collections[resource.plural].records
+    return key in _records(store, resource)
+
+
+def _records(store: Store, resource: Resource) -> Mapping[str, Record]:
+    return store.collections[resource.plural].records
 
 
 def _merge(old: Any, change: Any) -> Any:
