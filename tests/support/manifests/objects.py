@@ -11,8 +11,14 @@ Object = dict[str, Any]
 
 
 def named(item: Object) -> tuple[str, str, str]:
-    """Return what tells an object from others: kind, namespace ("" for none) and name."""
-    metadata = item.get("metadata") or {}
+    """
+    Return what tells an object from others: kind, namespace and name.
+
+    What is not there, or not as it should be, is "".
+    """
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
     return item.get("kind", ""), metadata.get("namespace", ""), metadata.get("name", "")
 
 
