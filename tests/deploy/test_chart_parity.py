@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from support.helm import CHART, Values, preset, render
-from support.manifests import KUSTOMIZE, Object, compose, named, overlay
+from support.manifests import Object, compose, named, overlay
+from support.manifests.kustomize import components, overlays
 from tools.helm import Helm, versions
 
 #: What stands in the base for the user to replace.
@@ -23,7 +24,7 @@ BASE: Values = {"apiServers": ["https://put-the-api-server-here.invalid:6443"]}
 #: The overlays that are not the base with one of the chart's presets.
 OTHER_OVERLAYS: Mapping[str, Values] = {"base": BASE}
 
-#: Each component → the values that do the same; see `PLACEHOLDER`.
+#: Each component → the values that do the same.
 COMPONENTS: Mapping[str, Values] = {
     "api-servers": {
         "apiServers": [
@@ -43,11 +44,6 @@ RELEASE_LABELS = (
     "helm.sh/chart",
 )
 POD_ANNOTATIONS = ("checksum/config",)
-
-
-def overlays() -> list[str]:
-    """Return the names of all overlays."""
-    return sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
 
 
 def without_release(objects: Iterable[Object]) -> dict[tuple[str, str, str], Object]:
@@ -96,8 +92,8 @@ def _data(text: str) -> Any:
 
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
-@pytest.mark.parametrize("name", [*overlays(), "base"])
-def test_the_chart_with_a_preset_is_the_overlay(name: str, helm: Helm):
+@pytest.mark.parametrize("name", overlays())
+def test_the_chart_with_a_preset_is_the_overlay(name: str, helm: Helm) -> None:
     """
     With the preset of an overlay's name the chart has the overlay's objects and no others.
     """
@@ -110,7 +106,7 @@ def test_the_chart_with_a_preset_is_the_overlay(name: str, helm: Helm):
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize(("name", "values"), COMPONENTS.items(), ids=[*COMPONENTS])
-def test_a_value_does_what_a_component_does(name: str, values: Values, helm: Helm):
+def test_a_value_does_what_a_component_does(name: str, values: Values, helm: Helm) -> None:
     """
     Each component has values that change the chart's objects in the same way.
     """
@@ -122,16 +118,14 @@ def test_a_value_does_what_a_component_does(name: str, values: Values, helm: Hel
     assert as_text(expected) == as_text(without_release(render(helm, BASE, values)))
 
 
-def test_every_component_is_compared():
+def test_every_component_is_compared() -> None:
     """
     A new component cannot be forgotten in the chart.
     """
-    components = {path.name for path in (KUSTOMIZE / "components").iterdir()}
-
-    assert components == set(COMPONENTS)
+    assert set(components()) == set(COMPONENTS)
 
 
-def test_every_preset_is_compared():
+def test_every_preset_is_compared() -> None:
     """
     Each preset has the name of an overlay.
     """

@@ -73,7 +73,7 @@ each with what to do about it.
 
 {{- define "nfproxy.problems.config" -}}
 {{- $problems := list }}
-{{- $instead := dict "apiVersion" "" "kind" "" "hostnameOverride" "" "mode" "" "clusterCIDR" "clusterCIDRs" "detectLocalMode" "detectLocal.mode" "detectLocal" "detectLocal" "nodePortAddresses" "nodePortAddresses" "healthzBindAddress" "healthz.port" "logging" "logging" }}
+{{- $instead := dict "apiVersion" "" "kind" "" "hostnameOverride" "" "mode" "" "clusterCIDR" "clusterCIDRs" "detectLocalMode" "detectLocal.mode" "detectLocal" "detectLocal" "nodePortAddresses" "nodePortAddresses" "healthzBindAddress" "healthz.port" "metricsBindAddress" "metrics.bindAddress" "logging" "logging" }}
 {{- range $field, $value := .Values.config }}
 {{- if hasKey $instead $field }}
 {{- $name := get $instead $field }}
