@@ -55,15 +55,15 @@ def render(helm: Helm, *values: Values, options: Sequence[str] = ()) -> list[Obj
     return [item for item in yaml.safe_load_all(text) if item is not None]
 
 
-def template(helm: Helm, *values: Values, options: Sequence[str] = ()) -> str:
+def template(helm: Helm, *values: Values, options: Sequence[str] = (), chart: Path = CHART) -> str:
     """Return what ``helm template`` prints of the chart."""
-    return run(helm, "template", "nfproxy", CHART, *IN_KUBE_SYSTEM, *options, values=values)
+    return run(helm, "template", "nfproxy", chart, *IN_KUBE_SYSTEM, *options, values=values)
 
 
-def notes(helm: Helm, *values: Values) -> str:
-    """Return what ``helm install`` says at the end."""
+def notes(*values: Values, chart: Path = CHART) -> str:
+    """Return what ``helm install`` says at the end; only Helm 4 says it without a cluster."""
     options = (*IN_KUBE_SYSTEM, "--dry-run=client")
-    printed = run(helm, "install", "nfproxy", CHART, *options, values=values)
+    printed = run(HELM, "install", "nfproxy", chart, *options, values=values)
     return printed.partition("\nNOTES:\n")[2]
 
 

@@ -51,7 +51,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The labels that nodes need to have. */}}
 {{- define "nfproxy.nodeSelector" -}}
-{{ toYaml (.Values.trial.enabled | ternary (merge (dict "nfproxy.io/proxy" "nfproxy") .Values.nodeSelector) .Values.nodeSelector) }}
+{{- $own := .Values.trial.enabled | ternary (dict "nfproxy.io/proxy" "nfproxy") dict }}
+{{- toYaml (merge $own (.Values.nodeSelector | default dict)) }}
 {{- end }}
 
 {{/* Flags that both containers have. */}}
