@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from support.manifests.names import is_label, is_label_name, labels, quantity
+from support.manifests.names import is_label, is_label_name, is_subdomain, labels, quantity
 
 Part = Mapping[str, Any]
 
@@ -29,6 +29,7 @@ _FIELDS = (
     *("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName"),
     *("spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP"),
 )
+_MAX_ID = 2**31 - 1
 _HANDLERS = ("httpGet", "tcpSocket", "exec", "grpc")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _VARIABLE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
@@ -52,7 +53,10 @@ def of_template(where: str, template: Part) -> Iterator[str]:
     where = f"{where}.spec"
     yield from labels(f"{where}.nodeSelector", pod.get("nodeSelector"))
     yield from _choices(where, pod)
+    yield from _security(f"{where}.", pod.get("securityContext") or {})
     yield from _volumes(where, pod)
+    if not is_subdomain(pod.get("priorityClassName", "none")):
+        yield f"{where}.priorityClassName: {pod['priorityClassName']!r}"
     yield from _tolerations(where, pod.get("tolerations") or [])
     yield from _affinity(f"{where}.affinity", pod.get("affinity") or {})
     names = [container["name"] for container in containers(pod)]
@@ -130,7 +134,7 @@ def _container(container: Part, pod: Part) -> Iterator[str]:
     yield from _mounts(container.get("volumeMounts") or [])
     yield from _resources(container.get("resources") or {})
     yield from _ports(container.get("ports") or [], bool(pod.get("hostNetwork")))
-    yield from _security(container.get("securityContext") or {})
+    yield from _security("", container.get("securityContext") or {})
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if probe in container:
             yield from (f"{probe}: {text}" for text in _probe(container[probe], probe, container))
@@ -192,7 +196,13 @@ def _ports(found: Sequence[Part], host_network: bool) -> Iterator[str]:
             yield f"ports: {number}: another host port in the host's network"
 
 
-def _security(context: Part) -> Iterator[str]:
+def _security(where: str, context: Part) -> Iterator[str]:
+    for field in ("runAsUser", "runAsGroup", "fsGroup"):
+        if not 0 <= context.get(field, 0) <= _MAX_ID:
+            yield f"{where}securityContext.{field}: {context[field]}"
+    seccomp = context.get("seccompProfile") or {"type": "Unconfined"}
+    if seccomp["type"] not in ("RuntimeDefault", "Unconfined", "Localhost"):
+        yield f"{where}securityContext.seccompProfile.type: {seccomp['type']!r}"
     capabilities = context.get("capabilities") or {}
     for name in [*(capabilities.get("add") or []), *(capabilities.get("drop") or [])]:
         if not re.fullmatch(r"(?!CAP_)[A-Z_]+", name):
@@ -210,6 +220,8 @@ def _probe(probe: Part, kind: str, container: Part) -> Iterator[str]:
     for field in ("periodSeconds", "timeoutSeconds", "failureThreshold", "successThreshold"):
         if probe.get(field, 1) < 1:
             yield f"{field}: {probe[field]}"
+    if probe.get("initialDelaySeconds", 0) < 0:
+        yield f"initialDelaySeconds: {probe['initialDelaySeconds']}"
     if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
         yield "successThreshold: has to be 1"
     get = probe.get("httpGet") or {}

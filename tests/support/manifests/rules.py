@@ -15,6 +15,7 @@ from support.manifests.names import is_label_name, is_subdomain, labels
 from support.manifests.objects import Object, named
 
 _CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding")
+_RBAC = "rbac.authorization.k8s.io"
 _VERBS = {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}
 _PERCENT = re.compile(r"[1-9][0-9]?%|100%")
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
@@ -30,6 +31,8 @@ def of_object(item: Object) -> Iterator[str]:
         "Job": _job,
         "ClusterRole": _role,
         "Role": _role,
+        "ClusterRoleBinding": _binding,
+        "RoleBinding": _binding,
     }
     if item["kind"] in special:
         yield from special[item["kind"]](item)
@@ -114,6 +117,17 @@ def _role(item: Object) -> Iterator[str]:
         for group in rule.get("apiGroups") or []:
             if group and not is_subdomain(group):
                 yield f"{where}.apiGroups: {group!r}"
+
+
+def _binding(item: Object) -> Iterator[str]:
+    if item["roleRef"]["apiGroup"] != _RBAC:
+        yield f"roleRef.apiGroup: {item['roleRef']['apiGroup']!r}"
+    for index, subject in enumerate(item.get("subjects") or []):
+        group = "" if subject["kind"] == "ServiceAccount" else _RBAC
+        if subject["kind"] not in ("ServiceAccount", "User", "Group"):
+            yield f"subjects.{index}.kind: {subject['kind']!r}"
+        elif subject.get("apiGroup", group) != group:
+            yield f"subjects.{index}.apiGroup: {subject['apiGroup']!r}"
 
 
 def of_all(

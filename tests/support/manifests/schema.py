@@ -2,8 +2,9 @@
 Strict validation of objects, as the API server does it: shape here, meaning in `rules`.
 
 A built-in kind's schema is the official client's model of it, made from Kubernetes' OpenAPI
-document: unknown fields, wrong types and missing required fields are refused. Those of the
-Prometheus operator's kinds are in `monitoring`, as far as we use them.
+document: unknown fields, wrong types and missing required fields are refused, and so are fields
+without a value, which the API server would drop. The schemas of the Prometheus operator's kinds are
+in `monitoring`, as far as we use them.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def _shape(item: Object) -> Iterator[str]:
     if not isinstance(item, dict):
         yield "is no object"
         return
+    yield from _nulls(item, "")
     version, kind = item.get("apiVersion"), item.get("kind")
     if schema := monitoring.SCHEMAS.get((str(version), str(kind))):
         yield from _by_schema(item, schema)
@@ -67,6 +69,14 @@ def _shape(item: Object) -> Iterator[str]:
         yield from _by_model(item, model)
     else:
         yield f"no schema is known of {version} {kind}"
+
+
+def _nulls(value: Any, path: str) -> Iterator[str]:
+    if value is None:
+        yield f"{path.rstrip('.')}: has no value"
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _nulls(inner, f"{path}{key}.")
 
 
 def _by_schema(item: Object, schema: Mapping[str, Any]) -> Iterator[str]:
