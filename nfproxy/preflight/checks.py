@@ -86,8 +86,8 @@ class _Facts:
     def __init__(self, subject: Subject) -> None:
         seen = subject.host_root is not None or not in_container(os.environ)
         root = subject.host_root or Path("/")
-        host_proc = root / "proc" if subject.host_root else subject.proc
         proc = subject.proc
+        host_proc = root / "proc" if (root / "proc/self").exists() else proc
         self.readers: list[Reader[Any]] = []
         self.families = families_of_host(proc)
         self.process = self._add(Reader("this process", read_process))

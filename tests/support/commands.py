@@ -36,6 +36,8 @@ ORDINARY_USER = (
     "--",
 )
 
+_ON_OBJECTS = ("run", "render", "diff", "preflight")
+
 WAIT_S = 20.0
 _GETGEN = 16
 _NETLINK_NETFILTER = 12
@@ -121,7 +123,7 @@ class Commands:
     def argv(self, *arguments: object, prefix: Sequence[str] = (), node: str = NODE) -> list[str]:
         """Return the command line of a command; one on objects is for node `node`."""
         words = [str(argument) for argument in arguments]
-        named = ["--hostname-override", node] if words[0] in ("run", "render", "diff") else []
+        named = ["--hostname-override", node] if words[0] in _ON_OBJECTS else []
         environment = [f"PYTHONPATH={self._root}", "COLUMNS=80", "NO_COLOR=1"]
         python = [sys.executable, "-P", "-m", "nfproxy"]
         return [*prefix, "env", *environment, *python, *words, *(named if node else [])]

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
+import nfproxy
 from nfproxy.dataplane.diagnose import may_administer_network, missing_features
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import library_version, load_text
@@ -59,9 +61,13 @@ def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
 
 
 def _carry_out(order: _Order) -> Trial:
+    # The very package that runs here, wherever it is; not what lies in the working directory.
+    package_root = str(Path(nfproxy.__file__).parents[1])
+    paths = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],
+            env={**os.environ, "PYTHONPATH": paths},
             input=msgspec.json.encode(order),
             capture_output=True,
             timeout=LIMIT_S,
