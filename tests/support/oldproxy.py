@@ -1,0 +1,127 @@
+"""
+kube-proxy as it leaves a node: its rules in each mode, without its process.
+
+``tests/takeover/rules`` holds what kube-proxy 1.36.2 made on node-1 for the objects of
+``tests/takeover/objects.yaml``, as iptables-save and nft list it.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+from support.commands import ROOT, Commands
+
+from nfproxy.dataplane.netlink import messages
+from nfproxy.dataplane.wire import NLM_F_ACK, NLM_F_CREATE, string
+from nfproxy.kubeproxy.accounting import request
+from nfproxy.kubeproxy.names import NFACCT
+from nfproxy.lab import Host
+
+DIRECTORY = ROOT / "tests/takeover"
+OBJECTS = DIRECTORY / "objects.yaml"
+CLUSTER_CIDR = "10.244.0.0/16,fd00:10:244::/48"
+
+_NEW_COUNTER = 0x700  # NFNL_SUBSYS_ACCT << 8 | NFNL_MSG_ACCT_NEW
+
+
+class Mode(enum.Enum):
+    """kube-proxy's modes, and the backend iptables writes to."""
+
+    NFTABLES = "nftables"
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+
+
+def rules(name: str) -> str:
+    """Return a file of rules."""
+    return (DIRECTORY / "rules" / name).read_text()
+
+
+def install(host: Host, mode: Mode) -> None:
+    """Put the rules of a mode onto a host, as kube-proxy does at its start."""
+    if mode is Mode.NFTABLES:
+        delete = "".join(f"add table {f} kube-proxy\ndelete table {f} kube-proxy\n" for f in IP)
+        host.namespace.run(["nft", "-f", "-"], input=delete + rules("nftables.nft"))
+        return
+    host.namespace.call(make_counters)
+    # The build machines' kernel has no IPv6 tables for iptables-legacy.
+    backends = {"ip": mode.value.removeprefix("iptables-"), "ip6": "nft"}
+    for family, backend in backends.items():
+        name = f"{family}tables-{backend}-restore"
+        host.namespace.run([name], input=rules(f"iptables.v{4 if family == 'ip' else 6}"))
+
+
+IP = ("ip", "ip6")
+
+
+def make_counters() -> None:
+    """Make the nfacct counters of iptables mode; rules that name them cannot be loaded without."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
+        for name in sorted(NFACCT):
+            sock.send(request(_NEW_COUNTER, NLM_F_CREATE | NLM_F_ACK, string(1, name)))
+            data = sock.recv(4096)
+            (code,) = (
+                -int.from_bytes(data[a : a + 4], "little", signed=True)
+                for _, _, _, a, _, _ in messages(data)
+            )
+            assert code in (0, errno.EEXIST, errno.EBUSY)
+
+
+class Left(NamedTuple):
+    """What is on a host that kube-proxy may have made."""
+
+    tables: tuple[str, ...]
+    chains: tuple[str, ...]
+
+
+def left_on(host: Host) -> Left:
+    """Return the tables called kube-proxy, and every chain of iptables that begins with KUBE-."""
+    tables = host.namespace.run(["nft", "list", "tables"]).stdout.splitlines()
+    saves = (
+        host.namespace.run([f"{program}-save"]).stdout
+        for program in ("iptables-nft", "ip6tables-nft", "iptables-legacy")
+    )
+    chains = {
+        line.split()[0].removeprefix(":")
+        for text in saves
+        for line in text.splitlines()
+        if line.startswith(":KUBE-")
+    }
+    return Left(tuple(t for t in tables if t.endswith(" kube-proxy")), tuple(sorted(chains)))
+
+
+#: What stays of iptables mode: kubelet's.
+KUBELETS = Left((), ("KUBE-FIREWALL",))
+
+
+def configuration(directory: Path) -> Path:
+    """
+    Write the configuration with which nfproxy does what those rules do; return the file.
+
+    It masquerades by another mark than kube-proxy, so that neither can stand in for the other.
+    """
+    path = directory / "config.conf"
+    path.write_text(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+        "kind: KubeProxyConfiguration\n"
+        f"clusterCIDR: {CLUSTER_CIDR}\n"
+        "nftables: { masqueradeBit: 15 }\n"
+        "conntrack: { maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s }\n"
+    )
+    return path
+
+
+def manifests_in(directory: Path) -> Path:
+    """Put the objects into a directory, for ``nfproxy run --manifests``."""
+    directory.mkdir(exist_ok=True)
+    (directory / "objects.yaml").write_text(OBJECTS.read_text())
+    return directory
+
+
+def cleanup(commands: Commands, *arguments: object) -> tuple[int, str, str]:
+    """Run ``nfproxy cleanup --kube-proxy`` to its end."""
+    return commands.run("cleanup", "--kube-proxy", *arguments)
