@@ -5,9 +5,11 @@ What the chart's values may be: nonsense is refused, by the schema or with what 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.apiserver import StandIn
 from support.helm import HELM, LEAST, RefusedError, Values, render
 from support.manifests import find
 from tools.helm import Helm, versions
@@ -133,6 +135,49 @@ def test_nonsense_is_refused(values: Values, told: str, helm: Helm) -> None:
         render(helm, LEAST, values)
 
     assert told in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster whose Service kubernetes has the cluster IPs 10.96.0.1 and fd00:10:96::1."""
+    with StandIn() as cluster:
+        cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "kubernetes", "namespace": "default"},
+                "spec": {"clusterIPs": ["10.96.0.1", "fd00:10:96::1"], "ports": [{"port": 443}]},
+            }
+        )
+        path = tmp_path_factory.mktemp("cluster") / "kubeconfig"
+        yield cluster.write_kubeconfig(path, token=cluster.admin_token)
+
+
+@pytest.mark.parametrize("helm", versions(), ids=str)
+@pytest.mark.parametrize("host", ["10.96.0.1:443", "[fd00:10:96::1]"])
+def test_the_clusters_own_cluster_ip_is_refused(host: str, helm: Helm, kubeconfig: Path) -> None:
+    """
+    Where Helm talks to the cluster, the chart knows what only the proxy serves.
+    """
+    values = {"apiServers": ["https://192.0.2.10:6443", f"https://{host}"]}
+
+    with pytest.raises(RefusedError, match="leads to the cluster IP") as refused:
+        render(helm, values, options=online(kubeconfig))
+
+    assert "192.0.2.10" not in str(refused.value)
+
+
+@pytest.mark.parametrize("helm", versions(), ids=str)
+def test_another_address_is_accepted_by_a_cluster(helm: Helm, kubeconfig: Path) -> None:
+    """
+    The chart says the same as without a cluster.
+    """
+    assert render(helm, LEAST, options=online(kubeconfig)) == render(helm, LEAST)
+
+
+def online(kubeconfig: Path) -> tuple[str, ...]:
+    """Return the options that let templates look at a cluster."""
+    return "--dry-run=server", "--disable-openapi-validation", f"--kubeconfig={kubeconfig}"
 
 
 def test_all_that_does_not_go_together_is_said_at_once() -> None:
