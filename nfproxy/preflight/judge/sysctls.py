@@ -4,6 +4,7 @@ The kernel's settings for the network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 from nfproxy.model.addresses import Family, shorten
@@ -11,6 +12,7 @@ from nfproxy.preflight.facts import Conntrack, Link, Sysctls
 from nfproxy.preflight.findings import Verdict, fail, ok, warn
 
 _FORWARDING = {Family.IPV4: "ipv4.ip_forward", Family.IPV6: "ipv6.conf.all.forwarding"}
+_RANGE = re.compile(r"(\d{1,5})(?:-|\s+)(\d{1,5})", re.ASCII)
 _FULL_PERCENT = 80
 _ENTRIES_PER_BUCKET = 8
 
@@ -182,10 +184,10 @@ def ephemeral_ports(sysctls: Sysctls, node_ports: PortRange) -> Verdict:
 
 def port_range(text: str) -> PortRange | None:
     """Return the range that "30000-32767" or "32768 60999" says, None for neither."""
-    parts = text.replace("-", " ").split()
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+    match = _RANGE.fullmatch(text.strip())
+    if match is None:
         return None
-    low, high = (int(part[:9]) for part in parts)
+    low, high = int(match[1]), int(match[2])
     return (low, high) if 0 < low <= high <= 65535 else None
 
 

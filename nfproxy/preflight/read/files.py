@@ -64,13 +64,15 @@ class Root:
             return None
         except (OSError, ValueError) as error:
             raise InputError(f"{shorten(path)}: {_why(error)}") from None
-        with os.fdopen(number, "rb") as file:
-            try:
-                if not stat.S_ISREG(os.fstat(number).st_mode):
-                    raise InputError(f"{shorten(path)}: is no file")
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise InputError(f"{shorten(path)}: is no file")
+            with os.fdopen(number, "rb", closefd=False) as file:
                 return file.read(_LIMIT).decode("utf-8", "replace")
-            except OSError as error:
-                raise InputError(f"{shorten(path)}: {_why(error)}") from None
+        except OSError as error:
+            raise InputError(f"{shorten(path)}: {_why(error)}") from None
+        finally:
+            os.close(number)
 
     def names(self, path: str) -> list[str]:
         """Return the names in a directory, sorted; none where it cannot be read."""
