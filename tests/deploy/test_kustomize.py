@@ -20,18 +20,50 @@ from nfproxy import __version__
 #: Overlays that take kube-proxy's own ConfigMap, and so make none.
 OF_KUBE_PROXY = ("eks", "kubeadm", "trial")
 
-COMBINATIONS = [
-    *((name, ()) for name in overlays()),
-    *itertools.product(("base", "kubeadm"), ((name,) for name in components())),
-    ("base", tuple(components())),
-]
+#: What does not run nfproxy but looks whether it could.
+PREFLIGHT = "preflight"
+
+Combination = tuple[str, tuple[str, ...]]
 
 
-@pytest.fixture(params=COMBINATIONS, ids=lambda pair: "+".join((pair[0], *pair[1])))
-def objects(request: pytest.FixtureRequest) -> list[Object]:
-    """The objects of every overlay, and of base and kubeadm with every component."""
-    base, added = request.param
+def combinations(*others: str) -> list[Combination]:
+    """Return every overlay, and base and kubeadm with every component, without `others`."""
+    names = [name for name in overlays() if name not in others]
+    added = [name for name in components() if name not in others]
+    return [
+        *((name, ()) for name in names),
+        *itertools.product(("base", "kubeadm"), ((name,) for name in added)),
+        ("base", tuple(name for name in added if name != PREFLIGHT)),
+    ]
+
+
+def rendered(combination: Combination) -> list[Object]:
+    """Return the objects of a combination of an overlay with components."""
+    base, added = combination
     return compose(*added, base=base) if added else overlay(base)
+
+
+def title(combination: Combination) -> str:
+    """Return what to call a combination."""
+    return "+".join((combination[0], *combination[1]))
+
+
+@pytest.fixture(params=combinations(), ids=title)
+def everything(request: pytest.FixtureRequest) -> list[Object]:
+    """The objects of every combination."""
+    return rendered(request.param)
+
+
+@pytest.fixture(params=combinations(PREFLIGHT), ids=title)
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    """The objects of every combination that runs nfproxy."""
+    return rendered(request.param)
+
+
+@pytest.fixture(params=["base", "eks", "kubeadm"])
+def preflight(request: pytest.FixtureRequest) -> list[Object]:
+    """The objects that check whether nodes are fit, with several configurations."""
+    return compose(PREFLIGHT, base=request.param)
 
 
 def pod(objects: list[Object], name: str = "nfproxy") -> Mapping[str, Any]:
@@ -70,18 +102,18 @@ def test_a_kustomization_that_cannot_be_built_is_an_error() -> None:
         build(KUSTOMIZE / "components")
 
 
-def test_what_is_rendered_is_what_kubernetes_takes(objects: list[Object]) -> None:
+def test_what_is_rendered_is_what_kubernetes_takes(everything: list[Object]) -> None:
     """
     Strictly: no field is unknown, nothing refers to what is not there.
     """
-    check(objects, *ELSEWHERE)
+    check(everything, *ELSEWHERE)
 
 
-def test_all_is_in_kube_system_and_labelled(objects: list[Object]) -> None:
+def test_all_is_in_kube_system_and_labelled(everything: list[Object]) -> None:
     """
     So that all of it is found by one label: kubectl get all -A -l app.kubernetes.io/name=nfproxy.
     """
-    for item in objects:
+    for item in everything:
         metadata = item["metadata"]
         assert metadata.get("namespace") in ("kube-system", None)
         assert metadata["labels"]["app.kubernetes.io/name"] == "nfproxy"
@@ -186,7 +218,7 @@ def test_the_pod_has_credentials_and_nothing_else_has(objects: list[Object]) -> 
     assert subject == {"kind": "ServiceAccount", "name": "nfproxy", "namespace": "kube-system"}
 
 
-@pytest.mark.parametrize("name", overlays())
+@pytest.mark.parametrize("name", [name for name in overlays() if name != PREFLIGHT])
 def test_configuration_is_nfproxys_own_or_kube_proxys(name: str) -> None:
     """
     A ConfigMap is made where there is none to take over.
@@ -220,3 +252,49 @@ def test_selinux_does_not_confine_the_pod_where_that_is_asked_for() -> None:
     context = pod(compose("selinux"))["securityContext"]
     assert context["seLinuxOptions"] == {"type": "spc_t"}
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_preflight_takes_the_place_of_nfproxy(preflight: list[Object]) -> None:
+    """
+    It is selected by none of what selects nfproxy's pods, and has an image of this version.
+    """
+    (daemonset,) = (item for item in preflight if item["kind"] == "DaemonSet")
+    assert daemonset["metadata"]["name"] == "nfproxy-preflight"
+    labels = {"app.kubernetes.io/name": "nfproxy-preflight"}
+    assert daemonset["spec"]["selector"] == {"matchLabels": labels}
+    assert daemonset["spec"]["template"]["metadata"]["labels"] == labels
+    images = {c["image"] for c in containers(pod(preflight, "nfproxy-preflight"))}
+    assert images == {f"ghcr.io/nfproxy/nfproxy:{__version__}"}
+
+
+def test_preflight_may_try_everything_and_change_no_file(preflight: list[Object]) -> None:
+    """
+    Four capabilities and the host's files, read-only; what remains of the pod has nothing.
+    """
+    spec = pod(preflight, "nfproxy-preflight")
+    (check_up,), (left,) = spec["initContainers"], spec["containers"]
+    may = ["NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"]
+    assert check_up["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": may}
+    assert left["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    for context in security(preflight):
+        assert context["privileged"] is False
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert all(mount["readOnly"] for mount in check_up["volumeMounts"])
+    assert "volumeMounts" not in left
+    assert spec["hostNetwork"] is True
+
+
+def test_preflight_takes_nfproxys_configuration(preflight: list[Object]) -> None:
+    """
+    And looks at the host where it is mounted.
+    """
+    (check_up,) = pod(preflight, "nfproxy-preflight")["initContainers"]
+    word, root, proc, config, name = check_up["args"]
+    assert (word, root, proc) == ("preflight", "--host-root=/host", "--proc=/host/proc")
+    assert name == "--hostname-override=$(NODE_NAME)"
+    path = config.removeprefix("--config=").rpartition("/")[0]
+    mounts = {mount["mountPath"]: mount["name"] for mount in check_up["volumeMounts"]}
+    assert mounts["/host"] == "host"
+    assert mounts[path] == "config"

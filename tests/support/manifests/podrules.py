@@ -207,9 +207,7 @@ def _security(where: str, context: Part) -> Iterator[str]:
     for name in [*(capabilities.get("add") or []), *(capabilities.get("drop") or [])]:
         if not re.fullmatch(r"(?!CAP_)[A-Z_]+", name):
             yield f"securityContext.capabilities: {name!r}"
-    if context.get("allowPrivilegeEscalation") is False and (
-        context.get("privileged") or "SYS_ADMIN" in (capabilities.get("add") or [])
-    ):
+    if context.get("allowPrivilegeEscalation") is False and context.get("privileged"):
         yield "securityContext: privileges that allowPrivilegeEscalation: false rules out"
 
 
