@@ -170,7 +170,7 @@ class Cluster(ABC):
         deadline = time.monotonic() + self.patience_s
         while (found := look()) != expected and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-        assert expected == found
+        assert expected == found, f"expected {expected}, found {found}"
 
     def serving(self, name: str, nodes: Sequence[str], **spec: Any) -> AbstractContextManager[Web]:
         """Return a workload with a Service before it, there while inside, and in force."""

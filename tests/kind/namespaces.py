@@ -39,7 +39,10 @@ AGENT = Path(__file__).with_name("agent.py")
 API_PORT = 6443
 CONTROL_PLANE = "kind-control-plane"
 USER = "system:serviceaccount:kube-system:nfproxy"
-DROPPED_S = 1.0  # nothing here takes that long to answer
+DROPPED_S = (
+    2.0  # longer than until a SYN is sent again: an ICMPv6 error in answer to the first may come
+)
+# while connect() still holds the socket, and is forgotten then
 
 _NAMESPACE = "default"
 
