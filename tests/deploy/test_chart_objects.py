@@ -102,6 +102,7 @@ VALUE_SETS: dict[str, Values] = {
         "serviceAccount": {"create": False, "name": "kube-proxy"},
         "rbac": {"create": False},
     },
+    "preflight": {**EVERYTHING, "preflight": {"enabled": True}},
     "their configuration": {
         "existingConfigMap": {"name": "kube-proxy"},
         "apiServers": ["https://192.0.2.10:6443"],
@@ -119,13 +120,13 @@ def pod(objects: list[Object]) -> Object:
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_whatever_the_values_kubernetes_takes_the_objects(name: str, helm: Helm) -> None:
     """
-    Strictly; the pod of ``helm test`` included.
+    Strictly; the pod of ``helm test`` included, where there is something to test.
     """
     text = template(helm, VALUE_SETS[name])
     objects = [item for item in yaml.safe_load_all(text) if item]
 
     check(objects, *ELSEWHERE, ("ServiceAccount", "kube-system", "kube-proxy"))
-    assert ("Pod", "kube-system", "nfproxy-test") in [named(item) for item in objects]
+    assert (name != "preflight") == (("Pod", "kube-system", "nfproxy-test") in map(named, objects))
 
 
 class _UnderstoodError(Exception):
@@ -336,6 +337,16 @@ def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:
     assert "rbac.create is false" in notes(LEAST, {"rbac": {"create": False}})
     assert "WARNING" not in notes(LEAST, {"clusterCIDRs": ["10.244.0.0/16"]})
     assert "WARNING" not in notes(preset("kubeadm"))
+
+
+def test_the_notes_of_a_check_do_not_tell_kube_proxy_off() -> None:
+    """
+    While only preflight runs, kube-proxy is still needed.
+    """
+    told = notes(VALUE_SETS["preflight"])
+
+    assert "nfproxy-preflight" in told
+    assert "kube-proxy" not in told
 
 
 @pytest.mark.parametrize(("serving", "code"), [(True, 0), (False, 1)], ids=["served", "not served"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ from tools.helm import Helm, versions
 BASE: Values = {"apiServers": ["https://put-the-api-server-here.invalid:6443"]}
 
 #: The overlays that are not the base with one of the chart's presets.
-OTHER_OVERLAYS: Mapping[str, Values] = {"base": BASE}
+OTHER_OVERLAYS: Mapping[str, Values] = {
+    "base": BASE,
+    "preflight": {**preset("kubeadm"), "preflight": {"enabled": True}},
+}
 
 #: Each component → the values that do the same.
 COMPONENTS: Mapping[str, Values] = {
@@ -32,6 +36,7 @@ COMPONENTS: Mapping[str, Values] = {
             "https://control-plane-2.invalid:6443",
         ]
     },
+    "preflight": {"preflight": {"enabled": True}},
     "selinux": {"seLinuxOptions": {"type": "spc_t"}},
     "trial": {"trial": {"enabled": True}},
     "without-prepare": {"prepare": {"enabled": False}},
@@ -52,7 +57,7 @@ def without_release(objects: Iterable[Object]) -> dict[tuple[str, str, str], Obj
 
     Helm labels objects with its release, and the chart lets a change of the ConfigMap replace
     the pods, by an annotation. Files in ConfigMaps are compared as the data they hold. A pull
-    policy is explicit in the chart: the API server's default.
+    policy is explicit in the chart: the API server's default. Volumes have no order.
     """
     return {named(item): _plain(copy.deepcopy(item)) for item in objects}
 
@@ -75,6 +80,8 @@ def _plain(item: Object) -> Object:
         for container in (*spec["containers"], *spec.get("initContainers", ())):
             if container.get("imagePullPolicy") == "IfNotPresent":
                 del container["imagePullPolicy"]
+            container.get("volumeMounts", []).sort(key=itemgetter("mountPath"))
+        spec["volumes"].sort(key=itemgetter("name"))
     return item
 
 

@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- toYaml (merge $own (.Values.nodeSelector | default dict)) }}
 {{- end }}
 
-{{/* Flags that both containers have. */}}
+{{/* Flags that every container has. */}}
 {{- define "nfproxy.flags" -}}
 - --config={{ include "nfproxy.configFile" . }}
 - --hostname-override=$(NODE_NAME)
@@ -67,6 +67,62 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if gt (int64 .verbosity) 0 }}
 - --v={{ int64 .verbosity }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Nothing where the kubeconfig of the chart's own ConfigMap says it all. */}}
+{{- define "nfproxy.apiServersFlag" -}}
+{{- if or .Values.existingConfigMap.name (gt (len .Values.apiServers) 1) }}
+{{- with .Values.apiServers -}}
+- --master={{ join "," . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What a pod has beside its containers. */}}
+{{- define "nfproxy.podSettings" -}}
+serviceAccountName: {{ include "nfproxy.serviceAccountName" . }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+hostNetwork: true
+dnsPolicy: {{ .Values.dnsPolicy }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+nodeSelector:
+  {{- include "nfproxy.nodeSelector" . | nindent 2 }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+terminationGracePeriodSeconds: {{ int .Values.terminationGracePeriodSeconds }}
+securityContext:
+  runAsUser: 0 # capabilities of another user do not survive exec
+  runAsGroup: 0
+  seccompProfile:
+    type: RuntimeDefault
+  {{- with .Values.seLinuxOptions }}
+  seLinuxOptions:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "nfproxy.configVolumes" -}}
+- name: config
+  configMap:
+    name: {{ include "nfproxy.configMapName" . }}
+{{- with .Values.existingConfigMap.kubeconfig.name }}
+- name: kubeconfig
+  configMap:
+    name: {{ . }}
 {{- end }}
 {{- end }}
 
@@ -83,8 +139,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
-{{/* What both containers have in common. */}}
-{{- define "nfproxy.container" -}}
+{{- define "nfproxy.imageAndNode" -}}
 image: {{ include "nfproxy.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
@@ -95,6 +150,11 @@ env:
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
+
+{{/* What both containers have in common. */}}
+{{- define "nfproxy.container" -}}
+{{ include "nfproxy.imageAndNode" . }}
 securityContext:
   privileged: false
   allowPrivilegeEscalation: false
