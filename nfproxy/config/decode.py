@@ -69,7 +69,7 @@ def _check_header(data: Any, name: str) -> None:
         found = data.get(key)
         if found != expected:
             what = "is missing" if found in (None, "") else f"is {describe(found)}"
-            raise ConfigError(f"{name}: {key} {what}; expected {_HEADLINE}")
+            raise ConfigError(f"{name}: {key} {what}; expected a mapping {_HEADLINE}")
 
 
 _HEADLINE = f"with apiVersion: {API_VERSION} and kind: {KIND}"

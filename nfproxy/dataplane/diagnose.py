@@ -127,6 +127,13 @@ def require_privileges() -> None:
 
 
 def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
+    cause = error.__cause__
+    if isinstance(cause, PermissionError):
+        return MissingFeatureError(
+            f"netlink sockets are forbidden here ({cause.strerror}), though CAP_NET_ADMIN is not "
+            "missing: a seccomp profile or a security module forbids them; in a container "
+            "securityContext.seccompProfile.type: RuntimeDefault allows them"
+        )
     return MissingFeatureError(
         f"the kernel has no nf_tables ({error}): modprobe nf_tables (CONFIG_NF_TABLES)"
     )

@@ -25,7 +25,9 @@ from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 from nfproxy.lab import Lab
 from nfproxy.model.addresses import FAMILIES, Family
 
-NO_NFNETLINK = (sys.executable, str(ROOT / "tests/support/without_sockets.py"), "netfilter")
+WITHOUT_SOCKETS = (sys.executable, str(ROOT / "tests/support/without_sockets.py"))
+NO_NFNETLINK = (*WITHOUT_SOCKETS, "netfilter")
+FORBIDDEN = (*WITHOUT_SOCKETS, "forbidden")
 NO_NET_ADMIN = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--")
 
 #: libnftables is hidden in a mount namespace of its own: there is a file, but no library in it.
@@ -111,6 +113,18 @@ def test_without_nf_tables(commands: Commands, small: Path, command: str) -> Non
     assert result.code == 1
     assert "the kernel has no nf_tables" in error_line(result.err)
     assert "modprobe nf_tables" in result.err
+
+
+def test_where_a_seccomp_profile_forbids_netlink(commands: Commands, small: Path) -> None:
+    """
+    That is no matter of modules, nor of the capability.
+    """
+    result = commands.run("run", "--manifests", small, prefix=FORBIDDEN)
+
+    assert result.code == 1
+    line = error_line(result.err)
+    assert "netlink sockets are forbidden here (Operation not permitted)" in line
+    assert "seccompProfile.type: RuntimeDefault" in line
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """
-Run a program that may not open some sockets: ``without_sockets.py all|netfilter COMMAND …``.
+Run a program that may not open some sockets: ``without_sockets.py WHICH COMMAND …``.
 
-``netfilter`` stands for a kernel without nfnetlink: opening its socket gives EPROTONOSUPPORT.
+WHICH is ``all``, or what netfilter's netlink sockets are about: ``netfilter`` stands for a kernel
+without nfnetlink (opening one gives EPROTONOSUPPORT), ``forbidden`` for a seccomp profile that
+allows none (EPERM).
 """
 
 import ctypes
@@ -31,6 +33,7 @@ def program(which: str) -> list[Instruction]:
             (_RETURN, 0, 0, _ERRNO | errno.EACCES),
             (_RETURN, 0, 0, _ALLOW),
         ]
+    code = errno.EPERM if which == "forbidden" else errno.EPROTONOSUPPORT
     return [
         (_LOAD, 0, 0, _NUMBER),
         (_JUMP_EQUAL, 0, 5, number),
@@ -38,7 +41,7 @@ def program(which: str) -> list[Instruction]:
         (_JUMP_EQUAL, 0, 3, _AF_NETLINK),
         (_LOAD, 0, 0, _THIRD),
         (_JUMP_EQUAL, 0, 1, _NETLINK_NETFILTER),
-        (_RETURN, 0, 0, _ERRNO | errno.EPROTONOSUPPORT),
+        (_RETURN, 0, 0, _ERRNO | code),
         (_RETURN, 0, 0, _ALLOW),
     ]
 

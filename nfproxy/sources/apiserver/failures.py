@@ -83,8 +83,9 @@ def forbidden(group: str, resource: str, said: str) -> str:
     """Return what to say when we may not list or watch a resource."""
     return (
         f"403 Forbidden: may not list and watch {resource}: needs an RBAC rule with apiGroups "
-        f'["{group}"], resources ["{resource}"], verbs ["list", "watch"], as ClusterRole '
-        f"system:node-proxier has; bind this client's user or service account to it "
+        f'["{group}"], resources ["{resource}"], verbs ["list", "watch"], as the ClusterRoles '
+        "nfproxy (deploy/kustomize/base) and system:node-proxier have; bind this client's user or "
+        "service account to one of them "
         f"({tidy(said) or 'no reason given'})"
     )
 

@@ -63,7 +63,7 @@ def test_wrong_types_name_file_field_value_and_what_is_accepted(problems, body, 
         (HEAD.replace("v1alpha1", "v1"), "apiVersion is 'kubeproxy.config.k8s.io/v1'"),
         (
             "apiVersion: v1\nkind: Service",
-            "apiVersion is 'v1'; expected with apiVersion: kubeproxy",
+            "apiVersion is 'v1'; expected a mapping with apiVersion: kubeproxy",
         ),
         (HEAD.replace("KubeProxy", "Kubelet"), "kind is 'KubeletConfiguration'"),
         (HEAD.replace("KubeProxyConfiguration", "[1]"), "kind is a list of 1"),

@@ -48,7 +48,8 @@ def test_what_cannot_be_read_is_said(root: Path) -> None:
 
     assert host.read("/etc/none") is None
     assert host.read("/etc/none/at/all") is None
-    for path, words in (("/etc/a", "symbolic links"), ("/etc/pipe", "no file"), ("/etc", "no file")):
+    troubles = {"/etc/a": "symbolic links", "/etc/pipe": "no file", "/etc": "no file"}
+    for path, words in troubles.items():
         with pytest.raises(InputError, match=words):
             host.read(path)
     with pytest.raises(InputError, match="null"):
