@@ -77,6 +77,40 @@ class ScriptedServer:
         self.port = 0
         self._asked: asyncio.Queue[Exchange] = asyncio.Queue()
         self._open: set[Exchange] = set()
+        self._transports: set[asyncio.Transport] = set()
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, access_log=None), shutdown_timeout=0.1
+        )
+        self._site: web.TCPSite | None = None
+        self._context: ssl.SSLContext | None = None
+
+    async def start(self, context: ssl.SSLContext | None, port: int) -> None:
+        """Listen for the first time, at a free port for 0."""
+        await self._runner.setup()
+        self.port, self._context = port, context
+        await self.listen()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
+
+    async def listen(self) -> None:
+        """Accept connections (again)."""
+        self._site = web.TCPSite(
+            self._runner, "127.0.0.1", self.port, ssl_context=self._context, reuse_address=True
+        )
+        await self._site.start()
+
+    async def refuse(self) -> None:
+        """Refuse connections; of those that are there, only those in use stay."""
+        assert self._site is not None
+        await self._site.stop()
+        used = {exchange.request.transport for exchange in self._open}
+        for transport in self._transports - used:
+            transport.abort()
+
+    async def close(self) -> None:
+        """End everything."""
+        self.leave()
+        await self._runner.cleanup()
 
     async def asked(self, path: str = "") -> Exchange:
         """Return the next request, of those whose path ends so; others are left waiting."""
@@ -95,6 +129,8 @@ class ScriptedServer:
         exchange = Exchange(request)
         exchange.body = await request.read()
         self._open.add(exchange)
+        assert request.transport is not None
+        self._transports.add(request.transport)
         self._asked.put_nowait(exchange)
         try:
             return await exchange.response
@@ -113,14 +149,8 @@ async def scripted(
 ) -> AsyncIterator[ScriptedServer]:
     """Run a server, with TLS if a context is given."""
     server = ScriptedServer()
-    runner = web.ServerRunner(web.Server(server._handle, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
-    await site.start()
-    server.port = runner.addresses[0][1]
-    server.url = f"{'https' if context else 'http'}://127.0.0.1:{server.port}"
+    await server.start(context, port)
     try:
         yield server
     finally:
-        server.leave()
-        await runner.cleanup()
+        await server.close()

@@ -232,6 +232,17 @@ def test_it_takes_what_the_api_servers_side_tells(metrics: Metrics):
     assert value(metrics, "nfproxy_listed_objects", resource="services") == 10
 
 
+def test_one_api_server_is_in_use(metrics: Metrics):
+    """
+    Those before stay at 0, so that the change is seen.
+    """
+    for host in ("10.0.0.1:6443", "10.0.0.1:6443", "10.0.0.2:6443"):
+        metrics.api_server(host)
+
+    assert value(metrics, "nfproxy_api_server_in_use", host="10.0.0.1:6443") == 0
+    assert value(metrics, "nfproxy_api_server_in_use", host="10.0.0.2:6443") == 1
+
+
 def test_own_metrics_tell_of_the_kernel(metrics: Metrics):
     """
     What is in it, what a transaction did, and why the tables were read.

@@ -153,7 +153,7 @@ class Connection:
         """
         Return the response if it is a success, and whose; `stack` closes it. Raises RequestError.
 
-        Each server is asked once at most, and none that has failed just now.
+        Each server is asked once at most, beginning with the one in use.
         """
         try:
             access, transport, servers = await self._current(distrust)
@@ -161,25 +161,29 @@ class Connection:
         except (ConfigError, PluginError) as error:
             raise RequestError(str(error)) from error
         await stack.enter_async_context(transport)
+        asked: set[Server] = set()
         while True:
             server = servers.current
+            asked.add(server)
             connect_s = _CONNECT_S if servers.has_other(time.monotonic()) else _CONNECT_ALONE_S
             try:
                 response = await exchange(
                     transport, server, request, head, connect_s, access.credentials, self._observer
                 )
             except RequestError as error:
-                if not self._may_ask_another(request, server, error):
+                if not self._out_of_reach(request, server, error):
                     raise
+                if servers.current in asked:
+                    raise RequestError(servers.why()) from error.__cause__
                 self._observer.retried(request.method, server.host, "<error>")
             else:
                 stack.callback(response.close)
                 self._answered(server, response.status)
                 return server, response
 
-    def _may_ask_another(self, request: Request, server: Server, error: RequestError) -> bool:
+    def _out_of_reach(self, request: Request, server: Server, error: RequestError) -> bool:
         """
-        Take a failure; tell whether to ask again at once. Raises RequestError where all failed.
+        Take a failure; tell whether it means that another server is to be asked the same.
 
         What may have been carried out (an Event that was posted) is not asked twice, unless there
         was no connection at all.
@@ -192,15 +196,14 @@ class Connection:
             return False
         if servers is None or server not in servers.all:  # another kubeconfig by now
             return False
-        text = str(error)
-        if self._access and self._access.in_cluster and not self._reached:
-            text = f"{text}; {failures.IN_CLUSTER}"
         unsent = isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
         if request.method != "GET" and not unsent:
             return False
-        if self._leave(server, text):
-            return True
-        raise RequestError(servers.why()) from cause
+        text = str(error)
+        if self._access and self._access.in_cluster and not self._reached:
+            text = f"{text}; {failures.IN_CLUSTER}"
+        self._leave(server, text)
+        return True
 
     def _answered(self, server: Server, code: int) -> None:
         if self._servers is None:
@@ -211,13 +214,11 @@ class Connection:
         self._observer.api_server(self.host)
         self._follow(server)
 
-    def _leave(self, server: Server, text: str) -> bool:
-        """Take it that a server is out of reach; tell whether another can be asked at once."""
-        if self._servers is None or server not in self._servers.all:
-            return False
-        again = self._servers.failed(server, text, time.monotonic())
-        self._follow(server)
-        return again
+    def _leave(self, server: Server, text: str) -> None:
+        """Take it that a server is out of reach; the next is used, if it was the one in use."""
+        if self._servers is not None and server in self._servers.all:
+            self._servers.failed(server, text, time.monotonic())
+            self._follow(server)
 
     def _follow(self, server: Server) -> None:
         """End the exchanges with a server that is in use no longer; watches resume elsewhere."""

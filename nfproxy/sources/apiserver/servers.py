@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-#: So long after a failure a server is tried only if there is no better one.
+#: So long after a failure a server is used only if there is no better one.
 _LATELY_S = 5.0
 
 #: One that has had nothing but 5xx for so long (its etcd is away, say) counts as out of reach.
@@ -64,17 +64,12 @@ class Servers:
         """Tell whether there is another that may be better, so that patience is out of place."""
         return any(not self._lately(one, now_s) for one in self._others())
 
-    def failed(self, server: Server, text: str, now_s: float) -> bool:
-        """
-        Take it that one cannot be reached, and why; go on to the next if it was the one in use.
-
-        Return whether it is worth asking again at once.
-        """
+    def failed(self, server: Server, text: str, now_s: float) -> None:
+        """Take it that one cannot be reached, and why; go on to the next if it was in use."""
         self._failures[server] = (now_s, text)
         self._broken.pop(server, None)
         if server == self.current:
             self._current = self._next(now_s)
-        return not self._lately(self.current, now_s)
 
     def answered(self, server: Server, code: int, now_s: float) -> str:
         """

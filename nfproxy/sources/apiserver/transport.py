@@ -15,6 +15,10 @@ from nfproxy.sources.apiserver.kubeclient import RESTClientObject
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 30, 10, 3
 _UNANSWERED_MS = 60_000
 
+# Idle connections serve the pages of a list. One kept for longer may lead to where nobody is any
+# more, and a request sent into it would wait for the kernel to find out.
+_KEPT_S = 3
+
 _READ_BUFFER = 1 << 18  # bytes; the client's own 2 MB would be there once per watch
 
 
@@ -49,7 +53,11 @@ class Transport(RESTClientObject):  # type: ignore[misc] # the client has no typ
 
     def _create_connector(self) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(
-            limit=self.maxsize, ssl=self.ssl_context, socket_factory=_socket, ttl_dns_cache=10
+            limit=self.maxsize,
+            ssl=self.ssl_context,
+            socket_factory=_socket,
+            ttl_dns_cache=10,
+            keepalive_timeout=_KEPT_S,
         )
 
     async def ask(self, proxy: str | None, **request: Any) -> Any:

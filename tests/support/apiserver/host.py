@@ -19,8 +19,8 @@ class Host:
     """
     A server that listens. Made, used and closed in one event loop.
 
-    `directory` must be there; certificates and keys are kept in it, those of clients too. One that
-    shares another's `cluster` has the same objects, at the same versions, and the same users.
+    `directory` must be there; certificates and keys are kept in it, those of clients too. One
+    `beside` another has the same CA and users, and the same objects at the same versions.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Host:
         addresses: Sequence[str],
         port: int,
         settings: Settings,
-        cluster: Server | None = None,
+        beside: Host | None = None,
     ) -> None:
         self.directory = directory
-        self.authority = Authority(directory)
+        self.authority = beside.authority if beside else Authority(directory)
         self.server = Server(settings)
-        if cluster is not None:
-            self.server.store, self.server.access = cluster.store, cluster.access
+        if beside is not None:
+            self.server.store, self.server.access = beside.server.store, beside.server.access
         self._names = tuple(dict.fromkeys((*_NAMES, *addresses, *settings.names)))
         self.listener = Listener(self.server.http, make_socket, addresses, self.server.faults.gate)
         self.renew_certificate()

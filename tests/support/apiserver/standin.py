@@ -71,23 +71,14 @@ class StandIn(Api):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def beside(self, *, own_objects: bool = False, **settings: Any) -> Beside:
-        """
-        Start another API server of the same cluster, at another port; it ends with this one.
-
-        With `own_objects` it is one of another cluster that has the same CA and users, and no
-        objects yet: what a server looks like whose etcd was restored from a backup.
-        """
-        wanted = msgspec.convert(settings, Settings)
-        made = Beside(self, self._run(self._open_beside(own_objects, wanted)))
+    def beside(self, **settings: Any) -> Beside:
+        """Start another API server of the same cluster, at another port; it ends with this one."""
+        made = Beside(self, self._run(self._open_beside(msgspec.convert(settings, Settings))))
         self._beside.append(made)
         return made
 
-    async def _open_beside(self, own_objects: bool, settings: Settings) -> Host:
-        cluster = None if own_objects else self._host.server
-        made = Host(self.directory, self._make_socket, self._addresses, 0, settings, cluster)
-        made.server.access = self._host.server.access
-        return made
+    async def _open_beside(self, settings: Settings) -> Host:
+        return Host(self.directory, self._make_socket, self._addresses, 0, settings, self._host)
 
     @property
     def changed_s(self) -> float:

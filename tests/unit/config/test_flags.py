@@ -65,6 +65,7 @@ def test_switches_stand_alone_or_with_a_value(name):
             ["--nodeport-addresses=a,b", "--nodeport-addresses", "c"],
             {"nodeport-addresses": "a,b,c"},
         ),
+        (["--master=https://a,https://b", "--master=c"], {"master": "https://a,https://b,c"}),
         (["--nodeport-addresses="], {"nodeport-addresses": ""}),
         (["--cluster-cidr=a", "--cluster-cidr=b"], {"cluster-cidr": "b"}),
         (["-v", "3"], {"v": "3"}),

@@ -124,3 +124,61 @@ def test_a_file_that_changes_makes_what_was_read_stale(write, authority, tmp_pat
     assert not access.stale(now)
     path.write_text(path.read_text() + "\n")
     assert access.stale(now)
+
+
+def test_several_masters_share_credentials_and_scheme(write, authority):
+    """
+    Blanks and repetitions do not count; a proxy is decided on for each of them.
+    """
+    path = str(write(cluster={"certificate-authority": str(authority.file)}, user={"token": "abc"}))
+    masters = "https://192.0.2.1:6443, 192.0.2.2:6443,https://192.0.2.1:6443/,[2001:db8::1]:6443"
+    environ = {"HTTPS_PROXY": "http://proxy.example:1", "NO_PROXY": "192.0.2.2"}
+
+    access = read(ClientSettings(kubeconfig=path, master=masters), environ)
+
+    assert [(server.url, server.proxy) for server in access.servers] == [
+        ("https://192.0.2.1:6443", "http://proxy.example:1"),
+        ("https://192.0.2.2:6443", None),
+        ("https://[2001:db8::1]:6443", "http://proxy.example:1"),
+    ]
+    assert access.authorization() == "Bearer abc"
+
+
+@pytest.mark.parametrize("masters", ["https://a,", "https://a,,https://b", "https://a,ftp://b"])
+def test_each_master_has_to_be_an_address(masters):
+    """
+    The one that is none is named.
+    """
+    with pytest.raises(ConfigError, match=r"--master: '(ftp://b|)' is not an address"):
+        read(ClientSettings(master=masters))
+
+
+@pytest.mark.parametrize(
+    ("masters", "token"),
+    [
+        ("https://192.0.2.1:6443,https://192.0.2.2:6443", "Bearer abc"),
+        ("192.0.2.1:6443", "Bearer abc"),
+        ("http://192.0.2.1:8080", ""),
+        ("https://192.0.2.1:6443,http://192.0.2.2:8080", ""),
+    ],
+)
+def test_in_a_pod_its_service_account_serves_for_masters_with_tls(
+    tmp_path, authority, masters, token
+):
+    """
+    Without TLS the token is shown to nobody. What the pod was told of the Service is not used.
+    """
+    (tmp_path / "token").write_text("abc")
+    (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
+    environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    settings = ClientSettings(master=masters, service_account=str(tmp_path))
+
+    for given in (environ, {}):
+        access = read(settings, given)
+        assert access.authorization() == token
+        assert access.configuration.ssl_ca_cert == (str(tmp_path / "ca.crt") if token else None)
+        assert {server.host.partition(":")[0] for server in access.servers} <= {
+            "192.0.2.1",
+            "192.0.2.2",
+        }
+        assert not access.in_cluster
