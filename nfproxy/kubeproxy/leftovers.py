@@ -91,13 +91,10 @@ def kept_chains(plan: TablePlan) -> list[Item]:
 
 def _reason(name: str, rules: list[Rule]) -> str:
     chains = ", ".join(dict.fromkeys(rule.chain for rule in rules))
-    count = f"{len(rules)} rules" if len(rules) > 1 else "a rule"
+    use = f"rules that are not kube-proxy's lead there ({len(rules)} in {chains})"
     if name == names.MARK_CHAIN:
-        return f"{count} in {chains} use it, not kube-proxy's; nfproxy honours the mark it sets"
-    return (
-        f"{count} in {chains} lead there, not kube-proxy's; emptied. To remove it, delete "
-        f"{'them' if len(rules) > 1 else 'it'} first"
-    )
+        return f"{use}; nfproxy honours the mark it sets"
+    return f"{use}: emptied, and to be removed when they are gone"
 
 
 def is_fine(item: Item) -> bool:

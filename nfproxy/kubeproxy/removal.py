@@ -116,11 +116,13 @@ class Removing:
             if not errors:
                 break
             found = self.find()
+        # What could not be looked at may go on using them.
+        patience_s = 0.0 if found.unknown else _PATIENCE_S
         if not errors and found.ipvs:
             errors += drain(self._ipvs, found, drain_s, force=force, say=self._say)
         if not errors:  # what is left of IPVS is known by its sets
-            errors += _patiently(ipsets.destroy_set, found.ipsets)
-        errors += _patiently(accounting.delete_counter, found.counters)
+            errors += _patiently(ipsets.destroy_set, found.ipsets, patience_s)
+        errors += _patiently(accounting.delete_counter, found.counters, patience_s)
         return self.find(), errors
 
     # -- rules and tables ------------------------------------------------------------------
@@ -194,7 +196,7 @@ def _try(errors: list[str], action: Callable[[], object]) -> None:
         errors.append(str(error))
 
 
-def _patiently(delete: Callable[[str], None], names: Iterable[str]) -> list[str]:
+def _patiently(delete: Callable[[str], None], names: Iterable[str], patience_s: float) -> list[str]:
     """
     Delete things by name; return what failed.
 
@@ -202,7 +204,7 @@ def _patiently(delete: Callable[[str], None], names: Iterable[str]) -> list[str]
     """
     errors: dict[str, str] = {}
     left = list(names)
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while left:
         errors = {}
         for name in left:

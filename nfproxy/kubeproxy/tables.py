@@ -85,8 +85,8 @@ class TablePlan(msgspec.Struct, frozen=True):
         return (*self.entries, *self.jumps)
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to do."""
-        return bool(self.rules or self.flush or self.delete)
+        """Tell whether there is anything to do, or to tell."""
+        return bool(self.rules or self.flush or self.delete or self.foreign)
 
 
 def plan_table(table: XTable) -> TablePlan:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import errno
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from nfproxy.dataplane.netlink import messages
 from nfproxy.dataplane.wire import NLM_F_ACK, NLM_F_CREATE, string
 from nfproxy.kubeproxy.accounting import request
 from nfproxy.kubeproxy.names import NFACCT
-from nfproxy.lab import Host
+from nfproxy.lab import Namespace
 
 DIRECTORY = ROOT / "tests/takeover"
 OBJECTS = DIRECTORY / "objects.yaml"
@@ -41,18 +42,18 @@ def rules(name: str) -> str:
     return (DIRECTORY / "rules" / name).read_text()
 
 
-def install(host: Host, mode: Mode) -> None:
-    """Put the rules of a mode onto a host, as kube-proxy does at its start."""
+def install(namespace: Namespace, mode: Mode) -> None:
+    """Put the rules of a mode onto a node, as kube-proxy does at its start."""
     if mode is Mode.NFTABLES:
         delete = "".join(f"add table {f} kube-proxy\ndelete table {f} kube-proxy\n" for f in IP)
-        host.namespace.run(["nft", "-f", "-"], input=delete + rules("nftables.nft"))
+        namespace.run(["nft", "-f", "-"], input=delete + rules("nftables.nft"))
         return
-    host.namespace.call(make_counters)
+    namespace.call(make_counters)
     # The build machines' kernel has no IPv6 tables for iptables-legacy.
     backends = {"ip": mode.value.removeprefix("iptables-"), "ip6": "nft"}
     for family, backend in backends.items():
         name = f"{family}tables-{backend}-restore"
-        host.namespace.run([name], input=rules(f"iptables.v{4 if family == 'ip' else 6}"))
+        namespace.run([name], input=rules(f"iptables.v{4 if family == 'ip' else 6}"))
 
 
 IP = ("ip", "ip6")
@@ -71,18 +72,45 @@ def make_counters() -> None:
             assert code in (0, errno.EEXIST, errno.EBUSY)
 
 
+#: How kube-proxy lays out its ipsets: the type of each, by the end of its name.
+_TYPES = {
+    "LOOP-BACK": "hash:ip,port,ip",
+    "SOURCE-IP": "hash:ip,port,ip",
+    "SOURCE-CIDR": "hash:ip,port,net",
+    "SOURCE-CID": "hash:ip,port,net",
+    "-TCP": "bitmap:port",
+    "-UDP": "bitmap:port",
+    "HEALTH-CHECK-NODE-PORT": "bitmap:port",
+    "IPVS-IPS": "hash:ip",
+}
+
+
+def make_ipsets(names: Iterable[str]) -> None:
+    """Make ipsets as kube-proxy's ipvs mode does, or of the usual type for other names."""
+    from pyroute2 import IPSet
+
+    with IPSet() as sets:
+        for name in names:
+            kind = next((t for end, t in _TYPES.items() if name.endswith(end)), "hash:ip,port")
+            if kind == "bitmap:port":
+                sets.create(name, stype=kind, bitmap_ports_range=(0, 65535))
+            else:
+                six = name.startswith("KUBE-6-")
+                sets.create(name, stype=kind, family=socket.AF_INET6 if six else socket.AF_INET)
+
+
 class Left(NamedTuple):
-    """What is on a host that kube-proxy may have made."""
+    """What is on a node that kube-proxy may have made."""
 
     tables: tuple[str, ...]
     chains: tuple[str, ...]
 
 
-def left_on(host: Host) -> Left:
+def left_on(namespace: Namespace) -> Left:
     """Return the tables called kube-proxy, and every chain of iptables that begins with KUBE-."""
-    tables = host.namespace.run(["nft", "list", "tables"]).stdout.splitlines()
+    tables = namespace.run(["nft", "list", "tables"]).stdout.splitlines()
     saves = (
-        host.namespace.run([f"{program}-save"]).stdout
+        namespace.run([f"{program}-save"]).stdout
         for program in ("iptables-nft", "ip6tables-nft", "iptables-legacy")
     )
     chains = {

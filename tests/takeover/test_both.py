@@ -39,7 +39,7 @@ def both(
     tmp_path: Path,
 ) -> Iterator[Cluster]:
     """Both proxies' rules on node-1; those made last are asked first."""
-    node = served.nodes[0]
+    node = served.nodes[0].namespace
     install_first = request.param == "nfproxy first"
     if install_first:
         install(node, mode)

@@ -79,7 +79,7 @@ def test_nothing_is_lost_on_the_way_to_nfproxy_and_back(
     """
     kube-proxy alone, both, nfproxy alone, both, kube-proxy alone: every connection is served.
     """
-    node, config = served.nodes[0], configuration(tmp_path)
+    node, config = served.nodes[0].namespace, configuration(tmp_path)
     install(node, mode)
     with load(served) as (streams, flows):
         go_on(streams)
