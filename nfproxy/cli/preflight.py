@@ -166,7 +166,7 @@ def _print_table(report: Report) -> None:
         remedy = f"\n[bold]→[/] {escape(row.remedy)}" if row.remedy else ""
         colour = _COLOURS[row.level]
         table.add_row(f"[{colour}]{row.level}[/]", row.check, f"{escape(row.found)}{remedy}")
-    console = Console()
+    console = Console(highlight=False)
     console.print(table)
     counts = {level: sum(row.level is level for row in report.checks) for level in Level}
     text = ", ".join(f"{count} {level}" for level, count in counts.items())

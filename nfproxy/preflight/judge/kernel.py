@@ -118,12 +118,11 @@ def read_by_host(nft: HostNft, trial: Trial) -> list[Verdict]:
             ]
         return [ok("there is no nft on the host that would have to read nfproxy's tables")]
     name = f"the host's nft {nft.version}".rstrip()
+    if nft.trouble and "signal" in nft.trouble:
+        return [fail(f"{name} crashes on the tables that are here: {nft.trouble}", CRASHES)]
     if nft.trouble:
-        return [
-            fail(
-                f"{name} does not work on this node, even now: {shorten(nft.trouble, 200)}", CRASHES
-            )
-        ]
+        text = shorten(nft.trouble, 200)
+        return [warn(f"{name} cannot be called: {text}", "run `nft list ruleset` on the node")]
     if trial.host_nft is None:
         why = trial.obstacle or "nfproxy's program could not be loaded"
         return [warn(f"{name} was not tried on nfproxy's tables: {why}", TRY_IT)]

@@ -1,0 +1,187 @@
+"""
+What preflight finds out about a node's kernel, in namespaces: tables, interfaces, the host's nft.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.commands import Commands
+from tools.nft_versions import versions
+
+from nfproxy.lab import Namespace
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.preflight.facts import Chain, Listing
+from nfproxy.preflight.findings import Level, Report
+from nfproxy.preflight.read import trial
+from nfproxy.preflight.read.links import read_links
+from nfproxy.preflight.read.ruleset import read_listing, read_ruleset
+
+PROC = Path("/proc")
+
+#: What makes older nft crash on any command in the same network namespace, if a newer one writes
+#: it: sets declared with `type`, and an anonymous map keyed by numgen. kube-proxy has both.
+TYPED = """
+table ip typed {
+    map services {
+        type ipv4_addr . inet_proto . inet_service : verdict
+    }
+    chain choose {
+        dnat to numgen random mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }
+    }
+    chain prerouting {
+        type nat hook prerouting priority -100;
+        jump choose
+    }
+}
+"""
+TABLES = """
+table inet firewall {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+    }
+    chain input {
+        type filter hook input priority filter; policy accept;
+    }
+    chain regular { }
+}
+table ip raw {
+    chain PREROUTING {
+        type filter hook prerouting priority raw;
+        ip daddr 10.96.0.10 udp dport 53 counter notrack
+    }
+}
+table netdev early {
+}
+"""
+
+
+@pytest.fixture
+def node(commands: Commands) -> Namespace:
+    """An empty network namespace."""
+    return commands.namespace
+
+
+def test_tables_and_chains_of_every_family(commands: Commands, node: Namespace) -> None:
+    """
+    With their hooks, and whether they drop what no rule decides.
+    """
+    commands.nft(TABLES)
+    found = node.call(read_ruleset, PROC)
+
+    assert {"inet firewall", "ip raw", "netdev early"} == set(found.tables)
+    assert {
+        Chain("inet", "firewall", "forward", "forward", drops=True),
+        Chain("inet", "firewall", "input", "input"),
+        Chain("inet", "firewall", "regular"),
+        Chain("ip", "raw", "PREROUTING", "prerouting"),
+    } == set(found.chains)
+    assert (found.legacy, found.legacy_text) == ((), "")
+
+
+def test_rules_that_leave_connections_untracked(commands: Commands, node: Namespace) -> None:
+    """
+    They are told from a listing; where there is too much to list, only the script is checked.
+    """
+    commands.nft(TABLES)
+    script = "add table ip nfproxy"
+    listed = node.call(read_listing, script, 4)
+
+    assert ("10.96.0.10" in listed.notracked[0], listed.trouble) == (True, "")
+    assert Listing(listed=False) == node.call(read_listing, script, 1_000_000)
+    assert "refused" in node.call(read_listing, "add nonsense", 4).trouble
+    assert "ip nfproxy" not in commands.tables()
+
+
+def test_interfaces(node: Namespace) -> None:
+    """
+    With their kinds and addresses; a bridge with the number of its ports.
+    """
+    for command in (
+        "link add br0 type bridge",
+        "link add a0 type veth peer name b0",
+        "link set a0 master br0",
+        "link set b0 master br0",
+        "address add 10.0.0.1/24 dev br0",
+        "address add fd00::1/64 dev br0 nodad",
+    ):
+        node.run(["ip", *command.split()])
+    links = {link.name: link for link in node.call(read_links)}
+
+    assert (links["br0"].kind, links["br0"].ports) == ("bridge", 2)
+    assert {"10.0.0.1", "fd00::1"} <= set(links["br0"].addresses)
+    assert (links["a0"].kind, links["a0"].ports) == ("veth", 0)
+
+
+def test_a_hosts_nft_that_crashes_on_our_tables(node: Namespace, tmp_path: Path) -> None:
+    """
+    The trial survives that, and says so; what it says of the program is not affected.
+    """
+    crash = tmp_path / "nft"
+    crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    found = node.call(trial.read_trial, FAMILIES, [str(crash)])
+    real = node.call(trial.read_trial, FAMILIES, ["nft"])
+
+    assert (found.place, found.refused) == ("namespace", "")
+    assert "signal 11" in (found.host_nft or "")
+    assert real.host_nft == ""
+
+
+def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
+    """
+    Where they crash the node's nft, and with it libnftables, both are failures; else neither is.
+    """
+    newest = max(versions(), key=lambda nft: nft.release)
+    node.run([newest.command, "-f", "-"], input=TYPED)
+    crashes = node.run(["nft", "list", "tables"], check=False).returncode < 0
+    arguments = ("--host-root", "/", "--master", "https://127.0.0.1:9", "-o", "json")
+    result = commands.run("preflight", *arguments)
+    found = {line.check: line for line in msgspec.json.decode(result.out, type=Report).checks}
+
+    expected = Level.FAIL if crashes else Level.OK
+    assert (expected, expected) == (found["others-tables"].level, found["host-nft"].level)
+    assert ("SIGSEGV" in found["others-tables"].found) is crashes
+    assert ("upgrade the older" in found["host-nft"].remedy) is crashes
+    assert found["program"].level is Level.OK
+
+
+def test_a_terminal_gets_a_table(commands: Commands, node: Namespace) -> None:
+    """
+    With what is being waited for meanwhile, the remedies below, and a sum in the end.
+    """
+    node.run(["ip", "link", "set", "lo", "up"])
+    leader, follower = pty.openpty()
+    argv = commands.argv("preflight", "--host-root", "/", "--master", "https://127.0.0.1:9")
+    argv[argv.index("env") + 1 : argv.index("env") + 1] = ["TERM=xterm"]
+    process = node.start(argv, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower)
+    os.close(follower)
+    text = _everything(leader)
+    process.wait(60)
+
+    assert "looking at" in text
+    assert "CHECK" in text
+    assert "127.0.0.1:9 refuses connections" in text
+    assert "→\x1b[0m check that the API server runs there" in text
+    assert "node node-1:" in text
+    assert " fail" in text.splitlines()[-1]
+
+
+def _everything(leader: int) -> str:
+    """Read what is written to a terminal until nobody has it open any more."""
+    found = b""
+    with os.fdopen(leader, "rb", buffering=0) as file:
+        while True:
+            try:
+                chunk = file.read(4096)
+            except OSError:  # EIO: the other side is closed
+                break
+            if not chunk:
+                break
+            found += chunk
+    return found.decode()
