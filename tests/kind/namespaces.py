@@ -106,6 +106,7 @@ class NamespacesCluster(Cluster):
         }
         self.outside = self._clients[self.network.client.name]
         self.kubelets = {host.name: self._kubelet(host, image) for host in self.network.nodes}
+        self.accounts: dict[str, ServiceAccount] = {}
         self._pods: dict[str, KubeletPod] = {}
         self._exit.callback(self._stop_proxies)
         for name in self.kubelets:
@@ -126,7 +127,12 @@ class NamespacesCluster(Cluster):
         facts = NodeFacts(host.name, host.addresses[0], {"/etc/hosts": hosts})
         return Kubelet(host.namespace, facts, self._scratch, image.root, image.image)
 
-    def start_proxy(self, node: str, objects: Sequence[Object] | None = None) -> KubeletPod:
+    def start_proxy(
+        self,
+        node: str,
+        objects: Sequence[Object] | None = None,
+        account: ServiceAccount | None = None,
+    ) -> KubeletPod:
         """Start the pod of the DaemonSet on a node, or of another rendering of it."""
         rendered = self._objects if objects is None else objects
         pod = find(rendered, "DaemonSet")["spec"]["template"]["spec"]
@@ -135,7 +141,8 @@ class NamespacesCluster(Cluster):
             for item in rendered
             if item["kind"] == "ConfigMap"
         }
-        return self.kubelets[node].start(pod, configmaps, self.new_account())
+        self.accounts[node] = account or self.new_account()
+        return self.kubelets[node].start(pod, configmaps, self.accounts[node])
 
     def new_account(self) -> ServiceAccount:
         """Return a token of the DaemonSet's service account that is valid from now on."""

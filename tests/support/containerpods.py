@@ -205,6 +205,10 @@ class KubeletPod:
             one.remove()
         return code
 
+    def memory(self) -> tuple[int | None, int | None]:
+        """Return the limit of its container's memory and the most it used; None: no cgroups."""
+        return containercgroups.limit_bytes(self.cgroup), containercgroups.peak_bytes(self.cgroup)
+
     # -- probes -----------------------------------------------------------------------------
 
     def ready(self) -> bool:
