@@ -46,7 +46,7 @@ make_root() {
     own_apt_settings >"$work/apt.conf"
     # policy-rc.d: what is installed in a container must not start services.
     # shellcheck disable=SC2016 # mmdebstrap's shell fills in $1
-    mmdebstrap --quiet --variant=minbase --keyring="$DEBIAN_KEYRING" \
+    mmdebstrap --quiet --variant=minbase --keyring="$DEBIAN_KEYRING" --skip=output/dev \
         --dpkgopt="$work/dpkg.cfg" --aptopt="$work/apt.conf" \
         --customize-hook='printf "#!/bin/sh\nexit 101\n" >"$1/usr/sbin/policy-rc.d"' \
         --customize-hook='chmod 755 "$1/usr/sbin/policy-rc.d"' \
