@@ -13,6 +13,7 @@ from typing import Any
 
 from nfproxy.app.inbox import Inbox, unless
 from nfproxy.app.interface import Alarm, Commit, Configure, Duties, NoDuties, Pace
+from nfproxy.app.repairs import Repairs
 from nfproxy.dataplane.diagnose import diagnose
 from nfproxy.errors import (
     ConfigError,
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 commits = logging.getLogger("nfproxy.commits")
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.25, 30.0
-_PEACE_S = 60.0  # so long after a repair the next disturbance counts as a first one
 
 
 class Daemon:
@@ -84,8 +84,7 @@ class Daemon:
         if pace.addresses_wait_s:
             self._hope_until = self._began + pace.addresses_wait_s
         self._bell = asyncio.Event()
-        self._repair_delay_s = 0.0
-        self._repaired_at = float("-inf")
+        self._repairs = Repairs()
 
     async def run(self, stop: asyncio.Event) -> None:
         """
@@ -212,13 +211,11 @@ class Daemon:
         if not culprit:
             return
         now = time.monotonic()
-        if now - self._repaired_at > _PEACE_S:
-            self._repair_delay_s = 0.0
-        else:
-            self._repair_delay_s = min(max(2 * self._repair_delay_s, _FIRST_RETRY_S), _LAST_RETRY_S)
-        self._repaired_at = now + self._repair_delay_s
-        self._audit_at = min(self._audit_at, self._repaired_at)
-        log.warning("%s changed our tables; they are repaired", culprit)
+        delay_s = self._repairs.changed(now)
+        if delay_s is not None:
+            self._audit_at = min(self._audit_at, now + delay_s)
+            when = f"in {delay_s:.2g} s, as it happens again and again" if delay_s else "at once"
+            log.warning("%s changed our tables; they are repaired %s", culprit, when)
         self._duties.disturbed(culprit)
         self._bell.set()
 
@@ -289,7 +286,8 @@ class Daemon:
             self._back_off(error, began)
             return
         now = time.monotonic()
-        commit = Commit(report, self._pending, self._triggers, now - began)
+        contested = len(self._conflicts)
+        commit = Commit(report, self._pending, self._triggers, now - began, contested)
         self._pending = Touched()
         self._triggers = {}
         self._delay_s = 0.0
@@ -317,13 +315,17 @@ class Daemon:
         self._duties.failed(error, now - began)
 
     def _log(self, report: Report, seconds: float) -> None:
-        commits.info(
-            "committed %d element operations, %d chains in %.1f ms%s",
-            report.operations,
-            report.chains_made,
-            seconds * 1000,
-            ", after reading the tables" if report.resynced else "",
-        )
+        milliseconds = seconds * 1000
+        if report.operations or (report.chains_made and not report.resynced):
+            commits.info(
+                "committed %d element operations, %d chains in %.1f ms%s",
+                report.operations,
+                report.chains_made,
+                milliseconds,
+                ", after reading the tables" if report.resynced else "",
+            )
+        elif report.resynced:
+            commits.info("in place already: every element, read in %.1f ms", milliseconds)
         if not self._ready:
             self._ready = True
             log.info(

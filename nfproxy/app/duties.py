@@ -137,7 +137,7 @@ class NodeDuties:
                 elements=total.elements,
             )
         metrics.services(len(planner.services))
-        metrics.conflicts(sum(1 for _ in planner.desired.conflicts()))
+        metrics.conflicts(commit.contested)
 
     def _reason(self) -> ResyncReason:
         if not self._health.programmed:

@@ -45,13 +45,15 @@ class Commit(msgspec.Struct, frozen=True):
     A synchronisation that succeeded.
 
     `touched` is all that had changed since the one before, `triggers` when the control plane
-    began those changes (Unix seconds, by family), `seconds` how long committing took.
+    began those changes (Unix seconds, by family), `seconds` how long committing took, `contested`
+    how many claims to a frontend lost.
     """
 
     report: Report
     touched: Touched
     triggers: Mapping[Family, tuple[float, ...]]
     seconds: float
+    contested: int = 0
 
 
 class Duties(Protocol):

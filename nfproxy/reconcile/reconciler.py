@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 #: the chain in microseconds; this allows for one that was preempted inside it.
 LINGER_S = 0.1
 
-#: Unused chains are kept for a while: the next rollout passes through the same counts.
-IDLE_S = 30.0
+#: Unused chains are kept for a while: rollouts pass through the same counts, one after the other,
+#: and making a chain takes a child process.
+IDLE_S = 300.0
 
 #: More operations than this are staged in several transactions and switched on in the last.
 STAGE_OPERATIONS = 20_000

@@ -18,6 +18,7 @@ from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
+from nfproxy.reconcile.reconciler import IDLE_S
 
 Object = Service | EndpointSlice | ServiceCIDR
 
@@ -270,7 +271,7 @@ removes = st.builds(
     cidrs=_some(["kubernetes", "more"], 1),
 )
 rescales = st.builds(Rescale, slice=slice_names, keep=st.integers(0, 4))
-waits = st.builds(Wait, seconds=st.sampled_from([0.001, 0.05, 0.2, 40.0]))
+waits = st.builds(Wait, seconds=st.sampled_from([0.001, 0.05, 0.2, IDLE_S + 10.0]))
 faults = st.builds(
     Fail, faults=st.lists(st.sampled_from(["", "", "before", "after"]), max_size=6).map(tuple)
 )
