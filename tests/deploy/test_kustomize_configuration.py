@@ -5,13 +5,15 @@ What the manifests tell nfproxy is what nfproxy itself takes: flags, configurati
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from support.manifests import Object, compose, find
+import yaml
+from support.manifests import KUSTOMIZE, Object, build, check, compose, find, overlay
 from support.manifests.kubeproxy import config_maps
 from support.manifests.kustomize import overlays
 from support.manifests.podrules import containers
@@ -133,13 +135,13 @@ def test_the_kubeconfig_gives_address_ca_and_token(understood: Understand, name:
     """
     found = access(understood(name))
     expected = {
-        "base": PLACEHOLDER,
         "k3s": "127.0.0.1:6444",
         "kind": "kind-control-plane:6443",
         "rke2": "127.0.0.1:6443",
     }
-    host = f"https://{expected.get(name, '192.0.2.1:6443')}"
-    assert [server.url for server in found.servers] == [host]
+    made = any(item["kind"] == "ConfigMap" for item in overlay(name))
+    host = expected.get(name, PLACEHOLDER if made else "192.0.2.1:6443")
+    assert [server.url for server in found.servers] == [f"https://{host}"]
     assert found.authorization() == "Bearer a-token"
     assert found.credentials.endswith(f"{SERVICE_ACCOUNT}/token")
     assert found.configuration.ssl_ca_cert.endswith(f"{SERVICE_ACCOUNT}/ca.crt")
@@ -208,3 +210,43 @@ def test_the_placeholder_says_what_to_do() -> None:
     """
     text = find(compose(), "ConfigMap")["data"]["kubeconfig.conf"]
     assert text.count(PLACEHOLDER) == 1
+
+
+def test_configuration_of_ones_own_replaces_that_of_the_base(tmp_path: Path) -> None:
+    """
+    In a directory of one's own, with copies of two files, as the documentation has it.
+    """
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(KUSTOMIZE / "base", tmp_path.resolve())],
+        "images": [{"name": "ghcr.io/nfproxy/nfproxy", "newName": "registry.invalid/a/b"}],
+        "configMapGenerator": [
+            {
+                "name": "nfproxy",
+                "namespace": "kube-system",
+                "behavior": "replace",
+                "files": ["config.conf", "kubeconfig.conf"],
+                "options": {"disableNameSuffixHash": True},
+            }
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    changes = {
+        "config.conf": ('""', "10.1.0.0/16"),
+        "kubeconfig.conf": (PLACEHOLDER, "192.0.2.9:1"),
+    }
+    texts = {}
+    for name, change in changes.items():
+        texts[name] = (KUSTOMIZE / "base" / name).read_text().replace(*change)
+        (tmp_path / name).write_text(texts[name])
+
+    objects = build(tmp_path)
+
+    check(objects)
+    assert find(objects, "ConfigMap")["data"] == texts
+    pod = find(objects, "DaemonSet")["spec"]["template"]["spec"]
+    images = {container["image"].rpartition(":")[0] for container in containers(pod)}
+    assert images == {"registry.invalid/a/b"}
+    assert "10.1.0.0/16" in texts["config.conf"]
+    assert "192.0.2.9:1" in texts["kubeconfig.conf"]
