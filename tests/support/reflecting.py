@@ -1,0 +1,148 @@
+"""
+One resource, followed on a server that does what the test says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
+
+from nfproxy.sources.apiserver.connection import ClientSettings, Connection
+from nfproxy.sources.apiserver.observer import Unobserved
+from nfproxy.sources.apiserver.reflector import Pace, Reflector
+from nfproxy.sources.apiserver.resources import resources
+
+SERVICES, SLICES, CIDRS, NODE = resources("n1")
+PATIENT = Pace(healthy_s=1000)  # no stream of a test lasts long enough to count as working
+PROMPT = Pace(healthy_s=0)  # every stream does
+
+
+class Told:
+    """A sink and observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: asyncio.Queue[str] = asyncio.Queue()
+        self.troubles: asyncio.Queue[str] = asyncio.Queue()
+        self.unavailables: asyncio.Queue[None] = asyncio.Queue()
+        self.wells = asyncio.Event()
+
+    def begin_list(self) -> None:
+        """Note that a list begins."""
+        self.lines.put_nowait("begin")
+
+    def put(self, data: Any) -> None:
+        """Note an object by its name."""
+        self.lines.put_nowait(f"put {json.loads(bytes(data))['metadata']['name']}")
+
+    def remove(self, data: Any) -> None:
+        """Note that an object is gone."""
+        self.lines.put_nowait(f"remove {json.loads(bytes(data))['metadata']['name']}")
+
+    def end_list(self) -> None:
+        """Note that a list is complete."""
+        self.lines.put_nowait("end")
+
+    def trouble(self, text: str) -> None:
+        """Note what is wrong."""
+        self.troubles.put_nowait(text)
+
+    def well(self) -> None:
+        """Note that all is well."""
+        self.wells.set()
+
+    def unavailable(self) -> None:
+        """Note that the resource is not to be had."""
+        self.unavailables.put_nowait(None)
+
+    async def next(self, count: int) -> list[str]:
+        """Wait for so many lines, and return them."""
+        async with asyncio.timeout(FOREVER_S):
+            return [await self.lines.get() for _ in range(count)]
+
+    async def trouble_told(self) -> str:
+        """Wait for a trouble, and return it."""
+        return await asyncio.wait_for(self.troubles.get(), FOREVER_S)
+
+    async def unavailable_told(self) -> None:
+        """Wait until the resource is said not to be had."""
+        await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
+
+
+class Ends(Unobserved):
+    """Notes how watches end."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def watch_ended(self, resource: str, reason: str) -> None:
+        """Note why a watch ended."""
+        self.reasons.append(reason)
+
+
+class Case:
+    """A reflector that is running, its server, and what it told."""
+
+    def __init__(self, server: ScriptedServer, told: Told, ends: Ends) -> None:
+        self.server = server
+        self.told = told
+        self.ends = ends
+
+    async def watched(self) -> Exchange:
+        """Let the initial list, of nothing, come to its end at version 10; give the stream."""
+        stream = await self.server.asked()
+        await stream.send(complete("10"))
+        assert await self.told.next(2) == ["begin", "end"]
+        return stream
+
+
+@contextlib.asynccontextmanager
+async def following(
+    pace: Pace = PROMPT, resource: Any = SERVICES, qps: float = -1
+) -> AsyncIterator[Case]:
+    """Follow a resource on a server of its own."""
+    told, ends = Told(), Ends()
+    async with (
+        scripted() as server,
+        Connection(ClientSettings(master=server.url, qps=qps), lambda problem: None) as connection,
+    ):
+        task = asyncio.create_task(Reflector(connection, resource, told, ends, pace).run())
+        try:
+            yield Case(server, told, ends)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def event(type_: str, name: str, version: str) -> dict[str, Any]:
+    """Return an event about an object."""
+    return {"type": type_, "object": {"metadata": {"name": name, "resourceVersion": version}}}
+
+
+def bookmark(version: str) -> dict[str, Any]:
+    """Return a bookmark."""
+    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+
+
+def complete(version: str) -> dict[str, Any]:
+    """Return the bookmark that ends the initial events."""
+    metadata = {
+        "resourceVersion": version,
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    }
+    return {"type": "BOOKMARK", "object": {"metadata": metadata}}
+
+
+def error(code: int, reason: str) -> dict[str, Any]:
+    """Return an event that holds a Status."""
+    return {"type": "ERROR", "object": {"kind": "Status", "code": code, "reason": reason}}
+
+
+def page(version: str, *names: str, rest: str = "") -> dict[str, Any]:
+    """Return a page of a list; `rest` is the token for the next."""
+    items = [{"metadata": {"name": name}} for name in names]
+    return {"metadata": {"resourceVersion": version, "continue": rest}, "items": items}

@@ -1,0 +1,87 @@
+"""What the reconciler makes of the clients that are remembered."""
+
+from __future__ import annotations
+
+from support.memoryproxy import MemoryProxy
+from support.objects import changes, service
+from support.reconciling import A, B, C, web
+
+from nfproxy.model.addresses import Family, parse_address
+from nfproxy.nft.chains import FIXED_CHAINS
+
+
+def note(proxy: MemoryProxy, client: str, endpoint: str, which: int = 0) -> bytes:
+    """Note a client on one of the desired lists; return its key."""
+    number = sorted(k.number for k in proxy.planner.desired.scopes)[which]
+    key = parse_address(client) + number
+    proxy.kernel.note(Family.IPV4, key, parse_address(endpoint))
+    return key
+
+
+STICKY = service("web", affinity_timeout_s=30)
+
+
+def notes(proxy: MemoryProxy) -> set[bytes]:
+    return {key for key, _ in proxy.kernel.noted_clients(Family.IPV4, [b""])}
+
+
+def test_notes_on_an_endpoint_go_with_it(proxy: MemoryProxy):
+    """
+    A client is not sent to an endpoint that left; other clients keep theirs.
+    """
+    proxy.put(STICKY, web(A, B))
+    leaving, staying = note(proxy, "192.0.2.1", A), note(proxy, "192.0.2.2", B)
+    proxy.put(web(B))
+
+    assert leaving not in notes(proxy)
+    assert staying in notes(proxy)
+
+
+def test_a_note_that_came_too_late_goes_as_well(proxy: MemoryProxy):
+    """
+    A packet on its way may note an endpoint just after it left; one more look finds it.
+    """
+    proxy.put(STICKY, web(A, B))
+    proxy.put(web(B))
+    late = note(proxy, "192.0.2.1", A)
+    proxy.linger()
+
+    assert late not in notes(proxy)
+
+
+def test_a_note_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryProxy):
+    """
+    The second look is owed after a fresh reading, too: what left is not known any more.
+    """
+    proxy.put(STICKY, web(A, B))
+    successor = proxy.successor()
+    successor.planner.apply(changes(web(B)))
+    successor.resync()
+    late = note(successor, "192.0.2.1", A)
+    successor.linger()
+
+    assert late not in notes(proxy)
+
+
+def test_another_timeout_rewrites_the_chain_that_notes(proxy: MemoryProxy):
+    """
+    The chain keeps its name, and gets the new rule before anything else happens.
+    """
+    proxy.put(STICKY, web(A))
+    proxy.put(service("web", affinity_timeout_s=60))
+    rules = proxy.kernel.tables[Family.IPV4].rules
+    (record,) = (name for name in rules.keys() - set(FIXED_CHAINS) if name.startswith("record-"))
+
+    assert "timeout 60s" in rules[record][0]
+
+
+def test_a_takeover_keeps_clients_where_they_are(proxy: MemoryProxy):
+    """
+    Notes that are still right survive a restart, others do not.
+    """
+    proxy.put(STICKY, web(A, B))
+    right, wrong = note(proxy, "192.0.2.1", A), note(proxy, "192.0.2.2", C)
+    proxy.successor().resync()
+
+    assert notes(proxy) == {right}
+    assert wrong not in notes(proxy)

@@ -1,0 +1,204 @@
+"""What the reconciler makes of failures, strangers and predecessors."""
+
+from __future__ import annotations
+
+import pytest
+from support.fakekernel import FlakyKernel
+from support.memoryproxy import MemoryProxy
+from support.objects import changes, service
+from support.reconciling import TCP_SLOTS, WEB, A, B, C, slot_key, stranger, web
+from support.tables import dump, meaning
+
+from nfproxy.errors import DataplaneError, NfproxyError
+from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+from nfproxy.reconcile.transition import Operation
+
+
+def frontend_element(address: str) -> bytes:
+    return parse_address(address) + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(80)
+
+
+def test_a_takeover_commits_nothing_where_all_is_right(proxy: MemoryProxy):
+    """
+    A new process over the tables of the old one reads them, and leaves every element alone.
+    """
+    proxy.put(WEB, web(A, B))
+    before = proxy.kernel.operations
+    successor = proxy.successor()
+    report = successor.resync()
+
+    assert report.resynced
+    assert report.operations == 0
+    assert proxy.kernel.operations == before
+
+
+def test_a_takeover_keeps_the_slots_it_finds(proxy: MemoryProxy):
+    """
+    Which endpoint sits in which slot is history, and a new process does not rewrite it.
+    """
+    proxy.put(WEB, web(B, C))
+    proxy.put(web(A, B, C))
+    before = dump(proxy.kernel)
+    proxy.successor().resync()
+
+    assert before == dump(proxy.kernel)
+
+
+def test_what_lingers_at_a_takeover_is_removed_by_the_successor(proxy: MemoryProxy):
+    """
+    Leftovers of the old process do not stay for ever.
+    """
+    proxy.put(WEB, web(A, B, C))
+    proxy.put(web(A))
+    successor = proxy.successor()
+    successor.resync()
+    successor.linger()
+
+    assert len(successor.slots("10.96.0.1")) == 1
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+@pytest.mark.parametrize("position", range(3))
+def test_after_a_failure_the_next_sync_makes_it_right(
+    proxy: MemoryProxy, fault: str, position: int
+):
+    """
+    Whether the failed transaction took effect or not, what is there is read and completed.
+    """
+    proxy.put(WEB, web(A, B))
+    proxy.kernel.faults = [""] * position + [fault]
+    failed = 0
+    for _ in range(3):
+        try:
+            proxy.put(service("web", node_port=30080), web(C))
+        except DataplaneError:
+            failed += 1
+    proxy.kernel.faults = []
+    proxy.linger()
+    proxy.idle()
+
+    other = MemoryProxy(FlakyKernel())
+    other.put(service("web", node_port=30080), web(C))
+    assert meaning(proxy.kernel) == meaning(other.kernel)
+    assert failed == (1 if position < 2 else 0)
+
+
+def test_after_a_failure_nothing_is_trusted_until_a_sync_succeeds(proxy: MemoryProxy):
+    """
+    `tidy` does not touch a table that nobody has read.
+    """
+    proxy.put(WEB, web(A, B))
+    proxy.kernel.faults = ["before"]
+    with pytest.raises(DataplaneError):
+        proxy.put(web(A, C))
+
+    assert not proxy.reconciler.trusted
+    assert proxy.linger() == 0
+    assert proxy.resync().resynced
+    assert proxy.reconciler.trusted
+
+
+def test_a_slot_that_a_stranger_deleted_comes_back(proxy: MemoryProxy):
+    """
+    A takeover repairs a hole in a frontend's slots.
+    """
+    proxy.put(WEB, web(A, B, C))
+    stranger(proxy, Operation(False, Family.IPV4, TCP_SLOTS, slot_key(1)))
+    proxy.successor().resync()
+
+    assert set(proxy.slots("10.96.0.1")) == {0, 1, 2}
+    assert len(set(proxy.slots("10.96.0.1").values())) == 3
+
+
+@pytest.mark.parametrize("value", [A, "10.244.1.9"])
+def test_slots_without_a_verdict_do_not_hinder_a_repair(proxy: MemoryProxy, value: str):
+    """
+    A slot behind a hole is cleared away before the slots of a new frontend are written.
+    """
+    proxy.put(WEB)
+    data = schema.endpoint_bytes(parse_address(value), 8080)
+    stranger(
+        proxy,
+        Operation(True, Family.IPV4, TCP_SLOTS, slot_key(1), data),
+        Operation(False, Family.IPV4, schema.FRONTENDS, frontend_element("10.96.0.1")),
+    )
+    successor = proxy.successor()
+    successor.planner.apply(changes(web(A, B, C)))
+    successor.resync()
+
+    assert successor.verdict("10.96.0.1") == "goto cluster-tcp-3"
+    assert set(successor.slots("10.96.0.1")) == {0, 1, 2}
+    assert len(set(successor.slots("10.96.0.1").values())) == 3
+
+
+def test_elements_that_a_stranger_added_go(proxy: MemoryProxy):
+    """
+    A takeover removes what nobody asked for.
+    """
+    proxy.put(WEB, web(A))
+    wanted = dump(proxy.kernel)
+    stranger(
+        proxy,
+        Operation(True, Family.IPV4, schema.CLUSTER_IPS, parse_address("10.96.0.99")),
+        Operation(True, Family.IPV4, schema.FRONTENDS, frontend_element("10.96.0.99"), "drop"),
+        Operation(True, Family.IPV4, TCP_SLOTS, slot_key(7), b"\x0a\xf4\0\1\0\x50\0\0"),
+    )
+    proxy.successor().resync()
+
+    assert wanted == dump(proxy.kernel)
+
+
+def test_a_base_chain_that_a_stranger_added_goes(proxy: MemoryProxy):
+    """
+    It sees packets, so it must not stay; a takeover removes it with the same script.
+    """
+    proxy.put(WEB, web(A))
+    proxy.kernel.load(
+        "add chain ip nfproxy evil { type filter hook input priority 0; policy drop; }\n"
+    )
+    proxy.successor().resync()
+
+    assert "evil" not in proxy.chains()
+
+
+def test_rules_that_a_stranger_changed_are_restored(proxy: MemoryProxy):
+    """
+    Fixed chains and shapes in use get their rules anew.
+    """
+    proxy.put(WEB, web(A))
+    rules = {name: list(r) for name, r in proxy.kernel.tables[Family.IPV4].rules.items()}
+    proxy.kernel.load(
+        "flush chain ip nfproxy services\nflush chain ip nfproxy cluster-tcp-1\n"
+        "flush chain ip nfproxy nat-prerouting\n"
+    )
+    proxy.successor().resync()
+
+    assert rules == proxy.kernel.tables[Family.IPV4].rules
+
+
+def test_a_table_of_another_layout_is_replaced(proxy: MemoryProxy):
+    """
+    Where the program is refused, whole tables are replaced, elements included.
+    """
+    proxy.kernel.load(
+        "table ip nfproxy {\n\tset cluster-ips {\n\t\ttypeof meta l4proto\n\t}\n"
+        "\tchain services {\n\t}\n}\n"
+    )
+    proxy.put(WEB, web(A, B))
+
+    other = MemoryProxy(FlakyKernel())
+    other.put(WEB, web(A, B))
+    assert dump(proxy.kernel) == dump(other.kernel)
+    assert proxy.put(web(A, C)).operations == 2
+
+
+def test_a_kernel_without_tables_is_not_mistaken_for_one_of_another_layout(proxy: MemoryProxy):
+    """
+    A program that is refused though there is nothing in its way is an error to report.
+    """
+    proxy.kernel.faults = [""] * 2 * len(schema.MANAGED) + ["before"]
+
+    with pytest.raises(NfproxyError, match="injected"):
+        proxy.put(WEB)
