@@ -161,20 +161,30 @@ def missing_features(families: Iterable[Family]) -> Iterator[MissingFeatureError
     Yields what is missing. A libnftables that crashes or hangs says nothing about the kernel and
     ends it.
     """
-    for family in families:
+    wanted = tuple(families)
+    try:
         for probe in PROBES:
-            try:
-                load_text(_script(probe, family), check=True)
-            except MissingFeatureError as error:
-                yield error
-                return
-            except TransactionError as error:
-                yield MissingFeatureError(
-                    f"this kernel or libnftables lacks {probe.what} for {family.label}: "
-                    f"{_numbered(probe.remedy, family)} ({error})"
-                )
-            except DataplaneError:
-                return
+            if _refusal("".join(_script(probe, family) for family in wanted)) is None:
+                continue
+            for family in wanted:
+                if (error := _refusal(_script(probe, family))) is not None:
+                    yield MissingFeatureError(
+                        f"this kernel or libnftables lacks {probe.what} for {family.label}: "
+                        f"{_numbered(probe.remedy, family)} ({error})"
+                    )
+    except MissingFeatureError as error:  # libnftables itself
+        yield error
+    except DataplaneError:
+        return
+
+
+def _refusal(script: str) -> TransactionError | None:
+    """Return why a script is refused, None if it is not. Raises what `load_text` raises besides."""
+    try:
+        load_text(script, check=True)
+    except TransactionError as error:
+        return error
+    return None
 
 
 def _script(probe: Probe, family: Family) -> str:

@@ -27,6 +27,7 @@ from nfproxy.preflight.read.api import Question, read_api
 from nfproxy.preflight.read.files import Root
 from nfproxy.preflight.read.hostfiles import read_host_files
 from nfproxy.preflight.read.hostnft import read_host_nft
+from nfproxy.preflight.read.kubeproxy import read_leftovers, read_running
 from nfproxy.preflight.read.links import read_links
 from nfproxy.preflight.read.listening import read_ports
 from nfproxy.preflight.read.proc import (
@@ -45,7 +46,7 @@ from nfproxy.reconcile.script import script
 
 #: Files that only a container has.
 _MARKS = ("/.dockerenv", "/run/.containerenv")
-_LISTING_S = 13.0
+_LISTING_S = _LEFTOVERS_S = 13.0
 
 
 class Subject(NamedTuple):
@@ -99,6 +100,8 @@ class _Facts:
         self.listing = self._add(Reader("others' tables", self._list, _LISTING_S))
         self.links = self._add(Reader("interfaces", read_links))
         self.processes = self._add(Reader("processes", partial(read_processes, host_proc)))
+        self.kube_proxy = self._add(Reader("kube-proxy", partial(read_running, host_proc)))
+        self.leftovers = self._add(Reader("kube-proxy's leftovers", read_leftovers, _LEFTOVERS_S))
         self.files = self._add(
             Reader("the host's files", partial(read_host_files, Root(root), seen=seen))
         )
@@ -163,9 +166,8 @@ def _proxy_checks(facts: _Facts) -> Iterator[Check]:
     yield Check(
         "kube-proxy",
         lambda: proxies.kube_proxy(
-            facts.ruleset.facts_or(None),
-            facts.links.facts(),
-            facts.processes.facts(),
+            facts.kube_proxy.facts(),
+            facts.leftovers.facts_or(None),
             facts.ports.facts(),
         ),
     )

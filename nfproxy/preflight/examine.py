@@ -32,7 +32,7 @@ class Reader(Generic[T]):
     It runs in a thread of its own; `after` names readers whose facts it needs.
     """
 
-    def __init__(self, name: str, read: Callable[[], T], limit_s: float = 5.0) -> None:
+    def __init__(self, name: str, read: Callable[[], T], limit_s: float = 8.0) -> None:
         """Take the function that reads, and how long it may take."""
         self.name = name
         self.limit_s = limit_s

@@ -83,6 +83,13 @@ class Ruleset(NamedTuple):
     legacy_text: str | None = None
 
 
+class Leftovers(NamedTuple):
+    """What kube-proxy has left: (where, "2 chains"); `unknown` is what could not be looked at."""
+
+    found: tuple[tuple[str, str], ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
 class Link(NamedTuple):
     """A network interface. `kind` is the kernel's word ("" for hardware); `ports` a bridge's."""
 
@@ -105,12 +112,14 @@ class HostFiles(NamedTuple):
     Whether the host's files can be seen, and what is in those that concern us.
 
     `flushing` are the files that flush the whole ruleset, `reloaded` the units that are enabled
-    and load them. `firewalld` are its settings. `pins` are names below /sys/fs/bpf.
+    and load them, `iptables` those that load iptables' tables. `firewalld` are its settings. `pins`
+    are names below /sys/fs/bpf.
     """
 
     seen: bool
     flushing: tuple[str, ...] = ()
     reloaded: tuple[str, ...] = ()
+    iptables: tuple[str, ...] = ()
     firewalld: Mapping[str, str] = {}
     firewalld_enabled: bool = False
     pins: tuple[str, ...] = ()

@@ -144,10 +144,11 @@ def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
 
     assert result.code == 1
     kube_proxy = one(found, "kube-proxy", Level.WARN)
-    assert "tables ip kube-proxy: nftables mode; 2 chains KUBE-" in kube_proxy.found
+    assert "nftables ip: 1 table; iptables-nft nat: 2 chains" in kube_proxy.found
     assert "nfproxy cleanup --kube-proxy" in kube_proxy.remedy
     forward = one(found, "forward-policy", Level.WARN)
     assert "chain FORWARD of table inet filter drops" in forward.found
+    assert "--ctstate DNAT" in forward.remedy
     flush = one(found, "ruleset-flush", Level.WARN)
     assert "/etc/nftables.conf flushes the whole ruleset, and nftables.service" in flush.found
     assert "net.ipv4.ip_forward is 0" in one(found, "forwarding", Level.FAIL).found

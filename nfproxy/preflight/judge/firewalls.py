@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from nfproxy.kubeproxy.tables import Backend, accept_command
+from nfproxy.model.addresses import Family
 from nfproxy.preflight.facts import HostFiles, Processes, Ruleset
 from nfproxy.preflight.findings import Verdict, ok, warn
 
@@ -26,6 +28,13 @@ def reload(files: HostFiles) -> list[Verdict]:
             )
         ]
     verdicts = [warn(text, "look at that file on the node") for text in files.troubles]
+    if files.iptables:
+        verdicts.append(
+            ok(
+                f"{', '.join(files.iptables)} is enabled: it loads tables of iptables and leaves "
+                "nfproxy's alone"
+            )
+        )
     if files.flushing and files.reloaded:
         verdicts.append(
             warn(
@@ -70,16 +79,26 @@ def forwarding_policy(ruleset: Ruleset) -> list[Verdict]:
     so has nfproxy: an accept in one table does not override a drop in another.
     """
     found = list(dict.fromkeys(_dropping(ruleset)))
-    if not found:
-        return [ok("no chain drops forwarded packets by default")]
-    return [
-        warn(
-            f"{', '.join(found)} drops forwarded packets by default, and kube-proxy's own rules "
-            "that accept them (KUBE-FORWARD, iptables mode) go with it",
-            "make sure that rules accept packets from and to the pod CIDRs (most network plugins "
-            "add them), such as: iptables -A FORWARD -s POD-CIDR -j ACCEPT and -d POD-CIDR",
+    verdicts = []
+    if found:
+        verdicts.append(
+            warn(
+                f"{', '.join(found)} drops forwarded packets by default, unless a rule accepts "
+                "them; kube-proxy's rule that does (KUBE-FORWARD, iptables mode) goes with it",
+                "let connections to Services pass, now and at every start: "
+                f"{accept_command(Backend.NFT, Family.IPV4)} (or, in a chain of nftables: ct "
+                "status dnat accept)",
+            )
         )
-    ]
+    if ruleset.legacy and ruleset.legacy_text is None:
+        verdicts.append(
+            warn(
+                f"iptables-legacy has tables here ({', '.join(ruleset.legacy)}), which cannot be "
+                "looked into: iptables-legacy-save is missing, or the capability NET_RAW",
+                "iptables-legacy -S FORWARD on the node should not begin with -P FORWARD DROP",
+            )
+        )
+    return verdicts or [ok("no chain drops forwarded packets by default")]
 
 
 def _dropping(ruleset: Ruleset) -> Iterator[str]:

@@ -4,72 +4,48 @@ Who else translates Service addresses on this node.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from nfproxy.nft.schema import KUBE_PROXY_TABLE, TABLE
-from nfproxy.preflight.facts import HostFiles, Link, Listing, Port, Processes, Ruleset
+from nfproxy.nft.schema import TABLE
+from nfproxy.preflight.facts import HostFiles, Leftovers, Link, Listing, Port, Ruleset
 from nfproxy.preflight.findings import Verdict, fail, ok, warn
 
-_KUBE_PROXY_CHAIN = re.compile(r"KUBE-(SERVICES|SVC-|SEP-|NODEPORTS|MARK-MASQ)")
 _SWITCH = (
     "to switch over: start nfproxy, keep kube-proxy off this node, then `nfproxy cleanup "
     "--kube-proxy` (with --dry-run first)"
 )
 
 
-def kube_proxy(
-    ruleset: Ruleset | None, links: Sequence[Link], processes: Processes, ports: Sequence[Port]
-) -> list[Verdict]:
+def kube_proxy(running: str, leftovers: Leftovers | None, ports: Iterable[Port]) -> list[Verdict]:
     """
     kube-proxy is what nfproxy replaces: fine before, not for long after.
 
-    A `ruleset` that could not be read is None.
+    `running` says where it runs, "" if it is not seen; `leftovers` is None where nothing could be
+    looked at. In a container nobody sees its process, but it answers at its ports.
     """
-    unread = ruleset is None
-    ruleset = ruleset or Ruleset()
-    traces = list(_traces(ruleset, links))
-    running = [f"process {n}" for n, name in processes.names.items() if name == "kube-proxy"]
-    running += [f"it answers at {p.address}" for p in ports if p.holder.startswith("kube-proxy")]
+    answers = (f"it answers at {p.address}" for p in ports if p.holder.startswith("kube-proxy"))
+    running = running or next(answers, "")
+    found: dict[str, list[str]] = {}
+    for where, what in leftovers.found if leftovers else ():
+        found.setdefault(where, []).append(what)
+    traces = "; ".join(f"{where}: {', '.join(parts)}" for where, parts in found.items())
     verdicts = []
     if running:
-        where = f" ({'; '.join(traces)})" if traces else ""
-        verdicts.append(warn(f"kube-proxy runs here: {', '.join(running)}{where}", _SWITCH))
+        there = f"kube-proxy runs here ({running})"
+        verdicts.append(warn(f"{there}; {traces}" if traces else there, _SWITCH))
     elif traces:
         verdicts.append(
             warn(
-                f"kube-proxy has been here: {'; '.join(traces)}",
+                f"kube-proxy has been here: {traces}",
                 "`nfproxy cleanup --kube-proxy` removes it (with --dry-run it shows what)",
             )
         )
-    if ruleset.legacy and ruleset.legacy_text is None:
-        verdicts.append(
-            warn(
-                f"iptables-legacy has tables here ({', '.join(ruleset.legacy)}), which cannot be "
-                "looked into: iptables-legacy-save is missing, or the capability NET_RAW",
-                "run `iptables-legacy-save | grep KUBE-` on the node",
-            )
-        )
-    if unread:
-        verdicts.append(
-            warn("the ruleset could not be read", "give this process the capability NET_ADMIN")
-        )
+    if leftovers is None:
+        text = "what kube-proxy may have left could not be looked at"
+        verdicts.append(warn(text, "give this process the capability NET_ADMIN"))
+    else:
+        verdicts += [warn(text, "look there on the node") for text in leftovers.unknown]
     return verdicts or [ok("no kube-proxy, and nothing that one has left")]
-
-
-def _traces(ruleset: Ruleset, links: Iterable[Link]) -> Iterator[str]:
-    theirs = [name for name in ruleset.tables if name.split()[-1] == KUBE_PROXY_TABLE]
-    if theirs:
-        yield f"tables {', '.join(theirs)}: nftables mode"
-    chains = [c for c in ruleset.chains if _KUBE_PROXY_CHAIN.match(c.name)]
-    if chains:
-        yield f"{len(chains)} chains KUBE-… (iptables-nft): iptables or IPVS mode"
-    legacy = re.findall(r"^:(KUBE-\S+)", ruleset.legacy_text or "", re.MULTILINE)
-    legacy = [name for name in legacy if _KUBE_PROXY_CHAIN.match(name)]
-    if legacy:
-        yield f"{len(legacy)} chains KUBE-… (iptables-legacy): iptables or IPVS mode"
-    if any(link.name == "kube-ipvs0" for link in links):
-        yield "the interface kube-ipvs0: IPVS mode"
 
 
 def own(ruleset: Ruleset) -> Verdict:

@@ -14,6 +14,8 @@ from nfproxy.preflight.read.files import Root
 
 #: What nftables.service loads: Debian and Arch, RHEL and SUSE, Alpine.
 _NFTABLES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf", "/etc/nftables.nft")
+_LOADERS = {"nftables.service", "nftables"}
+_IPTABLES = {"iptables.service", "ip6tables.service", "netfilter-persistent.service", "iptables"}
 _FIREWALLD = "/etc/firewalld/firewalld.conf"
 _WANTS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/etc/runlevels")
 _PINS = ("/sys/fs/bpf/cilium", "/sys/fs/bpf/tc/globals")
@@ -36,7 +38,8 @@ def read_host_files(root: Root, *, seen: bool) -> HostFiles:
     return HostFiles(
         seen=True,
         flushing=tuple(flushing),
-        reloaded=tuple(sorted(enabled & {"nftables.service", "nftables"})),
+        reloaded=tuple(sorted(enabled & _LOADERS)),
+        iptables=tuple(sorted(enabled & _IPTABLES)),
         firewalld=dict(_SETTING.findall(_text(root, _FIREWALLD, troubles))),
         firewalld_enabled="firewalld.service" in enabled,
         pins=pins,

@@ -33,6 +33,7 @@ def levels(verdicts: list[Verdict]) -> list[Level]:
             HostFiles(seen=True, flushing=("/etc/nftables.conf",), reloaded=("nftables.service",)),
             Level.WARN,
         ),
+        (HostFiles(seen=True, iptables=("iptables.service",)), Level.OK),
         (HostFiles(seen=True, troubles=("/etc/nftables.conf: is no file",)), Level.WARN),
     ],
 )
@@ -67,6 +68,8 @@ def test_firewalld() -> None:
         (Ruleset(chains=(Chain("ip", "filter", "INPUT", "input", drops=True),)), Level.OK),
         (Ruleset(legacy_text="*filter\n:FORWARD DROP [0:0]\n"), Level.WARN),
         (Ruleset(legacy_text="*filter\n:FORWARD ACCEPT [0:0]\n"), Level.OK),
+        (Ruleset(legacy=("ip filter",)), Level.WARN),
+        (Ruleset(legacy=("ip filter",), legacy_text=""), Level.OK),
     ],
 )
 def test_a_policy_that_drops_what_is_forwarded(ruleset: Ruleset, level: Level) -> None:

@@ -4,89 +4,59 @@ Other service proxies, judged by what they leave on a node.
 
 import pytest
 
-from nfproxy.preflight.facts import Chain, HostFiles, Link, Listing, Port, Processes, Ruleset
-from nfproxy.preflight.findings import Level, Verdict
+from nfproxy.preflight.facts import HostFiles, Leftovers, Link, Listing, Port, Ruleset
+from nfproxy.preflight.findings import Level
 from nfproxy.preflight.judge import proxies
 
-NOTHING = Processes({1: "systemd"})
 CACHE = Link("nodelocaldns", "dummy", ("169.254.20.10", "10.96.0.10"))
-
-
-def kube_proxy(
-    ruleset: Ruleset | None = Ruleset(),  # noqa: B008 - frozen
-    links: tuple[Link, ...] = (),
-    processes: Processes = NOTHING,
-    ports: tuple[Port, ...] = (),
-) -> list[Verdict]:
-    """Judge with nothing but what is given."""
-    return proxies.kube_proxy(ruleset, links, processes, ports)
+LEFT = Leftovers((("iptables-nft nat", "7 chains"), ("iptables-nft nat", "3 rules"), ("x", "1 y")))
+ANSWERS = Port("health", "0.0.0.0:10256", "in use", "kube-proxy (mode ipvs)")
 
 
 def test_no_kube_proxy() -> None:
     """
-    Chains of others do not look like its own.
+    Nothing left, nobody there: a stranger at a port is none.
     """
-    ruleset = Ruleset(
-        ("ip nat", "ip nfproxy"),
-        (Chain("ip", "nat", "KUBE-ROUTER-FORWARD"), Chain("ip", "nat", "KUBE-KUBELET-CANARY")),
-    )
-    (verdict,) = kube_proxy(ruleset)
+    (verdict,) = proxies.kube_proxy("", Leftovers(), [ANSWERS._replace(holder="nfproxy")])
 
     assert verdict.level is Level.OK
 
 
-@pytest.mark.parametrize(
-    ("ruleset", "links", "words"),
-    [
-        (Ruleset(("ip kube-proxy", "ip6 kube-proxy")), (), "nftables mode"),
-        (Ruleset(chains=(Chain("ip", "nat", "KUBE-SERVICES"),)), (), "1 chains KUBE-… (iptables-"),
-        (
-            Ruleset(legacy=("ip nat",), legacy_text="*nat\n:KUBE-SVC-X - [0:0]\n:DOCKER - [0:0]"),
-            (),
-            "1 chains KUBE-… (iptables-legacy)",
-        ),
-        (Ruleset(), (Link("kube-ipvs0", "dummy"),), "kube-ipvs0: IPVS mode"),
-    ],
-)
-def test_what_each_mode_leaves(ruleset: Ruleset, links: tuple[Link, ...], words: str) -> None:
+def test_what_it_has_left() -> None:
     """
-    Every mode is recognised; without a process, what is there are leftovers.
+    Is summed up by place; the remedy is the command that removes it.
     """
-    (verdict,) = kube_proxy(ruleset, links)
+    (verdict,) = proxies.kube_proxy("", LEFT, [])
 
     assert verdict.level is Level.WARN
-    assert verdict.found.startswith("kube-proxy has been here")
-    assert words in verdict.found
+    assert "has been here: iptables-nft nat: 7 chains, 3 rules; x: 1 y" in verdict.found
     assert "cleanup --kube-proxy" in verdict.remedy
 
 
 @pytest.mark.parametrize(
-    ("processes", "ports"),
-    [
-        (Processes({7: "kube-proxy"}), ()),
-        (NOTHING, (Port("health", "0.0.0.0:10256", "in use", "kube-proxy"),)),
-    ],
+    ("running", "ports", "where"),
+    [("process 7", [ANSWERS], "(process 7)"), ("", [ANSWERS], "(it answers at 0.0.0.0:10256)")],
 )
-def test_a_kube_proxy_that_runs(processes: Processes, ports: tuple[Port, ...]) -> None:
+def test_a_kube_proxy_that_runs(running: str, ports: list[Port], where: str) -> None:
     """
     It is told by its process or, out of a container, by its pages.
     """
-    (verdict,) = kube_proxy(processes=processes, ports=ports)
+    (verdict,) = proxies.kube_proxy(running, LEFT, ports)
 
     assert verdict.level is Level.WARN
-    assert verdict.found.startswith("kube-proxy runs here")
+    assert verdict.found.startswith(f"kube-proxy runs here {where}; iptables-nft nat")
+    assert "keep kube-proxy off this node" in verdict.remedy
 
 
-def test_what_cannot_be_looked_into_is_said() -> None:
+def test_what_cannot_be_looked_at_is_said() -> None:
     """
-    Legacy tables without their program, and a ruleset that may not be read.
+    A part of it, or all.
     """
-    (legacy,) = kube_proxy(Ruleset(legacy=("ip nat",)))
-    (unread,) = kube_proxy(None)
+    (part,) = proxies.kube_proxy("", Leftovers(unknown=("IPVS: not permitted",)), [])
+    (everything,) = proxies.kube_proxy("", None, [])
 
-    assert (legacy.level, unread.level) == (Level.WARN, Level.WARN)
-    assert "iptables-legacy-save | grep KUBE-" in legacy.remedy
-    assert "NET_ADMIN" in unread.remedy
+    assert (part.level, part.found) == (Level.WARN, "IPVS: not permitted")
+    assert (everything.level, "NET_ADMIN" in everything.remedy) == (Level.WARN, True)
 
 
 @pytest.mark.parametrize(

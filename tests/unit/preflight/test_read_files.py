@@ -116,7 +116,7 @@ def test_services_that_are_enabled(root: Path) -> None:
     """
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
-    for name in ("nftables.service", "firewalld.service", "ssh.service"):
+    for name in ("nftables.service", "firewalld.service", "ssh.service", "iptables.service"):
         (wants / name).symlink_to(f"/usr/lib/systemd/system/{name}")
     (root / "etc/runlevels/default").mkdir(parents=True)
     (root / "etc/runlevels/default/nftables").symlink_to("/etc/init.d/nftables")
@@ -127,6 +127,7 @@ def test_services_that_are_enabled(root: Path) -> None:
     found = read_host_files(Root(root), seen=True)
 
     assert found.reloaded == ("nftables", "nftables.service")
+    assert found.iptables == ("iptables.service",)
     assert found.firewalld_enabled
     assert found.firewalld == {"FlushAllOnReload": "yes", "FirewallBackend": "iptables"}
 
