@@ -6,12 +6,14 @@ The integration suite: one suite, and a cluster of one's choice.
     --cluster=existing --kubeconfig F    any cluster that kubectl reaches, with nfproxy installed
 
 Cases marked needs_cluster want a kubelet, a scheduler or images of others; those marked
-needs_namespaces break what a real cluster is to keep. The cases that are left out are counted
+needs_namespaces break what a real cluster is to keep; the one marked needs_e2e wants E2E_TEST to
+name Kubernetes' e2e.test. The cases that are left out are counted
 at the end.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -21,27 +23,33 @@ from kind.images import nfproxy_image
 from kind.namespaces import NamespacesCluster
 from support.manifests import overlay
 
-_LEFT_OUT = pytest.StashKey[int]()
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases that are for another kind of cluster."""
-    unwanted = "needs_cluster" if _in_namespaces(config) else "needs_namespaces"
-    left_out = [item for item in items if item.get_closest_marker(unwanted)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-    config.stash[_LEFT_OUT] = len(left_out)
+    """Leave out the cases that are for another kind of cluster, or for a program that is absent."""
+    in_namespaces = _in_namespaces(config)
+    wants = {
+        "needs_namespaces": "" if in_namespaces else "--cluster=namespaces",
+        "needs_cluster": "--cluster=kind" if in_namespaces else "",
+        "needs_e2e": "" if os.environ.get("E2E_TEST") else "E2E_TEST to name e2e.test",
+    }
+    kept, left_out = [], config.stash.setdefault(_LEFT_OUT, {})
+    for item in items:
+        unmet = [text for mark, text in wants.items() if text and item.get_closest_marker(mark)]
+        if unmet:
+            config.hook.pytest_deselected(items=[item])
+            left_out[unmet[0]] = left_out.get(unmet[0], 0) + 1
+        else:
+            kept.append(item)
+    items[:] = kept
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many cases were left out, and how to run them."""
-    config = terminalreporter.config
-    count = config.stash.get(_LEFT_OUT, 0)
-    if count:
-        how = "--cluster=kind" if _in_namespaces(config) else "--cluster=namespaces"
-        terminalreporter.write_line(f"tests/kind: {count} cases need {how}")
+    for text, count in terminalreporter.config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"tests/kind: {count} cases need {text}")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -168,7 +168,7 @@ class ExistingCluster(Cluster):
         old = {pod["metadata"]["name"] for pod in self._pods(name)}
         self.kubectl("rollout", "restart", "deployment", f"--selector={objects.LABEL}={name}")
         self._rolled_out(name)
-        self._wait(lambda: not old & {pod["metadata"]["name"] for pod in self._pods(name)})
+        self.wait(lambda: not old & {pod["metadata"]["name"] for pod in self._pods(name)})
 
     def drain(self, node: str) -> None:
         """Let no new pods come to a node, and evict those of workloads; they come up elsewhere."""
@@ -207,7 +207,7 @@ class ExistingCluster(Cluster):
             pod = self.proxy_pod(node)
             return _restarts(pod) > before and bool(ready_pods([pod]))
 
-        self._wait(again)
+        self.wait(again)
 
     def proxy_file(self, node: str, path: str) -> str:
         """Return what is in a file, as nfproxy's container sees it."""
@@ -219,11 +219,13 @@ class ExistingCluster(Cluster):
         name = self.proxy_pod(node)["metadata"]["name"]
         return self.kubectl("logs", name, namespace=_SYSTEM)
 
-    def _wait(self, condition: Any) -> None:
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for something to happen. Raises TimeoutError with the pods there are."""
         deadline = time.monotonic() + _WAIT_S
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(self.kubectl("get", "pods", "--output=wide"))
+                pods = self.kubectl("get", "pods", "--all-namespaces", "--output=wide")
+                raise TimeoutError(pods)
             time.sleep(_POLL_S)
 
 

@@ -4,14 +4,11 @@ Nothing is lost while pods come and go, those that answer and those of nfproxy.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from kind.clients import Figures, Load
 from kind.cluster import Cluster, Web, heard
-
-_ENOUGH = 50  # connections before and after, so that the change falls among them
+from kind.loads import failures, under_load
 
 
 @pytest.fixture(scope="module")
@@ -22,54 +19,13 @@ def web(cluster: Cluster) -> Iterator[Web]:
         yield made
 
 
-def _loads(cluster: Cluster, web: Web, held: int) -> dict[str, Load]:
-    """Return loads from pod, node and outside, over cluster IP and node port, in both families."""
-    service, nodes = web.service, cluster.nodes
-    last = nodes[2]
-    pod, host, outside = cluster.pod_on(nodes[0].name), cluster.host(last.name), cluster.outside
-    return {
-        "pod": pod.load(service.cluster_ip("IPv4"), 80, held=held, rate=50),
-        "pod, IPv6": pod.load(service.cluster_ip("IPv6"), 80, held=held, rate=50),
-        "pod, UDP": pod.load(service.cluster_ip("IPv4"), 80, "UDP", rate=50),
-        "node": host.load(service.cluster_ip("IPv4"), 80, held=held, rate=50),
-        "outside": outside.load(last.addresses["IPv4"], service.node_port(), held=held, rate=50),
-        "outside, IPv6": outside.load(
-            last.addresses["IPv6"], service.node_port(), held=held, rate=50
-        ),
-    }
-
-
-def _under_load(
-    cluster: Cluster, web: Web, change: Callable[[], None], held: int = 0
-) -> dict[str, Figures]:
-    """Make a change under load from everywhere; return what became of each load."""
-    for client in cluster.clients():
-        cluster.eventually(
-            True, lambda c=client: heard(c.ask(web.service.cluster_ip("IPv6"), 80)) <= web.names
-        )
-    loads = _loads(cluster, web, held)
-    with contextlib.ExitStack() as stack:
-        for load in loads.values():
-            stack.enter_context(load)
-        for load in loads.values():
-            load.wait_for(_ENOUGH)
-        change()
-        for load in loads.values():
-            load.wait_for(_ENOUGH)
-    return {name: load.figures for name, load in loads.items()}
-
-
-def _failures(figures: dict[str, Figures]) -> dict[str, list[str]]:
-    return {name: one.failures for name, one in figures.items() if one.failures}
-
-
 def test_a_rolling_update_of_the_backends_fails_no_request(cluster: Cluster, web: Web) -> None:
     """
     All pods that answer are exchanged under load, and every request is answered.
     """
     before = web.names
-    figures = _under_load(cluster, web, lambda: cluster.roll(web.name))
-    assert _failures(figures) == {}
+    figures = under_load(cluster, web, lambda: cluster.roll(web.name))
+    assert failures(figures) == {}
     assert not before & web.names
     for one in figures.values():
         assert set(one.answers) >= web.names
@@ -79,7 +35,7 @@ def test_a_rolling_update_of_nfproxy_fails_no_request(cluster: Cluster, web: Web
     """
     All pods of the DaemonSet are exchanged under load: no new connection fails, no held one ends.
     """
-    assert _failures(_under_load(cluster, web, cluster.roll_proxy, held=2)) == {}
+    assert failures(under_load(cluster, web, cluster.roll_proxy, held=2)) == {}
 
 
 def test_a_crash_of_nfproxy_fails_no_request(cluster: Cluster, web: Web) -> None:
@@ -87,8 +43,8 @@ def test_a_crash_of_nfproxy_fails_no_request(cluster: Cluster, web: Web) -> None
     nfproxy is killed on a node under load, and started again: nobody notices.
     """
     last = cluster.nodes[2].name
-    figures = _under_load(cluster, web, lambda: cluster.crash_proxy(last), held=2)
-    assert _failures(figures) == {}
+    figures = under_load(cluster, web, lambda: cluster.crash_proxy(last), held=2)
+    assert failures(figures) == {}
 
 
 def test_draining_a_node_fails_no_request(cluster: Cluster, web: Web) -> None:
@@ -102,10 +58,10 @@ def test_draining_a_node_fails_no_request(cluster: Cluster, web: Web) -> None:
         cluster.eventually(2, lambda: len(web.names))
 
     try:
-        figures = _under_load(cluster, web, drain)
+        figures = under_load(cluster, web, drain)
     finally:
         cluster.uncordon(first)
-    assert _failures(figures) == {}
+    assert failures(figures) == {}
     assert set() == web.names_on(first)
 
 

@@ -1,0 +1,54 @@
+"""
+Load from everywhere, while something changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from kind.clients import Figures, Load
+from kind.cluster import Cluster, Web, heard
+
+_ENOUGH = 50  # connections before and after, so that the change falls among them
+
+
+def _loads(cluster: Cluster, web: Web, held: int) -> dict[str, Load]:
+    """Return loads from pod, node and outside, over cluster IP and node port, in both families."""
+    service, nodes = web.service, cluster.nodes
+    last = nodes[2]
+    pod, host, outside = cluster.pod_on(nodes[0].name), cluster.host(last.name), cluster.outside
+    return {
+        "pod": pod.load(service.cluster_ip("IPv4"), 80, held=held, rate=50),
+        "pod, IPv6": pod.load(service.cluster_ip("IPv6"), 80, held=held, rate=50),
+        "pod, UDP": pod.load(service.cluster_ip("IPv4"), 80, "UDP", rate=50),
+        "node": host.load(service.cluster_ip("IPv4"), 80, held=held, rate=50),
+        "outside": outside.load(last.addresses["IPv4"], service.node_port(), held=held, rate=50),
+        "outside, IPv6": outside.load(
+            last.addresses["IPv6"], service.node_port(), held=held, rate=50
+        ),
+    }
+
+
+def under_load(
+    cluster: Cluster, web: Web, change: Callable[[], None], held: int = 0
+) -> dict[str, Figures]:
+    """Make a change under load from everywhere; return what became of each load."""
+    for client in cluster.clients():
+        cluster.eventually(
+            True, lambda c=client: heard(c.ask(web.service.cluster_ip("IPv6"), 80)) <= web.names
+        )
+    loads = _loads(cluster, web, held)
+    with contextlib.ExitStack() as stack:
+        for load in loads.values():
+            stack.enter_context(load)
+        for load in loads.values():
+            load.wait_for(_ENOUGH)
+        change()
+        for load in loads.values():
+            load.wait_for(_ENOUGH)
+    return {name: load.figures for name, load in loads.items()}
+
+
+def failures(figures: dict[str, Figures]) -> dict[str, list[str]]:
+    return {name: one.failures for name, one in figures.items() if one.failures}
