@@ -164,8 +164,7 @@ class Server(NamedTuple):
     """
     One API server: as it was named, where it turned out to be, and what became of asking it.
 
-    `code` is what it answered, 0 where nobody did; `trouble` is "" where all is well. `chosen`
-    tells that the address was taken from the pod's environment and not given.
+    `code` is what it answered, 0 where nobody did; `trouble` is "" where all is well.
     """
 
     url: str
@@ -173,7 +172,6 @@ class Server(NamedTuple):
     addresses: tuple[str, ...] = ()
     code: int = 0
     trouble: str = ""
-    chosen: bool = False
 
 
 class Attempt(NamedTuple):

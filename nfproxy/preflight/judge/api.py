@@ -42,7 +42,7 @@ def servers(api: Api) -> list[Verdict]:
 
 def _server(api: Api, server: Server) -> Verdict:
     name = server.host or server.url
-    inside = sorted(filter(None, (_service(api, server, address) for address in server.addresses)))
+    inside = sorted(filter(None, (_service(api, address) for address in server.addresses)))
     if inside:
         works = (
             "which answers only as long as another proxy serves it"
@@ -62,7 +62,7 @@ def _server(api: Api, server: Server) -> Verdict:
     return ok(f"{name} answers, without a Service in between")
 
 
-def _service(api: Api, server: Server, text: str) -> str:
+def _service(api: Api, text: str) -> str:
     """Return what an address is of Services, "" if it is nothing of the kind."""
     try:
         address = parse_address(text)
@@ -73,8 +73,7 @@ def _service(api: Api, server: Server, text: str) -> str:
     cidr = next((cidr for cidr in api.service_cidrs if address in cidr), None)
     if cidr is not None:
         return f"an address of the Service range {cidr}"
-    known = bool(api.kubernetes or api.service_cidrs)
-    if not known and (server.chosen or text == api.env_host) and text == api.env_host:
+    if text == api.env_host and not (api.kubernetes or api.service_cidrs):
         return f"KUBERNETES_SERVICE_HOST {text}, a cluster IP"
     return ""
 

@@ -145,16 +145,8 @@ def _limit(found: Conntrack, most: int, wanted: int | None) -> list[Verdict]:
                 "set conntrack.maxPerCore to 0 to leave it alone",
             )
         ]
-    if found.writable:
-        return [ok(f"nf_conntrack_max is {most}; nfproxy will set it to {wanted}")]
-    return [
-        warn(
-            f"nf_conntrack_max is {most}, {wanted} is wanted (conntrack.maxPerCore), and it cannot "
-            "be written to from here",
-            "keep the init container `prepare`, which sets it, or run on the node: sysctl -w "
-            f"net.netfilter.nf_conntrack_max={wanted}",
-        )
-    ]
+    text = f"nf_conntrack_max is {most}; nfproxy will set it to {wanted}"
+    return [ok(text if found.writable else f"{text}, in its init container `prepare`")]
 
 
 def ephemeral_ports(sysctls: Sysctls, node_ports: PortRange) -> Verdict:

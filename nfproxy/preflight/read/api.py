@@ -64,12 +64,11 @@ def read_api(question: Question) -> Api:
 async def _read(question: Question) -> Api:
     settings = question.settings
     urls = [part.strip() for part in settings.master.split(",") if part.strip()] or [""]
-    chosen = not (settings.kubeconfig or settings.master)
     each = [msgspec.structs.replace(settings, master=url, qps=-1.0) for url in urls]
-    credentials = settings.kubeconfig or ("a service account" if chosen else "")
+    credentials = settings.kubeconfig or ("" if settings.master else "a service account")
     api = Api(credentials=credentials, borrowed=question.borrowed, env_host=question.env_host)
     try:
-        servers = await asyncio.gather(*(_server(one, chosen) for one in each))
+        servers = await asyncio.gather(*(_server(one) for one in each))
     except ConfigError as error:
         return api._replace(trouble=str(error))
     api = api._replace(servers=tuple(servers))
@@ -83,11 +82,11 @@ async def _connected(settings: ClientSettings) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def _server(settings: ClientSettings, chosen: bool) -> Server:
+async def _server(settings: ClientSettings) -> Server:
     """Ask one server for its version, which anybody may know. Raises ConfigError."""
     async with _connected(settings) as connection:
         host = connection.host
-        found = Server(settings.master or host, host, await _addresses(host), chosen=chosen)
+        found = Server(settings.master or host, host, await _addresses(host))
         try:
             await _within(connection.read(Request("/version")))
         except RequestError as error:

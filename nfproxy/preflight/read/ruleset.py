@@ -13,6 +13,7 @@ from nfproxy.dataplane import wire
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.dataplane.netlink import Netlink
 from nfproxy.errors import DataplaneError, MissingFeatureError
+from nfproxy.netlink import attributes
 from nfproxy.preflight.facts import Chain, Listing, Ruleset
 from nfproxy.preflight.read.files import Root
 
@@ -104,7 +105,7 @@ def read_listing(script: str, chains: int) -> Listing:
 
 def _values(data: bytes) -> dict[int, bytes]:
     try:
-        found = wire.attributes(data, 0, len(data))
+        found = attributes(data, 0, len(data))
         return {kind: data[a:b] for kind, a, b in found}
     except (IndexError, KeyError) as error:
         raise DataplaneError(f"cannot read the kernel's tables: {error!r}") from error

@@ -11,7 +11,7 @@ from nfproxy.preflight.findings import Level, Verdict
 from nfproxy.preflight.judge import api, process
 
 DIRECT = Server("https://192.0.2.1:6443", "192.0.2.1:6443", ("192.0.2.1",), 200)
-SERVICE = Server("", "10.96.0.1:443", ("10.96.0.1",), 200, chosen=True)
+SERVICE = Server("", "10.96.0.1:443", ("10.96.0.1",), 200)
 DOWN = Server("https://192.0.2.2:6443", "192.0.2.2:6443", ("192.0.2.2",), 0, "it refuses; look")
 MI = 1 << 20
 
@@ -59,7 +59,7 @@ def test_servers(found: Api, expected: list[Level]) -> None:
         # A platform that points pods to the API server itself, and says so in the environment.
         (
             Api(
-                servers=(DIRECT._replace(chosen=True),),
+                servers=(DIRECT,),
                 env_host="192.0.2.1",
                 kubernetes=(parse_address("10.96.0.1"),),
             ),
