@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 import time
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -18,13 +17,17 @@ from contextlib import closing, suppress
 import msgspec
 
 from nfproxy.dataplane import ctnetlink
-from nfproxy.dataplane.netlink import messages
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink import (
+    NETLINK_CAP_ACK,
+    NETLINK_NETFILTER,
+    SOL_NETLINK,
+    error_number,
+    messages,
+)
 from nfproxy.plan.flows import Flows, Judge, Query
 
-_NETLINK_NETFILTER = 12
-_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _RECEIVE = 1 << 16  # the kernel fills at most 32 KB at a time
 _TRIES = 5
 
@@ -39,8 +42,6 @@ _EVERYTHING = (Query(),)
 
 #: Errors that say nothing against trying again.
 _AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOBUFS)
-
-_ERROR = struct.Struct("=i")
 
 #: A message of a listing: buffer, where it starts and ends without its header.
 Entry = tuple[bytes, int, int]
@@ -135,7 +136,7 @@ class ConntrackCleaner:
                     if ctnetlink.is_entry(kind):
                         yield data, start, end
                     else:
-                        code = _code(data, start)
+                        code = error_number(data, start)
         except OSError as error:
             code = error.errno or errno.EIO
         finally:
@@ -168,7 +169,7 @@ class ConntrackCleaner:
         with suppress(BlockingIOError):
             while True:
                 data = self._deleting.recv(_RECEIVE, socket.MSG_DONTWAIT)
-                codes += [_code(data, start) for _, _, _, start, _, _ in messages(data)]
+                codes += [error_number(data, start) for _, _, _, start, _, _ in messages(data)]
         return [code for code in codes if code]
 
     def _number(self) -> int:
@@ -200,12 +201,6 @@ def _worth_asking(family: Family, queries: Collection[Query]) -> Collection[Quer
     return queries if len(queries) <= _FEW else _EVERYTHING
 
 
-def _code(data: bytes, start: int) -> int:
-    """Return the error number in a message that ends a listing or answers a request; 0 for none."""
-    (code,) = _ERROR.unpack_from(data, start)
-    return -int(code)
-
-
 def _refused(what: str, code: int) -> str:
     text = f"cannot {what} the kernel's connections: {os.strerror(code)}"
     if code == errno.EPERM:
@@ -217,9 +212,9 @@ def _refused(what: str, code: int) -> str:
 
 def _open() -> socket.socket:
     try:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         opened.bind((0, 0))
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # errors without the request
+        opened.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)  # errors without the request
     except OSError as error:
         raise DataplaneError(f"cannot open a netfilter netlink socket: {error}") from error
     return opened

@@ -13,15 +13,22 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nfproxy.dataplane.wire import HEADER, NLM_F_DUMP, attribute, attributes
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.netlink import (
+    GENERIC_SIZE,
+    HEADER,
+    NESTED,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    attribute,
+    attributes,
+)
 from nfproxy.nft.schema import port_bytes
 
 _NEW, _GET, _DELETE = 0x100, 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_…
 _GET_STATS = 0x105
-_REQUEST, _NESTED = 0x1, 0x8000
 
 _ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25  # CTA_…
 _IP, _PROTOCOL = 1, 2  # CTA_TUPLE_…
@@ -32,7 +39,6 @@ _ORIGINAL_FLAGS = 1  # CTA_FILTER_ORIG_FLAGS
 #: Which fields of a request's tuple have to match: bits of the kernel's CTA_FILTER_F_….
 _MATCH_DESTINATION, _MATCH_PROTOCOL, _MATCH_DESTINATION_PORT = 1 << 1, 1 << 3, 1 << 5
 
-_GENERIC_SIZE = 4  # nfgenmsg
 _LENGTH = struct.Struct("=H")
 _UNKNOWN_FORM = (
     "the kernel lists connections in a form that nfproxy does not know; stale UDP flows stay "
@@ -72,11 +78,11 @@ class _Offsets(NamedTuple):
         source = attribute(_SOURCES[family], bytes(size))
         protocol = 12 + size + 4 + size
         return cls(
-            address_head=struct.pack("=HH", 4 + 2 * len(source), _IP | _NESTED) + source[:4],
+            address_head=struct.pack("=HH", 4 + 2 * len(source), _IP | NESTED) + source[:4],
             source=12,
             destination=12 + size + 4,
             protocol=protocol,
-            protocol_head=struct.pack("=HHHH", 28, _PROTOCOL | _NESTED, 5, _NUMBER),
+            protocol_head=struct.pack("=HHHH", 28, _PROTOCOL | NESTED, 5, _NUMBER),
             number=protocol + 8,
             source_port=protocol + 16,
             destination_port=protocol + 24,
@@ -99,13 +105,13 @@ def list_request(family: Family, address: bytes, port: int, sequence: int) -> by
     wanted = b""
     if address:
         flags |= _MATCH_DESTINATION
-        wanted = attribute(_IP | _NESTED, attribute(_SOURCES[family] + 1, address))
+        wanted = attribute(_IP | NESTED, attribute(_SOURCES[family] + 1, address))
     if port:
         flags |= _MATCH_DESTINATION_PORT
         protocol += attribute(_DESTINATION_PORT, port_bytes(port)[:2])
-    wanted += attribute(_PROTOCOL | _NESTED, protocol)
+    wanted += attribute(_PROTOCOL | NESTED, protocol)
     matching = attribute(_ORIGINAL_FLAGS, struct.pack("=I", flags))
-    payload = attribute(_ORIGINAL | _NESTED, wanted) + attribute(_FILTER | _NESTED, matching)
+    payload = attribute(_ORIGINAL | NESTED, wanted) + attribute(_FILTER | NESTED, matching)
     return _message(_GET, NLM_F_DUMP, sequence, family, payload)
 
 
@@ -127,7 +133,7 @@ def udp_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
     entry is laid out otherwise than expected.
     """
     off = _OFFSETS[family]
-    at = start + _GENERIC_SIZE
+    at = start + GENERIC_SIZE
     if at + 2 * off.size > end:
         raise DataplaneError(_UNKNOWN_FORM)
     reply = at + _LENGTH.unpack_from(data, at)[0]
@@ -157,8 +163,8 @@ def entry_key(data: bytes, start: int, end: int) -> bytes:
     the same client may be. That one has another reply tuple, as it goes to another endpoint.
     """
     return b"".join(
-        attribute(kind | _NESTED if kind == _REPLY else kind, data[at:stop])
-        for kind, at, stop in attributes(data, start + _GENERIC_SIZE, end)
+        attribute(kind | NESTED if kind == _REPLY else kind, data[at:stop])
+        for kind, at, stop in attributes(data, start + GENERIC_SIZE, end)
         if kind in (_REPLY, _ID, _ZONE)
     )
 
@@ -173,5 +179,5 @@ def delete_requests(keys: Sequence[bytes], family: Family, sequence: int) -> byt
 
 
 def _message(kind: int, flags: int, sequence: int, family: Family, payload: bytes) -> bytes:
-    head = HEADER.pack(20 + len(payload), kind, flags | _REQUEST, sequence, 0)
+    head = HEADER.pack(20 + len(payload), kind, flags | NLM_F_REQUEST, sequence, 0)
     return head + bytes((family, 0, 0, 0)) + payload

@@ -12,6 +12,7 @@ from nfproxy.dataplane import libnftables, wire
 from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.dataplane.notifications import Notifications
 from nfproxy.model.addresses import Family
+from nfproxy.netlink import attributes, string
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
 from nfproxy.reconcile.transition import Operation
@@ -69,7 +70,7 @@ class Kernel:
         return any(
             data[start:stop] == wanted
             for data in self._netlink.dump(wire.GETTABLE, family)
-            for kind, start, stop in wire.attributes(data, 0, len(data))
+            for kind, start, stop in attributes(data, 0, len(data))
             if kind == _TABLE_NAME
         )
 
@@ -77,14 +78,14 @@ class Kernel:
         """Delete the family's nfproxy table, or another of a name; tell whether there was one."""
         if not self.has_table(family, table):
             return False
-        self._netlink.request(wire.DELTABLE, family, wire.string(_TABLE_NAME, table))
+        self._netlink.request(wire.DELTABLE, family, string(_TABLE_NAME, table))
         return True
 
     def chains(self, family: Family) -> list[ChainInfo]:
         """Return the chains of the family's table; none without a table."""
         found = []
         for data in self._netlink.dump(wire.GETCHAIN, family):
-            values = {k: data[a:b] for k, a, b in wire.attributes(data, 0, len(data))}
+            values = {k: data[a:b] for k, a, b in attributes(data, 0, len(data))}
             if values.get(_TABLE_NAME, b"").rstrip(b"\0") != TABLE.encode():
                 continue
             name = values[_CHAIN_NAME].rstrip(b"\0").decode("ascii", "replace")

@@ -9,16 +9,24 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-from collections.abc import Iterator
 
 from nfproxy.dataplane import wire
 from nfproxy.errors import DataplaneError, TransactionError
+from nfproxy.netlink import (
+    NETLINK_CAP_ACK,
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    SO_RCVBUFFORCE,
+    SO_SNDBUFFORCE,
+    SOL_NETLINK,
+    error_number,
+    messages,
+)
 from nfproxy.nft import schema
 
-_NETLINK_NETFILTER = 12
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _RECEIVE = 1 << 18
 _RETRIES = 8
 
@@ -43,14 +51,14 @@ class Netlink:
     def __init__(self) -> None:
         """Open the socket. Raises DataplaneError where the kernel has no nfnetlink."""
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         except OSError as error:
             raise DataplaneError(f"cannot open a netfilter netlink socket: {error}") from error
         self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         self._sequence = 0
         self._buffer_size = 0
-        self._grow(_SO_RCVBUFFORCE, 4 << 20)
+        self._grow(SO_RCVBUFFORCE, 4 << 20)
 
     @property
     def port(self) -> int:
@@ -71,7 +79,7 @@ class Netlink:
         last = first + len(messages) - 1
         data = wire.batch(messages, first - 1, last + 1)
         if len(data) > self._buffer_size:
-            self._grow(_SO_SNDBUFFORCE, len(data) + (1 << 16))
+            self._grow(SO_SNDBUFFORCE, len(data) + (1 << 16))
             self._buffer_size = len(data)
         try:
             self._socket.send(data)
@@ -90,7 +98,7 @@ class Netlink:
     def request(self, kind: int, family: int, payload: bytes) -> None:
         """Commit a single message as a transaction of its own."""
         first = self.reserve(1)
-        self.commit([wire.message(kind, wire.NLM_F_ACK, first, family, payload)], first)
+        self.commit([wire.message(kind, NLM_F_ACK, first, family, payload)], first)
 
     def dump(self, kind: int, family: int, *names: str) -> list[bytes]:
         """
@@ -117,11 +125,11 @@ class Netlink:
             for kind, flags, number, start, end, _ in messages(data):
                 if number != sequence:
                     continue
-                interrupted |= bool(flags & wire.NLM_F_DUMP_INTR)
-                if kind == wire.NLMSG_DONE:
+                interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                if kind == NLMSG_DONE:
                     return found, interrupted
-                if kind == wire.NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", data, start)[0]
+                if kind == NLMSG_ERROR:
+                    code = error_number(data, start)
                     if code in (errno.EINTR, errno.EAGAIN):
                         return found, True
                     raise NetlinkError(code, f"cannot list {_listed(names)}")
@@ -142,9 +150,9 @@ class Netlink:
                     continue
                 raise
             for kind, _, number, start, _, _ in messages(data):
-                if kind != wire.NLMSG_ERROR:
+                if kind != NLMSG_ERROR:
                     continue
-                code = -struct.unpack_from("=i", data, start)[0]
+                code = error_number(data, start)
                 if code:
                     failure = failure or (number, code)
                 elif number == last:
@@ -164,21 +172,10 @@ class Netlink:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, option, size)
         except PermissionError:
-            plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
+            plain = socket.SO_SNDBUF if option == SO_SNDBUFFORCE else socket.SO_RCVBUF
             self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
 
 
 def _listed(names: tuple[str, ...]) -> str:
     """Return what a dump is of, for a message."""
     return " ".join(names) or "the ruleset"
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Yield (type, flags, sequence, start of payload, end, port) of each message in a buffer."""
-    at, total = 0, len(data)
-    while at + 16 <= total:
-        size, kind, flags, sequence, port = wire.HEADER.unpack_from(data, at)
-        if size < 16:
-            return
-        yield kind, flags, sequence, at + 16, at + size, port
-        at += (size + 3) & ~3

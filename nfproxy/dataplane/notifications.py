@@ -14,17 +14,22 @@ import errno
 import socket
 import struct
 
-from nfproxy.dataplane import wire
-from nfproxy.dataplane.netlink import messages
+from nfproxy.dataplane.wire import SUBSYSTEM
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES
+from nfproxy.netlink import (
+    GENERIC_SIZE,
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_NETFILTER,
+    SO_ATTACH_FILTER,
+    SO_RCVBUFFORCE,
+    SOL_NETLINK,
+    attributes,
+    messages,
+)
 from nfproxy.nft.schema import TABLE
 
-_NETLINK_NETFILTER = 12
 _NFNLGRP_NFTABLES = 7
-_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
-_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _NEWGEN = 15
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 _TABLE = 1  # of every kind of message the table's name is the first attribute type
@@ -54,13 +59,13 @@ class Notifications:
         self._suspect = False
         try:
             self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
             )
             self._socket.bind((0, 0))
             with contextlib.suppress(PermissionError):  # without privileges: more is lost, told so
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
             _attach(self._socket, own_port)
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
         except OSError as error:
             raise DataplaneError(f"cannot listen to nf_tables: {error}") from error
 
@@ -109,7 +114,7 @@ class Notifications:
         if not self._suspect and _TABLE_BYTES not in data:
             return culprit
         for kind, _, _, start, end, port in messages(data):
-            if port in self._own or kind >> 8 != _SUBSYSTEM:
+            if port in self._own or kind >> 8 != SUBSYSTEM:
                 continue
             if kind & 0xFF == _NEWGEN:
                 if self._suspect:
@@ -123,12 +128,12 @@ class Notifications:
 def _is_ours(data: bytes, start: int, end: int) -> bool:
     return any(
         kind == _TABLE and data[a:b] == _TABLE_BYTES
-        for kind, a, b in wire.attributes(data, start + 4, end)
+        for kind, a, b in attributes(data, start + GENERIC_SIZE, end)
     )
 
 
 def _name(data: bytes, start: int, end: int) -> str:
-    values = {kind: data[a:b] for kind, a, b in wire.attributes(data, start + 4, end)}
+    values = {kind: data[a:b] for kind, a, b in attributes(data, start + GENERIC_SIZE, end)}
     name = values.get(_GEN_PROC_NAME, b"").rstrip(b"\0").decode("utf-8", "replace")
     pid = int.from_bytes(values.get(_GEN_PROC_PID, b"\0"), "big")
     return f"{name if name.isprintable() and name else 'a process'} (pid {pid})"
@@ -153,4 +158,4 @@ def _attach(sock: socket.socket, port: int) -> None:
     )
     buffer = ctypes.create_string_buffer(program)
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)

@@ -21,6 +21,7 @@ from nfproxy.dataplane.libnftables import load_text
 from nfproxy.dataplane.netlink import Netlink
 from nfproxy.errors import DataplaneError, MissingFeatureError
 from nfproxy.model.addresses import Family
+from nfproxy.netlink import attributes
 from nfproxy.nft.schema import TABLE
 
 _CLONE_NEWNET = 0x40000000
@@ -179,7 +180,7 @@ def in_scratch_namespace(function: Callable[[], T]) -> T:
 
 def _values(data: bytes) -> dict[int, bytes]:
     try:
-        return {kind: data[a:b] for kind, a, b in wire.attributes(data, 0, len(data))}
+        return {kind: data[a:b] for kind, a, b in attributes(data, 0, len(data))}
     except (IndexError, KeyError) as error:
         raise DataplaneError(f"cannot read the kernel's rules: {error!r}") from error
 

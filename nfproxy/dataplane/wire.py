@@ -11,22 +11,26 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
+from nfproxy.netlink import (
+    ATTRIBUTE,
+    HEADER,
+    NESTED,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    TYPE_MASK,
+    attribute,
+    attributes,
+    string,
+)
 from nfproxy.nft.schema import SCHEMAS, TABLE, Interval, SetSchema, Value, length
 from nfproxy.reconcile.transition import Operation
 
-HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _GENERIC = struct.Struct("=BB2s")  # nfgenmsg: family, version, resource id (big endian)
-_ATTR = struct.Struct("=HH")  # nlattr: length, type
 
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
-NLM_F_CREATE = 0x400
-_NESTED = 0x8000
-_TYPE_MASK = 0x3FFF
-
-_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 GETTABLE, GETCHAIN, DELTABLE, GETRULE, GETSET = 1, 4, 2, 7, 10
 _NEWSETELEM, GETSETELEM, _DELSETELEM = 12, 13, 14
@@ -46,20 +50,9 @@ _DROP, _ACCEPT = 0, 1
 _LIST_LIMIT = 60_000
 
 
-def attribute(kind: int, payload: bytes) -> bytes:
-    """Return one netlink attribute, padded."""
-    size = len(payload) + 4
-    return _ATTR.pack(size, kind) + payload + b"\0" * (-size % 4)
-
-
-def string(kind: int, text: str) -> bytes:
-    """Return a string attribute."""
-    return attribute(kind, text.encode() + b"\0")
-
-
 def message(kind: int, flags: int, sequence: int, family: int, payload: bytes) -> bytes:
     """Return an nf_tables message."""
-    return _frame((_SUBSYSTEM << 8) | kind, flags, sequence, family, b"\0\0", payload)
+    return _frame((SUBSYSTEM << 8) | kind, flags, sequence, family, b"\0\0", payload)
 
 
 def _frame(
@@ -74,7 +67,7 @@ def _frame(
 
 def batch(messages: Iterable[bytes], sequence: int, last: int) -> bytes:
     """Return messages wrapped as one transaction: begin with `sequence`, end with `last`."""
-    resource = struct.pack("!H", _SUBSYSTEM)
+    resource = struct.pack("!H", SUBSYSTEM)
     return b"".join(
         (
             _frame(_BATCH_BEGIN, 0, sequence, 0, resource, b""),
@@ -92,15 +85,15 @@ def verdict_attribute(verdict: str) -> bytes:
         inner = attribute(_VERDICT_CODE, code) + string(_VERDICT_CHAIN, chain)
     else:
         inner = attribute(_VERDICT_CODE, struct.pack("!i", _DROP))
-    return attribute(_ELEM_DATA | _NESTED, attribute(_DATA_VERDICT | _NESTED, inner))
+    return attribute(_ELEM_DATA | NESTED, attribute(_DATA_VERDICT | NESTED, inner))
 
 
 def _data(kind: int, payload: bytes) -> bytes:
-    return attribute(kind | _NESTED, attribute(_DATA_VALUE, payload))
+    return attribute(kind | NESTED, attribute(_DATA_VALUE, payload))
 
 
 def _element(body: bytes) -> bytes:
-    return _ATTR.pack(len(body) + 4, _LIST_ELEM | _NESTED) + body
+    return ATTRIBUTE.pack(len(body) + 4, _LIST_ELEM | NESTED) + body
 
 
 class _Encoder:
@@ -111,10 +104,10 @@ class _Encoder:
         self._interval = schema.interval
         self._family = family
         self._key_head = _data(_ELEM_KEY, b"\0" * size)[:8]
-        self._set_head = _ATTR.pack(size + 12, _LIST_ELEM | _NESTED) + self._key_head
+        self._set_head = ATTRIBUTE.pack(size + 12, _LIST_ELEM | NESTED) + self._key_head
         value = length(schema.value, family) if schema.value else 0
         self._data_head = _data(_ELEM_DATA, b"\0" * value)[:8]
-        self._map_head = _ATTR.pack(size + value + 20, _LIST_ELEM | _NESTED) + self._key_head
+        self._map_head = ATTRIBUTE.pack(size + value + 20, _LIST_ELEM | NESTED) + self._key_head
         self._verdicts: dict[str, bytes] = {}
 
     def encode(self, key: bytes, value: Value) -> bytes:
@@ -174,7 +167,7 @@ def element_messages(operations: Iterable[Operation], sequence: int) -> list[byt
         kind = _NEWSETELEM if add else _DELSETELEM
         head = string(_LIST_TABLE, TABLE) + string(_LIST_SET, name)
         for chunk in _chunks(encode(o[3], o[4] if add else None) for o in group):
-            listed = _ATTR.pack(len(chunk) + 4, _LIST_ELEMENTS | _NESTED) + chunk
+            listed = ATTRIBUTE.pack(len(chunk) + 4, _LIST_ELEMENTS | NESTED) + chunk
             parts.append((kind, family, head + listed))
     final = len(parts) - 1
     return [
@@ -208,16 +201,6 @@ def dump_request(kind: int, sequence: int, family: int, *names: str) -> bytes:
     return message(kind, NLM_F_DUMP, sequence, family, payload)
 
 
-def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (type, start, end) of each attribute's payload."""
-    while at + 4 <= end:
-        size, kind = _ATTR.unpack_from(data, at)
-        if size < 4 or at + size > end:
-            raise DataplaneError("the kernel sent a malformed netlink attribute")
-        yield kind & _TYPE_MASK, at + 4, at + size
-        at += (size + 3) & ~3
-
-
 RawElement = tuple[bytes, Value, bytes | None, bool]
 
 
@@ -242,7 +225,7 @@ def _raw_element(data: bytes, at: int, end: int) -> RawElement:
         if kind == _ELEM_KEY:
             key = data[start + 4 : stop]
         elif kind == _ELEM_DATA:
-            if _ATTR.unpack_from(data, start)[1] & _TYPE_MASK == _DATA_VALUE:
+            if ATTRIBUTE.unpack_from(data, start)[1] & TYPE_MASK == _DATA_VALUE:
                 value = data[start + 4 : stop]
             else:
                 value = _verdict(data, start + 4, stop)

@@ -15,13 +15,20 @@ from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink import (
+    HEADER,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attributes,
+    error_number,
+    messages,
+)
 
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, interface
-_ATTR = struct.Struct("=HH")  # length, type
 
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x10, 0x300
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -65,7 +72,7 @@ def open_socket(*, listening: bool) -> socket.socket:
 
 def read_changes(data: bytes) -> Iterator[Change]:
     """Yield the changes in what was received, in order."""
-    for kind, _, start, end in _messages(data):
+    for kind, _, _, start, end, _ in messages(data):
         if kind in (_NEWADDR, _DELADDR):
             change = _change(data, start, end, kind == _NEWADDR)
             if change is not None:
@@ -91,19 +98,19 @@ def read_all(asked: socket.socket) -> set[Assigned]:
 def _list(asked: socket.socket) -> set[Assigned] | None:
     """Return the addresses of a listing, None if it was disturbed."""
     body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    size = _HEADER.size + len(body)
-    asked.send(_HEADER.pack(size, _GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + body)
+    size = HEADER.size + len(body)
+    asked.send(HEADER.pack(size, _GETADDR, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + body)
     found: set[Assigned] = set()
     disturbed = False
     while True:
         data = asked.recv(RECEIVE)
         found.update(change.assigned for change in read_changes(data) if change.usable)
-        for kind, flags, start, _ in _messages(data):
-            disturbed |= bool(flags & _NLM_F_DUMP_INTR)
-            if kind in (_NLMSG_DONE, _NLMSG_ERROR):
-                (code,) = struct.unpack_from("=i", data, start)
-                if code and -code != errno.EINTR:
-                    raise OSError(-code, os.strerror(-code))
+        for kind, flags, _, start, _, _ in messages(data):
+            disturbed |= bool(flags & NLM_F_DUMP_INTR)
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                code = error_number(data, start)
+                if code and code != errno.EINTR:
+                    raise OSError(code, os.strerror(code))
                 return None if disturbed or code else found
 
 
@@ -112,7 +119,8 @@ def _change(data: bytes, start: int, end: int, there: bool) -> Change | None:
     family, length, flags, _, interface = _IFADDRMSG.unpack_from(data, start)
     if family not in FAMILIES:
         return None
-    values = dict(_attributes(data, start + _IFADDRMSG.size, end))
+    found = attributes(data, start + _IFADDRMSG.size, end)
+    values = {kind: data[a:b] for kind, a, b in found}
     # On a point-to-point link IFA_ADDRESS is the other end.
     address = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS) or b""
     if len(address) != Family(family).size:
@@ -120,23 +128,3 @@ def _change(data: bytes, start: int, end: int, there: bool) -> Change | None:
     waiting = bool(flags & _TENTATIVE and not flags & _OPTIMISTIC)
     usable = there and not waiting and not flags & _DAD_FAILED
     return Change(Assigned(Family(family), interface, length, address), usable)
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (type, flags, start, end) of each message in a buffer."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        size, kind, flags, _, _ = _HEADER.unpack_from(data, at)
-        if size < _HEADER.size:
-            return
-        yield kind, flags, at + _HEADER.size, at + size
-        at += (size + 3) & ~3
-
-
-def _attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
-    while at + _ATTR.size <= end:
-        size, kind = _ATTR.unpack_from(data, at)
-        if size < _ATTR.size:
-            return
-        yield kind, data[at + _ATTR.size : at + size]
-        at += (size + 3) & ~3

@@ -9,8 +9,9 @@ import os
 import socket
 import struct
 
-from nfproxy.dataplane.netlink import messages
-from nfproxy.dataplane.wire import (
+from nfproxy.errors import DataplaneError
+from nfproxy.kubeproxy.names import NFACCT
+from nfproxy.netlink import (
     HEADER,
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -18,10 +19,9 @@ from nfproxy.dataplane.wire import (
     NLMSG_DONE,
     NLMSG_ERROR,
     attributes,
+    messages,
     string,
 )
-from nfproxy.errors import DataplaneError
-from nfproxy.kubeproxy.names import NFACCT
 
 _NETLINK_NETFILTER = 12
 _GET, _DELETE = 0x701, 0x703  # NFNL_SUBSYS_ACCT << 8 | NFNL_MSG_ACCT_…

@@ -15,6 +15,7 @@ from nfproxy.dataplane.netlink import Netlink
 from nfproxy.kubeproxy import names
 from nfproxy.kubeproxy.tables import TABLES, Backend, Rule, XTable
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink import NLM_F_ACK, attribute, attributes, string
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 
 _TABLE, _CHAIN, _HANDLE, _EXPRESSIONS, _USERDATA = 1, 2, 3, 4, 7  # NFTA_RULE_…
@@ -55,6 +56,15 @@ class NfTables:
     def own_tables(self, table: str = KUBE_PROXY_TABLE) -> list[Family]:
         """Return the families that have a table of a name, by default of kube-proxy's mode."""
         return [family for family in FAMILIES if table in self.table_names(family)]
+
+    def traces(self) -> list[str]:
+        """Return in words by what kube-proxy serves, or has served, this node; at little cost."""
+        found = [f"table {family.table} {KUBE_PROXY_TABLE}" for family in self.own_tables()]
+        for family in FAMILIES:
+            chains = ((t, _text(v[_CHAIN_NAME])) for t, v in self._chains(family))
+            if ("nat", "KUBE-SERVICES") in chains:
+                found.append(f"chains of {Backend.NFT.command(family)}")
+        return found
 
     def xtables(self) -> list[XTable]:
         """Return what iptables-nft has written that holds a chain of kube-proxy's."""
@@ -97,7 +107,7 @@ class NfTables:
             first = self._netlink.reserve(len(part))
             messages = [
                 wire.message(
-                    kind, wire.NLM_F_ACK if i == len(part) - 1 else 0, first + i, family, payload
+                    kind, NLM_F_ACK if i == len(part) - 1 else 0, first + i, family, payload
                 )
                 for i, (kind, family, payload) in enumerate(part)
             ]
@@ -142,7 +152,7 @@ def read_rule(values: dict[int, bytes]) -> Rule:
 
 
 def _expressions(data: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:
-    for _, start, stop in wire.attributes(data, 0, len(data)):
+    for _, start, stop in attributes(data, 0, len(data)):
         values = _values_in(data, start, stop)
         inner = values.get(_EXPR_DATA, b"")
         yield _text(values.get(_EXPR_NAME, b"")), _values_in(inner, 0, len(inner))
@@ -172,24 +182,24 @@ def _user_comment(data: bytes) -> str:
 
 def delete_rule(family: Family, table: str, rule: Rule) -> Removal:
     """Return the request to delete one rule."""
-    handle = wire.attribute(_HANDLE, struct.pack("!Q", rule.key))
-    payload = wire.string(_TABLE, table) + wire.string(_CHAIN, rule.chain) + handle
+    handle = attribute(_HANDLE, struct.pack("!Q", rule.key))
+    payload = string(_TABLE, table) + string(_CHAIN, rule.chain) + handle
     return _DELRULE, family, payload
 
 
 def flush_chain(family: Family, table: str, chain: str) -> Removal:
     """Return the request to delete all rules of a chain."""
-    return _DELRULE, family, wire.string(_TABLE, table) + wire.string(_CHAIN, chain)
+    return _DELRULE, family, string(_TABLE, table) + string(_CHAIN, chain)
 
 
 def delete_chain(family: Family, table: str, chain: str) -> Removal:
     """Return the request to delete a chain that no rule leads to."""
-    return _DELCHAIN, family, wire.string(_TABLE, table) + wire.string(_CHAIN_NAME, chain)
+    return _DELCHAIN, family, string(_TABLE, table) + string(_CHAIN_NAME, chain)
 
 
 def delete_table(family: Family, table: str) -> Removal:
     """Return the request to delete a table with everything in it."""
-    return wire.DELTABLE, family, wire.string(_TABLE_NAME, table)
+    return wire.DELTABLE, family, string(_TABLE_NAME, table)
 
 
 def _policy(values: dict[int, bytes]) -> str:
@@ -211,7 +221,7 @@ def _nested(data: bytes) -> dict[int, bytes]:
 
 
 def _values_in(data: bytes, start: int, stop: int) -> dict[int, bytes]:
-    return {kind: data[a:b] for kind, a, b in wire.attributes(data, start, stop)}
+    return {kind: data[a:b] for kind, a, b in attributes(data, start, stop)}
 
 
 def _text(data: bytes) -> str:

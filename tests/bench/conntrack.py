@@ -23,11 +23,11 @@ from rich.table import Table as RichTable
 
 from bench import machine
 from nfproxy.dataplane.conntrack import ConntrackCleaner
-from nfproxy.dataplane.wire import attribute
 from nfproxy.errors import NfproxyError
 from nfproxy.lab import Lab, enter_private_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
+from nfproxy.netlink import attribute
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
 

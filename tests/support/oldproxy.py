@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 from support.commands import ROOT, Commands
 
-from nfproxy.dataplane.netlink import messages
-from nfproxy.dataplane.wire import NLM_F_ACK, NLM_F_CREATE, string
 from nfproxy.kubeproxy.accounting import request
 from nfproxy.kubeproxy.names import NFACCT
 from nfproxy.lab import Namespace
+from nfproxy.netlink import NLM_F_ACK, NLM_F_CREATE, messages, string
 
 DIRECTORY = ROOT / "tests/takeover"
 OBJECTS = DIRECTORY / "objects.yaml"
@@ -93,10 +92,10 @@ def make_ipsets(names: Iterable[str]) -> None:
         for name in names:
             kind = next((t for end, t in _TYPES.items() if name.endswith(end)), "hash:ip,port")
             if kind == "bitmap:port":
-                sets.create(name, stype=kind, bitmap_ports_range=(0, 65535))
+                sets.create(name, kind, exclusive=False, bitmap_ports_range=(0, 65535))
             else:
                 six = name.startswith("KUBE-6-")
-                sets.create(name, stype=kind, family=socket.AF_INET6 if six else socket.AF_INET)
+                sets.create(name, kind, socket.AF_INET6 if six else socket.AF_INET, False)
 
 
 class Left(NamedTuple):

@@ -12,6 +12,7 @@ from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR
 from nfproxy.nft import ruleset, schema
 from nfproxy.reconcile.transition import Operation
 
@@ -57,7 +58,7 @@ def scripted(real: RealKernel, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
 
 
-def reply(number: int, code: int = 0, kind: int = wire.NLMSG_ERROR, flags: int = 0) -> bytes:
+def reply(number: int, code: int = 0, kind: int = NLMSG_ERROR, flags: int = 0) -> bytes:
     return struct.pack("=IHHIIi", 20, kind, flags, number, 0, -code)
 
 
@@ -134,10 +135,8 @@ def test_a_dump_that_was_interrupted_is_repeated(scripted):
     """
     A change of the ruleset meanwhile may have hidden something.
     """
-    done = wire.NLMSG_DONE
-    connection, script = scripted(
-        reply(2, kind=done, flags=wire.NLM_F_DUMP_INTR), reply(6, kind=done)
-    )
+    done = NLMSG_DONE
+    connection, script = scripted(reply(2, kind=done, flags=NLM_F_DUMP_INTR), reply(6, kind=done))
 
     assert connection.dump(wire.GETCHAIN, V4) == []
     assert len(script.sent) == 2
@@ -147,10 +146,8 @@ def test_a_dump_that_is_always_interrupted_is_given_up(scripted):
     """
     With a reason, after some attempts.
     """
-    done = wire.NLMSG_DONE
-    answers = [
-        reply(2 + 4 * i, kind=done, flags=wire.NLM_F_DUMP_INTR) for i in range(netlink._RETRIES)
-    ]
+    done = NLMSG_DONE
+    answers = [reply(2 + 4 * i, kind=done, flags=NLM_F_DUMP_INTR) for i in range(netlink._RETRIES)]
     connection, _ = scripted(*answers)
 
     with pytest.raises(DataplaneError, match="keeps changing"):
@@ -161,7 +158,7 @@ def test_answers_to_earlier_requests_are_passed_over(scripted):
     """
     A late answer does not end a dump.
     """
-    done = wire.NLMSG_DONE
+    done = NLMSG_DONE
     connection, script = scripted(reply(1, errno.EIO) + reply(1, kind=done), reply(2, kind=done))
 
     assert connection.dump(wire.GETCHAIN, V4) == []

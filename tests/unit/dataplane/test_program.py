@@ -10,6 +10,7 @@ from nfproxy.dataplane import wire
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import Protocol
+from nfproxy.netlink import attributes
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import (
     Chain,
@@ -95,7 +96,7 @@ def sets_in_kernel(real: RealKernel, family: Family) -> dict[str, dict[int, byte
     """Return the attributes of each set, by name."""
     found = {}
     for data in real.kernel._netlink.dump(wire.GETSET, family, schema.TABLE):
-        values = {k: data[a:b] for k, a, b in wire.attributes(data, 0, len(data))}
+        values = {k: data[a:b] for k, a, b in attributes(data, 0, len(data))}
         found[values[_NAME].rstrip(b"\0").decode()] = values
     return found
 

@@ -10,6 +10,7 @@ from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
+from nfproxy.netlink import attributes, string
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.schema import SCHEMAS, Value
 from nfproxy.reconcile.transition import Operation
@@ -92,7 +93,7 @@ def test_elements_are_packed_as_nf_tables_holds_them(operation: Operation, eleme
     assert (length, kind, number, port) == (len(message), 0x0A0C, 7, 0)
     assert flags == 0x1 | 0x4 | 0x400  # request, ack, create
     assert message[16:20] == bytes([V4, 0, 0, 0])
-    assert wire.string(1, "nfproxy") + wire.string(2, operation.set) in message
+    assert string(1, "nfproxy") + string(2, operation.set) in message
 
 
 def test_a_deletion_names_the_key_and_no_value():
@@ -227,4 +228,4 @@ def test_a_malformed_attribute_is_an_error_and_no_endless_loop(data: bytes):
     A length that is too short or leads beyond the message.
     """
     with pytest.raises(DataplaneError, match="malformed"):
-        list(wire.attributes(data, 0, len(data)))
+        list(attributes(data, 0, len(data)))
