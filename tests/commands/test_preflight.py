@@ -187,7 +187,8 @@ def test_what_may_not_be_asked(site: Site, host: Path) -> None:
 
 def test_several_api_servers(site: Site, host: Path) -> None:
     """
-    One that refuses is a matter to look at while another answers; none is a failure.
+    One that refuses is a matter to look at while another answers; that none can be asked, be it
+    for its certificate, is a failure.
     """
     masters = f"https://127.0.0.1:{site.api.port},https://127.0.0.1:9"
     found = report(preflight(site, "-o", "json", "--master", masters, host=host))
@@ -196,11 +197,13 @@ def test_several_api_servers(site: Site, host: Path) -> None:
     assert "127.0.0.1:9 refuses connections" in one(found, "api-server", Level.WARN).found
     assert found.result is Level.WARN
 
-    site.api.refuse()
+    site.api.renew_server_certificate(other_ca=True)
     found = report(preflight(site, "-o", "json", "--master", masters, host=host))
 
     assert [line.level for line in of(found, "api-server")] == [Level.FAIL, Level.FAIL]
-    assert "check that the API server runs there" in of(found, "api-server")[0].remedy
+    assert "is not trusted" in of(found, "api-server")[0].found
+    assert "check certificate-authority" in of(found, "api-server")[0].remedy
+    assert "check that the API server runs there" in of(found, "api-server")[1].remedy
     assert "not tried" in one(found, "access", Level.WARN).found
     assert one(found, "program", Level.OK)
 

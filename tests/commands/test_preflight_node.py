@@ -151,6 +151,23 @@ def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
     assert found["program"].level is Level.OK
 
 
+def test_a_host_seen_from_a_container(commands: Commands, tmp_path: Path) -> None:
+    """
+    Its nft is called in its root directory, and has to read our tables.
+    """
+    host = tmp_path / "host"
+    host.mkdir()
+    mounted = ("unshare", "--mount", "sh", "-euc", 'mount --rbind / "$0"; exec "$@"', str(host))
+    arguments = ("--host-root", host, "--master", "https://127.0.0.1:9", "-o", "json")
+    result = commands.run("preflight", *arguments, prefix=mounted)
+    found = {line.check: line for line in msgspec.json.decode(result.out, type=Report).checks}
+
+    version = subprocess.run(["nft", "--version"], capture_output=True, text=True, check=True)
+    number = version.stdout.split()[1].removeprefix("v")
+    assert found["host-nft"].level is Level.OK
+    assert f"the host's nft {number} reads what libnftables" in found["host-nft"].found
+
+
 def test_a_terminal_gets_a_table(commands: Commands, node: Namespace) -> None:
     """
     With what is being waited for meanwhile, the remedies below, and a sum in the end.
