@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["support.fixtures"]
+pytest_plugins = ["support.fixtures", "kind.selection"]
 
 # A run for a commit is the same run each time; on a person's machine the search goes on.
 settings.register_profile("repeatable", derandomize=True)

@@ -7,13 +7,11 @@ The integration suite: one suite, and a cluster of one's choice.
 
 Cases marked needs_cluster want a kubelet, a scheduler or images of others; those marked
 needs_namespaces break what a real cluster is to keep; the one marked needs_e2e wants E2E_TEST to
-name Kubernetes' e2e.test. The cases that are left out are counted
-at the end.
+name Kubernetes' e2e.test. Those left out are counted at the end: see `kind.selection`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -21,42 +19,15 @@ from kind.cluster import EXTERNAL_IPS, FAMILIES, INGRESS_IPS, Cluster, Web
 from kind.existing import from_options
 from kind.images import nfproxy_image
 from kind.namespaces import NamespacesCluster
+from kind.selection import in_namespaces
 from support.manifests import overlay
-
-_LEFT_OUT = pytest.StashKey[dict[str, int]]()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases that are for another kind of cluster, or for a program that is absent."""
-    in_namespaces = _in_namespaces(config)
-    wants = {
-        "needs_namespaces": "" if in_namespaces else "--cluster=namespaces",
-        "needs_cluster": "--cluster=kind" if in_namespaces else "",
-        "needs_e2e": "" if os.environ.get("E2E_TEST") else "E2E_TEST to name e2e.test",
-    }
-    kept, left_out = [], config.stash.setdefault(_LEFT_OUT, {})
-    for item in items:
-        unmet = [text for mark, text in wants.items() if text and item.get_closest_marker(mark)]
-        if unmet:
-            config.hook.pytest_deselected(items=[item])
-            left_out[unmet[0]] = left_out.get(unmet[0], 0) + 1
-        else:
-            kept.append(item)
-    items[:] = kept
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many cases were left out, and how to run them."""
-    for text, count in terminalreporter.config.stash.get(_LEFT_OUT, {}).items():
-        terminalreporter.write_line(f"tests/kind: {count} cases need {text}")
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster, with nfproxy ready on every node."""
     config = request.config
-    if _in_namespaces(config):
+    if in_namespaces(config):
         request.getfixturevalue("namespaces_allowed")
         made: Cluster = NamespacesCluster(overlay("kind"), nfproxy_image())
     else:
@@ -94,7 +65,3 @@ def family(request: pytest.FixtureRequest) -> str:
 def protocol(request: pytest.FixtureRequest) -> str:
     """TCP and UDP."""
     return str(request.param)
-
-
-def _in_namespaces(config: pytest.Config) -> bool:
-    return bool(config.getoption("cluster") == "namespaces")
