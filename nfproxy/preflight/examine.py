@@ -29,7 +29,7 @@ class Reader(Generic[T]):
     """
     A way to get facts; `name` says of what, for people.
 
-    It runs in a thread of its own; `after` names readers whose facts it needs.
+    It runs in a thread of its own, and may wait for the facts of another reader.
     """
 
     def __init__(self, name: str, read: Callable[[], T], limit_s: float = 8.0) -> None:

@@ -47,7 +47,7 @@ class _Order(msgspec.Struct):
 
 def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
     """
-    Try the program of `daemon`, with the Services of `sample`; `nft` is the host's command.
+    Try the daemon's program for the Services of `sample`; `nft` is the host's command.
 
     Raises MissingFeatureError where no process can be started, or it comes to nothing.
     """
