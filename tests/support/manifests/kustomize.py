@@ -50,7 +50,7 @@ def build(directory: Path) -> list[Object]:
 
     Raises ValueError with what kustomize says against it.
     """
-    return copy.deepcopy(_objects(_built(directory.resolve())))
+    return copy.deepcopy(_built(directory.resolve()))
 
 
 def compose(*components: str, base: str = "base") -> list[Object]:
@@ -59,21 +59,21 @@ def compose(*components: str, base: str = "base") -> list[Object]:
 
     As a user's own kustomization.yaml would have them.
     """
-    return copy.deepcopy(_objects(_composed(components, base)))
+    return copy.deepcopy(_composed(components, base))
 
 
 @functools.cache
-def _built(directory: Path) -> str:
+def _built(directory: Path) -> list[Object]:
     done = subprocess.run(
         [*_command(), directory], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     if done.returncode or done.stderr:  # deprecated fields are warnings
         raise ValueError(f"{directory}: {done.stderr.strip()}")
-    return done.stdout
+    return [item for item in yaml.safe_load_all(done.stdout) if item is not None]
 
 
 @functools.cache
-def _composed(components: Sequence[str], base: str) -> str:
+def _composed(components: Sequence[str], base: str) -> list[Object]:
     below = KUSTOMIZE / ("base" if base == "base" else f"overlays/{base}")
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory).resolve()
@@ -85,10 +85,6 @@ def _composed(components: Sequence[str], base: str) -> str:
         }
         (root / "kustomization.yaml").write_text(yaml.safe_dump(content))
         return _built.__wrapped__(root)
-
-
-def _objects(text: str) -> list[Object]:
-    return [item for item in yaml.safe_load_all(text) if item is not None]
 
 
 @functools.cache
