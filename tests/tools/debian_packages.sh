@@ -9,14 +9,14 @@
 #
 # Environment:
 #   NFPROXY_TEST_CACHE   where what is fetched is kept   (default: ~/.cache/nfproxy-tests)
-#   NFPROXY_TEST_MIRROR  the Debian mirror               (default: the machine's own, from its
-#                        apt sources)
+#   NFPROXY_TEST_MIRROR  see debian_archive.sh beside this file
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for the scripts that source this
 TEST_CACHE=${NFPROXY_TEST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/nfproxy-tests}
-MIRROR=${NFPROXY_TEST_MIRROR:-}
-KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# shellcheck source=tests/tools/debian_archive.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/debian_archive.sh"
 
 fail() {
     printf 'error: %s\n' "$*" >&2
@@ -37,24 +37,18 @@ private_apt() {
         -o Debug::NoLocking=1 "$@"
 }
 
-# Print the Debian mirror of the machine's own apt sources, nothing where it has none.
-own_mirror() {
-    # shellcheck disable=SC2016 # apt-get fills in the name
-    apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
-        { grep '/debian/*$' || true; } | sort -u | sed -n 1p
-}
-
 # Make an apt at $2 that knows only the main archive of suite $1, and fetch its lists.
 prepare_apt() {
     local suite=$1 at=$2
     command -v apt-get >/dev/null || fail "fetching packages of Debian $suite needs apt-get."
-    [ -r "$KEYRING" ] || fail "no $KEYRING. Run: apt-get install debian-archive-keyring"
-    MIRROR=${MIRROR:-$(own_mirror)}
+    [ -r "$DEBIAN_KEYRING" ] ||
+        fail "no $DEBIAN_KEYRING. Run: apt-get install debian-archive-keyring"
+    MIRROR=$(debian_mirror)
     [ -n "$MIRROR" ] || fail "no Debian mirror is known: set NFPROXY_TEST_MIRROR to the URL of one."
     mkdir -p "$at/state/lists/partial" "$at/cache/archives/partial"
     : >"$at/state/status" # nothing is installed, so every dependency is fetched
     printf 'deb [arch=%s signed-by=%s] %s %s main\n' \
-        "$(dpkg --print-architecture)" "$KEYRING" "$MIRROR" "$suite" >"$at/sources.list"
+        "$(dpkg --print-architecture)" "$DEBIAN_KEYRING" "$MIRROR" "$suite" >"$at/sources.list"
     private_apt "$at" update || not_fetched "$suite" "its package lists"
 }
 
