@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
 import msgspec
@@ -28,11 +28,11 @@ from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses
 from nfproxy.host.families import families_of_host
+from nfproxy.kubeproxy.nftables import NfTables
 from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
-from nfproxy.nft.schema import KUBE_PROXY_TABLE
 from nfproxy.servers.clock import now
 from nfproxy.servers.health import health_server
 from nfproxy.servers.metrics import metrics_server
@@ -80,7 +80,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         kernel = Kernel()
         stack.callback(kernel.close)
-        _warn_of_others(kernel, families)
+        _warn_of_others()
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = ConntrackCleaner()
         stack.callback(cleaner.close)
@@ -94,14 +94,14 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             raise _first(group) from None
 
 
-def _warn_of_others(kernel: Kernel, families: Sequence[Family]) -> None:
+def _warn_of_others() -> None:
     """Say that another proxy serves, or has served, this node: whose chain is first decides."""
-    name = KUBE_PROXY_TABLE
-    theirs = [f"{f.table} {name}" for f in families if kernel.has_table(f, name)]
+    with closing(NfTables()) as tables:
+        theirs = tables.traces()
     if theirs:
         log.warning(
-            "there are tables of kube-proxy (%s): end it, then remove them with `nfproxy cleanup "
-            "--kube-proxy`; until then one of the two proxies answers",
+            "kube-proxy has left its rules here, or runs (%s): end it, then remove them with "
+            "`nfproxy cleanup --kube-proxy`; until then one of the two proxies answers",
             ", ".join(theirs),
         )
 

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import Commands, Result
+from support.commands import Commands, Result, eventually
 from support.oldproxy import (
     CLUSTER_CIDR,
     KUBELETS,
     OBJECTS,
     Left,
     Mode,
+    configuration,
     install,
     left_on,
     make_ipsets,
+    manifests_in,
     rules,
 )
 
@@ -266,3 +268,21 @@ def test_says_what_iptables_legacy_needs(node: Namespace, commands: Commands) ->
     assert "it needs the capabilities NET_ADMIN and NET_RAW" in result.err
     assert "removed\tip6tables-nft nat\tchain\tKUBE-SERVICES" in result.out
     assert json.loads(cleanup(commands, "-o", "json").out)["problems"] == []
+
+
+# --- nfproxy's own tables ----------------------------------------------------------------
+
+
+def test_own_tables_go_after_a_warning_if_nfproxy_runs(
+    node: Namespace, commands: Commands, tmp_path: Path
+) -> None:
+    """It is there to repair them; a dry run only names them."""
+    manifests, config = manifests_in(tmp_path / "manifests"), configuration(tmp_path)
+    with commands.daemon(manifests, "--config", config) as daemon:
+        planned = commands.run("cleanup", "--dry-run")
+        done = commands.run("cleanup")
+        daemon.wait_for("changed our tables; they are repaired")
+        eventually(True, lambda: {"ip nfproxy", "ip6 nfproxy"} <= set(commands.tables()))
+
+    assert planned == (0, "would remove table ip nfproxy\nwould remove table ip6 nfproxy\n", "")
+    assert f"nfproxy is running on this node (process {daemon.process.pid})" in done.err

@@ -86,6 +86,7 @@ def test_nothing_is_lost_on_the_way_to_nfproxy_and_back(
         # What was made last answers first: nfproxy here, kube-proxy below.
         with commands.daemon(manifests, "--config", config) as daemon:
             go_on(streams)
+            warned = daemon.log
             assert daemon.end(signal.SIGTERM) == 0
         assert commands.run("cleanup").code == 0
         go_on(streams)
@@ -105,5 +106,6 @@ def test_nothing_is_lost_on_the_way_to_nfproxy_and_back(
     assert streams.lost == []
     assert flows.failures == []
     assert flows.sent > 0
+    assert "remove them with `nfproxy cleanup --kube-proxy`" in warned
     assert alone == (Left((), ()) if mode is Mode.NFTABLES else KUBELETS)
     assert not [table for table in commands.tables() if table.endswith(" nfproxy")]
