@@ -99,7 +99,7 @@ def _data(text: str) -> Any:
 
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
-@pytest.mark.parametrize("name", overlays())
+@pytest.mark.parametrize("name", [*overlays(), "preflight"])
 def test_the_chart_with_a_preset_is_the_overlay(name: str, helm: Helm) -> None:
     """
     With the preset of an overlay's name the chart has the overlay's objects and no others.

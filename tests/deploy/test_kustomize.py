@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support.manifests import KUSTOMIZE, Object, build, check, compose, find, overlay
 from support.manifests.kubeproxy import ELSEWHERE
-from support.manifests.kustomize import components, overlays
+from support.manifests.kustomize import ERRANDS, components, overlays
 from support.manifests.podrules import containers
 
 from nfproxy import __version__
@@ -20,20 +20,20 @@ from nfproxy import __version__
 #: Overlays that take kube-proxy's own ConfigMap, and so make none.
 OF_KUBE_PROXY = ("eks", "kubeadm", "trial")
 
-#: What does not run nfproxy but looks whether it could.
+#: A component that makes nfproxy's pod one that looks whether nfproxy could run.
 PREFLIGHT = "preflight"
 
 Combination = tuple[str, tuple[str, ...]]
 
 
-def combinations(*others: str) -> list[Combination]:
-    """Return every overlay, and base and kubeadm with every component, without `others`."""
-    names = [name for name in overlays() if name not in others]
-    added = [name for name in components() if name not in others]
+def combinations(*, errands: bool) -> list[Combination]:
+    """Return every overlay, and base and kubeadm with every component; errands or not."""
+    added = [name for name in components() if name != PREFLIGHT]
     return [
-        *((name, ()) for name in names),
+        *((name, ()) for name in overlays(errands=errands)),
         *itertools.product(("base", "kubeadm"), ((name,) for name in added)),
-        ("base", tuple(name for name in added if name != PREFLIGHT)),
+        *itertools.product(("base", "eks") if errands else (), ((PREFLIGHT,),)),
+        ("base", tuple(added)),
     ]
 
 
@@ -48,13 +48,13 @@ def title(combination: Combination) -> str:
     return "+".join((combination[0], *combination[1]))
 
 
-@pytest.fixture(params=combinations(), ids=title)
+@pytest.fixture(params=combinations(errands=True), ids=title)
 def everything(request: pytest.FixtureRequest) -> list[Object]:
     """The objects of every combination."""
     return rendered(request.param)
 
 
-@pytest.fixture(params=combinations(PREFLIGHT), ids=title)
+@pytest.fixture(params=combinations(errands=False), ids=title)
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     """The objects of every combination that runs nfproxy."""
     return rendered(request.param)
@@ -88,10 +88,12 @@ def test_every_kustomization_is_built_by_a_test() -> None:
     names = ("kustomization.yaml", "kustomization.yml", "Kustomization")
     found = {path.parent for name in names for path in KUSTOMIZE.rglob(name)}
     expected = {KUSTOMIZE / "components" / name for name in components()}
-    expected |= {KUSTOMIZE / "overlays" / name for name in overlays() if name != "base"}
+    others = [name for name in overlays(errands=True) if name != "base"]
+    expected |= {KUSTOMIZE / "overlays" / name for name in others}
     assert expected | {KUSTOMIZE / "base"} == found
-    assert {"api-servers", "selinux", "trial", "without-prepare"} <= set(components())
-    assert {"eks", "k3s", "kind", "kubeadm", "rke2", "trial"} <= set(overlays())
+    assert {"api-servers", "preflight", "selinux", "trial", "without-prepare"} <= {*components()}
+    assert {"eks", "k3s", "kind", "kubeadm", "rke2", "trial"} <= {*others}
+    assert {*ERRANDS} <= {*others}
 
 
 def test_a_kustomization_that_cannot_be_built_is_an_error() -> None:
@@ -196,14 +198,15 @@ def test_all_containers_run_the_image_of_this_version(objects: list[Object]) -> 
     assert images == {f"ghcr.io/nfproxy/nfproxy:{__version__}"}
 
 
-def test_the_image_is_changed_in_one_place() -> None:
+@pytest.mark.parametrize("directory", ["base", "overlays/cleanup-kube-proxy"])
+def test_the_image_is_changed_in_one_place(directory: str) -> None:
     """
     By a kustomization's images, for every container.
     """
-    data = yaml.safe_load((KUSTOMIZE / "base" / "kustomization.yaml").read_text())
+    data = yaml.safe_load((KUSTOMIZE / directory / "kustomization.yaml").read_text())
     assert data["images"] == [{"name": "ghcr.io/nfproxy/nfproxy", "newTag": __version__}]
-    text = (KUSTOMIZE / "base" / "daemonset.yaml").read_text()
-    assert text.count("image: ghcr.io/nfproxy/nfproxy\n") == 2
+    text = (KUSTOMIZE / directory / "daemonset.yaml").read_text()
+    assert text.count("image: ghcr.io/nfproxy/nfproxy\n") == text.count("image:") == 2
 
 
 def test_the_pod_has_credentials_and_nothing_else_has(objects: list[Object]) -> None:
@@ -218,7 +221,7 @@ def test_the_pod_has_credentials_and_nothing_else_has(objects: list[Object]) -> 
     assert subject == {"kind": "ServiceAccount", "name": "nfproxy", "namespace": "kube-system"}
 
 
-@pytest.mark.parametrize("name", [name for name in overlays() if name != PREFLIGHT])
+@pytest.mark.parametrize("name", overlays())
 def test_configuration_is_nfproxys_own_or_kube_proxys(name: str) -> None:
     """
     A ConfigMap is made where there is none to take over.
@@ -252,49 +255,3 @@ def test_selinux_does_not_confine_the_pod_where_that_is_asked_for() -> None:
     context = pod(compose("selinux"))["securityContext"]
     assert context["seLinuxOptions"] == {"type": "spc_t"}
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-
-
-def test_preflight_takes_the_place_of_nfproxy(preflight: list[Object]) -> None:
-    """
-    It is selected by none of what selects nfproxy's pods, and has an image of this version.
-    """
-    (daemonset,) = (item for item in preflight if item["kind"] == "DaemonSet")
-    assert daemonset["metadata"]["name"] == "nfproxy-preflight"
-    labels = {"app.kubernetes.io/name": "nfproxy-preflight"}
-    assert daemonset["spec"]["selector"] == {"matchLabels": labels}
-    assert daemonset["spec"]["template"]["metadata"]["labels"] == labels
-    images = {c["image"] for c in containers(pod(preflight, "nfproxy-preflight"))}
-    assert images == {f"ghcr.io/nfproxy/nfproxy:{__version__}"}
-
-
-def test_preflight_may_try_everything_and_change_no_file(preflight: list[Object]) -> None:
-    """
-    Four capabilities and the host's files, read-only; what remains of the pod has nothing.
-    """
-    spec = pod(preflight, "nfproxy-preflight")
-    (check_up,), (left,) = spec["initContainers"], spec["containers"]
-    may = ["NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"]
-    assert check_up["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": may}
-    assert left["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    for context in security(preflight):
-        assert context["privileged"] is False
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["readOnlyRootFilesystem"] is True
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert all(mount["readOnly"] for mount in check_up["volumeMounts"])
-    assert "volumeMounts" not in left
-    assert spec["hostNetwork"] is True
-
-
-def test_preflight_takes_nfproxys_configuration(preflight: list[Object]) -> None:
-    """
-    And looks at the host where it is mounted.
-    """
-    (check_up,) = pod(preflight, "nfproxy-preflight")["initContainers"]
-    word, root, proc, config, name = check_up["args"]
-    assert (word, root, proc) == ("preflight", "--host-root=/host", "--proc=/host/proc")
-    assert name == "--hostname-override=$(NODE_NAME)"
-    path = config.removeprefix("--config=").rpartition("/")[0]
-    mounts = {mount["mountPath"]: mount["name"] for mount in check_up["volumeMounts"]}
-    assert mounts["/host"] == "host"
-    assert mounts[path] == "config"

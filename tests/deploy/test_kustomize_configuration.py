@@ -27,9 +27,6 @@ from nfproxy.sources.apiserver.plugins import PluginRunner
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 PLACEHOLDER = "put-the-api-server-here.invalid:6443"
 
-#: Overlays that run nfproxy.
-OVERLAYS = [name for name in overlays() if name != "preflight"]
-
 Places = Mapping[str, str]
 Understand = Callable[..., LoadedConfig]
 
@@ -106,7 +103,7 @@ def unexpected(loaded: LoadedConfig) -> list[str]:
     return [text for text in loaded.warnings if not re.search(of_mode, text)]
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", overlays())
 def test_the_daemon_takes_its_flags_and_configuration(understood: Understand, name: str) -> None:
     """
     Nothing is asked for in vain, nothing is unknown; of kube-proxy's mode it says what it does.
@@ -117,7 +114,7 @@ def test_the_daemon_takes_its_flags_and_configuration(understood: Understand, na
     assert not loaded.init_only
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", overlays())
 def test_the_init_container_takes_the_same_configuration(understood: Understand, name: str) -> None:
     """
     It sets the sysctls that the daemon looks for.
@@ -128,7 +125,7 @@ def test_the_init_container_takes_the_same_configuration(understood: Understand,
     assert loaded.init_only
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", overlays())
 def test_the_kubeconfig_gives_address_ca_and_token(understood: Understand, name: str) -> None:
     """
     Of the pod's ServiceAccount, read anew since it rotates; the address is no cluster IP.

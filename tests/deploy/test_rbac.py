@@ -73,7 +73,7 @@ def test_the_daemon_asks_for_all_that_is_granted_and_for_nothing_else(granted: S
     assert len(listed) == len({*listed})
 
 
-@pytest.mark.parametrize("name", overlays())
+@pytest.mark.parametrize("name", overlays(errands=True))
 def test_no_overlay_grants_more(name: str) -> None:
     """
     Nor to anybody else.
@@ -81,4 +81,4 @@ def test_no_overlay_grants_more(name: str) -> None:
     base, objects = overlay("base"), overlay(name)
     kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     of = [{named(i): i for i in each if i["kind"] in kinds} for each in (base, objects)]
-    assert of[0] == of[1]
+    assert of[1].items() <= of[0].items()

@@ -23,9 +23,14 @@ _ROOT = Path(__file__).parents[3]
 KUSTOMIZE = _ROOT / "deploy" / "kustomize"
 
 
-def overlays() -> list[str]:
-    """Return the names that `overlay` takes."""
-    return ["base", *_names("overlays", "Kustomization")]
+#: Overlays that run something else than nfproxy, for a while.
+ERRANDS = ("cleanup", "cleanup-kube-proxy", "preflight")
+
+
+def overlays(*, errands: bool = False) -> list[str]:
+    """Return the names that `overlay` takes, of what runs nfproxy; or with errands besides."""
+    names = ["base", *_names("overlays", "Kustomization")]
+    return [name for name in names if errands or name not in ERRANDS]
 
 
 def components() -> list[str]:

@@ -161,7 +161,8 @@ def _references(item: Object) -> Iterator[tuple[str, str, str]]:
                 yield "ServiceAccount", subject.get("namespace", ""), subject["name"]
     if item["kind"] in ("DaemonSet", "Job"):
         pod = item["spec"]["template"]["spec"]
-        yield "ServiceAccount", namespace, pod.get("serviceAccountName", "default")
+        if "serviceAccountName" in pod:  # a namespace has ServiceAccount "default" of itself
+            yield "ServiceAccount", namespace, pod["serviceAccountName"]
         for volume in pod.get("volumes") or []:
             if (source := volume.get("configMap")) and not source.get("optional"):
                 yield "ConfigMap", namespace, source.get("name", "")
