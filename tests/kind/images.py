@@ -1,21 +1,17 @@
 """
 The image that pods of the namespaces back end run, unpacked.
 
-It is built from the working tree as it is, unless NFPROXY_TEST_IMAGE names what
-tests/tools/image.sh has printed before.
+It is the one of support.image: built from the working tree by tests/tools/image.sh.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from support.containerspec import Image
-
-_SCRIPT = Path(__file__).parents[1] / "tools" / "image.sh"
+from support.image import image_directory
 
 
 class UnpackedImage(NamedTuple):
@@ -26,12 +22,7 @@ class UnpackedImage(NamedTuple):
 
 
 def nfproxy_image() -> UnpackedImage:
-    """Return the image that deploy/Dockerfile makes of this working tree; built when it is new."""
-    directory = Path(os.environ.get("NFPROXY_TEST_IMAGE") or _build())
+    """Return the image that deploy/Dockerfile makes of this working tree."""
+    directory = image_directory()
     config = json.loads((directory / "config.json").read_text())["config"]
     return UnpackedImage(directory / "root", Image(config["Entrypoint"], config["Env"]))
-
-
-def _build() -> str:
-    done = subprocess.run([_SCRIPT], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.strip()

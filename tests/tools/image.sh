@@ -2,18 +2,20 @@
 # Build the container image from deploy/Dockerfile, without Docker and without a container registry,
 # and print the directory that holds it.
 #
-# usage: tests/tools/image.sh [--archive FILE]
+# usage: tests/tools/image.sh [--archive FILE | --find]
 #
 #   DIRECTORY/root          its files, as a container sees them
 #   DIRECTORY/config.json   its configuration: the OCI image's, with entry point and labels
-#   DIRECTORY/image.tar     all of it as an OCI archive: `ctr images import`, `kind load image-archive`
+#   DIRECTORY/image.tar     all of it as an OCI archive, for `ctr images import` and the like
 #   --archive FILE          copy the archive there, too
+#   --find                  build nothing: fail where this working tree's image is not there
 #
 # buildah runs the Dockerfile as it is, in a chroot. Its base image is replaced by the root directory
 # that trixie_root.sh makes, and pip finds the wheels that the machine's own pip has fetched, with
-# their hashes checked again; so packages come from wherever the machine gets its packages. Half a
-# minute, and some seconds more to fetch packages; made anew when something changes that goes into it. Appears in one step (rename), so an
-# interrupted run leaves nothing half made. Images that nobody has asked for in two hours are removed.
+# their hashes checked again; so packages come from wherever the machine gets its packages. About a
+# minute, and some seconds where only nfproxy's code has changed. An image appears in one step
+# (rename), so an interrupted run leaves nothing half made; images that nobody has asked for in two
+# hours are removed.
 #
 # Needs buildah and the virtual environment that tests/run.sh makes, and root or a range of
 # subordinate user ids (/etc/subuid).
@@ -30,11 +32,22 @@ source "$HERE/../../deploy/prepare.sh"
 
 CACHE=${NFPROXY_TEST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/nfproxy-tests}/image
 REFERENCE=ghcr.io/nfproxy/nfproxy
-PYTHON=3.13 # of Debian trixie
+PYTHON=3.13  # of Debian trixie
+MOST_MB=3000 # of what is kept between builds
 
-# buildah with everything it keeps below $WORK. vfs copies whole trees, and works on any file system.
-private_buildah() {
-    buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver vfs "$@"
+# Set BUILDAH to buildah with a storage of its own. By overlay mounts, the steps of the Dockerfile
+# are kept between builds; where these cannot be had, as in a container, vfs copies whole trees.
+choose_storage() {
+    BUILDAH=(buildah --root "$CACHE/storage" --runroot "$CACHE/storage-run" --storage-driver overlay)
+    LAYERS=(--layers)
+    if [ -d "$CACHE/storage" ] && [ "$(du -sm "$CACHE/storage" | cut -f 1)" -gt "$MOST_MB" ]; then
+        rm -rf "$CACHE"/storage{,-run}
+    fi
+    if ! "${BUILDAH[@]}" rm --all >/dev/null 2>&1; then # also tells whether overlay works
+        rm -rf "$CACHE"/storage{,-run}
+        BUILDAH=(buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver vfs)
+        LAYERS=()
+    fi
 }
 
 # Copy what the image is built from to $1: it is not to change while it is built.
@@ -49,8 +62,7 @@ copy_sources() {
 # Print a name for what comes out of the sources in $1: it changes when something does.
 fingerprint() {
     {
-        cat -- "${BASH_SOURCE[0]}"
-        basename -- "$BASE"
+        cat -- "${BASH_SOURCE[0]}" "$HERE"/{trixie_root,debian_archive}.sh
         cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -c 1-16
 }
@@ -87,69 +99,76 @@ wheels() {
     printf '%s\n' "$CACHE/wheels-$lists/$(uname -m)"
 }
 
-# Make an image of the archive $1, to stand for Debian's.
+# Make an image of the base image's files, named $1, unless it is there from another build.
 import_base() {
     local container
-    container=$(private_buildah from scratch)
-    private_buildah add --quiet "$container" "$1" /
-    private_buildah commit --quiet --disable-compression --rm "$container" "$2"
+    ! "${BUILDAH[@]}" inspect --type image "$1" >/dev/null 2>&1 || return 0
+    container=$("${BUILDAH[@]}" from scratch)
+    "${BUILDAH[@]}" add --quiet "$container" "$BASE" /
+    "${BUILDAH[@]}" commit --quiet --disable-compression --rm "$container" "$1"
 }
 
-# Build the image from $1 with the wheels and pip's configuration in $2, root's home directory.
+# Build the image from $1 on $2, with $3 as root's home directory: wheels and pip's configuration.
 build() {
-    quietly private_buildah bud --isolation chroot --pull-never --volume "$2:/root:ro" \
-        --build-arg "DEBIAN=localhost/trixie" --tag "$REFERENCE" \
+    quietly "${BUILDAH[@]}" bud "${LAYERS[@]}" --isolation chroot --pull-never \
+        --volume "$3:/root:ro" --build-arg "DEBIAN=$2" --tag "$REFERENCE" \
         --file "$1/deploy/Dockerfile" --ignorefile "$1/deploy/Dockerfile.dockerignore" "$1"
 }
 
-# Write the files of the container $1 to standard output, as a tar archive.
+# Write the image's files to standard output, as a tar archive; for others than root from within the
+# user namespace in which they belong to root.
 pack_root() {
     # shellcheck disable=SC2016 # the inner shell fills them in
-    local script='tar -C "$(buildah --root "$1" --runroot "$2" --storage-driver vfs mount "$3")" -cf - .'
-    if [ "$(id -u)" = 0 ]; then
-        bash -c "$script" pack "$WORK/storage" "$WORK/run" "$1"
-    else
-        buildah unshare bash -c "$script" pack "$WORK/storage" "$WORK/run" "$1"
-    fi
+    local script='container=$("$@" from --pull-never "$0") && tar -C "$("$@" mount "$container")" \
+        -cf - . && "$@" rm "$container" >&2' run=(bash -c)
+    [ "$(id -u)" = 0 ] || run=(buildah unshare bash -c)
+    "${run[@]}" "$script" "$REFERENCE" "${BUILDAH[@]}" 2>/dev/null
 }
 
 # Make $CACHE/$1 from the sources in $WORK/context.
 prepare() {
-    local container version wheels home=$WORK/home done=$WORK/done
+    local base version wheels home=$WORK/home done=$WORK/done
     say "building the container image"
     mkdir -p "$home/.config/pip" "$done/root"
     wheels=$(wheels "$WORK/context")
     cp -r -- "$wheels" "$home/wheels"
     printf '[global]\nno-index = true\nfind-links = /root/wheels\n' >"$home/.config/pip/pip.conf"
-    quietly import_base "$BASE" localhost/trixie || fail "could not import the base image; see above."
-    build "$WORK/context" "$home" || fail "could not build deploy/Dockerfile; see above."
-    container=$(private_buildah from --pull-never "$REFERENCE")
-    pack_root "$container" | tar -C "$done/root" -xpf -
-    private_buildah inspect --format '{{.Config}}' "$container" >"$done/config.json"
+    choose_storage
+    base=localhost/trixie:$(basename "$BASE" .tar)
+    quietly import_base "$base" || fail "could not import the base image; see above."
+    build "$WORK/context" "$base" "$home" || fail "could not build deploy/Dockerfile; see above."
+    pack_root | tar -C "$done/root" -xpf -
+    "${BUILDAH[@]}" inspect --type image --format '{{.Config}}' "$REFERENCE" >"$done/config.json"
     version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$WORK/context/nfproxy/__init__.py")
-    private_buildah push --quiet "$REFERENCE" "oci-archive:$done/image.tar:$REFERENCE:$version"
+    "${BUILDAH[@]}" push --quiet "$REFERENCE" "oci-archive:$done/image.tar:$REFERENCE:$version"
     mv --no-target-directory "$done" "$CACHE/$1"
 }
 
 main() {
-    local archive='' name
+    local archive='' find='' name usage="usage: tests/tools/image.sh [--archive FILE | --find]"
     case ${1:-} in
         "") ;;
-        --archive) archive=${2:?usage: tests/tools/image.sh [--archive FILE]} ;;
-        *) fail "unknown argument: $1. usage: tests/tools/image.sh [--archive FILE]" ;;
+        --archive) archive=${2:?$usage} ;;
+        --find) find=1 ;;
+        *) fail "unknown argument: $1. $usage" ;;
     esac
     command -v buildah >/dev/null || fail "no buildah. Run: apt-get install buildah"
-    BASE=$("$HERE/trixie_root.sh")
     mkdir -p "$CACHE"
     {
         flock 9 # the tests of two checkouts may start at once
         rm -rf "$CACHE"/.work.?????? # left by a run that was killed
-        find "$CACHE" -mindepth 1 -maxdepth 1 -type d -mmin +120 -exec rm -rf {} +
+        find "$CACHE" -mindepth 1 -maxdepth 1 -type d -mmin +120 -not -name 'storage*' \
+            -exec rm -rf {} +
         WORK=$(mktemp -d "$CACHE/.work.XXXXXX")
         trap 'rm -rf "$WORK"' EXIT
         copy_sources "$WORK/context"
         name=$(fingerprint "$WORK/context")
-        [ -e "$CACHE/$name" ] || prepare "$name" 9>&-
+        if [ ! -e "$CACHE/$name" ]; then
+            [ -z "$find" ] || fail "this working tree's container image is not built." \
+                "Run tests/tools/image.sh, where packages can be fetched."
+            BASE=$("$HERE/trixie_root.sh")
+            prepare "$name" 9>&-
+        fi
         touch "$CACHE/$name"
     } 9>"$CACHE/.lock"
     [ -z "$archive" ] || cp -- "$CACHE/$name/image.tar" "$archive"
