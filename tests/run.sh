@@ -26,6 +26,7 @@ Exits with 0 when every check and every test passed. No test found is a failure.
 Environment:
   NFPROXY_TEST_WORKERS   processes that run tests at the same time   (default: one per
                          processor, 4 at most)
+  NFPROXY_TEST_IMAGE     an image that tests/tools/image.sh has printed  (the working tree's)
   NFPROXY_TEST_CACHE     where what else is fetched is kept          (~/.cache/nfproxy-tests)
   NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
 USAGE
@@ -93,6 +94,30 @@ isolation() {
         "Without: tests/run.sh --quick"
 }
 
+# Do the tests that were asked for run containers?
+image_is_needed() {
+    [ -z "${NFPROXY_TEST_IMAGE:-}" ] || return 1
+    case " ${PYTEST_ARGUMENTS[*]} " in
+        *" tests/deploy"* | *" tests/kind"* | *" tests "* | *" tests/ "*) ;;
+        *" tests/"*) return 1 ;;
+    esac
+}
+
+# Build the container image beside what follows; end_image waits for it.
+start_image() {
+    IMAGE=''
+    if image_is_needed; then
+        exec {IMAGE}< <("$HERE/tools/image.sh")
+    fi
+}
+
+end_image() {
+    [ -n "$IMAGE" ] || return 0
+    read -r NFPROXY_TEST_IMAGE <&"$IMAGE" || fail "there is no container image to test; see above."
+    exec {IMAGE}<&-
+    export NFPROXY_TEST_IMAGE
+}
+
 run_tests() {
     local isolate=() workers=() command count
     if [ -n "$PACKETS" ]; then
@@ -120,8 +145,14 @@ main() {
     prepare
     PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
     export VIRTUAL_ENV=$VENV PATH
+    if [ -n "$PACKETS" ]; then
+        start_image
+    fi
     if [ -n "$CHECKS" ]; then
         check || status=1
+    fi
+    if [ -n "$PACKETS" ]; then
+        end_image
     fi
     if [ -n "$TESTS" ]; then
         run_tests || status=$?
