@@ -5,13 +5,15 @@ What the chart's values may be: nonsense is refused, by the schema or with what 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from support.apiserver import StandIn
-from support.helm import HELM, LEAST, RefusedError, Values, render
-from support.manifests import find
+from support.helm import CHART, HELM, LEAST, RefusedError, Values, render
+from support.manifests import check, find
 from tools.helm import Helm, versions
 
 from nfproxy.config.flags import Flags
@@ -206,3 +208,16 @@ def test_large_numbers_arrive_as_they_are(helm: Helm, tmp_path: Path) -> None:
 
     assert load(Flags({"config": str(file)})).config.conntrack.min == 2147483647
     assert "--v=4294967295" in container["args"]
+
+
+@pytest.mark.parametrize("name", yaml.safe_load((CHART / "values.yaml").read_text("utf-8")))
+def test_null_is_refused_where_something_is_needed(name: str) -> None:
+    """
+    Helm takes a default away for null; no value's absence ends in an error of the templates.
+    """
+    try:
+        objects = render(HELM, LEAST, {name: None})
+    except RefusedError as error:
+        assert re.search(rf"{name}( is needed|: null is nothing)", str(error))  # noqa: PT017
+    else:
+        check(objects)

@@ -5,7 +5,7 @@
   "kind" "KubeProxyConfiguration"
   "mode" "nftables"
   "clusterCIDR" (join "," .Values.clusterCIDRs)
-  "nodePortAddresses" .Values.nodePortAddresses
+  "nodePortAddresses" (.Values.nodePortAddresses | default list)
   "clientConnection" (dict "kubeconfig" "/etc/nfproxy/kubeconfig.conf")
 }}
 {{- with .Values.detectLocal.mode }}
@@ -20,7 +20,7 @@
 {{- if ne (int .Values.healthz.port) 10256 }}
 {{- $_ := set $own "healthzBindAddress" (printf "0.0.0.0:%d" (int .Values.healthz.port)) }}
 {{- end }}
-{{- toYaml (mergeOverwrite (deepCopy .Values.config) $own) }}
+{{- toYaml (mergeOverwrite (deepCopy (.Values.config | default dict)) $own) }}
 {{- end }}
 
 {{/* Address and credentials of the API server; of several addresses the rest are flags. */}}

@@ -3,6 +3,13 @@ What the schema cannot say: values that do not go together. All that is wrong is
 each with what to do about it.
 */}}
 {{- define "nfproxy.validate" -}}
+{{- /* Helm takes null for "without the default", so the schema does not see it. */}}
+{{- $needed := list "image" "existingConfigMap" "detectLocal" "prepare" "logging" "healthz" "trial" "preflight" "updateStrategy" "dnsPolicy" "terminationGracePeriodSeconds" "serviceAccount" "rbac" }}
+{{- range $name := $needed }}
+{{- if not (hasKey $.Values $name) }}
+{{- fail (printf "\n\n- %s: null is nothing; leave it out for the default" $name) }}
+{{- end }}
+{{- end }}
 {{- $problems := concat
   (include "nfproxy.problems.apiServers" . | fromJsonArray)
   (include "nfproxy.problems.arguments" . | fromJsonArray)
@@ -80,7 +87,7 @@ each with what to do about it.
 {{- $problems = append $problems (printf "config.%s: %s" $field (ternary (printf "use the value %s" $name) "the chart sets it" (ne $name ""))) }}
 {{- end }}
 {{- end }}
-{{- if dig "clientConnection" "kubeconfig" "" .Values.config }}
+{{- if dig "clientConnection" "kubeconfig" "" (.Values.config | default dict) }}
 {{- $problems = append $problems "config.clientConnection.kubeconfig: the chart sets it" }}
 {{- end }}
 {{- toJson $problems }}
