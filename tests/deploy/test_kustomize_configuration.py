@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 import yaml
-from support.manifests import KUSTOMIZE, Object, build, check, compose, find, overlay
+from support.manifests import KUSTOMIZE, Object, build, check, compose, find, named, overlay
 from support.manifests.kubeproxy import config_maps
 from support.manifests.kustomize import overlays
 from support.manifests.podrules import containers
@@ -50,7 +50,8 @@ def understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Understand:
         objects = compose(*components, base=name)
         pod = find(objects, "DaemonSet")["spec"]["template"]["spec"]
         there = [item for item in objects if item["kind"] == "ConfigMap"]
-        places = written(tmp_path, pod, there or config_maps("eks" if name == "eks" else "kubeadm"))
+        there += config_maps("eks" if name == "eks" else "kubeadm")
+        places = written(tmp_path, pod, there)
         (wanted,) = (one for one in containers(pod) if one["name"] == container)
         assert wanted.get("command") is None  # the image's entry point is nfproxy
         subcommand, *arguments = (placed(word, places) for word in wanted["args"])
@@ -136,8 +137,8 @@ def test_the_kubeconfig_gives_address_ca_and_token(understood: Understand, name:
         "kind": "kind-control-plane:6443",
         "rke2": "127.0.0.1:6443",
     }
-    made = any(item["kind"] == "ConfigMap" for item in overlay(name))
-    host = expected.get(name, PLACEHOLDER if made else "192.0.2.1:6443")
+    own = ("ConfigMap", "kube-system", "nfproxy") in map(named, overlay(name))
+    host = expected.get(name, PLACEHOLDER if own else "192.0.2.1:6443")
     assert [server.url for server in found.servers] == [f"https://{host}"]
     assert found.authorization() == "Bearer a-token"
     assert found.credentials.endswith(f"{SERVICE_ACCOUNT}/token")
