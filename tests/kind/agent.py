@@ -15,18 +15,21 @@ A request has an "id", which is in its answer, and a "do": see the methods of `A
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _TOTAL_RETRANS = 100  # the offset of tcpi_total_retrans in struct tcp_info
 _AT_ONCE = 32
+_UDP_PORTS = range(20000, 30000)  # below those that the system gives out, and node ports
 _ECHO_S = 0.05
 _LINE = b"still there?\n"
 
@@ -129,7 +132,7 @@ def _sent_again(sock: Any) -> int:
 
 async def _try(to: Json) -> Json:
     """Make one connection; return who answered, or what went wrong."""
-    own = (to["source"], 0) if to.get("source") else None
+    own = to.get("own")
     one = _udp if to.get("protocol") == "UDP" else _tcp
     outcome = {"by": "", "saw": "", "from": "", "error": "", "resent": 0}
     try:
@@ -145,11 +148,27 @@ async def _try(to: Json) -> Json:
     return {**outcome, **done, "by": by, "saw": saw.removeprefix("::ffff:")}
 
 
+def _own_ports(to: Json) -> Iterator[tuple[str, int] | None]:
+    """
+    Yield what to send from: for UDP no port twice, since to conntrack that is the same flow.
+
+    A flow goes on to its endpoint, and is refused there for a moment when that is gone.
+    """
+    if to.get("protocol") != "UDP":
+        yield from itertools.repeat(None)
+    anywhere = "::" if ":" in to["address"] else "0.0.0.0"
+    ports = list(_UDP_PORTS)
+    random.shuffle(ports)
+    for port in ports:
+        yield anywhere, port
+
+
 class _Load:
     """New connections at a rate, and some that are held, from making it to `end`."""
 
     def __init__(self, to: Json, rate: float, held: int) -> None:
         self._to = to
+        self._own = _own_ports(to)
         self._interval_s = 1 / rate
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -173,7 +192,7 @@ class _Load:
 
     async def _one(self) -> None:
         began = self._loop.time() - self._began
-        outcome = await _try(self._to)
+        outcome = await _try({**self._to, "own": next(self._own)})
         self.resent += outcome["resent"]
         if outcome["error"]:
             self.failures.append(f"{outcome['error']} at {began:.2f} s")

@@ -52,7 +52,11 @@ def answering(name: str, number: int, node: str, image: str, linger_s: float) ->
     server = {
         **_container(image, [f"/agent/{AGENT.name}", "serve", "$(NAME)", str(SERVER_PORT)]),
         "env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-        "readinessProbe": {"tcpSocket": {"port": SERVER_PORT}, "periodSeconds": 1},
+        "readinessProbe": {
+            "tcpSocket": {"port": SERVER_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+        },
     }
     server["args"] = [*server["args"], str(linger_s)]
     preferred = {
