@@ -7,7 +7,7 @@ from contextlib import closing
 
 import click
 
-from nfproxy.cli.inputs import warn
+from nfproxy.cli.messages import warn
 from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.durations import parse_duration
 from nfproxy.dataplane.diagnose import require_privileges

@@ -12,7 +12,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from nfproxy.cli.inputs import files_option, planned, warn
+from nfproxy.cli.inputs import files_option, planned
+from nfproxy.cli.messages import warn
 from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import require_privileges

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from nfproxy.app import Configure
+from nfproxy.cli.messages import warn
 from nfproxy.cli.objects import read_objects
 from nfproxy.config.advice import allow_external_ips
 from nfproxy.config.flags import Flags
@@ -90,8 +91,3 @@ def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem,
     for conflict in sorted(planner.desired.conflicts()):
         warn(str(conflict.problem(objects.origin)))
     return planner, objects.problems
-
-
-def warn(text: str) -> None:
-    """Print a warning to standard error."""
-    click.echo(f"nfproxy: warning: {text}", err=True)

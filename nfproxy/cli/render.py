@@ -6,7 +6,8 @@ import click
 import msgspec
 import yaml
 
-from nfproxy.cli.inputs import files_option, planned, warn
+from nfproxy.cli.inputs import files_option, planned
+from nfproxy.cli.messages import warn
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import may_administer_network
 from nfproxy.dataplane.libnftables import load_text

@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from nfproxy.cli.inputs import warn
+from nfproxy.cli.messages import warn
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.kubeproxy.leftovers import Item, Leftovers, is_fine, items, refusals
 from nfproxy.kubeproxy.removal import Removing
