@@ -1,0 +1,62 @@
+"""
+Run tests in a guest of ``tests/run.sh --kernels``, and tell the host how they ended.
+
+Called by the guest's first process, as root, in the namespaces the kernel began with. What
+arguments pytest is to have, once or several times, stands in a file that the host wrote; the
+outcome goes to the third serial port, as a line of JSON for each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ROOT / "pytest-arguments.json"
+RESULTS = Path("/dev/ttyS2")
+REPORT = Path("/tmp/report.xml")
+
+
+def run_tests(arguments: list[str]) -> dict[str, object]:
+    """Run pytest, and return its exit status and how many tests there were of each outcome."""
+    REPORT.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "CI": "1",
+        "NFPROXY_GUEST": "1",  # see conftest.py
+        "NFPROXY_TEST_KUSTOMIZE": f"{ROOT}/kustomize build",
+        "NO_COLOR": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={REPORT}"]
+    done = subprocess.run([*command, *arguments], env=environment, cwd=ROOT, check=False)
+    return {"exit": done.returncode, **_counts()}
+
+
+def _counts() -> dict[str, int]:
+    """Return the numbers of pytest's report; none where it wrote no report."""
+    if not REPORT.exists():
+        return {}
+    suite = ElementTree.parse(REPORT).getroot().find("testsuite")  # noqa: S314 # our own
+    assert suite is not None
+    names = ("tests", "failures", "errors", "skipped")
+    return {name: int(suite.attrib[name]) for name in names}
+
+
+def main() -> None:
+    """Run all that was asked for."""
+    release = os.uname().release
+    for arguments in json.loads(ARGUMENTS.read_text()):
+        result = {"release": release, **run_tests(arguments)}
+        with RESULTS.open("w") as port:
+            port.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
