@@ -66,8 +66,8 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
     """
     Remove nfproxy's tables, and nothing else; or, with --kube-proxy, what kube-proxy left.
 
-    Connections that are open go on, as long as something else on this node has a nat chain
-    (another proxy, a CNI plugin): the kernel stops translating with the last one. New
+    Connections that are open go on, as long as something else on this node translates addresses
+    (another proxy, a CNI plugin that masquerades): with the last such rule the kernel stops. New
     ones to Services fail unless another proxy serves them, and none fails if one does.
 
     Exit status: 0 done, or nothing to do; 1 refused, or something is left.
