@@ -61,7 +61,8 @@ def remove_leftovers(options: TakeOver) -> int:
         refused = _refusals(found) if items(found) else []
         if options.dry_run:
             rows = [_planned(item) for item in items(found)]
-            _print(Outcome(tuple(rows), tuple(refused), found.unknown), options.output)
+            outcome = Outcome(tuple(rows), tuple(refused), found.unknown)
+            _print(outcome, options.output, refused="would be refused")
             return 1 if found.unknown else 0
         if refused and not options.force:
             _print(Outcome((), tuple(refused), found.unknown), options.output)
@@ -122,7 +123,7 @@ def _left(item: Item) -> Row:
     return Row(action, item.where, item.kind, item.name, item.count, item.kept)
 
 
-def _print(outcome: Outcome, output: str) -> None:
+def _print(outcome: Outcome, output: str, refused: str = "refused") -> None:
     if output == "text":
         _print_rows(outcome.leftovers)
         if not (outcome.leftovers or outcome.refused or outcome.problems):
@@ -134,7 +135,7 @@ def _print(outcome: Outcome, output: str) -> None:
             if output == "json"
             else yaml.safe_dump(data, sort_keys=False).rstrip()
         )
-    _complain("refused", outcome.refused)
+    _complain(refused, outcome.refused)
     _complain("problem", outcome.problems)
 
 

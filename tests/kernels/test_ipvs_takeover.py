@@ -5,9 +5,12 @@ From kube-proxy's ipvs mode to nfproxy and back: what connections still need sta
 from __future__ import annotations
 
 import socket
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from support.commands import Commands, wait_until
@@ -22,8 +25,6 @@ from support.oldproxy import (
 from support.packets import Probe, probe_many
 from support.responders import Responders
 from support.sctp import socket_family
-from support.steps import Streams
-from support.traffic import Traffic
 
 from nfproxy.lab import Cluster, Host, Namespace
 from nfproxy.model.service import Protocol
@@ -31,7 +32,8 @@ from nfproxy.model.service import Protocol
 TCP, UDP = Protocol.TCP, Protocol.UDP
 WEB, WEB6 = "10.96.0.10", "fd00:10:96::10"
 NODE_PORT = 30080
-RATE, STEP = 4, 4  # of each stream: a second, and between two changes; the machine is emulated
+TIMES = 3  # of each way, between two changes
+LIMIT_S = 60.0
 SOMEBODY_ELSES = "192.0.2.50:80/tcp"
 
 
@@ -69,19 +71,55 @@ def ways_in(cluster: Cluster) -> list[tuple[Host, tuple[str, int]]]:
     ]
 
 
-@contextmanager
-def load(cluster: Cluster) -> Iterator[Streams]:
-    """Send new connections from pod, node and outside, with one of each held open, and UDP."""
-    streams = [Traffic(s, *where, TCP, rate=RATE, held=1) for s, where in ways_in(cluster)]
-    streams += [Traffic(s, *where, UDP, rate=RATE) for s, where in ways_in(cluster)[:1]]
-    with Streams(*streams) as entered:
-        yield entered
+class Load:
+    """
+    New connections all the time, from pod, node and outside, and one of each kept open.
 
+    An emulated machine may stand still for seconds: late is not failed here.
+    """
 
-def go_on(streams: Streams) -> None:
-    """Return when each stream has opened so many more connections and seen their end."""
-    targets = {stream: stream.sent + STEP for stream in streams.streams}
-    wait_until(lambda: all(s.answered + len(s.failures) >= n for s, n in targets.items()), 60)
+    def __init__(self, cluster: Cluster) -> None:
+        self.failures: list[str] = []
+        self.made: Counter[int] = Counter()
+        self._ways = ways_in(cluster)
+        self._held = [opened(host, *where) for host, where in self._ways]
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._knock, args=(number,), daemon=True)
+            for number in range(len(self._ways))
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        for one in self._held:
+            one.close()
+
+    def go_on(self) -> None:
+        """Return when each way has been gone a few times more, and what is open has answered."""
+        targets = {number: self.made[number] + TIMES for number in range(len(self._ways))}
+        wait_until(
+            lambda: self.failures or all(self.made[n] >= t for n, t in targets.items()), LIMIT_S
+        )
+        self.failures += [
+            str(way) for way, one in zip(self._ways, self._held, strict=True) if ask(one) != b"?\n"
+        ]
+
+    def _knock(self, number: int) -> None:
+        host, where = self._ways[number]
+        while not self._stopping.is_set():
+            try:
+                opened(host, *where).close()
+            except OSError as error:
+                self.failures.append(f"{host.name} to {where}: {error}")
+            self.made[number] += 1
+            time.sleep(0.3)
 
 
 def devices(node: Namespace) -> set[str]:
@@ -93,7 +131,7 @@ def devices(node: Namespace) -> set[str]:
     }
 
 
-@pytest.mark.timeout(220)  # the machine is emulated
+@pytest.mark.timeout(235)  # the machine is emulated
 def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
     served: Cluster, commands: Commands
 ) -> None:
@@ -106,28 +144,34 @@ def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
     node = served.nodes[0]
     flags = ("-f", OBJECTS, "--cluster-cidr", CLUSTER_CIDR)
     program = commands.run("render", *flags).out
-    with load(served) as streams:
-        go_on(streams)
+    flow = served.pod(1, 2).namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    flow.settimeout(LIMIT_S)
+    flow.connect((WEB, 80))
+    asked = [ask(flow)]
+    with Load(served) as going:
+        going.go_on()
         # The kernel may have to load a dozen modules for it.
         node.namespace.run(["nft", "-f", "-"], input=program, timeout_s=120)
-        go_on(streams)
+        going.go_on()
         partly = cleanup(commands, "--drain", "3s")
         in_use = node.namespace.call(virtual_servers)
-        go_on(streams)
+        going.go_on()
         since = opened(node, WEB, 80)  # while its address is local
         source = since.getsockname()[0]
     done = cleanup(commands, "--drain", "1m")
     alone = (node.namespace.call(virtual_servers), "kube-ipvs0" in devices(node.namespace))
     rules_left = left_on(node.namespace)
-    with load(served) as back:
+    asked.append(ask(flow))
+    flow.close()
+    with Load(served) as back:
         install(node.namespace)
-        go_on(back)
+        back.go_on()
         returned = commands.run("cleanup")
-        go_on(back)
+        back.go_on()
     still = ask(since)
     since.close()
 
-    assert streams.lost == back.lost == []
+    assert going.failures == back.failures == []
     assert partly[0] == 1
     assert "open connections still need virtual servers of IPVS after 3 s" in partly[2]
     assert in_use == {
@@ -141,13 +185,14 @@ def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
     assert alone == ({SOMEBODY_ELSES}, False)
     assert rules_left == Left((), ())
     assert returned.code == 0
+    assert all(asked)
     assert (source, still) == (node.ipv4, b"?\n")
 
 
 def opened(host: Host, address: str, port: int) -> socket.socket:
     """Open a connection, and read who answers."""
     made = host.namespace.socket(socket_family(address), socket.SOCK_STREAM)
-    made.settimeout(20)
+    made.settimeout(LIMIT_S)
     made.connect((address, port))
     made.recv(4096)
     return made

@@ -208,10 +208,13 @@ def test_refuses_to_leave_the_node_without_a_proxy(
     """Unless nfproxy has programmed the node; --force does it all the same."""
     install(node, mode)
     before = ruleset(node)
+    planned = cleanup(commands, "--dry-run")
     refused = cleanup(commands)
     unchanged = ruleset(node) == before
     forced = cleanup(commands, "--force")
 
+    assert planned.code == 0
+    assert "would be refused: nfproxy has not programmed" in planned.err
     assert (refused.code, refused.out) == (1, "")
     assert "refused: nfproxy has not programmed IPv4 and IPv6 on this node" in refused.err
     assert unchanged
