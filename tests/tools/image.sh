@@ -10,12 +10,12 @@
 #   --archive FILE          copy the archive there, too
 #   --find                  build nothing: fail where this working tree's image is not there
 #
-# buildah runs the Dockerfile as it is, in a chroot. Its base image is replaced by the root directory
-# that trixie_root.sh makes, and pip finds the wheels that the machine's own pip has fetched, with
-# their hashes checked again; so packages come from wherever the machine gets its packages. About a
-# minute, and some seconds where only nfproxy's code has changed. An image appears in one step
-# (rename), so an interrupted run leaves nothing half made; images that nobody has asked for in two
-# hours are removed.
+# buildah runs the Dockerfile as it is, in a chroot. Its base image is replaced by the root
+# directory that trixie_root.sh makes, and pip finds the wheels that the machine's own pip has
+# fetched, with their hashes checked again; so packages come from wherever the machine gets its
+# packages. About a minute, and some seconds where only nfproxy's code has changed. An image appears
+# in one step (rename), so an interrupted run leaves nothing half made; images that nobody has asked
+# for in two hours are removed.
 #
 # Needs buildah and the virtual environment that tests/run.sh makes, and root or a range of
 # subordinate user ids (/etc/subuid).
@@ -38,14 +38,15 @@ MOST_MB=3000 # of what is kept between builds
 # Set BUILDAH to buildah with a storage of its own. By overlay mounts, the steps of the Dockerfile
 # are kept between builds; where these cannot be had, as in a container, vfs copies whole trees.
 choose_storage() {
-    BUILDAH=(buildah --root "$CACHE/storage" --runroot "$CACHE/storage-run" --storage-driver overlay)
+    BUILDAH=(buildah --storage-driver overlay --root "$CACHE/storage")
+    BUILDAH+=(--runroot "$CACHE/storage-run")
     LAYERS=(--layers)
     if [ -d "$CACHE/storage" ] && [ "$(du -sm "$CACHE/storage" | cut -f 1)" -gt "$MOST_MB" ]; then
         rm -rf "$CACHE"/storage{,-run}
     fi
     if ! "${BUILDAH[@]}" rm --all >/dev/null 2>&1; then # also tells whether overlay works
         rm -rf "$CACHE"/storage{,-run}
-        BUILDAH=(buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver vfs)
+        BUILDAH=(buildah --storage-driver vfs --root "$WORK/storage" --runroot "$WORK/run")
         LAYERS=()
     fi
 }

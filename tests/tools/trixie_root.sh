@@ -58,15 +58,16 @@ main() {
     local work name
     [ $# = 0 ] || fail "unexpected argument: $1. usage: tests/tools/trixie_root.sh"
     command -v mmdebstrap >/dev/null || fail "no mmdebstrap. Run: apt-get install mmdebstrap"
-    [ -r "$DEBIAN_KEYRING" ] || fail "no $DEBIAN_KEYRING. Run: apt-get install debian-archive-keyring"
+    [ -r "$DEBIAN_KEYRING" ] ||
+        fail "no $DEBIAN_KEYRING. Run: apt-get install debian-archive-keyring"
     mkdir -p "$CACHE"
     work=$(mktemp -d)
     # shellcheck disable=SC2064 # its value now
     trap "rm -rf '$work'" EXIT
     debian_sources "$SUITE" >"$work/sources.list" ||
         fail "no Debian mirror is known: set NFPROXY_TEST_MIRROR to the URL of one."
-    name=$(cat "${BASH_SOURCE[0]}" "$HERE/debian_archive.sh" "$work/sources.list" <(own_apt_settings) |
-        sha256sum | cut -c 1-16)-$(dpkg --print-architecture).tar
+    name=$(cat "${BASH_SOURCE[0]}" "$HERE/debian_archive.sh" "$work/sources.list" \
+        <(own_apt_settings) | sha256sum | cut -c 1-16)-$(dpkg --print-architecture).tar
     {
         flock 9 # the tests of two checkouts may start at once
         if [ ! -e "$CACHE/$name" ]; then
