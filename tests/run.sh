@@ -7,8 +7,8 @@ usage: tests/run.sh [OPTION…] [PYTEST ARGUMENT…]
 
 Checks the code, then runs the tests. Installs what is missing first: Debian packages
 (deploy/packages*.txt), a virtual environment (.venv), and for the tests other versions of nft,
-kustomize and Helm (tests/tools: nft_versions.sh, kustomize.sh, helm.py). Repeated runs find all that
-in place.
+kustomize, promtool and Helm (tests/tools: nft_versions.sh, kustomize.sh, promtool.sh, helm.py).
+Repeated runs find all that in place.
 
   tests/run.sh                           everything
   tests/run.sh tests/unit -k shape       checks, then these tests: pytest's arguments
@@ -60,6 +60,7 @@ prepare() {
     if [ -n "$PACKETS" ]; then
         "$HERE/tools/nft_versions.sh"
         "$HERE/tools/kustomize.sh"
+        "$HERE/tools/promtool.sh"
         "$VENV/bin/python" "$HERE/tools/helm.py"
     fi
 }
