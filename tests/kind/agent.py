@@ -6,8 +6,8 @@ Server and client in one file, which needs nothing but Python 3.11: it runs in p
 
 A server greets a TCP connection, and answers a UDP datagram, with one line: ``NAME ADDRESS``,
 where ADDRESS is the source it saw; what more comes on a connection it sends back. It says
-"ready" when it listens. On SIGTERM it serves on for LINGER_S seconds, as a server should
-whose endpoint is about to be taken away, and ends.
+"ready" when it listens. On SIGTERM it serves on until nobody has come for LINGER_S seconds, as a
+server should whose endpoint is about to be taken away, and ends.
 
 A request has an "id", which is in its answer, and a "do": see the methods of `Asker`.
 """
@@ -18,18 +18,17 @@ import asyncio
 import itertools
 import json
 import os
-import random
 import signal
 import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 _TOTAL_RETRANS = 100  # the offset of tcpi_total_retrans in struct tcp_info
 _AT_ONCE = 32
-_UDP_PORTS = range(20000, 30000)  # below those that the system gives out, and node ports
+_udp_ports = itertools.cycle(range(20000, 30000))  # below node ports, and what the system gives out
 _ECHO_S = 0.05
 _LINE = b"still there?\n"
 
@@ -40,20 +39,29 @@ Json = dict[str, Any]
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, note: Callable[[], None]) -> None:
         self._name = name
+        self._note = note
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._note()
         self._transport.sendto(f"{self._name} {addr[0]}\n".encode(), addr)
 
 
 async def serve(name: str, port: int, linger_s: float) -> None:
-    """Answer until SIGTERM, and so long after."""
+    """Answer until SIGTERM, and on until nobody has come for so long."""
+    loop = asyncio.get_running_loop()
+    last_s = loop.time()
+
+    def note() -> None:
+        nonlocal last_s
+        last_s = loop.time()
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        note()
         try:
             writer.write(f"{name} {writer.get_extra_info('peername')[0]}\n".encode())
             while data := await reader.read(4096):
@@ -64,7 +72,6 @@ async def serve(name: str, port: int, linger_s: float) -> None:
         finally:
             writer.close()
 
-    loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     await asyncio.start_server(greet, None, port, backlog=1024)
@@ -73,10 +80,12 @@ async def serve(name: str, port: int, linger_s: float) -> None:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))
-        await loop.create_datagram_endpoint(lambda: _Datagrams(name), sock=sock)
+        await loop.create_datagram_endpoint(lambda: _Datagrams(name, note), sock=sock)
     print("ready", flush=True)
     await ending.wait()
-    await asyncio.sleep(linger_s)
+    note()
+    while (left_s := last_s + linger_s - loop.time()) > 0:  # noqa: ASYNC110 (the end moves)
+        await asyncio.sleep(left_s)
     # connections that are open end with the process
     sys.stdout.flush()
     os._exit(0)
@@ -148,19 +157,16 @@ async def _try(to: Json) -> Json:
     return {**outcome, **done, "by": by, "saw": saw.removeprefix("::ffff:")}
 
 
-def _own_ports(to: Json) -> Iterator[tuple[str, int] | None]:
+def _own(to: Json) -> tuple[str, int] | None:
     """
-    Yield what to send from: for UDP no port twice, since to conntrack that is the same flow.
+    Return what to send from: for UDP no port twice in two minutes, even to another place.
 
-    A flow goes on to its endpoint, and is refused there for a moment when that is gone.
+    To conntrack that would be the same flow, which goes on to its endpoint, and is refused there
+    for a moment when that is gone.
     """
     if to.get("protocol") != "UDP":
-        yield from itertools.repeat(None)
-    anywhere = "::" if ":" in to["address"] else "0.0.0.0"
-    ports = list(_UDP_PORTS)
-    random.shuffle(ports)
-    for port in ports:
-        yield anywhere, port
+        return None
+    return "::" if ":" in to["address"] else "0.0.0.0", next(_udp_ports)
 
 
 class _Load:
@@ -168,7 +174,6 @@ class _Load:
 
     def __init__(self, to: Json, rate: float, held: int) -> None:
         self._to = to
-        self._own = _own_ports(to)
         self._interval_s = 1 / rate
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -192,7 +197,7 @@ class _Load:
 
     async def _one(self) -> None:
         began = self._loop.time() - self._began
-        outcome = await _try({**self._to, "own": next(self._own)})
+        outcome = await _try({**self._to, "own": _own(self._to)})
         self.resent += outcome["resent"]
         if outcome["error"]:
             self.failures.append(f"{outcome['error']} at {began:.2f} s")

@@ -106,8 +106,12 @@ class Cluster(ABC):
     # -- who answers ------------------------------------------------------------------------
 
     @abstractmethod
-    def deploy(self, name: str, nodes: Sequence[str], *, linger_s: float = 1.0) -> None:
-        """Run one pod that answers on each of these nodes; one of `linger_s` after SIGTERM."""
+    def deploy(self, name: str, nodes: Sequence[str], *, linger_s: float = 0.5) -> None:
+        """
+        Run one pod that answers on each of these nodes.
+
+        After SIGTERM each serves on until nobody has come for `linger_s`.
+        """
 
     @abstractmethod
     def backends(self, name: str) -> list[Backend]:

@@ -45,6 +45,7 @@ DROPPED_S = (
 # while connect() still holds the socket, and is forgotten then
 
 _NAMESPACE = "default"
+_GRACE_S = 30.0  # as pods have it
 
 
 class Server:
@@ -220,7 +221,7 @@ class NamespacesCluster(Cluster):
 
     # -- who answers ------------------------------------------------------------------------
 
-    def deploy(self, name: str, nodes: Sequence[str], *, linger_s: float = 1.0) -> None:
+    def deploy(self, name: str, nodes: Sequence[str], *, linger_s: float = 0.5) -> None:
         """Run one pod that answers on each of these nodes."""
         for node in nodes:
             self._start_server(name, node, linger_s)
@@ -266,7 +267,10 @@ class NamespacesCluster(Cluster):
             server.terminating = True
             self._publish(server.workload)
         server.process.terminate()
-        server.process.wait()
+        try:
+            server.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            server.process.kill()
         with self._lock:
             self._servers.remove(server)
             self._publish(server.workload)
@@ -275,7 +279,7 @@ class NamespacesCluster(Cluster):
     def roll(self, name: str) -> None:
         """Exchange all pods of a workload, a new one being ready before an old one ends."""
         for server in list(self._of(name)):
-            self._start_server(name, server.pod.node.name, 1.0)
+            self._start_server(name, server.pod.node.name, 0.5)
             self._end(server)
 
     def drain(self, node: str) -> None:
@@ -285,7 +289,7 @@ class NamespacesCluster(Cluster):
         for server in [one for one in self._servers if one.pod.node.name == node]:
             ending = threading.Thread(target=self._end, args=[server])
             ending.start()
-            self._start_server(server.workload, next(others), 1.0)
+            self._start_server(server.workload, next(others), 0.5)
             ending.join()
 
     def uncordon(self, node: str) -> None:

@@ -72,7 +72,7 @@ def answering(name: str, number: int, node: str, image: str, linger_s: float) ->
         "affinity": {
             "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}
         },
-        "terminationGracePeriodSeconds": int(linger_s) + 10,
+        "terminationGracePeriodSeconds": 60,
     }
     labels = {LABEL: name, "part": str(number)}
     return {
