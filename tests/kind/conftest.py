@@ -13,14 +13,24 @@ name Kubernetes' e2e.test. Those left out are counted at the end: see `kind.sele
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kind.cluster import EXTERNAL_IPS, FAMILIES, INGRESS_IPS, Cluster, Web
 from kind.existing import from_options
-from kind.images import nfproxy_image
 from kind.namespaces import NamespacesCluster
 from kind.selection import in_namespaces
+from support.image import BuiltImage, image_directory
 from support.manifests import overlay
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Allow for a cluster's start, and for an image that has to be built before."""
+    for item in items:
+        if item.path.parent == _HERE and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +39,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     config = request.config
     if in_namespaces(config):
         request.getfixturevalue("namespaces_allowed")
-        made: Cluster = NamespacesCluster(overlay("kind"), nfproxy_image())
+        made: Cluster = NamespacesCluster(overlay("kind"), BuiltImage(image_directory()))
     else:
         made = from_options(config)
     try:

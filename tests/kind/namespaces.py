@@ -24,10 +24,11 @@ from typing import Any
 
 from kind.clients import Client
 from kind.cluster import FAMILIES, SERVER_PORT, Backend, Cluster, Json, Node, Service
-from kind.images import UnpackedImage
 from support.apiserver import StandIn
 from support.containerpods import Kubelet, KubeletPod, ServiceAccount
+from support.containerspec import Image
 from support.containerspec import Node as NodeFacts
+from support.image import BuiltImage
 from support.manifests import Object, find
 
 from nfproxy.lab import Cluster as Network
@@ -72,7 +73,7 @@ class NamespacesCluster(Cluster):
 
     patience_s = 10.0
 
-    def __init__(self, objects: Sequence[Object], image: UnpackedImage) -> None:
+    def __init__(self, objects: Sequence[Object], image: BuiltImage) -> None:
         self._objects = objects
         self._scratch = Path(tempfile.mkdtemp(prefix="nfproxy-kind-"))
         self._exit = contextlib.ExitStack()
@@ -88,7 +89,7 @@ class NamespacesCluster(Cluster):
             self.close()
             raise
 
-    def _build(self, image: UnpackedImage) -> None:
+    def _build(self, image: BuiltImage) -> None:
         self.network = self._exit.enter_context(Network(nodes=3, pods_per_node=1))
         self.nodes = [Node(host.name, _addresses(host)) for host in self.network.nodes]
         self.api = self._exit.enter_context(
@@ -121,12 +122,12 @@ class NamespacesCluster(Cluster):
 
     # -- nfproxy ----------------------------------------------------------------------------
 
-    def _kubelet(self, host: Host, image: UnpackedImage) -> Kubelet:
+    def _kubelet(self, host: Host, image: BuiltImage) -> Kubelet:
         hosts = self._scratch / f"{host.name}-hosts"
         names = [f"{address} {CONTROL_PLANE}" for address in UNDERLAY_GATEWAY]
         hosts.write_text("\n".join(["127.0.0.1 localhost", "::1 localhost", *names, ""]))
         facts = NodeFacts(host.name, host.addresses[0], {"/etc/hosts": hosts})
-        return Kubelet(host.namespace, facts, self._scratch, image.root, image.image)
+        return Kubelet(host.namespace, facts, self._scratch, image.root, facts_of(image))
 
     def start_proxy(
         self,
@@ -330,6 +331,11 @@ _SERVICE_CIDR: Json = {
     "metadata": {"name": "kubernetes"},
     "spec": {"cidrs": list(SERVICE_CIDRS)},
 }
+
+
+def facts_of(image: BuiltImage) -> Image:
+    """Return what an image's configuration says of its containers."""
+    return Image(image.config["Entrypoint"], image.config["Env"])
 
 
 def _addresses(host: Host) -> dict[str, str]:
