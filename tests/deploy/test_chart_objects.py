@@ -55,6 +55,16 @@ EVERYTHING: Values = {
     },
     "logging": {"format": "json", "verbosity": 3},
     "healthz": {"port": 20256},
+    "metrics": {
+        "bindAddress": "[::]:20249",
+        "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+        "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {
+            "enabled": True,
+            "labels": {"grafana_dashboard": "yes"},
+            "annotations": {"grafana_folder": "Network"},
+        },
+    },
     "trial": {"enabled": True},
     "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
     "nodeSelector": {"pool": "edge"},
@@ -201,8 +211,12 @@ def test_every_value_arrives_where_it_belongs(helm: Helm) -> None:
         "detectLocalMode": "ClusterCIDR",
         "nodePortAddresses": ["192.0.2.0/24", "2001:db8::/64"],
         "healthzBindAddress": "0.0.0.0:20256",
+        "metricsBindAddress": "[::]:20249",
     }
-    assert [port["containerPort"] for port in main["ports"] if port["name"] == "healthz"] == [20256]
+    assert {port["name"]: port["containerPort"] for port in main["ports"]} == {
+        "healthz": 20256,
+        "metrics": 20249,
+    }
     assert main["resources"] == EVERYTHING["resources"]
     assert prepare["resources"]["limits"] == {"memory": "256Mi"}
     assert spec["nodeSelector"] == {
@@ -325,8 +339,10 @@ def test_the_notes_tell_kube_proxy_off_and_on_by_the_same_patches(
     files = [KUSTOMIZE / "kube-proxy" / f"{name}.yaml" for name in patches]
     expected = [yaml.safe_load(file.read_text("utf-8")) for file in files]
     told = re.findall(r"patch daemonset kube-proxy --patch '(.*)'", notes(values))
+    errands = re.findall(r"apply -k deploy/kustomize/(\S+)", notes(values))
 
     assert [yaml.safe_load(text) for text in told] == expected
+    assert all((KUSTOMIZE / path / "kustomization.yaml").exists() for path in errands)
 
 
 def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:

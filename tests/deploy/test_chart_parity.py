@@ -22,9 +22,14 @@ from tools.helm import Helm, versions
 #: What stands in the base for the user to replace.
 BASE: Values = {"apiServers": ["https://put-the-api-server-here.invalid:6443"]}
 
+MONITORED: Values = {
+    "metrics": {name: {"enabled": True} for name in ("podMonitor", "rules", "dashboard")}
+}
+
 #: The overlays that are not the base with one of the chart's presets.
 OTHER_OVERLAYS: Mapping[str, Values] = {
     "base": BASE,
+    "monitoring": {**preset("kubeadm"), **MONITORED},
     "preflight": {**preset("kubeadm"), "preflight": {"enabled": True}},
 }
 
@@ -36,6 +41,7 @@ COMPONENTS: Mapping[str, Values] = {
             "https://control-plane-2.invalid:6443",
         ]
     },
+    "monitoring": MONITORED,
     "preflight": {"preflight": {"enabled": True}},
     "selinux": {"seLinuxOptions": {"type": "spc_t"}},
     "trial": {"trial": {"enabled": True}},
@@ -57,7 +63,8 @@ def without_release(objects: Iterable[Object]) -> dict[tuple[str, str, str], Obj
 
     Helm labels objects with its release, and the chart lets a change of the ConfigMap replace
     the pods, by an annotation. Files in ConfigMaps are compared as the data they hold. A pull
-    policy is explicit in the chart: the API server's default. Volumes have no order.
+    policy is explicit in the chart: the API server's default. Volumes and ports
+    have no order.
     """
     return {named(item): _plain(copy.deepcopy(item)) for item in objects}
 
@@ -81,6 +88,7 @@ def _plain(item: Object) -> Object:
             if container.get("imagePullPolicy") == "IfNotPresent":
                 del container["imagePullPolicy"]
             container.get("volumeMounts", []).sort(key=itemgetter("mountPath"))
+            container.get("ports", []).sort(key=itemgetter("name"))
         spec["volumes"].sort(key=itemgetter("name"))
     return item
 

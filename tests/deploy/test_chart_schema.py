@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text("utf
 FREE = {
     *("affinity", "config", "nodeSelector", "resources", "prepare.resources", "updateStrategy"),
     *("seLinuxOptions", "labels", "podAnnotations", "podLabels", "serviceAccount.annotations"),
+    "metrics.dashboard.labels",
 }
 
 

@@ -20,6 +20,9 @@
 {{- if ne (int .Values.healthz.port) 10256 }}
 {{- $_ := set $own "healthzBindAddress" (printf "0.0.0.0:%d" (int .Values.healthz.port)) }}
 {{- end }}
+{{- with include "nfproxy.metricsBindAddress" . }}
+{{- $_ := set $own "metricsBindAddress" . }}
+{{- end }}
 {{- toYaml (mergeOverwrite (deepCopy (.Values.config | default dict)) $own) }}
 {{- end }}
 

@@ -4,7 +4,7 @@ each with what to do about it.
 */}}
 {{- define "nfproxy.validate" -}}
 {{- /* Helm takes null for "without the default", so the schema does not see it. */}}
-{{- $needed := list "image" "existingConfigMap" "detectLocal" "prepare" "logging" "healthz" "trial" "preflight" "updateStrategy" "dnsPolicy" "terminationGracePeriodSeconds" "serviceAccount" "rbac" }}
+{{- $needed := list "image" "existingConfigMap" "detectLocal" "prepare" "logging" "healthz" "metrics" "trial" "preflight" "updateStrategy" "dnsPolicy" "terminationGracePeriodSeconds" "serviceAccount" "rbac" }}
 {{- range $name := $needed }}
 {{- if not (hasKey $.Values $name) }}
 {{- fail (printf "\n\n- %s: null is nothing; leave it out for the default" $name) }}
@@ -16,6 +16,7 @@ each with what to do about it.
   (include "nfproxy.problems.existingConfigMap" . | fromJsonArray)
   (include "nfproxy.problems.config" . | fromJsonArray)
   (include "nfproxy.problems.detectLocal" . | fromJsonArray)
+  (include "nfproxy.problems.metrics" . | fromJsonArray)
   (include "nfproxy.problems.serviceAccount" . | fromJsonArray)
 }}
 {{- if $problems }}
@@ -109,6 +110,21 @@ each with what to do about it.
 {{- $problems = append $problems "clusterCIDRs is needed in detectLocal.mode ClusterCIDR" }}
 {{- else if and $mode (ne $mode "ClusterCIDR") .Values.clusterCIDRs }}
 {{- $problems = append $problems (printf "clusterCIDRs is without effect in detectLocal.mode %s" $mode) }}
+{{- end }}
+{{- toJson $problems }}
+{{- end }}
+
+{{- define "nfproxy.problems.metrics" -}}
+{{- $problems := list }}
+{{- $address := .Values.metrics.bindAddress }}
+{{- if and .Values.metrics.podMonitor.enabled (regexMatch "^(127\\.|\\[::1\\])" $address) }}
+{{- $problems = append $problems (printf "metrics.bindAddress: nobody else reaches %s, which metrics.podMonitor is for" $address) }}
+{{- end }}
+{{- if and (not .Values.existingConfigMap.name) (eq (include "nfproxy.metricsPort" .) (toString (int .Values.healthz.port))) }}
+{{- $problems = append $problems (printf "metrics.bindAddress and healthz.port are both about port %d" (int .Values.healthz.port)) }}
+{{- end }}
+{{- if gt (include "nfproxy.metricsPort" . | int) 65535 }}
+{{- $problems = append $problems (printf "metrics.bindAddress: %s: ports end at 65535" $address) }}
 {{- end }}
 {{- toJson $problems }}
 {{- end }}
