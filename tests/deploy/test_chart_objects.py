@@ -342,7 +342,7 @@ def test_the_notes_tell_kube_proxy_off_and_on_by_the_same_patches(
     errands = re.findall(r"apply -k deploy/kustomize/(\S+)", notes(values))
 
     assert [yaml.safe_load(text) for text in told] == expected
-    assert all((KUSTOMIZE / path / "kustomization.yaml").exists() for path in errands)
+    assert [(KUSTOMIZE / path / "kustomization.yaml").exists() for path in errands] == [True, True]
 
 
 def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:
