@@ -15,6 +15,7 @@ import msgspec
 
 from nfproxy import __version__
 from nfproxy.app.configfile import until_config_changes
+from nfproxy.app.connections import ServiceConnections
 from nfproxy.app.daemon import Daemon
 from nfproxy.app.duties import NodeDuties, count_problems, serve_health_checks
 from nfproxy.app.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
@@ -204,8 +205,14 @@ class _Parts:
         config = loaded.config
         hard = config.bind_address_hard_fail
         version = loaded.version or __version__  # --version=vX.Y.Z: to be reported instead
+        connections = ServiceConnections(self._families, lambda: self._duties.planner)
         metrics = metrics_server(
-            config.metrics_bind_address, self._metrics, loaded, version=version, hard_fail=hard
+            config.metrics_bind_address,
+            self._metrics,
+            loaded,
+            version=version,
+            hard_fail=hard,
+            services=connections.text,
         )
         work = [
             self._serve(metrics, METRICS_FAILED),

@@ -38,6 +38,7 @@ class NodeDuties:
     The cost of a commit here is, as there, that of the Services it is about. What takes long or
     needs the event loop is handed over: to `flows`, and to :func:`serve_health_checks`, which
     looks at `health_checks` and `node_port_prefixes` when `health_checks_changed` is set.
+    `planner` is the one of the last commit, None before the first.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class NodeDuties:
         self._dirty: set[ObjectName] = set()
         self._disturbed = self._failing = False
         self._loop = asyncio.get_running_loop()
+        self.planner: Planner | None = None
         self.health_checks: Wanted = {}
         self.node_port_prefixes: Mapping[Family, tuple[Prefix, ...] | None] | None = None
         self.health_checks_changed = asyncio.Event()
@@ -102,6 +104,7 @@ class NodeDuties:
     def committed(self, planner: Planner, commit: Commit) -> None:
         """Tell everybody that everything received until now is in force."""
         self._dirty = set()
+        self.planner = planner
         self._count(planner, commit)
         moment = now()
         for family in self._families:

@@ -107,6 +107,17 @@ class Kernel:
         raw = (e for data in messages for e in wire.raw_elements(data, 0, len(data)))
         return wire.join_ranges(raw, SCHEMAS[name])
 
+    def counters(self, family: Family, name: str) -> Iterator[tuple[bytes, int]]:
+        """Yield (key, packets) of a map's elements that have counted any; none without the map."""
+        try:
+            messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, name)
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return
+            raise
+        for data in messages:
+            yield from wire.counted_elements(data, 0, len(data))
+
     def noted_clients(
         self, family: Family, needles: Iterable[bytes]
     ) -> Iterator[tuple[bytes, bytes]]:

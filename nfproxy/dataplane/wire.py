@@ -37,7 +37,8 @@ _NEWSETELEM, GETSETELEM, _DELSETELEM = 12, 13, 14
 
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
-_ELEM_KEY, _ELEM_DATA, _ELEM_FLAGS, _ELEM_KEY_END = 1, 2, 3, 10
+_ELEM_KEY, _ELEM_DATA, _ELEM_FLAGS, _ELEM_EXPRESSION, _ELEM_KEY_END = 1, 2, 3, 7, 10
+_EXPRESSION_DATA, _COUNTER_PACKETS = 2, 2
 _DATA_VALUE, _DATA_VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _INTERVAL_END, _CATCH_ALL = 1, 2
@@ -246,6 +247,32 @@ def _verdict(data: bytes, at: int, end: int) -> str:
     if code in _WORDS:
         return f"{_WORDS[code]} {chain}"
     return {_DROP: "drop", _ACCEPT: "accept"}.get(code, f"verdict {code}")
+
+
+def counted_elements(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int]]:
+    """Yield (key, packets) of the elements in one message whose counter is not at 0."""
+    for kind, start, stop in attributes(data, at, end):
+        if kind != _LIST_ELEMENTS:
+            continue
+        for _, elem_start, elem_stop in attributes(data, start, stop):
+            key, packets = b"", 0
+            for field, a, b in attributes(data, elem_start, elem_stop):
+                if field == _ELEM_KEY:
+                    key = data[a + 4 : b]
+                elif field == _ELEM_EXPRESSION:
+                    packets = _packets(data, a, b)
+            if packets:
+                yield key, packets
+
+
+def _packets(data: bytes, at: int, end: int) -> int:
+    """Return what an element's expression counts: the only one of ours is a counter."""
+    for kind, start, stop in attributes(data, at, end):
+        if kind == _EXPRESSION_DATA:
+            for field, a, b in attributes(data, start, stop):
+                if field == _COUNTER_PACKETS:
+                    return int.from_bytes(data[a:b], "big")
+    return 0
 
 
 def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[tuple[bytes, Value]]:

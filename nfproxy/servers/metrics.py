@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -14,11 +15,15 @@ from aiohttp import web
 
 from nfproxy.config.kubeproxy import API_VERSION
 from nfproxy.config.load import LoadedConfig
+from nfproxy.errors import DataplaneError
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.text import CONTENT_TYPE
-from nfproxy.servers.pages import JSON, TEXT, Page, answer, by_path
+from nfproxy.servers.pages import JSON, TEXT, Page, answer, by_path, error
 from nfproxy.servers.pageserver import PageServer
 from nfproxy.servers.zpages import flagz_page, statusz_page
+
+#: Gives metrics in Prometheus' text format; blocks, and may raise DataplaneError.
+Write = Callable[[], bytes]
 
 _CHECK = "ping"  # the only health check behind this port's /healthz
 
@@ -30,16 +35,23 @@ def metrics_server(
     *,
     version: str,
     hard_fail: bool = False,
+    services: Write | None = None,
 ) -> PageServer:
-    """Return the server of metrics and of the pages about this process, at ``IP:port``."""
-    pages = metrics_pages(metrics, loaded, version)
+    """
+    Return the server of metrics and of the pages about this process, at ``IP:port``.
+
+    `services` gives the page of metrics by Service.
+    """
+    pages = metrics_pages(metrics, loaded, version, services)
     return PageServer("metrics", address, pages, hard_fail=hard_fail)
 
 
-def metrics_pages(metrics: Metrics, loaded: LoadedConfig, version: str) -> Page:
+def metrics_pages(
+    metrics: Metrics, loaded: LoadedConfig, version: str, services: Write | None = None
+) -> Page:
     """Return the pages of the metrics port."""
     pages: dict[str, Page] = {
-        "/metrics": _Exposition(metrics).page,
+        "/metrics": _Exposition(metrics.text).page,
         "/metrics/slis": _slis_page(metrics),
         "/healthz": _healthz_page(metrics),
         "/healthz/ping": _constant(b"ok", TEXT),
@@ -47,6 +59,8 @@ def metrics_pages(metrics: Metrics, loaded: LoadedConfig, version: str) -> Page:
         "/configz": _constant(_configz(loaded), JSON),
         "/flagz": flagz_page(loaded),
     }
+    if services is not None:
+        pages["/metrics/services"] = _Exposition(services).page
     pages["/statusz"] = statusz_page(version, sorted((*pages, "/statusz")))
     return by_path(pages)
 
@@ -72,14 +86,14 @@ class _Texts(NamedTuple):
 
 class _Exposition:
     """
-    The page of all metrics.
+    A page of metrics.
 
     They are written in a thread, since that takes some milliseconds, and once for all who ask
     meanwhile.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, text: Write) -> None:
+        self._text = text
         self._writing: asyncio.Task[_Texts] | None = None
 
     async def page(self, request: web.BaseRequest) -> web.Response:
@@ -87,7 +101,10 @@ class _Exposition:
         if self._writing is None:
             self._writing = asyncio.create_task(asyncio.to_thread(self._write))
             self._writing.add_done_callback(self._written)
-        texts = await self._writing
+        try:
+            texts = await self._writing
+        except DataplaneError as failure:
+            return error(str(failure), 503)
         if takes_gzip(request.headers.get("Accept-Encoding", "")):
             return answer(texts.gzipped, CONTENT_TYPE, headers={"Content-Encoding": "gzip"})
         return answer(texts.plain, CONTENT_TYPE)
@@ -96,7 +113,7 @@ class _Exposition:
         self._writing = None
 
     def _write(self) -> _Texts:
-        text = self._metrics.text()
+        text = self._text()
         return _Texts(text, gzip.compress(text, compresslevel=1))
 
 

@@ -16,6 +16,7 @@ from support.pageservers import serving, until
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
+from nfproxy.errors import DataplaneError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.servers.metrics import metrics_pages, takes_gzip
@@ -305,3 +306,27 @@ def test_other_paths_are_not_found(path: str):
     Paths match exactly; there is no Go runtime to be profiled.
     """
     assert (get(path).code, get(path).body) == (404, b"404 page not found\n")
+
+
+def test_metrics_by_service_have_a_page_of_their_own():
+    """
+    Where there are any; what cannot be read is said, and the page is there again after that.
+    """
+    answers = iter([DataplaneError("cannot list frontends"), b"a 1\n"])
+
+    def text() -> bytes:
+        given = next(answers)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    async def use() -> list[Reply]:
+        pages = metrics_pages(made(), loaded(), "1", text)
+        async with serving(pages) as place:
+            return [await ask(place, "/metrics/services") for _ in range(2)]
+
+    failed, good = run(use())
+
+    assert (failed.code, failed.body) == (503, b"cannot list frontends\n")
+    assert (good.code, good.body) == (200, b"a 1\n")
+    assert get("/metrics/services").code == 404
