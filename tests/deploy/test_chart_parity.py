@@ -43,10 +43,19 @@ COMPONENTS: Mapping[str, Values] = {
     },
     "monitoring": MONITORED,
     "preflight": {"preflight": {"enabled": True}},
+    "service-connections": {
+        "metrics": {
+            **MONITORED["metrics"],
+            "podMonitor": {"enabled": True, "serviceConnections": True},
+        }
+    },
     "selinux": {"seLinuxOptions": {"type": "spc_t"}},
     "trial": {"trial": {"enabled": True}},
     "without-prepare": {"prepare": {"enabled": False}},
 }
+
+#: Components that change what another has.
+BESIDE: Mapping[str, tuple[str, ...]] = {"service-connections": ("monitoring",)}
 
 RELEASE_LABELS = (
     "app.kubernetes.io/instance",
@@ -125,7 +134,7 @@ def test_a_value_does_what_a_component_does(name: str, values: Values, helm: Hel
     """
     Each component has values that change the chart's objects in the same way.
     """
-    expected = without_release(compose(name))
+    expected = without_release(compose(*BESIDE.get(name, ()), name))
     if name == "api-servers":  # the component lets the placeholder stand, which no longer counts
         kubeconfig = expected["ConfigMap", "kube-system", "nfproxy"]["data"]["kubeconfig.conf"]
         kubeconfig["clusters"][0]["cluster"]["server"] = values["apiServers"][0]

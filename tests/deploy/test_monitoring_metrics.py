@@ -18,6 +18,9 @@ from support.manifests import KUSTOMIZE, compose, find
 from support.manifests.alerts import alerts
 from support.manifests.dashboards import expressions, metrics_in
 
+from nfproxy.metrics.connections import connections_text
+from nfproxy.model.service import ObjectName, Protocol
+
 PAGE = KUSTOMIZE.parent / "docs" / "monitoring.md"
 
 #: Metrics of others that alerts and dashboard look at.
@@ -49,12 +52,14 @@ def tables() -> Iterator[tuple[str, str]]:
     yield "kube-proxy", table(metrics, "kubeproxy_")
     others = ("kubernetes_", "process_", "registered_", "rest_client_")
     yield "component", table(metrics, *others)
-    yield "slis", table(described(all_metrics_of_checks()), "")
+    yield "slis", table(described(all_metrics().sli_text().decode()), "")
+    yield "services", table(by_service(), "")
 
 
-def all_metrics_of_checks() -> str:
-    """Return the page /metrics/slis after a check."""
-    return all_metrics().sli_text().decode()
+def by_service() -> dict[str, Described]:
+    """Return every metric of the page /metrics/services."""
+    one = (ObjectName("default", "web"), "http", Protocol.TCP, 1)
+    return described(connections_text([one]).decode())
 
 
 def test_everything_has_happened() -> None:
@@ -99,7 +104,7 @@ def test_the_dashboard_looks_at_metrics_that_there_are() -> None:
     (text,) = find(compose("monitoring"), "ConfigMap", "nfproxy-dashboard")["data"].values()
     used = {name for expression in expressions(json.loads(text)) for name in metrics_in(expression)}
 
-    assert used <= {*series_names(known())} | OF_OTHERS
+    assert used <= {*series_names(known() | by_service())} | OF_OTHERS
     assert {*OF_OTHERS} <= used | {
         m for rule in alerts().values() for m in metrics_in(rule["expr"])
     }
