@@ -7,7 +7,7 @@ Loads no kernel module: where IPVS is not loaded, nothing of it can be in use.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,13 @@ from nfproxy.kubeproxy.virtualservers import (
     read_servers,
     read_sources,
 )
-from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
+from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.plan.frontends import FrontendKey
 
 _SOCKETS = ("tcp", "tcp6", "udp", "udp6")
 _LOCAL_TABLE = 255  # RT_TABLE_LOCAL
+_LOOPBACK = 1  # index of lo
 _HOST_BITS = {family: family.size * 8 for family in FAMILIES}
 
 
@@ -116,26 +117,19 @@ class Ipvs:
         Let this host's new connections to bound addresses come from its own address instead.
 
         As long as an address is local, a connection to it is made from that very address, and
-        ends with it. The route to it names another source from now on; it goes with the device.
+        ends with it. The local route to it names another source from now on. Where that cannot
+        be had, such connections have to end by themselves.
         """
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
 
         with IPRoute() as ip:
-            index = ip.link_lookup(ifname=IPVS_DEVICE)
-            sources: dict[Family, str] = {}
-            for family in FAMILIES:
-                source = _node_address(ip, family)
-                if source:
-                    sources[family] = source
-            for address in bound:
-                family = Family.IPV4 if len(address) == 4 else Family.IPV6
-                if not index or family not in sources:
-                    continue
-                try:
-                    ip.route("replace", **_local_route(address, family, index[0], sources[family]))
-                except NetlinkError:
-                    continue  # then its connections have to end first
+            device = next(iter(ip.link_lookup(ifname=IPVS_DEVICE)), 0)
+            sources = {family: _node_address(ip, family) for family in FAMILIES}
+            for address in bound if device else ():
+                if sources[family_of(address)]:
+                    with suppress(NetlinkError):
+                        _name_source(ip, address, device, sources[family_of(address)])
 
     def unbind(self, addresses: Iterable[bytes]) -> None:
         """Remove addresses from kube-proxy's device; fine if they are gone."""
@@ -145,7 +139,7 @@ class Ipvs:
         with IPRoute() as ip:
             index = ip.link_lookup(ifname=IPVS_DEVICE)
             for address in addresses if index else ():
-                family = Family.IPV4 if len(address) == 4 else Family.IPV6
+                family = family_of(address)
                 text = format_address(address)
                 try:
                     ip.addr(
@@ -158,7 +152,8 @@ class Ipvs:
                 except NetlinkError as error:
                     if error.code not in (2, 19, 99):  # ENOENT, ENODEV, EADDRNOTAVAIL: gone
                         raise DataplaneError(f"cannot remove {text}: {error}") from error
-                _delete_route(ip, address, family, index[0])
+                with suppress(NetlinkError):  # the kernel's own has gone with the address
+                    ip.route("del", **_local_route(address, _interface(family, index[0])))
 
     def delete_device(self) -> None:
         """Delete kube-proxy's device with all addresses bound to it; fine if it is gone."""
@@ -183,16 +178,33 @@ class Ipvs:
             raise DataplaneError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _local_route(address: bytes, family: Family, index: int, source: str) -> dict[str, Any]:
+def _name_source(ip: Any, address: bytes, device: int, source: str) -> None:
+    """
+    Let the local route to an address name another source.
+
+    IPv6 prefers the kernel's own, which cannot be changed: it is deleted when there is another,
+    which has to be on the loopback interface, as kube-proxy's device is not up.
+    """
+    family = family_of(address)
+    ip.route("replace", **_local_route(address, _interface(family, device)), prefsrc=source)
+    if family is Family.IPV6:
+        ip.route("del", **_local_route(address, device))
+
+
+def _local_route(address: bytes, interface: int) -> dict[str, Any]:
+    family = family_of(address)
     route: dict[str, Any] = {
         "family": int(family),
         "dst": f"{format_address(address)}/{_HOST_BITS[family]}",
         "type": "local",
         "table": _LOCAL_TABLE,
-        "oif": index,
-        "prefsrc": source,
+        "oif": interface,
     }
     return {**route, "scope": "host"} if family is Family.IPV4 else route
+
+
+def _interface(family: Family, device: int) -> int:
+    return device if family is Family.IPV4 else _LOOPBACK
 
 
 def _node_address(ip: Any, family: Family) -> str:
@@ -206,20 +218,3 @@ def _node_address(ip: Any, family: Family) -> str:
     except NetlinkError:
         pass
     return ""
-
-
-def _delete_route(ip: Any, address: bytes, family: Family, index: int) -> None:
-    """Delete the local route that names a source: the kernel takes along only its own."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        ip.route(
-            "del",
-            family=int(family),
-            dst=f"{format_address(address)}/{_HOST_BITS[family]}",
-            type="local",
-            table=_LOCAL_TABLE,
-            oif=index,
-        )
-    except NetlinkError:
-        return  # it was the kernel's own, and went with the address

@@ -156,8 +156,9 @@ def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
         partly = cleanup(commands, "--drain", "3s")
         in_use = node.namespace.call(virtual_servers)
         going.go_on()
-        since = opened(node, WEB, 80)  # while its address is local
-        source = since.getsockname()[0]
+        # While the addresses are local: connections from them would break with them.
+        since = [opened(node, address, 80) for address in (WEB, WEB6)]
+        sources = [one.getsockname()[0] for one in since]
     done = cleanup(commands, "--drain", "1m")
     alone = (node.namespace.call(virtual_servers), "kube-ipvs0" in devices(node.namespace))
     rules_left = left_on(node.namespace)
@@ -168,8 +169,9 @@ def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
         back.go_on()
         returned = commands.run("cleanup")
         back.go_on()
-    still = ask(since)
-    since.close()
+    still = [ask(one) for one in since]
+    for one in since:
+        one.close()
 
     assert going.failures == back.failures == []
     assert partly[0] == 1
@@ -186,7 +188,8 @@ def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
     assert rules_left == Left((), ())
     assert returned.code == 0
     assert all(asked)
-    assert (source, still) == (node.ipv4, b"?\n")
+    assert sources == [node.ipv4, node.ipv6]
+    assert still == [b"?\n", b"?\n"]
 
 
 def opened(host: Host, address: str, port: int) -> socket.socket:

@@ -35,8 +35,9 @@ def install(namespace: Namespace) -> None:
     namespace.set_sysctls({"ipv4/vs/conntrack": "1", "ipv4/vs/expire_nodest_conn": "1"})
     namespace.call(make_ipsets, sorted(IPSETS))
     namespace.run(["ipset", "-!", "restore"], input=_set_entries("") + _set_entries("6"))
-    for family in ("", "6"):
-        namespace.run([f"ip{family}tables-nft-restore"], input=_rules(family))
+    # One backend each: with a kernel of its own this is where IPv6 has a legacy one.
+    namespace.run(["iptables-nft-restore"], input=_rules(""))
+    namespace.run(["ip6tables-legacy-restore"], input=_rules("6"))
 
 
 def _name(command: str) -> str:

@@ -110,7 +110,7 @@ def left_on(namespace: Namespace) -> Left:
     tables = namespace.run(["nft", "list", "tables"]).stdout.splitlines()
     saves = (
         namespace.run([f"{program}-save"]).stdout
-        for program in ("iptables-nft", "ip6tables-nft", "iptables-legacy")
+        for program in ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy")
     )
     chains = {
         line.split()[0].removeprefix(":")
