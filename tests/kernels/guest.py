@@ -20,6 +20,9 @@ ARGUMENTS = ROOT / "pytest-arguments.json"
 RESULTS = Path("/dev/ttyS2")
 REPORT = Path("/tmp/report.xml")
 
+#: For a test. The machine is emulated, and the one that does it may be busy.
+TIMEOUT_S = 300
+
 
 def run_tests(arguments: list[str]) -> dict[str, object]:
     """Run pytest, and return its exit status and how many tests there were of each outcome."""
@@ -34,8 +37,9 @@ def run_tests(arguments: list[str]) -> dict[str, object]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={REPORT}"]
-    done = subprocess.run([*command, *arguments], env=environment, cwd=ROOT, check=False)
+    options = ["-p", "no:cacheprovider", f"--junit-xml={REPORT}", f"--timeout={TIMEOUT_S}"]
+    command = [sys.executable, "-m", "pytest", *options, *arguments]
+    done = subprocess.run(command, env=environment, cwd=ROOT, check=False)
     return {"exit": done.returncode, **_counts()}
 
 

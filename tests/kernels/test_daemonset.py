@@ -34,6 +34,9 @@ NETFILTER = Path("/proc/sys/net/netfilter")
 IMAGE = Image(["python3", "-P", "-m", "nfproxy"], ["PATH=/usr/bin", "PYTHONPATH=/nfproxy"])
 PER_CORE = 1 << 18  # more than the kernel allows by itself, going by the machine's memory
 
+#: Loading the modules takes most of it, on a machine that is emulated, by one that is busy.
+READY_S = 240.0
+
 #: What the ruleset and connection tracking need, by the names Linux gives its modules.
 NEEDED = {
     *("nf_tables", "nfnetlink", "nf_conntrack", "nf_conntrack_netlink", "nf_nat"),
@@ -117,7 +120,7 @@ def running(api: StandIn, scratch: Path, *components: str) -> Iterator[KubeletPo
         template = find(objects, "DaemonSet")["spec"]["template"]["spec"]
         started = kubelet.start(template, {"nfproxy": configmap}, account)
         try:
-            started.wait_ready(60)
+            started.wait_ready(READY_S)
             yield started
         finally:
             started.delete()
