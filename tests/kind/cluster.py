@@ -176,8 +176,15 @@ class Cluster(ABC):
             time.sleep(_POLL_S)
         assert expected == found, f"expected {expected}, found {found}"
 
+    def wait_for(self, web: Web) -> None:
+        """Wait until everybody reaches a workload by its Service, in both families."""
+        for client in self.clients():
+            for family in FAMILIES:
+                at = web.service.cluster_ip(family), web.service.port()
+                self.eventually(True, lambda c=client, at=at: heard(c.ask(*at)) <= web.names)
+
     def serving(self, name: str, nodes: Sequence[str], **spec: Any) -> AbstractContextManager[Web]:
-        """Return a workload with a Service before it, there while inside, and in force."""
+        """Return a workload with a Service before it, there while inside."""
         return Web(self, name, nodes, spec)
 
 

@@ -62,6 +62,7 @@ def spread(cluster: Cluster) -> Iterator[Web]:
     external = list(EXTERNAL_IPS.values())
     with cluster.serving("spread", nodes[:2], type="LoadBalancer", externalIPs=external) as web:
         cluster.set_ingress(web.service, INGRESS_IPS.values())
+        cluster.wait_for(web)
         yield web
 
 

@@ -8,9 +8,10 @@ import contextlib
 from collections.abc import Callable
 
 from kind.clients import Figures, Load
-from kind.cluster import Cluster, Web, heard
+from kind.cluster import Cluster, Web
 
-_ENOUGH = 50  # connections before and after, so that the change falls among them
+_RATE = 25.0
+_ENOUGH = 25  # connections before and after, so that the change falls among them
 
 
 def _loads(cluster: Cluster, web: Web, held: int) -> dict[str, Load]:
@@ -19,13 +20,13 @@ def _loads(cluster: Cluster, web: Web, held: int) -> dict[str, Load]:
     last = nodes[2]
     pod, host, outside = cluster.pod_on(nodes[0].name), cluster.host(last.name), cluster.outside
     return {
-        "pod": pod.load(service.cluster_ip("IPv4"), 80, held=held, rate=50),
-        "pod, IPv6": pod.load(service.cluster_ip("IPv6"), 80, held=held, rate=50),
-        "pod, UDP": pod.load(service.cluster_ip("IPv4"), 80, "UDP", rate=50),
-        "node": host.load(service.cluster_ip("IPv4"), 80, held=held, rate=50),
-        "outside": outside.load(last.addresses["IPv4"], service.node_port(), held=held, rate=50),
+        "pod": pod.load(service.cluster_ip("IPv4"), 80, held=held, rate=_RATE),
+        "pod, IPv6": pod.load(service.cluster_ip("IPv6"), 80, held=held, rate=_RATE),
+        "pod, UDP": pod.load(service.cluster_ip("IPv4"), 80, "UDP", rate=_RATE),
+        "node": host.load(service.cluster_ip("IPv4"), 80, held=held, rate=_RATE),
+        "outside": outside.load(last.addresses["IPv4"], service.node_port(), held=held, rate=_RATE),
         "outside, IPv6": outside.load(
-            last.addresses["IPv6"], service.node_port(), held=held, rate=50
+            last.addresses["IPv6"], service.node_port(), held=held, rate=_RATE
         ),
     }
 
@@ -34,10 +35,7 @@ def under_load(
     cluster: Cluster, web: Web, change: Callable[[], None], held: int = 0
 ) -> dict[str, Figures]:
     """Make a change under load from everywhere; return what became of each load."""
-    for client in cluster.clients():
-        cluster.eventually(
-            True, lambda c=client: heard(c.ask(web.service.cluster_ip("IPv6"), 80)) <= web.names
-        )
+    cluster.wait_for(web)
     loads = _loads(cluster, web, held)
     with contextlib.ExitStack() as stack:
         for load in loads.values():
@@ -51,4 +49,5 @@ def under_load(
 
 
 def failures(figures: dict[str, Figures]) -> dict[str, list[str]]:
+    """Return the connections that failed, by the name of the load; nothing for none."""
     return {name: one.failures for name, one in figures.items() if one.failures}

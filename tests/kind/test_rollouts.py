@@ -4,6 +4,7 @@ Nothing is lost while pods come and go, those that answer and those of nfproxy.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -67,11 +68,12 @@ def test_draining_a_node_fails_no_request(cluster: Cluster, web: Web) -> None:
 
 def test_changes_while_nfproxy_is_away_are_made_up_for(cluster: Cluster, web: Web) -> None:
     """
-    What changes around the rolling update of nfproxy is in force afterwards.
+    What changes during a rolling update of nfproxy is in force afterwards.
     """
-    cluster.roll(web.name)
+    changing = threading.Thread(target=cluster.roll, args=[web.name])
+    changing.start()
     cluster.roll_proxy()
-    names = web.names
-    at = web.service.cluster_ip("IPv4"), 80
+    changing.join()
+    names, at = web.names, (web.service.cluster_ip("IPv4"), 80)
     for client in cluster.clients():
         cluster.eventually(names, lambda c=client: heard(c.ask(*at, count=16)))
