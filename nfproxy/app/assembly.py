@@ -89,6 +89,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         metrics = NodeMetrics(families, __version__, gates)
         source, events = await stack.enter_async_context(_source(options, metrics))
         parts = _Parts(options, families, kernel, addresses, cleaner, metrics, events)
+        stack.callback(parts.close)
         try:
             await parts.run(source, stop)
         except ExceptionGroup as group:
@@ -165,11 +166,18 @@ class _Parts:
         self._health = Health(config.nftables.sync_period.seconds)
         self._flows = FlowCleaning(cleaner, lambda: addresses.current, metrics)
         self._duties = NodeDuties(metrics, self._health, families, self._flows)
+        self._connections = ServiceConnections(
+            families, lambda: self._duties.planner, kernel.deletions
+        )
         self._checks = ServiceHealthServers(
             healthy=lambda: self._health.healthy(now()), failed=self._cannot_serve
         )
         if options.manifests:  # which need not hold a Node: nobody is going to delete it
             self._health.node_told(Node(options.node_name))
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        self._connections.close()
 
     async def run(self, source: Source, stop: asyncio.Event) -> None:
         """Run everything. What one part raises ends the others, and comes in an ExceptionGroup."""
@@ -205,14 +213,13 @@ class _Parts:
         config = loaded.config
         hard = config.bind_address_hard_fail
         version = loaded.version or __version__  # --version=vX.Y.Z: to be reported instead
-        connections = ServiceConnections(self._families, lambda: self._duties.planner)
         metrics = metrics_server(
             config.metrics_bind_address,
             self._metrics,
             loaded,
             version=version,
             hard_fail=hard,
-            services=connections.text,
+            services=self._connections.text,
         )
         work = [
             self._serve(metrics, METRICS_FAILED),

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nfproxy.dataplane import libnftables, wire
+from nfproxy.dataplane.deletions import Deletions
 from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.dataplane.notifications import Notifications
 from nfproxy.model.addresses import Family
-from nfproxy.netlink import attributes, string
+from nfproxy.netlink import GENERIC_SIZE, attributes, string
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
 from nfproxy.reconcile.transition import Operation
@@ -26,6 +27,17 @@ class ChainInfo(NamedTuple):
 
     name: str
     base: bool
+
+
+class Counters(NamedTuple):
+    """
+    (key, packets) of a map's elements that have counted any.
+
+    `generation` is that of the ruleset, as `wire.generation` has it; None without the map.
+    """
+
+    generation: int | None
+    counted: Sequence[tuple[bytes, int]]
 
 
 class Kernel:
@@ -107,16 +119,27 @@ class Kernel:
         raw = (e for data in messages for e in wire.raw_elements(data, 0, len(data)))
         return wire.join_ranges(raw, SCHEMAS[name])
 
-    def counters(self, family: Family, name: str) -> Iterator[tuple[bytes, int]]:
-        """Yield (key, packets) of a map's elements that have counted any; none without the map."""
+    def counters(self, family: Family, name: str) -> Counters:
+        """Return what a map's elements have counted; nothing without the map."""
         try:
-            messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, name)
+            messages = self._netlink.dump_whole(wire.GETSETELEM, family, TABLE, name)
         except NetlinkError as error:
-            if error.code == errno.ENOENT:
-                return
-            raise
-        for data in messages:
-            yield from wire.counted_elements(data, 0, len(data))
+            if error.code != errno.ENOENT:
+                raise
+            messages = []
+        generation = wire.generation(messages[0], 0) if messages else None
+        return Counters(
+            generation,
+            [
+                pair
+                for data in messages
+                for pair in wire.counted_elements(data, GENERIC_SIZE, len(data))
+            ],
+        )
+
+    def deletions(self) -> Deletions:
+        """Return what tells what our own deletions had counted, from now on; to be closed."""
+        return Deletions(self._netlink.port)
 
     def noted_clients(
         self, family: Family, needles: Iterable[bytes]

@@ -13,6 +13,7 @@ import socket
 from nfproxy.dataplane import wire
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.netlink import (
+    GENERIC_SIZE,
     NETLINK_CAP_ACK,
     NETLINK_NETFILTER,
     NLM_F_ACK,
@@ -106,6 +107,10 @@ class Netlink:
 
         Repeated if the ruleset changed meanwhile. Raises NetlinkError, ENOENT included.
         """
+        return [data[GENERIC_SIZE:] for data in self.dump_whole(kind, family, *names)]
+
+    def dump_whole(self, kind: int, family: int, *names: str) -> list[bytes]:
+        """Return the same with each message's nfgenmsg, which has the ruleset's generation."""
         for _ in range(_RETRIES):
             sequence = self.reserve(1)
             try:
@@ -133,7 +138,7 @@ class Netlink:
                     if code in (errno.EINTR, errno.EAGAIN):
                         return found, True
                     raise NetlinkError(code, f"cannot list {_listed(names)}")
-                found.append(data[start + 4 : end])
+                found.append(data[start:end])
 
     def _collect(self, last: int) -> None:
         """Read the answers to a batch: errors, then the ACK of the last message."""

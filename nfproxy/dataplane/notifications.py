@@ -8,39 +8,20 @@ firewall that reloads, say) is told from our own without reading anything back.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
-import socket
-import struct
 
+from nfproxy.dataplane.announcements import RECEIVE, listen
 from nfproxy.dataplane.wire import SUBSYSTEM
-from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.netlink import (
-    GENERIC_SIZE,
-    NETLINK_ADD_MEMBERSHIP,
-    NETLINK_NETFILTER,
-    SO_ATTACH_FILTER,
-    SO_RCVBUFFORCE,
-    SOL_NETLINK,
-    attributes,
-    messages,
-)
+from nfproxy.netlink import GENERIC_SIZE, attributes, messages
 from nfproxy.nft.schema import TABLE
 
-_NFNLGRP_NFTABLES = 7
 _NEWGEN = 15
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 _TABLE = 1  # of every kind of message the table's name is the first attribute type
-_RECEIVE = 1 << 17
 _BUFFER = 8 << 20  # bytes, for the announcements of another proxy's first load
 _AT_A_TIME = 64  # buffers read before others get their turn
 _KEPT_PORTS = 64
-
-#: Classic BPF: (code, jump if true, jump if false, operand).
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
 
 _TABLE_BYTES = TABLE.encode() + b"\0"
 
@@ -57,17 +38,7 @@ class Notifications:
         self._own = {own_port}
         self._other_ports: list[int] = []
         self._suspect = False
-        try:
-            self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
-            )
-            self._socket.bind((0, 0))
-            with contextlib.suppress(PermissionError):  # without privileges: more is lost, told so
-                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
-            _attach(self._socket, own_port)
-            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
-        except OSError as error:
-            raise DataplaneError(f"cannot listen to nf_tables: {error}") from error
+        self._socket = listen(own_port, ours=False, buffer=buffer)
 
     def fileno(self) -> int:
         """Return what becomes readable when something was announced."""
@@ -92,7 +63,7 @@ class Notifications:
         culprit = ""
         for _ in range(_AT_A_TIME):
             try:
-                data = self._socket.recv(_RECEIVE)
+                data = self._socket.recv(RECEIVE)
             except BlockingIOError:
                 return culprit
             except OSError as error:
@@ -137,25 +108,3 @@ def _name(data: bytes, start: int, end: int) -> str:
     name = values.get(_GEN_PROC_NAME, b"").rstrip(b"\0").decode("utf-8", "replace")
     pid = int.from_bytes(values.get(_GEN_PROC_PID, b"\0"), "big")
     return f"{name if name.isprintable() and name else 'a process'} (pid {pid})"
-
-
-def _attach(sock: socket.socket, port: int) -> None:
-    """
-    Let pass only what does not begin with a message of `port`.
-
-    The kernel announces each commit in buffers of its own, so a buffer's first message speaks
-    for all. Loads are big endian there, the port is in host order.
-    """
-    swapped = int.from_bytes(struct.pack("=I", port & 0xFFFFFFFF), "big")
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (_LOAD_WORD, 0, 0, _PORT_OFFSET),
-            (_JUMP_IF_EQUAL, 0, 1, swapped),
-            (_RETURN, 0, 0, 0),
-            (_RETURN, 0, 0, 0xFFFFFFFF),
-        )
-    )
-    buffer = ctypes.create_string_buffer(program)
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)

@@ -35,6 +35,9 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 GETTABLE, GETCHAIN, DELTABLE, GETRULE, GETSET = 1, 4, 2, 7, 10
 _NEWSETELEM, GETSETELEM, _DELSETELEM = 12, 13, 14
 
+#: The type of the message that announces that elements were deleted.
+ELEMENT_DELETED = (SUBSYSTEM << 8) | _DELSETELEM
+
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
 _ELEM_KEY, _ELEM_DATA, _ELEM_FLAGS, _ELEM_EXPRESSION, _ELEM_KEY_END = 1, 2, 3, 7, 10
@@ -247,6 +250,19 @@ def _verdict(data: bytes, at: int, end: int) -> str:
     if code in _WORDS:
         return f"{_WORDS[code]} {chain}"
     return {_DROP: "drop", _ACCEPT: "accept"}.get(code, f"verdict {code}")
+
+
+def generation(data: bytes, at: int) -> int:
+    """Return the low 16 bits of the ruleset's generation, from the nfgenmsg at an offset."""
+    return int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def set_of(data: bytes) -> str:
+    """Return the name of the set that a message about elements of our table is about, else ""."""
+    found = {kind: data[a:b] for kind, a, b in attributes(data, 0, len(data))}
+    if found.get(_LIST_TABLE, b"").rstrip(b"\0") != TABLE.encode():
+        return ""
+    return found.get(_LIST_SET, b"").rstrip(b"\0").decode("ascii", "replace")
 
 
 def counted_elements(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int]]:

@@ -114,6 +114,9 @@ SCHEMAS = {schema.name: schema for schema in _schemas()}
 #: Those whose elements follow from objects. The affinity maps are the kernel's own notes.
 MANAGED = tuple(name for name, schema in SCHEMAS.items() if not schema.dynamic)
 
+#: Those whose elements count the connections to them.
+COUNTED = (FRONTENDS, NODE_PORTS)
+
 _PORT = struct.Struct("!H2x")
 _NUMBER = struct.Struct("=I")
 
