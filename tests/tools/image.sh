@@ -17,8 +17,7 @@
 # in one step (rename), so an interrupted run leaves nothing half made; images that nobody has asked
 # for in two hours are removed.
 #
-# Needs buildah and the virtual environment that tests/run.sh makes, and root or a range of
-# subordinate user ids (/etc/subuid).
+# Needs root, buildah, and the virtual environment that tests/run.sh makes.
 #
 # Environment:
 #   NFPROXY_TEST_CACHE    where it is kept    (default: ~/.cache/nfproxy-tests)
@@ -116,21 +115,19 @@ build() {
         --file "$1/deploy/Dockerfile" --ignorefile "$1/deploy/Dockerfile.dockerignore" "$1"
 }
 
-# Write the image's files to standard output, as a tar archive; for others than root from within the
-# user namespace in which they belong to root.
-pack_root() {
-    # shellcheck disable=SC2016 # the inner shell fills them in
-    local script='container=$("$@" from --pull-never "$0") && tar -C "$("$@" mount "$container")" \
-        -cf - . && "$@" rm "$container" >&2' run=(bash -c)
-    [ "$(id -u)" = 0 ] || run=(buildah unshare bash -c)
-    "${run[@]}" "$script" "$REFERENCE" "${BUILDAH[@]}" 2>/dev/null
+# Copy the image's files to the directory $1.
+unpack() {
+    local container
+    container=$("${BUILDAH[@]}" from --pull-never "$REFERENCE")
+    cp -a "$("${BUILDAH[@]}" mount "$container")" "$1"
+    "${BUILDAH[@]}" rm "$container" >/dev/null
 }
 
 # Make $CACHE/$1 from the sources in $WORK/context.
 prepare() {
     local base version wheels home=$WORK/home done=$WORK/done
     say "building the container image"
-    mkdir -p "$home/.config/pip" "$done/root"
+    mkdir -p "$home/.config/pip" "$done"
     wheels=$(wheels "$WORK/context")
     cp -r -- "$wheels" "$home/wheels"
     printf '[global]\nno-index = true\nfind-links = /root/wheels\n' >"$home/.config/pip/pip.conf"
@@ -138,7 +135,7 @@ prepare() {
     base=localhost/trixie:$(basename "$BASE" .tar)
     quietly import_base "$base" || fail "could not import the base image; see above."
     build "$WORK/context" "$base" "$home" || fail "could not build deploy/Dockerfile; see above."
-    pack_root | tar -C "$done/root" -xpf -
+    unpack "$done/root"
     "${BUILDAH[@]}" inspect --type image --format '{{.Config}}' "$REFERENCE" >"$done/config.json"
     version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$WORK/context/nfproxy/__init__.py")
     "${BUILDAH[@]}" push --quiet "$REFERENCE" "oci-archive:$done/image.tar:$REFERENCE:$version"
@@ -153,7 +150,6 @@ main() {
         --find) find=1 ;;
         *) fail "unknown argument: $1. $usage" ;;
     esac
-    command -v buildah >/dev/null || fail "no buildah. Run: apt-get install buildah"
     mkdir -p "$CACHE"
     {
         flock 9 # the tests of two checkouts may start at once
@@ -167,6 +163,8 @@ main() {
         if [ ! -e "$CACHE/$name" ]; then
             [ -z "$find" ] || fail "this working tree's container image is not built." \
                 "Run tests/tools/image.sh, where packages can be fetched."
+            [ "$(id -u)" = 0 ] || fail "building the container image needs root."
+            command -v buildah >/dev/null || fail "no buildah. Run: apt-get install buildah"
             BASE=$("$HERE/trixie_root.sh")
             prepare "$name" 9>&-
         fi

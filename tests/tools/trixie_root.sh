@@ -10,7 +10,7 @@
 # once, and anew when this script or the machine's apt sources change. Appears in one step
 # (rename), so an interrupted run leaves nothing half made.
 #
-# Needs mmdebstrap, and root or a range of subordinate user ids (/etc/subuid).
+# Needs root and mmdebstrap.
 #
 # Environment:
 #   NFPROXY_TEST_CACHE   where it is kept    (default: ~/.cache/nfproxy-tests)
