@@ -19,7 +19,8 @@ Repeated runs find all that in place.
 
 Tests run in network and mount namespaces of their own, so nothing they do reaches the
 machine's ruleset or interfaces. Root can make these, and so can others where the kernel allows
-unprivileged user namespaces.
+unprivileged user namespaces. Only root can build the container image, which tests/kind and some of
+tests/deploy run: others name the tests that they want.
 
 Exits with 0 when every check and every test passed. No test found is a failure.
 
