@@ -191,7 +191,7 @@ def _serves_pod(directory: str, masters: Sequence[str]) -> bool:
     and in a pod their CA is known. Not without TLS: whoever listens could use the token.
     """
     return Path(directory, "token").exists() and not any(
-        master.startswith("http://") for master in masters
+        master.lower().startswith("http://") for master in masters
     )
 
 
@@ -217,7 +217,8 @@ def _url(given: str, configuration: Any, where: str) -> str:
     """Return the URL of an API server; `where` tells who gave it. Raises ConfigError."""
     url = given.rstrip("/")
     if "://" not in url:
-        tls = configuration.ssl_ca_cert or configuration.ca_cert_data or configuration.cert_file
+        trust = configuration.ssl_ca_cert or configuration.ca_cert_data
+        tls = trust or configuration.cert_file or not configuration.verify_ssl
         url = f"{'https' if tls else 'http'}://{url}"
     try:
         parts = urlsplit(url)

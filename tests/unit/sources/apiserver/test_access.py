@@ -144,6 +144,20 @@ def test_several_masters_share_credentials_and_scheme(write, authority):
     assert access.authorization() == "Bearer abc"
 
 
+def test_masters_without_a_scheme_have_tls_also_where_certificates_are_not_checked(write):
+    """
+    As for client-go: a token must not be sent in the clear because nobody is to be checked.
+    """
+    path = str(write(cluster={"insecure-skip-tls-verify": True}, user={"token": "abc"}))
+
+    access = read(ClientSettings(kubeconfig=path, master="192.0.2.1:6443,192.0.2.2:6443"))
+
+    assert [server.url for server in access.servers] == [
+        "https://192.0.2.1:6443",
+        "https://192.0.2.2:6443",
+    ]
+
+
 @pytest.mark.parametrize("masters", ["https://a,", "https://a,,https://b", "https://a,ftp://b"])
 def test_each_master_has_to_be_an_address(masters):
     """
@@ -159,6 +173,7 @@ def test_each_master_has_to_be_an_address(masters):
         ("https://192.0.2.1:6443,https://192.0.2.2:6443", "Bearer abc"),
         ("192.0.2.1:6443", "Bearer abc"),
         ("http://192.0.2.1:8080", ""),
+        ("HTTP://192.0.2.1:8080", ""),
         ("https://192.0.2.1:6443,http://192.0.2.2:8080", ""),
     ],
 )
