@@ -22,8 +22,9 @@ _PINS = ("/sys/fs/bpf/cilium", "/sys/fs/bpf/tc/globals")
 
 _COMMENT = re.compile(r"#[^\n]*")
 _FLUSH = re.compile(r"\bflush\s+ruleset\b")
-_INCLUDE = re.compile(r"^\s*include\s+[\"']([^\"'\n]{1,4096})[\"']", re.MULTILINE)
-_SETTING = re.compile(r"^\s*(\w+)\s*=\s*(\S+)", re.MULTILINE)
+# blanks before a word without the line ends: looking for those from each line on takes for ever
+_INCLUDE = re.compile(r"^[ \t]*include\s+[\"']([^\"'\n]{1,4096})[\"']", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 _FILES = 100  # that are read of one configuration
 
 

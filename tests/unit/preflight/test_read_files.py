@@ -132,6 +132,20 @@ def test_services_that_are_enabled(root: Path) -> None:
     assert found.firewalld == {"FlushAllOnReload": "yes", "FirewallBackend": "iptables"}
 
 
+def test_what_takes_for_ever_to_look_through_is_looked_through_once(root: Path) -> None:
+    """
+    A megabyte of empty lines, of which each could be the beginning of something.
+    """
+    (root / "etc/firewalld").mkdir()
+    (root / "etc/firewalld/firewalld.conf").write_text("\n" * 600_000 + "FlushAllOnReload=yes\n")
+    (root / "etc/nftables.conf").write_text("\n" * 600_000 + "flush ruleset\n")
+
+    found = read_host_files(Root(root), seen=True)
+
+    assert found.firewalld == {"FlushAllOnReload": "yes"}
+    assert found.flushing == ("/etc/nftables.conf",)
+
+
 def test_what_network_plugins_have_pinned(root: Path) -> None:
     """
     Also where the rest of the host cannot be seen: /sys is the same in a container.
