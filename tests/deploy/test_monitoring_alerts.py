@@ -56,16 +56,29 @@ def test_every_alert_has_cases() -> None:
     assert all(case["quiet"] for case in CASES.values())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_when_it_should_and_not_otherwise(name: str) -> None:
+def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
     """
-    With its labels, and a description of which the numbers are right.
+    Each with its labels, and a description of which the numbers are right.
     """
-    case = CASES[name]
-    labels = {**TARGETS.get(case.get("of", ""), {}), **case.get("labels", {})}
-    fires = Case(case["fires"], {name: [expectation(name, labels, case["description"])]})
+    cases = []
+    for name, case in CASES.items():
+        labels = {**TARGETS.get(case.get("of", ""), {}), **case.get("labels", {})}
+        expected = expectation(name, labels, case["description"])
+        cases.append(Case(case["fires"], {name: [expected]}))
+        cases += (Case(series, {name: []}) for series in case["quiet"].values())
 
-    check_alerts(fires, *(Case(series, {name: []}) for series in case["quiet"].values()))
+    check_alerts(*cases)
+
+
+@pytest.mark.parametrize("wrong", ["fires", "quiet"])
+def test_an_alert_that_is_not_as_it_should_be_is_found(wrong: str) -> None:
+    """
+    The check of the test above can fail, and says of which alert.
+    """
+    name, series = "NfproxyTargetDown", {"up{NODE-1}": "0+0x60" if wrong == "fires" else "1x60"}
+    expected = [] if wrong == "fires" else [expectation(name, TARGETS["NODE-1"], "any")]
+    with pytest.raises(AssertionError, match=rf"FAILED:\s+alertname: {name}"):
+        check_alerts(Case(series, {name: expected}))
 
 
 def test_no_alert_fires_where_all_is_well() -> None:
