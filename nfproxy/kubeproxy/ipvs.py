@@ -7,11 +7,10 @@ Loads no kernel module: where IPVS is not loaded, nothing of it can be in use.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nfproxy.dataplane.conntrack import ConntrackCleaner
 from nfproxy.errors import DataplaneError
 from nfproxy.kubeproxy.names import IPVS_DEVICE
 from nfproxy.kubeproxy.virtualservers import (
@@ -22,8 +21,6 @@ from nfproxy.kubeproxy.virtualservers import (
     read_sources,
 )
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address, parse_address
-from nfproxy.model.service import Protocol
-from nfproxy.plan.frontends import FrontendKey
 
 _SOCKETS = ("tcp", "tcp6", "udp", "udp6")
 _LOCAL_TABLE = 255  # RT_TABLE_LOCAL
@@ -76,19 +73,19 @@ class Ipvs:
 
     def delete_servers(self, servers: Iterable[VirtualServer]) -> None:
         """
-        Delete virtual servers, and let UDP flows through them be translated anew.
+        Delete virtual servers; fine if they are gone.
 
-        The kernel remembers where a flow's packets went, and IPVS was asked after it decided
-        not to translate them; only a flow that is new to it comes to nfproxy.
+        With net.ipv4.vs.expire_nodest_conn, which kube-proxy sets, the kernel forgets what went
+        through them, in conntrack, too: the next packet of an idle UDP flow is translated anew.
         """
         from pyroute2 import IPVS, IPVSService
         from pyroute2.netlink.exceptions import NetlinkError
 
-        gone = list(servers)
-        if not gone:
+        every = list(servers)
+        if not every:  # where there is no IPVS, it cannot be asked either
             return
         with IPVS() as ipvs:
-            for server in gone:
+            for server in every:
                 service = IPVSService(
                     af=int(server.family),
                     addr=format_address(server.address),
@@ -100,17 +97,6 @@ class Ipvs:
                 except NetlinkError as error:
                     if error.code not in (2, 3):  # ENOENT, ESRCH: gone
                         raise DataplaneError(f"IPVS keeps {server}: {error}") from error
-        self._forget_flows(gone)
-
-    def _forget_flows(self, servers: Iterable[VirtualServer]) -> None:
-        flows = {
-            FrontendKey(s.family, s.address, s.protocol, s.port): frozenset[bytes]()
-            for s in servers
-            if s.protocol is Protocol.UDP
-        }
-        if flows:
-            with closing(ConntrackCleaner()) as cleaner:
-                cleaner.clean(flows, {})
 
     def prefer_own_source(self, bound: Iterable[bytes]) -> None:
         """
