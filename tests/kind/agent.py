@@ -102,7 +102,7 @@ class _Reply(asyncio.DatagramProtocol):
         if not self.came.done():
             self.came.set_result(data)
 
-    def error_received(self, exc: OSError) -> None:
+    def error_received(self, exc: Exception) -> None:
         if not self.came.done():
             self.came.set_exception(exc)
 

@@ -114,6 +114,8 @@ class Client:
         """End the agent. Idempotent."""
         process, self._process = self._process, None
         if process is not None:
+            assert process.stdin
+            assert process.stdout
             process.stdin.close()
             process.wait(_ANSWER_S)
             process.stdout.close()
@@ -125,6 +127,7 @@ class Client:
                 self._process = self._start()
                 threading.Thread(target=self._read, args=[self._process], daemon=True).start()
             self._waiting[number] = answer
+            assert self._process.stdin
             line = json.dumps({"id": number, "do": what, **request})
             self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
@@ -134,6 +137,7 @@ class Client:
         return answer.result(_ANSWER_S)
 
     def _read(self, process: subprocess.Popen[Any]) -> None:
+        assert process.stdout
         for line in process.stdout:
             answer = json.loads(line)
             waiting = self._waiting.pop(answer["id"])

@@ -51,7 +51,7 @@ class Service:
 
     def cluster_ip(self, family: str) -> str:
         """Return its cluster IP of a family."""
-        return next(ip for ip in self.item["spec"]["clusterIPs"] if _family(ip) == family)
+        return next(str(ip) for ip in self.item["spec"]["clusterIPs"] if _family(ip) == family)
 
     def port(self, protocol: str = "TCP") -> int:
         """Return its port of a protocol."""

@@ -181,19 +181,19 @@ class NamespacesCluster(Cluster):
         """Kill nfproxy's process on a node, and wait until it is ready again."""
         pod = self.proxy(node)
         restarts = pod.restarts
-        pod.container.kill()
+        pod.running().kill()
         pod.wait_until(lambda: pod.restarts > restarts and pod.ready(), "ready again")
 
     def proxy_file(self, node: str, path: str) -> str:
         """Return what is in a file, as nfproxy's container sees it."""
-        pid = self.proxy(node).container.pid
+        pid = self.proxy(node).running().pid
         if path.startswith("/proc/1/"):  # nobody can look through its /proc from here
             return Path(f"/proc/{pid}", path.removeprefix("/proc/1/")).read_text()
         return Path(f"/proc/{pid}/root{path}").read_text()
 
     def proxy_log(self, node: str) -> str:
         """Return what nfproxy logged since its container was started last."""
-        return self.proxy(node).container.output
+        return self.proxy(node).running().output
 
     def _stop_proxies(self) -> None:
         for pod in self._pods.values():
@@ -239,6 +239,7 @@ class NamespacesCluster(Cluster):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
+        assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         server = Server(workload, pod, process)
         with self._lock:

@@ -186,6 +186,12 @@ class KubeletPod:
         self._ended.append(made)
         return made
 
+    def running(self) -> Container:
+        """Return its container. Raises LookupError before there is one."""
+        if self.container is None:
+            raise LookupError(f"{self._directory.name} has no container yet:\n{self.output}")
+        return self.container
+
     @property
     def output(self) -> str:
         """What its containers printed so far, init containers first."""

@@ -36,7 +36,7 @@ mount -t overlay -o \
 "lowerdir=$image,upperdir=$directory/layer/upper,workdir=$directory/layer/work" \
 image "$directory/root"
 # crun refuses machines with both versions of cgroups, although it needs no more than the first
-umount --lazy /sys/fs/cgroup/unified 2>/dev/null || true
+[ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs covered /sys/fs/cgroup/unified
 exec crun --root "$directory/state" "$@" run --bundle "$directory" "$name"
 """
 

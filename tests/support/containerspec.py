@@ -244,7 +244,8 @@ def _system_mounts() -> list[Json]:
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _mount(
             *("/dev/pts", "devpts", "devpts", "nosuid", "noexec"),
-            *("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+            # without group tty, which a user namespace need not have; here are no terminals
+            *("newinstance", "ptmxmode=0666", "mode=0620"),
         ),
         _mount("/dev/mqueue", "mqueue", "mqueue", *quiet),
         _mount("/dev/shm", "tmpfs", "shm", *quiet, "mode=1777", "size=65536k"),
