@@ -171,17 +171,19 @@ class Connection:
                     transport, server, request, head, connect_s, access.credentials, self._observer
                 )
             except RequestError as error:
-                if not self._out_of_reach(request, server, error):
+                if not self._out_of_reach(request, servers, server, error):
                     raise
                 if servers.current in asked:
                     raise RequestError(servers.why()) from error.__cause__
                 self._observer.retried(request.method, server.host, "<error>")
             else:
                 stack.callback(response.close)
-                self._answered(server, response.status)
+                self._answered(request, server, response.status)
                 return server, response
 
-    def _out_of_reach(self, request: Request, server: Server, error: RequestError) -> bool:
+    def _out_of_reach(
+        self, request: Request, servers: Servers, server: Server, error: RequestError
+    ) -> bool:
         """
         Take a failure; tell whether it means that another server is to be asked the same.
 
@@ -189,12 +191,12 @@ class Connection:
         was no connection at all.
         """
         if error.status.code:
-            self._answered(server, error.status.code)
+            self._answered(request, server, error.status.code)
             return False
-        cause, servers = error.__cause__, self._servers
+        cause = error.__cause__
         if cause is None or not failures.out_of_reach(cause):
             return False
-        if servers is None or server not in servers.all:  # another kubeconfig by now
+        if servers is not self._servers:  # another kubeconfig by now
             return False
         unsent = isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
         if request.method != "GET" and not unsent:
@@ -205,9 +207,11 @@ class Connection:
         self._leave(server, text)
         return True
 
-    def _answered(self, server: Server, code: int) -> None:
-        if self._servers is None:
+    def _answered(self, request: Request, server: Server, code: int) -> None:
+        if self._servers is None or server not in self._servers.all:  # another kubeconfig by now
             return
+        if code >= 500 and request.method != "GET":
+            return  # what cannot be written may be a webhook's fault, whichever server is asked
         self._reached = True
         if text := self._servers.answered(server, code, time.monotonic()):
             log.warning("%s", text)

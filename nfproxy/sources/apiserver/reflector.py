@@ -238,9 +238,10 @@ class Reflector:
                 self._failures = 0
             self._relisted = True
             return await self._ended("expired")
-        if error.silent and not self._heard:
+        if error.silent and self._opened and not self._heard:
             # Not even a bookmark: a version that this server, restored from a backup, has not
-            # reached yet is waited for in silence.
+            # reached yet is waited for in silence. A server that cannot be reached says nothing of
+            # versions, and after an outage not every node is to list everything.
             self._version = ""
         text, resource = str(error), self._resource
         if status.code == 403:

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from support.access import kubeconfig
-from support.scriptedserver import ScriptedServer, scripted
+from support.scriptedserver import ScriptedServer, black_hole, scripted
 
 from nfproxy.sources.apiserver import connection as module
+from nfproxy.sources.apiserver import servers as servers_module
 from nfproxy.sources.apiserver.connection import ClientSettings, Connection, Request
 from nfproxy.sources.apiserver.failures import IN_CLUSTER, RequestError
 from nfproxy.sources.apiserver.observer import Unobserved
@@ -72,17 +73,10 @@ def nobody() -> Iterator[str]:
 
 
 @pytest.fixture
-def black_hole() -> Iterator[str]:
-    """An address from which nothing comes back: the queue of its socket is full."""
-    with contextlib.ExitStack() as stack:
-        deaf = stack.enter_context(socket.socket())
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(deaf.getsockname())
-        yield f"http://127.0.0.1:{deaf.getsockname()[1]}"
+def silent() -> Iterator[str]:
+    """An address from which nothing comes back."""
+    with black_hole() as url:
+        yield url
 
 
 def host(url: str) -> str:
@@ -113,7 +107,7 @@ def test_a_server_that_refuses_is_passed_over_at_once_and_remembered(run, nobody
     run(case())
 
 
-def test_a_black_hole_costs_once_and_not_the_long_time(run, black_hole, monkeypatch):
+def test_a_black_hole_costs_once_and_not_the_long_time(run, silent, monkeypatch):
     """
     Requests at the same time wait side by side; where there is nobody else, patience is longer.
     """
@@ -124,18 +118,18 @@ def test_a_black_hole_costs_once_and_not_the_long_time(run, black_hole, monkeypa
     async def case() -> None:
         async with (
             scripted() as good,
-            connected(in_order(black_hole, good.url), seen) as connection,
+            connected(in_order(silent, good.url), seen) as connection,
         ):
             requests = [asyncio.ensure_future(connection.read(PAGE)) for _ in range(4)]
             for _ in requests:
                 (await good.asked()).reply({})
             await asyncio.gather(*requests)
             await answered(good, connection)
-            assert seen.codes.count((host(black_hole), "<error>")) == 4
+            assert seen.codes.count((host(silent), "<error>")) == 4
 
         monkeypatch.setattr(module, "_CONNECT_ALONE_S", 0.4)
         began = asyncio.get_running_loop().time()
-        async with connected(ClientSettings(master=black_hole), seen) as connection:
+        async with connected(ClientSettings(master=silent), seen) as connection:
             with pytest.raises(RequestError, match="does not answer"):
                 await connection.read(PAGE)
         assert asyncio.get_running_loop().time() - began >= 0.4
@@ -201,6 +195,29 @@ def test_an_answer_is_no_reason_to_ask_another(run, code):
     run(case())
 
 
+def test_what_cannot_be_written_says_nothing_of_a_server(run, monkeypatch):
+    """
+    A webhook that fails has every server answer 500 to each Event, while watches work.
+    """
+    monkeypatch.setattr(servers_module, "_BROKEN_AFTER_S", 0.0)
+    event = Request("/events", method="POST", body={"a": 1})
+
+    async def case() -> None:
+        async with (
+            scripted() as first,
+            scripted() as second,
+            connected(in_order(first.url, second.url), Seen()) as connection,
+        ):
+            for request, last in ((event, first), (PAGE, second)):
+                asking = asyncio.ensure_future(connection.read(request))
+                (await first.asked()).refuse(500)
+                with pytest.raises(RequestError, match="500"):
+                    await asking
+                assert connection.host == host(last.url)
+
+    run(case())
+
+
 def test_what_may_have_been_done_is_not_asked_of_another(run, nobody):
     """
     An Event that broke off may have been written; one that could not be sent was not.
@@ -260,6 +277,34 @@ def test_another_list_in_the_kubeconfig_begins_anew(run, tmp_path, nobody):
                 kubeconfig(path, {"server": good.url})
                 await answered(good, connection)
                 assert connection.hosts == (host(good.url),)
+
+    run(case())
+
+
+def test_a_late_answer_of_a_server_that_is_named_no_more_changes_nothing(run, tmp_path, caplog):
+    """
+    Nor does it when one breaks off late: the failure is told, and is that request's alone.
+    """
+    caplog.set_level(logging.INFO)
+
+    async def case() -> None:
+        async with scripted() as old, scripted() as new:
+            path = kubeconfig(tmp_path / "config", {"server": old.url})
+            settings = ClientSettings(kubeconfig=str(path), qps=-1)
+            async with connected(settings, Seen()) as connection:
+                late = asyncio.ensure_future(connection.read(PAGE))
+                broken = asyncio.ensure_future(connection.read(Request("/nodes")))
+                page, nodes = await old.asked("/services"), await old.asked("/nodes")
+                kubeconfig(path, {"server": new.url})
+                await answered(new, connection)
+                await old.refuse()  # where aiohttp would ask once more
+                nodes.abort()
+                with pytest.raises(RequestError, match=f"{host(old.url)} refuses"):
+                    await broken
+                page.reply({})
+                await late
+                assert connection.host == host(new.url)
+                assert not caplog.messages
 
     run(case())
 

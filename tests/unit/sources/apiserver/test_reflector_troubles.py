@@ -15,8 +15,9 @@ from support.reflecting import (
     complete,
     following,
 )
-from support.scriptedserver import FOREVER_S, scripted
+from support.scriptedserver import FOREVER_S, black_hole, scripted
 
+from nfproxy.sources.apiserver import connection as connection_module
 from nfproxy.sources.apiserver import reflector as module
 from nfproxy.sources.apiserver.connection import ClientSettings, Connection
 from nfproxy.sources.apiserver.observer import Unobserved
@@ -164,5 +165,24 @@ def test_a_server_that_comes_later_is_found(run):
                 assert await told.next(2) == ["begin", "end"]
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    run(case())
+
+
+def test_after_an_outage_without_a_word_the_watch_goes_on_where_it_was(run, monkeypatch):
+    """
+    Packets that are dropped say nothing of versions: no list of everything, by every node at once.
+    """
+    monkeypatch.setattr(connection_module, "_CONNECT_ALONE_S", 0.1)
+
+    async def case() -> None:
+        async with following(PROMPT) as c:
+            stream = await c.watched()
+            await c.server.refuse()
+            with black_hole(c.server.port):
+                stream.abort()
+                assert "does not answer" in await c.told.trouble_told()
+            await c.server.listen()
+            assert (await c.server.asked()).query["resourceVersion"] == "10"
 
     run(case())
