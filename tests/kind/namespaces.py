@@ -71,7 +71,7 @@ class NamespacesCluster(Cluster):
     The constructor returns when nfproxy is ready on every node.
     """
 
-    patience_s = 10.0
+    patience_s = 30.0
 
     def __init__(self, objects: Sequence[Object], image: BuiltImage) -> None:
         self._objects = objects

@@ -36,9 +36,9 @@ from nfproxy.lab import Namespace
 
 ACCOUNT_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
 _ACCOUNT_VOLUME = "kube-api-access"
-_INIT_TIMEOUT_S = 60.0
+_INIT_TIMEOUT_S = 120.0
 _PROBE_S = 0.05  # the pause between questions to a readiness probe
-_WAIT_S = 30.0
+_WAIT_S = 120.0  # machines may be slow
 
 _numbers = itertools.count(1)
 
