@@ -15,7 +15,13 @@ Repeated runs find all that in place.
   tests/run.sh --check-only              ruff, mypy --strict, import contracts; no tests
   tests/run.sh --tests-only …            no checks
   tests/run.sh --quick …                 checks and unit tests: no kernel, no root
+  tests/run.sh --kernels [6.1] [6.12] …  on Debian's kernels, booted under QEMU: tests/kernels, which
+                                         run nowhere else, and tests/packets (half an hour for each
+                                         kernel), or what pytest's arguments name
   tests/run.sh --help
+
+"Everything" includes some of tests/packets on both kernels (tests/kernels/selection.txt), and the
+DaemonSet on the older one, beside the other tests: on machines of architecture amd64.
 
 Tests run in network and mount namespaces of their own, so nothing they do reaches the
 machine's ruleset or interfaces. Root can make these, and so can others where the kernel allows
@@ -37,7 +43,7 @@ HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/prepare.sh
 source "$HERE/../deploy/prepare.sh"
 
-CHECKS=1 TESTS=1 PACKETS=1
+CHECKS=1 TESTS=1 PACKETS=1 KERNELS=''
 
 parse_options() {
     while [ $# -gt 0 ]; do
@@ -46,11 +52,15 @@ parse_options() {
             --check-only) TESTS='' PACKETS='' ;;
             --tests-only) CHECKS='' ;;
             --quick) PACKETS='' ;;
+            --kernels) KERNELS=only CHECKS='' TESTS='' ;;
             *) break ;;
         esac
         shift
     done
     PYTEST_ARGUMENTS=("$@")
+    if [ $# = 0 ] && [ -n "$TESTS" ] && [ -n "$PACKETS" ]; then
+        KERNELS=too
+    fi
 }
 
 prepare() {
@@ -58,7 +68,7 @@ prepare() {
     [ -z "$PACKETS" ] || lists+=("$REPOSITORY/deploy/packages-test.txt")
     prepare_packages "${lists[@]}"
     prepare_venv test
-    if [ -n "$PACKETS" ]; then
+    if [ -n "$PACKETS" ] && [ "$KERNELS" != only ]; then
         "$HERE/tools/nft_versions.sh"
         "$HERE/tools/kustomize.sh"
         "$HERE/tools/promtool.sh"
@@ -139,6 +149,28 @@ run_tests() {
     "${isolate[@]}" python -m pytest "${workers[@]}" "${PYTEST_ARGUMENTS[@]}"
 }
 
+# Start the tests on other kernels beside what follows; their output is shown by end_kernels.
+start_kernels() {
+    KERNELS_PID=''
+    if [ "$(uname -m)" != x86_64 ]; then
+        say "no tests on Debian's kernels: these are for machines of architecture amd64"
+        return
+    fi
+    KERNELS_LOG=$(mktemp)
+    nice -n 5 python "$HERE/tools/kernel_tests.py" --selection >"$KERNELS_LOG" 2>&1 &
+    KERNELS_PID=$!
+    trap 'kill "$KERNELS_PID" 2>/dev/null || true; rm -f "$KERNELS_LOG"' EXIT
+}
+
+end_kernels() {
+    local status=0
+    [ -n "$KERNELS_PID" ] || return 0
+    say "tests on Debian's kernels"
+    wait "$KERNELS_PID" || status=$?
+    cat "$KERNELS_LOG"
+    return "$status"
+}
+
 main() {
     local status=0
     parse_options "$@"
@@ -147,6 +179,10 @@ main() {
     prepare
     PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
     export VIRTUAL_ENV=$VENV PATH
+    case $KERNELS in
+        only) exec python "$HERE/tools/kernel_tests.py" "${PYTEST_ARGUMENTS[@]}" ;;
+        too) start_kernels ;;
+    esac
     if [ -n "$PACKETS" ]; then
         start_image
     fi
@@ -158,6 +194,9 @@ main() {
     fi
     if [ -n "$TESTS" ]; then
         run_tests || status=$?
+    fi
+    if [ "$KERNELS" = too ]; then
+        end_kernels || status=1
     fi
     exit "$status"
 }

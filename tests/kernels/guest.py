@@ -2,7 +2,7 @@
 Run tests in a guest of ``tests/run.sh --kernels``, and tell the host how they ended.
 
 Called by the guest's first process, as root, in the namespaces the kernel began with. What
-arguments pytest is to have, once or several times, stands in a file that the host wrote; the
+arguments pytest is to have on this kernel, each time it runs, stands in a file of the host's; the
 outcome goes to the third serial port, as a line of JSON for each time.
 """
 
@@ -56,7 +56,8 @@ def _counts() -> dict[str, int]:
 def main() -> None:
     """Run all that was asked for."""
     release = os.uname().release
-    for arguments in json.loads(ARGUMENTS.read_text()):
+    by_kernel: dict[str, list[list[str]]] = json.loads(ARGUMENTS.read_text())
+    for arguments in by_kernel[".".join(release.split(".")[:2])]:
         result = {"release": release, **run_tests(arguments)}
         with RESULTS.open("w") as port:
             port.write(json.dumps(result) + "\n")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 _OF_THE_PACKET_FILTER = re.compile(r"nf_|nft_|nfnetlink|x_tables|xt_|ip6?_?tables?|ip_set|ip_vs")
@@ -27,19 +26,10 @@ def unload() -> None:
     Nothing may use them; network namespaces that are gone are waited for.
     Raises AssertionError when some stay.
     """
-    _unload(loaded)
-
-
-def unload_one(name: str) -> None:
-    """Unload a module that nothing uses any more; fine if it is not loaded."""
-    _unload(lambda: {name} if Path("/sys/module", name).exists() else set())
-
-
-def _unload(wanted: Callable[[], set[str]]) -> None:
     deadline = time.monotonic() + _WAIT_S
-    while left := wanted():
+    while left := loaded():
         # those that others need stay for now
         subprocess.run(["rmmod", *left], capture_output=True, check=False)
-        if wanted() == left:
+        if loaded() == left:
             assert time.monotonic() < deadline, f"in use: {sorted(left)}"
             time.sleep(0.1)

@@ -2,7 +2,8 @@
 SCTP associations of the kernel's own implementation, which the machines of other tests may lack.
 
 tests/packets looks at the first two packets of an association, made by hand; here whole
-associations are set up, used and ended through the translation.
+associations are set up, used and ended through the translation. The module stays, and aborts
+associations it does not know: no test with ones made by hand can come after these.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from kernels import modules
 from support.nodeproxy import NodeProxy
 from support.objects import changes, endpoint_slice, gone, service
 from support.scenes import CLUSTER_IP, CONFIG, NODE_PORT, PORT, TARGET_PORT
@@ -38,14 +38,9 @@ def sctp_socket(host: Host, family: Family) -> socket.socket:
 
 @pytest.fixture(scope="module")
 def cluster(namespaces_allowed: None) -> Iterator[Cluster]:
-    """
-    Two nodes with pods, and a client.
-
-    The kernel's SCTP goes with it: it would abort associations that other tests make by hand.
-    """
+    """Two nodes with pods, and a client."""
     with Cluster() as made:
         yield made
-    modules.unload_one("sctp")
 
 
 def web() -> Service:

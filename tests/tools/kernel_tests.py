@@ -4,8 +4,10 @@ Run tests on Debian's kernels, each in a virtual machine: what ``tests/run.sh --
 usage: kernel_tests.py [--selection] [KERNEL…] [PYTEST ARGUMENT…]
 
 Kernels are those of kernel_images.sh beside this file: 6.1 and 6.12, both by default. Without
-pytest's arguments, everything runs that is for them: tests/kernels, then tests/packets; with
---selection, what tests/kernels/selection.txt names. Paths are relative to the repository.
+pytest's arguments, everything runs that is for them: tests/packets, then tests/kernels, which leave
+modules of the kernel behind. With --selection, the tests of tests/packets run that
+tests/kernels/selection.txt names, and on the older kernel the DaemonSet, too. Paths are relative to
+the repository.
 
 QEMU emulates the machine in software, with two processors, so no rights are needed, and none of
 this machine's kernel: it is several times as slow as this machine. The disks are read-only and the
@@ -24,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +36,13 @@ IMAGES = Path(__file__).with_name("kernel_images.sh")
 KUSTOMIZE = Path(__file__).with_name("kustomize.sh")
 
 KERNELS = ("6.1", "6.12")
-EVERYTHING = (["tests/kernels"], ["-n", "2", "tests/packets"])
-SELECTION = (["@tests/kernels/selection.txt"],)
+
+Rounds = Sequence[Sequence[str]]  # pytest's arguments, for each time it runs
+_SELECTED = "@tests/kernels/selection.txt"
+_DAEMONSET = "tests/kernels/test_daemonset.py"
+_ALL: Rounds = (("-n", "2", "tests/packets"), ("tests/kernels",))
+EVERYTHING: Mapping[str, Rounds] = dict.fromkeys(KERNELS, _ALL)
+SELECTION: Mapping[str, Rounds] = {"6.1": [(_SELECTED, _DAEMONSET)], "6.12": [(_SELECTED,)]}
 
 #: What of the repository is on the guest's disk.
 _CONTENT = ("LICENSE", "README.md", "deploy", "nfproxy", "pyproject.toml", "rulesets", "tests")
@@ -106,17 +113,18 @@ class Outcome(NamedTuple):
         return f"Linux {release}: {passed} of {tests} tests passed, {self.seconds:.0f} s{reason}"
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def rounds_by_kernel(arguments: Sequence[str]) -> dict[str, Rounds]:
     """Return the kernels that are asked for, and pytest's arguments for each of its runs."""
     given = list(arguments)
-    selection = given[:1] == ["--selection"]
-    if selection:
+    default = EVERYTHING
+    if given[:1] == ["--selection"]:
         given.pop(0)
+        default = SELECTION
     kernels = []
     while given and re.fullmatch(r"\d+\.\d+", given[0]):
         kernels.append(given.pop(0))
-    default = SELECTION if selection else EVERYTHING
-    return kernels or list(KERNELS), [given] if given else [list(one) for one in default]
+    # one that is unknown is refused by kernel_images.sh
+    return {name: [given] if given else default.get(name, ()) for name in kernels or KERNELS}
 
 
 def images(kernels: Sequence[str]) -> dict[str, Path]:
@@ -134,7 +142,7 @@ def output_of(script: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def repository_disk(python: Path, rounds: Sequence[Sequence[str]]) -> Iterator[Path]:
+def repository_disk(python: Path, rounds: Mapping[str, Rounds]) -> Iterator[Path]:
     """Give a disk with this repository, compiled by the guest's Python, and pytest's arguments."""
     with tempfile.TemporaryDirectory(prefix="nfproxy-kernels-") as scratch:
         stage, disk = Path(scratch, "stage"), Path(scratch, "repository.img")
@@ -203,8 +211,8 @@ def _rounds(results: Path) -> list[Round]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run it all; return the exit status."""
-    kernels, rounds = split_arguments(arguments)
-    made = images(kernels)
+    rounds = rounds_by_kernel(arguments)
+    made = images(list(rounds))
     guest = made.pop("guest")
     outcomes = []
     with repository_disk(guest / "python", rounds) as disk:
@@ -212,7 +220,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"==> kernel {kernel}: {(directory / 'release').read_text().strip()}", flush=True)
             vmlinuz, modules = directory / "vmlinuz", directory / "modules.img"
             outcome = boot(kernel, Guest(vmlinuz, modules, guest / "root.img", disk))
-            if not outcome.reason and len(outcome.rounds) < len(rounds):
+            if not outcome.reason and len(outcome.rounds) < len(rounds[kernel]):
                 outcome = outcome._replace(reason="it ended before its tests did")
             if outcome.reason:
                 print("--- the end of the console:")
