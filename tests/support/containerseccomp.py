@@ -3,8 +3,8 @@ The seccomp profile RuntimeDefault, as containerd has it.
 
 Debian packages the one of Podman and CRI-O (golang-github-containers-common), which stems from
 the same list. What containerd refuses beyond it is taken away here; what containerd allows
-beyond it (newer system calls, each of which programs try and do without) stays refused, so this
-profile is the stricter of the two for every system call.
+beyond it (newer system calls, each of which programs try and do without; ptrace) stays refused.
+So this profile is the stricter of the two, but for sockets of AF_VSOCK, which nobody here opens.
 """
 
 from __future__ import annotations
