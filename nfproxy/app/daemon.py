@@ -85,6 +85,7 @@ class Daemon:
             self._hope_until = self._began + pace.addresses_wait_s
         self._bell = asyncio.Event()
         self._repairs = Repairs()
+        self._disturbances = 0  # counted by the event loop, for the worker thread
 
     async def run(self, stop: asyncio.Event) -> None:
         """
@@ -212,8 +213,10 @@ class Daemon:
             return
         now = time.monotonic()
         delay_s = self._repairs.changed(now)
+        self._disturbances += 1  # before the time is brought forward: see `_sync`
+        # Also where a repair was to come already: another reading may have come before it.
+        self._audit_at = min(self._audit_at, self._repairs.due_s)
         if delay_s is not None:
-            self._audit_at = min(self._audit_at, now + delay_s)
             when = f"in {delay_s:.2g} s, as it happens again and again" if delay_s else "at once"
             log.warning("%s changed our tables; they are repaired %s", culprit, when)
         self._duties.disturbed(culprit)
@@ -277,7 +280,7 @@ class Daemon:
             self._duties.cleanup_failed()
 
     def _sync(self) -> None:
-        began = time.monotonic()
+        began, disturbances = time.monotonic(), self._disturbances
         try:
             report = self._reconciler.sync(self._pending)
         except (NfproxyError, OSError) as error:
@@ -295,6 +298,8 @@ class Daemon:
         self._resume_at = now + self._pace.pause_s
         if report.resynced:
             self._audit_at = now + self._pace.audit_s
+            if disturbances != self._disturbances:  # perhaps after it had been read
+                self._audit_at = min(self._audit_at, self._repairs.due_s)
         self._log(report, commit.seconds)
         self._duties.committed(self._planner, commit)
 

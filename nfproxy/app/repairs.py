@@ -23,6 +23,11 @@ class Repairs:
         self._delay_s = 0.0
         self._due = float("-inf")
 
+    @property
+    def due_s(self) -> float:
+        """When the repair is due that mends everything changed so far."""
+        return self._due
+
     def changed(self, now_s: float) -> float | None:
         """
         Take a change by somebody else; return in how many seconds to repair it.

@@ -4,13 +4,16 @@ The daemon's loop, with a source and a kernel that fail in ways files and nf_tab
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
 from support.fakekernel import FakeKernel
 from support.objects import changes, endpoint_slice, service
 
-from nfproxy.app import Daemon, Pace
+from nfproxy.app import Daemon, Pace, repairs
+from nfproxy.app.interface import NoDuties
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem
@@ -291,3 +294,120 @@ def test_nothing_is_waited_for_once_a_node_has_addresses() -> None:
 
     asyncio.run(case())
     assert told == [True, False]
+
+
+class Stranger(NoDuties):
+    """Somebody who changes our tables, the kernel's word on it, and whether it was heard."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+        self._reading, self._writing = os.pipe()
+        self._heard = threading.Event()
+
+    def fileno(self) -> int:
+        return self._reading
+
+    def read(self) -> str:
+        os.read(self._reading, 1)
+        return "nft (pid 4711)"
+
+    def disturbed(self, culprit: str) -> None:
+        self._heard.set()
+
+    def touch(self) -> None:
+        """Have a change announced that changes nothing."""
+        os.write(self._writing, b".")
+
+    def clear(self) -> None:
+        """Remove the tables from another thread than the loop's, and wait until that is heard."""
+        self._heard.clear()
+        self._kernel.tables.clear()
+        self.touch()
+        assert self._heard.wait(10)
+
+    def close(self) -> None:
+        os.close(self._reading)
+        os.close(self._writing)
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
+
+
+@pytest.fixture
+def stranger(kernel: FakeKernel) -> Iterator[Stranger]:
+    made = Stranger(kernel)
+    yield made
+    made.close()
+
+
+def disturb(
+    kernel: FakeKernel,
+    stranger: Stranger,
+    source: ScriptedSource,
+    doing: Awaitable[None],
+    configured: Callable[[Node | None, bool], NodeConfig] = configure,
+) -> None:
+    """Run a daemon, do something once it has programmed, and see that all is in place again."""
+
+    async def case() -> None:
+        stop = asyncio.Event()
+        daemon = Daemon(source, kernel, configured, FAMILIES, stranger, alarm=stranger)
+        running = asyncio.create_task(daemon.run(stop))
+        await _poll(lambda: addresses(kernel))
+        await doing
+        await _poll(lambda: addresses(kernel))
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(case())
+    assert addresses(kernel)
+
+
+def test_a_change_after_the_tables_were_read_is_repaired(
+    kernel: FakeKernel, stranger: Stranger
+) -> None:
+    """
+    It is announced while the daemon is still at work on the one before.
+    """
+
+    async def doing() -> None:
+        def again() -> None:  # in the worker thread, after the tables have been read
+            kernel.watch = lambda: None
+            stranger.clear()
+
+        kernel.watch = again
+        stranger.touch()
+        await _poll(lambda: not addresses(kernel))
+
+    disturb(kernel, stranger, ScriptedSource(FIRST), doing())
+
+
+def test_a_change_before_a_repair_that_something_else_did_is_repaired(
+    kernel: FakeKernel, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The repair that was to come is still to come.
+    """
+    monkeypatch.setattr(repairs, "_AT_ONCE", 0)
+    monkeypatch.setattr(repairs, "_FIRST_S", 2.0)
+    queue: asyncio.Queue[Changes] = asyncio.Queue()
+
+    class Queued(ScriptedSource):
+        async def changes(self) -> AsyncIterator[Changes]:
+            while True:
+                yield await queue.get()
+
+    def configured(node: Node | None, patient: bool) -> NodeConfig:
+        return NodeConfig(node_name="node-1", node_port_prefixes={Family.IPV4: ()} if node else {})
+
+    async def doing() -> None:
+        before = kernel.transactions
+        await asyncio.to_thread(stranger.clear)
+        queue.put_nowait(Changes(node=Node(name="node-1")))
+        await _poll(lambda: addresses(kernel))
+        assert kernel.transactions > before
+        await asyncio.to_thread(stranger.clear)
+
+    disturb(kernel, stranger, Queued(FIRST), doing(), configured)

@@ -52,4 +52,5 @@ def test_what_a_repair_to_come_mends_is_not_counted():
         repairs.changed(10.0)
     assert repairs.changed(10.0) == 0.25
     assert {repairs.changed(10.0 + n / 500) for n in range(100)} == {None}
+    assert repairs.due_s == 10.25
     assert repairs.changed(10.3) == 0.5
