@@ -127,7 +127,7 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
     for text in outcome.changed:
         log.info("%s", text)
     if outcome.refused:
-        text = refused_text(outcome.refused)
+        text = refused_text(outcome.refused, Path(proc))
         if loaded.init_only:
             raise MissingFeatureError(text)
         log.warning("%s", text)

@@ -148,15 +148,29 @@ def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -
     outcome.changed.append(f"{path}: {old} → {value}")
 
 
-def refused_text(refused: Sequence[Refusal]) -> str:
-    """Return in one line what may not be set from here, and who can."""
+def refused_text(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> str:
+    """
+    Return in one line what may not be set from here, and what helps.
+
+    Where `proc` is not the process's own, this is the init container that others are advised to
+    run, or somebody in its place: then it is about what that lacks.
+    """
     what = ", ".join(f"{one.sysctl.name} to {one.sysctl.value} ({one.reason})" for one in refused)
     lines = " ".join(f"{_FULL_NAME}{one.sysctl.name}={one.sysctl.value}" for one in refused)
     fields = ", ".join(dict.fromkeys(_off(one.sysctl) for one in refused))
+    if proc == Path("/proc"):
+        return (
+            f"cannot set net.netfilter.nf_conntrack_… from here: {what}. Run `nfproxy run "
+            "--init-only --proc DIR` before, in an init container with the node's /proc/sys/net "
+            f"mounted at DIR/sys/net; or run on the node: sysctl -w {lines}; or set {fields} to "
+            "leave them alone"
+        )
     return (
-        f"cannot set net.netfilter.nf_conntrack_… from here: {what}. Run `nfproxy run --init-only "
-        "--proc DIR` before, in an init container with the node's /proc/sys/net mounted at "
-        f"DIR/sys/net; or run on the node: sysctl -w {lines}; or set {fields} to leave them alone"
+        f"cannot set net.netfilter.nf_conntrack_… below {proc / 'sys/net'}: {what}. It takes the "
+        "node's /proc/sys/net mounted there without readOnly, hostNetwork, user 0 and the "
+        "capability NET_ADMIN, and a security module (AppArmor, SELinux) that allows it. Or run on "
+        f"the node: sysctl -w {lines}; or set {fields} to leave them alone; or go without the init "
+        "container (kustomize component without-prepare, prepare.enabled=false in the chart)"
     )
 
 

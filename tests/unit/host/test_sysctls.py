@@ -260,6 +260,20 @@ def test_refusals_are_one_line_with_every_remedy():
     assert "set conntrack.maxPerCore to 0, conntrack.tcpBeLiberal to false to leave" in text
 
 
+def test_an_init_container_is_not_told_to_be_one():
+    """
+    With the node's /proc given it is about what that lacks, and how to do without.
+    """
+    refused = [Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system")]
+    text = refused_text(refused, Path("/host/proc"))
+
+    assert "below /host/proc/sys/net: max to 131072 (Read-only file system). It takes" in text
+    assert "--proc" not in text
+    for remedy in ("without readOnly", "NET_ADMIN", "conntrack.maxPerCore to 0", "sysctl -w net."):
+        assert remedy in text
+    assert "without-prepare, prepare.enabled=false" in text
+
+
 def test_processors_are_counted_by_topology(machine, tmp_path):
     """
     Those that are off have none; where nothing is to be read, the process's own count.
