@@ -25,8 +25,8 @@ _ROLE = (
 def servers(api: Api) -> list[Verdict]:
     """Each server has to answer, and by an address that is nobody's Service."""
     if api.trouble:
-        text, _, remedy = api.trouble.rpartition(": ")
-        return [fail(text or api.trouble, remedy or "give --kubeconfig or --master")]
+        text, _, remedy = api.trouble.partition("; ")
+        return [fail(text, remedy or "give --kubeconfig, or --master with addresses")]
     verdicts = [_server(api, server) for server in api.servers]
     if api.borrowed:
         verdicts.append(

@@ -16,6 +16,9 @@ OLDEST_LIBRARY = (1, 0, 6)
 
 _NET_ADMIN = 12
 
+#: Up to the first colon that is not in parentheses, and after it.
+_COLON = re.compile(r"((?:\([^()]*\)|[^():]|:(?! ))+): (.*)", re.DOTALL)
+
 CRASHES = (
     "a newer nft has written tables here that crash an older one: upgrade the older of the two "
     "(nftables and libnftables 1.1.3 read them), or remove the tables that it wrote"
@@ -32,7 +35,7 @@ def privileges(process: Process) -> Verdict:
             "run as root, or give the container securityContext.capabilities.add: [NET_ADMIN]",
         )
     if process.trouble:
-        text, _, remedy = process.trouble.partition(": ")
+        text, remedy = _divided(process.trouble)
         hint = "; if the seccomp profile is not RuntimeDefault, use that" if process.seccomp else ""
         return fail(text, f"{remedy or 'load nf_tables'}{hint}")
     return ok(f"CAP_NET_ADMIN, nf_tables can be reached, {filtered}")
@@ -72,9 +75,14 @@ def program(trial: Trial, families: Sequence[Family]) -> list[Verdict]:
 
 
 def _missing(text: str) -> Verdict:
-    """Divide "lacks this for IPv4: modprobe that (what was said)"."""
-    what, _, rest = text.partition(": ")
-    return fail(what, rest or text)
+    what, remedy = _divided(text)
+    return fail(what, remedy or text)
+
+
+def _divided(text: str) -> tuple[str, str]:
+    """Divide "lacks this (what was said: no): modprobe that"; the remedy may be ""."""
+    match = _COLON.fullmatch(text)
+    return (match[1], match[2]) if match else (text, "")
 
 
 def library(trial: Trial) -> Verdict:

@@ -31,7 +31,6 @@ def levels(verdicts: list[Verdict]) -> list[Level]:
         (Api(servers=(DIRECT._replace(code=403, trouble="403 no"),)), [Level.OK]),
         (Api(servers=(DIRECT._replace(code=404, trouble="404 what"),)), [Level.FAIL]),
         (Api(servers=(DIRECT._replace(code=503, trouble="503 later"),)), [Level.FAIL]),
-        (Api(trouble="config: cannot be read: see"), [Level.FAIL]),
         (Api(servers=(DIRECT,), borrowed=True), [Level.OK, Level.WARN]),
     ],
 )
@@ -40,6 +39,22 @@ def test_servers(found: Api, expected: list[Level]) -> None:
     One that may not tell its version is there all the same; borrowed credentials prove little.
     """
     assert expected == levels(api.servers(found))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "found", "remedy"),
+    [
+        ("config: No such file; check it", "config: No such file", "check it"),
+        ("--master: 'x:y' is no address", "--master: 'x:y' is no address", "give --kubeconfig"),
+    ],
+)
+def test_what_keeps_every_server_from_being_asked(trouble: str, found: str, remedy: str) -> None:
+    """
+    Whose fault it is stays with what is wrong.
+    """
+    (verdict,) = api.servers(Api(trouble=trouble))
+    assert (verdict.level, verdict.found) == (Level.FAIL, found)
+    assert verdict.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(

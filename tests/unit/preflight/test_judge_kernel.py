@@ -41,6 +41,30 @@ def test_what_keeps_nf_tables_away_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "found", "remedy"),
+    [
+        (
+            "it lacks maps for IPv4: modprobe it (a: b)",
+            "it lacks maps for IPv4",
+            "modprobe it (a: b)",
+        ),
+        (
+            "libnftables cannot be loaded (libnftables.so.1: no such file): install libnftables1",
+            "libnftables cannot be loaded (libnftables.so.1: no such file)",
+            "install libnftables1",
+        ),
+        ("nobody knows (a (b): c", "nobody knows (a (b): c", "nobody knows (a (b): c"),
+    ],
+)
+def test_what_was_said_in_between_is_no_remedy(text: str, found: str, remedy: str) -> None:
+    """
+    A colon in parentheses is a library's, or the kernel's.
+    """
+    (verdict,) = kernel.program(Trial("namespace", refused="x", missing=(text,)), FAMILIES)
+    assert (verdict.found, verdict.remedy) == (found, remedy)
+
+
+@pytest.mark.parametrize(
     ("release", "trial", "level"),
     [
         ("5.13.0", None, Level.OK),
