@@ -14,6 +14,7 @@ import pytest
 from support.commands import Commands
 from tools.nft_versions import versions
 
+from nfproxy.errors import MissingFeatureError
 from nfproxy.lab import Namespace
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.preflight.facts import Chain, Listing
@@ -131,6 +132,23 @@ def test_a_hosts_nft_that_crashes_on_our_tables(node: Namespace, tmp_path: Path)
     assert (found.place, found.refused) == ("namespace", "")
     assert "signal 11" in (found.host_nft or "")
     assert real.host_nft == ""
+
+
+def test_a_hosts_nft_that_hangs_is_not_left_behind(
+    node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The trial ends in time, and with it what it has started.
+    """
+    hang, started = tmp_path / "nft", tmp_path / "started"
+    hang.write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 600\n")
+    hang.chmod(0o755)
+    monkeypatch.setattr(trial, "LIMIT_S", 6.0)
+
+    with pytest.raises(MissingFeatureError, match="took longer than 6 s"):
+        node.call(trial.read_trial, FAMILIES, [str(hang)])
+
+    assert not Path("/proc", started.read_text().strip()).exists()
 
 
 def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:

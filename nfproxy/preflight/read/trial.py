@@ -8,6 +8,7 @@ without other threads, and nothing that goes wrong in there can reach this one o
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -32,17 +33,20 @@ from nfproxy.reconcile.script import script
 
 LIMIT_S = 12.0
 _STEP_S = 6.0  # for one call of libnftables, or of nft
+_ENDING_S = 2.0  # for a trial that gives up
+_TOO_LONG = 3  # its exit status
 
 
 class _Order(msgspec.Struct):
     """
-    What to try: the families, how the host's nft is called ([] for not at all), and whether by
-    validation alone.
+    What to try: the families, how the host's nft is called ([] for not at all), whether by
+    validation alone, and within how many seconds.
     """
 
     families: list[int]
     nft: list[str]
     validate: bool = False
+    limit_s: float = LIMIT_S
 
 
 def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
@@ -51,7 +55,7 @@ def read_trial(families: Sequence[Family], nft: Sequence[str]) -> Trial:
 
     Raises MissingFeatureError where no process can be started, or it comes to nothing.
     """
-    order = _Order([int(family) for family in families], list(nft))
+    order = _Order([int(family) for family in families], list(nft), limit_s=LIMIT_S)
     trial = _carry_out(order)
     if trial.place or not may_administer_network():
         return trial
@@ -70,9 +74,11 @@ def _carry_out(order: _Order) -> Trial:
             env={**os.environ, "PYTHONPATH": paths},
             input=msgspec.json.encode(order),
             capture_output=True,
-            timeout=LIMIT_S,
+            timeout=LIMIT_S + _ENDING_S,
             check=False,
         )
+        if done.returncode == _TOO_LONG:
+            raise MissingFeatureError(f"the trial took longer than {LIMIT_S:g} s")
         return msgspec.json.decode(done.stdout, type=Trial)
     except subprocess.TimeoutExpired as error:
         raise MissingFeatureError(f"the trial took longer than {LIMIT_S:g} s") from error
@@ -161,8 +167,16 @@ def run_nft(command: Sequence[str]) -> tuple[str, str]:
     return out, "" if done.returncode == 0 else said or f"exit status {done.returncode}"
 
 
+def _give_up(*_: object) -> None:
+    """End with what has been started: whoever is waited for is killed on the way out."""
+    sys.exit(_TOO_LONG)
+
+
 def _main() -> None:
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=_Order)
+    # By itself: were it killed, an nft or libnftables that hangs would be left behind.
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, order.limit_s)
     families = [Family(number) for number in order.families]
     trial = validate(families) if order.validate else perform(families, order.nft)
     os.write(sys.stdout.fileno(), msgspec.json.encode(trial))
