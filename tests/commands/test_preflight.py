@@ -123,6 +123,10 @@ def test_a_node_that_is_fit(site: Site, host: Path) -> None:
     assert "192.168.77.11, fd77::11" in of(found, "node")[0].found
     assert (site.commands.generation(), site.api.version) == (generation, version)
     assert site.commands.tables() == []
+    for request in site.api.requests("services", "list") + site.api.requests(
+        "endpointslices", "list"
+    ):
+        assert request.query.get("limit") == "1" or "/namespaces/default/" in request.path
 
 
 def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:

@@ -37,7 +37,9 @@ _ANSWER_S = 3.0  # an API server that takes longer than this is as good as none
 _SERVICES = "/api/v1/services"
 _SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 _SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
-_KUBERNETES = "metadata.namespace=default,metadata.name=kubernetes"
+# by namespace and name, which no API server has to look for among all Services
+_DEFAULT_SERVICES = "/api/v1/namespaces/default/services"
+_KUBERNETES = "metadata.name=kubernetes"
 _EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 _MERGE = "application/merge-patch+json"
 
@@ -121,7 +123,7 @@ async def _ask_all(api: Api, settings: ClientSettings, node_name: str) -> Api:
         results = await asyncio.gather(*asked, _events(connection, node_name))
         (node, node_asked), kubernetes, cidrs, services, slices = await asyncio.gather(
             _node(connection, node_name),
-            _items(connection, _SERVICES, {"fieldSelector": _KUBERNETES}),
+            _items(connection, _DEFAULT_SERVICES, {"fieldSelector": _KUBERNETES}),
             _items(connection, _SERVICE_CIDRS, {}),
             _count(connection, _SERVICES),
             _count(connection, _SLICES),
