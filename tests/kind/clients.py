@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 _ANSWER_S = 60.0
+_END_S = 5.0
 _RATE = 100.0
 _WAIT_POLL_S = 0.05
 
@@ -111,14 +112,19 @@ class Client:
         )
 
     def close(self) -> None:
-        """End the agent. Idempotent."""
+        """End the agent, or the command that reaches it where the agent does not hear of it."""
         process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin
-            assert process.stdout
-            process.stdin.close()
-            process.wait(_ANSWER_S)
-            process.stdout.close()
+        if process is None:
+            return
+        assert process.stdin
+        assert process.stdout
+        process.stdin.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
 
     def _do(self, what: str, **request: Any) -> Any:
         number, answer = next(self._numbers), Future[Any]()

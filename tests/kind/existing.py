@@ -89,7 +89,7 @@ class ExistingCluster(Cluster):
         """Remove everything that was made."""
         for client in (*self._clients.values(), self.outside):
             client.close()
-        self.kubectl("delete", "namespace", _NAMESPACE, "--timeout=120s")
+        self.kubectl("delete", "namespace", _NAMESPACE, "--timeout=240s")
 
     def run_on(self, node: str, *command: str) -> str:
         """Run a command on a node; return what it printed. Raises CalledProcessError."""

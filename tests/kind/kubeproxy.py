@@ -88,6 +88,7 @@ class KubeProxy:
         self.nfproxy_is_ready()
         for node in self._cluster.nodes:
             self.clean_up_kube_proxy(node.name)
+        self._cluster.roll_proxy()  # with nothing to say about kube-proxy in their logs
 
     def _patch(self, file: str) -> None:
         path = str(_PATCHES / file)
