@@ -17,8 +17,9 @@ import msgspec
 #: So long after a failure a server is used only if there is no better one.
 _LATELY_S = 5.0
 
-#: One that has had nothing but 5xx for so long (its etcd is away, say) counts as out of reach.
-_BROKEN_AFTER_S = 15.0
+#: One that has had nothing but 5xx for so long (its etcd is away, say) counts as out of reach. If
+#: the next ones are no better, it is for longer each time: what works with one is cut by leaving.
+_BROKEN_AFTER_S, _BROKEN_AFTER_MOST_S = 15.0, 960.0
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -48,6 +49,8 @@ class Servers:
         self._current = 0
         self._failures: dict[Server, tuple[float, str]] = {}
         self._broken: dict[Server, float] = {}  # since when there has been nothing but 5xx
+        self._broken_after_s = _BROKEN_AFTER_S
+        self._erred_s = float("-inf")  # when there was a 5xx last, of any
         self._known = self.current  # the last that answered
 
     @property
@@ -78,10 +81,13 @@ class Servers:
         Each answer but 5xx is one of a server that works, whatever it says of the request.
         """
         if code >= 500:
-            since_s = self._broken.setdefault(server, now_s)
-            if len(self._servers) > 1 and now_s - since_s >= _BROKEN_AFTER_S:
+            since_s, self._erred_s = self._broken.setdefault(server, now_s), now_s
+            if len(self._servers) > 1 and now_s - since_s >= self._broken_after_s:
+                self._broken_after_s = min(2 * self._broken_after_s, _BROKEN_AFTER_MOST_S)
                 self.failed(server, f"{server.host} has only had {code} to say", now_s)
             return ""
+        if now_s - self._erred_s >= self._broken_after_s:
+            self._broken_after_s = _BROKEN_AFTER_S
         self._broken.pop(server, None)
         self._failures.pop(server, None)
         if server in (self._known, *self._others()):

@@ -128,3 +128,26 @@ def test_a_server_that_has_only_errors_to_say_counts_as_out_of_reach_in_the_end(
     for now_s in range(60):
         alone.answered(THREE[0], 500, now_s)
     assert alone.why() == ""
+
+
+def test_what_no_server_can_answer_is_not_looked_for_at_one_after_the_other_for_ever():
+    """
+    An object that none of them can read, say: watches of other kinds are cut each time.
+
+    After a time without errors patience is short again.
+    """
+    servers = Servers(THREE)
+    lefts = []
+    for now_s in range(0, 1000, 5):
+        before = servers.current
+        servers.answered(before, 500, now_s)
+        if servers.current != before:
+            lefts.append(now_s)
+            servers.answered(servers.current, 200, now_s)  # a watch of another kind
+    assert lefts == [15, 50, 115, 240, 485, 970]
+
+    servers.answered(servers.current, 200, 3000.0)
+    last = servers.current
+    for now_s in (3001, 3016):
+        servers.answered(last, 500, now_s)
+    assert servers.current != last
