@@ -24,6 +24,7 @@ from typing import Any
 
 from kind.clients import Client
 from kind.cluster import FAMILIES, SERVER_PORT, Backend, Cluster, Json, Node, Service
+from support import containercgroups
 from support.apiserver import StandIn
 from support.containerpods import Kubelet, KubeletPod, ServiceAccount
 from support.containerspec import Image
@@ -77,6 +78,7 @@ class NamespacesCluster(Cluster):
         self._objects = objects
         self._scratch = Path(tempfile.mkdtemp(prefix="nfproxy-kind-"))
         self._exit = contextlib.ExitStack()
+        self._exit.callback(containercgroups.sweep)
         self._exit.callback(shutil.rmtree, self._scratch, ignore_errors=True)
         self._numbers = itertools.count(1)
         self._servers: list[Server] = []

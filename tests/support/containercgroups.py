@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_PARENT = "nfproxy-tests-"
 _numbers = itertools.count(1)
 
 
@@ -39,7 +40,18 @@ def writable() -> bool:
 
 def new_path(name: str) -> str:
     """Return a cgroup path for a container, "" where there can be none."""
-    return f"/nfproxy-tests-{os.getpid()}/{name}-{next(_numbers)}" if writable() else ""
+    return f"/{_PARENT}{os.getpid()}/{name}-{next(_numbers)}" if writable() else ""
+
+
+def sweep() -> None:
+    """Remove the cgroups of this process, and those that processes which are gone have left."""
+    for base in (_ROOT, *(path for path in _ROOT.iterdir() if path.is_dir())):
+        for parent in base.glob(f"{_PARENT}*"):
+            pid = int(parent.name.removeprefix(_PARENT))
+            if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
+                for made in (*parent.iterdir(), parent):
+                    with contextlib.suppress(OSError):  # a file; or somebody is in it yet
+                        made.rmdir()
 
 
 def peak_bytes(path: str) -> int | None:
