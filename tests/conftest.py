@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--outside",
         default="",
         metavar="COMMAND",
-        help="what runs tests/kind/agent.py, {agent}, outside of that cluster (default: here)",
+        help="what runs tests/kind/peer.py, {peer}, outside of that cluster (default: here)",
     )
 
 

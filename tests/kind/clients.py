@@ -1,5 +1,5 @@
 """
-Who asks: the agent's client, in a process that is reached by its standard input and output.
+Who asks: the client of peer.py, in a process that is reached by its standard input and output.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import itertools
 import json
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -50,7 +51,7 @@ class Client:
     """
     Asks from one place: a pod, a node, or outside of the cluster.
 
-    `start` starts the agent there, with pipes for its input and output; it is called when the
+    `start` starts the peer there, with pipes for its input and output; it is called when the
     client is asked for something the first time.
     """
 
@@ -112,7 +113,7 @@ class Client:
         )
 
     def close(self) -> None:
-        """End the agent, or the command that reaches it where the agent does not hear of it."""
+        """End the peer, or the command that reaches it where the peer does not hear of it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -152,7 +153,7 @@ class Client:
             else:
                 waiting.set_result(answer["result"])
         for waiting in list(self._waiting.values()):
-            waiting.set_exception(RuntimeError(f"the agent of {self.name} is gone"))
+            waiting.set_exception(RuntimeError(f"the peer of {self.name} is gone"))
 
 
 class Load:
@@ -189,19 +190,19 @@ class Load:
         """What there is so far."""
         return self._last or _figures(self._do("figures", load=self._number))
 
-    def wait_for(self, count: int, timeout_s: float = 60.0) -> None:
-        """Wait until so many more connections have been answered, or have failed."""
-        waited = threading.Event()
-        target = self._done() + count
-        for _ in range(round(timeout_s / _WAIT_POLL_S)):
-            if self._done() >= target:
-                return
-            waited.wait(_WAIT_POLL_S)
-        raise TimeoutError(f"{self.figures}")
-
-    def _done(self) -> int:
+    @property
+    def done(self) -> int:
+        """How many connections have been answered so far, or have failed."""
         figures = self.figures
         return figures.answers.total() + len(figures.failures)
+
+    def wait_until_done(self, count: int, timeout_s: float = 60.0) -> None:
+        """Wait until so many connections have been answered, or have failed."""
+        deadline = time.monotonic() + timeout_s
+        while self.done < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.figures}")
+            time.sleep(_WAIT_POLL_S)
 
 
 def _figures(made: dict[str, Any]) -> Figures:

@@ -46,10 +46,10 @@ def from_options(config: pytest.Config) -> ExistingCluster:
         on_node = on_node or "docker exec {node}"
         outside = outside or (
             "docker run --interactive --rm --network container:" + OUTSIDE + " "
-            "--volume {agent}:/agent.py:ro --entrypoint python3 {image} /agent.py ask"
+            "--volume {peer}:/peer.py:ro --entrypoint python3 {image} /peer.py ask"
         )
     return ExistingCluster(
-        kubectl or "kubectl", on_node, outside or shlex.join([sys.executable, "{agent}", "ask"])
+        kubectl or "kubectl", on_node, outside or shlex.join([sys.executable, "{peer}", "ask"])
     )
 
 
@@ -57,7 +57,7 @@ class ExistingCluster(Cluster):
     """
     The cluster. `on_node` is a command before commands for a node, "{node}" in it being its name.
 
-    `outside` runs the agent, "{agent}", outside of the cluster, where "{image}" is nfproxy's.
+    `outside` runs the peer, "{peer}", outside of the cluster, where "{image}" is nfproxy's.
     """
 
     patience_s = 30.0
@@ -75,14 +75,14 @@ class ExistingCluster(Cluster):
         )
         askers = {"pod": False, "host": True}
         self.kubectl.apply(
-            objects.agent_configmap(),
+            objects.peer_configmap(),
             *(objects.asking(n, self.image, host_network=on) for n, on in askers.items()),
         )
         self.kubectl.rolled_out("daemonset", *askers)
         for kind in askers:
             for pod in self.kubectl.items("pods", f"--selector=app={kind}"):
                 self._clients[kind, pod["spec"]["nodeName"]] = self._client_in(pod)
-        words = shlex.split(outside.format(agent=objects.AGENT, image=self.image))
+        words = shlex.split(outside.format(peer=objects.PEER, image=self.image))
         self.outside = self._client("outside", words)
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class ExistingCluster(Cluster):
 
     def _client_in(self, pod: Any) -> Client:
         name = pod["metadata"]["name"]
-        command = ("python3", f"/agent/{objects.AGENT.name}", "ask")
+        command = ("python3", f"/peer/{objects.PEER.name}", "ask")
         words = self.kubectl.argv("exec", "--stdin", name, "--", *command)
         return self._client(f"{name} on {pod['spec']['nodeName']}", words)
 

@@ -40,12 +40,16 @@ def under_load(
     with contextlib.ExitStack() as stack:
         for load in loads.values():
             stack.enter_context(load)
-        for load in loads.values():
-            load.wait_for(_ENOUGH)
+        _wait_for_more(loads)
         change()
-        for load in loads.values():
-            load.wait_for(_ENOUGH)
+        _wait_for_more(loads)
     return {name: load.figures for name, load in loads.items()}
+
+
+def _wait_for_more(loads: dict[str, Load]) -> None:
+    targets = [(load, load.done + _ENOUGH) for load in loads.values()]
+    for load, target in targets:
+        load.wait_until_done(target)
 
 
 def failures(figures: dict[str, Figures]) -> dict[str, list[str]]:

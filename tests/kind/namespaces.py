@@ -2,7 +2,7 @@
 A cluster of network namespaces: nfproxy's DaemonSet as rendered, and the rest played.
 
 Each node is a namespace, in which crun runs the pod of the rendered DaemonSet, from the image
-built from deploy/Dockerfile. Pods that ask and answer are the agent in namespaces of their own.
+built from deploy/Dockerfile. Pods that ask and answer are the peer in namespaces of their own.
 The API server is the stand-in, on the nodes' network, with the CA that signed its certificate in
 the pods' service account and with the rendered RBAC objects in force. What controllers do, this
 module does: Services get addresses, EndpointSlices follow pods.
@@ -37,7 +37,7 @@ from nfproxy.lab import Host, Pod
 from nfproxy.lab.cluster import SERVICE_CIDRS, UNDERLAY_GATEWAY
 from nfproxy.model.addresses import FAMILIES as MODEL_FAMILIES
 
-AGENT = Path(__file__).with_name("agent.py")
+PEER = Path(__file__).with_name("peer.py")
 API_PORT = 6443
 CONTROL_PLANE = "kind-control-plane"
 USER = "system:serviceaccount:kube-system:nfproxy"
@@ -215,7 +215,7 @@ class NamespacesCluster(Cluster):
     def _client(self, host: Host) -> Client:
         def start() -> subprocess.Popen[Any]:
             return host.namespace.start(
-                [sys.executable, "-IS", str(AGENT), "ask"],
+                [sys.executable, "-IS", str(PEER), "ask"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
@@ -235,7 +235,7 @@ class NamespacesCluster(Cluster):
         pod = self.network.add_pod(self.network.nodes[number], name)
         process = pod.namespace.start(
             [
-                *(sys.executable, "-IS", str(AGENT), "serve"),
+                *(sys.executable, "-IS", str(PEER), "serve"),
                 *(name, str(SERVER_PORT), str(linger_s)),
             ],
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """
-The objects that the suite makes in a real cluster: pods that ask and answer, with the agent.
+The objects that the suite makes in a real cluster: pods that ask and answer, with the peer.
 
-All run nfproxy's image, which has Python and is on the nodes already, with the agent from a
+All run nfproxy's image, which has Python and is on the nodes already, with the peer from a
 ConfigMap: no other image is needed.
 """
 
@@ -13,17 +13,17 @@ from typing import Any
 from kind.cluster import SERVER_PORT, Json
 
 LABEL = "nfproxy-test"
-AGENT = Path(__file__).with_name("agent.py")
+PEER = Path(__file__).with_name("peer.py")
 SLEEP = "import time\nwhile True: time.sleep(3600)"
 
 
-def agent_configmap() -> Json:
-    """Return the ConfigMap with the agent."""
+def peer_configmap() -> Json:
+    """Return the ConfigMap with the peer."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": "agent"},
-        "data": {AGENT.name: AGENT.read_text()},
+        "metadata": {"name": "peer"},
+        "data": {PEER.name: PEER.read_text()},
     }
 
 
@@ -50,7 +50,7 @@ def answering(name: str, number: int, node: str, image: str, linger_s: float) ->
     Return a Deployment with one pod of a workload, on a node as long as pods may come there.
     """
     server = {
-        **_container(image, [f"/agent/{AGENT.name}", "serve", "$(NAME)", str(SERVER_PORT)]),
+        **_container(image, [f"/peer/{PEER.name}", "serve", "$(NAME)", str(SERVER_PORT)]),
         "env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "readinessProbe": {
             "tcpSocket": {"port": SERVER_PORT},
@@ -111,16 +111,16 @@ def _pod(containers: list[Json]) -> Json:
     return {
         "containers": containers,
         "tolerations": [{"operator": "Exists", "key": "node-role.kubernetes.io/control-plane"}],
-        "volumes": [{"name": "agent", "configMap": {"name": "agent"}}],
+        "volumes": [{"name": "peer", "configMap": {"name": "peer"}}],
         "automountServiceAccountToken": False,
     }
 
 
 def _container(image: str, arguments: list[str]) -> Json:
     return {
-        "name": "agent",
+        "name": "peer",
         "image": image,
         "command": ["python3"],
         "args": arguments,
-        "volumeMounts": [{"name": "agent", "mountPath": "/agent", "readOnly": True}],
+        "volumeMounts": [{"name": "peer", "mountPath": "/peer", "readOnly": True}],
     }

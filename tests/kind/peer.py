@@ -1,8 +1,8 @@
 """
 Server and client in one file, which needs nothing but Python 3.11: it runs in pods, too.
 
-    agent.py serve NAME PORT LINGER_S    answer on PORT over TCP and UDP
-    agent.py ask                         carry out requests, one JSON object a line
+    peer.py serve NAME PORT LINGER_S    answer on PORT over TCP and UDP
+    peer.py ask                         carry out requests, one JSON object a line
 
 A server greets a TCP connection, and answers a UDP datagram, with one line: ``NAME ADDRESS``,
 where ADDRESS is the source it saw; what more comes on a connection it sends back. It says
