@@ -30,6 +30,7 @@ def run_tests(arguments: list[str]) -> dict[str, object]:
     environment = {
         **os.environ,
         "CI": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis",
         "NFPROXY_GUEST": "1",  # see conftest.py
         "NFPROXY_TEST_KUSTOMIZE": f"{ROOT}/kustomize build",
         "NO_COLOR": "1",
