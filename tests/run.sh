@@ -20,8 +20,8 @@ Repeated runs find all that in place.
                                          kernel), or what pytest's arguments name
   tests/run.sh --help
 
-"Everything" includes some of tests/packets on both kernels (tests/kernels/selection.txt), and the
-DaemonSet on the older one, beside the other tests: on machines of architecture amd64.
+"Everything" includes a selection of that, beside the other tests, on machines of architecture amd64:
+the DaemonSet on kernel 6.1, some of tests/packets on 6.12 (tests/kernels/selection.txt).
 
 Tests run in network and mount namespaces of their own, so nothing they do reaches the
 machine's ruleset or interfaces. Root can make these, and so can others where the kernel allows
