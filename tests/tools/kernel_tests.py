@@ -6,8 +6,8 @@ usage: kernel_tests.py [--selection] [KERNEL…] [PYTEST ARGUMENT…]
 Kernels are those of kernel_images.sh beside this file: 6.1 and 6.12, both by default. Without
 pytest's arguments, everything runs that is for them: tests/packets, then tests/kernels, which leave
 modules of the kernel behind. With --selection, the DaemonSet runs on the older kernel, and on the
-newer one the tests of tests/packets that tests/kernels/selection.txt names: emulation takes its time.
-Paths are relative to the repository.
+newer one the tests of tests/packets that tests/kernels/selection.txt names, as emulation takes its
+time. Paths are relative to the repository.
 
 QEMU emulates the machine in software, with two processors, so no rights are needed, and none of
 this machine's kernel: it is several times as slow as this machine. The disks are read-only and the
