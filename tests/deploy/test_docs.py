@@ -78,3 +78,14 @@ def test_every_page_is_linked_from_the_readme() -> None:
     text = PAGES[0].read_text("utf-8")
     for page in PAGES[1:]:
         assert f"deploy/docs/{page.name}" in text, page.name
+
+
+def test_lines_that_are_to_be_looked_for_are_printed() -> None:
+    """Where pages quote what nfproxy says, the words are those of the code."""
+    switching = (ROOT / "deploy/docs/switching.md").read_text("utf-8")
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "nfproxy").rglob("*.py"))
+    sought = re.findall(r"grep '([^']+)'", switching)
+    assert sought == ["ready after"]
+    for words in (*sought, "equal: the kernel holds what it should"):
+        assert words in switching
+        assert words in code
