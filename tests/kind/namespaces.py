@@ -5,7 +5,7 @@ Each node is a namespace, in which crun runs the pod of the rendered DaemonSet, 
 built from deploy/Dockerfile. Pods that ask and answer are the peer in namespaces of their own.
 The API server is the stand-in, on the nodes' network, with the CA that signed its certificate in
 the pods' service account and with the rendered RBAC objects in force. What controllers do, this
-module does: Services get addresses, EndpointSlices follow pods.
+module and `kind.controllers` do: Services get addresses, EndpointSlices follow pods.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from kind.clients import Client
-from kind.cluster import FAMILIES, SERVER_PORT, Backend, Cluster, Json, Node, Service
+from kind.cluster import FAMILIES, SERVER_PORT, Backend, Cluster, Node, Service
+from kind.controllers import (
+    NAMESPACE,
+    SERVICE_CIDR,
+    Endpoint,
+    node_object,
+    service_object,
+    slice_name,
+    slices,
+)
 from support import containercgroups
 from support.apiserver import StandIn
 from support.containerpods import Kubelet, KubeletPod, ServiceAccount
@@ -34,8 +43,7 @@ from support.manifests import Object, find
 
 from nfproxy.lab import Cluster as Network
 from nfproxy.lab import Host, Pod
-from nfproxy.lab.cluster import SERVICE_CIDRS, UNDERLAY_GATEWAY
-from nfproxy.model.addresses import FAMILIES as MODEL_FAMILIES
+from nfproxy.lab.cluster import UNDERLAY_GATEWAY
 
 PEER = Path(__file__).with_name("peer.py")
 API_PORT = 6443
@@ -46,7 +54,6 @@ DROPPED_S = (
 )
 # while connect() still holds the socket, and is forgotten then
 
-_NAMESPACE = "default"
 _GRACE_S = 30.0  # as pods have it
 
 
@@ -63,6 +70,10 @@ class Server:
     def name(self) -> str:
         """The pod's name, which it answers with."""
         return self.pod.name
+
+    def endpoint(self) -> Endpoint:
+        """Return what EndpointSlices say of it."""
+        return Endpoint(self.name, self.pod.node.name, _addresses(self.pod), self.terminating)
 
 
 class NamespacesCluster(Cluster):
@@ -103,7 +114,7 @@ class NamespacesCluster(Cluster):
             )
         )
         self.api.set_rbac(list(self._objects))
-        self.api.apply(*(_node_object(host) for host in self.network.nodes), _SERVICE_CIDR)
+        self.api.apply(*(node_object(host) for host in self.network.nodes), SERVICE_CIDR)
         self._clients = {
             host.name: self._exit.enter_context(contextlib.closing(self._client(host)))
             for host in self.network.hosts
@@ -263,7 +274,7 @@ class NamespacesCluster(Cluster):
     def _publish(self, workload: str) -> None:
         """Write the EndpointSlices of the Services before a workload."""
         for service in self._services.get(workload, ()):
-            self.api.apply(*_slices(service, self._of(workload)))
+            self.api.apply(*slices(service, [one.endpoint() for one in self._of(workload)]))
 
     def _end(self, server: Server) -> None:
         """End a pod as kubelet and the endpoints controller do: it serves on while it ends."""
@@ -302,7 +313,7 @@ class NamespacesCluster(Cluster):
 
     def expose(self, name: str, *, service: str = "", **spec: Any) -> Service:
         """Make a dual-stack Service before a workload, and return it."""
-        made = Service(_service(service or name, next(self._numbers), spec))
+        made = Service(service_object(service or name, next(self._numbers), spec))
         with self._lock:
             self._services.setdefault(name, []).append(made)
             self.api.apply(made.item)
@@ -319,21 +330,13 @@ class NamespacesCluster(Cluster):
         """Remove a workload, and the Services before it."""
         with self._lock:
             for service in self._services.pop(name, ()):
-                self.api.delete("services", _NAMESPACE, service.name)
+                self.api.delete("services", NAMESPACE, service.name)
                 for family in FAMILIES:
-                    self.api.delete("endpointslices", _NAMESPACE, _slice_name(service, family))
+                    self.api.delete("endpointslices", NAMESPACE, slice_name(service, family))
         for server in self._of(name):
             self._servers.remove(server)
             server.process.kill()
             self.network.remove_pod(server.pod)
-
-
-_SERVICE_CIDR: Json = {
-    "apiVersion": "networking.k8s.io/v1",
-    "kind": "ServiceCIDR",
-    "metadata": {"name": "kubernetes"},
-    "spec": {"cidrs": list(SERVICE_CIDRS)},
-}
 
 
 def facts_of(image: BuiltImage) -> Image:
@@ -343,88 +346,3 @@ def facts_of(image: BuiltImage) -> Image:
 
 def _addresses(host: Host) -> dict[str, str]:
     return dict(zip(FAMILIES, host.addresses[0], strict=True))
-
-
-def _node_object(host: Any) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": host.name, "labels": {"kubernetes.io/os": "linux"}},
-        "spec": {"podCIDRs": [host.pod_cidrs.of(family) for family in MODEL_FAMILIES]},
-        "status": {
-            "addresses": [{"type": "InternalIP", "address": a} for a in host.addresses[0]],
-        },
-    }
-
-
-def _service(name: str, number: int, spec: Json) -> Json:
-    """Return a Service with what the API server would have allocated and defaulted."""
-    ports = [
-        {"name": word.lower(), "protocol": word, "port": 80, "targetPort": SERVER_PORT}
-        for word in ("TCP", "UDP")
-    ]
-    made: Json = {"type": "ClusterIP", "ports": ports, **spec}
-    if made["type"] in ("NodePort", "LoadBalancer"):
-        for at, port in enumerate(made["ports"]):
-            port["nodePort"] = 30000 + 2 * number + at
-        made.setdefault("externalTrafficPolicy", "Cluster")
-    if made["type"] == "LoadBalancer" and made["externalTrafficPolicy"] == "Local":
-        made["healthCheckNodePort"] = 32000 + number
-    addresses = [f"10.96.{number // 250}.{number % 250 + 2}", f"fd00:10:96::{number + 1:x}"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": _NAMESPACE},
-        "spec": {
-            "clusterIP": addresses[0],
-            "clusterIPs": addresses,
-            "ipFamilies": list(FAMILIES),
-            "ipFamilyPolicy": "RequireDualStack",
-            "internalTrafficPolicy": "Cluster",
-            "sessionAffinity": "None",
-            **made,
-        },
-    }
-
-
-def _slice_name(service: Service, family: str) -> str:
-    return f"{service.name}-{family.lower()}"
-
-
-def _slices(service: Service, servers: Sequence[Server]) -> list[Json]:
-    """Return a Service's EndpointSlices, as the endpoints controller writes them."""
-    ports = [
-        {"name": port["name"], "protocol": port["protocol"], "port": SERVER_PORT}
-        for port in service.item["spec"]["ports"]
-    ]
-    return [
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": _slice_name(service, family),
-                "namespace": _NAMESPACE,
-                "labels": {"kubernetes.io/service-name": service.name},
-            },
-            "addressType": family,
-            "ports": ports,
-            "endpoints": [
-                {
-                    "addresses": [_addresses(server.pod)[family]],
-                    "nodeName": server.pod.node.name,
-                    "conditions": {
-                        "ready": not server.terminating,
-                        "serving": True,
-                        "terminating": server.terminating,
-                    },
-                    "targetRef": {
-                        "kind": "Pod",
-                        "name": server.name,
-                        "namespace": _NAMESPACE,
-                    },
-                }
-                for server in servers
-            ],
-        }
-        for family in FAMILIES
-    ]
