@@ -58,9 +58,11 @@ parse_options() {
         shift
     done
     PYTEST_ARGUMENTS=("$@")
-    if [ $# = 0 ] && [ -n "$TESTS" ] && [ -n "$PACKETS" ]; then
-        KERNELS=too
-    fi
+    # Also with options of pytest that leave nothing out, as --durations=15.
+    case " $*" in
+        " -"[!-]* | *" -"[!-]* | *" "[!-]*) ;;
+        *) [ -z "$TESTS" ] || [ -z "$PACKETS" ] || KERNELS=too ;;
+    esac
 }
 
 prepare() {
