@@ -70,12 +70,14 @@ prepare() {
     [ -z "$PACKETS" ] || lists+=("$REPOSITORY/deploy/packages-test.txt")
     prepare_packages "${lists[@]}"
     prepare_venv test
-    if [ -n "$PACKETS" ] && [ "$KERNELS" != only ]; then
-        "$HERE/tools/nft_versions.sh"
-        "$HERE/tools/kustomize.sh"
-        "$HERE/tools/promtool.sh"
-        "$VENV/bin/python" "$HERE/tools/helm.py"
-    fi
+}
+
+# Fetch the programs of others that tests run, into NFPROXY_TEST_CACHE.
+fetch_tools() {
+    "$HERE/tools/nft_versions.sh"
+    "$HERE/tools/kustomize.sh"
+    "$HERE/tools/promtool.sh"
+    "$VENV/bin/python" "$HERE/tools/helm.py"
 }
 
 # Run all checks, whatever the earlier ones said.
@@ -181,18 +183,21 @@ main() {
     prepare
     PATH=$VENV/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
     export VIRTUAL_ENV=$VENV PATH
-    case $KERNELS in
-        only) exec python "$HERE/tools/kernel_tests.py" "${PYTEST_ARGUMENTS[@]}" ;;
-        too) start_kernels ;;
-    esac
+    if [ "$KERNELS" = only ]; then
+        exec python "$HERE/tools/kernel_tests.py" "${PYTEST_ARGUMENTS[@]}"
+    fi
     if [ -n "$PACKETS" ]; then
         start_image
+        fetch_tools
     fi
     if [ -n "$CHECKS" ]; then
         check || status=1
     fi
     if [ -n "$PACKETS" ]; then
         end_image
+    fi
+    if [ "$KERNELS" = too ]; then # not earlier: all tests wait for the image
+        start_kernels
     fi
     if [ -n "$TESTS" ]; then
         run_tests || status=$?
