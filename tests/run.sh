@@ -58,11 +58,9 @@ parse_options() {
         shift
     done
     PYTEST_ARGUMENTS=("$@")
-    # Also with options of pytest that leave nothing out, as --durations=15.
-    case " $*" in
-        " -"[!-]* | *" -"[!-]* | *" "[!-]*) ;;
-        *) [ -z "$TESTS" ] || [ -z "$PACKETS" ] || KERNELS=too ;;
-    esac
+    if [ $# = 0 ] && [ -n "$TESTS" ] && [ -n "$PACKETS" ]; then
+        KERNELS=too
+    fi
 }
 
 prepare() {
