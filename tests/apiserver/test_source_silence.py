@@ -56,6 +56,7 @@ def test_a_watch_that_has_gone_silent_is_made_anew(standin: StandIn, tmp_path: P
             slice_ = (await changed(source, name)).slices[name]
             assert slice_ is not None
             assert [endpoint.address[-1] for endpoint in slice_.endpoints] == [6]
+        await asyncio.sleep(0.1)  # aiohttp's connections close in the loop's next rounds
 
     asyncio.run(follow())
 
