@@ -2,6 +2,9 @@
 #
 #   fetch_packages SUITE DIRECTORY PACKAGE…        these packages, as DIRECTORY/*.deb
 #   fetch_with_dependencies SUITE DIRECTORY …      these and all they depend on, libc included
+#   provide_program NAME PACKAGE SUITE VERSION COMMAND [--path]
+#                                                  one program of a package, in the cache; COMMAND
+#                                                  shows that it starts, --path prints where it is
 #
 # apt verifies the packages with Debian's keys, and gets them the way the machine is configured
 # to get packages; nothing of the machine's own package lists or installed packages is touched.
@@ -77,4 +80,43 @@ fetch_with_dependencies() {
         not_fetched "$suite" "$*"
     mv "$work"/cache/archives/*.deb "$to"
     rm -rf "$work"
+}
+
+# Make the directory $1 with program $2 of package $3, suite $4, version $5: in a temporary
+# directory beside it, then by a rename. $6 is the argument that shows that it starts.
+unpack_program() {
+    local directory=$1 name=$2 package=$3 suite=$4 version=$5 command=$6
+    printf '==> fetching %s of Debian %s\n' "$name" "$suite" >&2
+    TEMPORARY=$(mktemp -d "$TEST_CACHE/.$name.XXXXXX")
+    fetch_packages "$suite" "$TEMPORARY/packages" "$package"
+    set -- "$TEMPORARY/packages/$package"_*.deb
+    case $1 in
+        */"$package"_"$version"+*) ;;
+        *) fail "Debian $suite has ${1##*/}, the tests are for $version: see VERSION in $0." ;;
+    esac
+    mkdir "$TEMPORARY/bin"
+    dpkg-deb --fsys-tarfile "$1" | tar -C "$TEMPORARY/bin" --strip-components=3 -x "./usr/bin/$name"
+    "$TEMPORARY/bin/$name" "$command" >/dev/null ||
+        fail "the $name of Debian $suite does not start on this machine."
+    rm -rf "${directory:?}" # somebody deleted a part of it
+    mv --no-target-directory "$TEMPORARY/bin" "$directory"
+    rm -rf "$TEMPORARY"
+}
+
+provide_program() {
+    local name=$1 directory=$TEST_CACHE/$1-$4
+    case ${6:-} in
+        "" | --path) ;;
+        *) fail "unknown argument: $6. usage: tests/tools/${0##*/} [--path]" ;;
+    esac
+    mkdir -p "$TEST_CACHE"
+    TEMPORARY=
+    trap 'rm -rf "${TEMPORARY:-/nonexistent}"' EXIT
+    {
+        flock 9 # the tests of two checkouts may start at once
+        rm -rf "$TEST_CACHE/.$name".?????? # left by a run that was killed
+        [ -x "$directory/$name" ] || unpack_program "$directory" "${@:1:5}"
+    } 9>"$TEST_CACHE/.$name-lock"
+    [ "${6:-}" = --path ] || return 0
+    printf '%s\n' "$directory/$name"
 }

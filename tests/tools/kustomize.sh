@@ -16,41 +16,5 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/debian_packages.sh"
 
 SUITE=trixie VERSION=5.6.0
-DIRECTORY=$TEST_CACHE/kustomize-$VERSION
 
-# Make $DIRECTORY in a temporary directory beside it, then rename.
-prepare() {
-    printf '==> fetching kustomize of Debian %s\n' "$SUITE" >&2
-    TEMPORARY=$(mktemp -d "$TEST_CACHE/.kustomize.XXXXXX")
-    fetch_packages "$SUITE" "$TEMPORARY/packages" kustomize
-    set -- "$TEMPORARY"/packages/kustomize_*.deb
-    case $1 in
-        */kustomize_"$VERSION"+*) ;;
-        *) fail "Debian $SUITE has ${1##*/}, the tests are for $VERSION: see VERSION in $0." ;;
-    esac
-    dpkg-deb --extract "$1" "$TEMPORARY/root"
-    "$TEMPORARY/root/usr/bin/kustomize" version >/dev/null ||
-        fail "the kustomize of Debian $SUITE does not start on this machine."
-    rm -rf "${DIRECTORY:?}" # somebody deleted a part of it
-    mv --no-target-directory "$TEMPORARY/root/usr/bin" "$DIRECTORY"
-    rm -rf "$TEMPORARY"
-}
-
-main() {
-    case ${1:-} in
-        "" | --path) ;;
-        *) fail "unknown argument: $1. usage: tests/tools/kustomize.sh [--path]" ;;
-    esac
-    mkdir -p "$TEST_CACHE"
-    TEMPORARY=
-    trap 'rm -rf "${TEMPORARY:-/nonexistent}"' EXIT
-    {
-        flock 9 # the tests of two checkouts may start at once
-        rm -rf "$TEST_CACHE"/.kustomize.?????? # left by a run that was killed
-        [ -x "$DIRECTORY/kustomize" ] || prepare
-    } 9>"$TEST_CACHE/.kustomize-lock"
-    [ "${1:-}" = --path ] || return 0
-    printf '%s\n' "$DIRECTORY/kustomize"
-}
-
-main "$@"
+provide_program kustomize kustomize "$SUITE" "$VERSION" version "$@"

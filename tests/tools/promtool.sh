@@ -16,42 +16,5 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/debian_packages.sh"
 
 SUITE=bookworm VERSION=2.42.0
-DIRECTORY=$TEST_CACHE/promtool-$VERSION
 
-# Make $DIRECTORY in a temporary directory beside it, then rename.
-prepare() {
-    printf '==> fetching promtool of Debian %s\n' "$SUITE" >&2
-    TEMPORARY=$(mktemp -d "$TEST_CACHE/.promtool.XXXXXX")
-    fetch_packages "$SUITE" "$TEMPORARY/packages" prometheus
-    set -- "$TEMPORARY"/packages/prometheus_*.deb
-    case $1 in
-        */prometheus_"$VERSION"+*) ;;
-        *) fail "Debian $SUITE has ${1##*/}, the tests are for $VERSION: see VERSION in $0." ;;
-    esac
-    mkdir "$TEMPORARY/bin"
-    dpkg-deb --fsys-tarfile "$1" | tar -C "$TEMPORARY/bin" --strip-components=3 -x ./usr/bin/promtool
-    "$TEMPORARY/bin/promtool" --version >/dev/null ||
-        fail "the promtool of Debian $SUITE does not start on this machine."
-    rm -rf "${DIRECTORY:?}" # somebody deleted a part of it
-    mv --no-target-directory "$TEMPORARY/bin" "$DIRECTORY"
-    rm -rf "$TEMPORARY"
-}
-
-main() {
-    case ${1:-} in
-        "" | --path) ;;
-        *) fail "unknown argument: $1. usage: tests/tools/promtool.sh [--path]" ;;
-    esac
-    mkdir -p "$TEST_CACHE"
-    TEMPORARY=
-    trap 'rm -rf "${TEMPORARY:-/nonexistent}"' EXIT
-    {
-        flock 9 # the tests of two checkouts may start at once
-        rm -rf "$TEST_CACHE"/.promtool.?????? # left by a run that was killed
-        [ -x "$DIRECTORY/promtool" ] || prepare
-    } 9>"$TEST_CACHE/.promtool-lock"
-    [ "${1:-}" = --path ] || return 0
-    printf '%s\n' "$DIRECTORY/promtool"
-}
-
-main "$@"
+provide_program promtool prometheus "$SUITE" "$VERSION" --version "$@"
