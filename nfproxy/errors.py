@@ -4,17 +4,37 @@ Everything nfproxy raises on purpose.
 ::
 
     NfproxyError
-    ├── ConfigError        a flag or configuration field; stops the program at start
-    ├── InputError         an object or a file; costs only itself
-    ├── MissingFeatureError  the machine lacks something; the message carries the remedy
-    ├── ListenError        an address cannot be listened on, and that was to be fatal
-    └── DataplaneError     the kernel or libnftables refused
+    ├── ConfigError          a flag or configuration field; stops the program at start
+    ├── InputError           an object or a file; costs only itself
+    ├── MissingFeatureError  the machine lacks something; the remedy says how to get it
+    ├── ListenError          a server of ours cannot listen on its address
+    └── DataplaneError       the kernel or libnftables refused something
         └── TransactionError
+
+An error is a value: what happened, what to do about it, and a code for callers that react. No
+caller searches or splits the text.
 """
 
 
 class NfproxyError(Exception):
-    """Base of all errors whose message is meant for the person running nfproxy."""
+    """
+    Base of all errors that a person running nfproxy reads.
+
+    `what` says what happened, with the file, field or object first. `remedy` says what to do, ""
+    where nothing is known to help. `code` is a constant of the module that raises the error, for
+    callers that react to one cause; "" where no caller does. ``str()`` gives ``what; remedy``.
+    """
+
+    def __init__(self, what: str, remedy: str = "", code: str = "") -> None:
+        """Keep the parts; see the class."""
+        super().__init__(what, remedy, code)
+        self.what = what
+        self.remedy = remedy
+        self.code = code
+
+    def __str__(self) -> str:
+        """Return one line for a person."""
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
 class ConfigError(NfproxyError):
@@ -26,11 +46,11 @@ class InputError(NfproxyError):
 
 
 class MissingFeatureError(NfproxyError):
-    """The machine lacks a capability, a kernel feature or a library. Says the remedy."""
+    """The machine lacks a capability, a kernel feature or a library."""
 
 
 class ListenError(NfproxyError):
-    """An address of our own servers cannot be listened on. Says what to do."""
+    """A server of ours cannot listen on its address."""
 
 
 class DataplaneError(NfproxyError):
@@ -38,4 +58,4 @@ class DataplaneError(NfproxyError):
 
 
 class TransactionError(DataplaneError):
-    """A transaction was refused as a whole; nothing of it is in force."""
+    """The kernel refused a transaction as a whole; nothing of it is in force."""

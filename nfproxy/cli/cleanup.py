@@ -11,11 +11,11 @@ from nfproxy.cli.messages import warn
 from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.durations import parse_duration
 from nfproxy.dataplane.diagnose import require_privileges
-from nfproxy.kubeproxy.nftables import NfTables
-from nfproxy.kubeproxy.removal import remove_tables_in_stages, there
-from nfproxy.kubeproxy.running import proxies_running
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
+from nfproxy.tools.takeover.nftables import NfTables
+from nfproxy.tools.takeover.removal import remove_tables_in_stages, there
+from nfproxy.tools.takeover.running import proxies_running
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from nfproxy.demo.interrupt import Interrupted, Interrupts
+from nfproxy.tools.demo.interrupt import Interrupted, Interrupts
 
 
 @click.command("demo", short_help="Show it at work, in network namespaces.")
@@ -42,7 +42,7 @@ def command(keep: bool, output: str) -> None:
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     try:
         # Only now: importing takes a while, in which Ctrl-C should count, too.
-        from nfproxy.demo.performance import perform
+        from nfproxy.tools.demo.performance import perform
 
         perform(interrupts, keep=keep, as_json=output == "json")
     except Interrupted:

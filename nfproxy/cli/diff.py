@@ -22,11 +22,11 @@ from nfproxy.host.families import families_of_host
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain
-from nfproxy.reconcile.compare import Difference, compare
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.observed import observe
-from nfproxy.reconcile.planner import Planner
 from nfproxy.reconcile.script import script, wanted_chains
 from nfproxy.reconcile.transition import Operation
+from nfproxy.views.compare import Difference, compare
 
 _COLOURS = {"added": "green", "removed": "red", "leftover": "red", "changed": "yellow"}
 

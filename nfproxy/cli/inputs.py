@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable
 import click
 import msgspec
 
-from nfproxy.app import Configure
 from nfproxy.cli.messages import warn
 from nfproxy.cli.objects import read_objects
 from nfproxy.config.advice import allow_external_ips
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_config, node_name
+from nfproxy.daemon import Configure
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.planner import Planner
 
 files_option = click.option(
     "-f",

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from nfproxy.config.load import LoadedConfig
 from nfproxy.errors import InputError
+from nfproxy.manifests.once import read_with_origins
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.sources.once import read_with_origins
 
 #: How long an API server may take to tell everything, and how long after the first trouble.
 PATIENCE_S, TROUBLE_S = 60.0, 3.0
@@ -44,8 +44,8 @@ def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> 
 
 async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
     # Imported here: with files, nobody needs an HTTP client.
-    from nfproxy.sources.apiserver.connection import ClientSettings, Connection
-    from nfproxy.sources.apiserver.source import ApiServerSource
+    from nfproxy.apiserver.connection import ClientSettings, Connection
+    from nfproxy.apiserver.source import ApiServerSource
 
     client = loaded.config.client_connection
     kubeconfig = client.kubeconfig or ("" if loaded.master else kubeconfig_of_user())

@@ -22,14 +22,14 @@ from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
-from nfproxy.preflight.findings import Level, Report
+from nfproxy.tools.preflight.findings import Level, Report
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
 
 
 def _port_range(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    from nfproxy.preflight.judge.sysctls import port_range
+    from nfproxy.tools.preflight.judge.sysctls import port_range
 
     found = port_range(text)
     if found is None:
@@ -90,9 +90,9 @@ def command(
     Exit status: 0 nothing fails (with --strict: and nothing is worth a look), 1 something does.
     """
     # Imported here, as for `run`: all that talks to the API server takes a moment.
-    from nfproxy.preflight.checks import Subject, report
-    from nfproxy.preflight.read.api import Question
-    from nfproxy.sources.apiserver.access import ClientSettings
+    from nfproxy.apiserver.access import ClientSettings
+    from nfproxy.tools.preflight.checks import Subject, report
+    from nfproxy.tools.preflight.read.api import Question
 
     logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report says it all
     trouble = ""

@@ -14,9 +14,9 @@ from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, is_ours
 from nfproxy.nft.schema import SCHEMAS, TABLE
-from nfproxy.reconcile.compare import Difference
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.script import wanted_chains
+from nfproxy.views.compare import Difference
 
 
 class ProgramDifference(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import may_administer_network
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.errors import MissingFeatureError
-from nfproxy.lab import enter_private_namespace
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.reconcile.describe import describe
 from nfproxy.reconcile.script import script
+from nfproxy.tools.lab import enter_private_namespace
+from nfproxy.views.describe import describe
 
 
 @click.command(

@@ -81,7 +81,7 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
         log.info("this node is prepared; leaving, as --init-only asks")
         return
     # Imported when it is needed: all that serves and talks to the API server takes a moment.
-    from nfproxy.app.assembly import Options, serve
+    from nfproxy.daemon.assembly import Options, serve
 
     _allow_many_files()
     options = Options(

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from nfproxy.cli.messages import warn
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.kubeproxy.leftovers import Item, Leftovers, is_fine, items, refusals
-from nfproxy.kubeproxy.removal import Removing
-from nfproxy.kubeproxy.running import Running, proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS
+from nfproxy.tools.takeover.leftovers import Item, Leftovers, is_fine, items, refusals
+from nfproxy.tools.takeover.removal import Removing
+from nfproxy.tools.takeover.running import Running, proxies_running
 
 _COLOURS = {"remove": "yellow", "removed": "green", "keep": "cyan", "left": "red"}
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfproxy.errors import ConfigError
-from nfproxy.model.addresses import shorten
+from nfproxy.text import shorten
 
 
 class Problem(NamedTuple):

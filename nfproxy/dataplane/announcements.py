@@ -10,7 +10,7 @@ import socket
 import struct
 
 from nfproxy.errors import DataplaneError
-from nfproxy.netlink import (
+from nfproxy.netlink.messages import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SO_ATTACH_FILTER,

@@ -19,7 +19,7 @@ import msgspec
 from nfproxy.dataplane import ctnetlink
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink import (
+from nfproxy.netlink.messages import (
     NETLINK_CAP_ACK,
     NETLINK_NETFILTER,
     SOL_NETLINK,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
-from nfproxy.netlink import (
+from nfproxy.netlink.messages import (
     GENERIC_SIZE,
     HEADER,
     NESTED,

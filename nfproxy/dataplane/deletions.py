@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nfproxy.dataplane import wire
 from nfproxy.dataplane.announcements import RECEIVE, listen
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink import messages
+from nfproxy.netlink.messages import messages
 
 _BUFFER = 16 << 20  # bytes; a change of one Service takes 5 KB of them
 

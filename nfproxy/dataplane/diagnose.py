@@ -116,7 +116,7 @@ def require_privileges() -> None:
         finally:
             netlink.close()
     except NetlinkError as error:
-        if error.code == errno.EPERM:
+        if error.number == errno.EPERM:
             raise MissingFeatureError(
                 "this user namespace has CAP_NET_ADMIN, but not over this network namespace: run "
                 "as root, or in a network namespace of its own (unshare -rn)"

@@ -13,7 +13,7 @@ from nfproxy.dataplane.deletions import Deletions
 from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.dataplane.notifications import Notifications
 from nfproxy.model.addresses import Family
-from nfproxy.netlink import GENERIC_SIZE, attributes, string
+from nfproxy.netlink.messages import GENERIC_SIZE, attributes, string
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
 from nfproxy.reconcile.transition import Operation
@@ -113,7 +113,7 @@ class Kernel:
         try:
             messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, name)
         except NetlinkError as error:
-            if error.code == errno.ENOENT:
+            if error.number == errno.ENOENT:
                 return iter(())
             raise
         raw = (e for data in messages for e in wire.raw_elements(data, 0, len(data)))
@@ -124,7 +124,7 @@ class Kernel:
         try:
             messages = self._netlink.dump_whole(wire.GETSETELEM, family, TABLE, name)
         except NetlinkError as error:
-            if error.code != errno.ENOENT:
+            if error.number != errno.ENOENT:
                 raise
             messages = []
         generation = wire.generation(messages[0], 0) if messages else None
@@ -153,7 +153,7 @@ class Kernel:
         try:
             messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, schema.AFFINITY)
         except NetlinkError as error:
-            if error.code == errno.ENOENT:
+            if error.number == errno.ENOENT:
                 return
             raise
         for data in messages:

@@ -12,7 +12,7 @@ import socket
 
 from nfproxy.dataplane import wire
 from nfproxy.errors import DataplaneError, TransactionError
-from nfproxy.netlink import (
+from nfproxy.netlink.messages import (
     GENERIC_SIZE,
     NETLINK_CAP_ACK,
     NETLINK_NETFILTER,
@@ -40,10 +40,10 @@ NOT_PERMITTED = (
 class NetlinkError(DataplaneError):
     """The kernel answered a request with an error number."""
 
-    def __init__(self, code: int, what: str) -> None:
-        """Keep the error number; `what` says which request failed."""
-        super().__init__(f"{what}: {os.strerror(code)}")
-        self.code = code
+    def __init__(self, number: int, what: str) -> None:
+        """Keep the kernel's error number (``errno``); `what` says which request failed."""
+        super().__init__(f"{what}: {os.strerror(number)}")
+        self.number = number
 
 
 class Netlink:

@@ -13,7 +13,7 @@ import errno
 from nfproxy.dataplane.announcements import RECEIVE, listen
 from nfproxy.dataplane.wire import SUBSYSTEM
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.netlink import GENERIC_SIZE, attributes, messages
+from nfproxy.netlink.messages import GENERIC_SIZE, attributes, messages
 from nfproxy.nft.schema import TABLE
 
 _NEWGEN = 15

@@ -21,7 +21,7 @@ from nfproxy.dataplane.libnftables import load_text
 from nfproxy.dataplane.netlink import Netlink
 from nfproxy.errors import DataplaneError, MissingFeatureError
 from nfproxy.model.addresses import Family
-from nfproxy.netlink import attributes
+from nfproxy.netlink.messages import attributes
 from nfproxy.nft.schema import TABLE
 
 _CLONE_NEWNET = 0x40000000

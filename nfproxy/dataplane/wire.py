@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from nfproxy.model.addresses import Family
-from nfproxy.netlink import (
+from nfproxy.netlink.messages import (
     ATTRIBUTE,
     HEADER,
     NESTED,

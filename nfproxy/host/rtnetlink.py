@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink import (
+from nfproxy.netlink.messages import (
     HEADER,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,

@@ -11,8 +11,9 @@ import msgspec
 from nfproxy.errors import InputError
 from nfproxy.kube import names
 from nfproxy.kube.decoded import Kind
-from nfproxy.kube.subjects import DEFAULT_NAMESPACE, quoted
+from nfproxy.kube.subjects import DEFAULT_NAMESPACE
 from nfproxy.model.service import ObjectName
+from nfproxy.text import quoted
 
 
 class Identity(msgspec.Struct, frozen=True):

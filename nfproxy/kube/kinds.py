@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.identity import Identity
-from nfproxy.kube.subjects import quoted
+from nfproxy.text import quoted
 
 _BUILT_IN_GROUPS = frozenset(("apps", "autoscaling", "batch", "extensions", "policy"))
 _CORE_KINDS = frozenset(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from nfproxy.errors import InputError
-from nfproxy.model.addresses import shorten
+from nfproxy.text import shorten
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(

@@ -10,9 +10,10 @@ from nfproxy.errors import InputError
 from nfproxy.kube import wire
 from nfproxy.kube.addresses import prefix_list
 from nfproxy.kube.decoded import Decoded, Notes
-from nfproxy.kube.subjects import cluster_scoped_name, quoted
+from nfproxy.kube.subjects import cluster_scoped_name
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.node import Node, ServiceCIDR
+from nfproxy.text import quoted
 
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"

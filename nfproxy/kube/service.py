@@ -13,8 +13,9 @@ from nfproxy.kube.addresses import address_list, cluster_address, reachable_addr
 from nfproxy.kube.decoded import Decoded, Notes
 from nfproxy.kube.source_ranges import source_ranges
 from nfproxy.kube.subjects import namespaced_name, subject
-from nfproxy.model.addresses import FAMILIES, Family, family_of, shorten
+from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.text import shorten
 
 DEFAULT_AFFINITY_TIMEOUT_S = 10800
 MAX_AFFINITY_TIMEOUT_S = 86400

@@ -18,9 +18,10 @@ from nfproxy.kube.addresses import reachable_address
 from nfproxy.kube.decoded import Decoded, Notes
 from nfproxy.kube.service import decode_protocol, port_number
 from nfproxy.kube.subjects import namespaced_name, subject
-from nfproxy.model.addresses import FAMILIES, Family, family_of, shorten
+from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.service import ObjectName, Protocol
+from nfproxy.text import shorten
 
 _FAMILIES = {family.label: family for family in FAMILIES}
 _ALL_TRUE = wire.Conditions()

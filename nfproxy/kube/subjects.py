@@ -9,8 +9,8 @@ from collections.abc import Callable
 from nfproxy.errors import InputError
 from nfproxy.kube import names, wire
 from nfproxy.kube.decoded import Notes
-from nfproxy.model.addresses import shorten
 from nfproxy.model.service import ObjectName
+from nfproxy.text import quoted
 
 DEFAULT_NAMESPACE = "default"  # where kubectl puts an object that names no namespace
 
@@ -47,9 +47,3 @@ def subject(kind: str, namespace: str | None, name: str) -> str:
     A name with anything unusual in it is quoted and shortened: it may be hostile.
     """
     return f"{kind} {quoted(namespace or DEFAULT_NAMESPACE)}/{quoted(name)}"
-
-
-def quoted(text: str) -> str:
-    """Return a name as it is if it is harmless, else shortened and in quotes."""
-    plain = text and all(c.isascii() and (c.isalnum() or c in "-._/") for c in text)
-    return shorten(text) if plain else repr(shorten(text))

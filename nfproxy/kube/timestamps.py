@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from nfproxy.errors import InputError
-from nfproxy.model.addresses import shorten
+from nfproxy.text import shorten
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",

@@ -22,7 +22,7 @@ class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
     """
     Counts what happens, for the metrics port; also whatever the API server's side tells.
 
-    (It has the methods of :class:`nfproxy.sources.apiserver.observer.Observer`.)
+    (It has the methods of :class:`nfproxy.apiserver.observer.Observer`.)
     """
 
     def __init__(

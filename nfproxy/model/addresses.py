@@ -14,6 +14,7 @@ import socket
 from typing import NamedTuple
 
 from nfproxy.errors import InputError
+from nfproxy.text import shorten
 
 _IPV4 = re.compile(r"\d{1,10}(?:\.\d{1,10}){3}", re.ASCII)
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -139,8 +140,3 @@ def collapse(prefixes: list[Prefix]) -> list[Prefix]:
     networks = [ipaddress.ip_network((p.network, p.length)) for p in prefixes]
     merged = ipaddress.collapse_addresses(networks)  # type: ignore[type-var]
     return [Prefix(net.network_address.packed, net.prefixlen) for net in merged]
-
-
-def shorten(text: str, limit: int = 64) -> str:
-    """Return hostile text cut to a length fit for a message."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

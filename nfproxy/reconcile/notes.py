@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
-from nfproxy.reconcile.desired import Desired, ScopeKey
+from nfproxy.plan.desired import Desired, ScopeKey
 from nfproxy.reconcile.interface import Dataplane
 from nfproxy.reconcile.transition import Operation
 

@@ -18,8 +18,8 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
+from nfproxy.plan.desired import Desired, ScopeKey, Touched
 from nfproxy.plan.frontends import FrontendKey, Member
-from nfproxy.reconcile.desired import Desired, ScopeKey, Touched
 from nfproxy.reconcile.interface import Dataplane
 from nfproxy.reconcile.notes import NOBODY, all_stale_notes, stale_notes
 from nfproxy.reconcile.observed import observe

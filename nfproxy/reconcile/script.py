@@ -13,7 +13,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain
-from nfproxy.reconcile.desired import Desired
+from nfproxy.plan.desired import Desired
 from nfproxy.reconcile.transition import ABSENT, Operation, elements_of, transition
 
 

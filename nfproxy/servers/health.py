@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from nfproxy.clock import now
 from nfproxy.health import Answer, Health, Instant
 from nfproxy.metrics import Metrics
-from nfproxy.servers.clock import now
 from nfproxy.servers.pages import JSON, Page, answer, by_path
 from nfproxy.servers.pageserver import PageServer
 

@@ -22,7 +22,7 @@ from support.commands import (
     wait_until,
 )
 
-from nfproxy.sources.apiserver.servers import Server, Servers
+from nfproxy.apiserver.servers import Server, Servers
 
 WEB = "10.96.0.1:80/tcp"
 IN_POD = (

@@ -13,7 +13,7 @@ import pytest
 from support.apidaemon import HEALTH_PORT, Site, site_in
 from support.commands import endpoint_slice, eventually, node_object, service, wait_until
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 WEB = "10.96.0.1:80/tcp"
 CHECK_PORT = 32100

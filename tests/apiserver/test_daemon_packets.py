@@ -16,8 +16,8 @@ from support.responders import Responders
 from support.steps import answers
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster, Host
 
 STEADY, WEB, DNS = "10.96.0.1", "10.96.0.2", "10.96.0.3"
 PORT = 8080

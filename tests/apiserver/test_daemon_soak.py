@@ -17,7 +17,7 @@ from support.commands import Daemon, endpoint_slice, errors_in, node_object, ser
 from support.responders import Responders
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster
+from nfproxy.tools.lab import Cluster
 
 RATE = 100.0  # changes a second: 6000 a minute
 FAULT_EVERY_S = 8.0  # so long that a watch counts as working again before the next one

@@ -12,11 +12,11 @@ from pathlib import Path
 from support.apiserver import StandIn
 from support.commands import endpoint_slice, node_object, service
 
+from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.reflector import Pace
+from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.sources.apiserver.connection import ClientSettings, Connection
-from nfproxy.sources.apiserver.reflector import Pace
-from nfproxy.sources.apiserver.source import ApiServerSource
 
 SILENCE_S = 0.5  # of a server that sends bookmarks twice as often
 LIMIT_S = 20.0

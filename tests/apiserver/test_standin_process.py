@@ -15,7 +15,7 @@ from support.apiserver.control import StandInProcess
 from support.objects import endpoint, endpoint_slice, service
 
 from nfproxy.kube.decode import Kind, decode
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 SERVICES = "/api/v1/services"
 

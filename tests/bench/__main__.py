@@ -19,7 +19,7 @@ from bench.objects import Size
 from bench.results import Measured, Results
 from nfproxy.errors import NfproxyError
 from nfproxy.kube.decode import Kind
-from nfproxy.lab import Lab, enter_private_namespace
+from nfproxy.tools.lab import Lab, enter_private_namespace
 
 MEASURE_TIMEOUT_S = 1200.0
 

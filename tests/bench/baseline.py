@@ -30,7 +30,7 @@ from bench.objects import (
     spare_endpoint,
 )
 from bench.results import Baseline, Spread
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 TIMEOUT_S = 1200.0
 POLL_S = 0.002

@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NO_ENOBUFS = 12, 270, 1, 5
 _NFNLGRP_NFTABLES, _NEWGEN = 7, (10 << 8) | 15

@@ -29,7 +29,7 @@ from bench.measure import CONFIG, value_of
 from bench.objects import ENDPOINT_PORT, POD_CIDR, PORT, Size
 from bench.results import Connections, Spread
 from nfproxy.kube.decode import Kind
-from nfproxy.lab import Host, Lab
+from nfproxy.tools.lab import Host, Lab
 
 NFPROXY, BASELINE, NONE = "nfproxy", "baseline", "none"
 VARIANTS = (NFPROXY, BASELINE, NONE)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-import nfproxy.app  # here and below: the daemon's memory includes its modules
-import nfproxy.sources.manifests  # noqa: F401
+import nfproxy.daemon  # here and below: the daemon's memory includes its modules
+import nfproxy.manifests.source  # noqa: F401
 from bench import objects
 from bench.objects import Size
 from bench.results import Change, FirstLoad, Measured, Memory, Spread
@@ -30,8 +30,8 @@ from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import ObjectName, Service
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.bulk import bulk_load
-from nfproxy.reconcile.planner import Planner
 from nfproxy.reconcile.reconciler import LINGER_S, Reconciler
 from nfproxy.reconcile.transition import Operation
 

@@ -3,7 +3,7 @@ The conntrack benchmark works: what it fills in is found. How long anything take
 """
 
 from bench.conntrack import HEADS, measure
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 
 def test_every_stale_entry_is_found(namespaces_allowed: None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.commands import Commands
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from support.commands import (
     write,
 )
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 GOOD = "10.96.0.100:80/tcp"
 NODE_PORT = {"type": "NodePort"}

@@ -12,8 +12,8 @@ import pytest
 from support.fakekernel import FakeKernel
 from support.objects import changes, endpoint_slice, service
 
-from nfproxy.app import Daemon, Pace, repairs
-from nfproxy.app.interface import NoDuties
+from nfproxy.daemon import Daemon, Pace, repairs
+from nfproxy.daemon.interface import NoDuties
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem

@@ -17,9 +17,9 @@ from support.commands import (
 )
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.lab import Lab
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft import schema
+from nfproxy.tools.lab import Lab
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from support.commands import (
     service,
 )
 
-from nfproxy.lab import Lab
-from nfproxy.preflight.findings import Finding, Level, Report
+from nfproxy.tools.lab import Lab
+from nfproxy.tools.preflight.findings import Finding, Level, Report
 
 #: What belongs to the whole machine is left alone, whatever it is set to.
 FLAGS = ("--conntrack-max-per-core=0", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48")

@@ -15,13 +15,13 @@ from support.commands import Commands
 from tools.nft_versions import versions
 
 from nfproxy.errors import MissingFeatureError
-from nfproxy.lab import Namespace
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.preflight.facts import Chain, Listing
-from nfproxy.preflight.findings import Level, Report
-from nfproxy.preflight.read import trial
-from nfproxy.preflight.read.links import read_links
-from nfproxy.preflight.read.ruleset import read_listing, read_ruleset
+from nfproxy.tools.lab import Namespace
+from nfproxy.tools.preflight.facts import Chain, Listing
+from nfproxy.tools.preflight.findings import Level, Report
+from nfproxy.tools.preflight.read import trial
+from nfproxy.tools.preflight.read.links import read_links
+from nfproxy.tools.preflight.read.ruleset import read_listing, read_ruleset
 
 PROC = Path("/proc")
 

@@ -17,7 +17,7 @@ from support.commands import (
     write,
 )
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 WEB = "10.96.0.1:80/tcp"
 

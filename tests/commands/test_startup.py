@@ -22,8 +22,8 @@ from support.commands import (
 from nfproxy.dataplane import diagnose
 from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
-from nfproxy.lab import Lab
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.tools.lab import Lab
 
 WITHOUT_SOCKETS = (sys.executable, str(ROOT / "tests/support/without_sockets.py"))
 NO_NFNETLINK = (*WITHOUT_SOCKETS, "netfilter")

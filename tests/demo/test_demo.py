@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nfproxy.lab import Lab, Namespace
+from nfproxy.tools.lab import Lab, Namespace
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 90.0

@@ -21,7 +21,7 @@ from support.image import BuiltImage, image_directory
 from tools.nft_versions import Nft, versions
 
 import nfproxy
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 DAEMONSET = Path(__file__).parents[2] / "deploy/kustomize/base/daemonset.yaml"
 POD = yaml.safe_load(DAEMONSET.read_text())["spec"]["template"]["spec"]

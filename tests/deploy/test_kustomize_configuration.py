@@ -18,11 +18,11 @@ from support.manifests.kubeproxy import config_maps
 from support.manifests.kustomize import overlays
 from support.manifests.podrules import containers
 
+from nfproxy.apiserver.access import Access, ClientSettings, read_access
+from nfproxy.apiserver.plugins import PluginRunner
 from nfproxy.cli.run import command
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
-from nfproxy.sources.apiserver.access import Access, ClientSettings, read_access
-from nfproxy.sources.apiserver.plugins import PluginRunner
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 PLACEHOLDER = "put-the-api-server-here.invalid:6443"

@@ -12,7 +12,7 @@ from support.golden import Case, cases
 from support.realkernel import RealKernel
 from support.tables import dump, program
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 pytestmark = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 

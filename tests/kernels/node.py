@@ -21,7 +21,7 @@ from support.containerpods import Kubelet, KubeletPod, ServiceAccount
 from support.containerspec import Image, Node
 from support.manifests import compose, find
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 API_SERVER = "put-the-api-server-here.invalid"  # of the base's kubeconfig.conf
 ADDRESSES = {"IPv4": "192.0.2.1", "IPv6": "2001:db8::1"}

@@ -26,8 +26,8 @@ from support.packets import Probe, probe_many
 from support.responders import Responders
 from support.sctp import socket_family
 
-from nfproxy.lab import Cluster, Host, Namespace
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster, Host, Namespace
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 WEB, WEB6 = "10.96.0.10", "fd00:10:96::10"

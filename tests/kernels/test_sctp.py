@@ -19,10 +19,10 @@ from support.nodeproxy import NodeProxy
 from support.objects import changes, endpoint_slice, gone, service
 from support.scenes import CLUSTER_IP, CONFIG, NODE_PORT, PORT, TARGET_PORT
 
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
+from nfproxy.tools.lab import Cluster, Host
 
 TIMEOUT_S = 60.0
 IN_VAIN_S = 2.0

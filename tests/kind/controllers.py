@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from kind.cluster import FAMILIES, SERVER_PORT, Json, Service
 
-from nfproxy.lab.cluster import SERVICE_CIDRS
 from nfproxy.model.addresses import FAMILIES as MODEL_FAMILIES
+from nfproxy.tools.lab.cluster import SERVICE_CIDRS
 
 NAMESPACE = "default"
 

@@ -41,9 +41,9 @@ from support.containerspec import Node as NodeFacts
 from support.image import BuiltImage
 from support.manifests import Object, find
 
-from nfproxy.lab import Cluster as Network
-from nfproxy.lab import Host, Pod
-from nfproxy.lab.cluster import UNDERLAY_GATEWAY
+from nfproxy.tools.lab import Cluster as Network
+from nfproxy.tools.lab import Host, Pod
+from nfproxy.tools.lab.cluster import UNDERLAY_GATEWAY
 
 PEER = Path(__file__).with_name("peer.py")
 API_PORT = 6443

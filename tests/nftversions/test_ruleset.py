@@ -11,11 +11,11 @@ from support.realkernel import RealKernel
 from support.tables import dump
 from tools.nft_versions import Nft, versions
 
-from nfproxy.lab import Lab, Namespace
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import SCHEMAS
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.tools.lab import Lab, Namespace
 
 CASE = case("everything")
 PAIRS = list(itertools.permutations(versions(), 2))

@@ -32,12 +32,12 @@ from support.steps import (
     target,
 )
 
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation
+from nfproxy.tools.lab import Cluster, Host
 
 HOURS = 3 * 3600
 SECOND_PORT = 8081

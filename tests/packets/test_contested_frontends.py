@@ -24,9 +24,9 @@ from support.steps import (
     target,
 )
 
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Service
+from nfproxy.tools.lab import Cluster
 
 A, B, C, D = "pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2"
 REFUSED = {"refused"}

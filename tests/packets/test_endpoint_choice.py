@@ -30,10 +30,10 @@ from support.steps import (
     target,
 )
 
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
+from nfproxy.tools.lab import Cluster, Host
 
 A, B, C, D = "pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2"
 ALL = {A, B, C, D}

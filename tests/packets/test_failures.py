@@ -32,9 +32,9 @@ from support.wholetable import (
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import DataplaneError, TransactionError
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,11 @@ from support.wholetable import (
 )
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation
+from nfproxy.tools.lab import Cluster
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from support.packets import Probe, Verdict, probe, probe_many, repeat, tally
 from support.responders import Responders
 from support.traffic import HELD_PORTS, Traffic
 
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster, Host
 
 PORT = 8080
 

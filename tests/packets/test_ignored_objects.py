@@ -26,12 +26,12 @@ from support.scenes import (
 )
 from support.steps import answers
 
-from nfproxy.lab import Addresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Protocol
 from nfproxy.plan.frontends import Kind
+from nfproxy.tools.lab import Addresses
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 

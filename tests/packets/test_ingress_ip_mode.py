@@ -14,9 +14,9 @@ import pytest
 from support.apiobjects import decoded, slices, web
 from support.scenes import LOAD_BALANCER_IP, PORT, Scene, routed_scene, table
 
-from nfproxy.lab import Addresses
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Addresses
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 

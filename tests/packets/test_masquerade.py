@@ -20,10 +20,10 @@ from support.scenes import (
     with_pods,
 )
 
-from nfproxy.lab import Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.plan.frontends import Kind
+from nfproxy.tools.lab import Host
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)

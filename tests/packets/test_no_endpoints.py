@@ -35,13 +35,13 @@ from support.steps import (
 )
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster, Host
-from nfproxy.lab.hosts import Addresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster, Host
+from nfproxy.tools.lab.hosts import Addresses
 
 UNALLOCATED = Addresses("10.96.200.1", "fd00:10:96::c801")
 SERVICE_CIDRS = ("10.96.0.0/16", "fd00:10:96::/112")

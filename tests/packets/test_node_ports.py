@@ -22,9 +22,9 @@ from support.scenes import (
     routed_scene,
 )
 
-from nfproxy.lab import Addresses
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.tools.lab import Addresses
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)

@@ -22,10 +22,10 @@ from support.steps import (
     target,
 )
 
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import SlicePort
 from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.tools.lab import Cluster
 
 A, B, C, D = "pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2"
 REFUSED = {"refused"}

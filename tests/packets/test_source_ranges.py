@@ -33,9 +33,9 @@ from support.steps import (
 )
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol, Service
+from nfproxy.tools.lab import Cluster, Host
 
 CLIENT_ONLY = ("192.168.77.100/32", "fd77::100/128")
 PODS = ("10.244.0.0/16", "fd00:10:244::/48")

@@ -39,10 +39,10 @@ from support.wholetable import (
     started,
 )
 
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster
 
 
 @pytest.fixture(scope="module")

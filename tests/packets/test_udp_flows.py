@@ -29,13 +29,13 @@ from support.steps import (
 
 from nfproxy.dataplane.conntrack import ConntrackCleaner
 from nfproxy.host.addresses import LocalAddresses
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.service import Protocol, ServicePort
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.flows import udp_flows
 from nfproxy.plan.frontends import FrontendKey
+from nfproxy.tools.lab import Cluster, Host
 
 WEB = everywhere(ports=[ServicePort("udp", Protocol.UDP, 80, NODE_PORT)])
 

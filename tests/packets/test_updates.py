@@ -38,13 +38,13 @@ from support.steps import (
 )
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster, Host
-from nfproxy.lab.cluster import Pod
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
+from nfproxy.tools.lab import Cluster, Host
+from nfproxy.tools.lab.cluster import Pod
 
 PORTS = tuple(ServicePort(p.word, p, 80, NODE_PORT) for p in Protocol)
 SLICE_PORTS = tuple(SlicePort(p.word, p, ENDPOINT_PORT) for p in Protocol)

@@ -18,8 +18,8 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
 from nfproxy.nft.schema import Interval
+from nfproxy.plan.desired import Touched
 from nfproxy.reconcile import reconciler
-from nfproxy.reconcile.desired import Touched
 
 #: How a walk goes: how long a transaction takes, whether the daemon tidies between planning and
 #: synchronising, and after how many operations a large load goes on in the next transaction.

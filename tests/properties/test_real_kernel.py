@@ -18,11 +18,11 @@ from support.realkernel import RealKernel
 from support.tables import differences, dump, meaning, program
 from support.walks import Walk
 
-from nfproxy.lab import Lab
 from nfproxy.model.addresses import FAMILIES, Prefix, parse_prefix
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
+from nfproxy.tools.lab import Lab
 
 CONFIG = NodeConfig(node_name="node-1")
 

@@ -13,7 +13,7 @@ from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.script import script
 
 

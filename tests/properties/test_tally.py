@@ -6,8 +6,8 @@ from support.profiles import examples
 
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.reconcile.planner import Planner
-from nfproxy.reconcile.tally import Tally
+from nfproxy.plan.planner import Planner
+from nfproxy.views.tally import Tally
 
 
 @given(calm_histories)

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from nfproxy.sources.apiserver.access import Access, ClientSettings, check_tls, read_access
-from nfproxy.sources.apiserver.plugins import PluginRunner
-from nfproxy.sources.apiserver.transport import Transport
+from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
+from nfproxy.apiserver.plugins import PluginRunner
+from nfproxy.apiserver.transport import Transport
 
 SERVER = "https://192.0.2.1:6443"
 Change = Callable[[dict[str, Any]], None]

@@ -13,9 +13,9 @@ from __future__ import annotations
 from support.packets import Probe, probe_many
 from support.steps import ENDPOINT_PORT, NODE_PORT, SHORT_S, answers
 
-from nfproxy.lab import Host
 from nfproxy.model.endpoints import SlicePort
 from nfproxy.model.service import Protocol, ServicePort
+from nfproxy.tools.lab import Host
 
 SERVICE_PORTS = tuple(ServicePort(p.word, p, 80, NODE_PORT) for p in Protocol)
 SLICE_PORTS = tuple(SlicePort(p.word, p, ENDPOINT_PORT) for p in Protocol)

@@ -24,7 +24,7 @@ from support.apiserver import StandIn
 from support.commands import Commands, Daemon, Result, eventually, wait_until
 from support.realapi import RealApi
 
-from nfproxy.lab import Lab, Namespace
+from nfproxy.tools.lab import Lab, Namespace
 
 HEALTH_PORT, METRICS_PORT = 10256, 10249
 

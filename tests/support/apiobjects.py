@@ -24,10 +24,10 @@ from support.scenes import (
 )
 
 from nfproxy.kube.decode import Kind, decode
-from nfproxy.lab import Addresses, Host
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
+from nfproxy.tools.lab import Addresses, Host
 
 KINDS = {kind.word: kind for kind in Kind}
 

@@ -15,8 +15,8 @@ from typing import Protocol as Interface
 
 from support import sctp
 
-from nfproxy.lab import Host
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Host
 
 # <linux/in.h>, <linux/in6.h>: report every ICMP error, not only the fatal ones
 IP_RECVERR = 11

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.wire import message
-from nfproxy.lab import Namespace
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft import schema
 from nfproxy.reconcile.observed import observe
+from nfproxy.tools.lab import Namespace
 
 T = TypeVar("T")
 

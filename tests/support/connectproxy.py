@@ -10,7 +10,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 
 class ConnectProxy:

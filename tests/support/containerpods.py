@@ -32,7 +32,7 @@ from support.containerspec import (
 )
 from support.containervolumes import Projection
 
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 ACCOUNT_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
 _ACCOUNT_VOLUME = "kube-api-access"

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 _STOP_POLL_S = 0.005
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
-from nfproxy.lab import Namespace
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft.schema import port_bytes
+from nfproxy.tools.lab import Namespace
 
 _STATUS = 0x2 | 0x8  # IPS_SEEN_REPLY, IPS_CONFIRMED
 _CLIENTS = {Family.IPV4: "192.0.2.1", Family.IPV6: "2001:db8::1"}

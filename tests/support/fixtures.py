@@ -9,7 +9,7 @@ import pytest
 from support.apidaemon import Site, site_in
 from support.responders import Responders
 
-from nfproxy.lab import Cluster, Lab, enter_private_namespace
+from nfproxy.tools.lab import Cluster, Lab, enter_private_namespace
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
 from nfproxy.config.nodeconfig import node_config
+from nfproxy.manifests.once import read_once
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Changes
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.script import script
-from nfproxy.sources.once import read_once
 
 FOLDER = Path(__file__).parents[1] / "golden"
 NODE = "node-1"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from support.oldproxy import make_ipsets, rules
 
-from nfproxy.kubeproxy.names import IPSETS
-from nfproxy.kubeproxy.virtualservers import read_servers
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
+from nfproxy.tools.takeover.names import IPSETS
+from nfproxy.tools.takeover.virtualservers import read_servers
 
 _PODS = {"": ("10.244.1.11", "10.244.2.11"), "6": ("fd00:10:244:1::11", "fd00:10:244:2::11")}
 _NODE = {"": "192.168.77.11", "6": "fd77::11"}

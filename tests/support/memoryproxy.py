@@ -10,8 +10,8 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
-from nfproxy.reconcile.desired import Touched
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.desired import Touched
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import IDLE_S, LINGER_S, Reconciler, Report
 
 CONFIG = NodeConfig(node_name="node-1")

@@ -14,15 +14,15 @@ from typing import Self
 from support.objects import changes
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.lab import Host
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Service
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Reconciler, Report
 from nfproxy.reconcile.script import script
+from nfproxy.tools.lab import Host
 
 
 class NodeProxy:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from support.commands import ROOT, Commands
 
-from nfproxy.kubeproxy.accounting import request
-from nfproxy.kubeproxy.names import NFACCT
-from nfproxy.lab import Namespace
-from nfproxy.netlink import NLM_F_ACK, NLM_F_CREATE, messages, string
+from nfproxy.netlink.messages import NLM_F_ACK, NLM_F_CREATE, messages, string
+from nfproxy.tools.lab import Namespace
+from nfproxy.tools.takeover.accounting import request
+from nfproxy.tools.takeover.names import NFACCT
 
 DIRECTORY = ROOT / "tests/takeover"
 OBJECTS = DIRECTORY / "objects.yaml"

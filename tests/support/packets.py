@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from support.attempts import ATTEMPTS, Attempt, Report
 from support.responders import settle_all
 
-from nfproxy.lab import Host
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Host
 
 TIMEOUT_SECONDS = 0.3
 AT_ONCE = 128

@@ -8,10 +8,10 @@ from typing import Self
 
 from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.kernel import ChainInfo, Kernel
-from nfproxy.lab import Namespace
 from nfproxy.model.addresses import Family
 from nfproxy.nft.schema import Value
 from nfproxy.reconcile.transition import Operation
+from nfproxy.tools.lab import Namespace
 
 
 class RealKernel:

@@ -12,10 +12,10 @@ from typing import Any
 
 from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
-from nfproxy.sources.apiserver.connection import ClientSettings, Connection
-from nfproxy.sources.apiserver.observer import Unobserved
-from nfproxy.sources.apiserver.reflector import Pace, Reflector
-from nfproxy.sources.apiserver.resources import resources
+from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.observer import Unobserved
+from nfproxy.apiserver.reflector import Pace, Reflector
+from nfproxy.apiserver.resources import resources
 
 SERVICES, SLICES, CIDRS, NODE = resources("n1")
 PATIENT = Pace(healthy_s=1000)  # no stream of a test lasts long enough to count as working

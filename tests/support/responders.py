@@ -18,9 +18,9 @@ from typing import Self
 
 from support import sctp
 
-from nfproxy.lab import Host
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Host
 
 Handler = Callable[[], None]
 

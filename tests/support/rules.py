@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nfproxy.lab import Host
+from nfproxy.tools.lab import Host
 
 
 def load(host: Host, text: str) -> None:

@@ -29,13 +29,13 @@ from support.objects import endpoint, endpoint_slice
 from support.packets import Outcome, Probe, probe_many
 from support.responders import Responders
 
-from nfproxy.lab import Addresses, Cluster, Host, Pod
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
 from nfproxy.plan.frontends import Kind
+from nfproxy.tools.lab import Addresses, Cluster, Host, Pod
 
 CLUSTER_IP = Addresses("10.96.0.1", "fd00:10:96::1")
 LOAD_BALANCER_IP = Addresses("198.51.100.2", "2001:db8:1::2")

@@ -14,8 +14,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nfproxy.lab import Namespace
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Namespace
 
 INIT, INIT_ACK, ABORT = 1, 2, 6
 

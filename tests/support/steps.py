@@ -23,9 +23,6 @@ from support.objects import endpoint, endpoint_slice, service
 from support.packets import Outcome, Probe, probe_many, tally
 from support.traffic import Traffic
 
-from nfproxy.lab import Cluster, Host, Namespace
-from nfproxy.lab.cluster import Pod
-from nfproxy.lab.hosts import Addresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import Endpoint, EndpointSlice
@@ -33,6 +30,9 @@ from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import Protocol, Service
 from nfproxy.reconcile.reconciler import Report
+from nfproxy.tools.lab import Cluster, Host, Namespace
+from nfproxy.tools.lab.cluster import Pod
+from nfproxy.tools.lab.hosts import Addresses
 
 CLUSTER_IP = Addresses("10.96.0.1", "fd00:10:96::1")
 OTHER_CLUSTER_IP = Addresses("10.96.0.2", "fd00:10:96::2")

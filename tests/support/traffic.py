@@ -29,8 +29,8 @@ from support.packets import Outcome, Probe, attempt, outcome_of
 from support.responders import settle_all
 from support.sctp import socket_family
 
-from nfproxy.lab import Host
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Host
 
 PATIENCE_SECONDS = 0.9  # less than the second after which a lost SYN is sent again
 ECHO_SECONDS = 0.02

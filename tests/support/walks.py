@@ -23,8 +23,8 @@ from support.realkernel import RealKernel
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.reconcile.desired import ScopeKey, Touched
-from nfproxy.reconcile.planner import Planner
+from nfproxy.plan.desired import ScopeKey, Touched
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import IDLE_S, LINGER_S, Reconciler, Report
 from nfproxy.reconcile.script import script
 

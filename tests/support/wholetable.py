@@ -27,12 +27,12 @@ from support.steps import (
     target,
 )
 
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
+from nfproxy.tools.lab import Cluster
 
 #: Outside any service; in the ServiceCIDR of the module, so that it has to be silent.
 UNALLOCATED = ("10.96.200.1", "fd00:10:96::c801")

@@ -11,8 +11,8 @@ from support.commands import Commands
 from support.oldproxy import manifests_in
 from support.responders import Responders
 
-from nfproxy.lab import Cluster
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,9 +12,9 @@ from support.commands import Commands
 from support.oldproxy import Mode, cleanup, configuration, install
 from support.packets import Outcome, Probe, probe_many
 
-from nfproxy.lab import Cluster
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 SERVICES = {

@@ -29,8 +29,8 @@ from support.oldproxy import (
     rules,
 )
 
-from nfproxy.kubeproxy.names import IPSETS
-from nfproxy.lab import Lab, Namespace
+from nfproxy.tools.lab import Lab, Namespace
+from nfproxy.tools.takeover.names import IPSETS
 
 modes = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 

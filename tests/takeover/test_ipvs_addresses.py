@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.kubeproxy.ipvs import Ipvs
-from nfproxy.kubeproxy.names import IPVS_DEVICE
-from nfproxy.lab import Cluster, Host
 from nfproxy.model.addresses import Family, parse_address
+from nfproxy.tools.lab import Cluster, Host
+from nfproxy.tools.takeover.ipvs import Ipvs
+from nfproxy.tools.takeover.names import IPVS_DEVICE
 
 VIRTUAL = {Family.IPV4: "10.96.0.10", Family.IPV6: "fd00:10:96::10"}
 

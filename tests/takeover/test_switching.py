@@ -25,8 +25,8 @@ from support.steps import Streams
 from support.traffic import Traffic
 from support.udpflows import UdpFlows
 
-from nfproxy.lab import Cluster
 from nfproxy.model.service import Protocol
+from nfproxy.tools.lab import Cluster
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 WEB, WEB6 = "10.96.0.10", "fd00:10:96::10"

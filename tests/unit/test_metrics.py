@@ -7,11 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from nfproxy.apiserver.observer import Observer
 from nfproxy.kube.decoded import Kind
 from nfproxy.metrics import Metrics, ResyncReason
 from nfproxy.metrics.text import expose, number
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.sources.apiserver.observer import Observer
 
 V4, V6 = FAMILIES
 FEATURES = {"ComponentFlagz": ("BETA", True), "AllowServiceExternalIPs": ("DEPRECATED", False)}

@@ -30,7 +30,7 @@ from support.apiserver.api import Api
 from support.apiserver.host import Host
 from support.apiserver.standin import ADDRESSES, carry_out
 
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 _ROOT = Path(__file__).parents[3]
 _START_S = 20.0

@@ -25,7 +25,7 @@ from support.apiserver.api import Api
 from support.apiserver.host import Host
 from support.apiserver.server import Settings
 
-from nfproxy.lab import Namespace
+from nfproxy.tools.lab import Namespace
 
 ADDRESSES = ("127.0.0.1", "::1")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from support.realkernel import RealKernel
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 
 @pytest.fixture(scope="module")

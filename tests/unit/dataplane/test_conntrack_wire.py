@@ -8,7 +8,7 @@ from support.entries import destination
 from nfproxy.dataplane.ctnetlink import Flow, entry_key, udp_flow
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family, parse_address
-from nfproxy.netlink import attribute
+from nfproxy.netlink.messages import attribute
 
 V4 = Family.IPV4
 NESTED = 0x8000

@@ -10,10 +10,10 @@ import pytest
 
 from nfproxy.dataplane.deletions import DeletedElement, Deletions
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.lab import Lab, Namespace
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation
+from nfproxy.tools.lab import Lab, Namespace
 
 V4, V6 = FAMILIES
 ADDRESS = {V4: "10.96.0.1", V6: "fd00::1"}

@@ -12,7 +12,7 @@ from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR
+from nfproxy.netlink.messages import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR
 from nfproxy.nft import ruleset, schema
 from nfproxy.reconcile.transition import Operation
 
@@ -101,7 +101,7 @@ def test_listing_what_is_absent_is_told_from_other_errors(real: RealKernel):
     with pytest.raises(NetlinkError) as caught:
         real.kernel._netlink.dump(wire.GETSETELEM, V4, "nfproxy", "cluster-ips")
 
-    assert caught.value.code == errno.ENOENT
+    assert caught.value.number == errno.ENOENT
     assert list(real.elements(V4, schema.CLUSTER_IPS)) == []
 
 
@@ -173,7 +173,7 @@ def test_a_dump_the_kernel_refuses_is_an_error(scripted):
 
     with pytest.raises(NetlinkError, match="list the ruleset: Operation not permitted") as caught:
         connection.dump(wire.GETCHAIN, V4)
-    assert caught.value.code == errno.EPERM
+    assert caught.value.number == errno.EPERM
 
 
 def test_a_transaction_without_an_answer_is_not_taken_for_done(scripted):

@@ -9,11 +9,11 @@ import pytest
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import Notifications
-from nfproxy.lab import Lab, Namespace
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset, schema
 from nfproxy.reconcile.transition import Operation
+from nfproxy.tools.lab import Lab, Namespace
 
 PROGRAM = ruleset.program_text(NodeConfig(node_name="node-1"), Family.IPV4, ())
 ELEMENT = Operation(True, Family.IPV4, schema.CLUSTER_IPS, bytes((10, 96, 0, 1)))

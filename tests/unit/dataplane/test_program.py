@@ -10,7 +10,7 @@ from nfproxy.dataplane import wire
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import Protocol
-from nfproxy.netlink import attributes
+from nfproxy.netlink.messages import attributes
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import (
     Chain,

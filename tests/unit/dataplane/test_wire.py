@@ -10,7 +10,7 @@ from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
-from nfproxy.netlink import attributes, string
+from nfproxy.netlink.messages import attributes, string
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.schema import SCHEMAS, Value
 from nfproxy.reconcile.transition import Operation

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.lab import Lab
+from nfproxy.tools.lab import Lab
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from nfproxy.errors import DataplaneError
 from nfproxy.host import rtnetlink
 from nfproxy.host.addresses import Addresses, LocalAddresses, within
-from nfproxy.lab import Host
 from nfproxy.model.addresses import Family, format_address, parse_address, parse_prefix
+from nfproxy.tools.lab import Host
 
 LOOPBACK = {"127.0.0.1", "::1"}
 

@@ -1,0 +1,221 @@
+"""
+What stands in a kubeconfig file, checked: what is wrong is said by file and field.
+
+Source: ``clientcmd/api/v1`` of client-go, and the rules of its ``validation.go``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from nfproxy.errors import ConfigError
+from nfproxy.kube.decode import validation_problem
+from nfproxy.kube.identity import Identity
+from nfproxy.text import shorten
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
+_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----")
+
+UNFIT = "holds a line break, a control character or another that no HTTP header can carry"
+
+
+class Cluster(msgspec.Struct, rename="kebab"):
+    """Where an API server is, and how to know it."""
+
+    server: str
+    certificate_authority: str | None = None
+    certificate_authority_data: str | None = None
+    insecure_skip_tls_verify: bool | None = None
+    tls_server_name: str | None = None
+    proxy_url: str | None = None
+
+
+class _Exec(msgspec.Struct):
+    command: str
+    apiVersion: str  # noqa: N815 - the API's spelling
+    args: list[str] | None = None
+    env: list[dict[str, str]] | None = None
+
+
+class User(msgspec.Struct, rename="kebab"):
+    """How to prove who we are, and as whom to act then (`as_` and what begins with it)."""
+
+    token: str | None = None
+    token_file: str | None = msgspec.field(name="tokenFile", default=None)
+    client_certificate: str | None = None
+    client_certificate_data: str | None = None
+    client_key: str | None = None
+    client_key_data: str | None = None
+    username: str | None = None
+    password: str | None = None
+    exec: _Exec | None = None
+    auth_provider: dict[str, Any] | None = None
+    as_: str | None = msgspec.field(name="as", default=None)
+    as_uid: str | None = None
+    as_groups: list[str] | None = None
+    as_user_extra: dict[str, list[str]] | None = None
+
+
+class _Context(msgspec.Struct):
+    cluster: str
+    user: str | None = None
+
+
+class _NamedCluster(msgspec.Struct):
+    name: str
+    cluster: Cluster
+
+
+class _NamedUser(msgspec.Struct):
+    name: str
+    user: User | None = None
+
+
+class _NamedContext(msgspec.Struct):
+    name: str
+    context: _Context
+
+
+class _Kubeconfig(msgspec.Struct, rename="kebab"):
+    current_context: str
+    contexts: list[_NamedContext]
+    clusters: list[_NamedCluster]
+    users: list[_NamedUser] | None = None
+
+
+def read_kubeconfig(path: str) -> dict[str, Any]:
+    """Return what the file holds, not looked at yet. Raises ConfigError."""
+    try:
+        data = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; check --kubeconfig") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        said = getattr(error, "problem", None) or "is not text in UTF-8"
+        raise ConfigError(f"{path}: is no YAML{line}: {said}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: is no kubeconfig: no mapping at the top")
+    return data
+
+
+def checked(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:
+    """Return the current context's cluster and user. Raises ConfigError naming the field."""
+    try:
+        config = msgspec.convert(data, _Kubeconfig)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ConfigError(str(validation_problem(error, path, Identity()))) from error
+    contexts = {item.name: item.context for item in config.contexts}
+    clusters = {item.name: item.cluster for item in config.clusters}
+    users = {item.name: item.user or User() for item in config.users or ()}
+    context = contexts.get(config.current_context)
+    if context is None:
+        raise _absent(path, "current-context", config.current_context, "contexts")
+    cluster = clusters.get(context.cluster)
+    if cluster is None:
+        raise _absent(path, "context.cluster", context.cluster, "clusters")
+    if context.user and context.user not in users:
+        raise _absent(path, "context.user", context.user, "users")
+    user = users[context.user] if context.user else User()
+    _check_pem(path, cluster, "certificate_authority_data", _CERTIFICATE, "certificate")
+    _check_pem(path, user, "client_certificate_data", _CERTIFICATE, "certificate")
+    _check_pem(path, user, "client_key_data", _KEY, "private key")
+    _check_trust(path, cluster)
+    _check_credentials(path, user)
+    _check_impersonation(path, user)
+    _check_files(path, cluster, "certificate_authority")
+    _check_files(path, user, "client_certificate", "client_key", "token_file")
+    return cluster, user
+
+
+def _absent(path: str, field: str, name: str, where: str) -> ConfigError:
+    return ConfigError(f"{path}: {field} is {shorten(name)!r}, which is not among its {where}")
+
+
+def _check_pem(
+    path: str, item: msgspec.Struct, field: str, begin: re.Pattern[bytes], what: str
+) -> None:
+    """
+    Refuse data that is no base64 of PEM.
+
+    Strictly: with less of a CA than was meant, the system's CAs would be trusted in its place.
+    As in Go, line ends may stand in the base64, and nothing else.
+    """
+    text = getattr(item, field)
+    if not text:
+        return
+    try:
+        data = base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ConfigError(f"{path}: {_spelt(field)}: is no base64: {error}") from error
+    if not begin.search(data):
+        raise ConfigError(
+            f"{path}: {_spelt(field)}: holds no PEM {what}; it has to be the base64 of a file "
+            "with one (base64 -w0 FILE)"
+        )
+
+
+def _check_trust(path: str, cluster: Cluster) -> None:
+    for field in ("certificate_authority", "certificate_authority_data"):
+        if cluster.insecure_skip_tls_verify and getattr(cluster, field):
+            raise ConfigError(
+                f"{path}: insecure-skip-tls-verify: is not allowed together with {_spelt(field)}; "
+                "remove one of them"
+            )
+
+
+def _check_credentials(path: str, user: User) -> None:
+    if user.auth_provider is not None:
+        name = shorten(str(user.auth_provider.get("name", "")))
+        raise ConfigError(
+            f"{path}: auth-provider: {name!r} is not supported; Kubernetes replaced auth providers "
+            "by credential plugins: give the user an exec field with the plugin's command "
+            "(gke-gcloud-auth-plugin for gcp, kubelogin for azure and oidc)"
+        )
+    if user.token and not user.token_file and not fits_header(user.token):
+        raise ConfigError(f"{path}: token: {UNFIT}")
+
+
+def _check_impersonation(path: str, user: User) -> None:
+    """Refuse what client-go does: a part of an identity without its name."""
+    extra = user.as_user_extra or {}
+    parts = {
+        "as": [user.as_ or ""],
+        "as-uid": [user.as_uid or ""],
+        "as-groups": user.as_groups or [],
+        "as-user-extra": [text for key, values in extra.items() for text in (key, *values)],
+    }
+    for field, texts in parts.items():
+        if any(texts) and not user.as_:
+            raise ConfigError(f"{path}: {field}: is given without `as`, the user to impersonate")
+        if not all(text.isprintable() for text in texts):
+            raise ConfigError(f"{path}: {field}: {UNFIT}")
+
+
+def fits_header(token: str) -> bool:
+    """Tell whether a token can be sent: as part of a line of ASCII."""
+    return token.isascii() and token.isprintable()
+
+
+def _check_files(path: str, item: msgspec.Struct, *fields: str) -> None:
+    for field in fields:
+        name = getattr(item, field)
+        if not name or getattr(item, f"{field}_data", None):
+            continue
+        file = Path(path).parent / name
+        try:
+            file.open("rb").close()
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{path}: {_spelt(field)}: {file}: {said}") from error
+
+
+def _spelt(field: str) -> str:
+    return "tokenFile" if field == "token_file" else field.replace("_", "-")

@@ -1,0 +1,132 @@
+"""
+The API server as a source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from nfproxy.apiserver.connection import Connection
+from nfproxy.apiserver.following import Following, Troubles
+from nfproxy.apiserver.intake import Intake
+from nfproxy.apiserver.observer import Observer, Unobserved
+from nfproxy.apiserver.reflector import Pace, Reflector
+from nfproxy.apiserver.resources import Resource, resources
+from nfproxy.kube.decoded import Kind
+from nfproxy.kube.source import Report
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
+
+log = logging.getLogger(__name__)
+
+_NODE_GRACE_S = 30.0  # zone and addresses decide policy; kube-proxy waits as long for node IPs
+_CIDR_GRACE_S = 1.0  # only about addresses nobody has
+
+
+class ApiServerSource:
+    """
+    Services, EndpointSlices, ServiceCIDRs and this node's Node from an API server.
+
+    While the API server is away, what it said last holds. Problems of objects and of the
+    connection are given to `report` once when they arise. Whoever makes a source closes it.
+    Implements :class:`~nfproxy.kube.source.Source`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        node_name: str,
+        report: Report,
+        observer: Observer | None = None,
+        *,
+        started_s: float | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        """
+        Take what to ask and whom to tell; nothing happens before :meth:`load`.
+
+        `started_s` is when this process began, in Unix seconds, by default now.
+        """
+        self._connection = connection
+        self._report = report
+        self._observer = observer or Unobserved()
+        self._pace = pace
+        self._resources = resources(node_name)
+        self._wake = asyncio.Event()
+        self._intake = Intake(
+            node_name,
+            time.time() if started_s is None else started_s,
+            report,
+            self._observer,
+            self._wake.set,
+        )
+        self._troubles = Troubles(connection, report)
+        self._following = {k: Following(k, self._intake, self._troubles) for k in Kind}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong now, sorted, each once."""
+        return tuple(sorted({*self._intake.problems, *self._troubles.problems}))
+
+    def origin(self, service: ObjectName) -> str:
+        """Return where a Service comes from: nothing a message need say."""
+        return ""
+
+    async def load(self) -> Changes:
+        """
+        Return all objects there are, once Services and EndpointSlices have been listed.
+
+        Waits as long as that takes. The Node is waited for after that for up to 30 s, unless
+        it does not exist or may not be read, the ServiceCIDRs for a second. Raises ConfigError if
+        the kubeconfig or service account cannot be used.
+        """
+        await self._connection.open()
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._reflector(r).run()) for r in self._resources]
+        following = self._following
+        await following[Kind.SERVICE].listed.wait()
+        await following[Kind.ENDPOINT_SLICE].listed.wait()
+        await asyncio.gather(
+            self._grace(following[Kind.NODE], _NODE_GRACE_S),
+            self._grace(following[Kind.SERVICE_CIDR], _CIDR_GRACE_S),
+        )
+        return self._intake.take()
+
+    def _reflector(self, resource: Resource) -> Reflector:
+        following = self._following[resource.kind]
+        return Reflector(self._connection, resource, following, self._observer, self._pace)
+
+    async def changes(self) -> AsyncIterator[Changes]:
+        """Yield what has changed, each time all that has since the last."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if changes := self._intake.take():
+                yield changes
+
+    async def aclose(self) -> None:
+        """Stop following; idempotent."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> ApiServerSource:
+        """Return the source; what :meth:`load` starts ends with the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop following."""
+        await self.aclose()
+
+    @staticmethod
+    async def _grace(following: Following, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await following.settled.wait()
+        except TimeoutError:
+            log.warning("no %s within %.0f s; going on without", following.kind.word, seconds)

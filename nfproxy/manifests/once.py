@@ -1,0 +1,61 @@
+"""
+Manifests read once, for the commands that do not follow them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nfproxy.errors import InputError
+from nfproxy.manifests.files import STDIN, list_files, read_text, reason
+from nfproxy.manifests.inforce import InForce, Objects
+from nfproxy.manifests.parsing import parse
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
+from nfproxy.text import shown
+
+
+def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Problem, ...]]:
+    """
+    Return all objects of some files, directories and standard input (``-``), and all problems.
+
+    Of Nodes only the one called `node_name` is read. What cannot be used is left out and
+    is among the problems; whether that should stop a command is for the command to
+    decide. Where two files hold one object the first in path order has it, standard input
+    before all, so neither the order of `paths` nor naming one twice matters. A path that is
+    missing altogether, most likely a slip of the fingers, raises InputError.
+    """
+    changes, problems, _ = read_with_origins(paths, node_name)
+    return changes, problems
+
+
+def read_with_origins(
+    paths: Iterable[str], node_name: str
+) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
+    """Like :func:`read_once`; also return the function from a Service to the file it is in."""
+    problems: list[Problem] = []
+    contents: dict[str, Objects | None] = {}
+    for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
+        origin = "standard input" if path == STDIN else shown(path)
+        try:
+            content = parse(read_text(path), origin, node_name)
+        except InputError as error:
+            problems.append(Problem(origin, "", "", str(error)))
+            continue
+        problems += content.problems
+        contents[path] = content.objects
+    in_force = InForce()
+    changes = in_force.update(contents)
+    return changes, tuple(sorted({*problems, *in_force.conflicts()})), in_force.origin
+
+
+def _files(path: str, problems: list[Problem]) -> list[str]:
+    """Return the files that a path given by a person stands for."""
+    if path == STDIN:
+        return [path]
+    try:
+        listing = list_files(path)
+    except OSError as error:
+        raise InputError(f"{shown(path)}: {reason(error)}") from None
+    problems += [Problem(shown(place), "", "", why) for place, why in listing.unreadable.items()]
+    return list(listing.files)

@@ -1,0 +1,294 @@
+"""
+What is in one manifest file: text → objects, and what is wrong with it.
+
+Pure: bytes in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+import msgspec
+
+from nfproxy.errors import InputError
+from nfproxy.kube import kinds
+from nfproxy.kube.decode import UNREADABLE, Value, decode, validation_problem
+from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Identity, identify
+from nfproxy.kube.subjects import DEFAULT_NAMESPACE
+from nfproxy.manifests.files import MAX_YAML_MIB, MIB, Text
+from nfproxy.model.changes import Problem
+from nfproxy.model.service import ObjectName
+from nfproxy.yaml.reader import documents
+
+_MAX_LISTS_IN_LISTS = 5
+_MAX_PROBLEMS = 200  # told of one file
+_MAX_REFUSED = 10_000  # after so many, a file is no file of objects and not read any further
+_MAX_EMPTY = 100_000  # `{}` in a list; each would take twenty times its room
+_Data = msgspec.Raw | Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """An object's identity: two objects with one key are one object."""
+
+    kind: Kind
+    name: ObjectName
+
+    def __str__(self) -> str:
+        """Return what messages call it, e.g. ``Service default/web``."""
+        path = str(self.name) if self.kind.namespaced else self.name.name
+        return f"{self.kind.word} {path}"
+
+
+class Doubt(NamedTuple):
+    """An object that is there but cannot be used; `kind` is None where even that is unclear."""
+
+    kind: Kind | None
+    namespace: str
+    name: str
+
+    def covers(self, key: Key) -> bool:
+        """Tell whether this may be a new, broken version of an object."""
+        return (
+            self.kind in (None, key.kind)
+            and self.name == key.name.name
+            and key.name.namespace in ("", self.namespace)
+        )
+
+
+class Content(msgspec.Struct, frozen=True):
+    """
+    What one file says.
+
+    `objects` maps an object that has no part in proxying to None. `parsed` is false when
+    the file's text, or a part of it, could not be read. `doubts` are objects that are there but
+    could not be used, and `nameless` tells that one of them could be any.
+    """
+
+    objects: dict[Key, Value | None] = {}
+    problems: tuple[Problem, ...] = ()
+    parsed: bool = True
+    doubts: frozenset[Doubt] = frozenset()
+    nameless: bool = False
+
+    def may_hold(self, key: Key) -> bool:
+        """Tell whether an object that is not among `objects` may be in the file all the same."""
+        return not self.parsed or self.nameless or any(d.covers(key) for d in self.doubts)
+
+
+def parse(text: Text, origin: str, node_name: str) -> Content:
+    """
+    Return the content of a file.
+
+    Of Nodes only the one called `node_name` is read. Never raises for bad input.
+    """
+    reader = _Reader(origin, node_name)
+    try:
+        _read(text, reader)
+    except InputError as error:
+        reader.fail(str(error))
+    return reader.content()
+
+
+def _read(text: Text, reader: _Reader) -> None:
+    """
+    Read a file as what it looks like: JSON, or YAML, of which JSON is a part.
+
+    One without any content is what a full disk leaves of an edited file: it may have held
+    anything. Whoever wants objects gone removes the file.
+    """
+    if not (text.json_only or text.data.strip()):
+        reader.blank()
+        return
+    if text.json:
+        refused = reader.read_json(text.data)
+        if refused is None:
+            return
+        if text.json_only or len(text.data) > MAX_YAML_MIB * MIB:
+            raise InputError(refused)
+    reader.read_yaml(_decoded(text.data))
+
+
+def _decoded(data: bytes) -> str:
+    """Return text: UTF-8, or UTF-16 where a byte order mark says so. Raises InputError."""
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16")
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"is not UTF-8 text (byte {data[error.start]:#04x} at offset {error.start})"
+        ) from None
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What tells a list from an object."""
+
+    kind: Any = ""
+    items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_head = msgspec.json.Decoder(_Head)
+_raw_items = msgspec.json.Decoder(list[msgspec.Raw] | None)
+
+
+class _Reader:
+    """Gathers the content of one file."""
+
+    def __init__(self, origin: str, node_name: str) -> None:
+        self._origin = origin
+        self._node_name = node_name
+        self._objects: dict[Key, Value | None] = {}
+        self._problems: list[Problem] = []
+        self._more_problems = 0
+        self._doubts: set[Doubt] = set()
+        self._unknown: set[tuple[str, str]] = set()
+        self._parsed = True
+        self._nameless = False
+
+    def content(self) -> Content:
+        """Return everything gathered."""
+        if self._more_problems:
+            more = f"and {self._more_problems:,} more problems"
+            self._problems.append(Problem(self._origin, "", "", more))
+            self._more_problems = 0
+        return Content(
+            self._objects,
+            tuple(self._problems),
+            self._parsed,
+            frozenset(self._doubts),
+            self._nameless,
+        )
+
+    def blank(self) -> None:
+        """Note that the file holds nothing at all."""
+        self._nameless = True
+
+    def fail(self, message: str) -> None:
+        """Note that the file, or a part of it, cannot be read."""
+        self._parsed = False
+        self._problems.append(Problem(self._origin, "", "", message))
+
+    def read_json(self, data: bytes) -> str | None:
+        """Read a JSON file; return what is wrong with its text, None where nothing is."""
+        try:
+            raw = msgspec.json.decode(data, type=msgspec.Raw)
+        except UNREADABLE as error:
+            return f"not valid JSON: {validation_problem(error, '', Identity()).message}"
+        self._read(raw, "", 0)
+        return None
+
+    def read_yaml(self, text: str) -> None:
+        """Read a file of YAML documents."""
+        for number, document in enumerate(documents(text), 1):
+            if isinstance(document, InputError):
+                self.fail(str(document))
+                continue
+            where = f"document {number}"
+            for message in document.duplicates:
+                self._problem(identify(document.value).subject or where, message)
+            if document.value is not None:
+                self._read(document.value, where, 0)
+
+    def _read(
+        self, data: object, where: str, level: int, api_version: str = "", kind: str = ""
+    ) -> None:
+        """
+        Read one object or list of them.
+
+        `where` stands for an object without a name in messages; `api_version` and
+        `kind` are those of an item of a typed list, which has none of its own.
+        """
+        if not _is_object(data):
+            self._nameless = True
+            self._problem(where, "is not an object (a mapping with apiVersion and kind); ignored")
+            return
+        identity = identify(data)
+        if not identity.kind and kind:
+            identity = msgspec.structs.replace(identity, api_version=api_version, kind=kind)
+        if identity.kind.endswith("List") and (items := _items(data)) is not None:
+            self._read_list(items, identity, where, level)
+        elif (used := kinds.read_as(identity)) is not None:
+            self._read_object(used, data, identity)
+        elif message := kinds.objection(identity):
+            self._refuse(identity, where, message)
+
+    def _read_list(
+        self, items: list[Any] | str, identity: Identity, where: str, level: int
+    ) -> None:
+        """Read the items of a list; those of a typed list need not repeat their kind."""
+        if isinstance(items, str) or level >= _MAX_LISTS_IN_LISTS:
+            self._nameless = True
+            problem = items if isinstance(items, str) else "holds lists in lists in lists; ignored"
+            self._problem(" ".join(filter(None, (where, identity.kind))), problem)
+            return
+        kind = identity.kind.removesuffix("List")
+        for index, item in enumerate(items):
+            place = " ".join(filter(None, (where, f"items[{index}]")))
+            self._read(item, place, level + 1, identity.api_version, kind)
+
+    def _read_object(self, kind: Kind, data: _Data, identity: Identity) -> None:
+        """Read one object of a kind that is used."""
+        if kind is Kind.NODE and identity.name and identity.name != self._node_name:
+            return
+        decoded = decode(kind, data, self._origin)
+        self._note(decoded.problems)
+        if not decoded.usable or decoded.name is None:
+            self._doubt(kind, identity, named=decoded.name is not None)
+            return
+        key = Key(kind, decoded.name)
+        if key in self._objects:
+            self._problem(str(key), "is in the file twice; the first one counts")
+            return
+        self._objects[key] = decoded.value
+
+    def _refuse(self, identity: Identity, where: str, message: str) -> None:
+        """Note an object that is not read; an unknown kind is told once a file."""
+        self._doubt(None, identity)
+        kind = identity.api_version, identity.kind
+        if kind in self._unknown:
+            return
+        if all(kind):
+            self._unknown.add(kind)
+        self._problem(identity.subject or where, message)
+
+    def _doubt(self, kind: Kind | None, identity: Identity, named: bool = True) -> None:
+        """Note that an object is there but cannot be used."""
+        if named and identity.name:
+            namespace = identity.namespace or DEFAULT_NAMESPACE
+            self._doubts.add(Doubt(kind, namespace, identity.name))
+        else:
+            self._nameless = True
+
+    def _problem(self, subject: str, message: str) -> None:
+        self._note((Problem(self._origin, subject, "", message),))
+
+    def _note(self, problems: Sequence[Problem]) -> None:
+        room = _MAX_PROBLEMS - len(self._problems)
+        self._problems += problems[:room]
+        self._more_problems += len(problems[room:])
+        if self._more_problems > _MAX_REFUSED:
+            raise InputError("is hardly a file of Kubernetes objects; the rest of it is not read")
+
+
+def _is_object(data: object) -> TypeGuard[_Data]:
+    """Tell whether data is a JSON object or a YAML mapping."""
+    if isinstance(data, msgspec.Raw):
+        return bytes(memoryview(data)[:32]).lstrip().startswith(b"{")
+    return isinstance(data, Mapping)
+
+
+def _items(data: _Data) -> list[Any] | str | None:
+    """Return the items of a list, what is wrong with them, or None where there are none."""
+    try:
+        if isinstance(data, Mapping):
+            if "items" not in data:
+                return None
+            return msgspec.convert(data["items"], list[Any] | None) or []
+        items = _head.decode(data).items
+        if items is not msgspec.UNSET and bytes(items).count(b"{}") > _MAX_EMPTY:
+            return f"holds more than {_MAX_EMPTY:,} empty objects; ignored"
+        return None if items is msgspec.UNSET else _raw_items.decode(items) or []
+    except UNREADABLE as error:
+        return f"items: {validation_problem(error, '', Identity()).message}"

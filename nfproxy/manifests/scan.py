@@ -1,0 +1,79 @@
+"""
+One look at the manifest files: which there are, and what changed ones say.
+
+Blocking; runs in a thread. Knows nothing of what is in force.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Mapping, Set
+from pathlib import Path
+
+import msgspec
+
+from nfproxy.errors import InputError
+from nfproxy.manifests.files import Listing, Signature, list_files, read_text, reason
+from nfproxy.manifests.parsing import Content, parse
+from nfproxy.model.changes import Problem
+from nfproxy.text import shown
+
+Identity = tuple[int, int]
+_TICK_NS = 12_000_000  # file times come from a clock with at most 10 ms between ticks
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """
+    What was found. `error` says why the root cannot be looked at; there is no more then.
+
+    `identity` (device, inode) tells the root from another of its name. `contents` holds
+    the files that were read, being new or changed. `started_ns` is when, by the wall clock,
+    as file times are.
+    """
+
+    listing: Listing
+    contents: dict[str, Content]
+    identity: Identity = (0, 0)
+    error: str = ""
+    started_ns: int = 0
+
+
+def scan(
+    root: str,
+    known: Mapping[str, Signature],
+    suspects: Set[str],
+    node_name: str,
+    last_started_ns: int = 0,
+) -> Scan:
+    """
+    Look at a directory, and read the files whose signature differs from the known one.
+
+    Two changes within one tick of the file system's clock leave one signature. So `suspects`,
+    files of which an event told, are read in any case, unless they were last changed
+    clearly before the last scan started, which then has seen them as they are.
+    """
+    started_ns = time.time_ns()
+    try:
+        status = Path(root).stat()
+        if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+            return Scan(Listing({}, {}, []), {}, error="is no directory and no regular file")
+        listing = list_files(root)
+    except OSError as error:
+        return Scan(Listing({}, {}, []), {}, error=reason(error))
+    contents = {
+        path: _content(path, node_name)
+        for path, signature in listing.files.items()
+        if known.get(path) != signature
+        or (path in suspects and signature.ctime_ns >= last_started_ns - _TICK_NS)
+    }
+    identity = status.st_dev, status.st_ino
+    return Scan(listing, contents, identity, started_ns=started_ns)
+
+
+def _content(path: str, node_name: str) -> Content:
+    """Return what a file says; one that cannot be read counts as one that does not parse."""
+    try:
+        return parse(read_text(path), shown(path), node_name)
+    except InputError as error:
+        return Content(problems=(Problem(shown(path), "", "", str(error)),), parsed=False)

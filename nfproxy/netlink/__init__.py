@@ -1,0 +1,3 @@
+"""
+The netlink protocol: constants and messages.
+"""

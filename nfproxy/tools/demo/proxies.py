@@ -1,0 +1,116 @@
+"""
+nfproxy's own commands, run on the nodes as a person would run them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nfproxy.tools.demo.results import DemoError
+from nfproxy.tools.demo.workspace import Workspace
+from nfproxy.tools.lab import Node
+
+CLUSTER_CIDR = "10.244.0.0/16,fd00:10:244::/48"
+
+_READY = "ready after "
+_READY_S = 30.0
+_TAIL_LINES = 25
+
+
+class Proxy:
+    """``nfproxy run`` on one node. The node's lab ends it with everything else."""
+
+    def __init__(self, node: Node, workspace: Workspace) -> None:
+        self.node = node
+        self.log = workspace.path / f"{node.name}.log"
+        self._facts = ["--hostname-override", node.name, "--cluster-cidr", CLUSTER_CIDR]
+        self._manifests = workspace.manifests
+        self._process: subprocess.Popen[Any] | None = None
+        self._read_from = 0
+
+    @property
+    def command(self) -> list[str]:
+        """How this installation's nfproxy is called."""
+        return [sys.executable, "-m", "nfproxy"]
+
+    def arguments(self, command: str) -> list[str]:
+        """Return the arguments of a command that works on this node and the demo's manifests."""
+        option = "--manifests" if command == "run" else "-f"
+        return [command, option, str(self._manifests), *self._facts]
+
+    def start(self) -> None:
+        """Start it; `wait` says when it has programmed the kernel."""
+        with self.log.open("ab") as log:
+            self._read_from = log.tell()
+            self._process = self.node.namespace.start(
+                [*self.command, *self.arguments("run")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait(self) -> None:
+        """Return once the kernel is programmed. Raises DemoError."""
+        deadline = time.monotonic() + _READY_S
+        while _READY not in self._new_text():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"nfproxy on {self.node.name} was not ready in {_READY_S:g} s")
+            time.sleep(0.01)
+
+    def check(self) -> None:
+        """Raise DemoError unless it is running."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None:
+            raise DemoError(f"nfproxy on {self.node.name} ended with exit code {code}")
+
+    def stop(self) -> None:
+        """End it, as a service manager would; what it programmed stays."""
+        process, self._process = self._process, None
+        if process is not None:
+            self.node.namespace.stop(process)
+
+    def call(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """Run another of nfproxy's commands on the node."""
+        return self.node.namespace.run([*self.command, command, *more], check=False)
+
+    def diff(self, expected: int) -> str:
+        """Return what ``nfproxy diff`` prints. Raises DemoError at another exit code."""
+        done = self.call(*self.arguments("diff"))
+        if done.returncode != expected:
+            raise DemoError(
+                f"nfproxy diff on {self.node.name} exited with {done.returncode} and not with "
+                f"{expected}:\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout.rstrip()
+
+    def first_commit(self) -> str:
+        """Return what it logged about its first transaction since it was started."""
+        lines = self._new_text().splitlines()
+        return next((_message(line) for line in lines if "committed " in line), "")
+
+    def last_words(self) -> str:
+        """Return the end of its log, "" where there is none."""
+        return _tail(self.log)
+
+    def _new_text(self) -> str:
+        with self.log.open("rb") as log:
+            log.seek(self._read_from)
+            return log.read().decode("utf-8", "replace")
+
+
+def _message(line: str) -> str:
+    """Return a log line without date, time and level."""
+    return line.split(maxsplit=3)[-1]
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join(lines[-_TAIL_LINES:])

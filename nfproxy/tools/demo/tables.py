@@ -1,0 +1,123 @@
+"""
+What a node's kernel holds: sizes, the rows of one frontend, what a frontend answers.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from nfproxy.dataplane import wire
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.libnftables import load_text
+from nfproxy.dataplane.netlink import Netlink
+from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+from nfproxy.nft.chains import parse_shape
+from nfproxy.tools.demo.results import Size
+from nfproxy.tools.lab import Node
+
+
+class Row(NamedTuple):
+    """An element in nft's notation, and the map that holds it."""
+
+    map: str
+    element: str
+
+
+class Tables:
+    """Reads the nfproxy tables of a node. A context manager."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        # The socket stays in the node's namespace, whichever thread uses it.
+        self._kernel: Kernel = node.namespace.call(Kernel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._kernel.close()
+
+    def size(self, when: str) -> Size:
+        """Count chains, rules and elements of both families."""
+        return Size(
+            when,
+            chains=sum(len(self._kernel.chains(family)) for family in FAMILIES),
+            rules=self.node.namespace.call(_count_rules),
+            elements=sum(
+                self.count(family, name) for family in FAMILIES for name in schema.MANAGED
+            ),
+        )
+
+    def count(self, family: Family, name: str) -> int:
+        """Return how many elements a set or map has."""
+        return sum(1 for _ in self._kernel.elements(family, name))
+
+    def frontends(self) -> tuple[int, int]:
+        """Return how many TCP frontends there are, without node ports, and how many slots."""
+        names = (schema.FRONTENDS, schema.ENDPOINTS[Protocol.TCP])
+        frontends, slots = (sum(self.count(f, name) for f in FAMILIES) for name in names)
+        return frontends, slots
+
+    def endpoints(self, address: str, port: int) -> int:
+        """Return over how many endpoints a TCP frontend is balanced; 0 without one."""
+        packed = parse_address(address)
+        key = packed + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(port)
+        for found, verdict in self._kernel.elements(family_of(packed), schema.FRONTENDS):
+            if found == key and isinstance(verdict, str):
+                shape = parse_shape(verdict.removeprefix("goto "))
+                return shape.cluster if shape else 0
+        return 0
+
+    def rows(self, address: str, port: int) -> list[Row]:
+        """Return the elements that make up a TCP frontend."""
+        packed = parse_address(address)
+        family = family_of(packed)
+        numbers = schema.port_bytes(port)
+        tcp = schema.protocol_bytes(Protocol.TCP)
+        slots = schema.ENDPOINTS[Protocol.TCP]
+        starts = [
+            (schema.FRONTENDS, packed + tcp + numbers),
+            (slots, packed + numbers),
+            (schema.CLUSTER_IPS, packed),
+        ]
+        for key, value in self._kernel.elements(family, slots):
+            if key.startswith(packed + numbers) and isinstance(value, bytes):
+                pod = value[: family.size]
+                starts.append((schema.HAIRPIN, pod + pod + tcp + value[family.size :]))
+        return [
+            Row(name, schema.format_element(schema.SCHEMAS[name], key, value, family))
+            for name, start in starts
+            for key, value in sorted(self._kernel.elements(family, name))
+            if key.startswith(start)
+        ]
+
+    def chain(self, family: Family, name: str) -> str:
+        """Return a chain as nft lists it."""
+        text = self.node.namespace.call(
+            load_text, f"list chain {family.table} {schema.TABLE} {name}\n"
+        )
+        lines = text.splitlines()[1:-1]  # without the table's own line and brace
+        return "\n".join(line.removeprefix("\t").replace("\t", "    ") for line in lines)
+
+    def run_nft(self, command: str) -> None:
+        """Run an nft command on the node, as anybody there could."""
+        self.node.namespace.call(load_text, f"{command}\n")
+
+
+def _count_rules() -> int:
+    """Return how many rules the nfproxy tables of this network namespace have."""
+    netlink = Netlink()
+    try:
+        return sum(
+            1 for family in FAMILIES for _ in netlink.dump(wire.GETRULE, family, schema.TABLE)
+        )
+    finally:
+        netlink.close()

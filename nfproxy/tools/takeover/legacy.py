@@ -1,0 +1,145 @@
+"""
+iptables-legacy: its tables can be read and changed by its own programs alone.
+
+A change reads a whole table, and writes it back. The lock file (/run/xtables.lock) keeps two
+programs from undoing each other's changes, so it has to be the host's.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from nfproxy.errors import DataplaneError, MissingFeatureError
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.tools.takeover import names
+from nfproxy.tools.takeover.tables import TABLES, Backend, Rule, TablePlan, XTable
+
+_PREFIX = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_TIMEOUT_S = 60.0
+_LOCK_WAIT_S = 10
+
+#: Words of an iptables-save line that ask nothing of a packet.
+_NO_CONDITIONS = frozenset(("-A", "-j", "-g", "-m", "comment", "--comment"))
+
+_RIGHTS = (
+    "it needs the capabilities NET_ADMIN and NET_RAW, and the host's lock file (in a container: "
+    "mount /run/xtables.lock as a hostPath of type FileOrCreate; or, if nothing else changes "
+    "iptables meanwhile, name another file by XTABLES_LOCKFILE)"
+)
+
+
+class Legacy:
+    """The tables of iptables-legacy in this network namespace."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def tables(self) -> list[XTable]:
+        """
+        Return its tables that hold a chain of kube-proxy's.
+
+        Raises MissingFeatureError where there are tables, and its programs are not.
+        """
+        found = []
+        for family in FAMILIES:
+            for name in self._present(family):
+                table = read_table(family, name, _run(family, "save", ["-t", name]))
+                if any(names.is_chain(name, chain) for chain in table.chains):
+                    found.append(table)
+        return found
+
+    def _present(self, family: Family) -> list[str]:
+        """Return the tables that this namespace has, without making one by looking at it."""
+        path = self._proc / f"net/{_PREFIX[family]}_tables_names"
+        try:
+            present = path.read_text("ascii").split()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise DataplaneError(f"cannot read {path}: {error.strerror}") from error
+        return [name for name in TABLES if name in present]
+
+    def remove_rules(self, plans: Iterable[TablePlan], *, entries: bool) -> None:
+        """Delete rules by which kube-proxy's chains are reached: the entry points, or the rest."""
+        for plan in plans:
+            rules = plan.entries if entries else plan.jumps
+            _restore(plan.table, [deletion(rule) for rule in rules])
+
+    def remove_chains(self, plans: Iterable[TablePlan]) -> None:
+        """Empty and delete chains, each table as a whole."""
+        for plan in plans:
+            lines = [f"-F {name}" for name in plan.flush] + [f"-X {name}" for name in plan.delete]
+            _restore(plan.table, lines)
+
+
+def read_table(family: Family, name: str, text: str) -> XTable:
+    """Return a table from what ``iptables-legacy-save -t`` printed."""
+    chains: list[str] = []
+    policies: dict[str, str] = {}
+    rules: list[Rule] = []
+    own: set[str] = set()
+    for line in text.splitlines():
+        if line.startswith(":"):
+            chain, policy = line[1:].split(" ")[:2]
+            chains.append(chain)
+            if policy != "-":
+                policies[chain] = policy
+            if names.is_chain(name, chain):
+                own.add(chain)
+        elif line.startswith("-A ") and line.split(" ", 2)[1] not in own:
+            rules.append(read_rule(line))
+    return XTable(Backend.LEGACY, family, name, tuple(chains), tuple(rules), policies)
+
+
+def read_rule(line: str) -> Rule:
+    """Return a rule from a line of iptables-save."""
+    words = shlex.split(line)
+    after = dict(pairwise(words))
+    target = after.get("-j") or after.get("-g", "")
+    options = [word for word in words if word.startswith("-")]
+    at = words.index(target) if target else len(words)  # behind it: the target's own options
+    conditions = [w for w in options if w in words[:at] and w not in _NO_CONDITIONS]
+    modules = [words[i + 1] for i, word in enumerate(words[:at]) if word == "-m"]
+    return Rule(
+        chain=words[1],
+        target=target,
+        comment=after.get("--comment", ""),
+        key=line,
+        plain=not conditions and not set(modules) - _NO_CONDITIONS,
+    )
+
+
+def deletion(rule: Rule) -> str:
+    """Return the line that deletes a rule."""
+    return f"-D {str(rule.key).removeprefix('-A ')}"
+
+
+def _restore(table: XTable, lines: Sequence[str]) -> None:
+    if lines:
+        text = "\n".join((f"*{table.name}", *lines, "COMMIT", ""))
+        arguments = ["--noflush", "--wait", str(_LOCK_WAIT_S)]
+        _run(table.family, "restore", arguments, text)
+
+
+def _run(family: Family, what: str, arguments: Sequence[str], text: str = "") -> str:
+    program = f"{_PREFIX[family]}tables-legacy-{what}"
+    if shutil.which(program) is None:
+        raise MissingFeatureError(
+            f"there are tables of iptables-legacy, and {program} is not here to read them: install "
+            "the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, RHEL)"
+        )
+    try:
+        done = subprocess.run(
+            [program, *arguments], input=text, capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataplaneError(f"{program}: {error}") from error
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:400]
+        raise DataplaneError(f"{program}: {said or f'status {done.returncode}'}; {_RIGHTS}")
+    return done.stdout

@@ -1,0 +1,137 @@
+"""
+How the kernel differs from what is desired, in terms of Services and endpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from nfproxy.model.addresses import Family, format_address
+from nfproxy.nft import schema
+from nfproxy.plan.desired import Desired
+from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
+from nfproxy.reconcile.observed import Observed
+from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
+
+
+class Difference(msgspec.Struct, frozen=True, order=True):
+    """
+    One row of a comparison.
+
+    `change` is ``added`` (the kernel lacks it), ``removed`` (nobody wants it), ``changed``, or
+    ``leftover`` (slots without a frontend), as seen from the kernel going to the desired
+    state. `service` is "" where none is known.
+    """
+
+    family: str
+    service: str
+    subject: str
+    change: str
+    details: tuple[str, ...] = ()
+
+
+def compare(
+    desired: Desired, observed: Observed, families: Sequence[Family]
+) -> tuple[list[Difference], list[Operation]]:
+    """
+    Return the differences, sorted, and the element operations that would end them.
+
+    Equal means: each frontend answers the same way and its slots hold the same endpoints,
+    in any order.
+    """
+    rows: list[Difference] = []
+    operations: list[Operation] = list(observed.strays)
+    rows += [_element_row(o, "removed") for o in observed.strays]
+    keys = {key for key in desired.frontends if key.family in families}
+    for key in sorted(keys | observed.frontends.keys()):
+        wanted = desired.frontends.get(key)
+        state = observed.frontends.get(key, ABSENT)
+        step = transition(key, state, wanted)
+        needed = [*step.prepare, *step.stage, *step.main]
+        if step.lingers:
+            needed += clean(key, step.state).main
+        if needed:
+            rows.append(_frontend_row(key, state, wanted))
+            operations += needed
+    gone, come = [], []
+    for member in sorted(observed.members - desired.members.keys()):
+        gone.append(Operation(False, *member))
+        rows.append(_element_row(gone[-1], "removed"))
+    for member in sorted(m for m in desired.members if m.family in families):
+        if member not in observed.members:
+            come.append(Operation(True, *member))
+            rows.append(_element_row(come[-1], "added"))
+    return sorted(rows), operations + gone + come
+
+
+def _element_row(operation: Operation, change: str) -> Difference:
+    described = schema.SCHEMAS[operation.set]
+    text = schema.format_element(described, operation.key, None, operation.family)
+    return Difference(operation.family.label, "", f"{operation.set}: {text}", change)
+
+
+def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Difference:
+    if wanted is None:
+        change = "removed" if state.verdict is not None else "leftover"
+        details = [_answer(state.verdict)] if state.verdict else []
+        details += [f"- {text}" for text in _destinations(key, _held(state))]
+        return Difference(key.family.label, "", str(key), change, tuple(details))
+    service = str(wanted.claim.service)
+    if wanted.claim.port_name:
+        service += f":{wanted.claim.port_name}"
+    if state.verdict is None:
+        details = [_answer(wanted.verdict)]
+        details += [f"+ {text}" for text in _destinations(key, _wanted(wanted))]
+        return Difference(key.family.label, service, str(key), "added", tuple(details))
+    return Difference(
+        key.family.label, service, str(key), "changed", tuple(_changes(key, state, wanted))
+    )
+
+
+def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterator[str]:
+    if state.verdict != wanted.verdict:
+        yield f"answer: {_answer(state.verdict)} -> {_answer(wanted.verdict)}"
+    held, want = _held(state), _wanted(wanted)
+    yield from (f"- {text}" for text in _destinations(key, held - want))
+    yield from (f"+ {text}" for text in _destinations(key, want - held))
+    if held == want and any(
+        set(slots[: len(lane)]) != set(lane) or len(slots) > len(lane)
+        for slots, lane in zip(state.lanes, wanted.lanes, strict=True)
+    ):
+        yield "slots filled wrongly"
+    extras = {(e.set, e.key): e.value for e in wanted.extras}
+    for name in sorted({name for name, _ in extras.keys() ^ state.extras.keys()}):
+        come = sum(1 for k in extras if k[0] == name and k not in state.extras)
+        gone = sum(1 for k in state.extras if k[0] == name and k not in extras)
+        yield f"{name}: {come} missing, {gone} too many"
+    if any(k in state.extras and state.extras[k] != v for k, v in extras.items()):
+        yield "session affinity goes through other chains"
+
+
+def _held(state: FrontendState) -> set[Destination]:
+    return {*state.lanes[0], *state.lanes[1]}
+
+
+def _wanted(frontend: Frontend | None) -> set[Destination]:
+    lanes = frontend.lanes if frontend else NO_SLOTS
+    return {*lanes[0], *lanes[1]}
+
+
+def _destinations(key: FrontendKey, destinations: Iterable[Destination]) -> list[str]:
+    return [format_destination(key.family, d) for d in sorted(destinations)]
+
+
+def format_destination(family: Family, destination: Destination) -> str:
+    """Return an endpoint as ``10.244.1.5:8080`` or ``[fd00::5]:8080``."""
+    address = format_address(destination[: family.size])
+    port = schema.port_of(destination, family.size)
+    return f"[{address}]:{port}" if family is Family.IPV6 else f"{address}:{port}"
+
+
+def _answer(verdict: str | None) -> str:
+    if verdict is None:
+        return "nothing"
+    return verdict.removeprefix("goto ").replace("reject-connection", "reject")

@@ -1,0 +1,269 @@
+"""
+YAML events → plain values, with limits.
+
+The rules are those of ``sigs.k8s.io/yaml``, which turns YAML 1.1 into JSON: ``yes`` and
+``off`` are booleans, ``0644`` is octal, keys are strings, ``<<`` merges. Dates
+stay text, and so do colon-separated numbers: ``10:30`` is no number of seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import yaml
+
+from nfproxy.errors import InputError
+from nfproxy.text import shorten
+
+MAX_DEPTH = 200
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+MAX_ALIASED_NODES = 100_000
+MAX_NODES = 4_000_000  # some seconds, half a gigabyte; objects have one in 12 bytes or so
+MAX_DUPLICATES = 10  # reported of one document
+
+_TAG = "tag:yaml.org,2002:"
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOLS = {
+    spelling: value
+    for value, words in ((True, ("true", "yes", "on")), (False, ("false", "no", "off")))
+    for word in words
+    for spelling in (word, word.title(), word.upper())
+}
+_TAGGED: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "null": (type(None),),
+}
+_NUMBER_STARTS = frozenset("0123456789+-.")
+_INT = re.compile(
+    r"[-+]?(?:0b[01_]{1,64}|0o?[0-7_]{1,32}|0x[0-9a-f_]{1,32}|0|[1-9][0-9_]{0,31})",
+    re.ASCII | re.IGNORECASE,
+)
+_FLOAT = re.compile(
+    r"[-+]?(?:\d{1,32}\.\d{0,32}|\.\d{1,32}|\d{1,32})(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE
+)
+_OLD_OCTAL = re.compile(r"([-+]?)0_*([0-7][0-7_]*)", re.ASCII)
+_MERGE = object()
+
+
+class Document(msgspec.Struct, frozen=True):
+    """
+    A YAML document: its value, None when empty, and a message for each duplicate key.
+    """
+
+    value: Any
+    duplicates: tuple[str, ...] = ()
+
+
+class _Frame:
+    """A mapping or sequence under construction."""
+
+    __slots__ = ("anchor", "before", "key", "merges", "value")
+
+    def __init__(self, value: Any, anchor: str | None, before: int) -> None:
+        self.value = value
+        self.anchor = anchor
+        self.before = before  # nodes counted before this one
+        self.key: Any = None  # of a mapping, while its value is awaited
+        self.merges: list[Any] = []
+
+
+class Builder:
+    """
+    Builds one document out of a parser's events.
+
+    An alias gives the very object its anchor has, so it costs nothing here; but whoever walks
+    the value walks it every time, which is why the nodes that aliases stand for are
+    counted, nested ones included, and limited to `MAX_ALIASED_NODES`.
+    """
+
+    def __init__(self, next_event: Callable[[], Any], line: int) -> None:
+        self._next_event = next_event
+        self._line = line
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._nodes = 0
+        self._aliased = 0
+        self._duplicates: list[str] = []
+
+    def document(self) -> Document:
+        """
+        Return the document whose start event has been read, up to its end event.
+
+        Raises InputError for what Kubernetes would refuse and beyond the limits, and
+        lets the parser's YAMLError through.
+        """
+        root: Any = None
+        while True:
+            event = self._next_event()
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                value = self._scalar(event)
+            elif kind is yaml.MappingStartEvent:
+                self._open(event, {}, "map")
+                continue
+            elif kind is yaml.SequenceStartEvent:
+                self._open(event, [], "seq")
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                value = self._close()
+            elif kind is yaml.AliasEvent:
+                value = self._alias(event)
+            else:
+                return Document(root, tuple(self._duplicates))
+            if self._stack:
+                self._add(value, event)
+            else:
+                root = value
+
+    def _open(self, event: Any, value: Any, tag: str) -> None:
+        """Begin a mapping or sequence."""
+        if len(self._stack) >= MAX_DEPTH:
+            raise self._error(event, TOO_DEEP)
+        if event.tag not in (None, "!", _TAG + tag):
+            raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
+        if self._awaits_key():
+            raise self._error(event, "a key must be a plain value")
+        if event.anchor:
+            self._anchors.pop(event.anchor, None)
+        self._count_node(event)
+        self._stack.append(_Frame(value, event.anchor, self._nodes))
+
+    def _count_node(self, event: Any) -> None:
+        """Count a node of the text."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._error(event, f"holds more than {MAX_NODES:,} values; split the file")
+
+    def _close(self) -> Any:
+        """End the innermost mapping or sequence and return it."""
+        frame = self._stack.pop()
+        for merged in frame.merges:
+            for key, value in merged.items():
+                frame.value.setdefault(key, value)
+        if frame.anchor:
+            self._anchors[frame.anchor] = frame.value, self._nodes - frame.before + 1
+        return frame.value
+
+    def _add(self, value: Any, event: Any) -> None:
+        """Put a finished value into the innermost mapping or sequence."""
+        frame = self._stack[-1]
+        if type(frame.value) is list:
+            frame.value.append(value)
+        elif frame.key is None:
+            if value is not _MERGE and type(value) is not str:
+                raise self._error(event, "a key must be a plain value")
+            frame.key = value
+        elif frame.key is _MERGE:
+            frame.key = None
+            self._merge(frame, value, event)
+        else:
+            if frame.key in frame.value:
+                self._duplicate(frame.key, event)
+            frame.value[frame.key] = value
+            frame.key = None
+
+    def _merge(self, frame: _Frame, value: Any, event: Any) -> None:
+        """Note the mappings that ``<<`` names; a mapping's own keys go before theirs."""
+        mappings = value if isinstance(value, list) else [value]
+        for mapping in mappings:
+            if not isinstance(mapping, dict):
+                raise self._error(event, "'<<' needs a mapping or a list of mappings")
+            self._count(len(mapping), event)
+        frame.merges += mappings
+
+    def _alias(self, event: Any) -> Any:
+        """Return what an alias stands for."""
+        if event.anchor not in self._anchors:
+            raise self._error(
+                event, f"alias {shorten(event.anchor)!r} names nothing, or what it is a part of"
+            )
+        value, nodes = self._anchors[event.anchor]
+        self._count(nodes, event)
+        self._nodes += nodes  # a copy of them, as far as the anchors around it are concerned
+        return value
+
+    def _count(self, nodes: int, event: Any) -> None:
+        """Charge nodes that are reached through an alias."""
+        self._aliased += nodes
+        if self._aliased > MAX_ALIASED_NODES:
+            raise self._error(
+                event, f"aliases stand for more than {MAX_ALIASED_NODES} nodes; write them out"
+            )
+
+    def _scalar(self, event: Any) -> Any:
+        """Return the value of a scalar; a mapping's key is text whatever it looks like."""
+        self._count_node(event)
+        text: str = event.value
+        plain = event.implicit[0] and event.tag is None
+        value: Any
+        if self._awaits_key():
+            value = _MERGE if plain and text == "<<" else text
+        elif event.tag is None or event.tag == "!":
+            value = plain_value(text) if plain else text
+        else:
+            value = self._tagged(event, text)
+        if event.anchor:
+            self._anchors[event.anchor] = value, 1
+        return value
+
+    def _tagged(self, event: Any, text: str) -> Any:
+        """Return the value of a scalar with an explicit tag."""
+        value = text if event.tag == f"{_TAG}str" else plain_value(text)
+        expected = _TAGGED.get(event.tag.removeprefix(_TAG))
+        if expected is None:
+            raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
+        if not isinstance(value, expected):
+            raise self._error(event, f"{shorten(text)!r} is not of type {event.tag[len(_TAG) :]}")
+        return value
+
+    def _awaits_key(self) -> bool:
+        """Tell whether the next value is a key of a mapping."""
+        if not self._stack:
+            return False
+        frame = self._stack[-1]
+        return type(frame.value) is dict and frame.key is None
+
+    def _duplicate(self, key: str, event: Any) -> None:
+        """Note that a mapping has a key twice; the last one counts, as in kube-proxy."""
+        if len(self._duplicates) < MAX_DUPLICATES:
+            line = event.start_mark.line + self._line + 1
+            self._duplicates.append(f"key {shorten(key)!r} twice, the last counts, line {line}")
+
+    def _error(self, event: Any, message: str) -> InputError:
+        return InputError(f"YAML: {message}, line {event.start_mark.line + self._line + 1}")
+
+
+def plain_value(text: str) -> Any:
+    """
+    Return what a scalar without quotes and tag means: null, a boolean, a number or text.
+
+    Numbers of absurd length stay text, so that converting them costs nothing.
+    """
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if text[0] not in _NUMBER_STARTS:
+        return text
+    if _INT.fullmatch(text):
+        return _int(text)
+    if _FLOAT.fullmatch(text) and any(c.isdigit() for c in text):
+        return float(text)
+    return text
+
+
+def _int(text: str) -> int | str:
+    """Return an integer in any of YAML 1.1's bases; text for underscores with no digit."""
+    digits = text.replace("_", "")
+    if octal := _OLD_OCTAL.fullmatch(text):
+        digits = f"{octal[1]}0o{octal[2].replace('_', '')}"
+    try:
+        return int(digits, 0)
+    except ValueError:
+        return text

@@ -1,0 +1,450 @@
+"""Requests to a server on loopback: credentials, TLS, rate, what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.certificates import Authority
+from support.scriptedserver import FOREVER_S, ScriptedServer, scripted
+
+from nfproxy.apiserver.connection import ClientSettings, Connection, Request
+from nfproxy.apiserver.failures import RequestError
+from nfproxy.apiserver.observer import Unobserved
+from nfproxy.errors import ConfigError
+from nfproxy.model.changes import Problem
+
+PAGE = Request("/api/v1/services", {"labelSelector": "!a/b", "x": "ä&="})
+
+
+class Measured(Unobserved):
+    """Keeps what is measured."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, str, int]] = []
+        self.sizes: list[int] = []
+        self.waits: list[float] = []
+        self.retries: list[str] = []
+
+    def request(self, verb: str, host: str, code: str, seconds: float, sent_bytes: int) -> None:
+        self.requests.append((verb, host, code, sent_bytes))
+
+    def received(self, verb: str, host: str, size_bytes: int) -> None:
+        self.sizes.append(size_bytes)
+
+    def waited(self, verb: str, host: str, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def retried(self, verb: str, host: str, code: str) -> None:
+        self.retries.append(code)
+
+
+def kubeconfig(path: Path, server: str, user: Any = None, **cluster: Any) -> str:
+    """Write a kubeconfig; give its path."""
+    fields = {key.replace("_", "-"): value for key, value in cluster.items()}
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "here",
+                "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": server} | fields}],
+                "users": [{"name": "u", "user": user or {}}],
+            }
+        )
+    )
+    return str(path)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    settings: ClientSettings, problems: list[Problem] | None = None, observer: Any = None
+) -> AsyncIterator[Connection]:
+    report = (problems if problems is not None else []).append
+    async with Connection(settings, report, observer) as connection:
+        yield connection
+
+
+async def answered(server: ScriptedServer, connection: Connection, body: Any = None) -> Any:
+    """Make a request and answer it; return what the server saw."""
+    reading = asyncio.ensure_future(connection.read(PAGE))
+    exchange = await server.asked()
+    exchange.reply(body or {"ok": 1})
+    await reading
+    return exchange
+
+
+def test_a_request_as_it_arrives_and_as_it_is_measured(run):
+    """
+    Query in UTF-8 and escaped, program and version in the header, sizes and codes told.
+    """
+    measured = Measured()
+
+    async def case() -> None:
+        async with scripted() as server:
+            settings = ClientSettings(master=server.url)
+            async with connected(settings, observer=measured) as connection:
+                exchange = await answered(server, connection, b"12345")
+                assert exchange.query == PAGE.query
+                assert exchange.headers["User-Agent"].startswith("nfproxy/")
+                assert exchange.headers["Accept"] == "application/json"
+                host = f"127.0.0.1:{server.port}"
+                assert measured.requests == [("GET", host, "200", 0)]
+                assert measured.sizes == [5]
+                assert len(measured.waits) == 1
+
+    run(case())
+
+
+def test_a_body_is_json_of_the_type_that_is_given(run):
+    """
+    A patch says which kind of patch it is.
+    """
+
+    async def case() -> None:
+        async with (
+            scripted() as server,
+            connected(ClientSettings(master=server.url)) as connection,
+        ):
+            kind = "application/merge-patch+json"
+            request = Request("/x", method="PATCH", body={"a": "ä"}, content_type=kind)
+            reading = asyncio.ensure_future(connection.read(request))
+            exchange = await server.asked()
+            exchange.reply({})
+            await reading
+            assert exchange.headers["Content-Type"] == kind
+            assert exchange.body == b'{"a": "\\u00e4"}'
+
+    run(case())
+
+
+def test_another_user_is_impersonated_with_every_request(run, tmp_path):
+    """
+    Groups and extra values are a header each; keys are escaped, for `/` is none of a header's name.
+    """
+    user = {
+        "token": "abc",
+        "as": "jörg",
+        "as-uid": "7",
+        "as-groups": ["one", "two"],
+        "as-user-extra": {"example.org/ä%": ["x", "y"], "scopes": []},
+    }
+
+    async def case() -> None:
+        async with scripted() as server:
+            path = kubeconfig(tmp_path / "config", server.url, user)
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                for _ in range(2):
+                    headers = (await answered(server, connection)).headers
+                    found = [(k, v) for k, v in headers.items() if k.startswith("Impersonate-")]
+                    assert found == [
+                        ("Impersonate-User", "jörg"),
+                        ("Impersonate-Uid", "7"),
+                        ("Impersonate-Group", "one"),
+                        ("Impersonate-Group", "two"),
+                        ("Impersonate-Extra-example.org%2F%C3%A4%25", "x"),
+                        ("Impersonate-Extra-example.org%2F%C3%A4%25", "y"),
+                    ]
+                    assert headers["Authorization"] == "Bearer abc"
+
+    run(case())
+
+
+def test_a_port_that_speaks_tls_says_so_when_asked_without(run):
+    """
+    The answer is 400, and only its body says why.
+    """
+
+    async def case() -> None:
+        async with (
+            scripted() as server,
+            connected(ClientSettings(master=server.url)) as connection,
+        ):
+            for body, said in (
+                (b"Client sent an HTTP request to an HTTPS server.\n", "400 .*use https"),
+                (b"no", "400 Bad Request$"),
+            ):
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                (await server.asked()).reply(body, 400)
+                with pytest.raises(RequestError, match=said):
+                    await reading
+
+    run(case())
+
+
+def test_a_token_that_is_not_accepted_is_read_anew_at_once(run, tmp_path):
+    """
+    The second try has the token that the file holds by now.
+    """
+    measured = Measured()
+
+    async def case() -> None:
+        async with scripted() as server:
+            token = tmp_path / "token"
+            token.write_text("first")
+            path = kubeconfig(tmp_path / "config", server.url, {"tokenFile": str(token)})
+            settings = ClientSettings(kubeconfig=path)
+            async with connected(settings, observer=measured) as connection:
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                first = await server.asked()
+                token.write_text("second")
+                first.refuse(401, "Unauthorized")
+                second = await server.asked()
+                second.reply({})
+                await reading
+                tokens = [e.headers["Authorization"] for e in (first, second)]
+                assert tokens == ["Bearer first", "Bearer second"]
+                assert measured.retries == ["401"]
+
+    run(case())
+
+
+def test_credentials_that_are_never_accepted_are_told_with_their_file(run, tmp_path):
+    """
+    After one more try it is up to whoever asked.
+    """
+
+    async def case() -> None:
+        async with scripted() as server:
+            path = kubeconfig(tmp_path / "config", server.url, {"token": "abc"})
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                for _ in range(2):
+                    (await server.asked()).refuse(401, "Unauthorized", "Unauthorized")
+                with pytest.raises(RequestError, match=f"credentials from {path}") as caught:
+                    await reading
+                assert caught.value.status.code == 401
+
+    run(case())
+
+
+def test_a_plugin_is_run_again_when_its_token_is_not_accepted(run, tmp_path):
+    """
+    A token without an expiry can be found out in no other way.
+    """
+
+    async def case() -> None:
+        count = tmp_path / "count"
+        script = tmp_path / "plugin"
+        script.write_text(
+            f"#!/bin/sh\necho x >> {count}\nn=$(wc -l < {count})\n"
+            'echo "{\\"apiVersion\\":\\"v1\\",\\"kind\\":\\"ExecCredential\\",'
+            '\\"status\\":{\\"token\\":\\"t$n\\"}}"\n'
+        )
+        script.chmod(0o755)
+        user = {"exec": {"command": str(script), "apiVersion": "v1"}}
+        async with scripted() as server:
+            path = kubeconfig(tmp_path / "config", server.url, user)
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                assert (await answered(server, connection)).headers["Authorization"] == "Bearer t1"
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                (await server.asked()).refuse(401)
+                second = await server.asked()
+                assert second.headers["Authorization"] == "Bearer t2"
+                second.reply({})
+                await reading
+
+    run(case())
+
+
+def test_a_plugin_that_fails_at_start_is_run_with_the_first_request(run, tmp_path):
+    """
+    The network may not be there yet; a kubeconfig that is wrong is another matter.
+    """
+
+    async def case() -> None:
+        user = {"exec": {"command": str(tmp_path / "later"), "apiVersion": "v1"}}
+        path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", user)
+        async with connected(ClientSettings(kubeconfig=path)) as connection:
+            with pytest.raises(RequestError, match="credential plugin"):
+                await connection.read(PAGE)
+        with pytest.raises(ConfigError):
+            await Connection(ClientSettings(kubeconfig="/nowhere"), print).open()
+
+    run(case())
+
+
+def test_a_kubeconfig_that_is_rewritten_is_followed(run, tmp_path):
+    """
+    An API server that moves is found; what cannot be read leaves the last in use, said once.
+    """
+    problems: list[Problem] = []
+
+    async def case() -> None:
+        async with scripted() as old, scripted() as new:
+            path = kubeconfig(tmp_path / "config", old.url)
+            async with connected(ClientSettings(kubeconfig=path), problems) as connection:
+                await answered(old, connection)
+                (tmp_path / "config").write_text("{")
+                for _ in range(2):
+                    await answered(old, connection)
+                assert len(problems) == 1
+                assert "is no YAML" in str(problems[0])
+                assert "what was read before stays in use" in str(problems[0])
+                kubeconfig(tmp_path / "config", new.url)
+                await answered(new, connection)
+
+    run(case())
+
+
+def test_a_client_certificate_that_is_replaced_is_shown_next(run, tmp_path, authority):
+    """
+    A watch that is under way keeps its connection; the next request makes a new one. Both sides
+    check the other's certificate.
+    """
+
+    async def case() -> None:
+        context = authority.server(clients=True)
+        certificate, key = authority.issue("one")
+        shown_crt, shown_key = tmp_path / "crt", tmp_path / "key"
+
+        def show(crt: Path, key: Path) -> None:
+            shown_crt.write_bytes(crt.read_bytes())
+            shown_key.write_bytes(key.read_bytes())
+
+        show(certificate, key)
+        async with scripted(context) as server:
+            user = {"client-certificate": str(shown_crt), "client-key": str(shown_key)}
+            path = kubeconfig(
+                tmp_path / "config", server.url, user, certificate_authority=str(authority.file)
+            )
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                watching = connection.ask(PAGE)
+                opening = asyncio.ensure_future(watching.__aenter__())
+                watch = await server.asked()
+                await watch.send(b"a")
+                response = await opening
+                assert await response.content.readany() == b"a"
+                assert "one" in str(peer(watch))
+
+                show(*authority.issue("two"))
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                exchange = await server.asked()
+                assert "two" in str(peer(exchange))
+                exchange.reply({})
+                await reading
+
+                await watch.send(b"b")
+                assert await response.content.readany() == b"b"
+                await watching.__aexit__(None, None, None)
+
+    run(case())
+
+
+def peer(exchange: Any) -> Any:
+    """Return the certificate the client has shown."""
+    return exchange.request.transport.get_extra_info("peercert")
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "said"),
+    [(-1, True, "has expired"), (2, False, "is not trusted")],
+)
+def test_a_server_s_certificate_is_always_checked(run, tmp_path, authority, days, trusted, said):
+    """
+    The message says what is wrong with it; only the kubeconfig can turn this off.
+    """
+
+    async def case() -> None:
+        other = Authority(tmp_path / "other")
+        async with scripted(authority.server(days)) as server:
+            ca = authority if trusted else other
+            path = kubeconfig(tmp_path / "config", server.url, certificate_authority=str(ca.file))
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                with pytest.raises(RequestError, match=said):
+                    await connection.read(PAGE)
+                kubeconfig(tmp_path / "config", server.url, insecure_skip_tls_verify=True)
+                await answered(server, connection)
+
+    run(case())
+
+
+def test_the_name_to_verify_may_differ_from_the_address(run, tmp_path, authority):
+    """
+    Through a tunnel or a load balancer, `tls-server-name` says whom to expect.
+    """
+
+    async def case() -> None:
+        async with scripted(authority.server()) as server:
+            fields = {"certificate_authority": str(authority.file)}
+            path = kubeconfig(
+                tmp_path / "config", server.url, tls_server_name="other.example.org", **fields
+            )
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                with pytest.raises(RequestError, match="is not trusted"):
+                    await connection.read(PAGE)
+                kubeconfig(
+                    tmp_path / "config", server.url, tls_server_name="api.example.org", **fields
+                )
+                await answered(server, connection)
+
+    run(case())
+
+
+def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
+    """
+    So is one that never begins; each names the host.
+    """
+
+    async def case() -> None:
+        async with (
+            scripted() as server,
+            connected(ClientSettings(master=server.url)) as connection,
+        ):
+            reading = asyncio.ensure_future(connection.read(PAGE))
+            exchange = await server.asked()
+            await exchange.send(b"abc")
+            exchange.abort()
+            with pytest.raises(RequestError, match=f"127.0.0.1:{server.port}"):
+                await reading
+            with pytest.raises(RequestError, match="does not answer") as caught:
+                await connection.read(Request("/slow", head_s=0.05))
+            assert caught.value.silent
+
+    run(case())
+
+
+@pytest.mark.parametrize(("qps", "burst", "held"), [(0.001, 2, True), (-1, 2, False)])
+def test_requests_beyond_the_burst_wait(run, qps, burst, held):
+    """
+    Not without end where qps is negative; further pages of a list do not count.
+    """
+
+    async def case() -> None:
+        async with scripted() as server:
+            settings = ClientSettings(master=server.url, qps=qps, burst=burst)
+            async with connected(settings) as connection:
+                for _ in range(burst):
+                    await answered(server, connection)
+                third = asyncio.ensure_future(connection.read(PAGE))
+                free = asyncio.ensure_future(connection.read(Request("/page", counted=False)))
+                (await server.asked("/page")).reply({})
+                await asyncio.wait_for(free, FOREVER_S)
+                if held:
+                    assert not third.done()
+                else:
+                    (await server.asked()).reply({})
+                    await asyncio.wait_for(third, FOREVER_S)
+                third.cancel()
+                await asyncio.gather(third, return_exceptions=True)
+
+    run(case())
+
+
+def test_a_proxy_of_the_kubeconfig_is_asked(run, tmp_path):
+    """
+    The request goes to it with the address of the API server.
+    """
+
+    async def case() -> None:
+        async with scripted() as proxy:
+            path = kubeconfig(tmp_path / "config", "http://api.invalid:6443", proxy_url=proxy.url)
+            async with connected(ClientSettings(kubeconfig=path)) as connection:
+                exchange = await answered(proxy, connection)
+                assert exchange.headers["Host"] == "api.invalid:6443"
+
+    run(case())

@@ -1,0 +1,141 @@
+"""Events on their way to an API server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from nfproxy.apiserver import events as module
+from nfproxy.apiserver.connection import Request
+from nfproxy.apiserver.events import Event, EventPoster, Regarding
+from nfproxy.apiserver.failures import RequestError
+from nfproxy.kube.watch import Status
+from nfproxy.model.changes import Problem
+from nfproxy.model.service import ObjectName
+
+FOREVER_S = 20
+EVENT = Event(Regarding.service(ObjectName("shop", "web")), "Warning", "Bad", "Decode", "why")
+OTHER = Event(Regarding.node("n1"), "Normal", "Starting", "StartKubeProxy")
+
+
+class Asked:
+    """Stands for the connection: keeps requests, and fails them as told."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+        self.requests: asyncio.Queue[Request] = asyncio.Queue()
+
+    async def read(self, request: Request) -> bytes:
+        self.requests.put_nowait(request)
+        code = self.codes.pop(0) if self.codes else 201
+        if code != 201:
+            raise RequestError(f"failed with {code}", Status(code))
+        return b"{}"
+
+    async def next(self) -> Request:
+        return await asyncio.wait_for(self.requests.get(), FOREVER_S)
+
+
+@pytest.fixture
+def problems(monkeypatch) -> list[Problem]:
+    """What is reported; waiting after a failure takes no time."""
+    monkeypatch.setattr(module, "delay_s", lambda *args: 0)
+    return []
+
+
+def test_an_event_is_created_and_its_repeat_patched(run, problems):
+    """
+    In the namespace of what it is about.
+    """
+
+    async def case() -> None:
+        asked = Asked()
+        async with EventPoster(asked, "kube-proxy-n1", problems.append) as poster:
+            poster.post(EVENT)
+            created = await asked.next()
+            poster.post(EVENT)
+            patched = await asked.next()
+        path = "/apis/events.k8s.io/v1/namespaces/shop/events"
+        assert (created.method, created.path) == ("POST", path)
+        assert created.body is not None
+        name = created.body["metadata"]["name"]
+        assert (patched.method, patched.path) == ("PATCH", f"{path}/{name}")
+        assert patched.content_type == "application/merge-patch+json"
+        assert patched.body is not None
+        assert patched.body["series"]["count"] == 2
+        assert json.dumps(patched.body)
+
+    run(case())
+
+
+def test_the_repeat_of_a_forgotten_event_is_created_anew(run, problems):
+    """
+    404 to the patch says that the Event has expired.
+    """
+
+    async def case() -> None:
+        asked = Asked(201, 404)
+        async with EventPoster(asked, "i", problems.append) as poster:
+            poster.post(EVENT)
+            await asked.next()
+            poster.post(EVENT)
+            assert [(await asked.next()).method for _ in range(2)] == ["PATCH", "POST"]
+
+    run(case())
+    assert problems == []
+
+
+@pytest.mark.parametrize("code", [0, 401, 429, 500])
+def test_what_may_pass_is_tried_again(run, problems, code):
+    """
+    And reported once, however often it fails.
+    """
+
+    async def case() -> None:
+        asked = Asked(code, code, code)
+        async with EventPoster(asked, "i", problems.append) as poster:
+            poster.post(EVENT)
+            for _ in range(4):
+                assert (await asked.next()).method == "POST"
+
+    run(case())
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize(("code", "text"), [(403, '["create", "patch", "update"]'), (422, "422")])
+def test_what_is_refused_is_dropped(run, problems, code, text):
+    """
+    The next Event gets its chance; the rule that is missing is named.
+    """
+
+    async def case() -> None:
+        asked = Asked(code, code)
+        async with EventPoster(asked, "i", problems.append) as poster:
+            poster.post(EVENT)
+            await asked.next()
+            poster.post(OTHER)
+            body: Any = (await asked.next()).body
+            assert body["reason"] == "Starting"
+
+    run(case())
+    assert len(problems) == 1
+    assert text in problems[0].message
+
+
+def test_posting_before_anybody_listens_waits(run, problems):
+    """
+    Nothing is lost at start, and nothing blocks at the end.
+    """
+
+    async def case() -> None:
+        asked = Asked()
+        poster = EventPoster(asked, "i", problems.append)
+        poster.post(EVENT)
+        async with poster:
+            pass
+        assert (await asked.next()).method == "POST"
+
+    run(case())

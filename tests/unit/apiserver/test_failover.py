@@ -1,0 +1,339 @@
+"""Requests while one of several API servers is out of reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from support.access import kubeconfig
+from support.scriptedserver import ScriptedServer, black_hole, scripted
+
+from nfproxy.apiserver import connection as module
+from nfproxy.apiserver import servers as servers_module
+from nfproxy.apiserver.connection import ClientSettings, Connection, Request
+from nfproxy.apiserver.failures import IN_CLUSTER, RequestError
+from nfproxy.apiserver.observer import Unobserved
+from nfproxy.apiserver.servers import Server, Servers
+
+PAGE = Request("/api/v1/services")
+
+
+class Seen(Unobserved):
+    """Keeps who was asked, and who is in use."""
+
+    def __init__(self) -> None:
+        self.codes: list[tuple[str, str]] = []
+        self.in_use: list[str] = []
+
+    def request(self, verb: str, host: str, code: str, seconds: float, sent_bytes: int) -> None:
+        self.codes.append((host, code))
+
+    def api_server(self, host: str) -> None:
+        if self.in_use[-1:] != [host]:
+            self.in_use.append(host)
+
+
+def in_order(*urls: str) -> ClientSettings:
+    """Return settings with which these servers are used in this order."""
+    servers = [Server(url) for url in urls]
+    for number in range(10_000):
+        made = Servers(servers, str(number))
+        tried = []
+        for _ in urls:
+            tried.append(made.current.url)
+            made.failed(made.current, "", 0.0)
+        if tried == [*urls]:
+            return ClientSettings(master=", ".join(sorted(urls)), spread=str(number), qps=-1)
+    raise AssertionError("no name gives that order")
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: ClientSettings, seen: Seen) -> AsyncIterator[Connection]:
+    async with Connection(settings, lambda problem: None, seen) as connection:
+        yield connection
+
+
+async def answered(server: ScriptedServer, connection: Connection, request: Request = PAGE) -> None:
+    """Make a request which this server is asked, and has to answer."""
+    reading = asyncio.ensure_future(connection.read(request))
+    (await server.asked()).reply({})
+    await reading
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address at which connections are refused."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address from which nothing comes back."""
+    with black_hole() as url:
+        yield url
+
+
+def host(url: str) -> str:
+    return url.partition("://")[2]
+
+
+def test_a_server_that_refuses_is_passed_over_at_once_and_remembered(run, nobody, caplog):
+    """
+    The request does not fail, the next ones do not even try, and the log has one line.
+    """
+    seen = Seen()
+    caplog.set_level(logging.INFO)
+
+    async def case() -> None:
+        async with scripted() as good, connected(in_order(nobody, good.url), seen) as connection:
+            assert connection.host == host(nobody)
+            for _ in range(3):
+                await answered(good, connection)
+            assert seen.codes == [
+                (host(nobody), "<error>"),
+                *[(host(good.url), "200")] * 3,
+            ]
+            assert seen.in_use == [host(good.url)] == [connection.host]
+            (line,) = caplog.messages
+            assert f"{host(good.url)} is used now, in place of {host(nobody)}: " in line
+            assert "refuses connections" in line
+
+    run(case())
+
+
+def test_a_black_hole_costs_once_and_not_the_long_time(run, silent, monkeypatch):
+    """
+    Requests at the same time wait side by side; where there is nobody else, patience is longer.
+    """
+    monkeypatch.setattr(module, "_CONNECT_S", 0.2)
+    monkeypatch.setattr(module, "_CONNECT_ALONE_S", 1000.0)
+    seen = Seen()
+
+    async def case() -> None:
+        async with (
+            scripted() as good,
+            connected(in_order(silent, good.url), seen) as connection,
+        ):
+            requests = [asyncio.ensure_future(connection.read(PAGE)) for _ in range(4)]
+            for _ in requests:
+                (await good.asked()).reply({})
+            await asyncio.gather(*requests)
+            await answered(good, connection)
+            assert seen.codes.count((host(silent), "<error>")) == 4
+
+        monkeypatch.setattr(module, "_CONNECT_ALONE_S", 0.4)
+        began = asyncio.get_running_loop().time()
+        async with connected(ClientSettings(master=silent), seen) as connection:
+            with pytest.raises(RequestError, match="does not answer"):
+                await connection.read(PAGE)
+        assert asyncio.get_running_loop().time() - began >= 0.4
+
+    run(case())
+
+
+async def watch(connection: Connection) -> None:
+    """Read as long as something comes."""
+    async with connection.ask(PAGE) as response:
+        while await response.content.readany():
+            pass
+
+
+def test_watches_move_with_the_server_in_use(run):
+    """
+    One that can still be read from the old server ends when another request cannot reach it.
+    """
+    seen = Seen()
+
+    async def case() -> None:
+        async with (
+            scripted() as good,
+            scripted() as old,
+            connected(in_order(old.url, good.url), seen) as connection,
+        ):
+            watching = asyncio.ensure_future(watch(connection))
+            exchange = await old.asked()
+            await exchange.send(b"a")
+            await old.refuse()
+
+            await answered(good, connection)
+
+            with pytest.raises(RequestError, match=host(old.url)) as caught:
+                await watching
+            assert not caught.value.silent
+
+    run(case())
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 429, 500, 503])
+def test_an_answer_is_no_reason_to_ask_another(run, code):
+    """
+    Whoever says no says it for all of them; whoever is overloaded is waited for.
+    """
+    seen = Seen()
+
+    async def case() -> None:
+        async with (
+            scripted() as first,
+            scripted() as second,
+            connected(in_order(first.url, second.url), seen) as connection,
+        ):
+            for _ in range(3):
+                reading = asyncio.ensure_future(connection.read(PAGE))
+                (await first.asked()).refuse(code)
+                if code == 401:  # credentials are read anew in between
+                    (await first.asked()).refuse(code)
+                with pytest.raises(RequestError, match=str(code)):
+                    await reading
+            assert {asked for asked, _ in seen.codes} == {host(first.url)}
+
+    run(case())
+
+
+def test_what_cannot_be_written_says_nothing_of_a_server(run, monkeypatch):
+    """
+    A webhook that fails has every server answer 500 to each Event, while watches work.
+    """
+    monkeypatch.setattr(servers_module, "_BROKEN_AFTER_S", 0.0)
+    event = Request("/events", method="POST", body={"a": 1})
+
+    async def case() -> None:
+        async with (
+            scripted() as first,
+            scripted() as second,
+            connected(in_order(first.url, second.url), Seen()) as connection,
+        ):
+            for request, last in ((event, first), (PAGE, second)):
+                asking = asyncio.ensure_future(connection.read(request))
+                (await first.asked()).refuse(500)
+                with pytest.raises(RequestError, match="500"):
+                    await asking
+                assert connection.host == host(last.url)
+
+    run(case())
+
+
+def test_what_may_have_been_done_is_not_asked_of_another(run, nobody):
+    """
+    An Event that broke off may have been written; one that could not be sent was not.
+    """
+    event = Request("/events", method="POST", body={"a": 1})
+    seen = Seen()
+
+    async def case() -> None:
+        async with scripted() as first, scripted() as second:
+            async with connected(in_order(first.url, second.url), seen) as connection:
+                posting = asyncio.ensure_future(connection.read(event))
+                (await first.asked()).abort()
+                with pytest.raises(RequestError):
+                    await posting
+                assert [asked for asked, _ in seen.codes] == [host(first.url)]
+            async with connected(in_order(nobody, second.url), seen) as connection:
+                await answered(second, connection, event)
+
+    run(case())
+
+
+def test_when_none_can_be_reached_each_is_named_and_all_are_tried_later(run, nobody):
+    """
+    The first to come back is used.
+    """
+    seen = Seen()
+
+    async def case() -> None:
+        async with scripted() as late:
+            await late.refuse()
+            async with connected(in_order(nobody, late.url), seen) as connection:
+                for _ in range(2):
+                    with pytest.raises(RequestError) as caught:
+                        await connection.read(PAGE)
+                    assert "none of 2 API servers can be reached: " in str(caught.value)
+                    for url in (nobody, late.url):
+                        assert f"{host(url)} refuses connections" in str(caught.value)
+                await late.listen()
+                await answered(late, connection)
+
+    run(case())
+
+
+def test_another_list_in_the_kubeconfig_begins_anew(run, tmp_path, nobody):
+    """
+    What was learnt of the servers before says nothing of those that are there now.
+    """
+    seen = Seen()
+
+    async def case() -> None:
+        async with scripted() as good:
+            path = kubeconfig(tmp_path / "config", {"server": nobody})
+            settings = ClientSettings(kubeconfig=str(path))
+            async with connected(settings, seen) as connection:
+                with pytest.raises(RequestError, match="refuses"):
+                    await connection.read(PAGE)
+                kubeconfig(path, {"server": good.url})
+                await answered(good, connection)
+                assert connection.hosts == (host(good.url),)
+
+    run(case())
+
+
+def test_a_late_answer_of_a_server_that_is_named_no_more_changes_nothing(run, tmp_path, caplog):
+    """
+    Nor does it when one breaks off late: the failure is told, and is that request's alone.
+    """
+    caplog.set_level(logging.INFO)
+
+    async def case() -> None:
+        async with scripted() as old, scripted() as new:
+            path = kubeconfig(tmp_path / "config", {"server": old.url})
+            settings = ClientSettings(kubeconfig=str(path), qps=-1)
+            async with connected(settings, Seen()) as connection:
+                late = asyncio.ensure_future(connection.read(PAGE))
+                broken = asyncio.ensure_future(connection.read(Request("/nodes")))
+                page, nodes = await old.asked("/services"), await old.asked("/nodes")
+                kubeconfig(path, {"server": new.url})
+                await answered(new, connection)
+                await old.refuse()  # where aiohttp would ask once more
+                nodes.abort()
+                with pytest.raises(RequestError, match=f"{host(old.url)} refuses"):
+                    await broken
+                page.reply({})
+                await late
+                assert connection.host == host(new.url)
+                assert not caplog.messages
+
+    run(case())
+
+
+def test_the_address_of_a_service_that_nobody_serves_yet_is_explained(
+    run, tmp_path, authority, monkeypatch
+):
+    """
+    Until it has answered: then somebody serves it, and the trouble is another.
+    """
+    (tmp_path / "token").write_text("abc")
+    (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
+    seen = Seen()
+
+    async def case() -> None:
+        async with scripted(authority.server()) as server:
+            monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+            settings = ClientSettings(service_account=str(tmp_path))
+            async with connected(settings, seen) as connection:
+                await server.refuse()
+                with pytest.raises(RequestError) as caught:
+                    await connection.read(PAGE)
+                assert str(caught.value).endswith(f"; {IN_CLUSTER}")
+                await server.listen()
+                await answered(server, connection)
+                await server.refuse()
+                with pytest.raises(RequestError) as caught:
+                    await connection.read(PAGE)
+                assert "KUBERNETES_SERVICE_HOST" not in str(caught.value)
+
+    run(case())

@@ -1,0 +1,139 @@
+"""What is said of requests that came to nothing."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from nfproxy.apiserver.failures import (
+    answered,
+    forbidden,
+    retry_after_s,
+    tidy,
+    unanswered,
+)
+from nfproxy.kube.watch import Status
+
+HOST = "192.0.2.1:6443"
+KEY: Any = SimpleNamespace(
+    host="192.0.2.1", port=6443, ssl=True, is_ssl=True, proxy=None, server_hostname=None
+)
+
+
+def verification(code: int, said: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, said)
+    error.verify_code = code
+    error.verify_message = said
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (
+            aiohttp.ClientConnectorError(KEY, OSError(errno.ECONNREFUSED, "x")),
+            ["refuses connections", "check that the API server runs"],
+        ),
+        (
+            aiohttp.ClientConnectorError(KEY, OSError(errno.EHOSTUNREACH, "x")),
+            ["cannot be reached (No route to host)", "routes"],
+        ),
+        (ConnectionResetError(errno.ECONNRESET, "x"), ["broke (Connection reset by peer)"]),
+        (
+            aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "Name or service not known")),
+            ["is not known (Name or service not known)", "DNS"],
+        ),
+        (
+            aiohttp.ClientConnectorCertificateError(KEY, verification(10, "expired")),
+            ["certificate of 192.0.2.1:6443 has expired", "clock"],
+        ),
+        (
+            aiohttp.ClientConnectorCertificateError(KEY, verification(9, "early")),
+            ["not valid yet", "clock"],
+        ),
+        (
+            aiohttp.ClientConnectorCertificateError(KEY, verification(19, "self-signed")),
+            ["is not trusted (self-signed)", "certificate-authority"],
+        ),
+        (verification(62, "Hostname mismatch"), ["is not trusted (Hostname mismatch)"]),
+        (
+            aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "[SSL] WRONG_VERSION_NUMBER")),
+            ["no TLS connection", "WRONG_VERSION_NUMBER"],
+        ),
+        (
+            aiohttp.ClientProxyConnectionError(KEY, OSError(errno.ECONNREFUSED, "x")),
+            ["the proxy cannot be reached", "HTTPS_PROXY"],
+        ),
+        (TimeoutError(), ["does not answer", "firewalls"]),
+        (aiohttp.ServerTimeoutError(), ["does not answer"]),
+        (aiohttp.ServerDisconnectedError(), ["in the middle of an answer"]),
+        (aiohttp.ClientPayloadError("x"), ["in the middle of an answer"]),
+        (ValueError("Newline or carriage return\nin headers"), ["no answer", "return in headers"]),
+    ],
+)
+def test_a_request_without_answer_says_what_to_check(error, parts):
+    """
+    One line, with the host and a remedy.
+    """
+    text = unanswered(error, HOST)
+
+    for part in parts:
+        assert part in text
+    assert "\n" not in text
+
+
+def test_credentials_that_are_refused_name_where_they_are_from():
+    """
+    The file is the first thing to look at.
+    """
+    text = answered(Status(401, "Unauthorized", "Unauthorized"), "", "/etc/kubeconfig")
+
+    assert "credentials from /etc/kubeconfig are not accepted" in text
+
+
+def test_an_answer_without_status_says_what_http_does():
+    """
+    A load balancer answers without one.
+    """
+    assert answered(Status(502), "Bad Gateway") == "502 Bad Gateway"
+
+
+def test_the_core_group_is_named_as_rbac_spells_it():
+    """
+    It is the empty string there.
+    """
+    assert 'apiGroups [""], resources ["services"]' in forbidden("", "services", "")
+
+
+def test_what_others_say_stays_in_one_line():
+    """
+    A hostile text can write no lines of its own into a log.
+    """
+    assert tidy("a\nERROR \x1b[31m all\r\n is lost") == "a ERROR [31m all is lost"
+    assert len(tidy("x" * 10**6)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("-7", None),
+        ("soon", None),
+        ("9" * 5000, 999999999.0),
+        ("Thu, 01 Jan 1970 00:00:30 GMT", 20.0),
+        ("Thu, 01 Jan 1970 00:00:05 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header, expected):
+    """
+    Anything else is no wish.
+    """
+    assert retry_after_s(header, now_s=10.0) == expected

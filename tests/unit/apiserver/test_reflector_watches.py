@@ -1,0 +1,133 @@
+"""A resource's watch: resumed where it was, listed anew where that cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from support.reflecting import (
+    PATIENT,
+    bookmark,
+    complete,
+    error,
+    event,
+    following,
+)
+
+from nfproxy.apiserver import reflector as module
+from nfproxy.apiserver.reflector import Pace
+
+
+def test_a_bookmark_moves_the_place_to_resume_from(run):
+    """
+    A quiet resource is resumed from the last bookmark; broken connections make no difference.
+    """
+
+    async def case() -> None:
+        async with following() as c:
+            stream = await c.watched()
+            await stream.send(event("MODIFIED", "a", "12"), bookmark("20"))
+            assert await c.told.next(1) == ["put a"]
+            stream.abort()
+
+            resumed = await c.server.asked()
+            assert resumed.query["resourceVersion"] == "20"
+
+    run(case())
+
+
+@pytest.mark.parametrize("by_event", [True, False])
+def test_a_version_that_is_gone_asks_for_a_new_list(run, by_event):
+    """
+    410 comes as the answer or as an event; either way everything is told again.
+    """
+
+    async def case() -> None:
+        async with following() as c:
+            stream = await c.watched()
+            if by_event:
+                await stream.send(error(410, "Expired"))
+            else:
+                await stream.end()
+                (await c.server.asked()).refuse(410, "Expired")
+            again = await c.server.asked()
+            assert again.query["sendInitialEvents"] == "true"
+            await again.send(complete("50"))
+            assert await c.told.next(2) == ["begin", "end"]
+            assert c.told.troubles.empty()
+
+    run(case())
+
+
+def test_an_event_that_cannot_be_read_costs_the_stream(run):
+    """
+    It is resumed before the event; where that does not help, the list begins anew.
+    """
+
+    async def case() -> None:
+        async with following() as c:
+            stream = await c.watched()
+            await stream.send(event("ADDED", "a", "11"), b'{"type": "ADDED", "obj\n')
+            assert await c.told.next(1) == ["put a"]
+
+            resumed = await c.server.asked()
+            assert resumed.query["resourceVersion"] == "11"
+            await resumed.send(b"garbage\n")
+
+            again = await c.server.asked()
+            assert again.query["sendInitialEvents"] == "true"
+            assert c.ends.reasons == ["malformed", "malformed"]
+
+    run(case())
+
+
+def test_a_silent_stream_is_resumed_without_a_word(run):
+    """
+    A watch without even a bookmark has nobody at its other end.
+    """
+
+    async def case() -> None:
+        async with following(Pace(healthy_s=0, silence_s=0.1)) as c:
+            await c.watched()
+            resumed = await c.server.asked()
+            assert resumed.query["resourceVersion"] == "10"
+            assert c.ends.reasons == ["silent"]
+            assert c.told.troubles.empty()
+
+    run(case())
+
+
+def test_a_resumed_stream_that_stays_silent_gives_way_to_a_list(run):
+    """
+    An etcd restored from a backup: its versions are behind ours, and are waited for in silence.
+    """
+
+    async def case() -> None:
+        async with following(Pace(healthy_s=0, silence_s=0.1)) as c:
+            await c.watched()
+            resumed = await c.server.asked()
+            await resumed.send()
+            assert "sendInitialEvents" in (await c.server.asked()).query
+
+    run(case())
+
+
+def test_a_version_that_is_gone_after_an_outage_asks_for_a_list_at_once(run, monkeypatch):
+    """
+    The API server is back: what its absence has added up to need not be waited for.
+    """
+    waits: list[int] = []
+
+    def count(failures: int, chance: float, wish_s: float | None = None) -> float:
+        waits.append(failures)
+        return 0
+
+    async def case() -> None:
+        monkeypatch.setattr(module, "delay_s", count)
+        async with following(PATIENT) as c:
+            await (await c.watched()).end()
+            for _ in range(5):
+                (await c.server.asked()).refuse(503)
+            (await c.server.asked()).refuse(410, "Expired")
+            await c.server.asked()
+            assert waits[-2:] == [6, 1]
+
+    run(case())

@@ -1,0 +1,153 @@
+"""Which of several API servers is in use: first, next, and again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nfproxy.apiserver.servers import Server, Servers
+
+NAMES = ("10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443")
+THREE = tuple(Server(f"https://{name}") for name in NAMES)
+
+
+def use(servers: Servers, count: int, at_s: float) -> list[Server]:
+    """Let the server in use fail, so many times; return which those were."""
+    found = []
+    for _ in range(count):
+        found.append(servers.current)
+        servers.failed(servers.current, f"{servers.current.host} is away", at_s)
+    return found
+
+
+def test_nodes_begin_at_different_servers_and_go_on_to_different_ones():
+    """
+    Those of a server that fails do not all run to the same other one.
+    """
+    orders = Counter(tuple(use(Servers(THREE, f"node-{n}"), 3, 0.0)) for n in range(600))
+
+    assert len(orders) == 6
+    assert min(orders.values()) > 50
+    assert use(Servers(THREE, "node-1"), 3, 0.0) == use(Servers(THREE, "node-1"), 3, 0.0)
+    assert use(Servers(THREE[::-1], "node-1"), 3, 0.0) == use(Servers(THREE, "node-1"), 3, 0.0)
+
+
+def test_a_server_is_used_until_it_fails():
+    """
+    Not until a better one is back: nodes stay where they are.
+    """
+    servers = Servers(THREE)
+    first = servers.current
+    servers.failed(first, "away", 1.0)
+    second = servers.current
+    for now_s in range(2, 200):
+        assert servers.answered(second, 200, now_s) == "" or now_s == 2
+        assert servers.current == second != first
+
+
+def test_others_failures_do_not_move_what_is_in_use():
+    """
+    Four requests fail at the same server at once: one step, not four.
+    """
+    servers = Servers(THREE)
+    first = servers.current
+    for _ in range(4):
+        servers.failed(first, "away", 1.0)
+
+    assert use(Servers(THREE), 2, 0.0)[1] == servers.current
+
+
+def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
+    """
+    After a while it counts as one that may be better.
+    """
+    servers = Servers(THREE)
+    tried = []
+    for now_s in (1.0, 2.0, 3.0):
+        tried.append(servers.current)
+        servers.failed(servers.current, f"{servers.current.host} is away", now_s)
+    assert not servers.has_other(3.0)
+    assert servers.current == tried[0]
+    servers.failed(tried[0], "still away", 4.0)
+    assert servers.current == tried[1]
+
+    assert servers.has_other(60.0)
+
+
+def test_every_server_s_failure_is_told_in_the_order_given():
+    """
+    The order in which they are tried differs from time to time; a text that does not change is
+    told once.
+    """
+    servers = Servers(THREE)
+    use(servers, 3, 1.0)
+    expected = "none of 3 API servers can be reached: " + ". ".join(f"{n} is away" for n in NAMES)
+    assert servers.why() == expected
+    use(servers, 2, 2.0)
+    assert servers.why() == expected
+
+    alone = Servers(THREE[:1])
+    alone.failed(THREE[0], "away", 1.0)
+    assert (alone.why(), alone.current) == ("away", THREE[0])
+    assert not alone.has_other(60.0)
+
+
+def test_a_change_is_told_once_when_the_next_has_answered():
+    """
+    With the reason; and again on the next change only.
+    """
+    servers = Servers(THREE)
+    first = servers.current
+    assert servers.answered(first, 200, 0.0) == ""
+    servers.failed(first, f"{first.host} is away", 1.0)
+    second = servers.current
+    said = servers.answered(second, 403, 1.1)
+
+    assert said == (
+        f"the API server {second.host} is used now, in place of {first.host}: {first.host} is away"
+    )
+    assert servers.answered(second, 200, 1.2) == ""
+    assert servers.answered(first, 200, 1.3) == ""  # a late answer, of before
+
+
+def test_a_server_that_has_only_errors_to_say_counts_as_out_of_reach_in_the_end():
+    """
+    A single success in between, and it does not. 429 says that it works.
+    """
+    servers = Servers(THREE)
+    first = servers.current
+    for now_s in range(14):
+        servers.answered(first, 500, now_s)
+    servers.answered(first, 429, 14.0)
+    for now_s in range(15, 29):
+        servers.answered(first, 503, now_s)
+    assert servers.current == first
+    servers.answered(first, 503, 30.0)
+    assert servers.current != first
+
+    alone = Servers(THREE[:1])
+    for now_s in range(60):
+        alone.answered(THREE[0], 500, now_s)
+    assert alone.why() == ""
+
+
+def test_what_no_server_can_answer_is_not_looked_for_at_one_after_the_other_for_ever():
+    """
+    An object that none of them can read, say: watches of other kinds are cut each time.
+
+    After a time without errors patience is short again.
+    """
+    servers = Servers(THREE)
+    lefts = []
+    for now_s in range(0, 1000, 5):
+        before = servers.current
+        servers.answered(before, 500, now_s)
+        if servers.current != before:
+            lefts.append(now_s)
+            servers.answered(servers.current, 200, now_s)  # a watch of another kind
+    assert lefts == [15, 50, 115, 240, 485, 970]
+
+    servers.answered(servers.current, 200, 3000.0)
+    last = servers.current
+    for now_s in (3001, 3016):
+        servers.answered(last, 500, now_s)
+    assert servers.current != last

@@ -1,0 +1,174 @@
+"""
+What goes along with a commit, over a kernel in memory.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from support.fakekernel import FakeKernel
+from support.objects import changes, endpoint, endpoint_slice, service
+
+from nfproxy.clock import now
+from nfproxy.daemon.hooks import NodeDuties
+from nfproxy.daemon.interface import Commit
+from nfproxy.health import Health
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.changes import Changes
+from nfproxy.model.node import Node
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Service
+from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.views.tally import Amounts, Tally
+
+NODE = "node-1"
+CONFIG = NodeConfig(node_name=NODE)
+
+
+class NoFlows:
+    """Cleans nothing."""
+
+    def changed(self, *_: object) -> None:
+        """Do nothing."""
+
+
+class Proxy:
+    """Duties beside a planner and a reconciler; use within an event loop."""
+
+    def __init__(self) -> None:
+        self.health = Health(30.0)
+        self.metrics = Metrics(FAMILIES, "0", {})
+        self.duties = NodeDuties(self.metrics, self.health, FAMILIES, NoFlows())  # type: ignore[arg-type]
+        self.planner = Planner(CONFIG)
+        self._reconciler = Reconciler(
+            FakeKernel(), self.planner.desired, CONFIG, FAMILIES, lambda: 100.0
+        )
+
+    def take(self, batch: Changes, **triggers: tuple[float, ...]) -> None:
+        """Do what the daemon does with changes."""
+        self.duties.received(batch)
+        touched = self.planner.apply(batch)
+        report = self._reconciler.sync(touched)
+        times = {Family[family]: given for family, given in triggers.items()}
+        self.duties.committed(self.planner, Commit(report, touched, times, 0.001))
+
+    def values(self) -> dict[str, float]:
+        """Return every sample of the metrics."""
+        rows = (line.rpartition(" ") for line in self.metrics.text().decode().splitlines())
+        return {name: float(value) for name, _, value in rows if not name.startswith("#")}
+
+
+def run(case: Callable[[Proxy], Any]) -> None:
+    async def inside() -> None:
+        case(Proxy())
+
+    asyncio.run(inside())
+
+
+def balanced(**more: Any) -> Service:
+    """Return a load balancer's Service that wants local endpoints only."""
+    web = service(external_local=True, load_balancer_ips=("203.0.113.1",), **more)
+    return msgspec.structs.replace(web, health_check_node_port=30_100)
+
+
+def test_health_follows_requests_and_commits() -> None:
+    """
+    Ready once everything is in force; a failure keeps the request pending.
+    """
+
+    def case(proxy: Proxy) -> None:
+        assert proxy.health.readyz(now()).code == 503
+        proxy.take(changes(service()))
+        assert proxy.health.readyz(now()).code == 200
+        assert proxy.health.healthz(now()).code == 503  # no Node was ever told
+        proxy.take(Changes(node=Node(NODE)))
+        assert proxy.health.healthz(now()).code == 200
+        proxy.take(Changes(node_gone=True))
+        assert proxy.health.healthz(now()).code == 503
+        proxy.duties.failed(OSError("no"), 0.1)
+        later = now()._replace(monotonic_s=now().monotonic_s + 61)
+        assert proxy.health.livez(later).code == 503
+
+    run(case)
+
+
+def test_metrics_tell_of_a_commit() -> None:
+    """
+    kube-proxy's and our own, with the numbers of the desired state.
+    """
+
+    def case(proxy: Proxy) -> None:
+        proxy.take(
+            changes(balanced(), endpoint_slice("web", endpoint("10.244.2.9", node="node-2"))),
+            IPV6=(1.0, 2.0),
+        )
+        values = proxy.values()
+        at = '{ip_family="IPv4"}'
+        assert values[f"kubeproxy_sync_proxy_rules_duration_seconds_count{at}"] == 1
+        assert values[f"kubeproxy_sync_full_proxy_rules_duration_seconds_count{at}"] == 1
+        programmed = "kubeproxy_network_programming_duration_seconds_count"
+        assert [values.get(f'{programmed}{{ip_family="{f}"}}') for f in ("IPv4", "IPv6")] in (
+            [None, 2],
+            [0, 2],
+        )
+        assert values['nfproxy_resyncs_total{reason="start"}'] == 1
+        assert values[f"nfproxy_frontends{at}"] == 2
+        gauges = {k: v for k, v in values.items() if "no_local_endpoints" in k and "IPv4" in k}
+        assert {("external" in name, value) for name, value in gauges.items()} == {
+            (True, 1),
+            (False, 0),
+        }
+
+    run(case)
+
+
+def test_health_check_node_ports_follow_services_and_endpoints() -> None:
+    """
+    The event loop is woken only when one of them changes.
+    """
+
+    def case(proxy: Proxy) -> None:
+        local = endpoint("10.244.1.5", node=NODE)
+        proxy.take(changes(balanced(), endpoint_slice("web", local)))
+        ((name, family),) = proxy.duties.health_checks
+        check = proxy.duties.health_checks[name, family]
+        assert (str(name), family) == ("default/web", Family.IPV4)
+        assert (check.port, check.endpoints) == (30_100, 1)
+        before = proxy.duties.health_checks
+        proxy.take(changes(service("other", cluster_ips=("10.96.0.2",))))
+        assert proxy.duties.health_checks is before
+        proxy.take(changes(endpoint_slice("web", endpoint("10.244.2.9", node="node-2"))))
+        assert proxy.duties.health_checks[name, family].endpoints == 0
+        proxy.take(Changes(services={name: None}))
+        assert proxy.duties.health_checks == {}
+
+    run(case)
+
+
+def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
+    """
+    Only those that have endpoints elsewhere; a terminating one here will do.
+    """
+    planner, tally = Planner(CONFIG), Tally()
+    elsewhere = endpoint("10.244.2.9", node="node-2")
+    tally.update(
+        planner,
+        planner.apply(
+            changes(
+                service("a", cluster_ips=("10.96.0.1",), internal_local=True),
+                service("b", cluster_ips=("10.96.0.2",), external_local=True, node_port=30_001),
+                service("c", cluster_ips=("10.96.0.3",), internal_local=True),
+                endpoint_slice("a", elsewhere),
+                endpoint_slice("b", elsewhere),
+            )
+        ).services,
+    )
+    total = tally.total(Family.IPV4)
+    assert (total.internal, total.external) == (1, 1)
+
+    here = endpoint("10.244.1.5", node=NODE, ready=False, terminating=True)
+    tally.update(planner, planner.apply(changes(endpoint_slice("a", elsewhere, here))).services)
+    assert (tally.total(Family.IPV4).internal, tally.total(Family.IPV6)) == (0, Amounts())

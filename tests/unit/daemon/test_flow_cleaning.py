@@ -1,0 +1,128 @@
+"""
+Which flows are looked at after a commit, and what happens when that fails.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+from support.objects import changes, endpoint_slice, gone, service
+
+from nfproxy.daemon import flows as module
+from nfproxy.daemon.flows import FlowCleaning
+from nfproxy.dataplane.conntrack import Report
+from nfproxy.errors import DataplaneError
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES, parse_address
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Protocol
+from nfproxy.nft.schema import port_bytes
+from nfproxy.plan.flows import Flows
+from nfproxy.plan.planner import Planner
+
+DNS = service("dns", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
+ENDPOINTS = endpoint_slice("dns", "10.244.1.5", port=53, protocol=Protocol.UDP)
+WEB = service("web")
+
+
+class Cleaner:
+    """Notes what it is asked for; raises what is in `errors` first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.asked: list[Flows] = []
+
+    def clean(self, flows: Flows, local: Mapping[object, object]) -> Report:
+        self.asked.append(flows)
+        if self.errors:
+            raise self.errors.pop(0)
+        return Report(dict.fromkeys(FAMILIES, 0), 0, dict.fromkeys(FAMILIES, 0.0))
+
+
+def cleaned(cleaner: Cleaner, work: Callable[[FlowCleaning, Planner], None], times: int) -> None:
+    """Run a cleaning while something changes, until the cleaner was asked so often."""
+
+    async def run() -> None:
+        cleaning = FlowCleaning(cleaner, dict, Metrics(FAMILIES, "0", {}))  # type: ignore[arg-type]
+        task = asyncio.create_task(cleaning.run())
+        work(cleaning, Planner(NodeConfig(node_name="node-1")))
+        async with asyncio.timeout(20):
+            while len(cleaner.asked) < times:  # noqa: ASYNC110 - the cleaner is in a thread
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert len(cleaner.asked) == times
+
+
+def shown(flows: Flows) -> dict[str, list[str]]:
+    """Return flows in words."""
+    return {str(key): sorted(kept.hex() for kept in values) for key, values in flows.items()}
+
+
+FIVE = (parse_address("10.244.1.5") + port_bytes(53)).hex()
+
+
+def test_udp_services_whose_objects_changed() -> None:
+    """
+    Also if that made no difference to the table; TCP is left alone.
+    """
+    cleaner = Cleaner()
+
+    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+        planner.apply(changes(DNS, ENDPOINTS, WEB))
+        cleaning.changed(planner, planner.apply(changes(ENDPOINTS, WEB)))
+
+    cleaned(cleaner, work, 1)
+    assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": [FIVE]}]
+
+
+def test_frontends_that_are_gone() -> None:
+    """
+    All their flows go: nobody answers for them any more.
+    """
+    cleaner = Cleaner()
+
+    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+        planner.apply(changes(DNS, ENDPOINTS))
+        cleaning.changed(planner, planner.apply(gone(DNS)))
+
+    cleaned(cleaner, work, 1)
+    assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": []}]
+
+
+def test_of_a_contested_frontend_the_owners_endpoints_count() -> None:
+    """
+    The loser's change must not cut the winner's flows.
+    """
+    cleaner = Cleaner()
+    loser = service("zzz", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
+
+    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+        planner.apply(changes(DNS, ENDPOINTS))
+        cleaning.changed(planner, planner.apply(changes(loser)))
+        cleaning.changed(planner, planner.apply(changes(DNS)))
+
+    cleaned(cleaner, work, 1)
+    assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": [FIVE]}]
+
+
+@pytest.mark.parametrize("error", [DataplaneError("no memory"), OSError("broken")])
+def test_what_failed_is_tried_again_with_what_has_come_since(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """
+    kube-proxy forgets it; here nothing is lost, and newer endpoints replace older ones.
+    """
+    monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.01)
+    cleaner = Cleaner(error, error)
+    other = service("other", cluster_ips=("10.96.0.11",), port=53, protocol=Protocol.UDP)
+
+    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+        cleaning.changed(planner, planner.apply(changes(DNS, ENDPOINTS)))
+        cleaning.changed(planner, planner.apply(changes(other)))
+
+    cleaned(cleaner, work, 3)
+    assert set(shown(cleaner.asked[-1])) == {"10.96.0.10:53/udp", "10.96.0.11:53/udp"}

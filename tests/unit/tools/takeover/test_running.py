@@ -1,0 +1,93 @@
+"""Who is found to be running on the node."""
+
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from nfproxy.tools.takeover.running import proxies_running
+
+NOBODY = "http://127.0.0.1:9"
+
+
+def made(proc, processes):
+    """Make a proc file system with some processes: pid, network namespace, command line."""
+    own = (os.getpid(), "net:[1]", ["nfproxy", "cleanup"])
+    for pid, network, words in (*processes, own):
+        ns = proc / str(pid) / "ns"
+        ns.mkdir(parents=True)
+        (ns / "net").symlink_to(network)
+        (proc / str(pid) / "cmdline").write_text("\0".join((*words, "")))
+    (proc / "self").symlink_to(str(os.getpid()))
+    (proc / "self/ns/pid").symlink_to("pid:[4026531836]")
+    return proc
+
+
+@pytest.mark.parametrize(
+    ("words", "kube_proxy", "nfproxy"),
+    [
+        (["/usr/local/bin/kube-proxy", "--config", "x"], "process 4711", ""),
+        (["python3", "-m", "nfproxy", "run", "--config", "x"], "", "process 4711"),
+        (["/opt/nfproxy/bin/python", "/opt/nfproxy/bin/nfproxy", "run"], "", "process 4711"),
+        (["nfproxy", "run", "--cleanup"], "", ""),
+        (["nfproxy", "render"], "", ""),
+        (["kube-proxy-watcher"], "", ""),
+        (["vi", "/etc/kube-proxy"], "", ""),
+        ([], "", ""),
+    ],
+)
+def test_processes_are_known_by_their_command(tmp_path, words, kube_proxy, nfproxy):
+    """The program's name, not what is among its arguments."""
+    found = proxies_running(made(tmp_path, [(4711, "net:[1]", words)]), NOBODY)
+
+    assert (kube_proxy, nfproxy, False) == found
+
+
+def test_other_networks_do_not_count(tmp_path):
+    """kind's nodes share a machine: each has its kube-proxy in a namespace of its own."""
+    found = proxies_running(made(tmp_path, [(4711, "net:[2]", ["kube-proxy"])]), NOBODY)
+
+    assert found == ("", "", False)
+
+
+def test_it_is_told_that_processes_are_hidden(tmp_path):
+    """As in a container without hostPID."""
+    proc = made(tmp_path, [])
+    (proc / "self/ns/pid").unlink()
+    (proc / "self/ns/pid").symlink_to("pid:[4026532000]")
+
+    assert proxies_running(proc, NOBODY).hidden
+
+
+@pytest.mark.parametrize(
+    ("mode", "metrics", "found"),
+    [
+        ("iptables", "kubeproxy_x 1\n", True),
+        ("nftables", "kubeproxy_x 1\n", True),
+        ("nftables", "kubeproxy_x 1\nnfproxy_x 1\n", False),
+        ("hello", "", False),
+    ],
+)
+def test_who_answers_for_metrics_as_kube_proxy_is_found(tmp_path, mode, metrics, found):
+    """So it is in a container, and where k3s runs it inside its own process."""
+    pages = {"/proxyMode": mode, "/metrics": metrics}
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(pages[self.path].encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Pages) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        answer = proxies_running(made(tmp_path, []), url).kube_proxy
+        server.shutdown()
+        thread.join()
+
+    assert (f"it answers at {url[7:]}" if found else "") == answer
