@@ -72,7 +72,7 @@ class ApiServerSource:
         """Everything that is wrong now, sorted, each once."""
         return tuple(sorted({*self._intake.problems, *self._troubles.problems}))
 
-    def origin(self, service: ObjectName) -> str:
+    def source_file(self, service: ObjectName) -> str:
         """Return where a Service comes from: nothing a message need say."""
         return ""
 

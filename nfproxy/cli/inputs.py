@@ -89,5 +89,5 @@ def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem,
     planner = Planner(configurator(known, warn)(objects.changes.node, False))
     planner.apply(objects.changes)
     for conflict in sorted(planner.desired.conflicts()):
-        warn(str(conflict.problem(objects.origin)))
+        warn(str(conflict.problem(objects.source_file)))
     return planner, objects.problems

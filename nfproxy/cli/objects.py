@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nfproxy.config.load import LoadedConfig
 from nfproxy.errors import InputError
-from nfproxy.manifests.once import read_with_origins
+from nfproxy.manifests.once import read_with_sources
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 
@@ -27,7 +27,7 @@ class Objects(NamedTuple):
 
     changes: Changes
     problems: tuple[Problem, ...]
-    origin: Callable[[ObjectName], str]
+    source_file: Callable[[ObjectName], str]
 
 
 def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> Objects:
@@ -38,7 +38,7 @@ def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> 
     ConfigError where it is not known which API server is meant.
     """
     if files:
-        return Objects(*read_with_origins(files, node_name))
+        return Objects(*read_with_sources(files, node_name))
     return asyncio.run(_read_api_server(loaded, node_name))
 
 
@@ -77,7 +77,7 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
         )
         troubled.cancel()
         if loading.done():
-            return Objects(loading.result(), tuple(sorted(found)), source.origin)
+            return Objects(loading.result(), tuple(sorted(found)), source.source_file)
         loading.cancel()
         await asyncio.gather(loading, troubled, return_exceptions=True)
         said = "; ".join(str(problem).partition("; what is programmed")[0] for problem in found)

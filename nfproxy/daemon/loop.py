@@ -237,7 +237,7 @@ class Daemon:
             self._triggers[family] = self._triggers.get(family, ()) + times
         conflicts = set(self._planner.desired.conflicts())
         for conflict in sorted(conflicts - self._conflicts):
-            log.warning("%s", conflict.problem(self._source.origin))
+            log.warning("%s", conflict.problem(self._source.source_file))
         self._conflicts = conflicts
 
     def _take_node(self, node: Node | None) -> None:

@@ -50,13 +50,13 @@ class _Way(msgspec.Struct, Generic[W], frozen=True):
     decoder: Any  # msgspec.json.Decoder[W], which is no type msgspec knows
     to_model: Callable[[W, str], Decoded[Value]]
 
-    def __call__(self, data: Data, origin: str) -> Decoded[Value]:
+    def __call__(self, data: Data, source_file: str) -> Decoded[Value]:
         """Return the object. Raises one of UNREADABLE."""
         if isinstance(data, (bytes, msgspec.Raw)):
             typed: W = self.decoder.decode(data)
         else:
             typed = msgspec.convert(data, self.wire_type)
-        return self.to_model(typed, origin)
+        return self.to_model(typed, source_file)
 
 
 def _way(wire_type: type[W], to_model: Callable[[W, str], Decoded[Value]]) -> _Way[W]:
@@ -71,7 +71,7 @@ _WAYS: dict[Kind, _Way[Any]] = {
 }
 
 
-def decode(kind: Kind, data: Data, origin: str = "") -> Decoded[Value]:
+def decode(kind: Kind, data: Data, source_file: str = "") -> Decoded[Value]:
     """
     Return one object of a known kind.
 
@@ -80,27 +80,27 @@ def decode(kind: Kind, data: Data, origin: str = "") -> Decoded[Value]:
     one that the API would accept.
     """
     try:
-        return _WAYS[kind](data, origin)
+        return _WAYS[kind](data, source_file)
     except UNREADABLE as error:
         identity = msgspec.structs.replace(identify(data), kind=kind.word)  # lists leave it out
-        problem = validation_problem(error, origin, identity)
+        problem = validation_problem(error, source_file, identity)
         return Decoded(identity.object_name(kind), None, (problem,), usable=False)
 
 
-def validation_problem(error: Exception, origin: str, identity: Identity) -> Problem:
+def validation_problem(error: Exception, source_file: str, identity: Identity) -> Problem:
     """
     Return msgspec's error as a Problem.
 
     Its message ends in a path, ``… - at `$.spec.ports[0].port```, which becomes the field.
     """
     if isinstance(error, RecursionError):
-        return Problem(origin, identity.subject, "", "is nested too deeply")
+        return Problem(source_file, identity.subject, "", "is nested too deeply")
     if not isinstance(error, msgspec.MsgspecError):
-        return Problem(origin, identity.subject, "", "holds text that is not UTF-8")
+        return Problem(source_file, identity.subject, "", "holds text that is not UTF-8")
     message, _, path = str(error).partition(" - at ")
     path = path.replace("`", "").removeprefix("$").removeprefix(".")
     missing = message.removeprefix("Object missing required field ")
     if missing != message:
         path = ".".join(part for part in (path, missing.strip("`")) if part)
         message = "is missing"
-    return Problem(origin, identity.subject, path, message.replace("`", ""))
+    return Problem(source_file, identity.subject, path, message.replace("`", ""))

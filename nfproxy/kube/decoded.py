@@ -64,8 +64,8 @@ MAX_PROBLEMS = 20  # told of one object; more help nobody
 class Notes:
     """Collects the problems of one object while it is being decoded."""
 
-    def __init__(self, origin: str, subject: str) -> None:
-        self._origin = origin
+    def __init__(self, source_file: str, subject: str) -> None:
+        self._source_file = source_file
         self._subject = subject
         self._problems: list[Problem] = []
         self._more = 0
@@ -73,7 +73,7 @@ class Notes:
     def add(self, field: str, message: object) -> None:
         """Note what is wrong with a field; an exception stands for its message."""
         if len(self._problems) < MAX_PROBLEMS:
-            self._problems.append(Problem(self._origin, self._subject, field, str(message)))
+            self._problems.append(Problem(self._source_file, self._subject, field, str(message)))
         else:
             self._more += 1
 
@@ -82,5 +82,5 @@ class Notes:
         """What has been noted so far, in order, and how many were too many."""
         if not self._more:
             return tuple(self._problems)
-        rest = Problem(self._origin, self._subject, "", f"and {self._more} more problems")
+        rest = Problem(self._source_file, self._subject, "", f"and {self._more} more problems")
         return (*self._problems, rest)

@@ -19,11 +19,11 @@ _ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 
-def decode_node(obj: wire.Node, origin: str = "") -> Decoded[Node]:
+def decode_node(obj: wire.Node, source_file: str = "") -> Decoded[Node]:
     """
     Return the Node. Addresses and pod CIDRs that cannot be parsed are left out and noted.
     """
-    notes = Notes(origin, f"Node {quoted(obj.metadata.name)}")
+    notes = Notes(source_file, f"Node {quoted(obj.metadata.name)}")
     name = cluster_scoped_name(obj.metadata, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)
@@ -57,7 +57,7 @@ def _addresses(items: list[wire.NodeAddress], notes: Notes) -> tuple[bytes, ...]
     return tuple(dict.fromkeys(address for kind in _ADDRESS_TYPES for address in found[kind]))
 
 
-def decode_service_cidr(obj: wire.ServiceCIDR, origin: str = "") -> Decoded[ServiceCIDR]:
+def decode_service_cidr(obj: wire.ServiceCIDR, source_file: str = "") -> Decoded[ServiceCIDR]:
     """
     Return the ServiceCIDR.
 
@@ -65,7 +65,7 @@ def decode_service_cidr(obj: wire.ServiceCIDR, origin: str = "") -> Decoded[Serv
     addresses of these ranges that no Service has is dropped, which would then be all of
     the node's.
     """
-    notes = Notes(origin, f"ServiceCIDR {quoted(obj.metadata.name)}")
+    notes = Notes(source_file, f"ServiceCIDR {quoted(obj.metadata.name)}")
     name = cluster_scoped_name(obj.metadata, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)

@@ -23,7 +23,7 @@ _PROTOCOLS = {protocol.name: protocol for protocol in Protocol}
 _FAMILIES = {family.label: family for family in FAMILIES}
 
 
-def decode_service(obj: wire.Service, origin: str = "") -> Decoded[Service]:
+def decode_service(obj: wire.Service, source_file: str = "") -> Decoded[Service]:
     """
     Return the Service to proxy, or None where kube-proxy would ignore it.
 
@@ -32,7 +32,7 @@ def decode_service(obj: wire.Service, origin: str = "") -> Decoded[Service]:
     cannot be used (an external IP, a port …) are left out and noted; the rest of the
     object is in force. Only a name the API would refuse makes the object unusable.
     """
-    notes = Notes(origin, subject("Service", obj.metadata.namespace, obj.metadata.name))
+    notes = Notes(source_file, subject("Service", obj.metadata.namespace, obj.metadata.name))
     name = namespaced_name(obj.metadata, names.label, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)

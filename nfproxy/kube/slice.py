@@ -28,7 +28,7 @@ _ALL_TRUE = wire.Conditions()
 _WORD_LIMIT = 253  # of a node's name; zones, as label values, are shorter still
 
 
-def decode_slice(obj: wire.EndpointSlice, origin: str = "") -> Decoded[EndpointSlice]:
+def decode_slice(obj: wire.EndpointSlice, source_file: str = "") -> Decoded[EndpointSlice]:
     """
     Return the slice, or None where kube-proxy would ignore it.
 
@@ -38,7 +38,7 @@ def decode_slice(obj: wire.EndpointSlice, origin: str = "") -> Decoded[EndpointS
     out silently, bad ports and endpoints are left out and noted. Only a name the API would
     refuse, or an address type it does not know, makes the object unusable.
     """
-    notes = Notes(origin, subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name))
+    notes = Notes(source_file, subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name))
     name = namespaced_name(obj.metadata, names.subdomain, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)

@@ -39,7 +39,7 @@ class Source(Protocol):
         """
         ...
 
-    def origin(self, service: ObjectName) -> str:
+    def source_file(self, service: ObjectName) -> str:
         """Return where a Service comes from, such as a file, for messages; "" for an API server."""
         ...
 

@@ -87,7 +87,7 @@ class InForce:
             for path in others
         ]
 
-    def origin(self, service: ObjectName) -> str:
+    def source_file(self, service: ObjectName) -> str:
         """Return the file a Service is in, fit for a message; "" for one that is in none."""
         holders = self._holders.get(Key(Kind.SERVICE, service))
         return shown(holders[0]) if holders else ""

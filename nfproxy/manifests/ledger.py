@@ -58,9 +58,9 @@ class Ledger:
         known = {path: file.signature for path, file in self._files.items()}
         return known | {path: signature for path, (signature, _) in self._pending.items()}
 
-    def origin(self, service: ObjectName) -> str:
+    def source_file(self, service: ObjectName) -> str:
         """Return the file a Service is in, "" for none."""
-        return self._in_force.origin(service)
+        return self._in_force.source_file(service)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -25,28 +25,28 @@ def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Prob
     before all, so neither the order of `paths` nor naming one twice matters. A path that is
     missing altogether, most likely a slip of the fingers, raises InputError.
     """
-    changes, problems, _ = read_with_origins(paths, node_name)
+    changes, problems, _ = read_with_sources(paths, node_name)
     return changes, problems
 
 
-def read_with_origins(
+def read_with_sources(
     paths: Iterable[str], node_name: str
 ) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
     """Like :func:`read_once`; also return the function from a Service to the file it is in."""
     problems: list[Problem] = []
     contents: dict[str, Objects | None] = {}
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
-        origin = "standard input" if path == STDIN else shown(path)
+        source_file = "standard input" if path == STDIN else shown(path)
         try:
-            content = parse(read_text(path), origin, node_name)
+            content = parse(read_text(path), source_file, node_name)
         except InputError as error:
-            problems.append(Problem(origin, "", "", str(error)))
+            problems.append(Problem(source_file, "", "", str(error)))
             continue
         problems += content.problems
         contents[path] = content.objects
     in_force = InForce()
     changes = in_force.update(contents)
-    return changes, tuple(sorted({*problems, *in_force.conflicts()})), in_force.origin
+    return changes, tuple(sorted({*problems, *in_force.conflicts()})), in_force.source_file
 
 
 def _files(path: str, problems: list[Problem]) -> list[str]:

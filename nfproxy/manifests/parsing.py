@@ -77,13 +77,13 @@ class Content(msgspec.Struct, frozen=True):
         return not self.parsed or self.nameless or any(d.covers(key) for d in self.doubts)
 
 
-def parse(text: Text, origin: str, node_name: str) -> Content:
+def parse(text: Text, source_file: str, node_name: str) -> Content:
     """
     Return the content of a file.
 
     Of Nodes only the one called `node_name` is read. Never raises for bad input.
     """
-    reader = _Reader(origin, node_name)
+    reader = _Reader(source_file, node_name)
     try:
         _read(text, reader)
     except InputError as error:
@@ -136,8 +136,8 @@ _raw_items = msgspec.json.Decoder(list[msgspec.Raw] | None)
 class _Reader:
     """Gathers the content of one file."""
 
-    def __init__(self, origin: str, node_name: str) -> None:
-        self._origin = origin
+    def __init__(self, source_file: str, node_name: str) -> None:
+        self._source_file = source_file
         self._node_name = node_name
         self._objects: dict[Key, Value | None] = {}
         self._problems: list[Problem] = []
@@ -151,7 +151,7 @@ class _Reader:
         """Return everything gathered."""
         if self._more_problems:
             more = f"and {self._more_problems:,} more problems"
-            self._problems.append(Problem(self._origin, "", "", more))
+            self._problems.append(Problem(self._source_file, "", "", more))
             self._more_problems = 0
         return Content(
             self._objects,
@@ -168,7 +168,7 @@ class _Reader:
     def fail(self, message: str) -> None:
         """Note that the file, or a part of it, cannot be read."""
         self._parsed = False
-        self._problems.append(Problem(self._origin, "", "", message))
+        self._problems.append(Problem(self._source_file, "", "", message))
 
     def read_json(self, data: bytes) -> str | None:
         """Read a JSON file; return what is wrong with its text, None where nothing is."""
@@ -232,7 +232,7 @@ class _Reader:
         """Read one object of a kind that is used."""
         if kind is Kind.NODE and identity.name and identity.name != self._node_name:
             return
-        decoded = decode(kind, data, self._origin)
+        decoded = decode(kind, data, self._source_file)
         self._note(decoded.problems)
         if not decoded.usable or decoded.name is None:
             self._doubt(kind, identity, named=decoded.name is not None)
@@ -262,7 +262,7 @@ class _Reader:
             self._nameless = True
 
     def _problem(self, subject: str, message: str) -> None:
-        self._note((Problem(self._origin, subject, "", message),))
+        self._note((Problem(self._source_file, subject, "", message),))
 
     def _note(self, problems: Sequence[Problem]) -> None:
         room = _MAX_PROBLEMS - len(self._problems)

@@ -52,9 +52,9 @@ class ManifestSource:
         """Everything that is wrong now, sorted, each once."""
         return self._problems
 
-    def origin(self, service: ObjectName) -> str:
+    def source_file(self, service: ObjectName) -> str:
         """Return the file a Service is in, "" for none."""
-        return self._ledger.origin(service)
+        return self._ledger.source_file(service)
 
     async def load(self) -> Changes:
         """

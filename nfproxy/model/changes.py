@@ -45,17 +45,17 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     """
     Something wrong with one object, file or field, to be shown to a person.
 
-    `origin` is the file (or "" for an API server), `subject` e.g. ``Service
+    `source_file` is the file (or "" for an API server), `subject` e.g. ``Service
     default/web`` or "", `field` a path such as ``spec.ports[0].port`` or "".
     """
 
-    origin: str
+    source_file: str
     subject: str
     field: str
     message: str
 
     def __str__(self) -> str:
-        """Return one line: ``origin: subject: field: message``."""
-        return ": ".join(part for part in (self.origin, self.subject, self.field) if part) + (
-            f": {self.message}" if self.origin or self.subject or self.field else self.message
+        """Return one line: ``source_file: subject: field: message``."""
+        return ": ".join(part for part in (self.source_file, self.subject, self.field) if part) + (
+            f": {self.message}" if self.source_file or self.subject or self.field else self.message
         )

@@ -40,11 +40,11 @@ class Conflict(NamedTuple):
         """Return one line for a person."""
         return str(self.problem(lambda _: ""))
 
-    def problem(self, origin: Callable[[ObjectName], str]) -> Problem:
-        """Return it for a person; `origin` tells which file a Service is in, "" for none."""
-        place = origin(self.winner)
+    def problem(self, source_file: Callable[[ObjectName], str]) -> Problem:
+        """Return it for a person; `source_file` tells which file a Service is in, "" for none."""
+        place = source_file(self.winner)
         return Problem(
-            origin(self.loser),
+            source_file(self.loser),
             f"Service {self.loser}",
             self.field,
             f"{self.key} belongs to the older Service {self.winner}"

@@ -39,7 +39,7 @@ class ScriptedSource:
     def problems(self) -> tuple[Problem, ...]:
         return ()
 
-    def origin(self, service: ObjectName) -> str:
+    def source_file(self, service: ObjectName) -> str:
         return ""
 
     async def load(self) -> Changes:

@@ -130,7 +130,7 @@ def test_bad_files_cost_only_themselves(tmp_path):
     changes, problems = read_once([str(tmp_path)], "")
 
     assert [name.name for name in changes.services] == ["good"]
-    files = [problem.origin.rpartition("/")[2] for problem in problems]
+    files = [problem.source_file.rpartition("/")[2] for problem in problems]
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "good.yaml") == files
 
 
