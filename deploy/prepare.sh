@@ -164,7 +164,7 @@ venv_has() {
 prepare_venv() {
     local extra=${1:-} stamp
     stamp=$VENV/.nfproxy-installed-${extra:-base}
-    # One at a time: somebody may start the demo while the tests prepare.
+    # One at a time: the demo may start while the tests prepare.
     {
         flock 9
         make_venv

@@ -16,7 +16,7 @@ if os.environ.get("CI"):
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options: of files to compare with, of random walks, of the integration suite."""
     parser.addoption(
-        "--update-golden", action="store_true", help="write the expected files of tests/golden anew"
+        "--update-golden", action="store_true", help="overwrite the expected files of tests/golden"
     )
     parser.addoption(
         "--soak",

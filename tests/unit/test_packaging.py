@@ -108,10 +108,10 @@ def test_installed_command_runs_from_another_directory(wheel: Path, tmp_path: Pa
         "print(*(f.name for f in importlib.resources.files('nfproxy.rulesets').iterdir()))"
     )
 
-    origin, *rulesets = run(
+    module, *rulesets = run(
         sys.executable, "-c", where, cwd=elsewhere, PYTHONPATH=str(site)
     ).split()
-    assert str(site / "nfproxy" / "__init__.py") == origin
+    assert str(site / "nfproxy" / "__init__.py") == module
     assert {path.name for path in (REPOSITORY / "rulesets").iterdir()} <= set(rulesets)
 
     printed = run(site / "bin" / "nfproxy", "--help", cwd=elsewhere, PYTHONPATH=str(site))

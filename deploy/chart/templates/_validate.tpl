@@ -118,7 +118,7 @@ each with what to do about it.
 {{- $problems := list }}
 {{- $address := .Values.metrics.bindAddress }}
 {{- if and .Values.metrics.podMonitor.enabled (regexMatch "^(127\\.|\\[::1\\])" $address) }}
-{{- $problems = append $problems (printf "metrics.bindAddress: nobody else reaches %s, which metrics.podMonitor is for" $address) }}
+{{- $problems = append $problems (printf "metrics.bindAddress: Prometheus cannot reach %s, as metrics.podMonitor needs" $address) }}
 {{- end }}
 {{- if and (not .Values.existingConfigMap.name) (eq (include "nfproxy.metricsPort" .) (toString (int .Values.healthz.port))) }}
 {{- $problems = append $problems (printf "metrics.bindAddress and healthz.port are both about port %d" (int .Values.healthz.port)) }}
