@@ -112,9 +112,9 @@ def _transaction(
 def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation]) -> list[Chain]:
     """Return the chains that added verdicts point to; making one again does no harm."""
     names = {
-        o.value.partition(" ")[2]
+        o.value.chain
         for o in operations
-        if o.add and o.family is family and isinstance(o.value, str)
+        if o.add and o.family is family and isinstance(o.value, schema.Verdict)
     }
     return [c for n, c in wanted_chains(planner.desired, family).items() if n in names]
 

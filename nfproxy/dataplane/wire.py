@@ -25,7 +25,16 @@ from nfproxy.netlink.messages import (
     attributes,
     string,
 )
-from nfproxy.nft.schema import SCHEMAS, TABLE, Interval, SetSchema, Value, length
+from nfproxy.nft.schema import (
+    SCHEMAS,
+    TABLE,
+    Interval,
+    SetSchema,
+    Value,
+    Verdict,
+    length,
+    verdict,
+)
 from nfproxy.reconcile.transition import Operation
 
 _GENERIC = struct.Struct("=BB2s")  # nfgenmsg: family, version, resource id (big endian)
@@ -45,10 +54,6 @@ _EXPRESSION_DATA, _COUNTER_PACKETS = 2, 2
 _DATA_VALUE, _DATA_VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _INTERVAL_END, _CATCH_ALL = 1, 2
-
-_CODES = {"goto": -4, "jump": -3}
-_WORDS = {-4: "goto", -3: "jump"}
-_DROP, _ACCEPT = 0, 1
 
 #: An attribute's length has 16 bits; an element list stays below that.
 _LIST_LIMIT = 60_000
@@ -81,14 +86,11 @@ def batch(messages: Iterable[bytes], sequence: int, last: int) -> bytes:
     )
 
 
-def verdict_attribute(verdict: str) -> bytes:
-    """Return the data attribute of a verdict written as in nft."""
-    word, _, chain = verdict.partition(" ")
-    if chain:
-        code = struct.pack("!i", _CODES[word])
-        inner = attribute(_VERDICT_CODE, code) + string(_VERDICT_CHAIN, chain)
-    else:
-        inner = attribute(_VERDICT_CODE, struct.pack("!i", _DROP))
+def verdict_attribute(verdict: Verdict) -> bytes:
+    """Return the data attribute of a verdict."""
+    inner = attribute(_VERDICT_CODE, struct.pack("!i", verdict.code))
+    if verdict.chain:
+        inner += string(_VERDICT_CHAIN, verdict.chain)
     return attribute(_ELEM_DATA | NESTED, attribute(_DATA_VERDICT | NESTED, inner))
 
 
@@ -112,7 +114,7 @@ class _Encoder:
         value = length(schema.value, family) if schema.value else 0
         self._data_head = _data(_ELEM_DATA, b"\0" * value)[:8]
         self._map_head = ATTRIBUTE.pack(size + value + 20, _LIST_ELEM | NESTED) + self._key_head
-        self._verdicts: dict[str, bytes] = {}
+        self._verdicts: dict[Verdict, bytes] = {}
 
     def encode(self, key: bytes, value: Value) -> bytes:
         if not key:
@@ -240,16 +242,14 @@ def _raw_element(data: bytes, at: int, end: int) -> RawElement:
     return key, value, last, is_end
 
 
-def _verdict(data: bytes, at: int, end: int) -> str:
+def _verdict(data: bytes, at: int, end: int) -> Verdict:
     code, chain = 0, ""
     for kind, start, stop in attributes(data, at, end):
         if kind == _VERDICT_CODE:
             (code,) = struct.unpack_from("!i", data, start)
         elif kind == _VERDICT_CHAIN:
             chain = data[start:stop].rstrip(b"\0").decode("ascii", "replace")
-    if code in _WORDS:
-        return f"{_WORDS[code]} {chain}"
-    return {_DROP: "drop", _ACCEPT: "accept"}.get(code, f"verdict {code}")
+    return verdict(code, chain)
 
 
 def generation(data: bytes, at: int) -> int:

@@ -15,7 +15,7 @@ import re
 import msgspec
 
 from nfproxy.model.service import Protocol
-from nfproxy.nft.schema import number_bytes
+from nfproxy.nft.schema import Verdict, goto, number_bytes
 
 #: The chains of ``rulesets/table.nft.j2``.
 BASE_CHAINS = ("nat-prerouting", "nat-output", "nat-postrouting", "nat-input")
@@ -28,8 +28,7 @@ FIXED_CHAINS = (
     "nat-input",
     "record-affinity",
 )
-REJECT = "goto reject-connection"
-DROP = "drop"
+REJECT = goto("reject-connection")
 
 
 class Policy(enum.StrEnum):
@@ -106,6 +105,18 @@ def parse_shape(name: str) -> Shape | None:
         guarded=bool(match["guarded"]),
     )
     return shape if shape.name == name else None
+
+
+@functools.lru_cache(maxsize=8192)
+def goto_shape(shape: Shape) -> Verdict:
+    """Return the verdict that leads to a shape's balancing chain."""
+    return goto(shape.name)
+
+
+@functools.lru_cache(maxsize=8192)
+def shape_of(verdict: Verdict | None) -> Shape | None:
+    """Return the shape of the balancing chain that a verdict leads to; None for any other."""
+    return parse_shape(verdict.chain) if verdict is not None and verdict.chain else None
 
 
 class AffinityList(msgspec.Struct, frozen=True, order=True):

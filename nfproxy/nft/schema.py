@@ -3,13 +3,14 @@ The sets and maps of an nfproxy table, and how their keys and values are laid ou
 
 Keys and values are bytes exactly as nf_tables holds them: each field padded to a
 multiple of 4 bytes, addresses and ports in network order, numbers (slots, affinity
-lists) in host order. A verdict is its nft text: ``drop``, ``goto CHAIN``, ``jump CHAIN``.
+lists) in host order. A verdict map's values are instances of Verdict.
 The declarations themselves are in ``rulesets/table.nft.j2``; a test holds both together.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator
 
@@ -30,8 +31,47 @@ CLUSTER_BASE = 32768
 #: How many (client, endpoint list) pairs a table remembers.
 AFFINITY_SIZE = 1 << 20
 
-#: A verdict is text, other data packed bytes; a set's element has none.
-Value = bytes | str | None
+_VERDICT_WORDS = {-4: "goto", -3: "jump", 0: "drop", 1: "accept"}
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+    """
+    What the kernel does with a packet: the value of an element of a verdict map.
+
+    `code` is the kernel's number (NFT_GOTO, NFT_JUMP, NF_DROP …), `chain` the chain it leads to,
+    "" where it leads to none. Thousands of elements share one verdict: make them with `goto`,
+    `jump` and `verdict`, which return the same instance for the same arguments.
+    """
+
+    code: int
+    chain: str = ""
+
+    def __str__(self) -> str:
+        """Return the verdict in nft's notation: ``goto CHAIN``, ``drop``."""
+        word = _VERDICT_WORDS.get(self.code, f"verdict {self.code}")
+        return f"{word} {self.chain}" if self.chain else word
+
+
+@functools.lru_cache(maxsize=16384)
+def verdict(code: int, chain: str = "") -> Verdict:
+    """Return the verdict with a code of the kernel's."""
+    return Verdict(code, chain)
+
+
+def goto(chain: str) -> Verdict:
+    """Return the verdict that leads to a chain for good."""
+    return verdict(-4, chain)
+
+
+def jump(chain: str) -> Verdict:
+    """Return the verdict that leads to a chain and, at its end, back."""
+    return verdict(-3, chain)
+
+
+DROP = verdict(0)
+
+#: What an element maps its key to: packed bytes or a verdict; None in a set.
+Value = bytes | Verdict | None
 
 
 class Field(enum.Enum):
@@ -211,7 +251,7 @@ def format_element(schema: SetSchema, key: bytes, value: Value, family: Family) 
         text = f"{span} . {rest}" if rest else span
     if value is None:
         return text
-    if isinstance(value, str):
+    if isinstance(value, Verdict):
         return f"{text} : {value}"
     return f"{text} : {format_fields(schema.value or (), value, family)}"
 

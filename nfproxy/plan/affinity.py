@@ -86,12 +86,14 @@ class PortAffinity(msgspec.Struct, frozen=True):
             verdict_map, record_map = schema.AFFINITY_FRONTENDS, schema.RECORD_FRONTENDS
             where = key.address
         protocol, port = schema.protocol_bytes(key.protocol), schema.port_bytes(key.port)
-        elements = [Element(verdict_map, where + protocol + port, f"jump {find.name}")]
+        elements = [Element(verdict_map, where + protocol + port, schema.jump(find.name))]
         chains: dict[Chain, None] = {find: None}
         for destination, record in self._records():
             chains[record] = None
             elements.append(
-                Element(record_map[key.protocol], destination + where + port, f"jump {record.name}")
+                Element(
+                    record_map[key.protocol], destination + where + port, schema.jump(record.name)
+                )
             )
         return Sticky(tuple(elements), tuple(chains))
 

@@ -12,7 +12,7 @@ import msgspec
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import Claim, ObjectName, Protocol
 from nfproxy.nft.chains import Chain
-from nfproxy.nft.schema import Value
+from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination, Selection
 
 
@@ -81,7 +81,7 @@ class Frontend(msgspec.Struct, frozen=True):
     key: FrontendKey
     kind: Kind
     claim: Claim
-    verdict: str
+    verdict: Verdict
     lanes: Lanes = NO_SLOTS
     extras: tuple[Element, ...] = ()
     chains: tuple[Chain, ...] = ()

@@ -7,7 +7,6 @@ internalTrafficPolicy, for all other frontends by externalTrafficPolicy.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
@@ -15,7 +14,8 @@ from nfproxy.model.endpoints import Endpoint, EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Claim, Protocol, Service, ServicePort
 from nfproxy.nft import schema
-from nfproxy.nft.chains import DROP, REJECT, Chain, Policy, Shape
+from nfproxy.nft.chains import REJECT, Chain, Policy, Shape, goto_shape
+from nfproxy.nft.schema import DROP, Verdict
 from nfproxy.plan.affinity import PortAffinity
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
 from nfproxy.plan.frontends import (
@@ -88,11 +88,6 @@ def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
     return [a for a in addresses if len(a) == family.size]
 
 
-@functools.lru_cache(maxsize=8192)
-def _goto(shape: Shape) -> str:
-    return f"goto {shape.name}"
-
-
 class _PortPlan:
     """One service port in one family while it is being planned."""
 
@@ -157,7 +152,7 @@ class _PortPlan:
             if not guard:
                 return self._frontend(key, kind, REJECT)
             shape = Shape(Policy.REJECT, Protocol.TCP, guarded=True)  # one for all protocols
-            return self._frontend(key, kind, _goto(shape), shape=shape, guard=guard)
+            return self._frontend(key, kind, goto_shape(shape), shape=shape, guard=guard)
         if self._service.external_local:
             local = chosen.local[: schema.CLUSTER_BASE]
             return self._balanced(key, kind, Policy.LOCAL, chosen.cluster, local, guard)
@@ -182,13 +177,13 @@ class _PortPlan:
             guarded=bool(guard),
         )
         lanes = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
-        return self._frontend(key, kind, _goto(shape), lanes=lanes, shape=shape, guard=guard)
+        return self._frontend(key, kind, goto_shape(shape), lanes=lanes, shape=shape, guard=guard)
 
     def _frontend(
         self,
         key: FrontendKey,
         kind: Kind,
-        verdict: str,
+        verdict: Verdict,
         *,
         lanes: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
         shape: Shape | None = None,

@@ -12,7 +12,8 @@ import msgspec
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
-from nfproxy.nft.schema import CLUSTER_BASE, Value
+from nfproxy.nft.chains import Policy, shape_of
+from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
 from nfproxy.plan.frontends import FrontendKey, Member
 from nfproxy.reconcile.transition import ExtraKey, FrontendState, Operation
 
@@ -60,7 +61,7 @@ class _Reader:
         self._source = source
         self._family = family
         self._into = into
-        self._verdicts: dict[FrontendKey, str] = {}
+        self._verdicts: dict[FrontendKey, Verdict] = {}
         self._slots: dict[FrontendKey, dict[int, bytes]] = {}
         self._extras: dict[FrontendKey, dict[ExtraKey, Value]] = {}
 
@@ -96,7 +97,7 @@ class _Reader:
         if name in (schema.FRONTENDS, schema.NODE_PORTS):
             address = b"" if name == schema.NODE_PORTS else key[:size]
             where = self._key(address, key[len(address)], key, len(address) + 4)
-            if where is None or not isinstance(value, str):
+            if where is None or not isinstance(value, Verdict):
                 return False
             if key[len(address) : -4] != schema.protocol_bytes(where.protocol):
                 return False
@@ -149,8 +150,8 @@ class _Reader:
                 lane.append(slots.pop(base + len(lane)))
         # More than CLUSTER_BASE endpoints without a second lane run on through its slots.
         if len(lanes[0]) == CLUSTER_BASE and lanes[1]:
-            verdict = self._verdicts.get(key, "")
-            if "local-" not in verdict:
+            shape = shape_of(self._verdicts.get(key))
+            if shape is None or shape.policy is not Policy.LOCAL:
                 lanes = ([*lanes[0], *lanes[1]], [])
         maps = schema.ENDPOINTS if key.address else schema.NODE_PORT_ENDPOINTS
         prefix = key.address + schema.port_bytes(key.port)

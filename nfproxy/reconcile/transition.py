@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
-from nfproxy.nft.chains import Policy, parse_shape
-from nfproxy.nft.schema import Value
+from nfproxy.nft.chains import Policy, shape_of
+from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
 
@@ -45,14 +45,15 @@ class FrontendState(NamedTuple):
     lingering ones included; `extras` the further elements.
     """
 
-    verdict: str | None = None
+    verdict: Verdict | None = None
     lanes: tuple[Sequence[Destination], Sequence[Destination]] = NO_SLOTS
     extras: dict[ExtraKey, Value] = {}  # noqa: RUF012 - never written to
 
     @property
     def guarded(self) -> bool:
         """Tell whether packets are being checked against source ranges."""
-        return self.verdict is not None and self.verdict.startswith("goto guarded-")
+        shape = shape_of(self.verdict)
+        return shape is not None and shape.guarded
 
 
 ABSENT = FrontendState()
@@ -122,9 +123,9 @@ def clean(key: FrontendKey, state: FrontendState) -> Step:
     return Step([], [], gone, FrontendState(state.verdict, kept, extras), lingers=False)
 
 
-def _drawn(verdict: str | None) -> tuple[int, int]:
+def _drawn(verdict: Verdict | None) -> tuple[int, int]:
     """Return how many slots of each lane a verdict's chain draws from."""
-    shape = parse_shape(verdict.removeprefix("goto ")) if verdict else None
+    shape = shape_of(verdict)
     if shape is None:
         return 0, 0
     return (shape.local, shape.cluster) if shape.policy is Policy.LOCAL else (shape.cluster, 0)

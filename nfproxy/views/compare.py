@@ -10,6 +10,8 @@ import msgspec
 
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.nft import schema
+from nfproxy.nft.chains import REJECT
+from nfproxy.nft.schema import Verdict
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
@@ -131,7 +133,9 @@ def format_destination(family: Family, destination: Destination) -> str:
     return f"[{address}]:{port}" if family is Family.IPV6 else f"{address}:{port}"
 
 
-def _answer(verdict: str | None) -> str:
+def _answer(verdict: Verdict | None) -> str:
     if verdict is None:
         return "nothing"
-    return verdict.removeprefix("goto ").replace("reject-connection", "reject")
+    if verdict == REJECT:
+        return "reject"
+    return verdict.chain or str(verdict)

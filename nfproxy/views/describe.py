@@ -76,7 +76,7 @@ def _frontend(frontend: Frontend) -> Data:
         "kind": frontend.kind.value,
         "frontend": str(key),
         "port": frontend.claim.port_name,
-        "verdict": frontend.verdict,
+        "verdict": str(frontend.verdict),
         "slots": slots,
     }
 

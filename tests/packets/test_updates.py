@@ -285,7 +285,7 @@ def inside(proxy: Proxy, family: Family, frontend: str, client: str) -> Iterator
     port = NODE_PORT if frontend == Frontend.NODE_PORT else 80
     key += schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(port)
     verdict = dict(proxy.kernel.elements(family, name))[key]
-    assert isinstance(verdict, str)
+    assert isinstance(verdict, schema.Verdict)
     chain = f"{family.table} nfproxy services"
     rule = f"{match}{family.table} saddr {client} tcp dport {port} {verdict}"
     command = f"nft --echo --handle insert rule {chain} {rule}"

@@ -196,7 +196,7 @@ def _state(families: Sequence[Family]) -> dict[str, Any]:
         "strays": len(observed.strays),
         "frontends": {
             str(key): (
-                state.verdict,
+                str(state.verdict),
                 tuple(sorted(_endpoint(key.family, slot) for slot in state.lanes[0])),
                 tuple(sorted(_endpoint(key.family, slot) for slot in state.lanes[1])),
                 tuple(sorted((name, where.hex()) for name, where in state.extras)),

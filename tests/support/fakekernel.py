@@ -15,7 +15,7 @@ from support.nfttext import FAMILY_OF_WORD, parse_element
 
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import Family
-from nfproxy.nft.schema import AFFINITY, SCHEMAS, Field, Interval, Value
+from nfproxy.nft.schema import AFFINITY, SCHEMAS, Field, Interval, Value, Verdict
 from nfproxy.reconcile.transition import Operation
 
 _COMMAND = re.compile(
@@ -55,8 +55,10 @@ class FakeTable:
     def targets(self) -> set[str]:
         """Return the chains that rules and elements point to."""
         texts = [rule for rules in self.rules.values() for rule in rules]
-        texts += [v for e in self.elements.values() for v in e.values() if isinstance(v, str)]
-        return {name for text in texts for name in _TARGET.findall(text)}
+        values = [value for held in self.elements.values() for value in held.values()]
+        return {name for text in texts for name in _TARGET.findall(text)} | {
+            value.chain for value in values if isinstance(value, Verdict) and value.chain
+        }
 
 
 class FakeKernel:
@@ -149,13 +151,12 @@ def add_element(table: FakeTable, name: str, key: bytes, value: Value) -> None:
             raise TransactionError(f"{name} holds this key with another value")
         return
     schema = SCHEMAS[name]
-    if (value is None) != (schema.value is None) or isinstance(value, str) != schema.verdicts:
+    if (value is None) != (schema.value is None) or isinstance(value, Verdict) != schema.verdicts:
         raise TransactionError(f"{value!r} is no value for {name}")
     if schema.interval is not Interval.NO and any(_overlap(key, other, name) for other in held):
         raise TransactionError(f"{name}: ranges overlap")
-    for chain in _TARGET.findall(value) if isinstance(value, str) else ():
-        if chain not in table.rules:
-            raise TransactionError(f"no chain {chain}")
+    if isinstance(value, Verdict) and value.chain and value.chain not in table.rules:
+        raise TransactionError(f"no chain {value.chain}")
     held[key] = value
 
 

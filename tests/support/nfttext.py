@@ -8,10 +8,14 @@ from nfproxy.errors import TransactionError
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.service import Protocol
 from nfproxy.nft.schema import (
+    DROP,
     Field,
     Interval,
     SetSchema,
     Value,
+    Verdict,
+    goto,
+    jump,
     number_bytes,
     port_bytes,
     protocol_bytes,
@@ -33,8 +37,14 @@ def parse_element(schema: SetSchema, text: str) -> tuple[bytes, Value]:
     if not colon:
         return key, None
     if schema.verdicts:
-        return key, value_text.strip()
+        return key, parse_verdict(value_text.strip())
     return key, _fields(schema.value or (), value_text.strip().split(" . "))
+
+
+def parse_verdict(text: str) -> Verdict:
+    """Return a verdict: ``drop``, ``goto CHAIN``, ``jump CHAIN``."""
+    word, _, chain = text.partition(" ")
+    return DROP if text == "drop" else {"goto": goto, "jump": jump}[word](chain)
 
 
 def parse_span(text: str) -> tuple[bytes, bytes]:

@@ -40,7 +40,7 @@ class Generation:
     """The tables between two transactions; `since` is the first wanted state that may show."""
 
     since: int
-    verdicts: dict[FrontendKey, str] = field(default_factory=dict)
+    verdicts: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
     slots: dict[Slot, bytes] = field(default_factory=dict)
     ranges: dict[FrontendKey, set[bytes]] = field(default_factory=dict)
     chains: dict[Family, set[str]] = field(default_factory=dict)
@@ -99,14 +99,14 @@ class PacketModel:
             if all(key in wanted for wanted in self._wanted[self._applied :]):
                 assert key in self._generations[-1].verdicts, f"{key} is unknown for a moment"
 
-    def _answers(self, key: FrontendKey, verdict: str, window: list[Wanted]) -> None:
+    def _answers(self, key: FrontendKey, verdict: schema.Verdict, window: list[Wanted]) -> None:
         """What the verdict of some generation leads to now was right at some time since."""
         table = self._generations[-1]
         meant = [wanted[key] for wanted in window if key in wanted]
         assert verdict in {f.verdict for f in meant}, f"{key}: {verdict} was never right"
-        if not verdict.startswith("goto "):
+        chain = verdict.chain
+        if not chain:
             return
-        chain = verdict.removeprefix("goto ")
         assert chain in table.chains[key.family], f"{key}: chain {chain} is gone"
         shape = parse_shape(chain)
         if shape is None:
@@ -137,7 +137,8 @@ class PacketModel:
     def _read_frontends(self, family: Family, new: Generation) -> None:
         for name in (schema.FRONTENDS, schema.NODE_PORTS):
             for key, verdict in self._elements(family, name).items():
-                new.verdicts[frontend_key(family, key)] = str(verdict)
+                assert isinstance(verdict, schema.Verdict)
+                new.verdicts[frontend_key(family, key)] = verdict
         for key in self._elements(family, schema.SOURCE_RANGES):
             frontend = frontend_key(family, key[family.size : len(key) // 2])
             new.ranges.setdefault(frontend, set()).add(key)
@@ -154,8 +155,8 @@ class PacketModel:
     def _read_notings(self, family: Family) -> Iterator[Noting]:
         for name in (*schema.RECORD_FRONTENDS.values(), *schema.RECORD_NODE_PORTS.values()):
             for key, verdict in self._elements(family, name).items():
-                chain = str(verdict).removeprefix("jump ")
-                for rule in self._kernel.tables[family].rules[chain]:
+                assert isinstance(verdict, schema.Verdict)
+                for rule in self._kernel.tables[family].rules[verdict.chain]:
                     high, low = map(int, _OFFSET.findall(rule))
                     number = schema.number_bytes(high) + schema.number_bytes(low)
                     yield Noting(family, number, key[: family.size])

@@ -14,7 +14,7 @@ from nfproxy.dataplane.netlink import Netlink
 from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
-from nfproxy.nft.chains import parse_shape
+from nfproxy.nft.chains import shape_of
 from nfproxy.tools.demo.results import Size
 from nfproxy.tools.lab import Node
 
@@ -71,8 +71,8 @@ class Tables:
         packed = parse_address(address)
         key = packed + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(port)
         for found, verdict in self._kernel.elements(family_of(packed), schema.FRONTENDS):
-            if found == key and isinstance(verdict, str):
-                shape = parse_shape(verdict.removeprefix("goto "))
+            if found == key and isinstance(verdict, schema.Verdict):
+                shape = shape_of(verdict)
                 return shape.cluster if shape else 0
         return 0
 

@@ -67,7 +67,7 @@ class Node:
     def replace(self, family: Family) -> None:
         """Let the frontend that has counted go to another shape."""
         delete = Operation(False, family, schema.FRONTENDS, key(family))
-        add = Operation(True, family, schema.FRONTENDS, key(family), "goto two")
+        add = Operation(True, family, schema.FRONTENDS, key(family), schema.goto("two"))
         self.kernel.commit([delete, add])
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ def test_what_has_counted_nothing_is_not_told(node: Node) -> None:
     """
     idle = parse_address(ADDRESS[V4]) + schema.protocol_bytes(6) + schema.port_bytes(81)
     node.kernel.commit([Operation(False, V4, schema.FRONTENDS, idle)])
-    node.kernel.commit([Operation(True, V4, schema.FRONTENDS, idle, "goto two")])
+    node.kernel.commit([Operation(True, V4, schema.FRONTENDS, idle, schema.goto("two"))])
 
     assert [*node.deletions.read()] == []
 
@@ -145,7 +145,7 @@ def test_more_than_fits_is_lost_without_an_error(node: Node) -> None:
     node.deletions = node.namespace.call(Deletions, node.kernel._netlink.port, 1)
     for number in range(50):
         frontend = parse_address(f"10.97.0.{number}") + TCP_80
-        add = Operation(True, V4, schema.FRONTENDS, frontend, "goto one")
+        add = Operation(True, V4, schema.FRONTENDS, frontend, schema.goto("one"))
         node.kernel.commit([add])
     node.replace(V4)  # not told
     assert [*node.deletions.read()] == []

@@ -77,9 +77,9 @@ def test_a_refusal_names_the_error(real: RealKernel):
         real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)])
 
     frontend = IP + schema.protocol_bytes(6) + schema.port_bytes(80)
-    real.commit([Operation(True, V4, schema.FRONTENDS, frontend, "drop")])
+    real.commit([Operation(True, V4, schema.FRONTENDS, frontend, schema.DROP)])
     with pytest.raises(TransactionError, match="EEXIST"):
-        real.commit([Operation(True, V4, schema.FRONTENDS, frontend, "goto services")])
+        real.commit([Operation(True, V4, schema.FRONTENDS, frontend, schema.goto("services"))])
 
 
 def test_the_socket_works_on_after_a_refusal(real: RealKernel):

@@ -71,8 +71,8 @@ def test_added_elements_are_there_and_deleted_ones_are_not(dataplane: Dataplane)
     """
     elements: list[tuple[str, bytes, Value]] = [
         (schema.CLUSTER_IPS, parse_address("10.96.0.1"), None),
-        (schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}"),
-        (schema.NODE_PORTS, FRONTEND[4:], "drop"),
+        (schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name)),
+        (schema.NODE_PORTS, FRONTEND[4:], schema.DROP),
         (schema.ENDPOINTS[Protocol.TCP], SLOT, ONE),
         (schema.SERVICE_CIDRS, cidr("10.96.0.0/16"), None),
     ]
@@ -128,9 +128,9 @@ def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Datapla
     """
     The same holds for verdicts.
     """
-    dataplane.commit([add(schema.FRONTENDS, FRONTEND, "drop")])
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.DROP)])
 
-    refuses(dataplane, add(schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}"))
+    refuses(dataplane, add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name)))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Datapla
     [
         (schema.ENDPOINTS[Protocol.TCP], SLOT, ONE),
         (schema.CLUSTER_IPS, parse_address("10.96.0.1"), None),
-        (schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}"),
+        (schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name)),
         (schema.SERVICE_CIDRS, cidr("10.96.0.0/16"), None),
         (schema.SOURCE_RANGES, schema.prefix_key(parse_prefix("10.0.0.0/8"), FRONTEND), None),
     ],
@@ -245,7 +245,7 @@ def test_a_verdict_for_a_chain_that_does_not_exist_is_refused(dataplane: Datapla
     """
     Chains are made before elements point to them.
     """
-    refuses(dataplane, add(schema.FRONTENDS, FRONTEND, "goto cluster-tcp-9"))
+    refuses(dataplane, add(schema.FRONTENDS, FRONTEND, schema.goto("cluster-tcp-9")))
 
 
 def test_elements_of_a_set_that_does_not_exist_are_refused(dataplane: Dataplane):
@@ -266,7 +266,7 @@ def test_deleting_a_chain_that_is_pointed_to_is_refused(dataplane: Dataplane):
     """
     First nobody points there, later it goes.
     """
-    dataplane.commit([add(schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}")])
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
     text = ruleset.delete_chain_text(V4, SHAPE.name)
 
     with pytest.raises(TransactionError):
@@ -326,7 +326,7 @@ def test_the_program_is_loaded_again_without_touching_elements(dataplane: Datapl
     """
     A takeover gives chains their rules anew, and every element stays.
     """
-    verdict = f"goto {SHAPE.name}"
+    verdict = schema.goto(SHAPE.name)
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, verdict)])
     dataplane.load(ruleset.program_text(CONFIG, V4, [SHAPE]))
 
@@ -337,7 +337,7 @@ def test_a_replaced_table_is_empty(dataplane: Dataplane):
     """
     The complete script starts from nothing, whatever was there.
     """
-    dataplane.commit([add(schema.FRONTENDS, FRONTEND, f"goto {SHAPE.name}")])
+    dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
     dataplane.load(ruleset.replacement_text(CONFIG, V4, [SHAPE]))
 
     assert not held(dataplane, schema.FRONTENDS)

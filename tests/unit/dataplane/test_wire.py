@@ -47,14 +47,14 @@ GOLDEN = [
         + (head(16, 2 | NESTED) + head(12, 1) + "0af40105" + "1f900000"),
     ),
     (
-        Operation(True, V4, schema.NODE_PORTS, TCP + PORT, "goto web"),
+        Operation(True, V4, schema.NODE_PORTS, TCP + PORT, schema.goto("web")),
         head(44, 1 | NESTED)
         + (head(16, 1 | NESTED) + head(12, 1) + "06000000" + "00500000")
         + head(24, 2 | NESTED)
         + (head(20, 2 | NESTED) + head(8, 1) + "fffffffc" + head(8, 2) + "77656200"),
     ),
     (
-        Operation(True, V4, schema.NODE_PORTS, TCP + PORT, "drop"),
+        Operation(True, V4, schema.NODE_PORTS, TCP + PORT, schema.DROP),
         head(36, 1 | NESTED)
         + (head(16, 1 | NESTED) + head(12, 1) + "06000000" + "00500000")
         + head(16, 2 | NESTED)
@@ -147,9 +147,9 @@ def test_no_operation_makes_no_message():
 ELEMENTS: list[tuple[str, bytes, Value]] = [
     (schema.CLUSTER_IPS, IP, None),
     (TCP_SLOTS, SLOT.key, POD),
-    (schema.NODE_PORTS, TCP + PORT, "drop"),
-    (schema.NODE_PORTS, TCP + PORT, "goto reject-connection"),
-    (schema.AFFINITY_NODE_PORTS, TCP + PORT, "jump services"),
+    (schema.NODE_PORTS, TCP + PORT, schema.DROP),
+    (schema.NODE_PORTS, TCP + PORT, schema.goto("reject-connection")),
+    (schema.AFFINITY_NODE_PORTS, TCP + PORT, schema.jump("services")),
     (schema.SERVICE_CIDRS, span("10.96.0.0/16"), None),
     (schema.SERVICE_CIDRS, span("0.0.0.0/0"), None),
     (schema.SERVICE_CIDRS, span("255.255.255.255/32"), None),

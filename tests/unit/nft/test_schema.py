@@ -6,7 +6,16 @@ from support.nfttext import parse_element
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
-from nfproxy.nft.schema import SCHEMAS, Value, format_element, format_span, length
+from nfproxy.nft.schema import (
+    DROP,
+    SCHEMAS,
+    Value,
+    format_element,
+    format_span,
+    goto,
+    jump,
+    length,
+)
 
 V4, V6 = Family.IPV4, Family.IPV6
 IP = parse_address("10.96.0.1")
@@ -21,10 +30,10 @@ def wide(text: str, rest: bytes = b"") -> bytes:
 
 
 ROWS: list[tuple[str, Family, bytes, Value, str]] = [
-    ("frontends", V4, IP + TCP + PORT, "drop", "10.96.0.1 . tcp . 80 : drop"),
-    ("frontends", V6, IP6 + b"\x84\0\0\0" + PORT, "goto reject-connection",
+    ("frontends", V4, IP + TCP + PORT, DROP, "10.96.0.1 . tcp . 80 : drop"),
+    ("frontends", V6, IP6 + b"\x84\0\0\0" + PORT, goto("reject-connection"),
      "fd00:96::1 . sctp . 80 : goto reject-connection"),
-    ("node-ports", V4, b"\x11\0\0\0" + b"\x75\x30\0\0", "goto node-port-external-udp-3",
+    ("node-ports", V4, b"\x11\0\0\0" + b"\x75\x30\0\0", goto("node-port-external-udp-3"),
      "udp . 30000 : goto node-port-external-udp-3"),
     ("cluster-ips", V6, IP6, None, "fd00:96::1"),
     ("service-cidrs", V4, wide("10.96.0.0/12"), None, "10.96.0.0/12"),
@@ -39,13 +48,13 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
      "10.96.0.1 . 80 . 32770 : 10.244.1.5 . 8080"),
     ("node-port-endpoints-sctp", V6, PORT + schema.number_bytes(0), IP6 + PORT,
      "80 . 0 : fd00:96::1 . 80"),
-    ("record-frontends-udp", V4, POD + PORT + IP + PORT, "jump record-0123456789abcdef",
+    ("record-frontends-udp", V4, POD + PORT + IP + PORT, jump("record-0123456789abcdef"),
      "10.244.1.5 . 80 . 10.96.0.1 . 80 : jump record-0123456789abcdef"),
-    ("record-node-ports-tcp", V4, POD + PORT + PORT, "jump record-0123456789abcdef-both",
+    ("record-node-ports-tcp", V4, POD + PORT + PORT, jump("record-0123456789abcdef-both"),
      "10.244.1.5 . 80 . 80 : jump record-0123456789abcdef-both"),
-    ("affinity-frontends", V4, IP + TCP + PORT, "jump affinity-0123456789abcdef-local",
+    ("affinity-frontends", V4, IP + TCP + PORT, jump("affinity-0123456789abcdef-local"),
      "10.96.0.1 . tcp . 80 : jump affinity-0123456789abcdef-local"),
-    ("affinity-node-ports", V4, TCP + PORT, "jump affinity-0123456789abcdef-external",
+    ("affinity-node-ports", V4, TCP + PORT, jump("affinity-0123456789abcdef-external"),
      "tcp . 80 : jump affinity-0123456789abcdef-external"),
 ]  # fmt: skip
 
@@ -121,4 +130,4 @@ def test_an_unknown_protocol_is_written_as_a_number():
     """
     key = IP + b"\x88\0\0\0" + PORT
 
-    assert format_element(SCHEMAS["frontends"], key, "drop", V4) == "10.96.0.1 . 136 . 80 : drop"
+    assert format_element(SCHEMAS["frontends"], key, DROP, V4) == "10.96.0.1 . 136 . 80 : drop"

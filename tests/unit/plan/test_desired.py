@@ -135,10 +135,10 @@ def test_a_slice_may_come_before_its_service_and_change_its_service():
     piece = endpoint_slice("older", "10.244.1.5", name="piece")
     made = planner(piece)
     made.apply(changes(OLDER))
-    assert made.desired.frontends[key].verdict == "goto cluster-tcp-1"
+    assert made.desired.frontends[key].verdict == schema.goto("cluster-tcp-1")
 
     touched = made.apply(changes(endpoint_slice("younger", "10.244.1.5", name="piece")))
-    assert made.desired.frontends[key].verdict == "goto reject-connection"
+    assert made.desired.frontends[key].verdict == schema.goto("reject-connection")
     assert key in touched.frontends
 
 

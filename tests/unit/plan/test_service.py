@@ -22,7 +22,7 @@ def plan(made: Service, *slices: EndpointSlice, config: NodeConfig = CONFIG) -> 
 
 
 def verdicts(made: ServicePlan) -> dict[str, str]:
-    return {str(f.key): f.verdict for f in made.frontends}
+    return {str(f.key): str(f.verdict) for f in made.frontends}
 
 
 def at(made: ServicePlan, where: str) -> Frontend:
@@ -122,7 +122,7 @@ def test_one_address_in_two_roles_is_one_frontend():
     )
     frontend = at(plan(made, endpoint_slice("web", LOCAL)), LOAD_BALANCER)
 
-    assert frontend.verdict == "goto guarded-external-tcp-1"
+    assert frontend.verdict == schema.goto("guarded-external-tcp-1")
 
 
 def test_every_cluster_ip_is_known_even_without_ports_that_work():
@@ -202,7 +202,7 @@ def test_a_guarded_frontend_without_endpoints_rejects_only_those_it_would_serve(
     """
     frontend = at(plan(GUARDED), LOAD_BALANCER)
 
-    assert frontend.verdict == "goto guarded-reject"
+    assert frontend.verdict == schema.goto("guarded-reject")
     assert [c.name for c in frontend.chains] == ["guarded-reject"]
     assert ranges(frontend) == {"10.0.0.0/8"}
 
@@ -237,7 +237,7 @@ def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
 
     assert finding(at(made, CLUSTER_IP)) == [inside]
     assert finding(at(made, NODE_PORT)) == [outside]
-    assert at(made, CLUSTER_IP).verdict.endswith("-sticky")
+    assert at(made, CLUSTER_IP).verdict.chain.endswith("-sticky")
 
 
 def test_all_frontends_of_a_port_note_clients_on_the_same_lists():
@@ -313,8 +313,8 @@ def test_chains_of_a_frontend_are_those_its_elements_point_to():
         **EXTERNALS,
     )
     for frontend in plan(guarded, endpoint_slice("web", LOCAL, REMOTE)).frontends:
-        texts = [frontend.verdict, *(e.value for e in frontend.extras if e.value)]
-        targets = {text.split()[1] for text in texts if isinstance(text, str)}
+        values = [frontend.verdict, *(e.value for e in frontend.extras)]
+        targets = {value.chain for value in values if isinstance(value, schema.Verdict)}
         assert targets == {chain.name for chain in frontend.chains}
         assert sum(isinstance(chain, Shape) for chain in frontend.chains) == 1
 

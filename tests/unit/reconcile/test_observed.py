@@ -83,9 +83,9 @@ def test_the_lanes_of_a_frontend_are_read_up_to_the_first_hole():
 @pytest.mark.parametrize(
     "element",
     [
-        (schema.FRONTENDS, IP + schema.protocol_bytes(136) + PORT, "drop"),
-        (schema.NODE_PORTS, schema.protocol_bytes(1) + PORT, "drop"),
-        (schema.AFFINITY_FRONTENDS, IP + schema.protocol_bytes(0) + PORT, "jump x"),
+        (schema.FRONTENDS, IP + schema.protocol_bytes(136) + PORT, schema.DROP),
+        (schema.NODE_PORTS, schema.protocol_bytes(1) + PORT, schema.DROP),
+        (schema.AFFINITY_FRONTENDS, IP + schema.protocol_bytes(0) + PORT, schema.jump("x")),
         (schema.SOURCE_RANGES, IP + IP + TCP + PORT + IP + IP + TCP + schema.port_bytes(81), None),
     ],
     ids=lambda e: e[0],

@@ -142,7 +142,7 @@ def test_elements_that_a_stranger_added_go(proxy: MemoryProxy):
     stranger(
         proxy,
         Operation(True, Family.IPV4, schema.CLUSTER_IPS, parse_address("10.96.0.99")),
-        Operation(True, Family.IPV4, schema.FRONTENDS, frontend_element("10.96.0.99"), "drop"),
+        Operation(True, Family.IPV4, schema.FRONTENDS, frontend_element("10.96.0.99"), schema.DROP),
         Operation(True, Family.IPV4, TCP_SLOTS, slot_key(7), b"\x0a\xf4\0\1\0\x50\0\0"),
     )
     proxy.successor().resync()

@@ -44,8 +44,8 @@ def slots(operations: list[Operation]) -> list[tuple[str, int, int]]:
     ]
 
 
-def verdicts(operations: list[Operation]) -> list[object]:
-    return [o.value if o.add else "deleted" for o in operations if o.set == schema.FRONTENDS]
+def verdicts(operations: list[Operation]) -> list[str]:
+    return [str(o.value) if o.add else "deleted" for o in operations if o.set == schema.FRONTENDS]
 
 
 @pytest.mark.parametrize(
