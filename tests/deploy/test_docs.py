@@ -1,16 +1,25 @@
-"""The README and the pages below deploy/docs: what they point to is there, and commands exist."""
+"""The README and the pages: what they point to is there, commands exist, pictures are current."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from tools import pictures
 
 from nfproxy.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "deploy" / "docs").glob("*.md")))
+DOCS = ROOT / "deploy" / "docs"
+INDEX = DOCS / "README.md"
+PAGES = tuple(
+    path
+    for pattern in ("*.md", "deploy/docs/*.md", "nfproxy/*.md", "rulesets/*.md", ".github/*.md")
+    for path in sorted(ROOT.glob(pattern))
+)
+README_LINES = 200  # more is a page of its own
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 # A path of the repository, in a command or in running text.
@@ -21,7 +30,7 @@ OPTION = re.compile(r"(?<!\S)(--?[a-z][a-z-]*)")
 CONTEXT = click.Context(main)
 NAMES = main.list_commands(CONTEXT)
 
-pages = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+pages = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 
 
 def slug(heading: str) -> str:
@@ -74,10 +83,20 @@ def test_commands_have_the_options_that_are_given(page: Path) -> None:
         assert not missing, (name, missing)
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    text = PAGES[0].read_text("utf-8")
-    for page in PAGES[1:]:
-        assert f"deploy/docs/{page.name}" in text, page.name
+def test_the_index_links_every_page_and_the_readme_the_index() -> None:
+    assert "deploy/docs/README.md" in (ROOT / "README.md").read_text("utf-8")
+    linked = set(LINK.findall(INDEX.read_text("utf-8")))
+    assert {page.name for page in DOCS.glob("*.md")} - {INDEX.name} <= linked
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES
+
+
+def test_pictures_are_those_that_the_script_draws() -> None:
+    """To draw them again: tests/tools/pictures.py."""
+    for name, drawn in pictures.pictures(json.loads(pictures.BENCH.read_text("utf-8"))).items():
+        assert (pictures.PICTURES / name).read_text("utf-8") == drawn, name
 
 
 def test_lines_that_are_to_be_looked_for_are_printed() -> None:
