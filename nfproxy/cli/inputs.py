@@ -12,7 +12,6 @@ import msgspec
 
 from nfproxy.cli.messages import warn
 from nfproxy.cli.objects import read_objects
-from nfproxy.config.advice import allow_external_ips
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_config, node_name
@@ -75,7 +74,7 @@ def configurator(known: Settings, tell: Callable[[str], None]) -> Configure:
             if text not in told:
                 told.add(text)
                 tell(text)
-        return msgspec.structs.replace(result, external_ips=allow_external_ips(config))
+        return msgspec.structs.replace(result, external_ips=config.allows_external_ips)
 
     return configure
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nfproxy.config.kubeproxy import Logging
+from nfproxy.config.process import Logging
 
 _COMMITS_LEVEL, _DEBUG_LEVEL = 2, 4  # of -v: the levels at which kube-proxy says the like
 

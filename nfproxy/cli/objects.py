@@ -48,12 +48,12 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
     from nfproxy.apiserver.source import ApiServerSource
 
     client = loaded.config.client_connection
-    kubeconfig = client.kubeconfig or ("" if loaded.master else kubeconfig_of_user())
-    if not (kubeconfig or loaded.master or os.environ.get(_IN_POD)):
+    kubeconfig = client.kubeconfig or ("" if loaded.command_line.master else kubeconfig_of_user())
+    if not (kubeconfig or loaded.command_line.master or os.environ.get(_IN_POD)):
         raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
     settings = ClientSettings(
         kubeconfig=kubeconfig,
-        master=loaded.master,
+        master=loaded.command_line.master,
         spread=node_name,
         qps=client.qps,
         burst=client.burst,

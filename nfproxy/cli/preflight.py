@@ -107,7 +107,7 @@ def command(
         config=loaded.config,
         node_name=name,
         question=Question(
-            ClientSettings(kubeconfig=kubeconfig, master=loaded.master),
+            ClientSettings(kubeconfig=kubeconfig, master=loaded.command_line.master),
             name,
             borrowed,
             os.environ.get(_ENV_HOST, ""),
@@ -128,7 +128,7 @@ def command(
 def _kubeconfig(loaded: LoadedConfig) -> tuple[str, bool]:
     """Return the kubeconfig to use, and whether it is kubectl's for want of another."""
     named = loaded.config.client_connection.kubeconfig
-    if named or loaded.master:
+    if named or loaded.command_line.master:
         return named, False
     borrowed = kubeconfig_of_user()
     return borrowed, bool(borrowed)

@@ -60,23 +60,24 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
     over. `nfproxy cleanup` removes it.
     """
     loaded = load(flags)
-    if loaded.version in ("true", "raw"):
+    command_line = loaded.command_line
+    if command_line.version in ("true", "raw"):
         click.echo(f"nfproxy {__version__}")
         return
     logs.set_up(loaded.config.logging, commits=bool(manifests))
     for text in loaded.warnings:
         log.warning("%s", text)
-    if loaded.write_config_to:
+    if command_line.write_config_to:
         _write_config(loaded)
         return
-    if loaded.cleanup:
+    if command_line.cleanup:
         require_privileges()
         remove_own_tables()
         status = remove_leftovers(TakeOver(force=True))  # as kube-proxy's flag: asks nothing
         raise SystemExit(status)
     known = known_node(loaded)
     require_privileges()
-    if loaded.init_only:
+    if command_line.init_only:
         _prepare_node(loaded, proc)
         log.info("this node is prepared; leaving, as --init-only asks")
         return
@@ -103,7 +104,7 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
 
 
 def _write_config(loaded: LoadedConfig) -> None:
-    path = Path(loaded.write_config_to)
+    path = Path(loaded.command_line.write_config_to)
     try:
         path.write_text(write_config(loaded.config), "utf-8")
     except OSError as error:
@@ -128,10 +129,10 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
         log.info("%s", text)
     if outcome.refused:
         text = refused_text(outcome.refused, Path(proc))
-        if loaded.init_only:
+        if loaded.command_line.init_only:
             raise MissingFeatureError(text)
         log.warning("%s", text)
-    if loaded.init_only:
+    if loaded.command_line.init_only:
         missing = diagnose(families_of_host())
         if missing is not None:
             raise missing

@@ -1,8 +1,8 @@
 """
-From the data of a configuration file to the values it gives, field by field.
+From the data of a configuration file to its values, field by field.
 
-Lenient as kube-proxy is in the end: an unknown field is a warning. A value of the
-wrong type is a problem, and all of them are found.
+An unknown field is a warning, as in kube-proxy. A value of the wrong type is an error, and all
+such values are found.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nfproxy.config.kubeproxy import API_VERSION, KIND
-from nfproxy.config.problems import Problem, describe
 from nfproxy.config.settings import BY_FIELD
+from nfproxy.config.validate import InvalidValue, describe
 from nfproxy.errors import ConfigError
 
 _BLOCKS = {
@@ -26,28 +26,28 @@ _MAX_UNKNOWN = 20
 
 
 class Decoded(NamedTuple):
-    """What a file gives: values by field path, and what was wrong or odd."""
+    """A file's values by field path, the values that cannot be read, and warnings."""
 
     values: Mapping[str, Any]
-    problems: tuple[Problem, ...]
+    invalid: tuple[InvalidValue, ...]
     warnings: tuple[str, ...]
 
 
 def decode(data: Any, name: str) -> Decoded:
     """
-    Return the values a file called `name` gives; null counts as not given.
+    Return the values in the data of a file called `name`; null counts as absent.
 
-    Raises ConfigError if it is no KubeProxyConfiguration at all.
+    Raises ConfigError for anything but a KubeProxyConfiguration.
     """
     _check_header(data, name)
     values: dict[str, Any] = {}
-    problems: list[Problem] = []
+    invalid: list[InvalidValue] = []
     unknown: list[str] = []
     for path, value in _fields(data, ""):
         if path in _HEADER or value is None:
             continue
         if path in _BLOCKS:
-            problems.append(Problem(path, describe(value), "a mapping"))
+            invalid.append(InvalidValue(path, describe(value), "a mapping"))
         elif path not in BY_FIELD:
             unknown.append(path)
         else:
@@ -55,8 +55,8 @@ def decode(data: Any, name: str) -> Decoded:
                 values[path] = BY_FIELD[path].kind.from_data(value)
             except ValueError:
                 accepts = BY_FIELD[path].kind.accepts
-                problems.append(Problem(path, describe(value), accepts))
-    return Decoded(values, tuple(problems), tuple(_unknown(unknown, name)))
+                invalid.append(InvalidValue(path, describe(value), accepts))
+    return Decoded(values, tuple(invalid), tuple(_unknown(unknown, name)))
 
 
 def _check_header(data: Any, name: str) -> None:
@@ -76,7 +76,7 @@ _HEADLINE = f"with apiVersion: {API_VERSION} and kind: {KIND}"
 
 
 def _fields(block: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-    """Walk the blocks of the configuration; what is inside an unknown field stays there."""
+    """Yield (path, value) of every field in known blocks; an unknown field is yielded whole."""
     for key, value in block.items():
         path = f"{prefix}{key}" if isinstance(key, str) else f"{prefix}{describe(key)}"
         if path in _BLOCKS and isinstance(value, Mapping):

@@ -17,7 +17,7 @@ import yaml
 from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from nfproxy.config.problems import describe
+from nfproxy.config.validate import describe
 from nfproxy.errors import ConfigError
 
 MAX_BYTES = 256 << 10

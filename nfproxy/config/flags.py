@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from nfproxy.config.problems import describe
 from nfproxy.config.setting import Setting
 from nfproxy.config.settings import BY_FLAG
+from nfproxy.config.validate import describe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +66,7 @@ class FlagOption(click.Option):
             hidden=hidden,
             **more,
         )
-        self.group = setting.group
+        self.group = setting.group.value
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Add the option under each spelling, without showing them in the help."""

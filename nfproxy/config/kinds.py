@@ -1,8 +1,8 @@
 """
-The kinds of values settings take: how each is read from a flag and from a file.
+The kinds of values that settings take: how to read each from a flag and from a file.
 
-A reader raises ValueError for what it cannot read; whoever calls it knows the place
-and says what would be accepted.
+A reader raises ValueError for what it cannot read. Its caller knows the flag or field and reports
+it with the values that the kind accepts.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from nfproxy.config.durations import Duration, parse_duration
-from nfproxy.config.kubeproxy import VModuleItem
 
 _INT = re.compile(
     r"[-+]?(0[xX][0-9a-fA-F]{1,16}|0[bB][01]{1,64}|0[oO]?[0-7]{0,22}|[1-9]\d{0,19})", re.ASCII
@@ -29,6 +30,13 @@ INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 UINT32_MAX = (1 << 32) - 1
 
 
+class VModuleItem(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One item of ``logging.vmodule``."""
+
+    file_pattern: str
+    verbosity: int
+
+
 def _anything(value: Any) -> bool:
     return True
 
@@ -38,10 +46,10 @@ class Kind:
     """
     A kind of value.
 
-    `metavar` stands in the help, `accepts` completes "accepted: …". `from_text` reads
-    a flag (all its occurrences, joined by commas, where `repeatable`), `from_data` what
-    the YAML or JSON decoder gave. `fits` judges a value that was read. The flag of a
-    `switch` may stand without a value and then means "true".
+    `metavar` names the value in the help. `accepts` completes "accepted: …". `from_text` reads a
+    flag; a `repeatable` flag that is given several times arrives joined by commas. `from_data`
+    reads a value from YAML or JSON. `fits` tells whether a value that was read is in range. The
+    flag of a `switch` without a value means "true".
     """
 
     metavar: str
@@ -75,7 +83,7 @@ def _parse_bool(text: str) -> bool:
 
 
 def _read_int(data: Any) -> int:
-    """Read an integer; ``10.0`` is one, as it is in JSON made from YAML."""
+    """Read an integer; ``10.0`` counts as one, as in JSON converted from YAML."""
     if isinstance(data, float) and data.is_integer():
         return int(data)
     if not isinstance(data, int) or isinstance(data, bool):
@@ -196,14 +204,25 @@ MODULES = Kind(
 QUANTITY = Kind("SIZE", 'a Kubernetes quantity such as "64Ki"', _read_quantity, _read_quantity)
 
 
+#: The kind of a field that names none, by the type of the field.
+KIND_OF_TYPE: Mapping[Any, Kind] = {
+    str: STRING,
+    bool: BOOL,
+    float: FLOAT,
+    tuple[str, ...]: STRINGS,
+    tuple[VModuleItem, ...]: MODULES,
+    dict[str, bool]: GATES,
+}
+
+
 def integer(low: int = INT32_MIN, high: int = INT32_MAX) -> Kind:
-    """Return the kind of integers in a range, both ends included."""
+    """Return the kind of the integers from `low` to `high`, both included."""
     accepts = f"an integer from {low} to {high}"
     return Kind("N", accepts, _parse_int, _read_int, lambda value: low <= value <= high)
 
 
 def duration(*, minimum: int = -(1 << 63)) -> Kind:
-    """Return the kind of durations of at least so many nanoseconds."""
+    """Return the kind of durations of at least `minimum` nanoseconds."""
     bound = {0: ", zero or more", 1: ", more than zero"}.get(minimum, "")
     accepts = f'a duration with units such as "30s" or "1h30m"{bound}'
     return Kind("DURATION", accepts, parse_duration, _read_duration, lambda d: d >= minimum)
@@ -217,7 +236,7 @@ FLUSH = replace(
 
 
 def choice(*values: str) -> Kind:
-    """Return the kind of strings that are empty or one of some words."""
+    """Return the kind of strings that are empty or one of `values`."""
     accepts = f"{', '.join(values)}, or empty"
     return Kind(
         "|".join(values), accepts, str, _read_str, lambda value: not value or value in values

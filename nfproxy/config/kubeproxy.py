@@ -1,219 +1,315 @@
 """
-``KubeProxyConfiguration`` of ``kubeproxy.config.k8s.io/v1alpha1``, every field.
+``KubeProxyConfiguration`` of ``kubeproxy.config.k8s.io/v1alpha1``: every field, with its setting.
 
-Attribute names are Python's, encoded names are the API's. Defaults are kube-proxy's
-of Kubernetes 1.36. Which field does what in nfproxy stands in
-:mod:`nfproxy.config.settings`.
+Source: kube-proxy 1.36. Attribute names are Python's, encoded names are the API's. Defaults are
+kube-proxy's, except ``nftables.minSyncPeriod``. Two ``iptables`` flags set fields of ``nftables``,
+as they do in kube-proxy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from functools import partial
+from typing import Annotated
 
 import msgspec
 import yaml
 
 from nfproxy.config.durations import Duration
+from nfproxy.config.kinds import ADDRESS, ADDRESS_PORT, choice, duration, integer
+from nfproxy.config.othermodes import IPVS, IPTables, Winkernel
+from nfproxy.config.process import ClientConnection, Logging
+from nfproxy.config.setting import Block, Group, Setting, Treatment
 
 API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 KIND = "KubeProxyConfiguration"
+MODES = ("nftables", "iptables", "ipvs")
+EXTERNAL_IPS_GATE = "AllowServiceExternalIPs"  # the only feature gate with an effect
+LOCAL_MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 
-_MINUTE = 60
-_HOUR = 3600
+_MINUTE, _HOUR = 60, 3600
+_NOT_NEEDED = Treatment.NOT_NEEDED
 
-
-class _Block(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A mapping of the configuration file."""
-
-
-class ClientConnection(_Block, frozen=True):
-    """``clientConnection``: how to reach the API server."""
-
-    kubeconfig: str = ""
-    accept_content_types: str = ""
-    content_type: str = "application/vnd.kubernetes.protobuf"
-    qps: float = 5.0
-    burst: int = 10
+_general = partial(Setting, group=Group.GENERAL)
+_node = partial(Setting, group=Group.NODE, for_node=True)
+_local_pods = partial(Setting, group=Group.LOCAL_PODS, for_node=True)
+_servers = partial(Setting, group=Group.SERVERS)
+_conntrack = partial(Setting, group=Group.CONNTRACK)
 
 
-class VModuleItem(_Block, frozen=True):
-    """One item of ``logging.vmodule``."""
-
-    file_pattern: str
-    verbosity: int
-
-
-class OutputRouting(_Block, frozen=True):
-    """``logging.options.text`` and ``.json``; the size is a Kubernetes quantity."""
-
-    split_stream: bool = False
-    info_buffer_size: str = "0"
-
-
-class LoggingOptions(_Block, frozen=True):
-    """``logging.options``."""
-
-    text: OutputRouting = OutputRouting()
-    json: OutputRouting = OutputRouting()
-
-
-class Logging(_Block, frozen=True):
-    """``logging``: component-base's LoggingConfiguration v1."""
-
-    format: str = "text"
-    flush_frequency: Duration = Duration.of(5)
-    verbosity: int = 0
-    vmodule: tuple[VModuleItem, ...] = ()
-    options: LoggingOptions = LoggingOptions()
-
-
-class IPTables(_Block, frozen=True):
-    """``iptables``: belongs to iptables mode; without effect here."""
-
-    masquerade_bit: int = 14
-    masquerade_all: bool = False
-    localhost_node_ports: bool = True
-    sync_period: Duration = Duration.of(30)
-    min_sync_period: Duration = Duration.of(1)
-
-
-class IPVS(_Block, frozen=True):
-    """``ipvs``: belongs to ipvs mode; without effect here."""
-
-    sync_period: Duration = Duration.of(30)
-    min_sync_period: Duration = Duration(0)
-    scheduler: str = ""
-    exclude_cidrs: tuple[str, ...] = msgspec.field(default=(), name="excludeCIDRs")
-    strict_arp: bool = msgspec.field(default=False, name="strictARP")
-    tcp_timeout: Duration = Duration(0)
-    tcp_fin_timeout: Duration = Duration(0)
-    udp_timeout: Duration = Duration(0)
-
-
-class NFTables(_Block, frozen=True):
+class NFTables(Block, frozen=True):
     """
-    ``nftables``: the block in force.
+    ``nftables``: the block of the mode that nfproxy implements.
 
-    `sync_period` is the longest delay before a failed sync is tried again, `min_sync_period` the
-    least time between two syncs: 1 s in kube-proxy, whose syncs cost that much.
+    kube-proxy's default of `min_sync_period` is 1 s, because a sync takes it that long.
     """
 
-    masquerade_bit: int = 14
-    masquerade_all: bool = False
-    sync_period: Duration = Duration.of(30)
-    min_sync_period: Duration = Duration.of(0.05)
+    masquerade_all: Annotated[
+        bool,
+        _local_pods(
+            flag="masquerade-all",
+            help="Masquerade all traffic to cluster IPs, whatever its source.",
+        ),
+    ] = False
+    masquerade_bit: Annotated[
+        int,
+        _local_pods(
+            kind=integer(0, 31),
+            keeps_zero=True,
+            help="Bit of the packet mark that asks for masquerading.",
+        ),
+    ] = 14
+    sync_period: Annotated[
+        Duration,
+        Setting(
+            group=Group.SYNC,
+            flag="iptables-sync-period",
+            kind=duration(minimum=1),
+            help="Longest delay before a failed sync is tried again; a node without success for "
+            "twice as long is unhealthy. Counts in nftables mode, as in kube-proxy.",
+        ),
+    ] = Duration.of(30)
+    min_sync_period: Annotated[
+        Duration,
+        Setting(
+            group=Group.SYNC,
+            flag="iptables-min-sync-period",
+            kind=duration(minimum=0),
+            help="Least time between two changes to the kernel; counts in nftables mode as well.",
+        ),
+    ] = Duration.of(0.05)
 
 
-class Winkernel(_Block, frozen=True):
-    """``winkernel``: Windows only."""
-
-    network_name: str = ""
-    source_vip: str = ""
-    enable_dsr: bool = msgspec.field(default=False, name="enableDSR")
-    root_hns_endpoint_name: str = ""
-    forward_health_check_vip: bool = False
-
-
-class DetectLocal(_Block, frozen=True):
+class DetectLocal(Block, frozen=True):
     """``detectLocal``: parameters of the two interface modes."""
 
-    bridge_interface: str = ""
-    interface_name_prefix: str = ""
+    bridge_interface: Annotated[
+        str,
+        _local_pods(
+            flag="pod-bridge-interface",
+            help="Name of the bridge local pods are attached to, in BridgeInterface mode.",
+        ),
+    ] = ""
+    interface_name_prefix: Annotated[
+        str,
+        _local_pods(
+            flag="pod-interface-name-prefix",
+            help="How names of local pods' interfaces begin, in InterfaceNamePrefix mode.",
+        ),
+    ] = ""
 
 
-class Conntrack(_Block, frozen=True):
-    """``conntrack``: sysctls written at start; zero means leave alone."""
+class Conntrack(Block, frozen=True):
+    """``conntrack``: sysctls written at start; zero leaves the sysctl as it is."""
 
-    max_per_core: int = 32768
-    min: int = 131072
-    tcp_established_timeout: Duration = Duration.of(24 * _HOUR)
-    tcp_close_wait_timeout: Duration = Duration.of(_HOUR)
-    tcp_be_liberal: bool = False
-    udp_timeout: Duration = Duration(0)
-    udp_stream_timeout: Duration = Duration(0)
+    max_per_core: Annotated[
+        int,
+        _conntrack(
+            flag="conntrack-max-per-core",
+            kind=integer(0),
+            keeps_zero=True,
+            help="Tracked connections per CPU; 0 leaves the limit as it is.",
+        ),
+    ] = 32768
+    min: Annotated[
+        int,
+        _conntrack(
+            flag="conntrack-min",
+            kind=integer(0),
+            keeps_zero=True,
+            help="Least number of tracked connections to allow.",
+        ),
+    ] = 131072
+    tcp_established_timeout: Annotated[
+        Duration,
+        _conntrack(
+            flag="conntrack-tcp-timeout-established",
+            kind=duration(minimum=0),
+            keeps_zero=True,
+            help="Idle time after which the kernel forgets a TCP connection; 0 leaves it as it is.",
+        ),
+    ] = Duration.of(24 * _HOUR)
+    tcp_close_wait_timeout: Annotated[
+        Duration,
+        _conntrack(
+            flag="conntrack-tcp-timeout-close-wait",
+            kind=duration(minimum=0),
+            keeps_zero=True,
+            help="The same in state CLOSE_WAIT; 0 leaves it as it is.",
+        ),
+    ] = Duration.of(_HOUR)
+    tcp_be_liberal: Annotated[
+        bool,
+        _conntrack(
+            flag="conntrack-tcp-be-liberal",
+            help="Do not mark TCP packets outside the window as invalid.",
+        ),
+    ] = False
+    udp_timeout: Annotated[
+        Duration,
+        _conntrack(
+            flag="conntrack-udp-timeout",
+            kind=duration(minimum=0),
+            help="Idle time of a UDP flow without an answer; 0 leaves it as it is.",
+        ),
+    ] = Duration(0)
+    udp_stream_timeout: Annotated[
+        Duration,
+        _conntrack(
+            flag="conntrack-udp-timeout-stream",
+            kind=duration(minimum=0),
+            help="Idle time of a UDP flow with answers; 0 leaves it as it is.",
+        ),
+    ] = Duration(0)
 
 
-class KubeProxyConfiguration(_Block, frozen=True):
-    """The whole configuration; without arguments the defaults, kube-proxy's but for one."""
+class KubeProxyConfiguration(Block, frozen=True):
+    """The whole configuration; without arguments, the defaults."""
 
     api_version: str = API_VERSION
     kind: str = KIND
-    feature_gates: dict[str, bool] = {}
+    feature_gates: Annotated[
+        dict[str, bool],
+        _general(
+            flag="feature-gates",
+            for_node=True,
+            help="Feature switches, NAME=true or NAME=false. AllowServiceExternalIPs=false makes "
+            "nfproxy ignore external IPs of Services; others have no effect.",
+        ),
+    ] = msgspec.field(default_factory=dict)
     client_connection: ClientConnection = ClientConnection()
     logging: Logging = Logging()
-    hostname_override: str = ""
-    bind_address: str = "0.0.0.0"  # noqa: S104 - kube-proxy's default; nothing binds to it
-    healthz_bind_address: str = "0.0.0.0:10256"
-    metrics_bind_address: str = "127.0.0.1:10249"
-    bind_address_hard_fail: bool = False
-    enable_profiling: bool = False
-    show_hidden_metrics_for_version: str = ""
-    mode: str = ""
+    mode: Annotated[
+        str,
+        _general(
+            flag="proxy-mode",
+            kind=choice(*MODES),
+            for_node=True,
+            help="iptables, ipvs and an empty value mean nftables, the only mode of nfproxy.",
+        ),
+    ] = ""
+    oom_score_adj: Annotated[
+        int,
+        _general(
+            flag="oom-score-adj",
+            kind=integer(-1000, 1000),
+            keeps_zero=True,
+            help="How readily the kernel kills this process when memory runs out.",
+        ),
+    ] = -999
+    config_sync_period: Annotated[
+        Duration,
+        _general(
+            flag="config-sync-period",
+            kind=duration(minimum=1),
+            treatment=_NOT_NEEDED,
+            help="How often kube-proxy goes through its cache again.",
+        ),
+    ] = Duration.of(15 * _MINUTE)
+    hostname_override: Annotated[
+        str,
+        _node(
+            flag="hostname-override",
+            overrides_file=True,
+            help="Name of this node's Node object; otherwise the host name. Wins over the file.",
+        ),
+    ] = ""
+    bind_address: Annotated[
+        str,
+        _node(
+            flag="bind-address",
+            kind=ADDRESS,
+            help="This node's primary IP, in place of the Node object's. nfproxy does not listen "
+            "there; 0.0.0.0 and :: leave the choice to the Node object.",
+        ),
+    ] = "0.0.0.0"  # noqa: S104 - kube-proxy's default; nothing binds to it
+    node_port_addresses: Annotated[
+        tuple[str, ...],
+        _node(
+            flag="nodeport-addresses",
+            help='Where node ports are accepted: "primary" (the node\'s IPs, the default), or '
+            "CIDRs that contain the local addresses to use. A family without a CIDR accepts them "
+            "on every local address. Never on loopback.",
+        ),
+    ] = ()
+    detect_local_mode: Annotated[
+        str,
+        _local_pods(
+            flag="detect-local-mode",
+            kind=choice(*LOCAL_MODES),
+            help="How to recognise a packet of a local pod: source in --cluster-cidr (ClusterCIDR, "
+            "the default), source in the node's podCIDRs (NodeCIDR), or the interface it comes "
+            "from (BridgeInterface, InterfaceNamePrefix).",
+        ),
+    ] = ""
+    cluster_cidr: Annotated[
+        str,
+        _local_pods(
+            flag="cluster-cidr",
+            help="Pods' addresses in ClusterCIDR mode: one CIDR, or one per family with a comma.",
+        ),
+    ] = msgspec.field(default="", name="clusterCIDR")
+    detect_local: DetectLocal = DetectLocal()
+    nftables: NFTables = NFTables()
+    healthz_bind_address: Annotated[
+        str,
+        _servers(
+            flag="healthz-bind-address",
+            kind=ADDRESS_PORT,
+            help="Address of the health server; without a port, 10256.",
+        ),
+    ] = "0.0.0.0:10256"
+    metrics_bind_address: Annotated[
+        str,
+        _servers(
+            flag="metrics-bind-address",
+            kind=ADDRESS_PORT,
+            help="Address of the metrics server; without a port, 10249.",
+        ),
+    ] = "127.0.0.1:10249"
+    bind_address_hard_fail: Annotated[
+        bool,
+        _servers(
+            flag="bind-address-hard-fail",
+            help="Exit if the health or metrics server cannot listen, instead of trying again.",
+        ),
+    ] = False
+    enable_profiling: Annotated[
+        bool,
+        _servers(
+            flag="profiling",
+            treatment=_NOT_NEEDED,
+            help="Profiles of the Go runtime on the metrics port.",
+        ),
+    ] = False
+    show_hidden_metrics_for_version: Annotated[
+        str,
+        _servers(
+            flag="show-hidden-metrics-for-version",
+            treatment=_NOT_NEEDED,
+            help="Version whose hidden metrics to show; nfproxy hides none.",
+        ),
+    ] = ""
+    conntrack: Conntrack = Conntrack()
     iptables: IPTables = IPTables()
     ipvs: IPVS = IPVS()
-    nftables: NFTables = NFTables()
     winkernel: Winkernel = Winkernel()
-    detect_local_mode: str = ""
-    detect_local: DetectLocal = DetectLocal()
-    cluster_cidr: str = msgspec.field(default="", name="clusterCIDR")
-    node_port_addresses: tuple[str, ...] = ()
-    oom_score_adj: int = -999
-    conntrack: Conntrack = Conntrack()
-    config_sync_period: Duration = Duration.of(15 * _MINUTE)
-    port_range: str = ""
-    windows_run_as_service: bool = False
+    windows_run_as_service: Annotated[
+        bool,
+        Setting(
+            group=Group.WINDOWS, treatment=Treatment.OTHER_MODE, help="Run as a Windows service."
+        ),
+    ] = False
+    port_range: Annotated[
+        str,
+        Setting(
+            group=Group.UNUSED, treatment=_NOT_NEEDED, help="Left over from the userspace mode."
+        ),
+    ] = ""
 
-
-@cache
-def field_paths() -> Mapping[str, tuple[str, ...]]:
-    """
-    Return every field that holds a value: its path in the file → its attribute names.
-
-    ``{"conntrack.maxPerCore": ("conntrack", "max_per_core"), …}``; apiVersion and
-    kind are left out.
-    """
-    paths = dict(_walk(KubeProxyConfiguration(), "", ()))
-    return {path: names for path, names in paths.items() if path not in ("apiVersion", "kind")}
-
-
-def _walk(
-    block: msgspec.Struct, path: str, names: tuple[str, ...]
-) -> list[tuple[str, tuple[str, ...]]]:
-    found: list[tuple[str, tuple[str, ...]]] = []
-    for field in msgspec.structs.fields(block):
-        value = getattr(block, field.name)
-        here = f"{path}{field.encode_name}"
-        if isinstance(value, msgspec.Struct):
-            found += _walk(value, f"{here}.", (*names, field.name))
-        else:
-            found.append((here, (*names, field.name)))
-    return found
-
-
-def value_of(config: KubeProxyConfiguration, path: str) -> Any:
-    """Return the value of a field by its path in the file."""
-    value: Any = config
-    for name in field_paths()[path]:
-        value = getattr(value, name)
-    return value
-
-
-def with_values(
-    config: KubeProxyConfiguration, values: Mapping[str, Any]
-) -> KubeProxyConfiguration:
-    """Return the configuration with the fields at some paths replaced."""
-    changed = config
-    for path, value in values.items():
-        changed = _replaced(changed, field_paths()[path], value)
-    return changed
-
-
-def _replaced(block: Any, names: tuple[str, ...], value: Any) -> Any:
-    first, *rest = names
-    inner = _replaced(getattr(block, first), tuple(rest), value) if rest else value
-    return msgspec.structs.replace(block, **{first: inner})
+    @property
+    def allows_external_ips(self) -> bool:
+        """Tell whether nfproxy serves external IPs of Services (gate AllowServiceExternalIPs)."""
+        return self.feature_gates.get(EXTERNAL_IPS_GATE, True)
 
 
 def write_config(config: KubeProxyConfiguration) -> str:

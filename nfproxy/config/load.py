@@ -1,116 +1,126 @@
 """
-From the flags given to the configuration in force.
+From the flags given, and the file they name, to the effective configuration.
+
+Source: kube-proxy's precedence of flags and file, and its defaulting of unset, zero and empty
+values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import msgspec
 
-from nfproxy.config import defaults
-from nfproxy.config.advice import Place, advise
+from nfproxy.config.addresses import PRIMARY, is_address, with_port
+from nfproxy.config.commandline import CommandLine
 from nfproxy.config.decode import decode
 from nfproxy.config.document import read_document
 from nfproxy.config.flags import Flags
-from nfproxy.config.kubeproxy import KubeProxyConfiguration
-from nfproxy.config.problems import InvalidConfigError, Problem, describe
-from nfproxy.config.settings import BY_FIELD, BY_FLAG, BY_KEY
-from nfproxy.config.validate import validate
+from nfproxy.config.kubeproxy import MODES, KubeProxyConfiguration
+from nfproxy.config.setting import Setting
+from nfproxy.config.settings import BY_FIELD, BY_FLAG, BY_KEY, with_values
+from nfproxy.config.validate import (
+    InvalidConfigError,
+    InvalidValue,
+    Place,
+    describe,
+    validate,
+    warnings_about,
+)
+from nfproxy.model.addresses import Family, family_of, parse_address
 
+HEALTHZ_PORT = 10256
+METRICS_PORT = 10249
+
+_ADDRESSES = ("bindAddress", "healthzBindAddress", "metricsBindAddress")
 _MODULES = "logging.vmodule"
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The configuration in force, and what to tell about it.
+    The effective configuration, the flags without field, and warnings about both.
 
-    `config` has mode ``nftables`` and every default filled in. `file` is the
-    configuration file's path, "" without one. The rest are the flags that have no
-    field; `version` is "", "true", "raw" or the version to report.
+    `config` has mode ``nftables`` and every default filled in.
     """
 
     config: KubeProxyConfiguration
+    command_line: CommandLine = CommandLine()
     warnings: tuple[str, ...] = ()
-    file: str = ""
-    master: str = ""
-    write_config_to: str = ""
-    cleanup: bool = False
-    init_only: bool = False
-    version: str = ""
+
+    def value(self, setting: Setting) -> Any:
+        """Return the value of a setting, from a flag, the file or the defaults."""
+        holder = self.config if setting.field else self.command_line
+        return reduce(getattr, setting.names, holder)
 
 
 def load(flags: Flags) -> LoadedConfig:
     """
     Return the configuration that flags, and the file they name, ask for.
 
-    kube-proxy's precedence: with a file nearly all flags are ignored; those that are
-    not win over it. Raises ConfigError, with every value that cannot be used.
+    With a file nearly all flags are ignored; the others win over it. Raises ConfigError, with
+    every value that cannot be used.
     """
-    flagged, problems = _read_flags(flags)
-    file = flagged.get("--config", "")
+    given, invalid = _read_flags(flags)
+    file = given.get("--config", "")
     warnings: list[str] = []
     if file:
         document = read_document(file)
         decoded = decode(document.data, file)
-        problems += decoded.problems
-        warnings += [*document.warnings, *decoded.warnings, *_ignored(flagged, file)]
-        flagged = {key: value for key, value in flagged.items() if BY_KEY[key].beside_file}
-        given = _over(decoded.values, flagged)
-        config = defaults.from_file(_fields(given))
+        invalid += decoded.invalid
+        warnings += [*document.warnings, *decoded.warnings, *_ignored(given, file)]
+        given = {key: value for key, value in given.items() if BY_KEY[key].overrides_file}
+        place = _places(given, file)
+        command_line, given = _command_line(given), _over(decoded.values, given)
+        config = _from_file(_fields(given))
     else:
-        given = flagged
-        ports = (flagged.get("--healthz-port"), flagged.get("--metrics-port"))
-        config = defaults.from_flags(_fields(given), *ports)
-    place = _places(flagged, file)
-    warnings += advise(config, given, place, file=bool(file))
-    config = defaults.effective(config)
-    _refuse(problems, validate(config), place)
-    version = flagged.get("--version", "")
-    return LoadedConfig(
-        config=config,
-        warnings=tuple(warnings),
-        file=file,
-        master=flagged.get("--master", ""),
-        write_config_to=flagged.get("--write-config-to", ""),
-        cleanup=flagged.get("--cleanup", False),
-        init_only=flagged.get("--init-only", False),
-        version="" if version == "false" else version,
-    )
+        place = _places(given, file)
+        command_line = _command_line(given)
+        ports = (given.get("--healthz-port"), given.get("--metrics-port"))
+        config = _from_flags(_fields(given), *ports)
+    warnings += warnings_about(config, given, place, has_file=bool(file))
+    config = _effective(config)
+    _refuse(invalid, validate(config), place)
+    return LoadedConfig(config=config, command_line=command_line, warnings=tuple(warnings))
 
 
-def _read_flags(flags: Flags) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the flags' values by setting key, and what could not be read."""
+def _read_flags(flags: Flags) -> tuple[dict[str, Any], list[InvalidValue]]:
+    """Return the flags' values by setting key, and the texts that are no value."""
     values: dict[str, Any] = {}
-    problems: list[Problem] = []
+    invalid: list[InvalidValue] = []
     for name, text in flags.given.items():
         setting = BY_FLAG[name]
         if name == "hostname-override" and not text:
-            continue  # as if it were not there, so that it does not blank the file's name
+            continue  # counts as absent; otherwise it would replace the file's name by nothing
         try:
             value = setting.kind.from_text(text)
             if not setting.kind.fits(value):
                 raise ValueError("out of range")
         except ValueError:
             accepts = setting.kind.accepts
-            problems.append(Problem(setting.key, describe(text), accepts, where=f"--{name}"))
+            invalid.append(InvalidValue(setting.key, describe(text), accepts, where=f"--{name}"))
         else:
             values[setting.key] = value
-    return values, problems
+    return values, invalid
 
 
-def _ignored(flagged: Mapping[str, Any], file: str) -> Iterable[str]:
-    names = [f"--{BY_KEY[key].flag}" for key in flagged if not BY_KEY[key].beside_file]
+def _command_line(given: Mapping[str, Any]) -> CommandLine:
+    values = {BY_KEY[key].names[0]: value for key, value in given.items() if key not in BY_FIELD}
+    return CommandLine(**values)
+
+
+def _ignored(given: Mapping[str, Any], file: str) -> Iterable[str]:
+    names = [f"--{BY_KEY[key].flag}" for key in given if not BY_KEY[key].overrides_file]
     if names:
         yield f"{', '.join(names)}: ignored, since --config is given; set it in {file}"
 
 
-def _over(values: Mapping[str, Any], flagged: Mapping[str, Any]) -> dict[str, Any]:
+def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Put flags over a file's values; lists of modules are joined, the flag's first."""
-    both = {**values, **flagged}
-    if _MODULES in flagged:
-        both[_MODULES] = flagged[_MODULES] + values.get(_MODULES, ())
+    both = {**values, **given}
+    if _MODULES in given:
+        both[_MODULES] = given[_MODULES] + values.get(_MODULES, ())
     return both
 
 
@@ -118,7 +128,68 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in BY_FIELD}
 
 
+def _from_file(values: Mapping[str, Any]) -> KubeProxyConfiguration:
+    """
+    Return the configuration that a file's values make.
+
+    Zero and "" mean unset, except in fields that are pointers in the API. The servers' default
+    addresses are of the family of ``bindAddress``.
+    """
+    kept = {
+        path: value
+        for path, value in values.items()
+        if BY_FIELD[path].keeps_zero or (value and value != "0")
+    }
+    config = with_values(KubeProxyConfiguration(), kept)
+    bind = config.bind_address
+    ipv6 = is_address(bind) and family_of(parse_address(bind)) is Family.IPV6
+    healthz = kept.get("healthzBindAddress", "::" if ipv6 else "0.0.0.0")  # noqa: S104
+    metrics = kept.get("metricsBindAddress", "::1" if ipv6 else "127.0.0.1")
+    return _with_servers(config, with_port(healthz, HEALTHZ_PORT), with_port(metrics, METRICS_PORT))
+
+
+def _from_flags(
+    values: Mapping[str, Any], healthz_port: int | None, metrics_port: int | None
+) -> KubeProxyConfiguration:
+    """
+    Return the configuration that flags make: an explicit zero or "" is a value.
+
+    Only an empty address means the default. The deprecated port flags supply the port of an
+    address without one; health port 0 turns the health server off.
+    """
+    kept = {path: value for path, value in values.items() if value or path not in _ADDRESSES}
+    config = with_values(KubeProxyConfiguration(), kept)
+    healthz = with_port(config.healthz_bind_address, healthz_port or HEALTHZ_PORT)
+    metrics = with_port(config.metrics_bind_address, metrics_port or METRICS_PORT)
+    return _with_servers(config, "" if healthz_port == 0 else healthz, metrics)
+
+
+def _with_servers(
+    config: KubeProxyConfiguration, healthz: str, metrics: str
+) -> KubeProxyConfiguration:
+    return with_values(config, {"healthzBindAddress": healthz, "metricsBindAddress": metrics})
+
+
+def _effective(config: KubeProxyConfiguration) -> KubeProxyConfiguration:
+    """
+    Return the configuration with the values that kube-proxy chooses by platform.
+
+    Every mode that kube-proxy has on Linux becomes nftables; others stay, and `validate` refuses
+    them.
+    """
+    return with_values(
+        config,
+        {
+            "mode": "nftables" if config.mode in ("", *MODES) else config.mode,
+            "detectLocalMode": config.detect_local_mode or "ClusterCIDR",
+            "nodePortAddresses": config.node_port_addresses or (PRIMARY,),
+        },
+    )
+
+
 def _places(flagged: Mapping[str, Any], file: str) -> Place:
+    """Return the function that names where a setting was given, or may be given."""
+
     def place(key: str) -> str:
         flag = BY_KEY[key].flag if key in BY_KEY else ""
         if flag and (key in flagged or not file):
@@ -128,10 +199,10 @@ def _places(flagged: Mapping[str, Any], file: str) -> Place:
     return place
 
 
-def _refuse(problems: list[Problem], found: Iterable[Problem], place: Place) -> None:
-    """Raise if anything is wrong; judgements that rest on unreadable values are left out."""
-    unread = {problem.field for problem in problems}
-    judged = [p for p in found if unread.isdisjoint((p.field, *p.others))]
-    everything = [p if p.where else p._replace(where=place(p.field)) for p in problems + judged]
+def _refuse(unread: list[InvalidValue], found: Iterable[InvalidValue], place: Place) -> None:
+    """Raise for values that cannot be read, and for judgements that do not depend on those."""
+    fields = {invalid.field for invalid in unread}
+    judged = [invalid for invalid in found if fields.isdisjoint((invalid.field, *invalid.others))]
+    everything = [v if v.where else v._replace(where=place(v.field)) for v in unread + judged]
     if everything:
         raise InvalidConfigError(everything)

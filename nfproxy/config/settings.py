@@ -1,61 +1,50 @@
 """
-The table of all settings: kube-proxy's flags and the fields of its configuration file.
+All settings of kube-proxy, as the two structs declare them, and access to their values by path.
 
-Source: kube-proxy 1.36. Options (:mod:`nfproxy.config.flags`), decoding, warnings,
-value checks and the reference page (:func:`reference`) derive from it. Each field of
-``KubeProxyConfiguration`` has exactly one row, whether or not a flag sets it. Two
-``iptables`` flags set fields of ``nftables``; so they do in kube-proxy.
+Click options, decoding, validation, warnings and ``/flagz`` use these tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
 
-from nfproxy.config.problems import describe
-from nfproxy.config.setting import Setting
-from nfproxy.config.table.elsewhere import IPTABLES, IPVS, WINDOWS, WITHOUT_FUNCTION
-from nfproxy.config.table.node import GENERAL, LOCAL, NODE, SYNC
-from nfproxy.config.table.process import API, CONNTRACK, LOGGING, SERVERS
+import msgspec
 
-SETTINGS: tuple[Setting, ...] = (
-    *GENERAL,
-    *API,
-    *NODE,
-    *LOCAL,
-    *SYNC,
-    *SERVERS,
-    *CONNTRACK,
-    *LOGGING,
-    *IPTABLES,
-    *IPVS,
-    *WINDOWS,
-    *WITHOUT_FUNCTION,
+from nfproxy.config.commandline import CommandLine
+from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.config.setting import Group, Setting, settings_of_file, settings_of_flags
+
+_GROUPS = list(Group)
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    sorted(
+        (*settings_of_flags(CommandLine()), *settings_of_file(KubeProxyConfiguration())),
+        key=lambda setting: _GROUPS.index(setting.group),
+    )
 )
-
 BY_FIELD = {setting.field: setting for setting in SETTINGS if setting.field}
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 BY_FLAG = {setting.flag: setting for setting in SETTINGS if setting.flag}
 
 
-def reference() -> str:
-    """Return the settings as Markdown, one table per group, in the order of `SETTINGS`."""
-    parts = []
-    for group, settings in groupby(SETTINGS, key=lambda setting: setting.group):
-        parts.append(f"### {group}\n")
-        parts.append("| Flag | Field | Default | Meaning | In nfproxy |\n|---|---|---|---|---|")
-        parts += [_row(setting) for setting in settings]
-        parts.append("")
-    return "\n".join(parts)
+def value_of(config: KubeProxyConfiguration, path: str) -> Any:
+    """Return the value of a field by its path in the file, such as ``conntrack.min``."""
+    return reduce(getattr, BY_FIELD[path].names, config)
 
 
-def _row(setting: Setting) -> str:
-    return f"| {' | '.join(_cells(setting))} |"
+def with_values(
+    config: KubeProxyConfiguration, values: Mapping[str, Any]
+) -> KubeProxyConfiguration:
+    """Return the configuration with the fields at some paths replaced."""
+    changed = config
+    for path, value in values.items():
+        changed = _replaced(changed, BY_FIELD[path].names, value)
+    return changed
 
 
-def _cells(setting: Setting) -> Iterator[str]:
-    yield f"`--{setting.flag}`" if setting.flag else "-"
-    yield f"`{setting.field}`" if setting.field else "-"
-    yield f"`{describe(setting.default)}`" if setting.default not in ("", (), {}) else "empty"
-    yield setting.help.replace("|", "\\|")
-    yield setting.treatment.value
+def _replaced(block: Any, names: tuple[str, ...], value: Any) -> Any:
+    first, *rest = names
+    inner = _replaced(getattr(block, first), tuple(rest), value) if rest else value
+    return msgspec.structs.replace(block, **{first: inner})

@@ -18,7 +18,7 @@ from nfproxy.apiserver.connection import ClientSettings, Connection
 from nfproxy.apiserver.events import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
-from nfproxy.config.advice import EXTERNAL_IPS_GATE, allow_external_ips
+from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE
 from nfproxy.config.load import LoadedConfig
 from nfproxy.daemon.configfile import until_config_changes
 from nfproxy.daemon.connections import ServiceConnections
@@ -85,7 +85,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = ConntrackCleaner()
         stack.callback(cleaner.close)
-        gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", allow_external_ips(options.loaded.config))}
+        gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", options.loaded.config.allows_external_ips)}
         metrics = NodeMetrics(families, __version__, gates)
         source, events = await stack.enter_async_context(_source(options, metrics))
         parts = _Parts(options, families, kernel, addresses, cleaner, metrics, events)
@@ -123,7 +123,7 @@ async def _source(
     client = options.loaded.config.client_connection
     settings = ClientSettings(
         kubeconfig=client.kubeconfig,
-        master=options.loaded.master,
+        master=options.loaded.command_line.master,
         spread=options.node_name,
         qps=client.qps,
         burst=client.burst,
@@ -212,7 +212,7 @@ class _Parts:
         loaded = self._options.loaded
         config = loaded.config
         hard = config.bind_address_hard_fail
-        version = loaded.version or __version__  # --version=vX.Y.Z: to be reported instead
+        version = loaded.command_line.reported_version or __version__
         metrics = metrics_server(
             config.metrics_bind_address,
             self._metrics,
@@ -231,8 +231,8 @@ class _Parts:
             address = config.healthz_bind_address
             health = health_server(address, self._health, self._metrics, hard_fail=hard)
             work.append(self._serve(health, HEALTH_FAILED))
-        if loaded.file:
-            work.append(until_config_changes(loaded.file))
+        if loaded.command_line.config:
+            work.append(until_config_changes(loaded.command_line.config))
         return work
 
     async def _serve(self, server: PageServer, reason: str) -> None:

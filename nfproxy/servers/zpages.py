@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from nfproxy.config.kubeproxy import VModuleItem, value_of
+from nfproxy.config.kinds import VModuleItem
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.settings import BY_FLAG
 from nfproxy.metrics.component import process_start_s, runtime_version
@@ -112,22 +112,7 @@ def _structured(kind: str, form: Form, fields: Mapping[str, object]) -> web.Resp
 
 def flag_values(loaded: LoadedConfig) -> dict[str, str]:
     """Return every flag's value in force, whether it came from a flag, the file or a default."""
-    without_field: dict[str, object] = {
-        "config": loaded.file,
-        "write-config-to": loaded.write_config_to,
-        "cleanup": loaded.cleanup,
-        "init-only": loaded.init_only,
-        "version": loaded.version or False,
-        "master": loaded.master,
-    }
-    return {
-        name: _flag_text(
-            value_of(loaded.config, setting.field)
-            if setting.field
-            else without_field.get(name, setting.default)
-        )
-        for name, setting in BY_FLAG.items()
-    }
+    return {name: _flag_text(loaded.value(setting)) for name, setting in BY_FLAG.items()}
 
 
 def _flag_text(value: object) -> str:

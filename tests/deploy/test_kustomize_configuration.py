@@ -94,7 +94,7 @@ def placed(text: str, places: Places) -> str:
 def access(loaded: LoadedConfig) -> Access:
     """Return how the daemon would reach the API server."""
     kubeconfig = loaded.config.client_connection.kubeconfig
-    settings = ClientSettings(kubeconfig=kubeconfig, master=loaded.master)
+    settings = ClientSettings(kubeconfig=kubeconfig, master=loaded.command_line.master)
     return asyncio.run(read_access(settings, {}, PluginRunner()))
 
 
@@ -112,7 +112,7 @@ def test_the_daemon_takes_its_flags_and_configuration(understood: Understand, na
     loaded = understood(name)
     assert unexpected(loaded) == []
     assert loaded.config.hostname_override == "node-1"
-    assert not loaded.init_only
+    assert not loaded.command_line.init_only
 
 
 @pytest.mark.parametrize("name", overlays())
@@ -123,7 +123,7 @@ def test_the_init_container_takes_the_same_configuration(understood: Understand,
     loaded = understood(name, container="prepare")
     assert unexpected(loaded) == []
     assert loaded.config.hostname_override == "node-1"
-    assert loaded.init_only
+    assert loaded.command_line.init_only
 
 
 @pytest.mark.parametrize("name", overlays())

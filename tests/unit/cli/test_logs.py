@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nfproxy.cli import logs
-from nfproxy.config.kubeproxy import Logging
+from nfproxy.config.process import Logging
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
-from nfproxy.config.problems import InvalidConfigError
+from nfproxy.config.validate import InvalidConfigError
 
 HEADER = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 
@@ -34,6 +34,6 @@ def problems(configured):
     def of(body=None, **flags):
         with pytest.raises(InvalidConfigError) as caught:
             load(Flags.of(**flags)) if body is None else configured(body, **flags)
-        return caught.value.problems
+        return caught.value.values
 
     return of

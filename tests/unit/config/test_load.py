@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from nfproxy.config.advice import allow_external_ips
 from nfproxy.config.durations import Duration
 from nfproxy.config.flags import Flags
-from nfproxy.config.kubeproxy import KubeProxyConfiguration, value_of, write_config
+from nfproxy.config.kubeproxy import KubeProxyConfiguration, write_config
 from nfproxy.config.load import load
+from nfproxy.config.settings import value_of
 
 KUBEADM = """\
 bindAddress: 0.0.0.0
@@ -239,9 +239,10 @@ def test_some_flags_count_beside_a_file(configured):
         ("g", 2),
         ("f", 1),
     ]
-    assert (loaded.master, loaded.write_config_to) == ("https://m", "/w")
-    assert (loaded.cleanup, loaded.init_only, loaded.version) == (True, True, "raw")
-    assert loaded.file.endswith("kp.yaml")
+    flags = loaded.command_line
+    assert (flags.master, flags.write_config_to) == ("https://m", "/w")
+    assert (flags.cleanup, flags.init_only, flags.version) == (True, True, "raw")
+    assert flags.config.endswith("kp.yaml")
 
 
 def test_an_empty_host_name_flag_leaves_the_files_name(configured):
@@ -256,9 +257,11 @@ def test_an_empty_host_name_flag_leaves_the_files_name(configured):
 @pytest.mark.parametrize("version", ["", "false"])
 def test_no_version_is_asked_for(version):
     """
-    ``--version=false`` is as good as nothing.
+    ``--version=false`` means the same as no flag.
     """
-    assert load(Flags.of(version="false") if version else Flags()).version == ""
+    flags = load(Flags.of(version="false") if version else Flags()).command_line
+
+    assert (flags.version, flags.reported_version) == ("false", "")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +279,7 @@ def test_external_ips_are_allowed_unless_the_gate_is_off(gates, allowed):
     """
     flags = Flags.of(feature_gates=gates) if gates else Flags()
 
-    assert allowed == allow_external_ips(load(flags).config)
+    assert allowed == load(flags).config.allows_external_ips
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nfproxy.config.kubeproxy import KubeProxyConfiguration, with_values
+from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.config.settings import with_values
 from nfproxy.config.validate import validate
 
 
