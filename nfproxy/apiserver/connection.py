@@ -15,16 +15,18 @@ from collections.abc import AsyncIterator
 import aiohttp
 from asyncio_throttle.throttler import Throttler
 
+from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
 from nfproxy.apiserver.exchange import Request, exchange, headers
 from nfproxy.apiserver.failures import RequestError
-from nfproxy.apiserver.observer import Observer, Unobserved
 from nfproxy.apiserver.plugins import PluginError, PluginRunner
 from nfproxy.apiserver.servers import Server, Servers
 from nfproxy.apiserver.transport import Transport
 from nfproxy.errors import ConfigError
 from nfproxy.kube.source import Report
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 
 __all__ = ["ClientSettings", "Connection", "Request"]
@@ -48,12 +50,12 @@ class Connection:
     """
 
     def __init__(
-        self, settings: ClientSettings, report: Report, observer: Observer | None = None
+        self, settings: ClientSettings, report: Report, observer: Metrics | None = None
     ) -> None:
         """Take the settings, and whom to tell; nothing is read before :meth:`open`."""
         self._settings = settings
         self._report = report
-        self._observer = observer or Unobserved()
+        self._observer = observer or Metrics(FAMILIES, __version__)
         self._plugins = PluginRunner()
         self._access: Access | None = None
         self._transport: Transport | None = None

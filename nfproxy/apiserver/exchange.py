@@ -19,10 +19,10 @@ from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access
 from nfproxy.apiserver.failures import RequestError
-from nfproxy.apiserver.observer import Observer
 from nfproxy.apiserver.servers import Server
 from nfproxy.apiserver.transport import Transport
 from nfproxy.kube.watch import Status, read_status
+from nfproxy.metrics import Metrics
 
 _ERROR_BODY_BYTES = 1 << 16
 _USER_AGENT = f"nfproxy/{__version__}"
@@ -70,7 +70,7 @@ async def exchange(
     head: CIMultiDict[str],
     connect_s: float,
     credentials: str,
-    observer: Observer,
+    observer: Metrics,
 ) -> aiohttp.ClientResponse:
     """
     Return the response if it is a success; whoever gets it closes it.

@@ -8,15 +8,15 @@ import asyncio
 
 from nfproxy.apiserver.connection import Connection, Request
 from nfproxy.apiserver.failures import RequestError
+from nfproxy.apiserver.feed import Feed
 from nfproxy.apiserver.resources import Resource
-from nfproxy.apiserver.sink import Sink
 from nfproxy.kube.watch import GONE, Status, read_page
 
 SLICE = 100  # objects told before others get their turn: some milliseconds
 _PAGE = "500"  # objects, as client-go asks for
 
 
-async def list_in_pages(connection: Connection, resource: Resource, sink: Sink) -> tuple[str, int]:
+async def list_in_pages(connection: Connection, resource: Resource, sink: Feed) -> tuple[str, int]:
     """
     Tell a sink of all objects; return the version of the list and their number.
 
@@ -34,7 +34,7 @@ async def list_in_pages(connection: Connection, resource: Resource, sink: Sink) 
 
 
 async def _list(
-    connection: Connection, resource: Resource, sink: Sink, limit: str
+    connection: Connection, resource: Resource, sink: Feed, limit: str
 ) -> tuple[str, int]:
     query = dict(resource.selectors)
     if limit:

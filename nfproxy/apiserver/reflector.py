@@ -20,10 +20,9 @@ import msgspec
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.connection import Connection, Request
 from nfproxy.apiserver.failures import RequestError
-from nfproxy.apiserver.observer import Observer
+from nfproxy.apiserver.feed import Feed
 from nfproxy.apiserver.pages import SLICE, list_in_pages
 from nfproxy.apiserver.resources import Resource
-from nfproxy.apiserver.sink import Sink
 from nfproxy.backoff import delay_s
 from nfproxy.kube.watch import (
     Bookmark,
@@ -35,6 +34,7 @@ from nfproxy.kube.watch import (
     StreamError,
     read_event,
 )
+from nfproxy.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Reflector:
         self,
         connection: Connection,
         resource: Resource,
-        sink: Sink,
-        observer: Observer,
+        sink: Feed,
+        observer: Metrics,
         pace: Pace | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:

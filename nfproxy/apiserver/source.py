@@ -9,14 +9,16 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
+from nfproxy import __version__
 from nfproxy.apiserver.connection import Connection
-from nfproxy.apiserver.following import Following, Troubles
-from nfproxy.apiserver.intake import Intake
-from nfproxy.apiserver.observer import Observer, Unobserved
+from nfproxy.apiserver.feed import Feed, Troubles
 from nfproxy.apiserver.reflector import Pace, Reflector
 from nfproxy.apiserver.resources import Resource, resources
+from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.source import Report
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 
@@ -40,7 +42,7 @@ class ApiServerSource:
         connection: Connection,
         node_name: str,
         report: Report,
-        observer: Observer | None = None,
+        metrics: Metrics | None = None,
         *,
         started_s: float | None = None,
         pace: Pace | None = None,
@@ -51,26 +53,23 @@ class ApiServerSource:
         `started_s` is when this process began, in Unix seconds, by default now.
         """
         self._connection = connection
-        self._report = report
-        self._observer = observer or Unobserved()
+        metrics = metrics or Metrics(FAMILIES, __version__)  # counted, and not served
+        self._metrics = metrics
         self._pace = pace
         self._resources = resources(node_name)
-        self._wake = asyncio.Event()
-        self._intake = Intake(
-            node_name,
-            time.time() if started_s is None else started_s,
-            report,
-            self._observer,
-            self._wake.set,
-        )
+        self._changed = asyncio.Event()
+        self._cache = ObjectCache(node_name, time.time() if started_s is None else started_s)
         self._troubles = Troubles(connection, report)
-        self._following = {k: Following(k, self._intake, self._troubles) for k in Kind}
+        self._feeds = {
+            kind: Feed(kind, self._cache, metrics, report, self._troubles, self._changed.set)
+            for kind in Kind
+        }
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong now, sorted, each once."""
-        return tuple(sorted({*self._intake.problems, *self._troubles.problems}))
+        return tuple(sorted({*self._cache.problems, *self._troubles.problems}))
 
     def source_file(self, service: ObjectName) -> str:
         """Return where a Service comes from: nothing a message need say."""
@@ -87,25 +86,25 @@ class ApiServerSource:
         await self._connection.open()
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._reflector(r).run()) for r in self._resources]
-        following = self._following
-        await following[Kind.SERVICE].listed.wait()
-        await following[Kind.ENDPOINT_SLICE].listed.wait()
+        feeds = self._feeds
+        await feeds[Kind.SERVICE].listed.wait()
+        await feeds[Kind.ENDPOINT_SLICE].listed.wait()
         await asyncio.gather(
-            self._grace(following[Kind.NODE], _NODE_GRACE_S),
-            self._grace(following[Kind.SERVICE_CIDR], _CIDR_GRACE_S),
+            self._grace(feeds[Kind.NODE], _NODE_GRACE_S),
+            self._grace(feeds[Kind.SERVICE_CIDR], _CIDR_GRACE_S),
         )
-        return self._intake.take()
+        return self._cache.take()
 
     def _reflector(self, resource: Resource) -> Reflector:
-        following = self._following[resource.kind]
-        return Reflector(self._connection, resource, following, self._observer, self._pace)
+        feed = self._feeds[resource.kind]
+        return Reflector(self._connection, resource, feed, self._metrics, self._pace)
 
     async def changes(self) -> AsyncIterator[Changes]:
         """Yield what has changed, each time all that has since the last."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if changes := self._intake.take():
+            await self._changed.wait()
+            self._changed.clear()
+            if changes := self._cache.take():
                 yield changes
 
     async def aclose(self) -> None:
@@ -124,9 +123,9 @@ class ApiServerSource:
         await self.aclose()
 
     @staticmethod
-    async def _grace(following: Following, seconds: float) -> None:
+    async def _grace(feed: Feed, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await following.settled.wait()
+                await feed.settled.wait()
         except TimeoutError:
-            log.warning("no %s within %.0f s; going on without", following.kind.word, seconds)
+            log.warning("no %s within %.0f s; going on without", feed.kind.word, seconds)

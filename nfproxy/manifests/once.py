@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nfproxy.errors import InputError
+from nfproxy.kube.cache import ObjectCache
 from nfproxy.manifests.files import STDIN, list_files, read_text, reason
-from nfproxy.manifests.inforce import InForce, Objects
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
@@ -34,7 +34,7 @@ def read_with_sources(
 ) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
     """Like :func:`read_once`; also return the function from a Service to the file it is in."""
     problems: list[Problem] = []
-    contents: dict[str, Objects | None] = {}
+    cache = ObjectCache(node_name)
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
         source_file = "standard input" if path == STDIN else shown(path)
         try:
@@ -42,11 +42,9 @@ def read_with_sources(
         except InputError as error:
             problems.append(Problem(source_file, "", "", str(error)))
             continue
-        problems += content.problems
-        contents[path] = content.objects
-    in_force = InForce()
-    changes = in_force.update(contents)
-    return changes, tuple(sorted({*problems, *in_force.conflicts()})), in_force.source_file
+        cache.replace_file(path, content)
+    found = {*problems, *cache.problems, *cache.conflicts()}
+    return cache.take(), tuple(sorted(found)), cache.source_file
 
 
 def _files(path: str, problems: list[Problem]) -> list[str]:

@@ -7,19 +7,19 @@ Pure: bytes in, values out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
 
 from nfproxy.errors import InputError
 from nfproxy.kube import kinds
+from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.decode import UNREADABLE, Value, decode, validation_problem
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.identity import Identity, identify
 from nfproxy.kube.subjects import DEFAULT_NAMESPACE
 from nfproxy.manifests.files import MAX_YAML_MIB, MIB, Text
 from nfproxy.model.changes import Problem
-from nfproxy.model.service import ObjectName
 from nfproxy.yaml.reader import documents
 
 _MAX_LISTS_IN_LISTS = 5
@@ -29,55 +29,7 @@ _MAX_EMPTY = 100_000  # `{}` in a list; each would take twenty times its room
 _Data = msgspec.Raw | Mapping[str, Any]
 
 
-class Key(NamedTuple):
-    """An object's identity: two objects with one key are one object."""
-
-    kind: Kind
-    name: ObjectName
-
-    def __str__(self) -> str:
-        """Return what messages call it, e.g. ``Service default/web``."""
-        path = str(self.name) if self.kind.namespaced else self.name.name
-        return f"{self.kind.word} {path}"
-
-
-class Doubt(NamedTuple):
-    """An object that is there but cannot be used; `kind` is None where even that is unclear."""
-
-    kind: Kind | None
-    namespace: str
-    name: str
-
-    def covers(self, key: Key) -> bool:
-        """Tell whether this may be a new, broken version of an object."""
-        return (
-            self.kind in (None, key.kind)
-            and self.name == key.name.name
-            and key.name.namespace in ("", self.namespace)
-        )
-
-
-class Content(msgspec.Struct, frozen=True):
-    """
-    What one file says.
-
-    `objects` maps an object that has no part in proxying to None. `parsed` is false when
-    the file's text, or a part of it, could not be read. `doubts` are objects that are there but
-    could not be used, and `nameless` tells that one of them could be any.
-    """
-
-    objects: dict[Key, Value | None] = {}
-    problems: tuple[Problem, ...] = ()
-    parsed: bool = True
-    doubts: frozenset[Doubt] = frozenset()
-    nameless: bool = False
-
-    def may_hold(self, key: Key) -> bool:
-        """Tell whether an object that is not among `objects` may be in the file all the same."""
-        return not self.parsed or self.nameless or any(d.covers(key) for d in self.doubts)
-
-
-def parse(text: Text, source_file: str, node_name: str) -> Content:
+def parse(text: Text, source_file: str, node_name: str) -> FileContent:
     """
     Return the content of a file.
 
@@ -139,31 +91,31 @@ class _Reader:
     def __init__(self, source_file: str, node_name: str) -> None:
         self._source_file = source_file
         self._node_name = node_name
-        self._objects: dict[Key, Value | None] = {}
+        self._objects: dict[ObjectKey, Value | None] = {}
         self._problems: list[Problem] = []
         self._more_problems = 0
-        self._doubts: set[Doubt] = set()
+        self._unusable: set[UnusableObject] = set()
         self._unknown: set[tuple[str, str]] = set()
         self._parsed = True
-        self._nameless = False
+        self._has_nameless = False
 
-    def content(self) -> Content:
+    def content(self) -> FileContent:
         """Return everything gathered."""
         if self._more_problems:
             more = f"and {self._more_problems:,} more problems"
             self._problems.append(Problem(self._source_file, "", "", more))
             self._more_problems = 0
-        return Content(
+        return FileContent(
             self._objects,
             tuple(self._problems),
             self._parsed,
-            frozenset(self._doubts),
-            self._nameless,
+            frozenset(self._unusable),
+            self._has_nameless,
         )
 
     def blank(self) -> None:
         """Note that the file holds nothing at all."""
-        self._nameless = True
+        self._has_nameless = True
 
     def fail(self, message: str) -> None:
         """Note that the file, or a part of it, cannot be read."""
@@ -201,7 +153,7 @@ class _Reader:
         `kind` are those of an item of a typed list, which has none of its own.
         """
         if not _is_object(data):
-            self._nameless = True
+            self._has_nameless = True
             self._problem(where, "is not an object (a mapping with apiVersion and kind); ignored")
             return
         identity = identify(data)
@@ -219,7 +171,7 @@ class _Reader:
     ) -> None:
         """Read the items of a list; those of a typed list need not repeat their kind."""
         if isinstance(items, str) or level >= _MAX_LISTS_IN_LISTS:
-            self._nameless = True
+            self._has_nameless = True
             problem = items if isinstance(items, str) else "holds lists in lists in lists; ignored"
             self._problem(" ".join(filter(None, (where, identity.kind))), problem)
             return
@@ -235,9 +187,9 @@ class _Reader:
         decoded = decode(kind, data, self._source_file)
         self._note(decoded.problems)
         if not decoded.usable or decoded.name is None:
-            self._doubt(kind, identity, named=decoded.name is not None)
+            self._add_unusable(kind, identity, named=decoded.name is not None)
             return
-        key = Key(kind, decoded.name)
+        key = ObjectKey(kind, decoded.name)
         if key in self._objects:
             self._problem(str(key), "is in the file twice; the first one counts")
             return
@@ -245,7 +197,7 @@ class _Reader:
 
     def _refuse(self, identity: Identity, where: str, message: str) -> None:
         """Note an object that is not read; an unknown kind is told once a file."""
-        self._doubt(None, identity)
+        self._add_unusable(None, identity)
         kind = identity.api_version, identity.kind
         if kind in self._unknown:
             return
@@ -253,13 +205,13 @@ class _Reader:
             self._unknown.add(kind)
         self._problem(identity.subject or where, message)
 
-    def _doubt(self, kind: Kind | None, identity: Identity, named: bool = True) -> None:
+    def _add_unusable(self, kind: Kind | None, identity: Identity, named: bool = True) -> None:
         """Note that an object is there but cannot be used."""
         if named and identity.name:
             namespace = identity.namespace or DEFAULT_NAMESPACE
-            self._doubts.add(Doubt(kind, namespace, identity.name))
+            self._unusable.add(UnusableObject(kind, namespace, identity.name))
         else:
-            self._nameless = True
+            self._has_nameless = True
 
     def _problem(self, subject: str, message: str) -> None:
         self._note((Problem(self._source_file, subject, "", message),))

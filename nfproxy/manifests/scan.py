@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from nfproxy.errors import InputError
+from nfproxy.kube.cache import FileContent
 from nfproxy.manifests.files import Listing, Signature, list_files, read_text, reason
-from nfproxy.manifests.parsing import Content, parse
+from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Problem
 from nfproxy.text import shown
 
@@ -33,7 +34,7 @@ class Scan(msgspec.Struct, frozen=True):
     """
 
     listing: Listing
-    contents: dict[str, Content]
+    contents: dict[str, FileContent]
     identity: Identity = (0, 0)
     error: str = ""
     started_ns: int = 0
@@ -71,9 +72,9 @@ def scan(
     return Scan(listing, contents, identity, started_ns=started_ns)
 
 
-def _content(path: str, node_name: str) -> Content:
+def _content(path: str, node_name: str) -> FileContent:
     """Return what a file says; one that cannot be read counts as one that does not parse."""
     try:
         return parse(read_text(path), shown(path), node_name)
     except InputError as error:
-        return Content(problems=(Problem(shown(path), "", "", str(error)),), parsed=False)
+        return FileContent(problems=(Problem(shown(path), "", "", str(error)),), parsed=False)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 from nfproxy.errors import InputError
 from nfproxy.kube.source import Report
-from nfproxy.manifests.ledger import Ledger
+from nfproxy.manifests.directory import ManifestDirectory
 from nfproxy.manifests.scan import Scan, scan
 from nfproxy.manifests.watching import Watch, targets
 from nfproxy.model.changes import Changes, Problem
@@ -41,7 +41,7 @@ class ManifestSource:
         self._node_name = node_name
         self._report = report
         self._clock = clock
-        self._ledger = Ledger(self._path)
+        self._directory = ManifestDirectory(self._path, node_name)
         self._links: tuple[str, ...] = ()
         self._scanned_ns = 0
         self._watch = Watch()
@@ -54,7 +54,7 @@ class ManifestSource:
 
     def source_file(self, service: ObjectName) -> str:
         """Return the file a Service is in, "" for none."""
-        return self._ledger.source_file(service)
+        return self._directory.source_file(service)
 
     async def load(self) -> Changes:
         """
@@ -66,7 +66,7 @@ class ManifestSource:
         found = await self._scan(set())
         if found.error:
             raise InputError(f"{shown(self._path)}: {found.error}")
-        return self._take(found, patient=False)
+        return self._take(found, at_once=True)
 
     async def changes(self) -> AsyncIterator[Changes]:
         """Yield what changes in the files, each time all that has changed since the last."""
@@ -75,7 +75,7 @@ class ManifestSource:
             while True:
                 aim = await asyncio.to_thread(targets, self._path, self._links)
                 await self._watch.aim(aim)
-                changes = self._take(await self._scan(suspects), patient=True)
+                changes = self._take(await self._scan(suspects))
                 if changes:
                     yield changes
                 suspects = set()
@@ -89,7 +89,7 @@ class ManifestSource:
         found = await asyncio.to_thread(
             scan,
             self._path,
-            self._ledger.signatures,
+            self._directory.signatures,
             suspects,
             self._node_name,
             self._scanned_ns,
@@ -98,10 +98,10 @@ class ManifestSource:
         self._links = tuple(found.listing.links)
         return found
 
-    def _take(self, found: Scan, patient: bool) -> Changes:
+    def _take(self, found: Scan, at_once: bool = False) -> Changes:
         """Take a scan into account, and report what is wrong that was not before."""
-        changes = self._ledger.take(found, self._clock(), patient)
-        problems = self._ledger.problems
+        changes = self._directory.take(found, self._clock(), at_once)
+        problems = self._directory.problems
         if self._watch.error:
             text = (
                 f"cannot be watched ({self._watch.error}), so changes are looked for every "
@@ -117,7 +117,7 @@ class ManifestSource:
 
     def _timeout_s(self) -> float | None:
         """Return how long to wait for a change at most, None for ever."""
-        due_s = self._ledger.due_in(self._clock())
+        due_s = self._directory.due_in(self._clock())
         if not self._watch.error:
             return due_s
         return _WITHOUT_WATCH_S if due_s is None else min(due_s, _WITHOUT_WATCH_S)

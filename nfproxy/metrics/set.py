@@ -20,9 +20,7 @@ _STABILITIES = ("ALPHA", "BETA", "STABLE")
 
 class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
     """
-    Counts what happens, for the metrics port; also whatever the API server's side tells.
-
-    (It has the methods of :class:`nfproxy.apiserver.observer.Observer`.)
+    Counts what happens, for the metrics port.
     """
 
     def __init__(

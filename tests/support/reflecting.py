@@ -13,9 +13,10 @@ from typing import Any
 from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection
-from nfproxy.apiserver.observer import Unobserved
 from nfproxy.apiserver.reflector import Pace, Reflector
 from nfproxy.apiserver.resources import resources
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 
 SERVICES, SLICES, CIDRS, NODE = resources("n1")
 PATIENT = Pace(healthy_s=1000)  # no stream of a test lasts long enough to count as working
@@ -73,10 +74,11 @@ class Told:
         await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
 
 
-class Ends(Unobserved):
+class Ends(Metrics):
     """Notes how watches end."""
 
     def __init__(self) -> None:
+        super().__init__(FAMILIES, "test")
         self.reasons: list[str] = []
 
     def watch_ended(self, resource: str, reason: str) -> None:

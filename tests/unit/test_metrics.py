@@ -7,7 +7,6 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from nfproxy.apiserver.observer import Observer
 from nfproxy.kube.decoded import Kind
 from nfproxy.metrics import Metrics, ResyncReason
 from nfproxy.metrics.text import expose, number
@@ -219,12 +218,11 @@ def test_problems_that_are_over_go_to_zero(metrics: Metrics):
 
 def test_it_takes_what_the_api_servers_side_tells(metrics: Metrics):
     """
-    It is an Observer (mypy sees to the signatures).
+    Objects that cannot be used, watches that ended, lists.
     """
-    observer: Observer = metrics
-    observer.undecodable(Kind.ENDPOINT_SLICE, None, ())
-    observer.watch_ended("services", "expired")
-    observer.listed("services", 10, 0.1)
+    metrics.undecodable(Kind.ENDPOINT_SLICE, None, ())
+    metrics.watch_ended("services", "expired")
+    metrics.listed("services", 10, 0.1)
 
     assert value(metrics, "nfproxy_undecodable_objects_total", kind="EndpointSlice") == 1
     ended = {"resource": "services", "reason": "expired"}

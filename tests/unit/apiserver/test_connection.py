@@ -15,17 +15,19 @@ from support.scriptedserver import FOREVER_S, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection, Request
 from nfproxy.apiserver.failures import RequestError
-from nfproxy.apiserver.observer import Unobserved
 from nfproxy.errors import ConfigError
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 
 PAGE = Request("/api/v1/services", {"labelSelector": "!a/b", "x": "ä&="})
 
 
-class Measured(Unobserved):
+class Measured(Metrics):
     """Keeps what is measured."""
 
     def __init__(self) -> None:
+        super().__init__(FAMILIES, "test")
         self.requests: list[tuple[str, str, str, int]] = []
         self.sizes: list[int] = []
         self.waits: list[float] = []

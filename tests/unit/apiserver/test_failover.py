@@ -16,16 +16,18 @@ from nfproxy.apiserver import connection as module
 from nfproxy.apiserver import servers as servers_module
 from nfproxy.apiserver.connection import ClientSettings, Connection, Request
 from nfproxy.apiserver.failures import IN_CLUSTER, RequestError
-from nfproxy.apiserver.observer import Unobserved
 from nfproxy.apiserver.servers import Server, Servers
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 
 PAGE = Request("/api/v1/services")
 
 
-class Seen(Unobserved):
+class Seen(Metrics):
     """Keeps who was asked, and who is in use."""
 
     def __init__(self) -> None:
+        super().__init__(FAMILIES, "test")
         self.codes: list[tuple[str, str]] = []
         self.in_use: list[str] = []
 

@@ -20,8 +20,9 @@ from support.scriptedserver import FOREVER_S, black_hole, scripted
 from nfproxy.apiserver import connection as connection_module
 from nfproxy.apiserver import reflector as module
 from nfproxy.apiserver.connection import ClientSettings, Connection
-from nfproxy.apiserver.observer import Unobserved
 from nfproxy.apiserver.reflector import Pace, Reflector
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 
 
 def test_watches_that_end_at_once_are_slowed_down_and_told_of(run, monkeypatch):
@@ -156,7 +157,7 @@ def test_a_server_that_comes_later_is_found(run):
         told = Told()
         settings = ClientSettings(master=f"http://127.0.0.1:{port}")
         async with Connection(settings, lambda problem: None) as connection:
-            reflector = Reflector(connection, SERVICES, told, Unobserved(), PATIENT)
+            reflector = Reflector(connection, SERVICES, told, Metrics(FAMILIES, "test"), PATIENT)
             task = asyncio.create_task(reflector.run())
             text = await told.trouble_told()
             assert f"127.0.0.1:{port} refuses connections" in text

@@ -13,12 +13,12 @@ import pytest
 from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection
-from nfproxy.apiserver.observer import Unobserved
 from nfproxy.apiserver.reflector import Pace
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.errors import ConfigError
 from nfproxy.kube.decoded import Kind
-from nfproxy.model.addresses import Family
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 
@@ -27,10 +27,11 @@ WEB = ObjectName("shop", "web")
 SLICE = ObjectName("shop", "web-1")
 
 
-class Observed(Unobserved):
+class Observed(Metrics):
     """Notes what is told of objects."""
 
     def __init__(self) -> None:
+        super().__init__(FAMILIES, "test")
         self.services = 0
         self.slices: list[bool] = []
         self.bad: list[tuple[Kind, ObjectName | None]] = []

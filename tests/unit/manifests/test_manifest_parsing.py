@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfproxy.kube.cache import FileContent, ObjectKey
 from nfproxy.kube.decoded import Kind
 from nfproxy.manifests.files import Text
-from nfproxy.manifests.parsing import Content, Key, parse
+from nfproxy.manifests.parsing import parse
 from nfproxy.model.service import ObjectName
 
 
@@ -29,23 +30,23 @@ def yaml_text(*objects: Any) -> bytes:
     return "\n---\n".join(json.dumps(obj) for obj in objects).encode()
 
 
-def read_yaml(*objects: Any) -> Content:
+def read_yaml(*objects: Any) -> FileContent:
     return parse(Text(yaml_text(*objects), json=False, json_only=False), "f.yaml", "n1")
 
 
-def read_json(obj: Any) -> Content:
+def read_json(obj: Any) -> FileContent:
     return parse(Text(json.dumps(obj).encode(), json=True, json_only=True), "f.json", "n1")
 
 
-def read_raw(data: bytes, json: bool = False, json_only: bool = False) -> Content:
+def read_raw(data: bytes, json: bool = False, json_only: bool = False) -> FileContent:
     return parse(Text(data, json, json_only), "f", "n1")
 
 
-def names(content: Content) -> list[str]:
+def names(content: FileContent) -> list[str]:
     return [str(key) for key in content.objects]
 
 
-def lines(content: Content) -> list[str]:
+def lines(content: FileContent) -> list[str]:
     return [str(problem) for problem in content.problems]
 
 
@@ -94,13 +95,13 @@ def test_items_of_a_typed_list_need_no_kind(read):
 
 @pytest.mark.parametrize("items", [[], None])
 def test_an_empty_list(items):
-    assert Content() == read_json({"apiVersion": "v1", "kind": "List", "items": items})
+    assert FileContent() == read_json({"apiVersion": "v1", "kind": "List", "items": items})
 
 
 def test_only_this_node_is_read():
     other = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2"}, "spec": 5}
 
-    assert Content() == read_yaml(other)
+    assert FileContent() == read_yaml(other)
 
 
 def test_other_kinds_of_kubernetes_are_skipped_in_silence():
@@ -112,7 +113,7 @@ def test_other_kinds_of_kubernetes_are_skipped_in_silence():
     ]  # fmt: skip
     objects = [{"apiVersion": v, "kind": k, "metadata": {"name": "x"}} for v, k in others]
 
-    assert Content() == read_yaml(*objects)
+    assert FileContent() == read_yaml(*objects)
 
 
 NO_OBJECT = "is not an object (a mapping with apiVersion and kind); ignored"
@@ -283,10 +284,10 @@ def test_flow_style_yaml_is_not_mistaken_for_json():
 def test_an_object_that_cannot_be_used_may_be_one_known_from_before(bad, may_hold):
     content = read_yaml(bad)
     keys = [
-        Key(Kind.SERVICE, ObjectName("default", "web")),
-        Key(Kind.SERVICE, ObjectName("default", "other")),
-        Key(Kind.NODE, ObjectName("", "web")),
-        Key(Kind.SERVICE, ObjectName("shop", "web")),
+        ObjectKey(Kind.SERVICE, ObjectName("default", "web")),
+        ObjectKey(Kind.SERVICE, ObjectName("default", "other")),
+        ObjectKey(Kind.NODE, ObjectName("", "web")),
+        ObjectKey(Kind.SERVICE, ObjectName("shop", "web")),
     ]
 
     assert may_hold == [content.may_hold(key) for key in keys]
@@ -344,7 +345,7 @@ def test_of_very_many_problems_a_few_hundred_are_told() -> None:
     ],
     ids=["list", "documents"],
 )
-def test_a_file_of_something_else_is_not_read_to_its_end(content: Content) -> None:
+def test_a_file_of_something_else_is_not_read_to_its_end(content: FileContent) -> None:
     """
     A million things that are no objects do not take minutes; what was in force stays.
     """
@@ -364,7 +365,7 @@ def test_a_list_of_empty_objects_is_refused_as_a_whole() -> None:
     )
 
     assert lines(content) == ["f: List: holds more than 100,000 empty objects; ignored"]
-    assert content.may_hold(Key(Kind.SERVICE, ObjectName("default", "web")))
+    assert content.may_hold(ObjectKey(Kind.SERVICE, ObjectName("default", "web")))
 
 
 @pytest.mark.parametrize("data", [b"", b"\n  \n"])
@@ -375,4 +376,4 @@ def test_a_file_without_content_may_hold_anything(data: bytes) -> None:
     content = read_raw(data)
 
     assert (content.objects, content.problems, content.parsed) == ({}, (), True)
-    assert content.may_hold(Key(Kind.SERVICE, ObjectName("default", "web")))
+    assert content.may_hold(ObjectKey(Kind.SERVICE, ObjectName("default", "web")))

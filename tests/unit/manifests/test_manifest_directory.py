@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.decoded import Kind
+from nfproxy.manifests.directory import MAX_WAIT_S, QUIET_S, ManifestDirectory
 from nfproxy.manifests.files import Listing, Signature
-from nfproxy.manifests.ledger import PATIENCE_S, QUIET_S, Ledger
-from nfproxy.manifests.parsing import Content, Doubt, Key
 from nfproxy.manifests.scan import Scan
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName, Service
 
 
-def key(name: str) -> Key:
-    return Key(Kind.SERVICE, ObjectName("default", name))
+def key(name: str) -> ObjectKey:
+    return ObjectKey(Kind.SERVICE, ObjectName("default", name))
 
 
-def content(*objects: str, **fields: Any) -> Content:
+def content(*objects: str, **fields: Any) -> FileContent:
     """Return a file's content; ``web1`` stands for version 1 of Service ``web``."""
     found = {
         key(text[:-1]): Service(
@@ -32,26 +32,26 @@ def content(*objects: str, **fields: Any) -> Content:
         )
         for text in objects
     }
-    return Content(objects=dict(found), **fields)
+    return FileContent(objects=dict(found), **fields)
 
 
-BROKEN = Content(problems=(Problem("f", "", "", "broken"),), parsed=False)
+BROKEN = FileContent(problems=(Problem("f", "", "", "broken"),), parsed=False)
 HALF = content("one2", parsed=False)
 
 
 class Directory:
-    """Scans of an imaginary directory, taken by a ledger."""
+    """Scans of an imaginary directory, taken by a ManifestDirectory."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger("/m")
+        self.state = ManifestDirectory("/m")
         self.now = 100.0
-        self.files: dict[str, tuple[Signature, Content]] = {}
+        self.files: dict[str, tuple[Signature, FileContent]] = {}
         self.fresh: set[str] = set()
         self.clock = 0
         self.identity = (1, 1)
         self.unreadable: dict[str, str] = {}
 
-    def write(self, path: str, text: Content, in_place: bool = False) -> None:
+    def write(self, path: str, text: FileContent, in_place: bool = False) -> None:
         """Put a content into a file; by renaming, if not in place."""
         self.clock += 1
         inode = self.files[path][0].inode if in_place and path in self.files else self.clock
@@ -62,11 +62,11 @@ class Directory:
         del self.files[path]
         self.fresh.discard(path)
 
-    def look(self, patient: bool = True, error: str = "") -> dict[str, str]:
-        """Let the ledger take a scan; return changes as name → version, "" for gone."""
+    def look(self, at_once: bool = False, error: str = "") -> dict[str, str]:
+        """Take a scan; return changes as name → version, "" for gone."""
         if error:
-            return told(self.ledger.take(Scan(Listing({}, {}, []), {}, error=error), self.now))
-        known = self.ledger.signatures
+            return told(self.state.take(Scan(Listing({}, {}, []), {}, error=error), self.now))
+        known = self.state.signatures
         files = {
             path: signature
             for path, (signature, _) in sorted(self.files.items())
@@ -74,18 +74,18 @@ class Directory:
         }
         read = {p: self.files[p][1] for p, signature in files.items() if known.get(p) != signature}
         scan = Scan(Listing(files, self.unreadable, []), read, self.identity)
-        return told(self.ledger.take(scan, self.now, patient))
+        return told(self.state.take(scan, self.now, at_once))
 
     def wait(self) -> dict[str, str]:
-        """Let as much time pass as the ledger asks for, and look again."""
-        due_s = self.ledger.due_in(self.now)
+        """Let as much time pass as is asked for, and look again."""
+        due_s = self.state.due_in(self.now)
         assert due_s is not None
         self.now += due_s + 0.001
         return self.look()
 
     @property
     def problems(self) -> list[str]:
-        return [str(problem) for problem in self.ledger.problems]
+        return [str(problem) for problem in self.state.problems]
 
 
 def told(changes: Changes) -> dict[str, str]:
@@ -101,13 +101,13 @@ def directory() -> Directory:
     made = Directory()
     made.write("/m/a", content("one1", "two1"))
     made.write("/m/b", content("three1"))
-    assert made.look(patient=False) == {"one": "1", "two": "1", "three": "1"}
+    assert made.look(at_once=True) == {"one": "1", "two": "1", "three": "1"}
     return made
 
 
 def test_nothing_new_changes_nothing(directory):
     assert directory.look() == {}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -130,7 +130,7 @@ def test_a_file_that_lost_objects_in_place_may_be_half_written(directory):
     assert directory.look() == {}
     directory.write("/m/a", content("one2", "two2"), in_place=True)
     assert directory.look() == {"one": "2", "two": "2"}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
 
 
 def test_a_loss_is_believed_after_a_quiet_moment(directory):
@@ -156,7 +156,7 @@ def test_a_file_that_comes_back_at_once_was_never_gone(directory):
     directory.write("/m/a", content("one1", "two2"))
 
     assert directory.look() == {"two": "2"}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
 
 
 def test_a_file_that_was_renamed_changes_nothing(directory):
@@ -171,7 +171,7 @@ def test_a_file_that_was_renamed_changes_nothing(directory):
 def test_a_busy_directory_cannot_put_off_a_loss_for_ever(directory):
     directory.remove("/m/b")
     gone = {}
-    for number in range(int(PATIENCE_S / 0.1) + 2):
+    for number in range(int(MAX_WAIT_S / 0.1) + 2):
         gone |= directory.look()
         directory.now += 0.1
         directory.write("/m/a", content("one1", f"two{number % 9}"))
@@ -179,12 +179,12 @@ def test_a_busy_directory_cannot_put_off_a_loss_for_ever(directory):
     assert gone["three"] == ""
 
 
-@pytest.mark.parametrize("broken", [BROKEN, HALF, Content(parsed=False)])
+@pytest.mark.parametrize("broken", [BROKEN, HALF, FileContent(parsed=False)])
 def test_a_file_that_does_not_parse_keeps_its_last_good_objects(directory, broken):
     directory.write("/m/a", broken)
 
     assert directory.look() == {}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
     assert any("2 objects in force as of the last good version" in p for p in directory.problems)
 
 
@@ -217,34 +217,34 @@ def test_at_the_start_a_broken_file_is_not_waited_for():
     directory = Directory()
     directory.write("/m/a", content("one1", parsed=False))
 
-    assert directory.look(patient=False) == {"one": "1"}
+    assert directory.look(at_once=True) == {"one": "1"}
 
 
 def test_a_file_that_never_parsed_is_taken_as_far_as_it_can_be_read():
     directory = Directory()
     directory.write("/m/a", content("one1", "two1", parsed=False))
-    directory.look(patient=False)
+    directory.look(at_once=True)
     directory.write("/m/a", content("one2", "three1", parsed=False))
 
     assert directory.look() == {"one": "2", "three": "1"}
 
 
 def test_an_object_that_does_not_decode_keeps_its_last_good_version(directory):
-    doubt = Doubt(Kind.SERVICE, "default", "two")
-    directory.write("/m/a", content("one2", doubts=frozenset([doubt])))
+    unusable = UnusableObject(Kind.SERVICE, "default", "two")
+    directory.write("/m/a", content("one2", unusable=frozenset([unusable])))
 
     assert directory.look() == {"one": "2"}
     assert directory.problems == ["/m/a: 1 object in force as of the last good version"]
 
 
 def test_while_an_object_has_no_name_none_is_taken_for_deleted(directory):
-    directory.write("/m/a", content("one2", nameless=True))
+    directory.write("/m/a", content("one2", has_nameless=True))
 
     assert directory.look() == {"one": "2"}
 
 
 def test_a_kept_object_that_was_deleted_meanwhile_goes_in_the_end(directory):
-    directory.write("/m/a", content("one2", nameless=True))
+    directory.write("/m/a", content("one2", has_nameless=True))
     directory.look()
     directory.write("/m/a", content("one2"))
 
@@ -253,7 +253,7 @@ def test_a_kept_object_that_was_deleted_meanwhile_goes_in_the_end(directory):
 
 def test_a_directory_that_vanishes_leaves_everything_in_force(directory):
     assert directory.look(error="No such file or directory") == {}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
     assert directory.problems == [
         "/m: No such file or directory; what is known from there (3 objects) stays in force"
     ]
@@ -280,7 +280,7 @@ def test_an_empty_directory_in_place_of_the_known_one_says_nothing(directory, se
     files, directory.files = directory.files, {}
 
     assert directory.look() == {}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
     assert "is empty, and not the directory it was" in directory.problems[0]
     directory.files = files
     assert (directory.look(), directory.problems) == ({}, [])
@@ -299,7 +299,7 @@ def test_what_lies_below_an_unreadable_directory_stays(directory):
     directory.unreadable = {"/m/d": "Permission denied"}
 
     assert directory.look() == {}
-    assert directory.ledger.due_in(directory.now) is None
+    assert directory.state.due_in(directory.now) is None
     assert directory.problems == [
         "/m/d: Permission denied; what is known from there (1 object) stays in force"
     ]
@@ -322,7 +322,7 @@ def test_a_new_first_file_takes_over_from_the_second(directory):
 
 
 def test_an_object_that_stops_being_proxied_is_gone(directory):
-    directory.write("/m/b", Content(objects={key("three"): None}))
+    directory.write("/m/b", FileContent(objects={key("three"): None}))
 
     assert directory.look() == {"three": ""}
 
@@ -339,7 +339,7 @@ steps = st.tuples(
 def test_any_history_of_good_files_ends_like_a_fresh_start(history):
     directory = Directory()
     held: dict[str, str] = {}
-    held |= directory.look(patient=False)
+    held |= directory.look(at_once=True)
     for path, objects, step in history:
         if step == "time":
             directory.now += 1
@@ -349,12 +349,12 @@ def test_any_history_of_good_files_ends_like_a_fresh_start(history):
         elif step != "vanish":
             directory.write(path, content(*objects), step == "in place")
         held |= directory.look(error="gone" if step == "vanish" else "")
-    directory.write("/m/z", Content())  # an empty directory might be one that is not mounted
+    directory.write("/m/z", FileContent())  # an empty directory might be one that is not mounted
     held |= directory.look()
-    while directory.ledger.due_in(directory.now) is not None:
+    while directory.state.due_in(directory.now) is not None:
         held |= directory.wait()
 
     fresh = Directory()
     fresh.files = directory.files
-    assert fresh.look(patient=False) == {name: version for name, version in held.items() if version}
+    assert fresh.look(at_once=True) == {name: version for name, version in held.items() if version}
     assert fresh.problems == directory.problems

@@ -1,0 +1,127 @@
+"""
+The way of one resource into the object cache: counted, reported, and whether it is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from msgspec import Raw
+
+from nfproxy.apiserver.connection import Connection
+from nfproxy.kube.cache import ObjectCache, Outcome
+from nfproxy.kube.decoded import Kind
+from nfproxy.kube.source import Report
+from nfproxy.metrics import Metrics
+from nfproxy.model.changes import Problem
+
+log = logging.getLogger(__name__)
+
+
+class Troubles:
+    """
+    What keeps resources from being followed, reported once for all of them.
+
+    Use from the event loop.
+    """
+
+    def __init__(self, connection: Connection, report: Report) -> None:
+        self._connection = connection
+        self._report = report
+        self._texts: dict[Kind, str] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong now."""
+        return tuple(self._problem(text) for text in self._texts.values())
+
+    def set(self, kind: Kind, text: str) -> None:
+        """Take what keeps a kind from being followed; report it unless another kind has it too."""
+        known = text in self._texts.values()
+        self._texts[kind] = text
+        if not known:
+            self._report(self._problem(text))
+
+    def clear(self, kind: Kind) -> None:
+        """Take it that a kind is followed; log it when no other kind has the same trouble left."""
+        text = self._texts.pop(kind, None)
+        if text is not None and text not in self._texts.values():
+            log.info("API server %s: in order again, after: %s", self._connection.host, text)
+
+    def _problem(self, text: str) -> Problem:
+        subject = f"API server {self._connection.host}".rstrip()
+        return Problem("", subject, "", f"{text}; what is programmed stays, trying again")
+
+
+class Feed:
+    """
+    Takes what a reflector receives of one kind, in this order: begin, put …, end, put, remove …
+
+    `listed` is set by the first complete list; `settled` then too, or when the API server says
+    that there will be none. `changed` is called when there is something to take from the cache.
+    Use from the event loop.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        cache: ObjectCache,
+        metrics: Metrics,
+        report: Report,
+        troubles: Troubles,
+        changed: Callable[[], None],
+    ) -> None:
+        self.kind = kind
+        self.listed = asyncio.Event()
+        self.settled = asyncio.Event()
+        self._cache = cache
+        self._metrics = metrics
+        self._report = report
+        self._troubles = troubles
+        self._changed = changed
+
+    def begin_list(self) -> None:
+        """A list begins, or begins again."""
+        self._cache.begin_list(self.kind)
+
+    def put(self, data: Raw) -> None:
+        """Take an object as it is now."""
+        self._count(self._cache.put(self.kind, data))
+
+    def remove(self, data: Raw) -> None:
+        """Take it that an object is gone; `data` is its last version."""
+        self._count(self._cache.remove(self.kind, data))
+
+    def end_list(self) -> None:
+        """The list is complete: what it did not hold is gone."""
+        for outcome in self._cache.end_list(self.kind):
+            self._count(outcome)
+        self.listed.set()
+        self.settled.set()
+
+    def trouble(self, text: str) -> None:
+        """The kind cannot be followed at the moment; may be called again and again."""
+        self._troubles.set(self.kind, text)
+
+    def well(self) -> None:
+        """The kind is followed."""
+        self._troubles.clear(self.kind)
+
+    def unavailable(self) -> None:
+        """The API server does not have the kind, or does not let us read it."""
+        self.settled.set()
+
+    def _count(self, outcome: Outcome) -> None:
+        """Count an event, report what is wrong with the object, and wake the reader."""
+        if self.kind is Kind.SERVICE:
+            self._metrics.service_event()
+        elif self.kind is Kind.ENDPOINT_SLICE:
+            self._metrics.slice_event(outcome.changed)
+        if outcome.changed:
+            self._changed()
+        if outcome.problems and not outcome.is_usable:
+            self._metrics.undecodable(self.kind, outcome.name, outcome.problems)
+        for problem in outcome.problems:
+            self._report(problem)

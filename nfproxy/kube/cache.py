@@ -1,0 +1,358 @@
+"""
+The latest good version of every object, and what of that has not been passed on.
+
+One cache serves both sources of objects. An API server puts and removes single objects and lists
+a kind as a whole; manifests replace what one file holds. Either way :meth:`ObjectCache.take` gives
+differences: between what its reader took last and what holds now, however that came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from nfproxy.kube.decode import Data, Value, decode
+from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import identify
+from nfproxy.model.addresses import Family
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
+from nfproxy.text import shown
+
+_MAX_TRIGGERS = 1000  # kept for one Service until the next `take`
+
+
+class ObjectKey(NamedTuple):
+    """An object's identity: two objects with one key are two versions of one object."""
+
+    kind: Kind
+    name: ObjectName
+
+    def __str__(self) -> str:
+        """Return what messages call it, e.g. ``Service default/web``."""
+        path = str(self.name) if self.kind.namespaced else self.name.name
+        return f"{self.kind.word} {path}"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """
+    What an event of an API server did to the cache.
+
+    `changed` tells whether anything that nfproxy reads has changed. `problems` are those that the
+    version before did not have. `is_usable` is false for a version that cannot be used, so that the
+    one before stays. `name` is None where the object has none.
+    """
+
+    kind: Kind
+    name: ObjectName | None
+    changed: bool = False
+    problems: tuple[Problem, ...] = ()
+    is_usable: bool = True
+
+
+class UnusableObject(NamedTuple):
+    """An object in a file that cannot be used; `kind` is None where even that is unclear."""
+
+    kind: Kind | None
+    namespace: str
+    name: str
+
+    def may_be(self, key: ObjectKey) -> bool:
+        """Tell whether this may be a new, broken version of an object."""
+        return (
+            self.kind in (None, key.kind)
+            and self.name == key.name.name
+            and key.name.namespace in ("", self.namespace)
+        )
+
+
+class FileContent(msgspec.Struct, frozen=True):
+    """
+    What one manifest file says.
+
+    `objects` maps an object that has no part in proxying to None. `parsed` is false when the file's
+    text, or a part of it, could not be read. `has_nameless` is true when the file holds an object
+    that cannot be used and has no name, so that it may be a new version of any object.
+    """
+
+    objects: dict[ObjectKey, Value | None] = {}
+    problems: tuple[Problem, ...] = ()
+    parsed: bool = True
+    unusable: frozenset[UnusableObject] = frozenset()
+    has_nameless: bool = False
+
+    def may_hold(self, key: ObjectKey) -> bool:
+        """Tell whether an object that is not among `objects` may be in the file all the same."""
+        return not self.parsed or self.has_nameless or any(u.may_be(key) for u in self.unusable)
+
+
+class _File(msgspec.Struct):
+    """What a file holds; `has_parsed` is true once one of its versions parsed as a whole."""
+
+    objects: dict[ObjectKey, Value | None]
+    problems: tuple[Problem, ...]
+    has_parsed: bool
+
+
+class ObjectCache:
+    """
+    The latest good version of each Service, EndpointSlice, ServiceCIDR and this node's Node.
+
+    An object whose new version cannot be used keeps its last good one, if it had any. Where several
+    files hold an object, the first of them in path order has it, so the order of reading does not
+    matter. No method raises for bad input. The cost of a call is that of the objects it is about.
+
+    Not safe for threads: its source calls it from one thread at a time.
+    """
+
+    def __init__(self, node_name: str, started_s: float = 0.0) -> None:
+        """
+        Start empty.
+
+        Of Nodes only the one called `node_name` is kept. Trigger times before `started_s` (Unix
+        seconds, when this process began) are left out: nfproxy was not there to be slow with them.
+        """
+        self._node_name = node_name
+        self._started_s = started_s
+        self._current: dict[Kind, dict[ObjectName, Value]] = {kind: {} for kind in Kind}
+        # The version at the last `take`, of each object that may have changed since.
+        self._taken: dict[Kind, dict[ObjectName, Value | None]] = {kind: {} for kind in Kind}
+        self._triggers: dict[ObjectName, list[tuple[Family, float]]] = {}
+        self._problems: dict[Kind, dict[ObjectName | None, tuple[Problem, ...]]] = {
+            kind: {} for kind in Kind
+        }
+        # While a list of a kind is under way: what is known and has not been in the list yet.
+        self._unlisted: dict[Kind, set[ObjectName | None]] = {}
+        self._files: dict[str, _File] = {}
+        self._holders: dict[ObjectKey, tuple[str, ...]] = {}
+        self._contested: set[ObjectKey] = set()
+
+    # --- what readers want to know ---------------------------------------------------------
+
+    def take(self) -> Changes:
+        """Return what differs from all that was taken before, in order of name."""
+        nodes = self._differences(Kind.NODE)
+        node = next(iter(nodes.values()), None)
+        triggers, self._triggers = self._triggers, {}
+        return Changes(
+            services=self._differences(Kind.SERVICE),
+            slices=self._differences(Kind.ENDPOINT_SLICE),
+            service_cidrs={
+                name.name: value for name, value in self._differences(Kind.SERVICE_CIDR).items()
+            },
+            node=node,
+            node_gone=bool(nodes) and node is None,
+            triggers=_by_family(triggers.values()) if triggers else {},
+        )
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong with objects and files now, without conflicts."""
+        groups = [*(p for of_kind in self._problems.values() for p in of_kind.values())]
+        groups += [file.problems for file in self._files.values()]
+        return tuple(problem for group in groups for problem in group)
+
+    def conflicts(self) -> list[Problem]:
+        """Return a problem for each object in a file that another file holds before it."""
+        return [
+            Problem(shown(path), str(key), "", f"is also in {shown(first)}, which counts")
+            for key in self._contested
+            for first, *others in [self._holders[key]]
+            for path in others
+        ]
+
+    def source_file(self, service: ObjectName) -> str:
+        """Return the file a Service is in, fit for a message; "" where it is in none."""
+        holders = self._holders.get(ObjectKey(Kind.SERVICE, service))
+        return shown(holders[0]) if holders else ""
+
+    def _differences(self, kind: Kind) -> dict[ObjectName, Any]:
+        """Return a kind's new values by name, None for what is gone."""
+        taken, current = self._taken[kind], self._current[kind]
+        if not taken:
+            return {}
+        self._taken[kind] = {}
+        # What changed and changed back makes no difference.
+        return {
+            name: current.get(name)
+            for name, before in sorted(taken.items())
+            if current.get(name) != before
+        }
+
+    # --- from an API server ----------------------------------------------------------------
+
+    def put(self, kind: Kind, data: Data) -> Outcome:
+        """Take the new version of an object, as JSON."""
+        decoded = decode(kind, data)
+        name = decoded.name
+        if kind is Kind.NODE and name is not None and name.name != self._node_name:
+            return Outcome(kind, name)
+        if kind in self._unlisted:
+            self._unlisted[kind].discard(name)
+        problems = self._replace_problems(kind, name, decoded.problems)
+        changed = False
+        if name is not None and decoded.usable:
+            before = self._current[kind].get(name)
+            changed = self._set(kind, name, decoded.value)
+            if changed and kind is Kind.ENDPOINT_SLICE:
+                self._note_trigger(decoded.value, before, decoded.triggered_s)
+        return Outcome(kind, name, changed, problems, decoded.usable)
+
+    def remove(self, kind: Kind, data: Data) -> Outcome:
+        """Take it that an object is gone; `data` is its last version, as JSON."""
+        name = identify(data).object_name(kind)
+        return Outcome(kind, None) if name is None else self._remove(kind, name)
+
+    def begin_list(self, kind: Kind) -> None:
+        """
+        Expect a `put` of each object of a kind that exists, and then `end_list`.
+
+        Ends a list that is under way. One that breaks off changes nothing by being incomplete.
+        """
+        self._unlisted[kind] = {*self._current[kind], *self._problems[kind]}
+
+    def end_list(self, kind: Kind) -> list[Outcome]:
+        """Take it that the list is complete: what it did not hold is gone. Return what that was."""
+        unlisted = self._unlisted.pop(kind, set())
+        if None in unlisted:
+            self._problems[kind].pop(None, None)
+        return [self._remove(kind, name) for name in unlisted if name is not None]
+
+    def _remove(self, kind: Kind, name: ObjectName) -> Outcome:
+        self._problems[kind].pop(name, None)
+        before = self._current[kind].get(name)
+        changed = self._set(kind, name, None)
+        if changed and kind is Kind.ENDPOINT_SLICE:
+            self._note_trigger(None, before, None)
+        return Outcome(kind, name, changed)
+
+    def _replace_problems(
+        self, kind: Kind, name: ObjectName | None, problems: tuple[Problem, ...]
+    ) -> tuple[Problem, ...]:
+        """Remember what is wrong with an object; return what was not wrong with it before."""
+        of_kind = self._problems[kind]
+        known = of_kind.get(name, ())
+        if problems:
+            of_kind[name] = problems
+        elif known:
+            del of_kind[name]
+        return tuple(problem for problem in problems if problem not in known)
+
+    def _note_trigger(self, now: Any, before: Any, triggered_s: float | None) -> None:
+        """
+        Remember when the control plane began a change of endpoints.
+
+        A slice that goes takes its Service's times along, as in kube-proxy: they may be of
+        endpoints that are not programmed any more.
+        """
+        if now is None:
+            self._triggers.pop(before.service, None)
+        elif triggered_s is not None and triggered_s > self._started_s:
+            times = self._triggers.setdefault(now.service, [])
+            if len(times) < _MAX_TRIGGERS:
+                times.append((now.family, triggered_s))
+
+    # --- from manifests --------------------------------------------------------------------
+
+    def objects_in(self, path: str) -> dict[ObjectKey, Value | None] | None:
+        """Return the objects that a file holds, None for a file that is not known."""
+        file = self._files.get(path)
+        return file.objects if file else None
+
+    def replace_file(self, path: str, content: FileContent) -> None:
+        """
+        Take what a file holds now.
+
+        A version that does not parse leaves the objects of the last good one, all of them; if no
+        version ever parsed, what could be read of it counts. An object that may be in the file in a
+        version that cannot be used keeps its last good one. A problem of the file says how many
+        objects stay.
+        """
+        old = self._files.get(path)
+        has_parsed = content.parsed or (old is not None and old.has_parsed)
+        objects, stay = _successor(content, old)
+        problems = content.problems
+        if stay:
+            text = f"{count_objects(stay)} in force as of the last good version"
+            problems += (Problem(shown(path), "", "", text),)
+        self._files[path] = _File(objects, problems, has_parsed)
+        self._change_holder(path, old.objects if old else {}, objects)
+
+    def remove_file(self, path: str) -> None:
+        """Take it that a file is gone, and with it what it held."""
+        old = self._files.pop(path, None)
+        if old is not None:
+            self._change_holder(path, old.objects, {})
+
+    def _change_holder(
+        self, path: str, old: dict[ObjectKey, Value | None], new: dict[ObjectKey, Value | None]
+    ) -> None:
+        """Register that a file holds other objects than before."""
+        for key in old.keys() - new.keys():
+            self._set_holders(key, tuple(p for p in self._holders[key] if p != path))
+        for key in new.keys() - old.keys():
+            self._set_holders(key, tuple(sorted((*self._holders.get(key, ()), path))))
+        for key in old.keys() | new.keys():
+            holders = self._holders.get(key)
+            self._set(key.kind, key.name, self._files[holders[0]].objects[key] if holders else None)
+
+    def _set_holders(self, key: ObjectKey, holders: tuple[str, ...]) -> None:
+        if holders:
+            self._holders[key] = holders
+        else:
+            del self._holders[key]
+        if len(holders) > 1:
+            self._contested.add(key)
+        else:
+            self._contested.discard(key)
+
+    # --- from either -----------------------------------------------------------------------
+
+    def _set(self, kind: Kind, name: ObjectName, now: Value | None) -> bool:
+        """Put a version in place of the one before (None: gone); tell whether it differs."""
+        current = self._current[kind]
+        before = current.get(name)
+        if before is now or before == now:
+            return False
+        self._taken[kind].setdefault(name, before)
+        if now is None:
+            del current[name]
+        else:
+            current[name] = now
+        return True
+
+
+def count_objects(count: int) -> str:
+    """Return a number of objects for a message."""
+    return f"{count} object{'s' * (count != 1)}"
+
+
+def _successor(
+    content: FileContent, old: _File | None
+) -> tuple[dict[ObjectKey, Value | None], int]:
+    """Return the objects of a file after it was read, and how many of an earlier version stay."""
+    if old is None:
+        return content.objects, 0
+    if not content.parsed and old.has_parsed:
+        return old.objects, len(old.objects)
+    objects = dict(content.objects)
+    stay = 0
+    for key, value in old.objects.items():
+        if key not in objects:
+            if content.may_hold(key):
+                objects[key] = value
+                stay += 1
+        elif value == objects[key]:
+            # The old one, so that reading a large file again does not move it all to new memory.
+            objects[key] = value
+    return objects, stay
+
+
+def _by_family(services: Iterable[list[tuple[Family, float]]]) -> dict[Family, tuple[float, ...]]:
+    found: dict[Family, list[float]] = {}
+    for times in services:
+        for family, triggered_s in times:
+            found.setdefault(family, []).append(triggered_s)
+    return {family: tuple(times) for family, times in found.items()}

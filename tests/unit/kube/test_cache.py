@@ -1,0 +1,450 @@
+"""The latest good version of each object, and what of it is passed on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nfproxy.kube.cache import FileContent, ObjectCache, ObjectKey, Outcome, UnusableObject
+from nfproxy.kube.decoded import Kind
+from nfproxy.model.addresses import Family
+from nfproxy.model.changes import Problem
+from nfproxy.model.service import ObjectName, Service
+
+A, B, C = (ObjectName("default", name) for name in "abc")
+SLICE = ObjectName("default", "a-1")
+
+
+def data(name: str = "a", version: int = 1, **metadata: Any) -> bytes:
+    """Return the JSON of a Service; its version is the last byte of its cluster IP."""
+    spec = {"clusterIP": f"10.0.0.{version}", "ports": [{"port": 80}]}
+    return json.dumps({"metadata": {"name": name} | metadata, "spec": spec}).encode()
+
+
+def bad(name: str | None = "a", spec: Any = 5) -> bytes:
+    """Return a Service that cannot be used."""
+    return json.dumps({"metadata": {"name": name}, "spec": spec}).encode()
+
+
+def piece(address: str = "10.1.0.1", at: str = "") -> bytes:
+    """Return the JSON of an EndpointSlice of Service a, changed at a time."""
+    annotations = {"endpoints.kubernetes.io/last-change-trigger-time": at} if at else {}
+    labels = {"kubernetes.io/service-name": "a"}
+    metadata = {"name": "a-1", "labels": labels, "annotations": annotations}
+    endpoints = [{"addresses": [address]}]
+    return json.dumps(
+        {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints}
+    ).encode()
+
+
+class Cache(ObjectCache):
+    """A cache with fewer words for Services."""
+
+    def __init__(self) -> None:
+        super().__init__("n1")
+
+    def put_service(self, data: bytes) -> Outcome:
+        return self.put(Kind.SERVICE, data)
+
+    def remove_service(self, name: str) -> Outcome:
+        return self.remove(Kind.SERVICE, data(name))
+
+    def versions(self) -> dict[ObjectName, int | None]:
+        """Take what changed: the version of each Service, None for one that is gone."""
+        return versions(self.take().services)
+
+    @property
+    def texts(self) -> list[str]:
+        return [str(problem) for problem in self.problems]
+
+
+def versions(services: dict[ObjectName, Service | None]) -> dict[ObjectName, int | None]:
+    return {
+        name: service.cluster_ips[Family.IPV4][3] if service else None
+        for name, service in services.items()
+    }
+
+
+# --- from an API server ------------------------------------------------------------------------
+
+
+def test_only_latest_values_are_passed_on():
+    """
+    What happened in between is lost, on purpose.
+    """
+    cache = Cache()
+    for version in (1, 2, 3):
+        cache.put_service(data("a", version))
+
+    assert cache.versions() == {A: 3}
+    assert not cache.take()
+
+
+def test_what_came_and_went_is_no_change():
+    """
+    Nor is what changed and changed back.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.take()
+
+    cache.put_service(data("a", 2))
+    cache.put_service(data("a", 1))
+    cache.put_service(data("b", 1))
+    cache.remove_service("b")
+
+    assert not cache.take()
+
+
+def test_changes_are_in_order_of_name():
+    """
+    So the same objects are planned in the same order, however they arrived.
+    """
+    cache = Cache()
+    for name in "cab":
+        cache.put_service(data(name))
+
+    assert list(cache.take().services) == [A, B, C]
+
+
+def test_a_version_that_reads_the_same_is_no_change():
+    """
+    An object has many fields that nfproxy does not read.
+    """
+    cache = Cache()
+    first = cache.put_service(data("a", 1))
+    again = cache.put_service(data("a", 1, resourceVersion="7"))
+
+    assert (first.changed, again.changed) == (True, False)
+
+
+def test_an_object_that_has_no_part_in_proxying_counts_as_gone():
+    """
+    A Service that became headless goes as if it were deleted.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.take()
+
+    headless = json.dumps({"metadata": {"name": "a"}, "spec": {"clusterIP": "None"}})
+    outcome = cache.put_service(headless.encode())
+
+    assert outcome.changed
+    assert cache.versions() == {A: None}
+
+
+def test_a_list_that_was_broken_off_deletes_nothing():
+    """
+    Only what a complete list does not hold is gone.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.put_service(data("b", 1))
+    cache.take()
+
+    cache.begin_list(Kind.SERVICE)
+    cache.put_service(data("a", 2))
+
+    assert cache.versions() == {A: 2}
+
+    cache.begin_list(Kind.SERVICE)
+    cache.put_service(data("a", 2))
+    gone = cache.end_list(Kind.SERVICE)
+
+    assert [(outcome.name, outcome.changed) for outcome in gone] == [(B, True)]
+    assert cache.versions() == {B: None}
+
+
+def test_a_list_of_one_kind_says_nothing_of_another():
+    """
+    Each kind is listed by itself.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.take()
+
+    cache.begin_list(Kind.ENDPOINT_SLICE)
+
+    assert cache.end_list(Kind.ENDPOINT_SLICE) == []
+    assert not cache.take()
+
+
+def test_an_event_during_a_list_counts_as_seen():
+    """
+    What is deleted while a list is under way stays deleted.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.begin_list(Kind.SERVICE)
+    cache.put_service(data("a", 1))
+    cache.remove_service("a")
+    cache.put_service(data("b", 1))
+
+    assert cache.end_list(Kind.SERVICE) == []
+    assert cache.versions() == {B: 1}
+
+
+def test_an_unusable_version_leaves_the_last_good_one():
+    """
+    What is wrong is news only once.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.take()
+
+    first = cache.put_service(bad())
+    again = cache.put_service(bad())
+    other = cache.put_service(bad(spec={"ports": "all"}))
+
+    assert [len(outcome.problems) for outcome in (first, again, other)] == [1, 0, 1]
+    assert not first.is_usable
+    assert not first.changed
+    assert not cache.take()
+    assert cache.problems == other.problems
+
+
+def test_an_unusable_object_in_a_list_is_not_gone():
+    """
+    Its last good version goes on through a new list.
+    """
+    cache = Cache()
+    cache.put_service(data("a", 1))
+    cache.take()
+
+    cache.begin_list(Kind.SERVICE)
+    cache.put_service(bad())
+
+    assert cache.end_list(Kind.SERVICE) == []
+    assert not cache.take()
+
+
+def test_an_object_that_was_never_usable_is_not_there():
+    """
+    There is no version to keep.
+    """
+    cache = Cache()
+    cache.put_service(bad())
+
+    assert not cache.take()
+    assert len(cache.problems) == 1
+
+
+def test_problems_end_with_what_caused_them():
+    """
+    A good version ends them, and so do a deletion and a list without the object.
+    """
+    cache = Cache()
+    cache.put_service(bad())
+    cache.put_service(data("a", 1))
+    assert cache.problems == ()
+
+    cache.put_service(bad())
+    cache.remove_service("a")
+    assert cache.problems == ()
+
+    cache.put_service(bad())
+    cache.put_service(bad(None))
+    cache.begin_list(Kind.SERVICE)
+    cache.end_list(Kind.SERVICE)
+    assert cache.problems == ()
+
+
+def test_an_object_without_a_name_is_a_problem_and_nothing_else():
+    """
+    It costs only itself.
+    """
+    cache = Cache()
+
+    outcome = cache.put_service(bad(None))
+
+    assert outcome.name is None
+    assert len(outcome.problems) == 1
+    assert not cache.take()
+
+
+def test_of_nodes_only_this_one_is_kept():
+    """
+    Whatever an API server sends.
+    """
+    cache = Cache()
+    for name in ("n1", "n2"):
+        cache.put(Kind.NODE, json.dumps({"metadata": {"name": name}}).encode())
+
+    changes = cache.take()
+    assert changes.node is not None
+    assert changes.node.name == "n1"
+
+    cache.remove(Kind.NODE, b'{"metadata": {"name": "n1"}}')
+    changes = cache.take()
+    assert (changes.node, changes.node_gone) == (None, True)
+
+
+def test_trigger_times_are_those_of_changes_since_the_start():
+    """
+    A change that alters nothing has none, and a slice that goes takes its Service's along.
+    """
+    cache = ObjectCache("n1", started_s=60.0)
+    cache.put(Kind.ENDPOINT_SLICE, piece("10.1.0.1", "1970-01-01T00:00:59Z"))
+    cache.put(Kind.ENDPOINT_SLICE, piece("10.1.0.2", "1970-01-01T00:01:01Z"))
+    cache.put(Kind.ENDPOINT_SLICE, piece("10.1.0.2", "1970-01-01T00:01:02Z"))
+    assert cache.take().triggers == {Family.IPV4: (61.0,)}
+
+    cache.put(Kind.ENDPOINT_SLICE, piece("10.1.0.3", "1970-01-01T00:01:03Z"))
+    cache.remove(Kind.ENDPOINT_SLICE, piece())
+    changes = cache.take()
+    assert (changes.slices, changes.triggers) == ({SLICE: None}, {})
+
+
+names = st.sampled_from(["a", "b", "c"])
+steps = st.one_of(
+    st.tuples(st.just("put"), names, st.integers(1, 3)),
+    st.tuples(st.just("unusable"), names),
+    st.tuples(st.just("remove"), names),
+    st.tuples(st.just("list"), st.dictionaries(names, st.integers(1, 3))),
+    st.tuples(st.just("take")),
+)
+
+
+@given(st.lists(steps))
+def test_any_history_passed_on_ends_as_what_is_there(history):
+    """
+    A reader that applies every batch holds what the API server has, and no batch says nothing.
+    """
+    cache = Cache()
+    there: dict[ObjectName, int] = {}
+    held: dict[ObjectName, int] = {}
+
+    def take() -> None:
+        for name, version in cache.versions().items():
+            assert held.get(name) != version
+            if version is None:
+                del held[name]
+            else:
+                held[name] = version
+
+    for step in history:
+        match step:
+            case ("put", name, version):
+                cache.put_service(data(name, version))
+                there[ObjectName("default", name)] = version
+            case ("unusable", name):
+                cache.put_service(bad(name))
+            case ("remove", name):
+                cache.remove_service(name)
+                there.pop(ObjectName("default", name), None)
+            case ("list", objects):
+                cache.begin_list(Kind.SERVICE)
+                for name, version in objects.items():
+                    cache.put_service(data(name, version))
+                cache.end_list(Kind.SERVICE)
+                there = {ObjectName("default", name): v for name, v in objects.items()}
+            case _:
+                take()
+    take()
+
+    assert there == held
+
+
+# --- from manifests ----------------------------------------------------------------------------
+
+
+def content(*objects: str, **fields: Any) -> FileContent:
+    """Return a file's content; ``a1`` stands for version 1 of Service a."""
+    found = {
+        key(text[0]): Service(
+            name=ObjectName("default", text[0]),
+            cluster_ips={Family.IPV4: bytes([10, 0, 0, int(text[1])])},
+            ports=(),
+        )
+        for text in objects
+    }
+    return FileContent(objects=dict(found), **fields)
+
+
+def key(name: str) -> ObjectKey:
+    return ObjectKey(Kind.SERVICE, ObjectName("default", name))
+
+
+def test_a_files_content_replaces_what_the_file_held():
+    """
+    What is missing in it is gone.
+    """
+    cache = Cache()
+    cache.replace_file("/m/x", content("a1", "b1"))
+    cache.take()
+    cache.replace_file("/m/x", content("a2", "c1"))
+
+    assert cache.versions() == {A: 2, B: None, C: 1}
+
+
+def test_the_first_file_in_path_order_has_an_object_that_two_hold():
+    """
+    The order of reading does not matter; the other file is a conflict.
+    """
+    cache = Cache()
+    cache.replace_file("/m/y", content("a2"))
+    cache.replace_file("/m/x", content("a1"))
+
+    assert cache.versions() == {A: 1}
+    assert cache.source_file(A) == "/m/x"
+    conflict = "/m/y: Service default/a: is also in /m/x, which counts"
+    assert [str(problem) for problem in cache.conflicts()] == [conflict]
+
+    cache.remove_file("/m/x")
+    assert cache.versions() == {A: 2}
+    assert cache.source_file(A) == "/m/y"
+    assert cache.conflicts() == []
+
+    cache.remove_file("/m/y")
+    assert cache.versions() == {A: None}
+    assert cache.source_file(A) == ""
+
+
+def test_an_object_that_moves_between_files_is_no_change():
+    """
+    Whichever of the two files is read first.
+    """
+    cache = Cache()
+    cache.replace_file("/m/x", content("a1"))
+    cache.take()
+    cache.replace_file("/m/x", content())
+    cache.replace_file("/m/y", content("a1"))
+
+    assert not cache.take()
+
+
+def test_what_may_still_be_in_a_file_stays():
+    """
+    A file that does not parse, and an object in it that cannot be used.
+    """
+    cache = Cache()
+    cache.replace_file("/m/x", content("a1", "b1"))
+    cache.take()
+    cache.replace_file("/m/x", content(parsed=False))
+    assert not cache.take()
+    assert cache.texts == ["/m/x: 2 objects in force as of the last good version"]
+
+    unusable = frozenset([UnusableObject(Kind.SERVICE, "default", "b")])
+    cache.replace_file("/m/x", content("a2", unusable=unusable))
+    assert cache.versions() == {A: 2}
+    assert cache.texts == ["/m/x: 1 object in force as of the last good version"]
+
+    cache.replace_file("/m/x", content("a2"))
+    assert cache.versions() == {B: None}
+    assert cache.texts == []
+
+
+def test_problems_of_a_file_are_those_of_its_last_version():
+    """
+    They go with the file.
+    """
+    cache = Cache()
+    problem = Problem("/m/x", "Service default/a", "spec", "is missing")
+    cache.replace_file("/m/x", content(problems=(problem,)))
+    assert cache.problems == (problem,)
+
+    cache.remove_file("/m/x")
+    assert cache.problems == ()
