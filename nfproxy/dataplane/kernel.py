@@ -141,15 +141,15 @@ class Kernel:
         """Return what tells what our own deletions had counted, from now on; to be closed."""
         return Deletions(self._netlink.port)
 
-    def noted_clients(
-        self, family: Family, needles: Iterable[bytes]
+    def affinity_entries(
+        self, family: Family, parts: Iterable[bytes]
     ) -> Iterator[tuple[bytes, bytes]]:
         """
-        Yield (key, endpoint address) of affinity notes whose message holds one of the needles.
+        Yield (key, endpoint address) of affinity entries whose message holds one of the parts.
 
-        A pre-selection by plain search, as there may be a million notes: callers check.
+        A pre-selection by plain search, as there may be a million entries: callers check.
         """
-        wanted = list(needles)
+        wanted = list(parts)
         try:
             messages = self._netlink.dump(wire.GETSETELEM, family, TABLE, schema.AFFINITY)
         except NetlinkError as error:
@@ -157,7 +157,7 @@ class Kernel:
                 return
             raise
         for data in messages:
-            if any(needle in data for needle in wanted):
+            if any(part in data for part in wanted):
                 for key, value, _, _ in wire.raw_elements(data, 0, len(data)):
                     if isinstance(value, bytes):
                         yield key, value

@@ -23,7 +23,7 @@ from nfproxy.nft.chains import (
     affinity_list,
 )
 from nfproxy.plan.endpoints import Destination, Selection
-from nfproxy.plan.frontends import AffinityScope, Element, FrontendKey
+from nfproxy.plan.frontends import AffinityListKey, Element, FrontendKey
 
 
 class Sticky(msgspec.Struct, frozen=True):
@@ -68,14 +68,13 @@ class PortAffinity(msgspec.Struct, frozen=True):
         """Tell whether there is anything to remember."""
         return bool(self.cluster or self.local)
 
-    def scopes(self) -> Iterator[AffinityScope]:
-        """Yield, for each list, the addresses a remembered client may have."""
+    def lists(self) -> Iterator[tuple[AffinityListKey, frozenset[bytes]]]:
+        """Yield each affinity list and the endpoint addresses that its entries may have."""
         size = self.family.size
         for lists in (self.cluster, self.local):
             for item, destinations in lists.items():
-                yield AffinityScope(
-                    self.family, item.number, frozenset(d[:size] for d in destinations)
-                )
+                addresses = frozenset(d[:size] for d in destinations)
+                yield AffinityListKey(self.family, item.number), addresses
 
     def elements(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> Sticky:
         """Return the elements and chains of one of the port's frontends."""
@@ -131,6 +130,5 @@ def _by_list(
     for destination in destinations:
         by_port.setdefault(schema.port_of(destination, family.size), []).append(destination)
     return {
-        affinity_list(name, which, port): tuple(members)
-        for port, members in sorted(by_port.items())
+        affinity_list(name, which, port): tuple(listed) for port, listed in sorted(by_port.items())
     }

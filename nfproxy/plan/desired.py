@@ -11,17 +11,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.plan.frontends import Frontend, FrontendKey, Member, ServicePlan
-
-
-class ScopeKey(NamedTuple):
-    """Names an affinity list of one family (see AffinityScope)."""
-
-    family: Family
-    number: bytes
+from nfproxy.plan.frontends import (
+    NO_AFFINITY_LISTS,
+    AffinityListKey,
+    Frontend,
+    FrontendKey,
+    ServicePlan,
+    SharedElement,
+)
 
 
 class Conflict(NamedTuple):
@@ -60,19 +59,19 @@ class Touched(msgspec.Struct):
     """
 
     frontends: set[FrontendKey] = msgspec.field(default_factory=set)
-    members: set[Member] = msgspec.field(default_factory=set)
-    scopes: set[ScopeKey] = msgspec.field(default_factory=set)
+    shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
+    affinity_lists: set[AffinityListKey] = msgspec.field(default_factory=set)
     services: set[ObjectName] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
         """Tell whether anything changed."""
-        return bool(self.frontends or self.members or self.scopes)
+        return bool(self.frontends or self.shared_elements or self.affinity_lists)
 
     def update(self, other: Touched) -> None:
         """Add what another change touched."""
         self.frontends |= other.frontends
-        self.members |= other.members
-        self.scopes |= other.scopes
+        self.shared_elements |= other.shared_elements
+        self.affinity_lists |= other.affinity_lists
         self.services |= other.services
 
 
@@ -80,17 +79,17 @@ class Desired:
     """
     What the kernel should hold.
 
-    `frontends` has the winner of each frontend, `members` counts who asks for each
-    set element, `scopes` the addresses that remembered clients may have.
+    `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
+    for each element. `affinity_lists` has the endpoint addresses that a list's entries may have.
     """
 
     def __init__(self) -> None:
         self.frontends: dict[FrontendKey, Frontend] = {}
-        self.members: dict[Member, int] = {}
-        self.scopes: dict[ScopeKey, frozenset[bytes]] = {}
+        self.shared_elements: dict[SharedElement, int] = {}
+        self.affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._plans: dict[ObjectName, ServicePlan] = {}
         self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
-        self._node_members: tuple[Member, ...] = ()
+        self._node_elements: tuple[SharedElement, ...] = ()
 
     def replace(self, service: ObjectName, plan: ServicePlan | None) -> Touched:
         """Put a Service's new plan in place of its old one (None: the Service is gone)."""
@@ -103,19 +102,21 @@ class Desired:
         for key in before.keys() | after.keys():
             if self._claim(service, key, after.get(key)):
                 touched.frontends.add(key)
-        self._recount(old.members if old else (), plan.members if plan else (), touched)
-        self._rescope(old, plan, touched)
+        self._recount(
+            old.shared_elements if old else (), plan.shared_elements if plan else (), touched
+        )
+        self._replace_affinity_lists(old, plan, touched)
         return touched
 
     def plan_of(self, service: ObjectName) -> ServicePlan | None:
         """Return what a Service wants, whether or not another has a better claim to it."""
         return self._plans.get(service)
 
-    def replace_node(self, members: tuple[Member, ...]) -> Touched:
+    def replace_node(self, elements: tuple[SharedElement, ...]) -> Touched:
         """Put new set elements of the node's own in place of the old ones."""
         touched = Touched()
-        self._recount(self._node_members, members, touched)
-        self._node_members = members
+        self._recount(self._node_elements, elements, touched)
+        self._node_elements = elements
         return touched
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -128,7 +129,7 @@ class Desired:
 
     def everything(self) -> Touched:
         """Return all there is, as if all had changed."""
-        return Touched(set(self.frontends), set(self.members), set(self.scopes))
+        return Touched(set(self.frontends), set(self.shared_elements), set(self.affinity_lists))
 
     def _claim(self, service: ObjectName, key: FrontendKey, new: Frontend | None) -> bool:
         """Register a Service's claim to a frontend; tell whether the winner changed."""
@@ -154,31 +155,35 @@ class Desired:
         self.frontends[key] = winner
         return winner != holder
 
-    def _recount(self, old: tuple[Member, ...], new: tuple[Member, ...], touched: Touched) -> None:
+    def _recount(
+        self, old: tuple[SharedElement, ...], new: tuple[SharedElement, ...], touched: Touched
+    ) -> None:
         if old == new:
             return
         gone, come = set(old) - set(new), set(new) - set(old)
-        for member in gone:
-            left = self.members[member] - 1
+        for element in gone:
+            left = self.shared_elements[element] - 1
             if left:
-                self.members[member] = left
+                self.shared_elements[element] = left
             else:
-                del self.members[member]
-                touched.members.add(member)
-        for member in come:
-            count = self.members.get(member, 0)
-            self.members[member] = count + 1
+                del self.shared_elements[element]
+                touched.shared_elements.add(element)
+        for element in come:
+            count = self.shared_elements.get(element, 0)
+            self.shared_elements[element] = count + 1
             if not count:
-                touched.members.add(member)
+                touched.shared_elements.add(element)
 
-    def _rescope(self, old: ServicePlan | None, new: ServicePlan | None, touched: Touched) -> None:
-        before = {ScopeKey(s.family, s.number): s.addresses for s in old.affinity} if old else {}
-        after = {ScopeKey(s.family, s.number): s.addresses for s in new.affinity} if new else {}
+    def _replace_affinity_lists(
+        self, old: ServicePlan | None, new: ServicePlan | None, touched: Touched
+    ) -> None:
+        before = old.affinity_lists if old else NO_AFFINITY_LISTS
+        after = new.affinity_lists if new else NO_AFFINITY_LISTS
         for key in before.keys() | after.keys():
             if before.get(key) == after.get(key):
                 continue
-            touched.scopes.add(key)
+            touched.affinity_lists.add(key)
             if key in after:
-                self.scopes[key] = after[key]
+                self.affinity_lists[key] = after[key]
             else:
-                self.scopes.pop(key, None)
+                self.affinity_lists.pop(key, None)

@@ -5,6 +5,7 @@ The desired dataplane in values: frontends, what they do, and the elements they 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import Claim, ObjectName, Protocol
 from nfproxy.nft.chains import Chain
 from nfproxy.nft.schema import Value, Verdict
-from nfproxy.plan.endpoints import Destination, Selection
+from nfproxy.plan.endpoints import Destination
 
 
 class Kind(enum.StrEnum):
@@ -64,17 +65,17 @@ class Element(NamedTuple):
 
 
 #: Slots from 0, and slots from CLUSTER_BASE (see rulesets/shape.nft.j2).
-Lanes = tuple[tuple[Destination, ...], tuple[Destination, ...]]
+SlotRanges = tuple[tuple[Destination, ...], tuple[Destination, ...]]
 
-NO_SLOTS: Lanes = ((), ())
+NO_SLOTS: SlotRanges = ((), ())
 
 
 class Frontend(msgspec.Struct, frozen=True):
     """
     One frontend as it should be.
 
-    `verdict` is what the frontends or node-ports map answers; `lanes` the endpoints in slots;
-    `extras` further elements that exist for this frontend alone (affinity, source
+    `verdict` is what the frontends or node-ports map answers; `slot_ranges` the endpoints in slots;
+    `own_elements` further elements that exist for this frontend alone (affinity, source
     ranges); `chains` the chains its verdicts point to. `guarded` with source ranges.
     """
 
@@ -82,41 +83,38 @@ class Frontend(msgspec.Struct, frozen=True):
     kind: Kind
     claim: Claim
     verdict: Verdict
-    lanes: Lanes = NO_SLOTS
-    extras: tuple[Element, ...] = ()
+    slot_ranges: SlotRanges = NO_SLOTS
+    own_elements: tuple[Element, ...] = ()
     chains: tuple[Chain, ...] = ()
     guarded: bool = False
 
 
-class Member(NamedTuple):
-    """An element of a set that several Services may ask for."""
+class SharedElement(NamedTuple):
+    """An element of a set that several Services may ask for: a cluster IP, a hairpin."""
 
     family: Family
     set: str
     key: bytes
 
 
-class AffinityScope(msgspec.Struct, frozen=True):
-    """The endpoint addresses that clients noted on a list may still have."""
+class AffinityListKey(NamedTuple):
+    """Names an affinity list of one family, as the last two fields of an ``affinity`` key."""
 
     family: Family
     number: bytes
-    addresses: frozenset[bytes]
+
+
+NO_AFFINITY_LISTS: Mapping[AffinityListKey, frozenset[bytes]] = {}
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
-    """Everything one Service wants in the kernel, before other Services have their say."""
+    """
+    Everything one Service asks for in the kernel; another Service may have the better claim.
+
+    `affinity_lists` maps each list to the endpoint addresses that its entries may have.
+    """
 
     service: ObjectName
     frontends: tuple[Frontend, ...] = ()
-    members: tuple[Member, ...] = ()
-    affinity: tuple[AffinityScope, ...] = ()
-
-
-class PortSelection(NamedTuple):
-    """The endpoints chosen for one service port in one family."""
-
-    family: Family
-    protocol: Protocol
-    port_name: str
-    selection: Selection
+    shared_elements: tuple[SharedElement, ...] = ()
+    affinity_lists: Mapping[AffinityListKey, frozenset[bytes]] = NO_AFFINITY_LISTS

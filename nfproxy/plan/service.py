@@ -19,14 +19,15 @@ from nfproxy.nft.schema import DROP, Verdict
 from nfproxy.plan.affinity import PortAffinity
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
 from nfproxy.plan.frontends import (
+    NO_AFFINITY_LISTS,
     NO_SLOTS,
-    AffinityScope,
+    AffinityListKey,
     Element,
     Frontend,
     FrontendKey,
     Kind,
-    Member,
     ServicePlan,
+    SharedElement,
 )
 
 
@@ -39,20 +40,22 @@ def plan_service(
     Families are planned apart: one in which the Service has no cluster IP has nothing.
     """
     frontends: dict[FrontendKey, Frontend] = {}
-    members: dict[Member, None] = {}
-    scopes: list[AffinityScope] = []
+    shared: dict[SharedElement, None] = {}
+    affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
     for family in FAMILIES:
         cluster_ip = service.cluster_ips.get(family)
         if cluster_ip is None:
             continue
-        members[Member(family, schema.CLUSTER_IPS, cluster_ip)] = None
+        shared[SharedElement(family, schema.CLUSTER_IPS, cluster_ip)] = None
         for port in service.ports:
             plan = _PortPlan(service, port, family, slices, config)
             for frontend in plan.frontends(cluster_ip):
                 frontends.setdefault(frontend.key, frontend)
-            members.update(dict.fromkeys(plan.hairpins()))
-            scopes.extend(plan.affinity.scopes())
-    return ServicePlan(service.name, tuple(frontends.values()), tuple(members), tuple(scopes))
+            shared.update(dict.fromkeys(plan.hairpins()))
+            affinity_lists.update(plan.affinity.lists())
+    return ServicePlan(
+        service.name, tuple(frontends.values()), tuple(shared), affinity_lists or NO_AFFINITY_LISTS
+    )
 
 
 def select_for(
@@ -120,7 +123,7 @@ class _PortPlan:
         if self._port.node_port:
             yield self._external(Kind.NODE_PORT, b"", self._port.node_port)
 
-    def hairpins(self) -> Iterator[Member]:
+    def hairpins(self) -> Iterator[SharedElement]:
         """Yield the set elements that let a local endpoint reach itself through the Service."""
         protocol = schema.protocol_bytes(self._port.protocol)
         size, node = self._family.size, self._config.node_name
@@ -129,7 +132,9 @@ class _PortPlan:
             endpoint: Endpoint = endpoints[destination]
             if endpoint.node == node:
                 address, number = destination[:size], destination[size:]
-                yield Member(self._family, schema.HAIRPIN, address + address + protocol + number)
+                yield SharedElement(
+                    self._family, schema.HAIRPIN, address + address + protocol + number
+                )
 
     def _internal(self, address: bytes) -> Frontend:
         """Return the cluster IP's frontend (internalTrafficPolicy)."""
@@ -176,8 +181,10 @@ class _PortPlan:
             sticky=bool(self.affinity),
             guarded=bool(guard),
         )
-        lanes = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
-        return self._frontend(key, kind, goto_shape(shape), lanes=lanes, shape=shape, guard=guard)
+        slot_ranges = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
+        return self._frontend(
+            key, kind, goto_shape(shape), slot_ranges=slot_ranges, shape=shape, guard=guard
+        )
 
     def _frontend(
         self,
@@ -185,23 +192,25 @@ class _PortPlan:
         kind: Kind,
         verdict: Verdict,
         *,
-        lanes: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
+        slot_ranges: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
         shape: Shape | None = None,
         guard: tuple[Prefix, ...] = (),
     ) -> Frontend:
-        extras: tuple[Element, ...] = ()
+        own_elements: tuple[Element, ...] = ()
         chains: tuple[Chain, ...] = (shape,) if shape else ()
         if shape is not None and shape.sticky:
             internal_local = kind is Kind.CLUSTER_IP and self._service.internal_local
             sticky = self.affinity.elements(key, shape.policy, internal_local=internal_local)
-            extras += sticky.elements
+            own_elements += sticky.elements
             chains += sticky.chains
         if guard:
             rest = _frontend_fields(key)
-            extras += tuple(
+            own_elements += tuple(
                 Element(schema.SOURCE_RANGES, schema.prefix_key(p, rest)) for p in guard
             )
-        return Frontend(key, kind, self._claim, verdict, lanes, extras, chains, guarded=bool(guard))
+        return Frontend(
+            key, kind, self._claim, verdict, slot_ranges, own_elements, chains, guarded=bool(guard)
+        )
 
     def _guard(self) -> tuple[Prefix, ...]:
         """
@@ -227,15 +236,16 @@ def _frontend_fields(key: FrontendKey) -> bytes:
     return key.address + schema.protocol_bytes(key.protocol) + schema.port_bytes(key.port)
 
 
-def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[Member, ...]:
+def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[SharedElement, ...]:
     """Return the set elements that follow from the node's configuration and the ServiceCIDRs."""
     cidrs = list(service_cidrs)
-    members = []
+    shared = []
     for family in FAMILIES:
         own = collapse([p for p in cidrs if family_of(p.network) is family])
-        members += [Member(family, schema.SERVICE_CIDRS, schema.prefix_key(p)) for p in own]
+        shared += [SharedElement(family, schema.SERVICE_CIDRS, schema.prefix_key(p)) for p in own]
         accepted = config.node_port_prefixes.get(family) or ()
-        members += [
-            Member(family, schema.NODE_PORT_ADDRESSES, schema.prefix_key(p)) for p in accepted
+        shared += [
+            SharedElement(family, schema.NODE_PORT_ADDRESSES, schema.prefix_key(p))
+            for p in accepted
         ]
-    return tuple(members)
+    return tuple(shared)

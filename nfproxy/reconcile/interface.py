@@ -42,7 +42,7 @@ class Dataplane(Interface):
     def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
         """Yield a set's elements."""
 
-    def noted_clients(
-        self, family: Family, needles: Iterable[bytes]
+    def affinity_entries(
+        self, family: Family, parts: Iterable[bytes]
     ) -> Iterable[tuple[bytes, bytes]]:
-        """Yield affinity notes, those holding a needle among them."""
+        """Yield (key, address) of affinity entries, among them all whose key holds a part."""

@@ -14,11 +14,11 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
-from nfproxy.plan.frontends import FrontendKey, Member
-from nfproxy.reconcile.transition import ExtraKey, FrontendState, Operation
+from nfproxy.plan.frontends import FrontendKey, SharedElement
+from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 
 #: Sets whose elements Services share, counted and not owned by one frontend.
-MEMBER_SETS = (
+SHARED_SETS = (
     schema.CLUSTER_IPS,
     schema.HAIRPIN,
     schema.SERVICE_CIDRS,
@@ -42,7 +42,7 @@ class Observed(msgspec.Struct):
     """
 
     frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
-    members: set[Member] = msgspec.field(default_factory=set)
+    shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
     strays: list[Operation] = msgspec.field(default_factory=list)
 
 
@@ -63,7 +63,7 @@ class _Reader:
         self._into = into
         self._verdicts: dict[FrontendKey, Verdict] = {}
         self._slots: dict[FrontendKey, dict[int, bytes]] = {}
-        self._extras: dict[FrontendKey, dict[ExtraKey, Value]] = {}
+        self._own_elements: dict[FrontendKey, dict[ElementKey, Value]] = {}
 
     def read(self) -> None:
         """Read all sets and maps, then put them together by frontend."""
@@ -73,11 +73,11 @@ class _Reader:
                 # In a table of another layout keys may have any length.
                 if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)
-        for where in self._verdicts.keys() | self._slots.keys() | self._extras.keys():
+        for where in self._verdicts.keys() | self._slots.keys() | self._own_elements.keys():
             self._into.frontends[where] = FrontendState(
                 self._verdicts.get(where),
-                self._lanes(where, self._slots.get(where, {})),
-                self._extras.get(where, {}),
+                self._slot_ranges(where, self._slots.get(where, {})),
+                self._own_elements.get(where, {}),
             )
 
     def _key_length(self, name: str) -> int:
@@ -90,8 +90,8 @@ class _Reader:
 
     def _take(self, name: str, key: bytes, value: Value) -> bool:
         """Note one element; tell whether it fits anywhere."""
-        if name in MEMBER_SETS:
-            self._into.members.add(Member(self._family, name, key))
+        if name in SHARED_SETS:
+            self._into.shared_elements.add(SharedElement(self._family, name, key))
             return True
         size = self._family.size
         if name in (schema.FRONTENDS, schema.NODE_PORTS):
@@ -112,13 +112,13 @@ class _Reader:
             slot = schema.number_of(key, len(address) + 4)
             self._slots.setdefault(where, {})[slot] = value
             return True
-        where = self._extra_owner(name, key)
+        where = self._owner_of(name, key)
         if where is None:
             return False
-        self._extras.setdefault(where, {})[name, key] = value
+        self._own_elements.setdefault(where, {})[name, key] = value
         return True
 
-    def _extra_owner(self, name: str, key: bytes) -> FrontendKey | None:
+    def _owner_of(self, name: str, key: bytes) -> FrontendKey | None:
         size = self._family.size
         if name == schema.AFFINITY_FRONTENDS:
             return self._key(key[:size], key[size], key, size + 4)
@@ -143,21 +143,25 @@ class _Reader:
         except ValueError:
             return None
 
-    def _lanes(self, key: FrontendKey, slots: dict[int, bytes]) -> tuple[list[bytes], list[bytes]]:
-        lanes: tuple[list[bytes], list[bytes]] = ([], [])
-        for lane, base in zip(lanes, (0, CLUSTER_BASE), strict=True):
-            while base + len(lane) in slots and not (base == 0 and len(lane) == CLUSTER_BASE):
-                lane.append(slots.pop(base + len(lane)))
-        # More than CLUSTER_BASE endpoints without a second lane run on through its slots.
-        if len(lanes[0]) == CLUSTER_BASE and lanes[1]:
+    def _slot_ranges(
+        self, key: FrontendKey, slots: dict[int, bytes]
+    ) -> tuple[list[bytes], list[bytes]]:
+        slot_ranges: tuple[list[bytes], list[bytes]] = ([], [])
+        for slot_range, base in zip(slot_ranges, (0, CLUSTER_BASE), strict=True):
+            while base + len(slot_range) in slots and not (
+                base == 0 and len(slot_range) == CLUSTER_BASE
+            ):
+                slot_range.append(slots.pop(base + len(slot_range)))
+        # More than CLUSTER_BASE endpoints without a second range run on through its slots.
+        if len(slot_ranges[0]) == CLUSTER_BASE and slot_ranges[1]:
             shape = shape_of(self._verdicts.get(key))
             if shape is None or shape.policy is not Policy.LOCAL:
-                lanes = ([*lanes[0], *lanes[1]], [])
+                slot_ranges = ([*slot_ranges[0], *slot_ranges[1]], [])
         maps = schema.ENDPOINTS if key.address else schema.NODE_PORT_ENDPOINTS
         prefix = key.address + schema.port_bytes(key.port)
         for slot in slots:
             self._stray(maps[key.protocol], prefix + schema.number_bytes(slot))
-        return lanes
+        return slot_ranges
 
 
 _SLOT_MAPS = {

@@ -18,10 +18,10 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
-from nfproxy.plan.desired import Desired, ScopeKey, Touched
-from nfproxy.plan.frontends import FrontendKey, Member
+from nfproxy.plan.desired import Desired, Touched
+from nfproxy.plan.frontends import AffinityListKey, FrontendKey, SharedElement
+from nfproxy.reconcile.affinity import NO_ADDRESSES, all_stale_entries, stale_entries
 from nfproxy.reconcile.interface import Dataplane
-from nfproxy.reconcile.notes import NOBODY, all_stale_notes, stale_notes
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
@@ -75,15 +75,15 @@ class Reconciler:
         self._clock = clock
         self._trusted = False
         self._states: dict[FrontendKey, FrontendState] = {}
-        self._members: set[Member] = set()
+        self._shared: set[SharedElement] = set()
         self._strays: list[Operation] = []
-        self._scopes: dict[ScopeKey, frozenset[bytes]] = {}
+        self._affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._programmed: dict[ChainKey, Chain | None] = {}
         self._uses: Counter[ChainKey] = Counter()
         self._chains_of: dict[FrontendKey, tuple[str, ...]] = {}
         self._idle: dict[ChainKey, float] = {}
         self._lingering: dict[FrontendKey, float] = {}
-        self._recheck: dict[ScopeKey, float] = {}
+        self._recheck: dict[AffinityListKey, float] = {}
         self._recheck_all: float | None = None
         self.cleanup_failures = 0  # attempts to remove unused chains that came to nothing
 
@@ -123,7 +123,7 @@ class Reconciler:
     def _everything(self) -> Touched:
         touched = self._desired.everything()
         touched.frontends |= self._states.keys()
-        touched.members |= self._members
+        touched.shared_elements |= self._shared
         return touched
 
     def _commit(self, touched: Touched, *, resync: bool) -> int:
@@ -140,12 +140,14 @@ class Reconciler:
             stage += step.stage
             main += step.main
             states.append((key, step.state, step.lingers))
-        members = self._member_operations(touched.members)
-        main += members
+        shared = self._shared_operations(touched.shared_elements)
+        main += shared
         if resync:
-            main += all_stale_notes(self._dataplane, self._desired, self._families)
+            main += all_stale_entries(self._dataplane, self._desired, self._families)
         else:
-            main += stale_notes(self._dataplane, self._desired, self._left(touched.scopes))
+            main += stale_entries(
+                self._dataplane, self._desired, self._left(touched.affinity_lists)
+            )
         # Strays may be in the way of what comes, so they go first.
         (prepare or stage)[:0] = self._strays
         for part in _parts(prepare, stage, main):
@@ -154,24 +156,24 @@ class Reconciler:
         self._strays = []
         for key, state, lingers in states:
             self._settle(key, state, now if lingers else None)
-        for operation in members:
-            member = Member(operation.family, operation.set, operation.key)
-            (self._members.add if operation.add else self._members.discard)(member)
-        self._settle_scopes(touched.scopes, now)
+        for operation in shared:
+            element = SharedElement(operation.family, operation.set, operation.key)
+            (self._shared.add if operation.add else self._shared.discard)(element)
+        self._settle_affinity_lists(touched.affinity_lists, now)
         if resync:
             self._recheck_all = now + LINGER_S
         return len(prepare) + len(stage) + len(main)
 
-    def _member_operations(self, members: Iterable[Member]) -> list[Operation]:
+    def _shared_operations(self, shared: Iterable[SharedElement]) -> list[Operation]:
         """Return deletions, then additions: a range may give way to a larger one."""
         gone: list[Operation] = []
         come: list[Operation] = []
-        for member in members:
-            if member.family not in self._families:
+        for element in shared:
+            if element.family not in self._families:
                 continue
-            wanted = member in self._desired.members
-            if wanted != (member in self._members):
-                (come if wanted else gone).append(Operation(wanted, *member))
+            wanted = element in self._desired.shared_elements
+            if wanted != (element in self._shared):
+                (come if wanted else gone).append(Operation(wanted, *element))
         return gone + come
 
     def _settle(self, key: FrontendKey, state: FrontendState, lingers: float | None) -> None:
@@ -283,25 +285,26 @@ class Reconciler:
 
     # --- session affinity --------------------------------------------------------------
 
-    def _left(self, scopes: Iterable[ScopeKey]) -> list[ScopeKey]:
+    def _left(self, lists: Iterable[AffinityListKey]) -> list[AffinityListKey]:
         """Return the lists that endpoints have just left."""
         return [
             key
-            for key in scopes
-            if self._scopes.get(key, NOBODY) - self._desired.scopes.get(key, NOBODY)
+            for key in lists
+            if self._affinity_lists.get(key, NO_ADDRESSES)
+            - self._desired.affinity_lists.get(key, NO_ADDRESSES)
         ]
 
-    def _settle_scopes(self, scopes: Iterable[ScopeKey], now: float) -> None:
-        for key in scopes:
-            known = self._scopes.get(key, NOBODY)
-            allowed = self._desired.scopes.get(key)
-            if known - (allowed or NOBODY):
+    def _settle_affinity_lists(self, lists: Iterable[AffinityListKey], now: float) -> None:
+        for key in lists:
+            known = self._affinity_lists.get(key, NO_ADDRESSES)
+            allowed = self._desired.affinity_lists.get(key)
+            if known - (allowed or NO_ADDRESSES):
                 # A packet on its way may have noted it after we looked.
                 self._recheck[key] = now + LINGER_S
             if allowed is None:
-                self._scopes.pop(key, None)
+                self._affinity_lists.pop(key, None)
             else:
-                self._scopes[key] = allowed
+                self._affinity_lists[key] = allowed
 
     # --- what is due later ---------------------------------------------------------------
 
@@ -322,7 +325,7 @@ class Reconciler:
             return 0
         now = self._clock()
         due = [key for key, when in self._lingering.items() if when <= now]
-        scopes = [key for key, when in self._recheck.items() if when <= now]
+        lists = [key for key, when in self._recheck.items() if when <= now]
         operations: list[Operation] = []
         states = []
         for key in due:
@@ -331,15 +334,15 @@ class Reconciler:
             states.append((key, step.state))
         every = self._recheck_all is not None and self._recheck_all <= now
         if every:
-            operations += all_stale_notes(self._dataplane, self._desired, self._families)
+            operations += all_stale_entries(self._dataplane, self._desired, self._families)
         else:
-            operations += stale_notes(self._dataplane, self._desired, scopes)
+            operations += stale_entries(self._dataplane, self._desired, lists)
         self._trusted = False
         self._dataplane.commit(operations)
         for key, state in states:
             self._settle(key, state, None)
-        for scope in scopes:
-            del self._recheck[scope]
+        for number in lists:
+            del self._recheck[number]
         if every:
             self._recheck_all = None
         self._trusted = True
@@ -373,9 +376,9 @@ class Reconciler:
         """Read the kernel's tables; forget what was believed about them."""
         observed = observe(self._dataplane, self._families)
         self._states = observed.frontends
-        self._members = observed.members
+        self._shared = observed.shared_elements
         self._strays = observed.strays
-        self._scopes = {}
+        self._affinity_lists = {}
         self._chains_of = {}
         self._uses = Counter()
         self._idle = {}

@@ -35,9 +35,9 @@ def _operations(desired: Desired, family: Family) -> Iterator[Operation]:
     for key, frontend in desired.frontends.items():
         if key.family is family:
             yield from elements_of(key, transition(key, ABSENT, frontend).state)
-    for member in desired.members:
-        if member.family is family:
-            yield Operation(True, *member)
+    for element in desired.shared_elements:
+        if element.family is family:
+            yield Operation(True, *element)
 
 
 def _sort_key(operation: Operation) -> bytes:

@@ -19,7 +19,7 @@ from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
 
-ExtraKey = tuple[str, bytes]
+ElementKey = tuple[str, bytes]
 
 
 class Operation(NamedTuple):
@@ -41,13 +41,13 @@ class FrontendState(NamedTuple):
     """
     One frontend's elements as the kernel has them.
 
-    `verdict` is None where no verdict element exists. `lanes` are the slots' contents,
-    lingering ones included; `extras` the further elements.
+    `verdict` is None where no verdict element exists. `slot_ranges` are the slots' contents,
+    lingering ones included; `own_elements` the further elements.
     """
 
     verdict: Verdict | None = None
-    lanes: tuple[Sequence[Destination], Sequence[Destination]] = NO_SLOTS
-    extras: dict[ExtraKey, Value] = {}  # noqa: RUF012 - never written to
+    slot_ranges: tuple[Sequence[Destination], Sequence[Destination]] = NO_SLOTS
+    own_elements: dict[ElementKey, Value] = {}  # noqa: RUF012 - never written to
 
     @property
     def guarded(self) -> bool:
@@ -79,10 +79,10 @@ def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) 
     prepare: list[Operation] = []
     main: list[Operation] = []
     slots: list[Operation] = []
-    lanes = wanted.lanes if wanted else NO_SLOTS
-    first = _lane(key, 0, state.lanes[0], lanes[0], slots)
-    second = _lane(key, schema.CLUSTER_BASE, state.lanes[1], lanes[1], slots)
-    extras = _extras(key.family, state, wanted, prepare, main)
+    slot_ranges = wanted.slot_ranges if wanted else NO_SLOTS
+    first = _fill_range(key, 0, state.slot_ranges[0], slot_ranges[0], slots)
+    second = _fill_range(key, schema.CLUSTER_BASE, state.slot_ranges[1], slot_ranges[1], slots)
+    own_elements = _own_elements(key.family, state, wanted, prepare, main)
     verdict = wanted.verdict if wanted else None
     if verdict != state.verdict:
         where, name = _verdict_key(key), _verdict_map(key)
@@ -93,7 +93,7 @@ def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) 
     stage = slots if state.verdict is None else []
     if state.verdict is not None:
         main = slots + main
-    new = FrontendState(verdict, (first, second), extras)
+    new = FrontendState(verdict, (first, second), own_elements)
     return Step(prepare, stage, main, new, _lingers(new, wanted))
 
 
@@ -106,25 +106,25 @@ def clean(key: FrontendKey, state: FrontendState) -> Step:
     drawn = _drawn(state.verdict)
     gone: list[Operation] = []
     for base, slots, keep in (
-        (0, state.lanes[0], drawn[0]),
-        (schema.CLUSTER_BASE, state.lanes[1], drawn[1]),
+        (0, state.slot_ranges[0], drawn[0]),
+        (schema.CLUSTER_BASE, state.slot_ranges[1], drawn[1]),
     ):
         name, prefix = slot_map(key), slot_prefix(key)
         gone += [
             Operation(False, key.family, name, prefix + schema.number_bytes(base + i))
             for i in range(keep, len(slots))
         ]
-    extras = state.extras
-    if extras and not state.guarded:
-        stale = [k for k in extras if k[0] == schema.SOURCE_RANGES]
+    own_elements = state.own_elements
+    if own_elements and not state.guarded:
+        stale = [k for k in own_elements if k[0] == schema.SOURCE_RANGES]
         gone += [Operation(False, key.family, *k) for k in stale]
-        extras = {k: v for k, v in extras.items() if k[0] != schema.SOURCE_RANGES}
-    kept = (state.lanes[0][: drawn[0]], state.lanes[1][: drawn[1]])
-    return Step([], [], gone, FrontendState(state.verdict, kept, extras), lingers=False)
+        own_elements = {k: v for k, v in own_elements.items() if k[0] != schema.SOURCE_RANGES}
+    kept = (state.slot_ranges[0][: drawn[0]], state.slot_ranges[1][: drawn[1]])
+    return Step([], [], gone, FrontendState(state.verdict, kept, own_elements), lingers=False)
 
 
 def _drawn(verdict: Verdict | None) -> tuple[int, int]:
-    """Return how many slots of each lane a verdict's chain draws from."""
+    """Return how many slots of each slot range a verdict's chain draws from."""
     shape = shape_of(verdict)
     if shape is None:
         return 0, 0
@@ -153,14 +153,14 @@ def arrange(slots: Sequence[Destination], wanted: Sequence[Destination]) -> list
     return result  # type: ignore[return-value]  # every hole has been filled
 
 
-def _lane(
+def _fill_range(
     key: FrontendKey,
     base: int,
     slots: Sequence[Destination],
     wanted: tuple[Destination, ...],
     operations: list[Operation],
 ) -> Sequence[Destination]:
-    """Append the operations that fill a lane, and return its contents afterwards."""
+    """Append the operations that fill a slot range, and return its contents afterwards."""
     if not wanted:
         return slots
     if not slots:
@@ -181,43 +181,45 @@ def _lane(
     return [*new, *slots[len(new) :]] if held > len(new) else new
 
 
-def _extras(
+def _own_elements(
     family: Family,
     state: FrontendState,
     wanted: Frontend | None,
     prepare: list[Operation],
     main: list[Operation],
-) -> dict[ExtraKey, Value]:
+) -> dict[ElementKey, Value]:
     """Append the operations on the further elements, and return those there are afterwards."""
-    want: dict[ExtraKey, Value] = {(e.set, e.key): e.value for e in wanted.extras} if wanted else {}
-    if want == state.extras:
-        return state.extras
+    want: dict[ElementKey, Value] = (
+        {(e.set, e.key): e.value for e in wanted.own_elements} if wanted else {}
+    )
+    if want == state.own_elements:
+        return state.own_elements
     guarded = wanted is not None and wanted.guarded
     result = dict(want)
-    for extra, value in state.extras.items():
-        if extra in want and want[extra] == value:
+    for element, value in state.own_elements.items():
+        if element in want and want[element] == value:
             continue
-        if extra[0] == schema.SOURCE_RANGES and not guarded:
-            result[extra] = value  # a packet on its way may still be checked against it
+        if element[0] == schema.SOURCE_RANGES and not guarded:
+            result[element] = value  # a packet on its way may still be checked against it
             continue
-        ranges_unused = extra[0] == schema.SOURCE_RANGES and not state.guarded
-        (prepare if ranges_unused else main).append(Operation(False, family, *extra))
-    for extra, value in want.items():
-        if extra in state.extras and state.extras[extra] == value:
+        ranges_unused = element[0] == schema.SOURCE_RANGES and not state.guarded
+        (prepare if ranges_unused else main).append(Operation(False, family, *element))
+    for element, value in want.items():
+        if element in state.own_elements and state.own_elements[element] == value:
             continue
-        ranges_unused = extra[0] == schema.SOURCE_RANGES and not state.guarded
-        (prepare if ranges_unused else main).append(Operation(True, family, *extra, value))
+        ranges_unused = element[0] == schema.SOURCE_RANGES and not state.guarded
+        (prepare if ranges_unused else main).append(Operation(True, family, *element, value))
     return result
 
 
 def _lingers(state: FrontendState, wanted: Frontend | None) -> bool:
-    lanes = wanted.lanes if wanted else NO_SLOTS
+    slot_ranges = wanted.slot_ranges if wanted else NO_SLOTS
     return (
-        len(state.lanes[0]) > len(lanes[0])
-        or len(state.lanes[1]) > len(lanes[1])
+        len(state.slot_ranges[0]) > len(slot_ranges[0])
+        or len(state.slot_ranges[1]) > len(slot_ranges[1])
         or (
             not (wanted and wanted.guarded)
-            and any(name == schema.SOURCE_RANGES for name, _ in state.extras)
+            and any(name == schema.SOURCE_RANGES for name, _ in state.own_elements)
         )
     )
 
@@ -246,9 +248,9 @@ def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
     if state.verdict is not None:
         yield Operation(True, key.family, _verdict_map(key), _verdict_key(key), state.verdict)
     prefix, name = slot_prefix(key), slot_map(key)
-    for base, slots in ((0, state.lanes[0]), (schema.CLUSTER_BASE, state.lanes[1])):
+    for base, slots in ((0, state.slot_ranges[0]), (schema.CLUSTER_BASE, state.slot_ranges[1])):
         for index, destination in enumerate(slots):
             where = prefix + schema.number_bytes(base + index)
             yield Operation(True, key.family, name, where, destination)
-    for extra, value in state.extras.items():
-        yield Operation(True, key.family, *extra, value)
+    for element, value in state.own_elements.items():
+        yield Operation(True, key.family, *element, value)

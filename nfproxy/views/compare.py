@@ -59,12 +59,12 @@ def compare(
             rows.append(_frontend_row(key, state, wanted))
             operations += needed
     gone, come = [], []
-    for member in sorted(observed.members - desired.members.keys()):
-        gone.append(Operation(False, *member))
+    for element in sorted(observed.shared_elements - desired.shared_elements.keys()):
+        gone.append(Operation(False, *element))
         rows.append(_element_row(gone[-1], "removed"))
-    for member in sorted(m for m in desired.members if m.family in families):
-        if member not in observed.members:
-            come.append(Operation(True, *member))
+    for element in sorted(m for m in desired.shared_elements if m.family in families):
+        if element not in observed.shared_elements:
+            come.append(Operation(True, *element))
             rows.append(_element_row(come[-1], "added"))
     return sorted(rows), operations + gone + come
 
@@ -100,26 +100,26 @@ def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterat
     yield from (f"- {text}" for text in _destinations(key, held - want))
     yield from (f"+ {text}" for text in _destinations(key, want - held))
     if held == want and any(
-        set(slots[: len(lane)]) != set(lane) or len(slots) > len(lane)
-        for slots, lane in zip(state.lanes, wanted.lanes, strict=True)
+        set(slots[: len(slot_range)]) != set(slot_range) or len(slots) > len(slot_range)
+        for slots, slot_range in zip(state.slot_ranges, wanted.slot_ranges, strict=True)
     ):
         yield "slots filled wrongly"
-    extras = {(e.set, e.key): e.value for e in wanted.extras}
-    for name in sorted({name for name, _ in extras.keys() ^ state.extras.keys()}):
-        come = sum(1 for k in extras if k[0] == name and k not in state.extras)
-        gone = sum(1 for k in state.extras if k[0] == name and k not in extras)
+    own_elements = {(e.set, e.key): e.value for e in wanted.own_elements}
+    for name in sorted({name for name, _ in own_elements.keys() ^ state.own_elements.keys()}):
+        come = sum(1 for k in own_elements if k[0] == name and k not in state.own_elements)
+        gone = sum(1 for k in state.own_elements if k[0] == name and k not in own_elements)
         yield f"{name}: {come} missing, {gone} too many"
-    if any(k in state.extras and state.extras[k] != v for k, v in extras.items()):
+    if any(k in state.own_elements and state.own_elements[k] != v for k, v in own_elements.items()):
         yield "session affinity goes through other chains"
 
 
 def _held(state: FrontendState) -> set[Destination]:
-    return {*state.lanes[0], *state.lanes[1]}
+    return {*state.slot_ranges[0], *state.slot_ranges[1]}
 
 
 def _wanted(frontend: Frontend | None) -> set[Destination]:
-    lanes = frontend.lanes if frontend else NO_SLOTS
-    return {*lanes[0], *lanes[1]}
+    slot_ranges = frontend.slot_ranges if frontend else NO_SLOTS
+    return {*slot_ranges[0], *slot_ranges[1]}
 
 
 def _destinations(key: FrontendKey, destinations: Iterable[Destination]) -> list[str]:

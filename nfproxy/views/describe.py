@@ -68,8 +68,8 @@ def _frontend(frontend: Frontend) -> Data:
     key = frontend.key
     slots = [
         {"slot": base + index, "endpoint": format_destination(key.family, destination)}
-        for base, lane in zip((0, CLUSTER_BASE), frontend.lanes, strict=True)
-        for index, destination in enumerate(lane)
+        for base, slot_range in zip((0, CLUSTER_BASE), frontend.slot_ranges, strict=True)
+        for index, destination in enumerate(slot_range)
     ]
     return {
         "family": key.family.label,

@@ -66,12 +66,12 @@ class Tally:
 
 def _amounts(planner: Planner, plan: ServicePlan, family: Family) -> Amounts:
     frontends = [f for f in plan.frontends if f.key.family is family]
-    members = sum(1 for member in plan.members if member.family is family)
-    if not frontends and not members:
+    shared = sum(1 for element in plan.shared_elements if element.family is family)
+    if not frontends and not shared:
         return _NOTHING
-    slots = sum(len(lane) for frontend in frontends for lane in frontend.lanes)
-    extras = sum(len(frontend.extras) for frontend in frontends)
-    elements = len(frontends) + slots + extras + members
+    slots = sum(len(slot_range) for frontend in frontends for slot_range in frontend.slot_ranges)
+    own_elements = sum(len(frontend.own_elements) for frontend in frontends)
+    elements = len(frontends) + slots + own_elements + shared
     return Amounts(len(frontends), slots, elements, *_without_local(planner, plan, family))
 
 

@@ -45,7 +45,7 @@ def small(manifests: Path, *addresses: str) -> None:
 
 
 def rows(commands: Commands, manifests: Path) -> list[dict[str, object]]:
-    """Return the differences, without the member sets that go with endpoints."""
+    """Return the differences, without the shared elements that go with endpoints."""
     found = commands.run("diff", "-f", manifests, "-o", "json")
     data: list[dict[str, object]] = found.data
     assert found.code == (1 if data else 0)

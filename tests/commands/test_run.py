@@ -231,7 +231,7 @@ def test_a_changed_node_is_taken_over(commands: Commands, manifests: Path) -> No
         changed = node_object()
         changed["status"]["addresses"][0]["address"] = "192.168.77.99"
         write(manifests / "node.json", changed)
-        members = ("IPv4", "node-port-addresses", bytes([192, 168, 77, 99] * 2).hex())
-        wait_until(lambda: members in commands.state()["members"])
-        assert members in commands.state()["members"]
+        shared = ("IPv4", "node-port-addresses", bytes([192, 168, 77, 99] * 2).hex())
+        wait_until(lambda: shared in commands.state()["shared"])
+        assert shared in commands.state()["shared"]
         assert commands.run("diff", "-f", manifests).code == 0

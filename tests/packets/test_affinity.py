@@ -62,7 +62,7 @@ def clients(served: Cluster) -> Crowd:
 
 def notes(proxy: Proxy, family: Family) -> dict[bytes, str]:
     """Return the kernel's notes: key, and the endpoint's address."""
-    found = proxy.kernel.noted_clients(family, [b""])
+    found = proxy.kernel.affinity_entries(family, [b""])
     return {key: format_address(address) for key, address in found}
 
 

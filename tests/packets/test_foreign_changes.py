@@ -131,7 +131,7 @@ LATER = {
     " NOBODY . 80 . 5 : NOBODY . 80 }",
     "source ranges of nobody": "add element F nfproxy source-ranges { PODS . NOBODY . tcp . 80 }",
     "a slot too many": "add element F nfproxy endpoints-tcp { FE . 80 . 4 : NOBODY . 80 }",
-    "a slot in the other lane": "add element F nfproxy endpoints-tcp"
+    "a slot in the other slot range": "add element F nfproxy endpoints-tcp"
     " { FE . 80 . 32768 : NOBODY . 80 }",
 }
 

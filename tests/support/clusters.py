@@ -254,13 +254,13 @@ class Fail:
 
 
 @dataclass(frozen=True)
-class Note:
+class Connect:
     """A client begins a connection to a sticky service port; `pick` chooses which."""
 
     pick: int
 
 
-Step = Put | Remove | Rescale | Reconfigure | Restart | Sync | Tidy | Wait | Fail | Note
+Step = Put | Remove | Rescale | Reconfigure | Restart | Sync | Tidy | Wait | Fail | Connect
 
 puts = st.lists(objects, min_size=1, max_size=4).map(lambda given: Put(tuple(given)))
 settlements = st.lists(objects, min_size=6, max_size=12).map(lambda given: Put(tuple(given)))
@@ -275,7 +275,7 @@ waits = st.builds(Wait, seconds=st.sampled_from([0.001, 0.05, 0.2, IDLE_S + 10.0
 faults = st.builds(
     Fail, faults=st.lists(st.sampled_from(["", "", "before", "after"]), max_size=6).map(tuple)
 )
-notes = st.builds(Note, pick=st.integers(0, 1000))
+connects = st.builds(Connect, pick=st.integers(0, 1000))
 
 calm_steps: SearchStrategy[Step] = st.one_of(
     puts, puts, removes, rescales, rescales, waits, st.just(Tidy())
@@ -288,7 +288,7 @@ wild_steps: SearchStrategy[Step] = st.one_of(
     st.just(Restart()),
     st.just(Sync()),
     faults,
-    notes,
+    connects,
 )
 
 

@@ -197,14 +197,14 @@ def _state(families: Sequence[Family]) -> dict[str, Any]:
         "frontends": {
             str(key): (
                 str(state.verdict),
-                tuple(sorted(_endpoint(key.family, slot) for slot in state.lanes[0])),
-                tuple(sorted(_endpoint(key.family, slot) for slot in state.lanes[1])),
-                tuple(sorted((name, where.hex()) for name, where in state.extras)),
+                tuple(sorted(_endpoint(key.family, slot) for slot in state.slot_ranges[0])),
+                tuple(sorted(_endpoint(key.family, slot) for slot in state.slot_ranges[1])),
+                tuple(sorted((name, where.hex()) for name, where in state.own_elements)),
             )
             for key, state in observed.frontends.items()
             if state.verdict is not None
         },
-        "members": sorted((m.family.label, m.set, m.key.hex()) for m in observed.members),
+        "shared": sorted((m.family.label, m.set, m.key.hex()) for m in observed.shared_elements),
     }
 
 

@@ -3,7 +3,7 @@ nf_tables in memory, as strict as the kernel's: what it refuses, the kernel refu
 
 ``tests/unit/dataplane/test_strictness.py`` holds both to that. Differences that remain:
 a rule is text, of which only the names of chains and sets are understood, and the affinity
-notes never expire.
+entries never expire.
 """
 
 import re
@@ -102,19 +102,19 @@ class FakeKernel:
         table = self.tables.get(family)
         return list(table.elements.get(name, {}).items()) if table else []
 
-    def noted_clients(
-        self, family: Family, needles: Iterable[bytes]
+    def affinity_entries(
+        self, family: Family, parts: Iterable[bytes]
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield affinity notes that hold a needle."""
-        wanted = list(needles)
+        """Yield the affinity entries that hold one of the parts."""
+        wanted = list(parts)
         for key, value in self.elements(family, AFFINITY):
             if isinstance(value, bytes) and any(n in key or n in value for n in wanted):
                 yield key, value
 
     # --- what others do to a kernel ------------------------------------------------------
 
-    def note(self, family: Family, key: bytes, address: bytes) -> None:
-        """Do what a record chain does: note a client's endpoint."""
+    def record(self, family: Family, key: bytes, address: bytes) -> None:
+        """Do what a record chain does: write an affinity entry."""
         self.tables[family].elements[AFFINITY][key] = address
 
     # --- transactions --------------------------------------------------------------------

@@ -27,7 +27,7 @@ Slot = tuple[FrontendKey, int]
 _OFFSET = re.compile(r"offset (\d+)")
 
 
-class Noting(NamedTuple):
+class Recording(NamedTuple):
     """What a record chain writes for some client of an endpoint."""
 
     family: Family
@@ -44,7 +44,7 @@ class Generation:
     slots: dict[Slot, bytes] = field(default_factory=dict)
     ranges: dict[FrontendKey, set[bytes]] = field(default_factory=dict)
     chains: dict[Family, set[str]] = field(default_factory=dict)
-    notings: list[Noting] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
     until: float = math.inf
 
 
@@ -84,9 +84,9 @@ class PacketModel:
                 self._answers(key, verdict, self._wanted[generation.since :])
         self._nobody_forgotten()
 
-    def notings(self) -> list[Noting]:
-        """Return what packets that are on their way now may note."""
-        return [noting for g in self._alive() for noting in g.notings]
+    def recordings(self) -> list[Recording]:
+        """Return what packets that are on their way now may record."""
+        return [recording for g in self._alive() for recording in g.recordings]
 
     def _alive(self) -> list[Generation]:
         """Return the generations whose packets may still be inside the table."""
@@ -111,8 +111,8 @@ class PacketModel:
         shape = parse_shape(chain)
         if shape is None:
             return
-        for lane, slot in drawn(shape):
-            right = {destination for f in meant for destination in f.lanes[lane]}
+        for slot_range, slot in drawn(shape):
+            right = {destination for f in meant for destination in f.slot_ranges[slot_range]}
             found = table.slots.get((key, slot))
             assert found is not None, f"{key}: {chain} draws slot {slot}, which is empty"
             assert found in right, f"{key}: {chain} draws slot {slot}, which holds a wrong endpoint"
@@ -126,7 +126,7 @@ class PacketModel:
             self._read_frontends(family, new)
             self._read_slots(family, new)
             new.chains[family] = {chain.name for chain in self._kernel.chains(family)}
-            new.notings += self._read_notings(family)
+            new.recordings += self._read_recordings(family)
         return new
 
     def _elements(self, family: Family, name: str) -> dict[bytes, schema.Value]:
@@ -152,18 +152,18 @@ class PacketModel:
                     assert isinstance(value, bytes)
                     new.slots[where, slot] = value
 
-    def _read_notings(self, family: Family) -> Iterator[Noting]:
+    def _read_recordings(self, family: Family) -> Iterator[Recording]:
         for name in (*schema.RECORD_FRONTENDS.values(), *schema.RECORD_NODE_PORTS.values()):
             for key, verdict in self._elements(family, name).items():
                 assert isinstance(verdict, schema.Verdict)
                 for rule in self._kernel.tables[family].rules[verdict.chain]:
                     high, low = map(int, _OFFSET.findall(rule))
                     number = schema.number_bytes(high) + schema.number_bytes(low)
-                    yield Noting(family, number, key[: family.size])
+                    yield Recording(family, number, key[: family.size])
 
 
 def drawn(shape: Shape) -> Iterator[tuple[int, int]]:
-    """Yield (lane, slot) of all slots that a shape's chain can draw."""
+    """Yield (slot range, slot) of all slots that a shape's chain can draw."""
     if shape.policy is Policy.LOCAL:
         yield from ((0, slot) for slot in range(shape.local))
         yield from ((1, schema.CLUSTER_BASE + i) for i in range(shape.cluster))
@@ -173,7 +173,7 @@ def drawn(shape: Shape) -> Iterator[tuple[int, int]]:
 
 def ranges_of(frontend: Frontend) -> set[bytes]:
     """Return the source ranges that guard a frontend."""
-    return {e.key for e in frontend.extras if e.set == schema.SOURCE_RANGES}
+    return {e.key for e in frontend.own_elements if e.set == schema.SOURCE_RANGES}
 
 
 def frontend_key(family: Family, key: bytes) -> FrontendKey:

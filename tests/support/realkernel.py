@@ -59,9 +59,9 @@ class RealKernel:
         """Return a set's elements."""
         return list(self.kernel.elements(family, name))
 
-    def noted_clients(self, family: Family, needles: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        """Return affinity notes, those that hold a needle among them."""
-        return list(self.kernel.noted_clients(family, needles))
+    def affinity_entries(self, family: Family, parts: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return affinity entries, among them all that hold one of the parts."""
+        return list(self.kernel.affinity_entries(family, parts))
 
     def rules(self, family: Family) -> dict[str, list[str]]:
         """Return the rules of each chain as `nft list` prints them; {} without a table."""

@@ -41,21 +41,21 @@ def meaning(source: Readable) -> Meaning:
     Slots must be dense: a gap, or one that lingers, makes a difference.
     """
     return {
-        name: _lanes(elements) if name.split()[1] in SLOT_MAPS else elements
+        name: _slot_ranges(elements) if name.split()[1] in SLOT_MAPS else elements
         for name, elements in dump(source).items()
     }
 
 
-def _lanes(elements: dict[bytes, Value]) -> dict[tuple[bytes, bool], object]:
-    lanes: dict[tuple[bytes, bool], dict[int, Value]] = {}
+def _slot_ranges(elements: dict[bytes, Value]) -> dict[tuple[bytes, bool], object]:
+    slot_ranges: dict[tuple[bytes, bool], dict[int, Value]] = {}
     for key, value in elements.items():
         slot = schema.number_of(key, len(key) - 4)
-        lanes.setdefault((key[:-4], slot >= CLUSTER_BASE), {})[slot % CLUSTER_BASE] = value
+        slot_ranges.setdefault((key[:-4], slot >= CLUSTER_BASE), {})[slot % CLUSTER_BASE] = value
     return {
         where: Counter(slots.values())
         if sorted(slots) == list(range(len(slots)))
         else f"slots {sorted(slots)}"
-        for where, slots in lanes.items()
+        for where, slots in slot_ranges.items()
     }
 
 

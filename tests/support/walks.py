@@ -6,8 +6,8 @@ import contextlib
 from typing import Generic, TypeVar
 
 from support.clusters import (
+    Connect,
     Fail,
-    Note,
     Population,
     Reconfigure,
     Restart,
@@ -23,7 +23,8 @@ from support.realkernel import RealKernel
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.plan.desired import ScopeKey, Touched
+from nfproxy.plan.desired import Touched
+from nfproxy.plan.frontends import AffinityListKey
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import IDLE_S, LINGER_S, Reconciler, Report
 from nfproxy.reconcile.script import script
@@ -73,7 +74,7 @@ class Walk(Generic[K]):
                 self.config = config
                 self.reconciler.reconfigure(config)
                 self.plan(self.planner.reconfigure(config))
-            case Fail() | Note():
+            case Fail() | Connect():
                 raise ValueError(f"{step} needs a kernel in memory")
             case _:
                 old, self.population = self.population, self.population.after(step)
@@ -132,8 +133,8 @@ class WatchedWalk(Walk[FlakyKernel]):
         match step:
             case Fail(faults):
                 self.kernel.faults = list(faults)
-            case Note(pick):
-                self._note(pick)
+            case Connect(pick):
+                self._connect(pick)
             case _:
                 super().take(step)
 
@@ -158,31 +159,31 @@ class WatchedWalk(Walk[FlakyKernel]):
             super().tidy()
 
     def finish(self) -> None:
-        """Come to rest without faults, and look at the clients' notes."""
+        """Come to rest without faults, and look at the affinity entries."""
         self.kernel.faults = []
         super().finish()
         held = {
             (family, key): address
             for family in FAMILIES
-            for key, address in self.kernel.noted_clients(family, [b""])
+            for key, address in self.kernel.affinity_entries(family, [b""])
         }
         for at, address in held.items():
-            assert self._allowed(at, address), f"note on an endpoint that left: {at} {address!r}"
-        assert held == {**held, **self._kept}, "a client's note is lost"
+            assert self._allowed(at, address), f"the endpoint of an entry left: {at} {address!r}"
+        assert held == {**held, **self._kept}, "an affinity entry is lost"
 
-    def _note(self, pick: int) -> None:
-        """Let a packet that is on its way note its client."""
-        notings = self.packets.notings()
-        if not notings:
+    def _connect(self, pick: int) -> None:
+        """Let a packet that is on its way record its client."""
+        recordings = self.packets.recordings()
+        if not recordings:
             return
-        family, number, address = notings[pick % len(notings)]
+        family, number, address = recordings[pick % len(recordings)]
         client = bytes([pick % 7]) * (4 if family is Family.IPV4 else 8)
         at = family, client + number
-        self.kernel.note(*at, address)
+        self.kernel.record(*at, address)
         self._kept.pop(at, None)
         if self._allowed(at, address):
             self._kept[at] = address
 
     def _allowed(self, at: tuple[Family, bytes], address: bytes) -> bool:
-        scope = ScopeKey(at[0], at[1][-8:])
-        return address in self.planner.desired.scopes.get(scope, ())
+        key = AffinityListKey(at[0], at[1][-8:])
+        return address in self.planner.desired.affinity_lists.get(key, ())

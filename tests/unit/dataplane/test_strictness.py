@@ -363,24 +363,24 @@ def test_what_does_not_exist_has_nothing_in_it(dataplane: Dataplane):
     assert dataplane.has_table(V6)
     assert not list(dataplane.chains(V4))
     assert not held(dataplane, schema.FRONTENDS)
-    assert not list(dataplane.noted_clients(V4, [b""]))
+    assert not list(dataplane.affinity_entries(V4, [b""]))
 
 
 def test_notes_are_found_by_what_they_hold_and_removed(dataplane: Dataplane):
     """
-    Affinity notes are added and deleted like other elements; a needle selects among them.
+    Affinity entries are added and deleted like other elements; a part selects among them.
     """
     number = schema.number_bytes(7) + schema.number_bytes(9)
     keys = [parse_address(f"192.0.2.{i}") + number for i in (1, 2)]
     address = parse_address("10.244.0.1")
     dataplane.commit([add(schema.AFFINITY, key, address) for key in keys])
 
-    assert dict.fromkeys(keys, address) == dict(dataplane.noted_clients(V4, [number]))
-    assert not dict(dataplane.noted_clients(V4, [b"\x01\x02\x03\x04\x05\x06"]))
+    assert dict.fromkeys(keys, address) == dict(dataplane.affinity_entries(V4, [number]))
+    assert not dict(dataplane.affinity_entries(V4, [b"\x01\x02\x03\x04\x05\x06"]))
 
-    # The reconciler adds a note before it deletes it: it may have expired meanwhile.
+    # The reconciler adds an entry before it deletes it: it may have expired meanwhile.
     dataplane.commit([add(schema.AFFINITY, keys[0], address), delete(schema.AFFINITY, keys[0])])
-    assert {keys[1]: address} == dict(dataplane.noted_clients(V4, [b""]))
+    assert {keys[1]: address} == dict(dataplane.affinity_entries(V4, [b""]))
 
 
 def test_every_transaction_tells_its_watcher():

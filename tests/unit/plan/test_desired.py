@@ -8,7 +8,7 @@ from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.nft import schema
-from nfproxy.plan.frontends import FrontendKey, Member
+from nfproxy.plan.frontends import FrontendKey, SharedElement
 from nfproxy.plan.planner import Planner
 
 SHARED = FrontendKey(Family.IPV4, parse_address("198.51.100.7"), Protocol.TCP, 80)
@@ -111,7 +111,7 @@ def test_a_shared_set_element_stays_until_nobody_asks_for_it():
     """
     Two Services with one endpoint on this node share its hairpin element.
     """
-    pod = Member(
+    pod = SharedElement(
         Family.IPV4,
         schema.HAIRPIN,
         parse_address("10.244.1.5") * 2 + schema.protocol_bytes(6) + schema.port_bytes(8080),
@@ -121,10 +121,10 @@ def test_a_shared_set_element_stays_until_nobody_asks_for_it():
     ]
     made = planner(OLDER, YOUNGER, *slices)
 
-    assert pod not in made.apply(gone(OLDER, slices[0])).members
-    assert pod in made.desired.members
-    assert pod in made.apply(gone(slices[1])).members
-    assert pod not in made.desired.members
+    assert pod not in made.apply(gone(OLDER, slices[0])).shared_elements
+    assert pod in made.desired.shared_elements
+    assert pod in made.apply(gone(slices[1])).shared_elements
+    assert pod not in made.desired.shared_elements
 
 
 def test_a_slice_may_come_before_its_service_and_change_its_service():
@@ -166,8 +166,11 @@ def test_service_cidrs_of_all_objects_are_joined():
 
     assert not touched
     touched = made.apply(Changes(service_cidrs={"a": None}))
-    assert {m.key for m in touched.members} == {schema.prefix_key(wide), schema.prefix_key(narrow)}
-    assert {m.key for m in made.desired.members} == {schema.prefix_key(narrow)}
+    assert {m.key for m in touched.shared_elements} == {
+        schema.prefix_key(wide),
+        schema.prefix_key(narrow),
+    }
+    assert {m.key for m in made.desired.shared_elements} == {schema.prefix_key(narrow)}
 
 
 def test_another_configuration_touches_what_it_changes():

@@ -77,8 +77,8 @@ def test_local_endpoints_and_all_endpoints_are_in_lanes_of_their_own():
     made = service(external_local=True, node_port=30080)
     frontend = at(plan(made, endpoint_slice("web", LOCAL, REMOTE)), NODE_PORT)
 
-    assert [d[:4] for d in frontend.lanes[0]] == [LOCAL.address]
-    assert [d[:4] for d in frontend.lanes[1]] == [LOCAL.address, REMOTE.address]
+    assert [d[:4] for d in frontend.slot_ranges[0]] == [LOCAL.address]
+    assert [d[:4] for d in frontend.slot_ranges[1]] == [LOCAL.address, REMOTE.address]
 
 
 def test_families_are_planned_apart_and_only_where_there_is_a_cluster_ip():
@@ -129,9 +129,9 @@ def test_every_cluster_ip_is_known_even_without_ports_that_work():
     """
     Unknown ports of it are rejected.
     """
-    members = plan(service(cluster_ips=("10.96.0.1", "fd00:96::1"))).members
+    shared = plan(service(cluster_ips=("10.96.0.1", "fd00:96::1"))).shared_elements
 
-    assert {(m.set, m.key) for m in members} == {
+    assert {(m.set, m.key) for m in shared} == {
         (schema.CLUSTER_IPS, parse_address("10.96.0.1")),
         (schema.CLUSTER_IPS, parse_address("fd00:96::1")),
     }
@@ -141,8 +141,8 @@ def test_local_endpoints_can_reach_themselves():
     """
     Only those of this node, each with its own address, protocol and port.
     """
-    members = plan(service(), endpoint_slice("web", LOCAL, REMOTE)).members
-    (key,) = (m.key for m in members if m.set == schema.HAIRPIN)
+    shared = plan(service(), endpoint_slice("web", LOCAL, REMOTE)).shared_elements
+    (key,) = (m.key for m in shared if m.set == schema.HAIRPIN)
 
     assert key == LOCAL.address * 2 + schema.protocol_bytes(6) + schema.port_bytes(8080)
 
@@ -150,7 +150,7 @@ def test_local_endpoints_can_reach_themselves():
 def ranges(frontend: Frontend) -> set[str]:
     return {
         schema.format_element(schema.SCHEMAS[e.set], e.key, None, Family.IPV4).split(" . ")[0]
-        for e in frontend.extras
+        for e in frontend.own_elements
         if e.set == schema.SOURCE_RANGES
     }
 
@@ -228,7 +228,7 @@ def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
     internal: bool, external: bool, inside: Finding, outside: Finding
 ):
     """
-    A client is never sent to a noted endpoint that the policy rules out.
+    A client is never sent to a recorded endpoint that the policy rules out.
     """
     made = plan(
         sticky(internal_local=internal, external_local=external),
@@ -260,13 +260,13 @@ def test_every_sticky_endpoint_is_noted_at_every_frontend():
     One record element per endpoint, with the frontend's address and port in its key.
     """
     made = plan(sticky(), endpoint_slice("web", LOCAL, REMOTE))
-    records = [e for e in at(made, CLUSTER_IP).extras if e.set.startswith("record-")]
+    records = [e for e in at(made, CLUSTER_IP).own_elements if e.set.startswith("record-")]
 
     assert {e.key for e in records} == {
         e.address + schema.port_bytes(8080) + parse_address("10.96.0.1") + schema.port_bytes(80)
         for e in (LOCAL, REMOTE)
     }
-    assert {e.set for e in at(made, NODE_PORT).extras} == {
+    assert {e.set for e in at(made, NODE_PORT).own_elements} == {
         schema.AFFINITY_NODE_PORTS,
         schema.RECORD_NODE_PORTS[Protocol.TCP],
     }
@@ -274,7 +274,7 @@ def test_every_sticky_endpoint_is_noted_at_every_frontend():
 
 def test_a_list_is_made_for_each_port_number_of_the_endpoints():
     """
-    The kernel notes an address; which port goes with it follows from the list.
+    The kernel records an address; which port goes with it follows from the list.
     """
     made = plan(
         sticky(),
@@ -284,7 +284,7 @@ def test_a_list_is_made_for_each_port_number_of_the_endpoints():
     (find,) = (c for c in at(made, CLUSTER_IP).chains if isinstance(c, FindChain))
 
     assert [item.endpoint_port for item in find.cluster] == [8080, 9090]
-    assert {scope.addresses for scope in made.affinity} == {
+    assert set(made.affinity_lists.values()) == {
         frozenset({LOCAL.address}),
         frozenset({REMOTE.address}),
     }
@@ -297,8 +297,8 @@ def test_a_sticky_service_without_endpoints_has_nothing_to_remember():
     made = plan(sticky())
 
     assert verdicts(made)[CLUSTER_IP] == NONE
-    assert not any(f.extras or f.chains for f in made.frontends)
-    assert not made.affinity
+    assert not any(f.own_elements or f.chains for f in made.frontends)
+    assert not made.affinity_lists
 
 
 def test_chains_of_a_frontend_are_those_its_elements_point_to():
@@ -313,7 +313,7 @@ def test_chains_of_a_frontend_are_those_its_elements_point_to():
         **EXTERNALS,
     )
     for frontend in plan(guarded, endpoint_slice("web", LOCAL, REMOTE)).frontends:
-        values = [frontend.verdict, *(e.value for e in frontend.extras)]
+        values = [frontend.verdict, *(e.value for e in frontend.own_elements)]
         targets = {value.chain for value in values if isinstance(value, schema.Verdict)}
         assert targets == {chain.name for chain in frontend.chains}
         assert sum(isinstance(chain, Shape) for chain in frontend.chains) == 1
@@ -344,9 +344,9 @@ def test_the_node_asks_for_its_ranges():
     cidrs: list[Prefix] = [
         parse_prefix(t) for t in ("10.96.0.0/16", "10.96.1.0/24", "fd00:96::/112")
     ]
-    members = plan_node(config, cidrs)
+    shared = plan_node(config, cidrs)
 
-    assert {(m.family, m.set, m.key) for m in members} == {
+    assert {(m.family, m.set, m.key) for m in shared} == {
         (Family.IPV4, schema.SERVICE_CIDRS, schema.prefix_key(cidrs[0])),
         (Family.IPV6, schema.SERVICE_CIDRS, schema.prefix_key(cidrs[2])),
         (Family.IPV4, schema.NODE_PORT_ADDRESSES, schema.prefix_key(parse_prefix("10.0.0.0/8"))),

@@ -34,7 +34,7 @@ def slot(number: int) -> tuple[str, bytes, Value]:
 
 def test_everything_committed_is_read_back():
     """
-    Every element belongs to a frontend or is a member; nothing is astray.
+    Every element belongs to a frontend or is shared; nothing is astray.
     """
     proxy = MemoryProxy(FlakyKernel())
     proxy.put(
@@ -60,7 +60,7 @@ def test_everything_committed_is_read_back():
         for key, value in proxy.kernel.elements(family, name)
     }
     read = {tuple(o)[1:] for k, s in observed.frontends.items() for o in elements_of(k, s)}
-    read |= {(*member, None) for member in observed.members}
+    read |= {(*element, None) for element in observed.shared_elements}
 
     assert kernel == read
     assert not observed.strays
@@ -75,7 +75,7 @@ def test_the_lanes_of_a_frontend_are_read_up_to_the_first_hole():
     observed = observe(held, [Family.IPV4])
     (state,) = observed.frontends.values()
 
-    assert [len(lane) for lane in state.lanes] == [2, 1]
+    assert [len(slot_range) for slot_range in state.slot_ranges] == [2, 1]
     assert sorted(schema.number_of(o.key, 8) for o in observed.strays) == [3, 32770]
     assert not any(o.add for o in observed.strays)
 
@@ -108,4 +108,4 @@ def test_slots_without_a_verdict_belong_to_a_frontend_all_the_same():
     (state,) = observed.frontends.values()
 
     assert state.verdict is None
-    assert list(state.lanes[0]) == [POD]
+    assert list(state.slot_ranges[0]) == [POD]

@@ -10,19 +10,19 @@ from nfproxy.model.addresses import Family, parse_address
 from nfproxy.nft.chains import FIXED_CHAINS
 
 
-def note(proxy: MemoryProxy, client: str, endpoint: str, which: int = 0) -> bytes:
+def record(proxy: MemoryProxy, client: str, endpoint: str, which: int = 0) -> bytes:
     """Note a client on one of the desired lists; return its key."""
-    number = sorted(k.number for k in proxy.planner.desired.scopes)[which]
+    number = sorted(k.number for k in proxy.planner.desired.affinity_lists)[which]
     key = parse_address(client) + number
-    proxy.kernel.note(Family.IPV4, key, parse_address(endpoint))
+    proxy.kernel.record(Family.IPV4, key, parse_address(endpoint))
     return key
 
 
 STICKY = service("web", affinity_timeout_s=30)
 
 
-def notes(proxy: MemoryProxy) -> set[bytes]:
-    return {key for key, _ in proxy.kernel.noted_clients(Family.IPV4, [b""])}
+def entries(proxy: MemoryProxy) -> set[bytes]:
+    return {key for key, _ in proxy.kernel.affinity_entries(Family.IPV4, [b""])}
 
 
 def test_notes_on_an_endpoint_go_with_it(proxy: MemoryProxy):
@@ -30,26 +30,26 @@ def test_notes_on_an_endpoint_go_with_it(proxy: MemoryProxy):
     A client is not sent to an endpoint that left; other clients keep theirs.
     """
     proxy.put(STICKY, web(A, B))
-    leaving, staying = note(proxy, "192.0.2.1", A), note(proxy, "192.0.2.2", B)
+    leaving, staying = record(proxy, "192.0.2.1", A), record(proxy, "192.0.2.2", B)
     proxy.put(web(B))
 
-    assert leaving not in notes(proxy)
-    assert staying in notes(proxy)
+    assert leaving not in entries(proxy)
+    assert staying in entries(proxy)
 
 
 def test_a_note_that_came_too_late_goes_as_well(proxy: MemoryProxy):
     """
-    A packet on its way may note an endpoint just after it left; one more look finds it.
+    A packet on its way may record an endpoint just after it left; one more look finds it.
     """
     proxy.put(STICKY, web(A, B))
     proxy.put(web(B))
-    late = note(proxy, "192.0.2.1", A)
+    late = record(proxy, "192.0.2.1", A)
     proxy.linger()
 
-    assert late not in notes(proxy)
+    assert late not in entries(proxy)
 
 
-def test_a_note_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryProxy):
+def test_an_entry_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryProxy):
     """
     The second look is owed after a fresh reading, too: what left is not known any more.
     """
@@ -57,13 +57,13 @@ def test_a_note_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryProxy
     successor = proxy.successor()
     successor.planner.apply(changes(web(B)))
     successor.resync()
-    late = note(successor, "192.0.2.1", A)
+    late = record(successor, "192.0.2.1", A)
     successor.linger()
 
-    assert late not in notes(proxy)
+    assert late not in entries(proxy)
 
 
-def test_another_timeout_rewrites_the_chain_that_notes(proxy: MemoryProxy):
+def test_another_timeout_rewrites_the_chain_that_entries(proxy: MemoryProxy):
     """
     The chain keeps its name, and gets the new rule before anything else happens.
     """
@@ -80,8 +80,8 @@ def test_a_takeover_keeps_clients_where_they_are(proxy: MemoryProxy):
     Notes that are still right survive a restart, others do not.
     """
     proxy.put(STICKY, web(A, B))
-    right, wrong = note(proxy, "192.0.2.1", A), note(proxy, "192.0.2.2", C)
+    right, wrong = record(proxy, "192.0.2.1", A), record(proxy, "192.0.2.2", C)
     proxy.successor().resync()
 
-    assert notes(proxy) == {right}
-    assert wrong not in notes(proxy)
+    assert entries(proxy) == {right}
+    assert wrong not in entries(proxy)

@@ -118,7 +118,7 @@ def test_shrinking_leaves_the_last_slot_in_place():
     assert verdicts(step.main) == ["deleted", "goto cluster-tcp-2"]
     assert step.lingers
     assert slots(later.main) == [("delete", 2, 0)]
-    assert later.state.lanes == (step.state.lanes[0][:2], ())
+    assert later.state.slot_ranges == (step.state.slot_ranges[0][:2], ())
 
 
 def test_removing_leaves_all_slots_in_place():
