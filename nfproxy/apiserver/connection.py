@@ -269,5 +269,5 @@ class Connection:
     def _say(self, text: str) -> None:
         """Report a trouble with the credentials when it arises, not each time."""
         if text and text != self._said:
-            self._report(Problem("", f"API server {self.host}", "", text))
+            self._report(Problem("", f"API server {self.host}", "", text, kind="API"))
         self._said = text

@@ -52,7 +52,7 @@ class Troubles:
 
     def _problem(self, text: str) -> Problem:
         subject = f"API server {self._connection.host}".rstrip()
-        return Problem("", subject, "", f"{text}; what is programmed stays, trying again")
+        return Problem("", subject, "", text, "what is programmed stays, trying again", "API")
 
 
 class Feed:

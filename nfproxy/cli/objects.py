@@ -63,7 +63,7 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
 
     def report(problem: Problem) -> None:
         found[problem] = None
-        if problem.subject.startswith("API server"):
+        if problem.kind == "API":
             trouble.set()
 
     async with (
@@ -80,7 +80,7 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
             return Objects(loading.result(), tuple(sorted(found)), source.source_file)
         loading.cancel()
         await asyncio.gather(loading, troubled, return_exceptions=True)
-        said = "; ".join(str(problem).partition("; what is programmed")[0] for problem in found)
+        said = "; ".join(f"{problem.subject}: {problem.what}" for problem in found)
         raise InputError(said or f"the API server did not tell everything in {PATIENCE_S:g} s")
 
 

@@ -49,7 +49,7 @@ class NodeEvents:
 
     def undecodable(self, kind: Kind, name: ObjectName, problems: tuple[Problem, ...]) -> None:
         """Say that an object cannot be understood, so that its last good version stays in use."""
-        said = "; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems)
+        said = "; ".join(f"{p.field}: {p.what}" if p.field else p.what for p in problems)
         self._post(
             Regarding.of(kind, name),
             "Warning",

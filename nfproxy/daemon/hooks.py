@@ -212,8 +212,8 @@ async def serve_health_checks(
 async def count_problems(source: Source, metrics: Metrics, every_s: float = 15.0) -> None:
     """Say now and then how many objects of each kind something is wrong with."""
     while True:
-        subjects = {problem.subject for problem in source.problems}
-        metrics.problems_in_force(Counter(subject.partition(" ")[0] for subject in subjects))
+        subjects = {(problem.kind, problem.subject) for problem in source.problems}
+        metrics.problems_in_force(Counter(kind for kind, _ in subjects))
         await asyncio.sleep(every_s)
 
 

@@ -157,7 +157,13 @@ class ObjectCache:
     def conflicts(self) -> list[Problem]:
         """Return a problem for each object in a file that another file holds before it."""
         return [
-            Problem(shown(path), str(key), "", f"is also in {shown(first)}, which counts")
+            Problem(
+                shown(path),
+                str(key),
+                "",
+                f"is also in {shown(first)}, which counts",
+                kind=key.kind.word,
+            )
             for key in self._contested
             for first, *others in [self._holders[key]]
             for path in others

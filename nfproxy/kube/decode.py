@@ -93,14 +93,18 @@ def validation_problem(error: Exception, source_file: str, identity: Identity) -
 
     Its message ends in a path, ``… - at `$.spec.ports[0].port```, which becomes the field.
     """
+
+    def problem(field: str, what: str) -> Problem:
+        return Problem(source_file, identity.subject, field, what, kind=identity.shown_kind)
+
     if isinstance(error, RecursionError):
-        return Problem(source_file, identity.subject, "", "is nested too deeply")
+        return problem("", "is nested too deeply")
     if not isinstance(error, msgspec.MsgspecError):
-        return Problem(source_file, identity.subject, "", "holds text that is not UTF-8")
+        return problem("", "holds text that is not UTF-8")
     message, _, path = str(error).partition(" - at ")
     path = path.replace("`", "").removeprefix("$").removeprefix(".")
     missing = message.removeprefix("Object missing required field ")
     if missing != message:
         path = ".".join(part for part in (path, missing.strip("`")) if part)
         message = "is missing"
-    return Problem(source_file, identity.subject, path, message.replace("`", ""))
+    return problem(path, message.replace("`", ""))

@@ -64,8 +64,9 @@ MAX_PROBLEMS = 20  # told of one object; more help nobody
 class Notes:
     """Collects the problems of one object while it is being decoded."""
 
-    def __init__(self, source_file: str, subject: str) -> None:
+    def __init__(self, source_file: str, kind: Kind, subject: str) -> None:
         self._source_file = source_file
+        self._kind = kind.word
         self._subject = subject
         self._problems: list[Problem] = []
         self._more = 0
@@ -73,7 +74,7 @@ class Notes:
     def add(self, field: str, message: object) -> None:
         """Note what is wrong with a field; an exception stands for its message."""
         if len(self._problems) < MAX_PROBLEMS:
-            self._problems.append(Problem(self._source_file, self._subject, field, str(message)))
+            self._problems.append(self._problem(field, str(message)))
         else:
             self._more += 1
 
@@ -82,5 +83,7 @@ class Notes:
         """What has been noted so far, in order, and how many were too many."""
         if not self._more:
             return tuple(self._problems)
-        rest = Problem(self._source_file, self._subject, "", f"and {self._more} more problems")
-        return (*self._problems, rest)
+        return (*self._problems, self._problem("", f"and {self._more} more problems"))
+
+    def _problem(self, field: str, what: str) -> Problem:
+        return Problem(self._source_file, self._subject, field, what, kind=self._kind)

@@ -41,6 +41,11 @@ class Identity(msgspec.Struct, frozen=True):
         path = f"{quoted(self.namespace)}/" if self.namespace else ""
         return f"{quoted(self.kind)} {path}{quoted(self.name)}"
 
+    @property
+    def shown_kind(self) -> str:
+        """The kind, fit for a message or a metric's label; "" for an object without one."""
+        return quoted(self.kind) if self.kind else ""
+
     def object_name(self, kind: Kind) -> ObjectName | None:
         """Return the name, None where the API would refuse it."""
         try:

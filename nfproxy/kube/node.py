@@ -9,7 +9,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import wire
 from nfproxy.kube.addresses import prefix_list
-from nfproxy.kube.decoded import Decoded, Notes
+from nfproxy.kube.decoded import Decoded, Kind, Notes
 from nfproxy.kube.subjects import cluster_scoped_name
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.node import Node, ServiceCIDR
@@ -23,7 +23,7 @@ def decode_node(obj: wire.Node, source_file: str = "") -> Decoded[Node]:
     """
     Return the Node. Addresses and pod CIDRs that cannot be parsed are left out and noted.
     """
-    notes = Notes(source_file, f"Node {quoted(obj.metadata.name)}")
+    notes = Notes(source_file, Kind.NODE, f"Node {quoted(obj.metadata.name)}")
     name = cluster_scoped_name(obj.metadata, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)
@@ -65,7 +65,7 @@ def decode_service_cidr(obj: wire.ServiceCIDR, source_file: str = "") -> Decoded
     addresses of these ranges that no Service has is dropped, which would then be all of
     the node's.
     """
-    notes = Notes(source_file, f"ServiceCIDR {quoted(obj.metadata.name)}")
+    notes = Notes(source_file, Kind.SERVICE_CIDR, f"ServiceCIDR {quoted(obj.metadata.name)}")
     name = cluster_scoped_name(obj.metadata, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)

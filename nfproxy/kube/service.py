@@ -10,7 +10,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import names, timestamps, wire
 from nfproxy.kube.addresses import address_list, cluster_address, reachable_address
-from nfproxy.kube.decoded import Decoded, Notes
+from nfproxy.kube.decoded import Decoded, Kind, Notes
 from nfproxy.kube.source_ranges import source_ranges
 from nfproxy.kube.subjects import namespaced_name, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
@@ -32,7 +32,8 @@ def decode_service(obj: wire.Service, source_file: str = "") -> Decoded[Service]
     cannot be used (an external IP, a port …) are left out and noted; the rest of the
     object is in force. Only a name the API would refuse makes the object unusable.
     """
-    notes = Notes(source_file, subject("Service", obj.metadata.namespace, obj.metadata.name))
+    called = subject("Service", obj.metadata.namespace, obj.metadata.name)
+    notes = Notes(source_file, Kind.SERVICE, called)
     name = namespaced_name(obj.metadata, names.label, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)

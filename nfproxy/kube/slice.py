@@ -15,7 +15,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import names, timestamps, wire
 from nfproxy.kube.addresses import reachable_address
-from nfproxy.kube.decoded import Decoded, Notes
+from nfproxy.kube.decoded import Decoded, Kind, Notes
 from nfproxy.kube.service import decode_protocol, port_number
 from nfproxy.kube.subjects import namespaced_name, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
@@ -38,7 +38,8 @@ def decode_slice(obj: wire.EndpointSlice, source_file: str = "") -> Decoded[Endp
     out silently, bad ports and endpoints are left out and noted. Only a name the API would
     refuse, or an address type it does not know, makes the object unusable.
     """
-    notes = Notes(source_file, subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name))
+    called = subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name)
+    notes = Notes(source_file, Kind.ENDPOINT_SLICE, called)
     name = namespaced_name(obj.metadata, names.subdomain, notes)
     if name is None:
         return Decoded(None, None, notes.problems, usable=False)

@@ -127,7 +127,7 @@ class _Reader:
         try:
             raw = msgspec.json.decode(data, type=msgspec.Raw)
         except UNREADABLE as error:
-            return f"not valid JSON: {validation_problem(error, '', Identity()).message}"
+            return f"not valid JSON: {validation_problem(error, '', Identity()).what}"
         self._read(raw, "", 0)
         return None
 
@@ -139,7 +139,8 @@ class _Reader:
                 continue
             where = f"document {number}"
             for message in document.duplicates:
-                self._problem(identify(document.value).subject or where, message)
+                identity = identify(document.value)
+                self._problem(identity.subject or where, message, identity.shown_kind)
             if document.value is not None:
                 self._read(document.value, where, 0)
 
@@ -191,7 +192,7 @@ class _Reader:
             return
         key = ObjectKey(kind, decoded.name)
         if key in self._objects:
-            self._problem(str(key), "is in the file twice; the first one counts")
+            self._problem(str(key), "is in the file twice; the first one counts", kind.word)
             return
         self._objects[key] = decoded.value
 
@@ -203,7 +204,7 @@ class _Reader:
             return
         if all(kind):
             self._unknown.add(kind)
-        self._problem(identity.subject or where, message)
+        self._problem(identity.subject or where, message, identity.shown_kind)
 
     def _add_unusable(self, kind: Kind | None, identity: Identity, named: bool = True) -> None:
         """Note that an object is there but cannot be used."""
@@ -213,8 +214,8 @@ class _Reader:
         else:
             self._has_nameless = True
 
-    def _problem(self, subject: str, message: str) -> None:
-        self._note((Problem(self._source_file, subject, "", message),))
+    def _problem(self, subject: str, what: str, kind: str = "") -> None:
+        self._note((Problem(self._source_file, subject, "", what, kind=kind),))
 
     def _note(self, problems: Sequence[Problem]) -> None:
         room = _MAX_PROBLEMS - len(self._problems)
@@ -243,4 +244,4 @@ def _items(data: _Data) -> list[Any] | str | None:
             return f"holds more than {_MAX_EMPTY:,} empty objects; ignored"
         return None if items is msgspec.UNSET else _raw_items.decode(items) or []
     except UNREADABLE as error:
-        return f"items: {validation_problem(error, '', Identity()).message}"
+        return f"items: {validation_problem(error, '', Identity()).what}"

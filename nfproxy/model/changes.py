@@ -43,19 +43,24 @@ class Changes(msgspec.Struct, frozen=True):
 
 class Problem(msgspec.Struct, frozen=True, order=True):
     """
-    Something wrong with one object, file or field, to be shown to a person.
+    Something wrong with one object, file or field, for a person to read.
 
-    `source_file` is the file (or "" for an API server), `subject` e.g. ``Service
-    default/web`` or "", `field` a path such as ``spec.ports[0].port`` or "".
+    It has the parts of a :class:`~nfproxy.errors.NfproxyError`, and says where. `source_file` is
+    the manifest file, "" with an API server. `subject` is the object (``Service default/web``),
+    server or request, `field` a path such as ``spec.ports[0].port``; both may be "". `what` says
+    what is wrong, `remedy` what to do, "" where nothing is known to help. `kind` is the kind of the
+    subject, by which problems are counted: ``Service``, ``API`` for a server, "" for a file.
     """
 
     source_file: str
     subject: str
     field: str
-    message: str
+    what: str
+    remedy: str = ""
+    kind: str = ""
 
     def __str__(self) -> str:
-        """Return one line: ``source_file: subject: field: message``."""
-        return ": ".join(part for part in (self.source_file, self.subject, self.field) if part) + (
-            f": {self.message}" if self.source_file or self.subject or self.field else self.message
-        )
+        """Return one line: ``source_file: subject: field: what; remedy``."""
+        place = (part for part in (self.source_file, self.subject, self.field) if part)
+        line = ": ".join((*place, self.what))
+        return f"{line}; {self.remedy}" if self.remedy else line

@@ -48,6 +48,7 @@ class Conflict(NamedTuple):
             self.field,
             f"{self.key} belongs to the older Service {self.winner}"
             f"{f' in {place}' if place else ''}, which keeps it",
+            kind="Service",
         )
 
 

@@ -122,7 +122,7 @@ def test_what_is_refused_is_dropped(run, problems, code, text):
 
     run(case())
     assert len(problems) == 1
-    assert text in problems[0].message
+    assert text in problems[0].what
 
 
 def test_posting_before_anybody_listens_waits(run, problems):

@@ -116,10 +116,10 @@ def _encodes(obj: object) -> bool:
 def test_deep_nesting(nested):
     result = decode(Kind.SERVICE, b'{"x":' + nested)
 
-    assert (result.problems[0].message, result.usable) == ("is nested too deeply", False)
+    assert (result.problems[0].what, result.usable) == ("is nested too deeply", False)
 
 
 def test_text_that_is_not_utf_8():
     raw = b'{"metadata":{"name":"a"},"spec":{"clusterIP":"\xff"}}'
 
-    assert decode(Kind.SERVICE, raw).problems[0].message == "holds text that is not UTF-8"
+    assert decode(Kind.SERVICE, raw).problems[0].what == "holds text that is not UTF-8"

@@ -407,7 +407,7 @@ def test_an_object_with_endless_problems_tells_twenty():
     problems = decoded(manifest(externalIPs=ips)).problems
 
     assert len(problems) == 21
-    assert problems[-1].message == "and 4980 more problems"
+    assert problems[-1].what == "and 4980 more problems"
 
 
 def test_a_node_port_given_twice_belongs_to_the_first_port():

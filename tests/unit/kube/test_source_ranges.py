@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nfproxy.kube.decoded import Notes
+from nfproxy.kube.decoded import Kind, Notes
 from nfproxy.kube.source_ranges import source_ranges
 
 NOBODY_4, NOBODY_6 = "0.0.0.0/32", "::/128"
@@ -28,7 +28,7 @@ NOBODY_4, NOBODY_6 = "0.0.0.0/32", "::/128"
 )
 def test_valid_lists(texts, expected):
     """A family without a range is open, and so is one with a range of length 0."""
-    notes = Notes("", "")
+    notes = Notes("", Kind.SERVICE, "")
 
     assert expected == [str(prefix) for prefix in source_ranges(texts, notes)]
     assert notes.problems == ()
@@ -49,7 +49,7 @@ def test_valid_lists(texts, expected):
 )
 def test_invalid_ranges_never_open_a_family(texts, expected):
     """Where nothing valid is left for a family, it is closed, unlike in kube-proxy."""
-    notes = Notes("", "")
+    notes = Notes("", Kind.SERVICE, "")
 
     assert expected == [str(prefix) for prefix in source_ranges(texts, notes)]
     assert "spec.loadBalancerSourceRanges" in notes.problems[0].field

@@ -70,11 +70,12 @@ def test_changes_are_true_if_anything_changed():
          "a.yaml: Service default/web: spec.ports: none"),
         (Problem("", "", "", "nothing to read"), "nothing to read"),
         (Problem("a.yaml", "", "", "not YAML"), "a.yaml: not YAML"),
+        (Problem("", "API server x", "", "closed", "check x"), "API server x: closed; check x"),
     ],
 )  # fmt: skip
 def test_a_problem_is_one_line_that_says_where(problem: Problem, line: str):
     """
-    File, object, field and what is wrong, as far as known.
+    File, object, field, what is wrong and what to do, as far as known.
     """
     assert line == str(problem)
 
