@@ -112,7 +112,7 @@ class Health:
         with self._lock:
             self._syncs[family] = _Sync(now.unix_ns, None, programmed=True)
 
-    def node_told(self, node: Node) -> None:
+    def node_seen(self, node: Node) -> None:
         """Take over what the API says of our own Node."""
         self._node = node
 

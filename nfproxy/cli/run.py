@@ -156,6 +156,6 @@ def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
 
 def _leave() -> None:
     """End whatever is being done: a transaction is in force as a whole or not at all."""
-    log.info("leaving in the middle of something; everything programmed stays in force")
+    log.info("stopping without waiting for the current sync; installed rules stay")
     logging.shutdown()
     os._exit(0)

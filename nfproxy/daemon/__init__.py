@@ -1,12 +1,16 @@
 """
-The daemon: the loop that keeps a node in step, and everything that goes along with it.
+The daemon, ``nfproxy run``: it keeps a node's tables in step with a source of objects.
 
-``daemon`` is the loop between a source of objects and the kernel; ``duties`` does what follows
-a commit: health, metrics, health-check node ports, connection tracking, Events; ``assembly`` puts
-the parts of ``nfproxy run`` together. This is where tasks are owned: they end with it.
+``assembly`` builds the parts and says how long each lives; start reading there. ``loop`` awaits
+changes and deadlines in the event loop, ``schedule`` computes which task is due when, ``proxier``
+plans and commits in a worker thread. ``hooks`` is what follows a commit (health, metrics, health
+check node ports), ``staleflows`` the removal of stale UDP flows, ``connections`` counts connections
+by Service, ``events`` posts Events, ``background`` has the smaller tasks beside the loop. Every
+task belongs to ``assembly``, and ends with it.
 """
 
-from nfproxy.daemon.interface import Commit, Configure, Duties, Pace
-from nfproxy.daemon.loop import Daemon
+from nfproxy.daemon.loop import Configure, Daemon
+from nfproxy.daemon.proxier import Commit, Hooks
+from nfproxy.daemon.schedule import SyncTimings
 
-__all__ = ["Commit", "Configure", "Daemon", "Duties", "Pace"]
+__all__ = ["Commit", "Configure", "Daemon", "Hooks", "SyncTimings"]

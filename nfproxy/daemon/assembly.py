@@ -1,5 +1,5 @@
 """
-``nfproxy run``: the parts put together, and how long each of them lives.
+``nfproxy run``: builds the parts of the daemon, and says how long each of them lives.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
@@ -20,13 +20,13 @@ from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
 from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE
 from nfproxy.config.load import LoadedConfig
-from nfproxy.daemon.configfile import until_config_changes
+from nfproxy.daemon.background import count_problems, serve_health_checks, until_config_changes
 from nfproxy.daemon.connections import ServiceConnections
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
-from nfproxy.daemon.flows import FlowCleaning
-from nfproxy.daemon.hooks import NodeDuties, count_problems, serve_health_checks
-from nfproxy.daemon.interface import Configure, Pace
-from nfproxy.daemon.loop import Daemon
+from nfproxy.daemon.hooks import NodeHooks
+from nfproxy.daemon.loop import Configure, Daemon
+from nfproxy.daemon.schedule import SyncTimings
+from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import ListenError
@@ -36,7 +36,7 @@ from nfproxy.host.families import families_of_host
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.servers.health import health_server
@@ -47,8 +47,7 @@ from nfproxy.tools.takeover.nftables import NfTables
 
 log = logging.getLogger(__name__)
 
-
-# kube-proxy's patience with a Node that has no podCIDRs, or no addresses, yet
+# How long kube-proxy waits for a Node's podCIDRs, and for its addresses.
 _NODE_WAIT_S, _ADDRESSES_WAIT_S = 300.0, 30.0
 
 
@@ -57,8 +56,8 @@ class Options(msgspec.Struct, frozen=True):
     What to run.
 
     Objects come from the directory `manifests`, or from the API server where it is "". `configure`
-    gives the dataplane's configuration for a Node object. `prepare` sets what belongs to the node
-    (sysctls), once it is known that the API server's address and credentials can be used.
+    gives the node's configuration for a Node object. `prepare` sets what belongs to the machine
+    (sysctls), once the API server's address and credentials are known to be usable.
     """
 
     loaded: LoadedConfig
@@ -72,47 +71,111 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
     """
     Program this node and keep it in step until `stop` is set.
 
-    Raises ConfigError and MissingFeatureError for what keeps it from starting, InputError for
-    manifests that cannot be found, ListenError where ``bindAddressHardFail`` asks for it.
+    Raises ConfigError and MissingFeatureError where the daemon cannot start, InputError where the
+    manifests cannot be found, ListenError where ``bindAddressHardFail`` asks for it.
     """
+    loaded, config = options.loaded, options.loaded.config
     families = families_of_host()
     if families != FAMILIES:
         log.info("IPv6 is disabled on this machine: only IPv4 is programmed")
+    # What is opened later is closed first, after the tasks have ended.
     async with AsyncExitStack() as stack:
-        kernel = Kernel()
-        stack.callback(kernel.close)
-        _warn_of_others()
+        kernel = stack.enter_context(closing(Kernel()))
+        _warn_about_kube_proxy()
         addresses = await stack.enter_async_context(LocalAddresses())
-        cleaner = ConntrackCleaner()
-        stack.callback(cleaner.close)
-        gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", options.loaded.config.allows_external_ips)}
+        cleaner = stack.enter_context(closing(ConntrackCleaner()))
+
+        gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", config.allows_external_ips)}
         metrics = NodeMetrics(families, __version__, gates)
         source, events = await stack.enter_async_context(_source(options, metrics))
-        parts = _Parts(options, families, kernel, addresses, cleaner, metrics, events)
-        stack.callback(parts.close)
-        try:
-            await parts.run(source, stop)
-        except ExceptionGroup as group:
-            raise _first(group) from None
+
+        health = Health(config.nftables.sync_period.seconds)
+        if options.manifests:  # they may hold no Node, and nothing deletes it
+            health.node_seen(Node(options.node_name))
+        flows = StaleFlowCleaning(cleaner, lambda: addresses.current, metrics)
+        hooks = NodeHooks(metrics, health, families, flows)
+        connections = stack.enter_context(
+            closing(ServiceConnections(families, lambda: hooks.planner, kernel.deletions))
+        )
+        daemon = Daemon(
+            source,
+            kernel,
+            options.configure,
+            families,
+            hooks,
+            _timings(options),
+            kernel.notifications(),
+        )
+        background = [
+            _serve(_metrics_server(loaded, metrics, connections), METRICS_FAILED, events),
+            serve_health_checks(
+                _health_check_servers(health, metrics, events), hooks, addresses, metrics
+            ),
+            count_problems(source, metrics),
+            flows.run(),
+        ]
+        if config.healthz_bind_address:
+            hard_fail = config.bind_address_hard_fail
+            pages = health_server(config.healthz_bind_address, health, metrics, hard_fail=hard_fail)
+            background.append(_serve(pages, HEALTH_FAILED, events))
+        if loaded.command_line.config:
+            background.append(until_config_changes(loaded.command_line.config))
+        await _run(daemon.run(stop), background)
 
 
-def _warn_of_others() -> None:
-    """Say that another proxy serves, or has served, this node: whose chain is first decides."""
+async def _run(
+    loop: Coroutine[Any, Any, None], background: Iterable[Coroutine[Any, Any, None]]
+) -> None:
+    """Run the daemon's loop, with tasks that end when it does. The first error ends all."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in background]
+            try:
+                await loop
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except ExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """Return the first error of a group that is not a group itself."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
+
+
+def _warn_about_kube_proxy() -> None:
+    """Warn if kube-proxy serves, or has served, this node: its chains may come first."""
     with closing(NfTables()) as tables:
-        theirs = tables.traces()
-    if theirs:
+        traces = tables.traces()
+    if traces:
         log.warning(
             "kube-proxy has left its rules here, or runs (%s): end it, then remove them with "
             "`nfproxy cleanup --kube-proxy`; until then one of the two proxies answers",
-            ", ".join(theirs),
+            ", ".join(traces),
         )
+
+
+def _timings(options: Options) -> SyncTimings:
+    """Return how often to sync. Manifests are complete: there is no Node to wait for."""
+    settings = options.loaded.config.nftables
+    return SyncTimings(
+        pause_s=settings.min_sync_period.seconds,
+        retry_s=settings.sync_period.seconds,
+        node_wait_s=0.0 if options.manifests else _NODE_WAIT_S,
+        addresses_wait_s=0.0 if options.manifests else _ADDRESSES_WAIT_S,
+    )
+
+
+# --- where objects come from ----------------------------------------------------------------
 
 
 @asynccontextmanager
 async def _source(
     options: Options, metrics: NodeMetrics
 ) -> AsyncIterator[tuple[Source, NodeEvents]]:
-    """Give the source of objects, and what posts Events where there is an API server."""
+    """Open the source of objects, and what posts Events where there is an API server."""
     if options.manifests:
         log.info("node %s, objects from %s", options.node_name, options.manifests)
         yield (
@@ -131,7 +194,7 @@ async def _source(
     async with Connection(settings, _report, metrics) as connection:
         log.info("node %s, objects from the API server %s", options.node_name, connection.host)
         if len(connection.hosts) > 1:
-            log.info("should it be out of reach: one of %s", ", ".join(connection.hosts))
+            log.info("fallback API servers: %s", ", ".join(connection.hosts))
         options.prepare()
         async with EventPoster(
             connection, instance=f"kube-proxy-{socket.gethostname()}", report=_report
@@ -143,112 +206,40 @@ async def _source(
                 yield source, events
 
 
-class _Parts:
-    """What runs side by side with the loop, and ends with it."""
-
-    def __init__(
-        self,
-        options: Options,
-        families: Sequence[Family],
-        kernel: Kernel,
-        addresses: LocalAddresses,
-        cleaner: ConntrackCleaner,
-        metrics: NodeMetrics,
-        events: NodeEvents,
-    ) -> None:
-        self._options = options
-        self._families = families
-        self._kernel = kernel
-        self._metrics = metrics
-        self._events = events
-        self._addresses = addresses
-        config = options.loaded.config
-        self._health = Health(config.nftables.sync_period.seconds)
-        self._flows = FlowCleaning(cleaner, lambda: addresses.current, metrics)
-        self._duties = NodeDuties(metrics, self._health, families, self._flows)
-        self._connections = ServiceConnections(
-            families, lambda: self._duties.planner, kernel.deletions
-        )
-        self._checks = ServiceHealthServers(
-            healthy=lambda: self._health.healthy(now()), failed=self._cannot_serve
-        )
-        if options.manifests:  # which need not hold a Node: nobody is going to delete it
-            self._health.node_told(Node(options.node_name))
-
-    def close(self) -> None:
-        """Let go of what was opened."""
-        self._connections.close()
-
-    async def run(self, source: Source, stop: asyncio.Event) -> None:
-        """Run everything. What one part raises ends the others, and comes in an ExceptionGroup."""
-        pace = Pace(
-            pause_s=self._options.loaded.config.nftables.min_sync_period.seconds,
-            retry_s=self._options.loaded.config.nftables.sync_period.seconds,
-            node_wait_s=0.0 if self._options.manifests else _NODE_WAIT_S,
-            addresses_wait_s=0.0 if self._options.manifests else _ADDRESSES_WAIT_S,
-        )
-        daemon = Daemon(
-            source,
-            self._kernel,
-            self._options.configure,
-            self._families,
-            self._duties,
-            pace,
-            self._kernel.notifications(),
-        )
-        async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(work) for work in self._beside(source)]
-            try:
-                await daemon.run(stop)
-            finally:
-                for task in beside:
-                    task.cancel()
-
-    def _cannot_serve(self, failure: ListenFailure) -> None:
-        self._metrics.health_check_listen_failed()
-        self._events.cannot_serve_health_check(failure)
-
-    def _beside(self, source: Source) -> list[Coroutine[Any, Any, None]]:
-        loaded = self._options.loaded
-        config = loaded.config
-        hard = config.bind_address_hard_fail
-        version = loaded.command_line.reported_version or __version__
-        metrics = metrics_server(
-            config.metrics_bind_address,
-            self._metrics,
-            loaded,
-            version=version,
-            hard_fail=hard,
-            services=self._connections.text,
-        )
-        work = [
-            self._serve(metrics, METRICS_FAILED),
-            serve_health_checks(self._checks, self._duties, self._addresses, self._metrics),
-            count_problems(source, self._metrics),
-            self._flows.run(),
-        ]
-        if config.healthz_bind_address:
-            address = config.healthz_bind_address
-            health = health_server(address, self._health, self._metrics, hard_fail=hard)
-            work.append(self._serve(health, HEALTH_FAILED))
-        if loaded.command_line.config:
-            work.append(until_config_changes(loaded.command_line.config))
-        return work
-
-    async def _serve(self, server: PageServer, reason: str) -> None:
-        """Serve; a failure that is to be fatal is announced before."""
-        try:
-            await server.run()
-        except ListenError as error:
-            self._events.cannot_listen(reason, error)
-            raise
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """Return the first error of a group that is not a group itself."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, ExceptionGroup) else error
-
-
 def _report(problem: Problem) -> None:
     log.warning("%s", problem)
+
+
+# --- servers --------------------------------------------------------------------------------
+
+
+def _metrics_server(
+    loaded: LoadedConfig, metrics: NodeMetrics, connections: ServiceConnections
+) -> PageServer:
+    return metrics_server(
+        loaded.config.metrics_bind_address,
+        metrics,
+        loaded,
+        version=loaded.command_line.reported_version or __version__,
+        hard_fail=loaded.config.bind_address_hard_fail,
+        services=connections.text,
+    )
+
+
+def _health_check_servers(
+    health: Health, metrics: NodeMetrics, events: NodeEvents
+) -> ServiceHealthServers:
+    def failed(failure: ListenFailure) -> None:
+        metrics.health_check_listen_failed()
+        events.cannot_serve_health_check(failure)
+
+    return ServiceHealthServers(healthy=lambda: health.healthy(now()), failed=failed)
+
+
+async def _serve(server: PageServer, reason: str, events: NodeEvents) -> None:
+    """Serve pages; post an Event before an error that ends the process."""
+    try:
+        await server.run()
+    except ListenError as error:
+        events.cannot_listen(reason, error)
+        raise

@@ -140,7 +140,7 @@ class OwnMetrics:
 
     # --- objects ---------------------------------------------------------------------------
 
-    def problems_in_force(self, counts: Mapping[str, int]) -> None:
+    def object_problems(self, counts: Mapping[str, int]) -> None:
         """So much is wrong with objects, by kind; kinds left out have no problem."""
         # What is not wrong any more goes to 0 rather than away: alerts resolve sooner.
         for kind in self._problem_kinds - counts.keys():

@@ -12,15 +12,16 @@ import pytest
 from support.fakekernel import FakeKernel
 from support.objects import changes, endpoint_slice, service
 
-from nfproxy.daemon import Daemon, Pace, repairs
-from nfproxy.daemon.interface import NoDuties
-from nfproxy.errors import ConfigError, InputError
+from nfproxy.daemon import Commit, Daemon, Hooks, SyncTimings, schedule
+from nfproxy.errors import ConfigError, InputError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.nft import schema
+from nfproxy.plan.planner import Planner
+from nfproxy.reconcile import reconciler
 from nfproxy.reconcile.transition import Operation
 
 FIRST = changes(service("web"), endpoint_slice("web", "10.244.1.5"))
@@ -218,7 +219,7 @@ def test_a_node_that_does_not_fit_leaves_the_configuration(
     node = Changes(slices=SECOND.slices, node=Node(name="node-1"))
     serve(ScriptedSource(FIRST, [node]), kernel, lambda: NEW in addresses(kernel), strict)
 
-    assert "no podCIDRs; the configuration so far stays in force" in caplog.text
+    assert "no podCIDRs; the previous configuration stays in use" in caplog.text
 
 
 @pytest.mark.parametrize("error", [InputError("nothing to read"), ConfigError("no node")])
@@ -259,8 +260,9 @@ def test_node_ports_wait_for_a_node_s_addresses(caplog: pytest.LogCaptureFixture
 
     async def case() -> None:
         stop = asyncio.Event()
-        pace = Pace(addresses_wait_s=0.3)
-        daemon = asyncio.create_task(Daemon(source, kernel, hopeful, FAMILIES, pace=pace).run(stop))
+        timings = SyncTimings(addresses_wait_s=0.3)
+        made = Daemon(source, kernel, hopeful, FAMILIES, timings=timings)
+        daemon = asyncio.create_task(made.run(stop))
         await _poll(lambda: addresses(kernel))
         assert told == [(False, True)]
         await _poll(lambda: len(told) > 1 or daemon.done())
@@ -285,8 +287,8 @@ def test_nothing_is_waited_for_once_a_node_has_addresses() -> None:
         stop = asyncio.Event()
         node = Changes(node=Node(name="node-1", addresses=(bytes((192, 0, 2, 1)),)))
         source = ScriptedSource(FIRST, [node])
-        pace = Pace(addresses_wait_s=3600)
-        daemon = Daemon(source, FakeKernel(), hopeful, FAMILIES, pace=pace)
+        timings = SyncTimings(addresses_wait_s=3600)
+        daemon = Daemon(source, FakeKernel(), hopeful, FAMILIES, timings=timings)
         running = asyncio.create_task(daemon.run(stop))
         await _poll(lambda: len(told) == 2)
         stop.set()
@@ -296,8 +298,8 @@ def test_nothing_is_waited_for_once_a_node_has_addresses() -> None:
     assert told == [True, False]
 
 
-class Stranger(NoDuties):
-    """Somebody who changes our tables, the kernel's word on it, and whether it was heard."""
+class OtherProcess(Hooks):
+    """Another process that changes our tables, the kernel's announcements, and our hook."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
@@ -311,7 +313,7 @@ class Stranger(NoDuties):
         os.read(self._reading, 1)
         return "nft (pid 4711)"
 
-    def disturbed(self, culprit: str) -> None:
+    def on_foreign_change(self, process: str) -> None:
         self._heard.set()
 
     def touch(self) -> None:
@@ -330,21 +332,110 @@ class Stranger(NoDuties):
         os.close(self._writing)
 
 
+class ThreadRecorder(OtherProcess):
+    """Hooks that remember in which thread each of them, and all else of the daemon, ran."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        super().__init__(kernel)
+        self.threads: dict[str, set[threading.Thread]] = {}
+        self.concurrent: set[str] = set()
+        self.commits = 0
+        self._committing = False
+
+    def note(self, what: str) -> None:
+        self.threads.setdefault(what, set()).add(threading.current_thread())
+        if self._committing:
+            self.concurrent.add(what)
+
+    def on_received(self, changes: Changes) -> None:
+        self.note("received")
+
+    def on_committed(self, planner: Planner, commit: Commit) -> None:
+        self.note("committed")
+        self.commits += 1
+        if self.commits == 2:  # the loop watches by then
+            self._committing = True
+            self.clear()  # returns when the loop has called the hook
+            self._committing = False
+
+    def on_failed(self, error: Exception, seconds: float) -> None:
+        self.note("failed")
+
+    def on_cleanup_failed(self) -> None:
+        self.note("cleanup failed")
+
+    def on_foreign_change(self, process: str) -> None:
+        self.note("foreign change")
+        super().on_foreign_change(process)
+
+
+def test_each_hook_runs_in_the_thread_that_its_contract_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    After a commit the worker thread, for everything else the event loop's.
+
+    A foreign change alone may be reported while the hook after a commit is at work.
+    """
+    monkeypatch.setattr(reconciler, "IDLE_S", 0.0)  # unused chains are removed at once
+
+    class Kernel(BrokenKernel):
+        def load(self, text: str) -> None:
+            hooks.note("load")
+            if "delete chain" in text:
+                raise TransactionError("injected: refused")
+            super().load(text)
+
+        def commit(self, operations: Sequence[Operation]) -> None:
+            hooks.note("commit")
+            super().commit(operations)
+
+    def configured(node: Node | None, patient: bool) -> NodeConfig:
+        hooks.note("configure")
+        return configure(node)
+
+    kernel = Kernel()
+    hooks = ThreadRecorder(kernel)
+    unused = changes(endpoint_slice("web", "10.244.1.5", "10.244.1.6"))
+
+    async def case() -> None:
+        stop = asyncio.Event()
+        source = ScriptedSource(FIRST, [unused, SECOND])
+        daemon = Daemon(source, kernel, configured, FAMILIES, hooks, foreign_changes=hooks)
+        running = asyncio.create_task(daemon.run(stop))
+        await _poll(lambda: "foreign change" in hooks.threads)
+        kernel.errors.append(OSError("no memory"))
+        await _poll(lambda: {"failed", "cleanup failed"} <= hooks.threads.keys())
+        stop.set()
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(case())
+    hooks.close()
+    in_loop = {"received", "configure", "failed", "cleanup failed", "foreign change"}
+    in_worker = {"load", "commit", "committed"}
+    main = threading.main_thread()
+
+    assert hooks.threads.keys() == in_loop | in_worker
+    assert all(hooks.threads[what] == {main} for what in in_loop)
+    assert all(main not in hooks.threads[what] for what in in_worker)
+    assert hooks.concurrent == {"foreign change"}
+
+
 @pytest.fixture
 def kernel() -> FakeKernel:
     return FakeKernel()
 
 
 @pytest.fixture
-def stranger(kernel: FakeKernel) -> Iterator[Stranger]:
-    made = Stranger(kernel)
+def other(kernel: FakeKernel) -> Iterator[OtherProcess]:
+    made = OtherProcess(kernel)
     yield made
     made.close()
 
 
-def disturb(
+def run_and_change(
     kernel: FakeKernel,
-    stranger: Stranger,
+    other: OtherProcess,
     source: ScriptedSource,
     doing: Awaitable[None],
     configured: Callable[[Node | None, bool], NodeConfig] = configure,
@@ -353,7 +444,7 @@ def disturb(
 
     async def case() -> None:
         stop = asyncio.Event()
-        daemon = Daemon(source, kernel, configured, FAMILIES, stranger, alarm=stranger)
+        daemon = Daemon(source, kernel, configured, FAMILIES, other, foreign_changes=other)
         running = asyncio.create_task(daemon.run(stop))
         await _poll(lambda: addresses(kernel))
         await doing
@@ -366,7 +457,7 @@ def disturb(
 
 
 def test_a_change_after_the_tables_were_read_is_repaired(
-    kernel: FakeKernel, stranger: Stranger
+    kernel: FakeKernel, other: OtherProcess
 ) -> None:
     """
     It is announced while the daemon is still at work on the one before.
@@ -375,23 +466,23 @@ def test_a_change_after_the_tables_were_read_is_repaired(
     async def doing() -> None:
         def again() -> None:  # in the worker thread, after the tables have been read
             kernel.watch = lambda: None
-            stranger.clear()
+            other.clear()
 
         kernel.watch = again
-        stranger.touch()
+        other.touch()
         await _poll(lambda: not addresses(kernel))
 
-    disturb(kernel, stranger, ScriptedSource(FIRST), doing())
+    run_and_change(kernel, other, ScriptedSource(FIRST), doing())
 
 
 def test_a_change_before_a_repair_that_something_else_did_is_repaired(
-    kernel: FakeKernel, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+    kernel: FakeKernel, other: OtherProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The repair that was to come is still to come.
     """
-    monkeypatch.setattr(repairs, "_AT_ONCE", 0)
-    monkeypatch.setattr(repairs, "_FIRST_S", 2.0)
+    monkeypatch.setattr(schedule, "_AT_ONCE", 0)
+    monkeypatch.setattr(schedule, "_FIRST_DELAY_S", 2.0)
     queue: asyncio.Queue[Changes] = asyncio.Queue()
 
     class Queued(ScriptedSource):
@@ -404,10 +495,10 @@ def test_a_change_before_a_repair_that_something_else_did_is_repaired(
 
     async def doing() -> None:
         before = kernel.transactions
-        await asyncio.to_thread(stranger.clear)
+        await asyncio.to_thread(other.clear)
         queue.put_nowait(Changes(node=Node(name="node-1")))
         await _poll(lambda: addresses(kernel))
         assert kernel.transactions > before
-        await asyncio.to_thread(stranger.clear)
+        await asyncio.to_thread(other.clear)
 
-    disturb(kernel, stranger, Queued(FIRST), doing(), configured)
+    run_and_change(kernel, other, Queued(FIRST), doing(), configured)

@@ -96,7 +96,7 @@ def test_damage_is_repaired_at_once(commands: Commands, manifests: Path, damage:
         commands.nft(damage)
         log = daemon.wait_for("after reading the tables", times=2)
         assert "nft (pid " in log
-        assert "changed our tables; they are repaired" in log
+        assert "changed the tables of nfproxy; repairing" in log
         assert commands.frontends() == {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
         assert commands.run("diff", "-f", manifests).code == 0
 
@@ -129,9 +129,9 @@ def test_what_is_none_of_our_business_is_not_looked_into(
         eventually({WEB: tuple(f"{a}:8080" for a in addresses)}, commands.frontends)
         commands.nft("add table ip other2")
         write(manifests / "b.json", service("b", "10.96.0.2"))
-        daemon.wait_for("committed", times=3)
+        daemon.wait_for("synced", times=3)
         assert daemon.log.count("after reading the tables") == 1
-        assert "changed our tables" not in daemon.log
+        assert "changed the tables of nfproxy" not in daemon.log
 
 
 def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> None:

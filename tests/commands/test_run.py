@@ -56,7 +56,7 @@ def test_each_change_is_one_transaction(commands: Commands, manifests: Path) -> 
             commands.frontends,
         )
         # Its slot, and the set of pods that may reach themselves.
-        daemon.wait_for("committed 4 element operations, 0 chains")
+        daemon.wait_for("synced default/web: 4 changes in")
         assert commands.generation() == before + 1
 
 
@@ -132,7 +132,7 @@ def test_a_signal_ends_it_in_order(
     with commands.daemon(manifests) as daemon:
         state = commands.state()
         assert daemon.end(number) == 0
-        assert "stopping; everything programmed stays in force" in daemon.log
+        assert "stopping; installed rules stay" in daemon.log
         assert not errors_in(daemon.log)
     assert commands.state() == state
 
@@ -152,15 +152,15 @@ def test_the_next_start_takes_over(
     assert commands.state() == state
 
     with commands.daemon(manifests) as daemon:
-        assert "in place already: every element" in daemon.log
-        assert "committed" not in daemon.log
+        assert "kernel tables already match" in daemon.log
+        assert "synced" not in daemon.log
         assert commands.state() == state
         daemon.end(number)
 
     write(manifests / "3.json", endpoint_slice("web", "10.244.1.5", "10.244.1.6", "10.244.1.9"))
     with commands.daemon(manifests) as daemon:
         # Two frontends' slots, and the set of pods that may reach themselves.
-        assert "committed 6 element operations" in daemon.log
+        assert ": 6 changes in" in daemon.log
         assert not errors_in(daemon.log)
 
 

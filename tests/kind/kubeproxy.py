@@ -58,7 +58,7 @@ class KubeProxy:
             logs = [self._kubectl("logs", name, namespace=_SYSTEM) for name in names]
         except RuntimeError:  # it is being created
             return False
-        return all("programmed" in log or "ready after" in log for log in logs)
+        return all("ready after" in log for log in logs)
 
     def nfproxy_is_ready(self) -> None:
         """Wait until nfproxy is ready everywhere."""

@@ -24,7 +24,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 def healthy() -> Health:
     health = Health(30)
-    health.node_told(Node("node-1"))
+    health.node_seen(Node("node-1"))
     for family in FAMILIES:
         health.started(family, NOW)
         health.succeeded(family, NOW)

@@ -65,7 +65,7 @@ def all_metrics() -> Metrics:
     metrics.listed("services", 1, 0.1)
     metrics.watch_ended("services", "closed")
     metrics.undecodable(Kind.SERVICE, None, ())
-    metrics.problems_in_force({"Service": 1})
+    metrics.object_problems({"Service": 1})
     metrics.healthcheck_passed("ping", "healthz")
     return metrics
 

@@ -22,7 +22,7 @@ def at(seconds: float) -> Instant:
 def running(*families: Family) -> Health:
     """Return the health of a proxy on a good Node; its loops started at second 0."""
     health = Health(sync_period_s=30)
-    health.node_told(Node("node-1"))
+    health.node_seen(Node("node-1"))
     for family in families or FAMILIES:
         health.started(family, at(0))
     return health
@@ -161,7 +161,7 @@ def test_a_wall_clock_that_jumps_changes_nothing():
 
 
 def leaving(health: Health) -> None:
-    health.node_told(Node("node-1", leaving=True))
+    health.node_seen(Node("node-1", leaving=True))
 
 
 @pytest.mark.parametrize("event", [leaving, Health.node_gone])
@@ -192,7 +192,7 @@ def test_a_node_that_comes_back_is_used_again():
     """
     health = running()
     health.node_gone()
-    health.node_told(Node("node-1"))
+    health.node_seen(Node("node-1"))
 
     assert health.healthz(at(1)).code == 200
 

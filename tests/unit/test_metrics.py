@@ -208,8 +208,8 @@ def test_problems_that_are_over_go_to_zero(metrics: Metrics):
     """
     The whole is told each time.
     """
-    metrics.problems_in_force({"Service": 2, "Node": 1})
-    metrics.problems_in_force({"Service": 1})
+    metrics.object_problems({"Service": 2, "Node": 1})
+    metrics.object_problems({"Service": 1})
     name = "nfproxy_object_problems"
 
     assert value(metrics, name, kind="Service") == 1

@@ -91,7 +91,7 @@ class Proxy:
     def first_commit(self) -> str:
         """Return what it logged about its first transaction since it was started."""
         lines = self._new_text().splitlines()
-        return next((_message(line) for line in lines if "committed " in line), "")
+        return next((_message(line) for line in lines if "synced " in line), "")
 
     def last_words(self) -> str:
         """Return the end of its log, "" where there is none."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import pytest
 from support.objects import changes, endpoint_slice, gone, service
 
-from nfproxy.daemon import flows as module
-from nfproxy.daemon.flows import FlowCleaning
+from nfproxy.daemon import staleflows as module
+from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack import Report
 from nfproxy.errors import DataplaneError
 from nfproxy.metrics import Metrics
@@ -39,11 +39,13 @@ class Cleaner:
         return Report(dict.fromkeys(FAMILIES, 0), 0, dict.fromkeys(FAMILIES, 0.0))
 
 
-def cleaned(cleaner: Cleaner, work: Callable[[FlowCleaning, Planner], None], times: int) -> None:
+def cleaned(
+    cleaner: Cleaner, work: Callable[[StaleFlowCleaning, Planner], None], times: int
+) -> None:
     """Run a cleaning while something changes, until the cleaner was asked so often."""
 
     async def run() -> None:
-        cleaning = FlowCleaning(cleaner, dict, Metrics(FAMILIES, "0", {}))  # type: ignore[arg-type]
+        cleaning = StaleFlowCleaning(cleaner, dict, Metrics(FAMILIES, "0", {}))  # type: ignore[arg-type]
         task = asyncio.create_task(cleaning.run())
         work(cleaning, Planner(NodeConfig(node_name="node-1")))
         async with asyncio.timeout(20):
@@ -71,9 +73,9 @@ def test_udp_services_whose_objects_changed() -> None:
     """
     cleaner = Cleaner()
 
-    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+    def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
         planner.apply(changes(DNS, ENDPOINTS, WEB))
-        cleaning.changed(planner, planner.apply(changes(ENDPOINTS, WEB)))
+        cleaning.committed(planner, planner.apply(changes(ENDPOINTS, WEB)))
 
     cleaned(cleaner, work, 1)
     assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": [FIVE]}]
@@ -85,9 +87,9 @@ def test_frontends_that_are_gone() -> None:
     """
     cleaner = Cleaner()
 
-    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+    def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
         planner.apply(changes(DNS, ENDPOINTS))
-        cleaning.changed(planner, planner.apply(gone(DNS)))
+        cleaning.committed(planner, planner.apply(gone(DNS)))
 
     cleaned(cleaner, work, 1)
     assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": []}]
@@ -100,10 +102,10 @@ def test_of_a_contested_frontend_the_owners_endpoints_count() -> None:
     cleaner = Cleaner()
     loser = service("zzz", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
 
-    def work(cleaning: FlowCleaning, planner: Planner) -> None:
+    def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
         planner.apply(changes(DNS, ENDPOINTS))
-        cleaning.changed(planner, planner.apply(changes(loser)))
-        cleaning.changed(planner, planner.apply(changes(DNS)))
+        cleaning.committed(planner, planner.apply(changes(loser)))
+        cleaning.committed(planner, planner.apply(changes(DNS)))
 
     cleaned(cleaner, work, 1)
     assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": [FIVE]}]
@@ -116,13 +118,13 @@ def test_what_failed_is_tried_again_with_what_has_come_since(
     """
     kube-proxy forgets it; here nothing is lost, and newer endpoints replace older ones.
     """
-    monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.01)
     cleaner = Cleaner(error, error)
     other = service("other", cluster_ips=("10.96.0.11",), port=53, protocol=Protocol.UDP)
 
-    def work(cleaning: FlowCleaning, planner: Planner) -> None:
-        cleaning.changed(planner, planner.apply(changes(DNS, ENDPOINTS)))
-        cleaning.changed(planner, planner.apply(changes(other)))
+    def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
+        cleaning.committed(planner, planner.apply(changes(DNS, ENDPOINTS)))
+        cleaning.committed(planner, planner.apply(changes(other)))
 
     cleaned(cleaner, work, 3)
     assert set(shown(cleaner.asked[-1])) == {"10.96.0.10:53/udp", "10.96.0.11:53/udp"}

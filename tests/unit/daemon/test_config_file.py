@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nfproxy.daemon.configfile import ConfigChangedError, until_config_changes
+from nfproxy.daemon.background import ConfigChangedError, until_config_changes
 
 LOOK_S = 0.01
 

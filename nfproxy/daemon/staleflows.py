@@ -1,5 +1,5 @@
 """
-Removing connection-tracking entries that lead nowhere, behind the back of programming.
+Removes stale UDP flows from connection tracking, after the commits that made them stale.
 """
 
 from __future__ import annotations
@@ -20,38 +20,41 @@ from nfproxy.plan.planner import Planner
 
 log = logging.getLogger(__name__)
 
-_FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 60.0
+_FIRST_WAIT_S, _LAST_WAIT_S = 1.0, 60.0
 
 
-class FlowCleaning:
+class StaleFlowCleaning:
     """
-    Gathers the UDP frontends that a commit was about, and cleans up after them.
+    Collects the UDP frontends that commits changed, and removes their stale flows.
 
-    `changed` belongs to the thread that plans, `run` to the event loop. What could not be done is
-    kept and tried again, together with what has come since.
+    The worker thread calls `committed`; `run` belongs to the event loop and cleans in a thread of
+    its own, so that no commit waits for it. What fails is kept, and retried together with what
+    was committed since.
     """
 
     def __init__(
         self, cleaner: ConntrackCleaner, local: Callable[[], Addresses], metrics: Metrics
     ) -> None:
-        """Use a cleaner; `local` returns the node's own addresses."""
+        """Use a cleaner; `local` returns the node's own addresses. Needs the event loop."""
         self._cleaner = cleaner
         self._local = local
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[FrontendKey, frozenset[bytes]] = {}
-        self._bell = asyncio.Event()
+        self._wake = asyncio.Event()
 
-    def changed(self, planner: Planner, touched: Touched) -> None:
-        """Note which flows may go stale with what has just been committed."""
+    def committed(self, planner: Planner, touched: Touched) -> None:
+        """Note the flows that a commit may have made stale."""
         found: dict[FrontendKey, frozenset[bytes]] = {}
         frontends = planner.desired.frontends
+        # All UDP Services that were planned again, even where that changed no element: a flow may
+        # be older than the rules.
         for name in touched.services:
             service = planner.services.get(name)
             if service is None or all(p.protocol is not Protocol.UDP for p in service.ports):
                 continue
             flows = udp_flows(service, planner.slices_of(name), planner.config)
-            # Of a frontend that another Service has, that one's endpoints count.
+            # Two Services may claim one frontend: only the winner's endpoints keep its flows.
             found.update(
                 (key, kept)
                 for key, kept in flows.items()
@@ -61,40 +64,41 @@ class FlowCleaning:
             if key.protocol is Protocol.UDP and key not in frontends:
                 found[key] = frozenset()
         if found:
-            self._loop.call_soon_threadsafe(self._take, found)
+            self._loop.call_soon_threadsafe(self._collect, found)
 
-    def _take(self, flows: Flows) -> None:
+    def _collect(self, flows: Flows) -> None:
         self._waiting.update(flows)
         self._metrics.conntrack_queue(len(self._waiting))
-        self._bell.set()
+        self._wake.set()
 
     async def run(self) -> None:
-        """Clean up, in a thread, whenever there is something to do."""
+        """Clean whenever there is something to clean."""
         delay_s = 0.0
         while True:
-            await self._bell.wait()
-            self._bell.clear()
+            await self._wake.wait()
+            self._wake.clear()
             flows, self._waiting = self._waiting, {}
             if await asyncio.to_thread(self._clean, flows):
                 delay_s = 0.0
                 self._metrics.conntrack_queue(len(self._waiting))
                 continue
+            # What was committed meanwhile is newer, and wins.
             self._waiting = {**flows, **self._waiting}
-            delay_s = min(max(2 * delay_s, _FIRST_RETRY_S), _LAST_RETRY_S)
+            delay_s = min(max(2 * delay_s, _FIRST_WAIT_S), _LAST_WAIT_S)
             await asyncio.sleep(delay_s)
-            self._bell.set()
+            self._wake.set()
 
     def _clean(self, flows: Flows) -> bool:
-        """Remove stale entries; tell whether all of them are gone."""
+        """Remove stale entries; tell whether that succeeded. In a thread."""
         try:
             report = self._cleaner.clean(flows, self._local())
         except (DataplaneError, OSError) as error:
-            log.warning("stale UDP flows stay for now, to be tried again: %s", error)
+            log.warning("stale UDP flows stay until the next try: %s", error)
             return False
         for family in {key.family for key in flows}:
             deleted, seconds = report.deleted[family], report.seconds[family]
             self._metrics.conntrack_cleaned(family, seconds, deleted)
         if total := sum(report.deleted.values()):
             took_ms = sum(report.seconds.values()) * 1000
-            log.info("removed %d stale UDP flows in %.1f ms", total, took_ms)
+            log.info("removed %d stale UDP flow%s in %.1f ms", total, "s" * (total > 1), took_ms)
         return True

@@ -11,8 +11,8 @@ from support.fakekernel import FakeKernel
 from support.objects import changes, endpoint, endpoint_slice, service
 
 from nfproxy.clock import now
-from nfproxy.daemon.hooks import NodeDuties
-from nfproxy.daemon.interface import Commit
+from nfproxy.daemon.hooks import NodeHooks
+from nfproxy.daemon.proxier import Commit
 from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family
@@ -31,7 +31,7 @@ CONFIG = NodeConfig(node_name=NODE)
 class NoFlows:
     """Cleans nothing."""
 
-    def changed(self, *_: object) -> None:
+    def committed(self, *_: object) -> None:
         """Do nothing."""
 
 
@@ -41,7 +41,7 @@ class Proxy:
     def __init__(self) -> None:
         self.health = Health(30.0)
         self.metrics = Metrics(FAMILIES, "0", {})
-        self.duties = NodeDuties(self.metrics, self.health, FAMILIES, NoFlows())  # type: ignore[arg-type]
+        self.hooks = NodeHooks(self.metrics, self.health, FAMILIES, NoFlows())  # type: ignore[arg-type]
         self.planner = Planner(CONFIG)
         self._reconciler = Reconciler(
             FakeKernel(), self.planner.desired, CONFIG, FAMILIES, lambda: 100.0
@@ -49,11 +49,11 @@ class Proxy:
 
     def take(self, batch: Changes, **triggers: tuple[float, ...]) -> None:
         """Do what the daemon does with changes."""
-        self.duties.received(batch)
+        self.hooks.on_received(batch)
         touched = self.planner.apply(batch)
         report = self._reconciler.sync(touched)
         times = {Family[family]: given for family, given in triggers.items()}
-        self.duties.committed(self.planner, Commit(report, touched, times, 0.001))
+        self.hooks.on_committed(self.planner, Commit(report, touched, times, 0.001))
 
     def values(self) -> dict[str, float]:
         """Return every sample of the metrics."""
@@ -88,7 +88,7 @@ def test_health_follows_requests_and_commits() -> None:
         assert proxy.health.healthz(now()).code == 200
         proxy.take(Changes(node_gone=True))
         assert proxy.health.healthz(now()).code == 503
-        proxy.duties.failed(OSError("no"), 0.1)
+        proxy.hooks.on_failed(OSError("no"), 0.1)
         later = now()._replace(monotonic_s=now().monotonic_s + 61)
         assert proxy.health.livez(later).code == 503
 
@@ -133,17 +133,17 @@ def test_health_check_node_ports_follow_services_and_endpoints() -> None:
     def case(proxy: Proxy) -> None:
         local = endpoint("10.244.1.5", node=NODE)
         proxy.take(changes(balanced(), endpoint_slice("web", local)))
-        ((name, family),) = proxy.duties.health_checks
-        check = proxy.duties.health_checks[name, family]
+        ((name, family),) = proxy.hooks.health_checks
+        check = proxy.hooks.health_checks[name, family]
         assert (str(name), family) == ("default/web", Family.IPV4)
         assert (check.port, check.endpoints) == (30_100, 1)
-        before = proxy.duties.health_checks
+        before = proxy.hooks.health_checks
         proxy.take(changes(service("other", cluster_ips=("10.96.0.2",))))
-        assert proxy.duties.health_checks is before
+        assert proxy.hooks.health_checks is before
         proxy.take(changes(endpoint_slice("web", endpoint("10.244.2.9", node="node-2"))))
-        assert proxy.duties.health_checks[name, family].endpoints == 0
+        assert proxy.hooks.health_checks[name, family].endpoints == 0
         proxy.take(Changes(services={name: None}))
-        assert proxy.duties.health_checks == {}
+        assert proxy.hooks.health_checks == {}
 
     run(case)
 

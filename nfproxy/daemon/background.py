@@ -1,0 +1,125 @@
+"""
+Tasks that run beside the daemon's loop, for as long as it runs; all belong to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+
+from nfproxy.daemon.hooks import NodeHooks
+from nfproxy.errors import ConfigError
+from nfproxy.host.addresses import LocalAddresses, within
+from nfproxy.kube.source import Source
+from nfproxy.metrics import Metrics
+from nfproxy.servers.servicehealth import ServiceHealthServers
+
+# How often a health check node port is tried again that another process listens on.
+_HEALTH_CHECK_RETRY_S = 30.0
+
+_CONFIG_FILE_S, _PROBLEMS_S = 5.0, 15.0
+
+
+# --- health check node ports ----------------------------------------------------------------
+
+
+async def serve_health_checks(
+    servers: ServiceHealthServers,
+    hooks: NodeHooks,
+    addresses: LocalAddresses,
+    metrics: Metrics,
+) -> None:
+    """
+    Keep the health check node ports open that Services have.
+
+    They are open at the addresses that accept node ports, and follow both as they change.
+    """
+    following = asyncio.create_task(_follow(addresses, hooks.health_checks_changed))
+    try:
+        while True:
+            hooks.health_checks_changed.clear()
+            prefixes = hooks.node_port_prefixes
+            if prefixes is not None:
+                accepted = within(addresses.current, prefixes)
+                listen = {f: None if prefixes.get(f) is None else accepted[f] for f in accepted}
+                await servers.update(hooks.health_checks, listen)
+                metrics.health_check_listeners(servers.listeners)
+                for family, found in listen.items():
+                    metrics.node_port_addresses(family, None if found is None else len(found))
+            try:
+                await asyncio.wait_for(hooks.health_checks_changed.wait(), _HEALTH_CHECK_RETRY_S)
+            except TimeoutError:
+                continue
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await servers.close()
+
+
+async def _follow(addresses: LocalAddresses, changed: asyncio.Event) -> None:
+    async for _ in addresses.changes():
+        changed.set()
+
+
+# --- problems of objects ------------------------------------------------------------------
+
+
+async def count_problems(source: Source, metrics: Metrics, every_s: float = _PROBLEMS_S) -> None:
+    """Count, now and then, the objects of each kind that have a problem."""
+    while True:
+        objects = {(problem.kind, problem.subject) for problem in source.problems}
+        metrics.object_problems(Counter(kind for kind, _ in objects))
+        await asyncio.sleep(every_s)
+
+
+# --- the configuration file ---------------------------------------------------------------
+
+
+class ConfigChangedError(ConfigError):
+    """The configuration file has other contents than at the start."""
+
+
+async def until_config_changes(path: str, every_s: float = _CONFIG_FILE_S) -> None:
+    """
+    Return never; raise ConfigChangedError once the file has other contents.
+
+    The process then ends and is restarted with the new configuration, as kube-proxy is. That goes
+    for a file that is written to or replaced under its name. The update of a ConfigMap does
+    neither: it points a link to another file and removes this one. All nodes of a cluster would
+    restart at once, so whoever edits a ConfigMap restarts the DaemonSet.
+    """
+    real = Path(os.path.realpath(path))  # noqa: ASYNC240 - at start, once
+    first = _digest(real)
+    seen = _stamp(real)
+    while True:
+        await asyncio.sleep(every_s)
+        stamp = _stamp(real)
+        if stamp == seen or stamp is None:
+            continue
+        seen = stamp
+        # Another stamp may be a `touch`: only other contents count.
+        digest = _digest(real)
+        if digest is not None and digest != first:
+            raise ConfigChangedError(
+                f"{path} has changed", "ending, to be started with the new configuration"
+            )
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written to or replaced; None without the file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _digest(path: Path) -> bytes | None:
+    """Return a digest of a file's contents; None if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None

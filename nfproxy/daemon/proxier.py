@@ -1,0 +1,266 @@
+"""
+Plans and commits: the half of the daemon that runs in a worker thread.
+
+The loop (:mod:`nfproxy.daemon.loop`) decides when; the proxier does it, and reports how it went.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from nfproxy.dataplane.diagnose import diagnose
+from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
+from nfproxy.model.addresses import Family
+from nfproxy.model.changes import Changes
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import ObjectName
+from nfproxy.plan.desired import Conflict, Touched
+from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.interface import Dataplane
+from nfproxy.reconcile.reconciler import Reconciler, Report
+
+log = logging.getLogger(__name__)
+
+#: A line for each commit; too many for a node of a large cluster, so they are switched apart.
+commits = logging.getLogger("nfproxy.commits")
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """
+    A sync that succeeded, for the hooks after a commit.
+
+    `touched` is everything that changed since the last one. `triggers` holds, by family, when the
+    control plane began those changes (Unix seconds). `seconds` is how long reading and committing
+    took, `contested` how many claims to a frontend lost to an older Service.
+    """
+
+    report: Report
+    touched: Touched
+    triggers: Mapping[Family, tuple[float, ...]]
+    seconds: float
+    contested: int = 0
+
+
+class Hooks:
+    """
+    What else happens when the daemon programs a node; each hook does nothing here.
+
+    `on_committed` runs in the worker thread, between a commit and everything after it: the planner
+    it gets stands still meanwhile. All other hooks run in the event loop; of these,
+    `on_foreign_change` alone may run at the same time as `on_committed`.
+
+    A hook must not block, nor raise.
+    """
+
+    def on_received(self, changes: Changes) -> None:
+        """Objects changed, and are planned next."""
+
+    def on_committed(self, planner: Planner, commit: Commit) -> None:
+        """The kernel's tables hold everything received so far."""
+
+    def on_failed(self, error: Exception, seconds: float) -> None:
+        """A sync failed after so many seconds; installed rules stay."""
+
+    def on_cleanup_failed(self) -> None:
+        """Unused chains could not be removed, and stay for now."""
+
+    def on_foreign_change(self, process: str) -> None:
+        """Another process changed the tables; their repair is scheduled."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """
+    How a sync or tidying went, in seconds of the monotonic clock.
+
+    `tables_read` tells whether the whole tables were compared, `tidy_at` when lingering elements
+    are due (None: nothing lingers).
+    """
+
+    began_s: float
+    ended_s: float
+    tables_read: bool = False
+    tidy_at: float | None = None
+    error: Exception | None = None
+    cleanup_failed: bool = False
+
+
+class Proxier:
+    """
+    The planner and the reconciler of a node, and the changes between them that wait for a commit.
+
+    One call at a time, in any thread: the loop awaits each call before the next.
+    """
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        families: Sequence[Family],
+        config: NodeConfig,
+        hooks: Hooks,
+        source_file: Callable[[ObjectName], str],
+        started_s: float,
+    ) -> None:
+        """
+        Plan nothing yet; the first sync programs everything planned until then.
+
+        `source_file` gives the file that a Service comes from, "" for an API server. `started_s` is
+        when the daemon started, for the log.
+        """
+        self._families = families
+        self._hooks = hooks
+        self._source_file = source_file
+        self._started_s = started_s
+        self._planner = Planner(config)
+        self._reconciler = Reconciler(
+            dataplane, self._planner.desired, config, families, time.monotonic
+        )
+        self._pending = self._planner.desired.everything()
+        self._triggers: dict[Family, tuple[float, ...]] = {}
+        self._conflicts: set[Conflict] = set()
+        self._ready = False
+
+    def plan(self, changes: Changes, config: NodeConfig | None = None) -> None:
+        """Plan changes, which the next sync commits; `config` replaces the node's configuration."""
+        if config is not None:
+            self._pending.update(self._planner.reconfigure(config))
+            self._reconciler.reconfigure(config)
+        self._pending.update(self._planner.apply(changes))
+        for family, times in changes.triggers.items():
+            self._triggers[family] = self._triggers.get(family, ()) + times
+        conflicts = set(self._planner.desired.conflicts())
+        for conflict in sorted(conflicts - self._conflicts):
+            log.warning("%s", conflict.problem(self._source_file))
+        self._conflicts = conflicts
+
+    def plan_and_sync(self, changes: Changes, config: NodeConfig | None = None) -> Outcome:
+        """Plan changes and commit them, with everything that waited."""
+        self.plan(changes, config)
+        return self.sync()
+
+    def compare_and_sync(self) -> Outcome:
+        """Read the whole tables, and commit what differs."""
+        self._reconciler.distrust()
+        return self.sync()
+
+    def sync(self) -> Outcome:
+        """
+        Commit what was planned since the last sync that succeeded.
+
+        After a failure everything waits for the next call. Raises ConfigError or
+        MissingFeatureError where the first sync cannot succeed on this node.
+        """
+        began = time.monotonic()
+        try:
+            report = self._reconciler.sync(self._pending)
+        except (NfproxyError, OSError) as error:
+            # Later there are rules to keep, and the daemon retries whatever the error.
+            if not self._ready:
+                self._raise_if_unrecoverable(error)
+            return self._outcome(began, error=error)
+        outcome = self._outcome(began, tables_read=report.resynced)
+        commit = Commit(
+            report,
+            self._pending,
+            self._triggers,
+            outcome.ended_s - began,
+            len(self._conflicts),
+        )
+        self._pending = Touched()
+        self._triggers = {}
+        self._log(commit)
+        self._hooks.on_committed(self._planner, commit)
+        return outcome
+
+    def tidy(self) -> Outcome:
+        """Remove what lingers and is due."""
+        began, failures = time.monotonic(), self._reconciler.cleanup_failures
+        error: Exception | None = None
+        try:
+            self._reconciler.tidy()
+        except (NfproxyError, OSError) as failure:
+            error = failure
+        failed = self._reconciler.cleanup_failures != failures
+        return self._outcome(began, error=error, cleanup_failed=failed)
+
+    def _outcome(
+        self,
+        began_s: float,
+        *,
+        tables_read: bool = False,
+        error: Exception | None = None,
+        cleanup_failed: bool = False,
+    ) -> Outcome:
+        tidy_at = self._reconciler.next_due()
+        return Outcome(began_s, time.monotonic(), tables_read, tidy_at, error, cleanup_failed)
+
+    def _raise_if_unrecoverable(self, error: Exception) -> None:
+        """Raise an error that no retry can mend, with what to do about it."""
+        if isinstance(error, (ConfigError, MissingFeatureError)):
+            raise error
+        if isinstance(error, TransactionError):
+            missing = diagnose(self._families)
+            if missing is not None:
+                raise missing from error
+
+    # --- the log -------------------------------------------------------------------------
+
+    def _log(self, commit: Commit) -> None:
+        report = commit.report
+        took = _duration(commit.seconds)
+        if report.operations or (report.chains_made and not report.resynced):
+            commits.info(
+                "synced %s: %s in %s%s",
+                self._subject(commit),
+                _amount(report),
+                took,
+                ", after reading the tables" if report.resynced else "",
+            )
+        elif report.resynced:
+            commits.info("kernel tables already match (read in %s)", took)
+        if not self._ready:
+            self._ready = True
+            log.info(
+                "ready after %.2f s: %s, %s",
+                time.monotonic() - self._started_s,
+                _plural(len(self._planner.services), "Service"),
+                _plural(len(self._planner.desired.frontends), "frontend"),
+            )
+
+    def _subject(self, commit: Commit) -> str:
+        """Return what a commit was about: a service port, a Service, or how many Services."""
+        if commit.report.resynced:
+            return _plural(len(self._planner.services), "Service")
+        frontends, touched = self._planner.desired.frontends, commit.touched
+        claims = {frontends[key].claim for key in touched.frontends if key in frontends}
+        services = {claim.service for claim in claims}
+        if not claims or not touched.frontends <= frontends.keys():
+            # Set elements have no owner here, and a frontend that went away has none any more.
+            claims, services = set(), touched.services
+        if len(services) != 1:
+            return _plural(len(services), "Service") if services else "this node"
+        (service,) = services
+        port_names = {claim.port_name for claim in claims}
+        return f"{service}:{port_names.pop()}".rstrip(":") if len(port_names) == 1 else str(service)
+
+
+def _amount(report: Report) -> str:
+    parts = []
+    if report.operations:
+        parts.append(_plural(report.operations, "change"))
+    if report.chains_made and not report.resynced:
+        parts.append(_plural(report.chains_made, "new chain"))
+    return " and ".join(parts)
+
+
+def _plural(count: int, word: str) -> str:
+    """Return ``1 change``, ``12,000 changes``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in the unit a person would take."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

@@ -1,0 +1,191 @@
+"""
+When the daemon does what: the deadlines of its loop, as one value without clock or loop.
+
+Events come in with their time; the answers are which task is due now, and how long none is. All
+times are seconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import msgspec
+
+# The back-off of failed syncs, and of repairs while another process keeps changing the tables.
+_FIRST_DELAY_S, _LAST_REPAIR_DELAY_S = 0.25, 30.0
+
+# So many foreign changes within the window are each repaired at once.
+_WINDOW_S = 60.0
+_AT_ONCE = 3
+
+
+class SyncTimings(msgspec.Struct, frozen=True):
+    """
+    How often the daemon syncs, in seconds.
+
+    `pause_s` passes between the end of a sync and the next batch of changes (``minSyncPeriod``); a
+    change after a longer quiet time is synced at once. A failed sync is retried with back-off, at
+    most `retry_s` (``syncPeriod``) later. Every `audit_s` the tables are read and compared as a
+    whole. At start the daemon waits `node_wait_s` for a Node that the configuration can be used
+    with. For `addresses_wait_s` it expects that a Node without addresses gets some.
+    """
+
+    pause_s: float = 0.0
+    retry_s: float = 30.0
+    audit_s: float = 3600.0
+    node_wait_s: float = 0.0
+    addresses_wait_s: float = 0.0
+
+
+class Task(enum.Enum):
+    """What the daemon does next, besides taking in changes of objects."""
+
+    RETRY = "retry"  # sync again, after one that failed
+    USE_NO_ADDRESSES = "use no addresses"  # stop expecting addresses of the Node
+    REPAIR = "repair"  # read and compare the tables, after a foreign change
+    AUDIT = "audit"  # the same, to be sure
+    TIDY = "tidy"  # remove what lingered for packets that had read the old rules
+
+
+class Schedule:
+    """
+    Which task is due when.
+
+    After a failed sync only its retry is due: every other task needs a kernel that takes commits,
+    and the retry reads and compares the tables anyway. Otherwise the task that became due is
+    answered in the order of :class:`Task`.
+
+    Belongs to the event loop.
+    """
+
+    def __init__(self, timings: SyncTimings, now_s: float) -> None:
+        """Start when the daemon does; nothing has been synced yet."""
+        self._timings = timings
+        self._retry_at: float | None = None
+        self._retry_delay_s = 0.0
+        self._resume_at = now_s
+        self._audit_at = now_s + timings.audit_s
+        self._tidy_at = math.inf
+        self._node_deadline = now_s
+        self._addresses_deadline = math.inf
+        if timings.addresses_wait_s:
+            self._addresses_deadline = now_s + timings.addresses_wait_s
+        self._repair_at = math.inf
+        self._repairs = _Repairs()
+
+    # --- answers -------------------------------------------------------------------------
+
+    @property
+    def retry_pending(self) -> bool:
+        """Whether the last sync failed. Changes are then planned, and synced by the retry."""
+        return self._retry_at is not None
+
+    @property
+    def expects_addresses(self) -> bool:
+        """Whether a Node without addresses may still get some."""
+        return self._addresses_deadline != math.inf
+
+    def due(self, now_s: float) -> Task | None:
+        """Return the task that is due, None while nothing is."""
+        if self._retry_at is not None:
+            return Task.RETRY if self._retry_at <= now_s else None
+        return next((task for task, when in self._deadlines() if when <= now_s), None)
+
+    def idle_s(self, now_s: float) -> float:
+        """Return how long nothing is due; 0 if something is."""
+        next_at = self._retry_at
+        if next_at is None:
+            next_at = min(when for _, when in self._deadlines())
+        return max(0.0, next_at - now_s)
+
+    def pause_left_s(self, now_s: float) -> float:
+        """Return how long no changes are to be taken in; 0 if they may be."""
+        return max(0.0, self._resume_at - now_s)
+
+    def node_wait_left_s(self, now_s: float) -> float:
+        """Return how long to wait for a Node that fits the configuration; 0 if no longer."""
+        return max(0.0, self._node_deadline - now_s)
+
+    def _deadlines(self) -> tuple[tuple[Task, float], ...]:
+        """Return when each task is due, except for the retry; the first task that is due wins."""
+        return (
+            (Task.USE_NO_ADDRESSES, self._addresses_deadline),
+            (Task.REPAIR, self._repair_at),
+            (Task.AUDIT, self._audit_at),
+            (Task.TIDY, self._tidy_at),
+        )
+
+    # --- events --------------------------------------------------------------------------
+
+    def node_awaited(self, now_s: float) -> None:
+        """Begin to wait for a Node: the source has given all objects for the first time."""
+        self._node_deadline = now_s + self._timings.node_wait_s
+
+    def addresses_settled(self) -> None:
+        """Stop expecting addresses: the Node has some, or had its time."""
+        self._addresses_deadline = math.inf
+
+    def synced(self, began_s: float, ended_s: float, *, tables_read: bool) -> None:
+        """A sync succeeded. `tables_read`: it compared the whole tables, not only what changed."""
+        self._retry_delay_s, self._retry_at = 0.0, None
+        self._resume_at = ended_s + self._timings.pause_s
+        if not tables_read:
+            return
+        self._audit_at = ended_s + self._timings.audit_s
+        # A foreign change since the beginning may have come after its table had been read.
+        missed = self._repairs.last_change_s >= began_s
+        self._repair_at = self._repairs.due_at if missed else math.inf
+
+    def failed(self, now_s: float) -> float:
+        """A sync, or tidying, failed. Return how many seconds later to retry."""
+        delay_s = max(2 * self._retry_delay_s, _FIRST_DELAY_S)
+        self._retry_delay_s = min(delay_s, self._timings.retry_s)
+        self._retry_at = now_s + self._retry_delay_s
+        return self._retry_delay_s
+
+    def tidy_due(self, at_s: float | None) -> None:
+        """Tidying is due at `at_s`; None if nothing lingers."""
+        self._tidy_at = math.inf if at_s is None else at_s
+
+    def foreign_change(self, now_s: float) -> float | None:
+        """
+        Another process changed the tables. Return how many seconds later they are repaired.
+
+        None where a repair that is due later covers this change, too.
+        """
+        delay_s = self._repairs.foreign_change(now_s)
+        # Not later than a repair that is due already, or a process that changes the tables all the
+        # time would put it off for ever. And set again if another sync read the tables meanwhile.
+        self._repair_at = min(self._repair_at, self._repairs.due_at)
+        return delay_s
+
+
+class _Repairs:
+    """
+    How soon a foreign change is repaired.
+
+    A firewall that reloads, or an administrator at work, makes a few changes in a row: those are
+    repaired at once. Two programs that both claim the tables must not take turns for ever. So the
+    delay doubles with each further change, until a minute without any has passed after a repair.
+    """
+
+    def __init__(self) -> None:
+        self.due_at = -math.inf  # of the repair that covers everything changed so far
+        self.last_change_s = -math.inf
+        self._recent: list[float] = []  # changes within the window
+        self._delay_s = 0.0
+
+    def foreign_change(self, now_s: float) -> float | None:
+        """Return in how many seconds to repair a change; None where `due_at` covers it."""
+        self.last_change_s = now_s
+        if now_s < self.due_at:
+            return None
+        self._recent = [when for when in self._recent if now_s - when < _WINDOW_S]
+        if now_s - self.due_at >= _WINDOW_S:  # the other process has given up
+            self._delay_s = 0.0
+        if self._delay_s or len(self._recent) >= _AT_ONCE:
+            self._delay_s = min(max(2 * self._delay_s, _FIRST_DELAY_S), _LAST_REPAIR_DELAY_S)
+        self._recent.append(now_s)
+        self.due_at = now_s + self._delay_s
+        return self._delay_s
