@@ -2,8 +2,8 @@
 #
 #   prepare_packages [FILE…] install the Debian packages of packages.txt, packages-host.txt and of
 #                            the lists given
-#   prepare_venv [EXTRA]     make the virtual environment VENV with nfproxy in it, editable;
-#                            EXTRA names an optional dependency group of pyproject.toml: test
+#   prepare_venv [test]      make the virtual environment VENV with nfproxy in it, editable, and
+#                            the packages of requirements.txt; test: those of requirements-test.txt
 #
 # Both are idempotent, and quick when there is nothing to do. A failure ends the script with
 # exit code 1 and a sentence that says what to do next.
@@ -11,6 +11,7 @@
 # Environment:
 #   NFPROXY_VENV         where the virtual environment is      (default: .venv in the repository)
 #   NFPROXY_PYTHON       the Python to make it from            (default: the first suitable on PATH)
+#   NFPROXY_NEWEST       1: the newest Python packages that pyproject.toml allows, not the listed
 #   NFPROXY_NO_INSTALL   1: trust that the system packages are there (other distributions)
 # shellcheck shell=bash
 
@@ -145,35 +146,72 @@ make_venv() {
     quietly "$python" -m venv --clear "$VENV" || fail "could not make it; see above."
 }
 
+# Print the lists of Python packages to install: for "test", or "" for nfproxy alone. The one for
+# tests holds what builds nfproxy, too.
+python_lists() {
+    local deploy=$REPOSITORY/deploy
+    if [ "$1" = test ]; then
+        printf '%s\n' "$deploy/requirements-test.txt"
+    else
+        printf '%s\n' "$deploy"/requirements{,-build}.txt
+    fi
+}
+
 # What the installed packages depend on: when it changes, pip runs again.
 venv_fingerprint() {
+    local lists
+    mapfile -t lists < <(python_lists "$1")
     {
         "$VENV/bin/python" --version
-        printf '%s\n' "$REPOSITORY"
-        cat -- "$REPOSITORY/pyproject.toml" "$REPOSITORY/nfproxy/__init__.py"
+        printf '%s\n' "$REPOSITORY" "${NFPROXY_NEWEST:-}"
+        cat -- "$REPOSITORY/pyproject.toml" "$REPOSITORY/nfproxy/__init__.py" "${lists[@]}"
     } | sha256sum
 }
 
-# Is what EXTRA needs installed? Any extra includes nfproxy itself.
+# Is what $1 needs installed? What the tests need includes nfproxy itself.
 venv_has() {
-    local stamps=("$VENV/.nfproxy-installed-$1")
-    [ -n "$1" ] || stamps=("$VENV"/.nfproxy-installed-*)
-    grep --quiet --no-messages --fixed-strings "$(venv_fingerprint)" "${stamps[@]}"
+    local kind
+    for kind in "$1" test; do
+        grep --quiet --no-messages --fixed-strings "$(venv_fingerprint "$kind")" \
+            "$VENV/.nfproxy-installed-${kind:-base}" && return
+    done
+    return 1
+}
+
+pip_install() {
+    quietly "$VENV/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@" ||
+        fail "pip could not install; see above. It needs a package index (PyPI)."
+}
+
+# Install the listed packages, their hashes checked, then nfproxy with the listed setuptools.
+install_listed() {
+    local list lists=()
+    while read -r list; do
+        lists+=(--requirement "$list")
+    done < <(python_lists "$1")
+    pip_install --require-hashes "${lists[@]}"
+    pip_install --no-index --no-deps --no-build-isolation --editable "$REPOSITORY"
+}
+
+install_newest() {
+    pip_install --upgrade --upgrade-strategy eager --editable "$REPOSITORY${1:+[$1]}"
 }
 
 prepare_venv() {
-    local extra=${1:-} stamp
-    stamp=$VENV/.nfproxy-installed-${extra:-base}
+    local kind=${1:-} stamp
+    stamp=$VENV/.nfproxy-installed-${kind:-base}
     # One at a time: the demo may start while the tests prepare.
     {
         flock 9
         make_venv
-        if ! venv_has "$extra"; then
-            say "installing nfproxy${extra:+ and what its ${extra}s need} in $VENV"
-            quietly "$VENV/bin/python" -m pip install --quiet --no-input \
-                --disable-pip-version-check --editable "$REPOSITORY${extra:+[$extra]}" ||
-                fail "pip could not install; see above. It needs a package index (PyPI)."
-            venv_fingerprint >"$stamp"
+        if ! venv_has "$kind"; then
+            say "installing nfproxy${kind:+ and what its ${kind}s need} in $VENV"
+            if [ -n "${NFPROXY_NEWEST:-}" ]; then
+                install_newest "$kind"
+            else
+                install_listed "$kind"
+            fi
+            venv_fingerprint "$kind" >"$stamp"
         fi
     } 9<"$REPOSITORY/pyproject.toml"
 }

@@ -35,6 +35,7 @@ Environment:
                          processor, 4 at most)
   NFPROXY_TEST_IMAGE     an image that tests/tools/image.sh has printed  (the working tree's)
   NFPROXY_TEST_CACHE     where what else is fetched is kept          (~/.cache/nfproxy-tests)
+  NFPROXY_NEWEST         1: the newest Python packages, not those of deploy/requirements-test.txt
   NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
 USAGE
 }

@@ -17,6 +17,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from support.image import BuiltImage, image_directory, normalized
+from support.locks import versions
 
 import nfproxy
 
@@ -43,10 +44,9 @@ def _lines(name: str) -> list[str]:
     return [line for line in (line.partition("#")[0].strip() for line in lines) if line]
 
 
-def _locked(name: str) -> dict[str, str]:
-    """Return the versions that a list of deploy/ names, by package."""
-    found = (re.fullmatch(r"([\w.-]+)==(\S+) \\", line) for line in _lines(name))
-    return {one[1]: one[2] for one in found if one}
+def _locked() -> dict[str, str]:
+    """Return the versions that requirements.txt names for the image, by package."""
+    return versions(DEPLOY / "requirements.txt", {"python_full_version": "3.13.0"})
 
 
 def _files(top: Path) -> Iterator[Path]:
@@ -63,7 +63,7 @@ def test_it_holds_the_python_packages_of_the_lock_and_no_others(image: BuiltImag
     """
     held = {name: one.version for name, one in image.python_packages().items()}
 
-    assert {**_locked("requirements.txt"), "nfproxy": nfproxy.__version__} == held
+    assert {**_locked(), "nfproxy": nfproxy.__version__} == held
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -85,7 +85,7 @@ def test_they_are_what_pyproject_asks_for_and_what_that_needs(image: BuiltImage,
             ahead += _requirements(held[name], one.extras, environment)
 
     assert needed | {"nfproxy"} == set(held)
-    assert set(_locked("requirements.txt")) == needed
+    assert set(_locked()) == needed
 
 
 def _requirements(
@@ -99,26 +99,6 @@ def _requirements(
         if one.marker is None
         or any(one.marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras))
     ]
-
-
-def test_what_builds_it_is_locked_too():
-    """
-    The list of what builds the wheel satisfies pyproject.toml.
-    """
-    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
-    asked = [Requirement(text) for text in project["build-system"]["requires"]]
-    locked = _locked("requirements-build.txt")
-
-    assert {one.name for one in asked} == set(locked)
-    assert all(locked[one.name] in one.specifier for one in asked)
-
-
-def test_locks_name_no_index():
-    """
-    Packages come from wherever the builder's pip gets them.
-    """
-    for name in ("requirements.txt", "requirements-build.txt"):
-        assert re.findall(r"https?:|--(extra-)?index-url|--find-links", "".join(_lines(name))) == []
 
 
 def test_it_holds_the_system_packages_of_the_list_and_what_they_need(image: BuiltImage):

@@ -54,7 +54,7 @@ choose_storage() {
 copy_sources() {
     mkdir -p "$1/deploy"
     cp -- "$REPOSITORY"/{pyproject.toml,README.md,LICENSE} "$1"
-    cp -- "$REPOSITORY"/deploy/{Dockerfile*,packages.txt,requirements*.txt} "$1/deploy"
+    cp -- "$REPOSITORY"/deploy/{Dockerfile*,packages.txt,requirements{,-build}.txt} "$1/deploy"
     cp -r -- "$REPOSITORY"/{nfproxy,rulesets} "$1"
     find "$1" -name __pycache__ -prune -exec rm -rf {} +
 }
@@ -85,12 +85,12 @@ fetch_wheels() {
 # that the other one has them all is all that can be said here about building its image.
 wheels() {
     local lists architecture
-    lists=$(cat -- "$1"/deploy/requirements*.txt | sha256sum | cut -c 1-16)
+    lists=$(cat -- "$1"/deploy/requirements{,-build}.txt | sha256sum | cut -c 1-16)
     for architecture in x86_64 aarch64; do
         if [ ! -e "$CACHE/wheels-$lists/$architecture" ]; then
             mkdir -p "$WORK/wheels" "$CACHE/wheels-$lists"
             fetch_wheels "$1" "$WORK/wheels/$architecture" ||
-                fail "could not fetch the Python packages of deploy/requirements*.txt for" \
+                fail "could not fetch the Python packages of deploy/requirements{,-build}.txt for" \
                     "$architecture; see above."
             mv "$WORK/wheels/$architecture" "$CACHE/wheels-$lists"
         fi

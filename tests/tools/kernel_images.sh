@@ -15,7 +15,7 @@
 # RAM disk is needed. The guest is a Debian trixie, like the container image, of the packages that
 # deploy/packages.txt and tests/kernels/packages.txt name, and the Python packages of
 # deploy/requirements.txt and tests/kernels/requirements.txt. All of it is unpacked, not installed:
-# that needs no root. The guest is made anew when one of these files changes.
+# that needs no root. The guest is made again when one of these files changes.
 #
 # 100 MB to fetch, 800 MB on the disk, 40 seconds. Each directory appears in one step (rename), so
 # an interrupted run leaves nothing half made. How packages are fetched, and what of it the
@@ -103,8 +103,8 @@ install_python_packages() {
     pip=$(echo "$1"/root/usr/share/python-wheels/pip-*.whl)
     for list in "${REQUIREMENTS[@]}"; do
         "$1/python" "$pip/pip" --quiet --no-input --disable-pip-version-check install \
-            --root-user-action=ignore --only-binary=:all: --no-compile --target "$to" \
-            -r "$list" >"$TEMPORARY/log" 2>&1 || {
+            --root-user-action=ignore --only-binary=:all: --no-compile --require-hashes \
+            --target "$to" -r "$list" >"$TEMPORARY/log" 2>&1 || {
             tail -n 25 "$TEMPORARY/log" >&2
             fail "pip could not install $list for the guests of the kernel tests; see above."
         }

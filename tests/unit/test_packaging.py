@@ -1,13 +1,17 @@
-"""What `pip install .` installs."""
+"""What `pip install .` installs, and what the lists of deploy/lock.sh name."""
 
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from support.locks import entries, versions
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -116,3 +120,49 @@ def test_installed_command_runs_from_another_directory(wheel: Path, tmp_path: Pa
 
     printed = run(site / "bin" / "nfproxy", "--help", cwd=elsewhere, PYTHONPATH=str(site))
     assert "Usage: nfproxy" in printed
+
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+RUNTIME = REPOSITORY / "deploy" / "requirements.txt"
+BUILD = REPOSITORY / "deploy" / "requirements-build.txt"
+TEST = REPOSITORY / "deploy" / "requirements-test.txt"
+LISTS = [RUNTIME, BUILD, TEST, REPOSITORY / "tests" / "kernels" / "requirements.txt"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        (RUNTIME, PROJECT["project"]["dependencies"]),
+        (BUILD, PROJECT["build-system"]["requires"]),
+        (TEST, PROJECT["project"]["dependencies"]),
+        (TEST, PROJECT["project"]["optional-dependencies"]["test"]),
+        (TEST, PROJECT["build-system"]["requires"]),
+    ],
+)
+def test_lists_hold_what_pyproject_asks_for(path: Path, asked: list[str]):
+    """
+    Each dependency of pyproject.toml is listed, in a version that it allows.
+    """
+    listed = versions(path)
+    wanted = [Requirement(one) for one in asked]
+
+    assert [str(one) for one in wanted if listed[one.name.lower()] not in one.specifier] == []
+
+
+def test_tests_run_with_the_versions_of_the_image():
+    """
+    The list for tests names what the image holds and what builds it, in the same versions.
+    """
+    assert versions(RUNTIME).items() | versions(BUILD).items() <= versions(TEST).items()
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.name + "/" + path.name)
+def test_lists_name_hashes_and_no_index(path: Path):
+    """
+    Each package has hashes; packages come from wherever the machine's pip gets them.
+    """
+    text = path.read_text()
+    packages = re.findall(r"^[\w.-]+==", text, re.M)
+
+    assert len(packages) == len(entries(path)) > 0
+    assert re.findall(r"https?:|^-|--(?:extra-)?index-url|--find-links", text, re.M) == []
