@@ -16,8 +16,7 @@ import msgspec
 import yaml
 
 from nfproxy.errors import ConfigError
-from nfproxy.kube.decode import validation_problem
-from nfproxy.kube.identity import Identity
+from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.text import shorten
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
@@ -110,8 +109,8 @@ def checked(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:
     """Return the current context's cluster and user. Raises ConfigError naming the field."""
     try:
         config = msgspec.convert(data, _Kubeconfig)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ConfigError(str(validation_problem(error, path, Identity()))) from error
+    except UNREADABLE as error:
+        raise ConfigError(f"{path}: {mismatch(data, _Kubeconfig)}") from error
     contexts = {item.name: item.context for item in config.contexts}
     clusters = {item.name: item.cluster for item in config.clusters}
     users = {item.name: item.user or User() for item in config.users or ()}

@@ -14,10 +14,11 @@ import msgspec
 
 from nfproxy.kube import wire
 from nfproxy.kube.decoded import Decoded, Kind
-from nfproxy.kube.identity import Identity, identify
+from nfproxy.kube.identity import identify
 from nfproxy.kube.node import decode_node, decode_service_cidr
 from nfproxy.kube.service import decode_service
 from nfproxy.kube.slice import decode_slice
+from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.model.changes import Problem
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import Node, ServiceCIDR
@@ -32,15 +33,11 @@ __all__ = [
     "decode_service",
     "decode_service_cidr",
     "decode_slice",
-    "validation_problem",
 ]
 
 Data = bytes | msgspec.Raw | Mapping[str, Any]
 Value = Service | EndpointSlice | Node | ServiceCIDR
 W = TypeVar("W")
-
-# what msgspec raises for data that is not what it should be
-UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
 class _Way(msgspec.Struct, Generic[W], frozen=True):
@@ -81,30 +78,10 @@ def decode(kind: Kind, data: Data, source_file: str = "") -> Decoded[Value]:
     """
     try:
         return _WAYS[kind](data, source_file)
-    except UNREADABLE as error:
+    except UNREADABLE:
         identity = msgspec.structs.replace(identify(data), kind=kind.word)  # lists leave it out
-        problem = validation_problem(error, source_file, identity)
+        found = mismatch(data, _WAYS[kind].wire_type)
+        problem = Problem(
+            source_file, identity.subject, found.field, found.what, kind=identity.shown_kind
+        )
         return Decoded(identity.object_name(kind), None, (problem,), usable=False)
-
-
-def validation_problem(error: Exception, source_file: str, identity: Identity) -> Problem:
-    """
-    Return msgspec's error as a Problem.
-
-    Its message ends in a path, ``… - at `$.spec.ports[0].port```, which becomes the field.
-    """
-
-    def problem(field: str, what: str) -> Problem:
-        return Problem(source_file, identity.subject, field, what, kind=identity.shown_kind)
-
-    if isinstance(error, RecursionError):
-        return problem("", "is nested too deeply")
-    if not isinstance(error, msgspec.MsgspecError):
-        return problem("", "holds text that is not UTF-8")
-    message, _, path = str(error).partition(" - at ")
-    path = path.replace("`", "").removeprefix("$").removeprefix(".")
-    missing = message.removeprefix("Object missing required field ")
-    if missing != message:
-        path = ".".join(part for part in (path, missing.strip("`")) if part)
-        message = "is missing"
-    return problem(path, message.replace("`", ""))

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
 
 from nfproxy.errors import InputError
-from nfproxy.kube.decode import UNREADABLE
+from nfproxy.mismatch import UNREADABLE, mismatch
 
 MAX_FRAME_BYTES = 8 << 20  # etcd takes objects of 1.5 MB; encoding them as JSON adds to it
 GONE = 410  # the resource version, or the continue token, is too old
@@ -157,8 +157,8 @@ def read_event(frame: bytes) -> Event | None:
     """
     try:
         found = _frame.decode(frame)
-    except UNREADABLE as error:
-        raise StreamError(f"a watch event cannot be read: {error}") from None
+    except UNREADABLE:
+        raise StreamError(f"a watch event cannot be read: {mismatch(frame, _Frame)}") from None
     match found.type:
         case "ADDED" | "MODIFIED":
             return Put(found.object, _metadata(found.object).resource_version or "")
@@ -203,8 +203,8 @@ def read_page(body: bytes) -> Page:
     """Return a page of a list. Raises StreamError if it is none."""
     try:
         found = _list.decode(body)
-    except UNREADABLE as error:
-        raise StreamError(f"a list cannot be read: {error}") from None
+    except UNREADABLE:
+        raise StreamError(f"a list cannot be read: {mismatch(body, _List)}") from None
     if found.items is UNSET:
         raise StreamError("a list without items")
     version = found.metadata.resource_version or ""

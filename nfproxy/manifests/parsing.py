@@ -14,11 +14,12 @@ import msgspec
 from nfproxy.errors import InputError
 from nfproxy.kube import kinds
 from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
-from nfproxy.kube.decode import UNREADABLE, Value, decode, validation_problem
+from nfproxy.kube.decode import Value, decode
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.identity import Identity, identify
 from nfproxy.kube.subjects import DEFAULT_NAMESPACE
 from nfproxy.manifests.files import MAX_YAML_MIB, MIB, Text
+from nfproxy.mismatch import UNREADABLE, json_error, mismatch
 from nfproxy.model.changes import Problem
 from nfproxy.yaml.reader import documents
 
@@ -126,8 +127,10 @@ class _Reader:
         """Read a JSON file; return what is wrong with its text, None where nothing is."""
         try:
             raw = msgspec.json.decode(data, type=msgspec.Raw)
-        except UNREADABLE as error:
-            return f"not valid JSON: {validation_problem(error, '', Identity()).what}"
+        except RecursionError:
+            return "is nested too deeply"
+        except UNREADABLE:
+            return json_error(data)
         self._read(raw, "", 0)
         return None
 
@@ -234,14 +237,16 @@ def _is_object(data: object) -> TypeGuard[_Data]:
 
 def _items(data: _Data) -> list[Any] | str | None:
     """Return the items of a list, what is wrong with them, or None where there are none."""
+    items: Any = msgspec.UNSET
     try:
         if isinstance(data, Mapping):
             if "items" not in data:
                 return None
-            return msgspec.convert(data["items"], list[Any] | None) or []
+            items = data["items"]
+            return msgspec.convert(items, list[Any] | None) or []
         items = _head.decode(data).items
         if items is not msgspec.UNSET and bytes(items).count(b"{}") > _MAX_EMPTY:
             return f"holds more than {_MAX_EMPTY:,} empty objects; ignored"
         return None if items is msgspec.UNSET else _raw_items.decode(items) or []
-    except UNREADABLE as error:
-        return f"items: {validation_problem(error, '', Identity()).what}"
+    except UNREADABLE:
+        return f"items: {mismatch(items, list[Any] | None)}"
