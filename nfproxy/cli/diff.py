@@ -91,14 +91,14 @@ def _transaction(
     Chains come before the elements that point to them, what is not ours goes after those that
     do.
     """
-    parts = [script(planner.desired, planner.config, programs.replace)]
+    parts = [script(planner.desired, planner.config.program, programs.replace)]
     changes = [o for o in operations if o.family not in programs.replace]
     for family in families:
         chains = _chains_for(planner, family, changes)
         if family in programs.mend:
             parts.append(programs.mend[family])
         elif chains:
-            parts.append(ruleset.chains_text(chains, planner.config, family))
+            parts.append(ruleset.chains_text(chains, planner.config.program, family))
     for (add, family, name), group in groupby(changes, key=lambda o: (o.add, o.family, o.set)):
         rows = ",\n".join(
             "\t" + schema.format_element(schema.SCHEMAS[name], o.key, o.value, family)

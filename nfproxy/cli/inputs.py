@@ -74,7 +74,7 @@ def configurator(known: Settings, tell: Callable[[str], None]) -> Configure:
             if text not in told:
                 told.add(text)
                 tell(text)
-        return msgspec.structs.replace(result, external_ips=config.allows_external_ips)
+        return result
 
     return configure
 

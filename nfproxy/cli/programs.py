@@ -82,7 +82,7 @@ def _as_held(planner: Planner, family: Family, held: Program | None) -> Program:
 
 def _program_text(planner: Planner, family: Family) -> str:
     chains = wanted_chains(planner.desired, family).values()
-    return ruleset.program_text(planner.config, family, chains)
+    return ruleset.program_text(planner.config.program, family, chains)
 
 
 def _misfits(have: Program, want: Program) -> list[str]:

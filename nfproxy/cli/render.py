@@ -50,7 +50,7 @@ def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> N
         kubectl get svc,endpointslices -A -o json | nfproxy render -f - -o json
     """
     planner, _ = planned(files, flags)
-    text = script(planner.desired, planner.config, FAMILIES)
+    text = script(planner.desired, planner.config.program, FAMILIES)
     if check:
         _check(text)
     if output == "nft":

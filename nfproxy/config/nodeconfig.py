@@ -68,6 +68,7 @@ def node_config(
         local_pods=local.pods,
         masquerade_all=config.nftables.masquerade_all,
         masquerade_mark=1 << config.nftables.masquerade_bit,
+        external_ips=config.allows_external_ips,
         node_port_prefixes=ports.prefixes,
     ), (*addresses.warnings, *local.warnings, *ports.warnings)
 

@@ -1,24 +1,22 @@
 """
 What this node's configuration means for the dataplane.
 
-Computed from the configuration and the Node object by
-:mod:`nfproxy.config`; everything behind it works with these values alone.
+:mod:`nfproxy.config.nodeconfig` computes it from the configuration and the Node object.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from nfproxy.model.addresses import Family, Prefix
+from nfproxy.model.addresses import FAMILIES, Family, Prefix
 
 
 class LocalPods(msgspec.Struct, frozen=True):
     """
-    How a packet from a pod of this node is recognised (``detectLocalMode``).
+    How the rules recognise a packet from a pod of this node (``detectLocalMode``).
 
-    Exactly one of: a source prefix for a family (ClusterCIDR, NodeCIDR; a family
-    without one has no detector), an input interface name, or a prefix of it. Nothing
-    set at all means no detector in either family.
+    One of: a source prefix for each family (modes ClusterCIDR and NodeCIDR), the input
+    interface's name, or what its name begins with. A family without any has no detection.
     """
 
     prefixes: dict[Family, Prefix] = {}
@@ -28,6 +26,21 @@ class LocalPods(msgspec.Struct, frozen=True):
     def exists(self, family: Family) -> bool:
         """Tell whether local pods can be recognised in a family."""
         return bool(self.bridge or self.interface_prefix or family in self.prefixes)
+
+
+class ProgramConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the text of the program depends on: the fixed chains and the rules of balancing chains.
+
+    :mod:`nfproxy.nft.ruleset` renders from this alone, so a new setting of a template is a field
+    here. A change of it loads the program again; other changes of NodeConfig change elements only.
+    `node_ports_everywhere` are the families that accept node ports on every local address.
+    """
+
+    local_pods: LocalPods = LocalPods()
+    masquerade_all: bool = False
+    masquerade_mark: int = 0x4000
+    node_ports_everywhere: frozenset[Family] = frozenset(FAMILIES)
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +64,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     masquerade_mark: int = 0x4000
     external_ips: bool = True
     node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}
+
+    @property
+    def program(self) -> ProgramConfig:
+        """The part that the program's text depends on."""
+        everywhere = [f for f in FAMILIES if self.node_port_prefixes.get(f) is None]
+        return ProgramConfig(
+            local_pods=self.local_pods,
+            masquerade_all=self.masquerade_all,
+            masquerade_mark=self.masquerade_mark,
+            node_ports_everywhere=frozenset(everywhere),
+        )

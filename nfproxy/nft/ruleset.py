@@ -17,7 +17,7 @@ import jinja2
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import Family
 from nfproxy.model.interfaces import ACCEPTED, LONGEST, is_interface_name
-from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.nodeconfig import ProgramConfig
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import (
@@ -78,7 +78,7 @@ def _render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def local_pod_match(config: NodeConfig, family: Family) -> tuple[str, str]:
+def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:
     """
     Return what matches packets from a pod of this node, and what matches all others.
 
@@ -100,18 +100,18 @@ def local_pod_match(config: NodeConfig, family: Family) -> tuple[str, str]:
     return f"{family.table} saddr {prefix}", f"{family.table} saddr != {prefix}"
 
 
-def _mark(config: NodeConfig) -> str:
+def _mark(config: ProgramConfig) -> str:
     return f"0x{config.masquerade_mark:08x}"
 
 
-def table_text(config: NodeConfig, family: Family) -> str:
+def table_text(config: ProgramConfig, family: Family) -> str:
     """Return the declaration of a family's sets, maps and fixed chains."""
     return _render(
         "table.nft.j2",
         family=family.table,
         loopback=_LOOPBACK[family],
         mark=_mark(config),
-        node_port_all=config.node_port_prefixes.get(family) is None,
+        node_port_all=family in config.node_ports_everywhere,
         protocols=[p.word for p in Protocol],
         client_type=_CLIENT_TYPE[family],
         affinity_size=schema.AFFINITY_SIZE,
@@ -119,7 +119,7 @@ def table_text(config: NodeConfig, family: Family) -> str:
     )
 
 
-def chain_text(chain: Chain, config: NodeConfig, family: Family) -> str:
+def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
     """Return one chain as it stands within a table block."""
     local_pod, not_local_pod = local_pod_match(config, family)
     if isinstance(chain, Shape):
@@ -181,7 +181,7 @@ def _shape_text(
     )
 
 
-def chains_text(chains: Iterable[Chain], config: NodeConfig, family: Family) -> str:
+def chains_text(chains: Iterable[Chain], config: ProgramConfig, family: Family) -> str:
     """
     Return the text that makes chains in an existing table, or gives existing ones their rules.
 
@@ -200,7 +200,7 @@ def _empty_chain(family: Family, name: str) -> str:
 
 
 def program_text(
-    config: NodeConfig, family: Family, chains: Iterable[Chain], foreign: Collection[str] = ()
+    config: ProgramConfig, family: Family, chains: Iterable[Chain], foreign: Collection[str] = ()
 ) -> str:
     """
     Return the text that gives a table its program and leaves its elements alone.
@@ -223,7 +223,7 @@ def delete_chain_text(family: Family, name: str) -> str:
     return f"flush {where}\ndelete {where}\n"
 
 
-def replacement_text(config: NodeConfig, family: Family, chains: Iterable[Chain]) -> str:
+def replacement_text(config: ProgramConfig, family: Family, chains: Iterable[Chain]) -> str:
     """
     Return the text that replaces whatever table there is by a new one without elements.
 

@@ -38,12 +38,13 @@ class Observed(msgspec.Struct):
     The managed elements of one or more families, in the reconciler's terms.
 
     `strays` are elements that fit nowhere (slots behind a gap, protocols we do not know);
-    they are to be deleted.
+    they are to be deleted. `elements` counts all that were read.
     """
 
     frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
     shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
     strays: list[Operation] = msgspec.field(default_factory=list)
+    elements: int = 0
 
 
 def observe(source: Elements, families: Iterable[Family]) -> Observed:
@@ -70,6 +71,7 @@ class _Reader:
         for name in schema.MANAGED:
             size = self._key_length(name)
             for key, value in self._source.elements(self._family, name):
+                self._into.elements += 1
                 # In a table of another layout keys may have any length.
                 if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)

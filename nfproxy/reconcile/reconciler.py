@@ -7,6 +7,7 @@ start and after a failure only. Between those, what was committed is what is the
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,12 +41,32 @@ IDLE_S = 300.0
 STAGE_OPERATIONS = 20_000
 
 
+class ResyncReason(enum.StrEnum):
+    """Why the reconciler read the kernel's tables as a whole."""
+
+    START = "start"
+    FAILURE = "failure"
+    AUDIT = "audit"
+    FOREIGN = "foreign"
+
+
 class Report(msgspec.Struct, frozen=True):
-    """What one synchronisation did. `operations` counts element changes."""
+    """
+    What one synchronisation did.
+
+    `operations` counts element changes, `chains_made` the chains whose rules were loaded.
+    `reason` says why the tables were read, None where they were not; `elements_read` counts.
+    """
 
     operations: int = 0
     chains_made: int = 0
-    resynced: bool = False
+    reason: ResyncReason | None = None
+    elements_read: int = 0
+
+    @property
+    def resynced(self) -> bool:
+        """Whether the tables were read."""
+        return self.reason is not None
 
 
 ChainKey = tuple[Family, str]
@@ -70,10 +91,11 @@ class Reconciler:
         """Remember what to work with; nothing is read or written yet."""
         self._dataplane = dataplane
         self._desired = desired
-        self._config = config
+        self._program = config.program
+        self._program_changed = False
         self._families = tuple(families)
         self._clock = clock
-        self._trusted = False
+        self._resync: ResyncReason | None = ResyncReason.START
         self._states: dict[FrontendKey, FrontendState] = {}
         self._shared: set[SharedElement] = set()
         self._strays: list[Operation] = []
@@ -90,17 +112,17 @@ class Reconciler:
     @property
     def trusted(self) -> bool:
         """Tell whether the kernel is known to hold what was last committed."""
-        return self._trusted
+        return self._resync is None
 
-    def distrust(self) -> None:
-        """Read the kernel anew at the next `sync`, whatever is believed of it."""
-        self._trusted = False
+    def distrust(self, reason: ResyncReason = ResyncReason.AUDIT) -> None:
+        """Read the kernel's tables at the next `sync`; an earlier reason to do so remains."""
+        self._resync = self._resync or reason
 
     def reconfigure(self, config: NodeConfig) -> None:
-        """Use another node configuration; the program is loaded anew at the next `sync`."""
-        if config != self._config:
-            self._config = config
-            self._trusted = False
+        """Use another node configuration; the next `sync` loads the program if that changed."""
+        if config.program != self._program:
+            self._program = config.program
+            self._program_changed = True
 
     def sync(self, touched: Touched) -> Report:
         """
@@ -108,15 +130,21 @@ class Reconciler:
 
         Raises DataplaneError; then nothing, or an unreachable part, has been committed.
         """
-        resync = not self._trusted
-        if resync:
-            self._observe()
+        reason = self._resync
+        self._fail_unless_done()
+        elements_read = 0
+        if reason is not None:
+            elements_read = self._observe()
             touched = self._everything()
-        self._trusted = False
-        made = self._load_chains(touched, whole_program=resync)
-        operations = self._commit(touched, resync=resync)
-        self._trusted = True
-        return Report(operations, made, resync)
+        made = self._load_chains(touched, resync=reason is not None)
+        operations = self._commit(touched, resync=reason is not None)
+        self._resync = None
+        return Report(operations, made, reason, elements_read)
+
+    def _fail_unless_done(self) -> None:
+        """Count what follows as failed until it is done; a start that fails is still a start."""
+        if self._resync is not ResyncReason.START:
+            self._resync = ResyncReason.FAILURE
 
     # --- the difference ----------------------------------------------------------------
 
@@ -190,7 +218,7 @@ class Reconciler:
 
     # --- chains ------------------------------------------------------------------------
 
-    def _load_chains(self, touched: Touched, *, whole_program: bool) -> int:
+    def _load_chains(self, touched: Touched, *, resync: bool) -> int:
         """Make the chains that touched frontends need, before anything points to them."""
         needed: dict[Family, dict[str, Chain]] = {family: {} for family in self._families}
         for key in touched.frontends:
@@ -198,14 +226,16 @@ class Reconciler:
             if wanted is not None and key.family in needed:
                 for chain in wanted.chains:
                     needed[key.family][chain.name] = chain
-        if whole_program:
+        if resync:
             return self._load_program(needed)
+        if self._program_changed:
+            return self._reload_program(needed)
         text = []
         made: list[tuple[ChainKey, Chain]] = []
         for family, chains in needed.items():
             missing = [c for n, c in chains.items() if self._programmed.get((family, n)) != c]
             if missing:
-                text.append(ruleset.chains_text(missing, self._config, family))
+                text.append(ruleset.chains_text(missing, self._program, family))
                 made += [((family, chain.name), chain) for chain in missing]
         if text:
             self._dataplane.load("".join(text))
@@ -239,7 +269,7 @@ class Reconciler:
                         log.warning("chain %s of table %s is not ours", found.name, family.table)
             if foreign:
                 log.warning("removing foreign base chains of table %s: %s", family.table, foreign)
-            text.append(ruleset.program_text(self._config, family, chains.values(), foreign))
+            text.append(ruleset.program_text(self._program, family, chains.values(), foreign))
             programmed.update({(family, name): chain for name, chain in chains.items()})
         try:
             self._dataplane.load("".join(text))
@@ -250,12 +280,34 @@ class Reconciler:
             self._replace_tables()
             return len(self._programmed)
         self._programmed = programmed
+        self._program_changed = False
         self._idle = dict.fromkeys(programmed, self._clock() + IDLE_S)
+        return len(programmed)
+
+    def _reload_program(self, needed: dict[Family, dict[str, Chain]]) -> int:
+        """
+        Load every chain that may be in use with the rules of another configuration.
+
+        The tables need not be read: after the last commit it is known which chains there are.
+        """
+        programmed = {key: chain for key, chain in self._programmed.items() if chain is not None}
+        for family, chains in needed.items():
+            programmed.update({(family, name): chain for name, chain in chains.items()})
+        text = [
+            ruleset.program_text(
+                self._program, family, [c for (f, _), c in programmed.items() if f is family]
+            )
+            for family in self._families
+        ]
+        self._dataplane.load("".join(text))
+        self._programmed.update(programmed)
+        self._program_changed = False
         return len(programmed)
 
     def _replace_tables(self) -> None:
         """Load the complete script that `render` prints, then read back what it made."""
-        self._dataplane.load(script(self._desired, self._config, self._families))
+        self._dataplane.load(script(self._desired, self._program, self._families))
+        self._program_changed = False
         self._programmed = {}
         for key, wanted in self._desired.frontends.items():
             for chain in wanted.chains:
@@ -321,7 +373,7 @@ class Reconciler:
 
         Raises DataplaneError; then the next `sync` starts from a fresh reading.
         """
-        if not self._trusted:
+        if self._resync is not None:
             return 0
         now = self._clock()
         due = [key for key, when in self._lingering.items() if when <= now]
@@ -337,7 +389,7 @@ class Reconciler:
             operations += all_stale_entries(self._dataplane, self._desired, self._families)
         else:
             operations += stale_entries(self._dataplane, self._desired, lists)
-        self._trusted = False
+        self._fail_unless_done()
         self._dataplane.commit(operations)
         for key, state in states:
             self._settle(key, state, None)
@@ -345,7 +397,7 @@ class Reconciler:
             del self._recheck[number]
         if every:
             self._recheck_all = None
-        self._trusted = True
+        self._resync = None
         self._drop_idle_chains(now)
         return len(operations)
 
@@ -372,8 +424,8 @@ class Reconciler:
 
     # --- the kernel's side ---------------------------------------------------------------
 
-    def _observe(self) -> None:
-        """Read the kernel's tables; forget what was believed about them."""
+    def _observe(self) -> int:
+        """Read the tables, and forget what was believed of them; return the number of elements."""
         observed = observe(self._dataplane, self._families)
         self._states = observed.frontends
         self._shared = observed.shared_elements
@@ -385,6 +437,7 @@ class Reconciler:
         self._lingering = {}
         self._recheck = {}
         self._recheck_all = None
+        return observed.elements
 
 
 def _parts(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nfproxy.model.addresses import Family
-from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.nodeconfig import ProgramConfig
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain
 from nfproxy.plan.desired import Desired
@@ -58,7 +58,7 @@ def wanted_chains(desired: Desired, family: Family) -> dict[str, Chain]:
     }
 
 
-def script(desired: Desired, config: NodeConfig, families: Sequence[Family]) -> str:
+def script(desired: Desired, config: ProgramConfig, families: Sequence[Family]) -> str:
     """
     Return one nft script that makes tables exactly as desired, whatever was there.
 
@@ -67,7 +67,7 @@ def script(desired: Desired, config: NodeConfig, families: Sequence[Family]) -> 
     return "".join(_table(desired, config, family) for family in families)
 
 
-def _table(desired: Desired, config: NodeConfig, family: Family) -> str:
+def _table(desired: Desired, config: ProgramConfig, family: Family) -> str:
     chains = wanted_chains(desired, family)
     parts = [ruleset.replacement_text(config, family, chains.values())]
     for name, operations in fresh_elements(desired, family).items():

@@ -19,7 +19,6 @@ from support.steps import (
     ENDPOINT_PORT,
     Streams,
     families,
-    node_config,
     reached,
 )
 from support.traffic import Traffic
@@ -34,6 +33,7 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.reconcile.reconciler import ResyncReason
 from nfproxy.tools.lab import Cluster
 
 
@@ -80,7 +80,7 @@ def test_after_a_failure_everything_is_put_right(served: Cluster, method: str, a
     """The failed change is in force after the next sync, whatever had become of it."""
     with started(served, objects(served)) as proxy:
         if method == "chains":
-            proxy.reconciler.reconfigure(node_config(zone="b"))  # a fresh reading
+            proxy.reconciler.distrust(ResyncReason.AUDIT)
         with failing_once(method, after=after) as failed:
             with pytest.raises(TransactionError):
                 proxy.put(*objects(served, web_pods=3))

@@ -21,7 +21,7 @@ def rendered(config: NodeConfig, *batches: Changes) -> str:
     planner = Planner(config)
     for batch in batches:
         planner.apply(batch)
-    return script(planner.desired, config, FAMILIES)
+    return script(planner.desired, config.program, FAMILIES)
 
 
 def batch(objects: list[Object]) -> Changes:

@@ -66,7 +66,7 @@ class FakeKernel:
     A Dataplane for the reconciler.
 
     `watch` is called after each transaction that took effect. `transactions` counts them,
-    `operations` the element operations in them.
+    `operations` the element operations in them, `reads` the sets that were read.
     """
 
     def __init__(self) -> None:
@@ -75,6 +75,7 @@ class FakeKernel:
         self.watch: Callable[[], None] = lambda: None
         self.transactions = 0
         self.operations = 0
+        self.reads = 0
 
     # --- what the reconciler asks for ----------------------------------------------------
 
@@ -99,6 +100,7 @@ class FakeKernel:
 
     def elements(self, family: Family, name: str) -> list[tuple[bytes, Value]]:
         """Return a set's elements."""
+        self.reads += 1
         table = self.tables.get(family)
         return list(table.elements.get(name, {}).items()) if table else []
 

@@ -53,7 +53,7 @@ class Case(NamedTuple):
     def script(self, shuffle: int | None = None) -> str:
         """Return what `render` prints."""
         planner = self.planner(shuffle)
-        return script(planner.desired, planner.config, FAMILIES)
+        return script(planner.desired, planner.config.program, FAMILIES)
 
 
 def _one_by_one(changes: Changes, seed: int) -> list[Changes]:

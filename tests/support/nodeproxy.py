@@ -84,7 +84,7 @@ class NodeProxy:
 
     def render(self) -> str:
         """Return the desired state as the script that ``nfproxy render`` prints."""
-        return script(self.planner.desired, self.planner.config, self.families)
+        return script(self.planner.desired, self.planner.config.program, self.families)
 
     def close(self, *, keep_tables: bool = False) -> None:
         """Close; the tables go, too, unless they are to be kept for a successor."""

@@ -110,7 +110,7 @@ class Walk(Generic[K]):
 
     def script(self) -> str:
         """Return what `render` prints for the objects."""
-        return script(self.planner.desired, self.config, FAMILIES)
+        return script(self.planner.desired, self.config.program, FAMILIES)
 
 
 class WatchedWalk(Walk[FlakyKernel]):

@@ -124,7 +124,7 @@ class _Facts:
 
     def _list(self) -> object:
         planner = sample()
-        text = script(planner.desired, planner.config, self.families)
+        text = script(planner.desired, planner.config.program, self.families)
         return read_listing(text, len(self.ruleset.facts().chains))
 
     def node_families(self) -> tuple[Family, ...]:

@@ -263,3 +263,13 @@ def test_masquerade_settings_and_zone_are_carried_over(configured):
 
     assert (default.masquerade_all, default.masquerade_mark, default.zone) == (True, 0x4000, "z1")
     assert (other.masquerade_all, other.masquerade_mark, other.zone) == (False, 0x80000000, "")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_external_ips_follow_the_feature_gate(allowed):
+    """
+    With AllowServiceExternalIPs off, spec.externalIPs is not read.
+    """
+    made, _ = planned(feature_gates=f"AllowServiceExternalIPs={str(allowed).lower()}")
+
+    assert made.external_ips is allowed

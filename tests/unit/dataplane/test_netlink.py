@@ -72,7 +72,7 @@ def test_a_refusal_names_the_error(real: RealKernel):
     """
     In words and as the constant that people look up.
     """
-    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     with pytest.raises(TransactionError, match=r"No such file or directory \(ENOENT\)"):
         real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)])
 
@@ -86,7 +86,7 @@ def test_the_socket_works_on_after_a_refusal(real: RealKernel):
     """
     Answers to an old transaction are not taken for those to the next.
     """
-    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     for _ in range(3):
         with pytest.raises(TransactionError):
             real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)] * 3)
@@ -110,7 +110,7 @@ def test_tables_are_deleted_and_only_ours(real: RealKernel):
     Once with something to delete, once without.
     """
     real.load("add table ip other\n")
-    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
 
     assert real.kernel.delete_table(V4)
     assert not real.kernel.delete_table(V4)

@@ -15,7 +15,7 @@ from nfproxy.nft import ruleset, schema
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Lab, Namespace
 
-PROGRAM = ruleset.program_text(NodeConfig(node_name="node-1"), Family.IPV4, ())
+PROGRAM = ruleset.program_text(NodeConfig(node_name="node-1").program, Family.IPV4, ())
 ELEMENT = Operation(True, Family.IPV4, schema.CLUSTER_IPS, bytes((10, 96, 0, 1)))
 
 

@@ -67,9 +67,9 @@ def test_the_kernel_accepts_every_kind_of_chain(real: RealKernel, name: str):
     """
     chains = list(every_chain())
     for family in FAMILIES:
-        real.load(ruleset.replacement_text(CONFIGS[name], family, chains))
+        real.load(ruleset.replacement_text(CONFIGS[name].program, family, chains))
         rules = real.rules(family)
-        real.load(ruleset.program_text(CONFIGS[name], family, chains))
+        real.load(ruleset.program_text(CONFIGS[name].program, family, chains))
 
         assert {chain.name for chain in chains} <= rules.keys()
         assert rules == real.rules(family)
@@ -80,7 +80,7 @@ def test_every_shape_in_the_kernel_is_read_back_from_its_name(real: RealKernel):
     The names that the kernel gives back are whole.
     """
     shapes = {chain.name: chain for chain in every_chain() if isinstance(chain, Shape)}
-    real.load(ruleset.program_text(CONFIG, Family.IPV4, shapes.values()))
+    real.load(ruleset.program_text(CONFIG.program, Family.IPV4, shapes.values()))
     found = {chain.name: parse_shape(chain.name) for chain in real.chains(Family.IPV4)}
 
     assert shapes == {name: shape for name, shape in found.items() if shape is not None}
@@ -106,7 +106,7 @@ def test_the_schema_is_what_the_kernel_made_of_the_template(real: RealKernel, fa
     """
     The same sets; of each the length of key and value, verdicts, ranges and time-outs.
     """
-    real.load(ruleset.table_text(CONFIG, family))
+    real.load(ruleset.table_text(CONFIG.program, family))
     found = sets_in_kernel(real, family)
 
     assert list(SCHEMAS) == list(found)

@@ -33,7 +33,7 @@ def dataplane(request: pytest.FixtureRequest) -> Dataplane:
     if request.param == "real":
         made = request.getfixturevalue("real")
     for family in FAMILIES:
-        made.load(ruleset.program_text(CONFIG, family, [SHAPE]))
+        made.load(ruleset.program_text(CONFIG.program, family, [SHAPE]))
     return made
 
 
@@ -328,7 +328,7 @@ def test_the_program_is_loaded_again_without_touching_elements(dataplane: Datapl
     """
     verdict = schema.goto(SHAPE.name)
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, verdict)])
-    dataplane.load(ruleset.program_text(CONFIG, V4, [SHAPE]))
+    dataplane.load(ruleset.program_text(CONFIG.program, V4, [SHAPE]))
 
     assert {FRONTEND: verdict} == held(dataplane, schema.FRONTENDS)
 
@@ -338,7 +338,7 @@ def test_a_replaced_table_is_empty(dataplane: Dataplane):
     The complete script starts from nothing, whatever was there.
     """
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
-    dataplane.load(ruleset.replacement_text(CONFIG, V4, [SHAPE]))
+    dataplane.load(ruleset.replacement_text(CONFIG.program, V4, [SHAPE]))
 
     assert not held(dataplane, schema.FRONTENDS)
     assert {SHAPE.name, "services"} <= chain_names(dataplane)
@@ -390,7 +390,7 @@ def test_every_transaction_tells_its_watcher():
     calls: list[Callable[[], None]] = []
     fake = FakeKernel()
     fake.watch = lambda: calls.append(fake.watch)
-    fake.load(ruleset.program_text(CONFIG, V4, [SHAPE]))
+    fake.load(ruleset.program_text(CONFIG.program, V4, [SHAPE]))
     with pytest.raises(TransactionError):
         fake.commit([delete(schema.CLUSTER_IPS, parse_address("10.96.0.1"))])
 

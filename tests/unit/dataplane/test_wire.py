@@ -177,7 +177,7 @@ def test_the_kernel_gives_back_what_was_sent(real: RealKernel, name: str, key: b
     """
     And forgets it when told so.
     """
-    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     real.commit([Operation(True, V4, name, key, value)])
     assert list(real.elements(V4, name)) == [(key, value)]
 
@@ -192,7 +192,7 @@ def test_adjacent_ranges_stay_apart(real: RealKernel):
     """
     The end of one is the beginning of the next; each is deleted alone.
     """
-    real.load(ruleset.program_text(NodeConfig(node_name="n"), V4, []))
+    real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     keys = [span(text) for text in RANGES]
     real.commit([Operation(True, V4, schema.SERVICE_CIDRS, key) for key in keys])
     assert {key for key, _ in real.elements(V4, schema.SERVICE_CIDRS)} == set(keys)
@@ -206,7 +206,7 @@ def test_a_large_transaction_is_one_transaction(real: RealKernel):
     Several megabytes, both families; refused at the last element it leaves nothing behind.
     """
     for family in FAMILIES:
-        real.load(ruleset.program_text(NodeConfig(node_name="n"), family, []))
+        real.load(ruleset.program_text(NodeConfig(node_name="n").program, family, []))
     many = [
         Operation(True, family, schema.CLUSTER_IPS, n.to_bytes(family.size, "big"))
         for family in FAMILIES

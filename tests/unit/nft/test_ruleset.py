@@ -49,7 +49,7 @@ def test_an_interface_name_that_could_end_its_quotes_is_refused(kind: str, name:
     pods = LocalPods(**{kind: name or "\x7f"})
 
     with pytest.raises(ConfigError, match="interface name"):
-        ruleset.local_pod_match(NodeConfig(node_name="n", local_pods=pods), V4)
+        ruleset.local_pod_match(NodeConfig(node_name="n", local_pods=pods).program, V4)
 
 
 @pytest.mark.parametrize("name", ["cni0", "veth", "br-1234567890ab", "eth0.100", "a@b_c", "_br"])
@@ -57,13 +57,13 @@ def test_usual_interface_names_are_accepted(name: str):
     """
     Up to 15 characters, as the kernel has it.
     """
-    assert ruleset.local_pod_match(config(bridge=name), V6) == (
+    assert ruleset.local_pod_match(config(bridge=name).program, V6) == (
         f'iifname "{name}"',
         f'iifname != "{name}"',
     )
     wildcard = "*" if len(name) < 15 else ""  # nothing can follow, and nft has no room for it
     pattern = f'iifname "{name}{wildcard}"'
-    assert ruleset.local_pod_match(config(interface_prefix=name), V6)[0] == pattern
+    assert ruleset.local_pod_match(config(interface_prefix=name).program, V6)[0] == pattern
 
 
 def test_pods_are_recognised_by_prefix_in_its_family_only():
@@ -73,11 +73,11 @@ def test_pods_are_recognised_by_prefix_in_its_family_only():
     pods = LocalPods(prefixes={V4: parse_prefix("10.244.0.0/16")})
     node = NodeConfig(node_name="n", local_pods=pods)
 
-    assert ruleset.local_pod_match(node, V4) == (
+    assert ruleset.local_pod_match(node.program, V4) == (
         "ip saddr 10.244.0.0/16",
         "ip saddr != 10.244.0.0/16",
     )
-    assert ruleset.local_pod_match(node, V6) == ("", "")
+    assert ruleset.local_pod_match(node.program, V6) == ("", "")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -85,7 +85,7 @@ def test_sets_are_declared_by_typeof_and_no_other_way(family: Family):
     """
     What newer nft records for `type` makes older nft crash.
     """
-    text = ruleset.table_text(CONFIG, family)
+    text = ruleset.table_text(CONFIG.program, family)
     blocks = re.findall(r"\t(?:set|map) \S+ \{\n(.*?)\n\t\}", text, re.DOTALL)
 
     assert blocks
@@ -98,7 +98,7 @@ def test_the_fixed_chains_are_those_of_the_template(family: Family):
     """
     Base chains are the ones with a hook.
     """
-    text = ruleset.table_text(CONFIG, family)
+    text = ruleset.table_text(CONFIG.program, family)
 
     assert tuple(re.findall(r"\tchain (\S+) \{", text)) == FIXED_CHAINS
     assert set(re.findall(r"\tchain (\S+) \{\n\t\ttype ", text)) == set(BASE_CHAINS)
@@ -110,9 +110,9 @@ def test_node_ports_are_checked_against_ranges_only_where_there_are_some():
     """
     some = NodeConfig(node_name="n", node_port_prefixes={V4: (parse_prefix("10.0.0.0/8"),)})
 
-    assert "ip daddr @node-port-addresses" in ruleset.table_text(some, V4)
-    assert "@node-port-addresses" not in ruleset.table_text(some, V6)
-    assert "@node-port-addresses" not in ruleset.table_text(CONFIG, V4)
+    assert "ip daddr @node-port-addresses" in ruleset.table_text(some.program, V4)
+    assert "@node-port-addresses" not in ruleset.table_text(some.program, V6)
+    assert "@node-port-addresses" not in ruleset.table_text(CONFIG.program, V4)
 
 
 def test_only_our_own_bit_of_the_packet_mark_is_touched():
@@ -120,8 +120,8 @@ def test_only_our_own_bit_of_the_packet_mark_is_touched():
     Other components' bits are left alone: set by or, cleared by xor where it was set.
     """
     node = NodeConfig(node_name="n", masquerade_mark=0x20)
-    text = ruleset.table_text(node, V4)
-    shape = ruleset.chain_text(Shape(Policy.EXTERNAL, Protocol.TCP, cluster=1), node, V4)
+    text = ruleset.table_text(node.program, V4)
+    shape = ruleset.chain_text(Shape(Policy.EXTERNAL, Protocol.TCP, cluster=1), node.program, V4)
 
     assert "meta mark & 0x00000020 != 0 meta mark set meta mark ^ 0x00000020 masquerade" in text
     assert "meta mark set meta mark | 0x00000020" in shape
@@ -146,7 +146,9 @@ def test_who_is_masqueraded(policy: str, every: bool, bridge: str, expected: str
     """
     node = NodeConfig(node_name="n", masquerade_all=every, local_pods=LocalPods(bridge=bridge))
     shape = Shape(Policy(policy), Protocol.TCP, cluster=2, local=1 if policy == "local" else 0)
-    rules = [r.strip() for r in ruleset.chain_text(shape, node, V4).splitlines() if "mark" in r]
+    rules = [
+        r.strip() for r in ruleset.chain_text(shape, node.program, V4).splitlines() if "mark" in r
+    ]
     matches = {
         None: [],
         "always": [""],
@@ -166,7 +168,7 @@ def test_every_balancing_chain_ends_with_a_drop():
         (Policy.CLUSTER, Policy.EXTERNAL, Policy.LOCAL), Protocol, (False, True)
     ):
         shape = Shape(policy, protocol, cluster=2, local=0, sticky=sticky)
-        rules = ruleset.chain_text(shape, CONFIG, V4).split("\n")
+        rules = ruleset.chain_text(shape, CONFIG.program, V4).split("\n")
         assert rules[-3:-1] == ["\t\tdrop", "\t}"]
 
 
@@ -174,7 +176,9 @@ def test_chains_stand_in_a_table_as_people_write_them():
     """
     One tab for a chain, two for a rule.
     """
-    text = ruleset.replacement_text(CONFIG, V4, [Shape(Policy.CLUSTER, Protocol.TCP, cluster=2)])
+    text = ruleset.replacement_text(
+        CONFIG.program, V4, [Shape(Policy.CLUSTER, Protocol.TCP, cluster=2)]
+    )
 
     assert "\n\n\tchain cluster-tcp-2 {\n\t\tdnat ip to" in text
     assert text.endswith("\n\t}\n}\n")

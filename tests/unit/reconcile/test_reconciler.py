@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from support.fakekernel import FlakyKernel
 from support.memoryproxy import CONFIG, MemoryProxy
 from support.objects import changes, service
 from support.reconciling import WEB, A, B, C, web
 from support.tables import dump
 
+from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
-from nfproxy.reconcile.reconciler import LINGER_S
+from nfproxy.reconcile.reconciler import LINGER_S, Report, ResyncReason
 from nfproxy.reconcile.script import script
 
 
@@ -118,7 +120,7 @@ def test_run_and_render_make_the_same_elements_from_nothing(proxy: MemoryProxy):
     """
     proxy.put(WEB, web(C, A, B), service("lb", load_balancer_ips=("192.0.2.1",), node_port=30080))
     other = FlakyKernel()
-    other.load(script(proxy.planner.desired, CONFIG, FAMILIES))
+    other.load(script(proxy.planner.desired, CONFIG.program, FAMILIES))
 
     assert dump(proxy.kernel) == dump(other)
 
@@ -164,17 +166,80 @@ def test_source_ranges_are_in_force_before_the_guarded_verdict(proxy: MemoryProx
     assert seen[-1] == ("goto external-tcp-1", 0)
 
 
-def test_another_configuration_loads_the_program_anew(proxy: MemoryProxy):
+def test_a_change_of_the_node_that_changes_no_rule_does_nothing(proxy: MemoryProxy):
     """
-    Also the rules of chains that exist already follow the node's configuration.
+    A zone is for planning only: no table is read, no program loaded, no element written.
     """
     proxy.put(WEB, web(A))
+    reads, transactions = proxy.kernel.reads, proxy.kernel.transactions
+    report = proxy.reconfigure(NodeConfig(node_name="node-1", zone="zone-b"))
+
+    assert report == Report()
+    assert (reads, transactions) == (proxy.kernel.reads, proxy.kernel.transactions)
+
+
+def test_another_program_is_loaded_without_reading_the_elements(proxy: MemoryProxy):
+    """
+    The rules of chains that exist already follow the node's configuration, too.
+    """
+    proxy.put(WEB, web(A, B))
+    proxy.put(web(A))  # the chain for two endpoints stays for a while
+    reads = proxy.kernel.reads
     config = NodeConfig(node_name="node-1", masquerade_mark=0x2, masquerade_all=True)
     report = proxy.reconfigure(config)
 
-    assert report.resynced
-    assert report.operations == 0
-    assert "0x00000002" in proxy.kernel.tables[Family.IPV4].rules["cluster-tcp-1"][0]
+    assert (report.reason, report.operations) == (None, 0)
+    assert reads == proxy.kernel.reads
+    rules = proxy.kernel.tables[Family.IPV4].rules
+    assert "0x00000002" in rules["cluster-tcp-1"][0]
+    assert "0x00000002" in rules["cluster-tcp-2"][0]
+    assert "0x00000002" in rules["nat-postrouting"][1]
+
+
+def test_a_program_that_cannot_be_loaded_is_loaded_after_a_reading(proxy: MemoryProxy):
+    """
+    After the failure nothing is certain, so that the next try begins with the kernel's tables.
+    """
+    proxy.put(WEB, web(A))
+    proxy.kernel.faults = ["before"]
+    config = NodeConfig(node_name="node-1", masquerade_mark=0x2)
+    with pytest.raises(TransactionError):
+        proxy.reconfigure(config)
+    report = proxy.resync()
+
+    assert report.reason is ResyncReason.FAILURE
+    assert "0x00000002" in proxy.kernel.tables[Family.IPV4].rules["nat-postrouting"][1]
+
+
+def test_a_report_gives_the_reason_for_a_reading(proxy: MemoryProxy):
+    """
+    Start, what the caller asks for, failure; a start that fails is still a start.
+    """
+    proxy.kernel.faults = ["before"]
+    with pytest.raises(DataplaneError):
+        proxy.put(WEB, web(A))
+    assert proxy.resync().reason is ResyncReason.START
+    assert proxy.resync().reason is None
+    for reason in (ResyncReason.AUDIT, ResyncReason.FOREIGN):
+        proxy.reconciler.distrust(reason)
+        assert proxy.resync().reason is reason
+    proxy.reconciler.distrust(ResyncReason.AUDIT)
+    proxy.kernel.faults = ["before"]
+    with pytest.raises(DataplaneError):
+        proxy.resync()
+    assert proxy.resync().reason is ResyncReason.FAILURE
+
+
+def test_a_report_counts_the_elements_that_were_read(proxy: MemoryProxy):
+    """
+    One frontend, one slot, one cluster IP, one hairpin.
+    """
+    proxy.put(WEB, web(A))
+    proxy.reconciler.distrust(ResyncReason.AUDIT)
+    held = sum(len(e) for t in proxy.kernel.tables.values() for e in t.elements.values())
+
+    assert proxy.resync().elements_read == held > 2
+    assert proxy.resync().elements_read == 0
 
 
 def test_service_cidrs_and_node_port_addresses_follow_the_configuration(proxy: MemoryProxy):

@@ -101,7 +101,7 @@ def validate(families: Sequence[Family]) -> Trial:
     """Have the kernel validate the program where this process is, which changes nothing."""
     planner = sample()
     try:
-        load_text(script(planner.desired, planner.config, families), check=True)
+        load_text(script(planner.desired, planner.config.program, families), check=True)
     except NfproxyError as error:
         return _refused("validation", error, families)
     return Trial("validation", library=_library())
