@@ -39,10 +39,9 @@ from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
-from nfproxy.servers.health import health_server
-from nfproxy.servers.metrics import metrics_server
-from nfproxy.servers.pageserver import PageServer
-from nfproxy.servers.servicehealth import ListenFailure, ServiceHealthServers
+from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
+from nfproxy.servers.ports import health_pages, metrics_pages
+from nfproxy.servers.serving import PageServer
 from nfproxy.tools.takeover.nftables import NfTables
 
 log = logging.getLogger(__name__)
@@ -106,18 +105,16 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             _timings(options),
             kernel.notifications(),
         )
+        checks = _health_check_servers(health, metrics, events)
         background = [
             _serve(_metrics_server(loaded, metrics, connections), METRICS_FAILED, events),
-            serve_health_checks(
-                _health_check_servers(health, metrics, events), hooks, addresses, metrics
-            ),
+            serve_health_checks(checks, hooks, addresses, metrics),
             count_problems(source, metrics),
             flows.run(),
         ]
         if config.healthz_bind_address:
-            hard_fail = config.bind_address_hard_fail
-            pages = health_server(config.healthz_bind_address, health, metrics, hard_fail=hard_fail)
-            background.append(_serve(pages, HEALTH_FAILED, events))
+            server = _health_server(loaded, health, metrics)
+            background.append(_serve(server, HEALTH_FAILED, events))
         if loaded.command_line.config:
             background.append(until_config_changes(loaded.command_line.config))
         await _run(daemon.run(stop), background)
@@ -213,27 +210,31 @@ def _report(problem: Problem) -> None:
 # --- servers --------------------------------------------------------------------------------
 
 
+def _health_server(loaded: LoadedConfig, health: Health, metrics: NodeMetrics) -> PageServer:
+    config = loaded.config
+    pages = health_pages(health, metrics)
+    hard_fail = config.bind_address_hard_fail
+    return PageServer("health", config.healthz_bind_address, pages, hard_fail=hard_fail)
+
+
 def _metrics_server(
     loaded: LoadedConfig, metrics: NodeMetrics, connections: ServiceConnections
 ) -> PageServer:
-    return metrics_server(
-        loaded.config.metrics_bind_address,
-        metrics,
-        loaded,
-        version=loaded.command_line.reported_version or __version__,
-        hard_fail=loaded.config.bind_address_hard_fail,
-        services=connections.text,
-    )
+    config = loaded.config
+    version = loaded.command_line.reported_version or __version__
+    pages = metrics_pages(metrics, loaded, version, connections.text)
+    hard_fail = config.bind_address_hard_fail
+    return PageServer("metrics", config.metrics_bind_address, pages, hard_fail=hard_fail)
 
 
 def _health_check_servers(
     health: Health, metrics: NodeMetrics, events: NodeEvents
-) -> ServiceHealthServers:
+) -> HealthCheckServers:
     def failed(failure: ListenFailure) -> None:
         metrics.health_check_listen_failed()
         events.cannot_serve_health_check(failure)
 
-    return ServiceHealthServers(healthy=lambda: health.healthy(now()), failed=failed)
+    return HealthCheckServers(healthy=lambda: health.healthy(now()), failed=failed)
 
 
 async def _serve(server: PageServer, reason: str, events: NodeEvents) -> None:

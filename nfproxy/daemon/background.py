@@ -15,7 +15,7 @@ from nfproxy.errors import ConfigError
 from nfproxy.host.addresses import LocalAddresses, within
 from nfproxy.kube.source import Source
 from nfproxy.metrics import Metrics
-from nfproxy.servers.servicehealth import ServiceHealthServers
+from nfproxy.servers.healthcheckports import HealthCheckServers
 
 # How often a health check node port is tried again that another process listens on.
 _HEALTH_CHECK_RETRY_S = 30.0
@@ -27,7 +27,7 @@ _CONFIG_FILE_S, _PROBLEMS_S = 5.0, 15.0
 
 
 async def serve_health_checks(
-    servers: ServiceHealthServers,
+    servers: HealthCheckServers,
     hooks: NodeHooks,
     addresses: LocalAddresses,
     metrics: Metrics,

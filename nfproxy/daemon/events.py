@@ -10,7 +10,7 @@ from nfproxy.kube.decoded import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.servers.servicehealth import ListenFailure
+from nfproxy.servers.healthcheckports import ListenFailure
 
 _START = "StartKubeProxy"
 HEALTH_FAILED, METRICS_FAILED = "FailedToStartProxierHealthcheck", "FailedToStartMetricServer"

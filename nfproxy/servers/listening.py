@@ -1,5 +1,5 @@
 """
-Sockets that listen.
+Opens listening sockets, and says what to do where that fails.
 """
 
 from __future__ import annotations
@@ -11,24 +11,30 @@ from nfproxy.config.addresses import split_address_port
 from nfproxy.errors import ListenError
 from nfproxy.model.addresses import Family, format_address, parse_address
 
-#: Connections the kernel holds until we accept them; it takes net.core.somaxconn if that is less.
+#: Connections the kernel holds until they are accepted; at most net.core.somaxconn.
 _BACKLOG = 128
 
 _ADDRESS_FAMILY = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 
-# linux/in.h, linux/in6.h; Python has no names for them
+# IP_FREEBIND and IPV6_FREEBIND of linux/in.h and linux/in6.h; Python has no names for them.
 _FREEBIND = {
     Family.IPV4: (socket.IPPROTO_IP, 15),
     Family.IPV6: (socket.IPPROTO_IPV6, 78),
 }
 
-_ADVICE = {
-    errno.EADDRINUSE: "another process listens there (is kube-proxy still running?): "
-    "`ss -ltnp` names it; stop it, or choose another address",
-    errno.EADDRNOTAVAIL: "no interface has this address: choose one that `ip address` shows",
-    errno.EACCES: "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE",
-    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
-    errno.ENFILE: "the machine has too many files open: raise fs.file-max",
+#: What is wrong, and what to do about it, by errno.
+_CAUSES = {
+    errno.EADDRINUSE: (
+        "another process listens there (is kube-proxy still running?)",
+        "`ss -ltnp` names it: stop it, or choose another address",
+    ),
+    errno.EADDRNOTAVAIL: (
+        "no interface has this address",
+        "choose one that `ip address` shows",
+    ),
+    errno.EACCES: ("not permitted", "ports below 1024 need CAP_NET_BIND_SERVICE"),
+    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n)"),
+    errno.ENFILE: ("the machine has too many files open", "raise fs.file-max"),
 }
 
 
@@ -36,8 +42,8 @@ def listen_at(address: str) -> socket.socket:
     """
     Return a socket that listens at ``IP:port``.
 
-    An unspecified address (0.0.0.0 or ::) stands for every address of both families, as it
-    does for Go. Raises ListenError with what to do.
+    An unspecified address (0.0.0.0 or ::) stands for all addresses of both families, as in Go.
+    Raises ListenError with what to do.
     """
     host, port = split_address_port(address) or (address, "")
     packed = parse_address(host)
@@ -46,24 +52,29 @@ def listen_at(address: str) -> socket.socket:
             return _listen(Family.IPV4 if len(packed) == 4 else Family.IPV6, packed, int(port))
         return _listen_at_both(int(port))
     except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {advice(error)}") from error
+        what, remedy = _cause(error)
+        raise ListenError(f"cannot listen on {address}: {what}", remedy) from error
 
 
 def listen_in_family(family: Family, address: bytes | None, port: int) -> socket.socket:
     """
     Return a socket that listens at an address, or at all of one family (None). Raises OSError.
 
-    The address need not be there yet: one that has just been added to an interface cannot be
-    bound to while the kernel looks for its double (IPv6 duplicate address detection).
+    The kernel may still be checking the address for duplicates (IPv6 duplicate address detection):
+    an address that was just added to an interface cannot be bound to otherwise.
     """
     if address is None:
         return _listen(family, bytes(family.size), port)
     return _listen(family, address, port, early=True)
 
 
-def advice(error: OSError) -> str:
-    """Return what is wrong, and what to do about it where that is known."""
-    return _ADVICE.get(error.errno or 0, error.strerror or str(error))
+def why_not(error: OSError) -> str:
+    """Return why a socket cannot listen, and what to do about it where that is known."""
+    return str(ListenError(*_cause(error)))
+
+
+def _cause(error: OSError) -> tuple[str, str]:
+    return _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
 
 
 def _listen_at_both(port: int) -> socket.socket:
@@ -80,7 +91,7 @@ def _listen(
 ) -> socket.socket:
     opened = socket.socket(_ADDRESS_FAMILY[family], socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        # connections of an earlier process that linger in TIME_WAIT must not keep us out
+        # A restart must not wait for the old process's connections in TIME_WAIT.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is Family.IPV6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)

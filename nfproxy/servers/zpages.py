@@ -1,5 +1,12 @@
 """
-``/flagz`` and ``/statusz``: with which flags this process runs, and since when.
+``/flagz`` and ``/statusz``: the flags of this process, its versions and its age.
+
+Text is for people, and the default. Clients that read the page by program ask for an API object,
+by group, version and kind in parameters of the media type (KEP-4827, KEP-4828)::
+
+    Accept: application/json;v=v1beta1;g=config.k8s.io;as=Flagz
+
+That is the only other form: no YAML, no weights, no older version.
 """
 
 from __future__ import annotations
@@ -11,29 +18,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import yaml
 from aiohttp import web
 
+from nfproxy.clock import now
 from nfproxy.config.kinds import VModuleItem
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.settings import BY_FLAG
 from nfproxy.metrics.component import process_start_s, runtime_version
-from nfproxy.servers.negotiation import GROUP, OLD_VERSION, VERSION, Encoding, Form, negotiate
 from nfproxy.servers.pages import JSON, TEXT, Page, answer, error
 
-#: Tools look for the component whose place we take.
+#: Clients look for the component that nfproxy replaces.
 _COMPONENT = "kube-proxy"
+
+_GROUP, _VERSION = "config.k8s.io", "v1beta1"
 
 _WARNING = (
     "Warning: This endpoint is not meant to be machine parseable, has no formatting "
     "compatibility guarantees and is for debugging purposes only.\n"
 )
-#: One is drawn each time, so that nobody comes to rely on it (KEP-4828).
+#: One is drawn for each answer, so that no client relies on it (KEP-4828).
 _SEPARATORS = (":", ": ", "=", " ")
 
 
 def flagz_page(loaded: LoadedConfig) -> Page:
-    """Return the page of flags and their values in force."""
+    """Return the page of flags and their effective values."""
     flags = flag_values(loaded)
 
     def text() -> str:
@@ -80,38 +88,48 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
 
 
 def _uptime_s(start_s: float) -> int:
-    return max(0, int(time.time() - start_s))
+    return max(0, int(now().unix_ns / 1e9 - start_s))
 
 
 def _page(kind: str, text: Callable[[], str], fields: Callable[[], Mapping[str, object]]) -> Page:
+    head = {"kind": kind, "apiVersion": f"{_GROUP}/{_VERSION}", "metadata": {"name": _COMPONENT}}
+
     async def page(request: web.BaseRequest) -> web.Response:
-        form = negotiate(",".join(request.headers.getall("Accept", ())), kind)
-        if form is None:
-            wanted = f"{JSON};v={VERSION};g={GROUP};as={kind}"
-            return error(f"not acceptable: ask for text/plain, or for {wanted}", 406)
-        if form.encoding is Encoding.TEXT:
+        accepted = _media_types(request)
+        if _object_type(kind) in accepted:
+            return answer(msgspec.json.encode({**head, **fields()}), JSON)
+        if not accepted or any(kind in _TEXT_TYPES for kind, _ in accepted):
             return answer(text().encode(), TEXT)
-        return _structured(kind, form, fields())
+        # As in kube-proxy: a form that may change has to be asked for by its version.
+        wanted = f"{JSON};v={_VERSION};g={_GROUP};as={kind}"
+        return error(f"not acceptable: ask for text/plain, or for {wanted}", 406)
 
     return page
 
 
-def _structured(kind: str, form: Form, fields: Mapping[str, object]) -> web.Response:
-    """Return the API object, with kind and version first."""
-    version = f"{GROUP}/{form.version}"
-    data = {"kind": kind, "apiVersion": version, "metadata": {"name": _COMPONENT}, **fields}
-    headers = {}
-    if form.version == OLD_VERSION:
-        headers["Warning"] = f'299 - "{version} {kind} is deprecated; use {GROUP}/{VERSION}"'
-    if form.encoding is Encoding.JSON:
-        body = msgspec.json.encode(data)
-    else:
-        body = yaml.safe_dump(data, sort_keys=False).encode()
-    return answer(body, form.encoding, headers=headers)
+# --- media types --------------------------------------------------------------------------
+
+_TEXT_TYPES = ("*/*", "text/*", "text/plain")
+
+MediaType = tuple[str, frozenset[str]]
+
+
+def _object_type(kind: str) -> MediaType:
+    return JSON, frozenset((f"v={_VERSION}", f"g={_GROUP}", f"as={kind.lower()}"))
+
+
+def _media_types(request: web.BaseRequest) -> list[MediaType]:
+    """Return the media types of the Accept headers, each with its parameters, in lower case."""
+    accept = ",".join(request.headers.getall("Accept", ())).replace(" ", "").lower()
+    split = [part.split(";") for part in accept.split(",") if part]
+    return [(name, frozenset(p for p in rest if p[:2] != "q=")) for name, *rest in split]
+
+
+# --- flags --------------------------------------------------------------------------------
 
 
 def flag_values(loaded: LoadedConfig) -> dict[str, str]:
-    """Return every flag's value in force, whether it came from a flag, the file or a default."""
+    """Return every flag's effective value, from a flag, the file or a default."""
     return {name: _flag_text(loaded.value(setting)) for name, setting in BY_FLAG.items()}
 
 

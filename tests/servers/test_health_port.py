@@ -13,7 +13,7 @@ from nfproxy.health import Health, Instant
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.node import Node
-from nfproxy.servers.health import health_pages
+from nfproxy.servers.ports import health_pages
 
 NOW = Instant(100.0, 1_767_323_045_120_000_000)
 

@@ -19,10 +19,11 @@ from nfproxy.config.load import LoadedConfig, load
 from nfproxy.errors import DataplaneError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.servers.metrics import metrics_pages, takes_gzip
+from nfproxy.servers.pages import accepts_gzip
+from nfproxy.servers.ports import metrics_pages
 
 TEXT = "text/plain; charset=utf-8"
-WANT = "application/{};v={};g=config.k8s.io;as={}"
+OBJECT = "application/json;v=v1beta1;g=config.k8s.io;as={}"
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -51,7 +52,7 @@ def get(path: str, **more: str) -> Reply:
 
 def test_metrics_are_in_prometheus_text_format():
     """
-    Of the version every Prometheus knows; they parse.
+    In the version that every Prometheus reads.
     """
     reply = get("/metrics")
     names = {family.name for family in text_string_to_metric_families(reply.body.decode())}
@@ -62,9 +63,9 @@ def test_metrics_are_in_prometheus_text_format():
     assert {"kubeproxy_sync_proxy_rules_service_changes", "process_cpu_seconds"} <= names
 
 
-def test_metrics_are_compressed_for_who_likes_that():
+def test_metrics_are_compressed_for_clients_that_accept_it():
     """
-    As Prometheus does.
+    Prometheus does.
     """
     reply = get("/metrics", accept_encoding="gzip")
 
@@ -88,14 +89,14 @@ def test_metrics_are_compressed_for_who_likes_that():
 )
 def test_gzip_is_taken_when_it_is_named(header: str, taken: bool):
     """
-    And not excluded by its weight.
+    With a weight above zero.
     """
-    assert taken == takes_gzip(header)
+    assert taken == accepts_gzip(header)
 
 
-def test_many_who_ask_at_once_get_one_text():
+def test_concurrent_requests_share_one_text():
     """
-    Metrics are written once for all of them, outside of the event loop.
+    Metrics are written once for all of them, outside the event loop.
     """
     release, threads = threading.Event(), []
 
@@ -121,9 +122,9 @@ def test_many_who_ask_at_once_get_one_text():
     assert threading.main_thread() not in threads
 
 
-def test_each_scrape_tells_the_present_state():
+def test_each_scrape_gets_the_current_state():
     """
-    A text serves only those who asked while it was being written.
+    A text answers only the requests that came while it was written.
     """
     metrics = made()
 
@@ -141,7 +142,7 @@ def test_each_scrape_tells_the_present_state():
 
 def test_metrics_that_cannot_be_written_are_an_error_each_time():
     """
-    One failure does not stick.
+    A failure is not kept.
     """
 
     class Broken(Metrics):
@@ -155,9 +156,9 @@ def test_metrics_that_cannot_be_written_are_an_error_each_time():
     assert run(use()) == [500, 500]
 
 
-def test_slis_count_health_checks_until_they_are_deleted():
+def test_slis_count_health_checks_until_a_delete():
     """
-    Deleting answers in words.
+    The DELETE answers in words.
     """
     first, deleted, after = run(
         exchanges(
@@ -194,7 +195,7 @@ def test_slis_count_health_checks_until_they_are_deleted():
 )
 def test_healthz_here_says_that_the_port_answers(path: str, body: str):
     """
-    Whatever the state of the sync.
+    The state of the sync makes no difference.
     """
     reply = get(path)
 
@@ -204,7 +205,7 @@ def test_healthz_here_says_that_the_port_answers(path: str, body: str):
 
 def test_the_proxy_mode_is_nftables():
     """
-    Kubernetes' end-to-end tests go by this.
+    Kubernetes' end-to-end tests read it.
     """
     reply = get("/proxyMode")
 
@@ -213,9 +214,9 @@ def test_the_proxy_mode_is_nftables():
     assert reply.headers["x-content-type-options"] == "nosniff"
 
 
-def test_configz_is_the_configuration_in_force():
+def test_configz_is_the_effective_configuration():
     """
-    What ``--write-config-to`` writes, under the group's name.
+    It equals what ``--write-config-to`` writes, under the group's name.
     """
     reply = get("/configz")
     data = json.loads(reply.body)
@@ -240,43 +241,64 @@ def test_flagz_is_text_by_default():
     assert {"cluster-cidr", "v", "hostname-override"} <= set(names)
 
 
-@pytest.mark.parametrize("encoding", ["json", "yaml"])
 @pytest.mark.parametrize("kind", ["Flagz", "Statusz"])
-def test_objects_are_given_to_who_asks_for_them(kind: str, encoding: str):
+def test_the_z_pages_are_api_objects_for_clients_that_ask_for_them(kind: str):
     """
-    By group, version and kind; the older version comes with a warning.
+    With group, version and kind as parameters of JSON's media type.
     """
-    path = f"/{kind.lower()}"
-    new, old = run(
-        exchanges(
-            (path, {"accept": WANT.format(encoding, "v1beta1", kind)}),
-            (path, {"accept": WANT.format(encoding, "v1alpha1", kind)}),
-        )
-    )
+    reply = get(f"/{kind.lower()}", accept=OBJECT.format(kind))
+    data = json.loads(reply.body)
 
-    assert new.headers["content-type"] == f"application/{encoding}"
-    data = yaml.safe_load(new.body)  # JSON is YAML
+    assert reply.headers["content-type"] == "application/json"
     assert [data["kind"], data["apiVersion"]] == [kind, "config.k8s.io/v1beta1"]
     assert data["metadata"] == {"name": "kube-proxy"}
-    assert "warning" not in new.headers
-    assert yaml.safe_load(old.body)["apiVersion"] == "config.k8s.io/v1alpha1"
-    assert old.headers["warning"].startswith("299 ")
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", TEXT),
+        ("  ", TEXT),
+        ("*/*", TEXT),
+        ("text/*", TEXT),
+        ("text/plain", TEXT),
+        ("TEXT/PLAIN; Charset=UTF-8", TEXT),
+        ("text/html,*/*;q=0.8", TEXT),
+        ("text/html", None),
+        ("application/json", None),
+        ("application/json; as=Flagz; g=config.k8s.io; v=v1beta1", "application/json"),
+        (OBJECT.format("Flagz") + ";q=0.9,text/plain;q=0.5", "application/json"),
+        (OBJECT.format("Statusz"), None),
+        (OBJECT.format("Flagz").replace("v1beta1", "v1"), None),
+        (OBJECT.format("Flagz").replace("config", "apps"), None),
+        (",;,=;;q=nan", None),
+        ("é/ü;ö", None),
+    ],
+)
+def test_the_z_pages_are_text_or_one_object_or_not_acceptable(accept: str, expected: str | None):
+    """
+    kube-proxy refuses JSON without parameters, too: a form that may change needs its version.
+    """
+    reply = get("/flagz", accept=accept)
+
+    assert reply.code == (406 if expected is None else 200)
+    assert reply.headers["content-type"] == (expected or TEXT)
 
 
 def test_flagz_holds_every_flag():
     """
-    With the values in force.
+    With its effective value.
     """
-    reply = get("/flagz", accept=WANT.format("json", "v1beta1", "Flagz"))
+    reply = get("/flagz", accept=OBJECT.format("Flagz"))
 
     assert json.loads(reply.body)["flags"]["cluster-cidr"] == "10.244.0.0/16"
 
 
-def test_statusz_tells_versions_and_pages():
+def test_statusz_has_versions_pages_and_the_start_time():
     """
-    And since when it runs.
+    As text and as an object.
     """
-    reply = get("/statusz", accept=WANT.format("json", "v1beta1", "Statusz"))
+    reply = get("/statusz", accept=OBJECT.format("Statusz"))
     data = json.loads(reply.body)
 
     assert data["binaryVersion"] == "1.36.2"
@@ -290,27 +312,19 @@ def test_statusz_tells_versions_and_pages():
     assert "/proxyMode" in text
 
 
-@pytest.mark.parametrize("path", ["/flagz", "/statusz"])
-def test_json_without_its_parameters_is_not_acceptable(path: str):
-    """
-    Whoever wants a form that may change must say which.
-    """
-    assert get(path, accept="application/json").code == 406
-
-
 @pytest.mark.parametrize(
     "path", ["/", "/metrics/", "/healthz/x", "/proxymode", "/debug/pprof/", "/debug/flags/v"]
 )
 def test_other_paths_are_not_found(path: str):
     """
-    Paths match exactly; there is no Go runtime to be profiled.
+    Paths match exactly, and there is no Go runtime to profile.
     """
     assert (get(path).code, get(path).body) == (404, b"404 page not found\n")
 
 
-def test_metrics_by_service_have_a_page_of_their_own():
+def test_metrics_of_services_have_a_page_of_their_own():
     """
-    Where there are any; what cannot be read is said, and the page is there again after that.
+    An error of the kernel is the answer once; without a writer there is no such page.
     """
     answers = iter([DataplaneError("cannot list frontends"), b"a 1\n"])
 

@@ -12,7 +12,7 @@ from support.pageservers import serving, until
 
 from nfproxy.errors import ListenError
 from nfproxy.servers.pages import Page, answer
-from nfproxy.servers.pageserver import PageServer
+from nfproxy.servers.serving import PageServer
 
 LOCAL = "127.0.0.1"
 

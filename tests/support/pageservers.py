@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from nfproxy.servers.pages import Page
-from nfproxy.servers.pageserver import PageServer
+from nfproxy.servers.serving import PageServer
 
 LOCAL = "127.0.0.1:0"
 _PATIENCE_S = 20.0

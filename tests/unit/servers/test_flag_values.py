@@ -1,4 +1,4 @@
-"""What /flagz says of the flags."""
+"""The values of flags on /flagz."""
 
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
@@ -6,9 +6,9 @@ from nfproxy.config.settings import BY_FLAG
 from nfproxy.servers.zpages import flag_values
 
 
-def test_every_flag_is_told():
+def test_every_flag_has_a_value():
     """
-    Those that were not given, with their default.
+    A flag that was not given has its default.
     """
     values = flag_values(load(Flags()))
 
@@ -21,7 +21,7 @@ def test_every_flag_is_told():
     assert values["version"] == "false"
 
 
-def test_values_given_are_told_as_go_prints_them():
+def test_values_are_written_as_go_prints_them():
     """
     Lists in brackets, gates by name, durations in Go's form.
     """

@@ -11,7 +11,7 @@ from support.http11 import ask, connections
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
-from nfproxy.servers.servicehealth import ListenFailure, ServiceHealthServers
+from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
 
 V4, V6 = Family.IPV4, Family.IPV6
 WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
@@ -42,7 +42,7 @@ class Proxy:
     def __init__(self) -> None:
         self.healthy = True
         self.failures: list[ListenFailure] = []
-        self.servers = ServiceHealthServers(lambda: self.healthy, self.failures.append)
+        self.servers = HealthCheckServers(lambda: self.healthy, self.failures.append)
         self.update = self.servers.update
 
 

@@ -1,8 +1,9 @@
 """
-Services' health check node ports (``spec.healthCheckNodePort``).
+The health check node ports of Services (``spec.healthCheckNodePort``).
 
-Every path and method gets the same answer: the number of local endpoints, with code 200 if
-there are any and the proxy's sync is healthy. The state of the Node does not matter here.
+Load balancers ask there whether this node has endpoints of a Service. Every path and method gets
+the same answer: the number of local endpoints, with code 200 if there are any and the proxy is in
+sync. Whether the Node may get traffic makes no difference here.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ from aiohttp import web
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
-from nfproxy.servers.listening import advice, listen_in_family
+from nfproxy.servers.listening import listen_in_family, why_not
 from nfproxy.servers.pages import JSON, answer
-from nfproxy.servers.serving import Connections, Serving
+from nfproxy.servers.serving import Connections, SocketServer
 
 log = logging.getLogger(__name__)
 
-#: Of all services together; load balancers ask and hang up.
+#: Of all Services together; load balancers ask and hang up.
 _CONNECTIONS = 256
 
-#: Needs an interface to be bound to, and no load balancer comes from there.
+#: No load balancer asks from a link-local address, and a socket for one needs an interface.
 _LINK_LOCAL = parse_prefix("fe80::/10")
 
 Key = tuple[ObjectName, Family]
 
-#: Packed addresses, by family; None stands for every local address of the family.
+#: Packed addresses to listen at, by family; None stands for every local address of the family.
 Addresses = Mapping[Family, Collection[bytes] | None]
 
 _EVERYWHERE: tuple[None] = (None,)
 
 
 class ListenFailure(NamedTuple):
-    """A health check node port that cannot be listened on; `message` fits an Event's note."""
+    """A health check node port that cannot be listened on; `message` is for an Event's note."""
 
     service: ObjectName
     family: Family
@@ -47,23 +48,27 @@ class ListenFailure(NamedTuple):
     message: str
 
 
-class ServiceHealthServers:
+class HealthCheckServers:
     """
-    Listens for as many Services as it is told, at as many addresses.
+    Listens on the health check node ports of Services, at the node's addresses.
 
-    What stays wanted stays open; when a port or an address goes, its connections end.
-    Sockets are opened in the network namespace of the calling thread.
+    Sockets are opened in the network namespace of the calling thread. Belongs to the event loop.
     """
 
     def __init__(
         self, healthy: Callable[[], bool], failed: Callable[[ListenFailure], None]
     ) -> None:
-        """Start without any; `failed` is called for each failure, at each update."""
+        """
+        Listen nowhere yet.
+
+        `healthy` tells whether the proxy is in sync. `failed` is called at each update for each
+        port that cannot be listened on.
+        """
         self._healthy = healthy
         self._failed = failed
         self._connections = Connections(_CONNECTIONS)
         self._services: dict[Key, _Service] = {}
-        self._told: dict[Key, str] = {}
+        self._failures: dict[Key, str] = {}
         self._wanted: Mapping[Key, HealthCheck] = {}
         self._addresses: Addresses = {}
 
@@ -74,16 +79,17 @@ class ServiceHealthServers:
 
     async def update(self, wanted: Mapping[Key, HealthCheck], addresses: Addresses) -> None:
         """
-        Open, close and move what differs from the last call; take over all counts.
+        Open and close sockets until they are those wanted; take over all counts of endpoints.
 
-        A service that cannot be listened for at one of its addresses is not listened for at
-        all, and tried again at the next call. One call at a time.
+        Sockets that stay wanted stay open. When a port or an address goes, its connections end. A
+        Service that cannot be served at one of its addresses is served at none, and tried again at
+        the next update. One call at a time.
         """
-        if not self._told and wanted == self._wanted and addresses == self._addresses:
+        if not self._failures and wanted == self._wanted and addresses == self._addresses:
             return
         self._wanted, self._addresses = dict(wanted), dict(addresses)
         places = {family: _places(found) for family, found in addresses.items()}
-        # everything that goes is closed first: its port may be wanted by another
+        # Close before opening: a port may move from one Service to another.
         await self._close_all(self._unwanted(wanted, places))
         for key, check in wanted.items():
             service = self._services.get(key)
@@ -91,21 +97,21 @@ class ServiceHealthServers:
                 service = self._services[key] = _Service(key[0], check, self._healthy)
             service.check = check
             await self._open(key, service, places.get(key[1], ()))
-        for key in self._told.keys() - wanted.keys():
-            del self._told[key]
+        for key in self._failures.keys() - wanted.keys():
+            del self._failures[key]
 
     async def close(self) -> None:
         """Close everything. Idempotent."""
-        self._wanted, self._addresses, self._told = {}, {}, {}
+        self._wanted, self._addresses, self._failures = {}, {}, {}
         await self._close_all(self._unwanted({}, {}))
 
     def _unwanted(
         self,
         wanted: Mapping[Key, HealthCheck],
         places: Mapping[Family, Collection[bytes | None]],
-    ) -> list[Serving]:
-        """Take out what is not wanted any more, and return it."""
-        taken: list[Serving] = []
+    ) -> list[SocketServer]:
+        """Take out the servers that are not wanted any more, and return them."""
+        taken: list[SocketServer] = []
         for key, service in list(self._services.items()):
             check = wanted.get(key)
             stays = check is not None and check.port == service.check.port
@@ -123,31 +129,32 @@ class ServiceHealthServers:
             for place in places:
                 if place not in service.listeners:
                     opened = listen_in_family(family, place, port)
-                    serving = service.listeners[place] = Serving(service.page, self._connections)
-                    await serving.start(opened)
+                    server = SocketServer(service.page, self._connections)
+                    service.listeners[place] = server
+                    await server.start(opened)
         except OSError as error:
             await self._close_all(service.listeners.values())
             del self._services[key]
-            text = f'failed to start healthcheck "{name}" on port {port}: {advice(error)}'
-            if self._told.get(key) != text:
+            text = f'failed to start healthcheck "{name}" on port {port}: {why_not(error)}'
+            if self._failures.get(key) != text:
                 log.error("%s (%s); trying again at every sync", text, family.label)
-            self._told[key] = text
+            self._failures[key] = text
             self._failed(ListenFailure(name, family, port, text))
         else:
-            self._told.pop(key, None)
+            self._failures.pop(key, None)
 
-    async def _close_all(self, servings: Iterable[Serving]) -> None:
-        await asyncio.gather(*(serving.close() for serving in servings))
+    async def _close_all(self, servers: Iterable[SocketServer]) -> None:
+        await asyncio.gather(*(server.close() for server in servers))
 
 
 class _Service:
-    """One Service in one family: its answer, and where it is given."""
+    """One Service in one family: its answer, and the servers that give it."""
 
     def __init__(self, name: ObjectName, check: HealthCheck, healthy: Callable[[], bool]) -> None:
         self._name = name
         self._healthy = healthy
         self.check = check
-        self.listeners: dict[bytes | None, Serving] = {}
+        self.listeners: dict[bytes | None, SocketServer] = {}
 
     async def page(self, request: web.BaseRequest) -> web.Response:
         """Answer any request."""
@@ -167,7 +174,7 @@ class _Service:
 
 
 def _places(addresses: Collection[bytes] | None) -> Collection[bytes | None]:
-    """Return where to listen; None among them stands for everywhere."""
+    """Return the addresses to listen at; None among them stands for all of the family."""
     if addresses is None:
         return _EVERYWHERE
     return [address for address in addresses if address not in _LINK_LOCAL]
