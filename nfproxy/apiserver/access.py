@@ -27,8 +27,7 @@ from nfproxy.apiserver.kubeconfig import Found, load_kubeconfig
 from nfproxy.apiserver.kubeconfigfile import UNFIT, fits_header
 from nfproxy.apiserver.memoryfiles import MemoryFiles
 from nfproxy.apiserver.plugins import PluginRunner
-from nfproxy.apiserver.proxies import proxy_for
-from nfproxy.apiserver.servers import Server
+from nfproxy.apiserver.servers import Server, proxy_for
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.text import shorten
 
@@ -108,7 +107,7 @@ class Access:
         """Where the credentials are from, for messages."""
         return self._token_file or self.origin or "--master alone, which gives none"
 
-    def stale(self, now: datetime.datetime) -> bool:
+    def is_stale(self, now: datetime.datetime) -> bool:
         """Tell whether it should be read again."""
         if self._expires is not None and now >= self._expires:
             return True

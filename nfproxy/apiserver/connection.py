@@ -1,5 +1,5 @@
 """
-Requests to the API server in use: with the right credentials, at a bounded rate.
+Requests to the API server in use: with valid credentials, at a bounded rate.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from asyncio_throttle.throttler import Throttler
 from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
-from nfproxy.apiserver.exchange import Request, exchange, headers
-from nfproxy.apiserver.failures import RequestError
 from nfproxy.apiserver.plugins import PluginError, PluginRunner
 from nfproxy.apiserver.servers import Server, Servers
-from nfproxy.apiserver.transport import Transport
-from nfproxy.errors import ConfigError
+from nfproxy.apiserver.transport import Request, Transport, exchange, headers
+from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.source import Report
+from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
@@ -41,29 +40,28 @@ Answer = tuple[Server, aiohttp.ClientResponse]
 
 class Connection:
     """
-    The API servers of a cluster, as one client of them.
+    A client of a cluster's API servers. For the event loop's thread.
 
-    Credentials and certificates are read anew when their files change, when they are about to
-    expire, and when the API server does not accept them; what cannot be read then leaves those
-    read before in use. When the server in use cannot be reached any more, every exchange with it
-    ends, and the next is used.
+    It reads credentials and certificates again when their files change, shortly before they expire,
+    and when the API server does not accept them; if that fails, the previous ones stay in use. When
+    the server in use cannot be reached, all exchanges with it end, and the next server is used.
     """
 
     def __init__(
-        self, settings: ClientSettings, report: Report, observer: Metrics | None = None
+        self, settings: ClientSettings, report: Report, metrics: Metrics | None = None
     ) -> None:
-        """Take the settings, and whom to tell; nothing is read before :meth:`open`."""
+        """Prepare; nothing is read before :meth:`open`. `report` takes problems of credentials."""
         self._settings = settings
         self._report = report
-        self._observer = observer or Metrics(FAMILIES, __version__)
+        self._metrics = metrics or Metrics(FAMILIES, __version__)
         self._plugins = PluginRunner()
         self._access: Access | None = None
         self._transport: Transport | None = None
         self._servers: Servers | None = None
         self._open: dict[aiohttp.ClientResponse, Server] = {}
-        self._reached = False  # ever, with the present list of servers
+        self._has_answered = False  # any of the present servers
         self._reading = asyncio.Lock()
-        self._said = ""
+        self._reported = ""
         self._throttle: Throttler | None = None
         if settings.qps >= 0:
             burst = max(settings.burst, 1)
@@ -81,13 +79,13 @@ class Connection:
 
     async def open(self) -> None:
         """
-        Read how to reach the API server; idempotent. Makes no request.
+        Read credentials and addresses; idempotent. Makes no request.
 
-        Raises ConfigError, naming file and field. A credential plugin that fails is no
-        reason: it is run again with the first request.
+        Raises ConfigError, naming file and field. It does not raise for a credential plugin that
+        fails: the first request runs it again.
         """
         with contextlib.suppress(PluginError):
-            await self._current(distrust=None)
+            await self._current(rejected=None)
 
     async def aclose(self) -> None:
         """End all exchanges."""
@@ -109,9 +107,9 @@ class Connection:
         """
         Make a request, and give the response while its body is being read.
 
-        Raises RequestError for every answer but a success, for none at all, and when the
-        connection breaks inside the block. Credentials that are not accepted are read anew
-        and tried once more; what a server out of reach was asked is asked of the next.
+        Raises RequestError for every answer but a success, for no answer, and when the connection
+        breaks inside the block. Credentials that are not accepted are read again and tried once
+        more; if a server cannot be reached, the next one gets the request.
         """
         await self._take_turn(request)
         async with contextlib.AsyncExitStack() as stack:
@@ -120,24 +118,27 @@ class Connection:
             except RequestError as error:
                 if error.status.code != 401:
                     raise
-                self._observer.retried(request.method, self.host, "401")
+                # The kubelet may have replaced the token, or a plugin's token may have no expiry.
+                self._metrics.retried(request.method, self.host, "401")
                 server, response = await self._send(request, stack, self._access)
             self._open[response] = server
             stack.callback(self._open.pop, response)
             try:
                 yield response
             except (aiohttp.ClientError, OSError) as error:
-                text = failures.unanswered(error, server.host)
-                if failures.vanished(error):
-                    self._leave(server, text)
-                raise RequestError(text) from error
+                failure = failures.unanswered(error, server.host)
+                # A server that ends a connection is there. A peer without a sign of life is not:
+                # the next request would wait for it again.
+                if failures.is_lifeless(error):
+                    self._leave(server, failure)
+                raise failure from error
 
     async def read(self, request: Request) -> bytes:
         """Make a request and return the whole body. Raises RequestError."""
         async with self.ask(request) as response:
             server = self._open[response]
             body = await response.read()
-        self._observer.received(request.method, server.host, len(body))
+        self._metrics.received(request.method, server.host, len(body))
         return body
 
     async def _take_turn(self, request: Request) -> None:
@@ -145,23 +146,24 @@ class Connection:
             return
         began = time.monotonic()
         await self._throttle.acquire()  # type: ignore[no-untyped-call]
-        self._observer.waited(request.method, self.host, time.monotonic() - began)
+        self._metrics.waited(request.method, self.host, time.monotonic() - began)
 
     # -- which server -----------------------------------------------------------------------
 
     async def _send(
-        self, request: Request, stack: contextlib.AsyncExitStack, distrust: Access | None
+        self, request: Request, stack: contextlib.AsyncExitStack, rejected: Access | None
     ) -> Answer:
         """
-        Return the response if it is a success, and whose; `stack` closes it. Raises RequestError.
+        Return the server that answered with a success, and its response, which `stack` closes.
 
-        Each server is asked once at most, beginning with the one in use.
+        Each server is asked at most once, beginning with the one in use. Credentials that are still
+        `rejected` are read again first. Raises RequestError.
         """
         try:
-            access, transport, servers = await self._current(distrust)
+            access, transport, servers = await self._current(rejected)
             head = headers(access, request)
         except (ConfigError, PluginError) as error:
-            raise RequestError(str(error)) from error
+            raise RequestError(error.what, error.remedy) from error
         await stack.enter_async_context(transport)
         asked: set[Server] = set()
         while True:
@@ -170,104 +172,106 @@ class Connection:
             connect_s = _CONNECT_S if servers.has_other(time.monotonic()) else _CONNECT_ALONE_S
             try:
                 response = await exchange(
-                    transport, server, request, head, connect_s, access.credentials, self._observer
+                    transport, server, request, head, connect_s, access.credentials, self._metrics
                 )
             except RequestError as error:
-                if not self._out_of_reach(request, servers, server, error):
+                if not self._should_ask_next(request, servers, server, error):
                     raise
                 if servers.current in asked:
-                    raise RequestError(servers.why()) from error.__cause__
-                self._observer.retried(request.method, server.host, "<error>")
+                    failure = servers.why()
+                    failure.is_silent = error.is_silent
+                    raise failure from error.__cause__
+                self._metrics.retried(request.method, server.host, "<error>")
             else:
                 stack.callback(response.close)
                 self._answered(request, server, response.status)
                 return server, response
 
-    def _out_of_reach(
+    def _should_ask_next(
         self, request: Request, servers: Servers, server: Server, error: RequestError
     ) -> bool:
-        """
-        Take a failure; tell whether it means that another server is to be asked the same.
-
-        What may have been carried out (an Event that was posted) is not asked twice, unless there
-        was no connection at all.
-        """
+        """Take a failure; return whether the next server should get the same request."""
         if error.status.code:
             self._answered(request, server, error.status.code)
             return False
         cause = error.__cause__
-        if cause is None or not failures.out_of_reach(cause):
+        if not failures.is_out_of_reach(cause):
             return False
-        if servers is not self._servers:  # another kubeconfig by now
+        if servers is not self._servers:  # the kubeconfig names other servers by now
             return False
-        unsent = isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-        if request.method != "GET" and not unsent:
+        # What the server may have carried out, such as posting an Event, is not asked twice.
+        if request.method != "GET" and not failures.is_unsent(cause):
             return False
-        text = str(error)
-        if self._access and self._access.in_cluster and not self._reached:
-            text = f"{text}; {failures.IN_CLUSTER}"
-        self._leave(server, text)
+        if self._access and self._access.in_cluster and not self._has_answered:
+            remedies = (error.remedy, failures.IN_CLUSTER)
+            error = RequestError(error.what, "; ".join(filter(None, remedies)))
+        self._leave(server, error)
         return True
 
     def _answered(self, request: Request, server: Server, code: int) -> None:
-        if self._servers is None or server not in self._servers.all:  # another kubeconfig by now
-            return
+        """Take an answer, with a success or not."""
+        if self._servers is None or server not in self._servers.all:
+            return  # the kubeconfig names other servers by now
         if code >= 500 and request.method != "GET":
-            return  # what cannot be written may be a webhook's fault, whichever server is asked
-        self._reached = True
-        if text := self._servers.answered(server, code, time.monotonic()):
-            log.warning("%s", text)
-        self._observer.api_server(self.host)
-        self._follow(server)
+            return  # a failing webhook answers so for every server, while reading works
+        self._has_answered = True
+        if line := self._servers.answered(server, code, time.monotonic()):
+            log.warning("%s", line)
+        self._metrics.api_server(self.host)
+        self._end_exchanges_unless_current(server)
 
-    def _leave(self, server: Server, text: str) -> None:
-        """Take it that a server is out of reach; the next is used, if it was the one in use."""
+    def _leave(self, server: Server, error: RequestError) -> None:
+        """Take it that a server cannot be reached; if it is in use, use the next one."""
         if self._servers is not None and server in self._servers.all:
-            self._servers.failed(server, text, time.monotonic())
-            self._follow(server)
+            self._servers.failed(server, error, time.monotonic())
+            self._end_exchanges_unless_current(server)
 
-    def _follow(self, server: Server) -> None:
-        """End the exchanges with a server that is in use no longer; watches resume elsewhere."""
+    def _end_exchanges_unless_current(self, server: Server) -> None:
+        """Close the streams of a server that is no longer in use; watches resume at the next."""
         if self._servers is None or server == self._servers.current:
             return
-        for response in [r for r, whose in self._open.items() if whose == server]:
+        for response in [r for r, asked in self._open.items() if asked == server]:
             response.close()
 
     # -- credentials ------------------------------------------------------------------------
 
-    async def _current(self, distrust: Access | None) -> tuple[Access, Transport, Servers]:
+    async def _current(self, rejected: Access | None) -> tuple[Access, Transport, Servers]:
         """
-        Return how to ask, and whom, read anew if `distrust` is what is in use, or if due.
+        Return what a request needs, read again if `rejected` is still in use, or if files changed.
 
-        Raises ConfigError or PluginError if there is nothing yet.
+        Raises ConfigError or PluginError if nothing was read before that could stay in use.
         """
+        # One request reads; the others wait for it instead of reading the same files again.
         async with self._reading:
             now = datetime.datetime.now(datetime.UTC)
             access, before, servers = self._access, self._transport, self._servers
             if access is None or before is None or servers is None:
-                have = None
+                previous = None
             else:
-                have = access, before, servers
-                if access is not distrust and not access.stale(now):
-                    return have
+                previous = access, before, servers
+                if access is not rejected and not access.is_stale(now):
+                    return previous
             try:
                 access = await read_access(self._settings, os.environ, self._plugins)
                 transport = check_tls(access, Transport)
             except (ConfigError, PluginError) as error:
-                if have is None:
+                if previous is None:
                     raise
-                self._say(f"{error}; what was read before stays in use")
-                return have
-            self._say("")
+                self._report_once(error)
+                return previous
+            self._reported = ""
             if servers is None or servers.all != access.servers:
-                servers, self._reached = Servers(access.servers, self._settings.spread), False
+                servers = Servers(access.servers, self._settings.spread)
+                self._has_answered = False
             self._access, self._transport, self._servers = access, transport, servers
         if before is not None:
             await before.retire()
         return access, transport, servers
 
-    def _say(self, text: str) -> None:
-        """Report a trouble with the credentials when it arises, not each time."""
-        if text and text != self._said:
-            self._report(Problem("", f"API server {self.host}", "", text, kind="API"))
-        self._said = text
+    def _report_once(self, error: NfproxyError) -> None:
+        """Report that credentials cannot be read, unless that is known."""
+        if str(error) != self._reported:
+            remedies = (error.remedy, "the previous credentials stay in use")
+            remedy = "; ".join(filter(None, remedies))
+            self._report(Problem("", f"API server {self.host}", "", error.what, remedy, "API"))
+        self._reported = str(error)

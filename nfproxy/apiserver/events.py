@@ -1,5 +1,5 @@
 """
-Tells the API server of Events, when it finds the time.
+Posting Events to the API server, in the background.
 """
 
 from __future__ import annotations
@@ -12,58 +12,59 @@ from typing import Protocol
 
 from asyncio_throttle.throttler import Throttler
 
-from nfproxy.apiserver.connection import Request
-from nfproxy.apiserver.failures import RequestError, forbidden_events
-from nfproxy.apiserver.occurrences import (
+from nfproxy.apiserver.eventseries import (
     Event,
-    Occurrence,
-    Occurrences,
+    EventQueue,
+    EventSeries,
     Regarding,
     event_object,
-    series,
+    series_patch,
 )
-from nfproxy.backoff import delay_s
+from nfproxy.apiserver.transport import Request
+from nfproxy.backoff import Backoff
 from nfproxy.kube.source import Report
+from nfproxy.kube.status import RequestError, forbidden_events
 from nfproxy.model.changes import Problem
 
 __all__ = ["Event", "EventPoster", "Regarding"]
 
 log = logging.getLogger(__name__)
 
-_RATE, _PERIOD_S = 10, 10.0  # requests: Events are the least important of them
-_PARTING_S = 1.0  # for what is queued, at the end
-_TRANSIENT = (0, 401, 429)  # and all of 500 and above
+_RATE, _PERIOD_S = 10, 10.0  # requests: Events matter least
+_FINAL_S = 1.0  # for the Events that wait when the program stops
+_TRANSIENT = (0, 401, 429)  # codes after which another attempt may work, as after 500 and above
 
 
-class _Asks(Protocol):
+class _Client(Protocol):
     async def read(self, request: Request) -> bytes: ...
 
 
 class EventPoster:
     """
-    Posts Events in the background; at most `MOST` are remembered, others are dropped.
+    Posts Events, as a context manager. For the event loop's thread.
 
-    Nothing depends on an Event: a failure is reported when it begins, and that is all. Use it as
-    a context manager; on leaving, what is queued gets a second.
+    Nothing depends on an Event: the poster reports a failure when it begins, and drops Events when
+    too many wait. On leaving, Events that wait get a second.
     """
 
-    def __init__(self, connection: _Asks, instance: str, report: Report) -> None:
-        """Take the connection, and ``reportingInstance``: ``kube-proxy-<OS host name>``."""
+    def __init__(self, connection: _Client, instance: str, report: Report) -> None:
+        """Prepare; `instance` is the ``reportingInstance``, ``kube-proxy-<OS host name>``."""
         self._connection = connection
         self._report = report
         self._instance = instance
-        self._occurrences = Occurrences()
+        self._queue = EventQueue()
         self._throttle = Throttler(_RATE, period=_PERIOD_S)
+        self._backoff = Backoff(jitter=random.random)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._failing = False
+        self._is_failing = False
         self._task: asyncio.Task[None] | None = None
 
     def post(self, event: Event) -> None:
-        """Take an Event to be told. Never blocks, never raises."""
-        if not self._occurrences.note(event, time.time()):
-            log.debug("too many Events at once, dropped: %s", event)
+        """Queue an Event. Never blocks, never raises."""
+        if not self._queue.add(event, time.time()):
+            log.debug("too many Events wait; dropped: %s", event)
             return
         self._idle.clear()
         self._wake.set()
@@ -74,63 +75,58 @@ class EventPoster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give what is queued a short while, and stop."""
+        """Give the Events that wait a second, and stop."""
         try:
-            async with asyncio.timeout(_PARTING_S):
+            async with asyncio.timeout(_FINAL_S):
                 await self._idle.wait()
         except TimeoutError:
-            log.debug("leaving with Events untold")
+            log.debug("stopping before all Events are posted")
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        failures = 0
         while True:
-            occurrence = self._occurrences.due(time.time())
-            if occurrence is None:
+            series = self._queue.due(time.time())
+            if series is None:
                 self._idle.set()
-                await self._pause()
+                await self._wait()
                 continue
             await self._throttle.acquire()  # type: ignore[no-untyped-call]
             try:
-                await self._tell(occurrence)
+                await self._post(series)
             except RequestError as error:
-                failures += 1
-                await self._failed(error, occurrence, failures)
+                await self._failed(error, series)
             else:
-                failures = 0
-                self._failing = False
+                self._backoff.reset()
+                self._is_failing = False
 
-    async def _pause(self) -> None:
+    async def _wait(self) -> None:
         """Wait until something is due."""
         self._wake.clear()
-        next_s = self._occurrences.next_s()
+        next_at = self._queue.next_at()
         try:
-            async with asyncio.timeout(None if next_s is None else max(0, next_s - time.time())):
+            async with asyncio.timeout(None if next_at is None else max(0, next_at - time.time())):
                 await self._wake.wait()
         except TimeoutError:
             return
 
-    async def _tell(self, occurrence: Occurrence) -> None:
-        """Create the Event, or tell of its repeats. Raises RequestError."""
-        count = occurrence.count
-        if occurrence.told and await self._patched(occurrence):
-            occurrence.told, occurrence.told_s = count, time.time()
-            return
-        path = f"/apis/events.k8s.io/v1/namespaces/{occurrence.event.namespace}/events"
-        body = event_object(occurrence, self._instance)
-        await self._connection.read(Request(path, method="POST", body=body, counted=False))
-        occurrence.told, occurrence.told_s = count, time.time()
+    async def _post(self, series: EventSeries) -> None:
+        """Create the Event, or update its series. Raises RequestError."""
+        count = series.count  # it may rise while the request is under way
+        if not (series.posted_count and await self._patched(series)):
+            path = f"/apis/events.k8s.io/v1/namespaces/{series.event.namespace}/events"
+            body = event_object(series, self._instance)
+            await self._connection.read(Request(path, method="POST", body=body, counted=False))
+        series.posted_count, series.posted_at = count, time.time()
 
-    async def _patched(self, occurrence: Occurrence) -> bool:
-        """Update the series of an Event; False if the API server has forgotten the Event."""
-        namespace = occurrence.event.namespace
-        path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events/{occurrence.name}"
+    async def _patched(self, series: EventSeries) -> bool:
+        """Update the series of an Event; return False if the API server no longer has the Event."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{series.event.namespace}/events/{series.name}"
         request = Request(
             path,
             method="PATCH",
-            body=series(occurrence),
+            body=series_patch(series),
             content_type="application/merge-patch+json",
             counted=False,
         )
@@ -142,14 +138,18 @@ class EventPoster:
             raise
         return True
 
-    async def _failed(self, error: RequestError, occurrence: Occurrence, failures: int) -> None:
-        """Report the first failure; drop what will never be taken, wait where it may be."""
+    async def _failed(self, error: RequestError, series: EventSeries) -> None:
+        """Report the first failure; drop what the server refuses, wait where it may be accepted."""
         code = error.status.code
-        if not self._failing:
-            text = forbidden_events(error.status.message) if code == 403 else str(error)
-            self._report(Problem("", "Events", "", f"cannot be posted: {text}"))
-        self._failing = True
+        if not self._is_failing:
+            what, remedy = error.what, error.remedy
+            if code == 403:
+                what, remedy = forbidden_events(error.status.message)
+            text = "; ".join(filter(None, (f"cannot be posted: {what}", remedy)))
+            self._report(Problem("", "Events", "", text))
+        self._is_failing = True
+        wait_s = self._backoff.next_s(error.status.retry_after_s)
         if code not in _TRANSIENT and code < 500:
-            self._occurrences.drop(occurrence)
+            self._queue.drop(series)
             return
-        await asyncio.sleep(delay_s(failures, random.random(), error.status.retry_after_s))  # noqa: S311
+        await asyncio.sleep(wait_s)

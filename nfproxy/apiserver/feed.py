@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from msgspec import Raw
@@ -30,29 +31,38 @@ class Troubles:
     def __init__(self, connection: Connection, report: Report) -> None:
         self._connection = connection
         self._report = report
-        self._texts: dict[Kind, str] = {}
+        self._current: dict[Kind, tuple[str, str]] = {}  # what and remedy
+        self._since: dict[tuple[str, str], float] = {}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong now."""
-        return tuple(self._problem(text) for text in self._texts.values())
+        return tuple(self._problem(*trouble) for trouble in self._current.values())
 
-    def set(self, kind: Kind, text: str) -> None:
+    def set(self, kind: Kind, what: str, remedy: str) -> None:
         """Take what keeps a kind from being followed; report it unless another kind has it too."""
-        known = text in self._texts.values()
-        self._texts[kind] = text
-        if not known:
-            self._report(self._problem(text))
+        trouble = what, remedy
+        is_known = trouble in self._current.values()
+        self._current[kind] = trouble
+        if not is_known:
+            self._since[trouble] = time.monotonic()
+            self._report(self._problem(what, remedy))
 
     def clear(self, kind: Kind) -> None:
         """Take it that a kind is followed; log it when no other kind has the same trouble left."""
-        text = self._texts.pop(kind, None)
-        if text is not None and text not in self._texts.values():
-            log.info("API server %s: in order again, after: %s", self._connection.host, text)
+        trouble = self._current.pop(kind, None)
+        if trouble is not None and trouble not in self._current.values():
+            lasted_s = time.monotonic() - self._since.pop(trouble)
+            log.info(
+                "API server %s: reachable again after %.0f s (was: %s)",
+                self._connection.host,
+                lasted_s,
+                trouble[0],
+            )
 
-    def _problem(self, text: str) -> Problem:
+    def _problem(self, what: str, remedy: str) -> Problem:
         subject = f"API server {self._connection.host}".rstrip()
-        return Problem("", subject, "", text, "what is programmed stays, trying again", "API")
+        return Problem("", subject, "", what, remedy, "API")
 
 
 class Feed:
@@ -101,9 +111,9 @@ class Feed:
         self.listed.set()
         self.settled.set()
 
-    def trouble(self, text: str) -> None:
+    def trouble(self, what: str, remedy: str) -> None:
         """The kind cannot be followed at the moment; may be called again and again."""
-        self._troubles.set(self.kind, text)
+        self._troubles.set(self.kind, what, remedy)
 
     def well(self) -> None:
         """The kind is followed."""

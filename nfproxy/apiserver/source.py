@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from nfproxy import __version__
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed, Troubles
-from nfproxy.apiserver.reflector import Pace, Reflector
-from nfproxy.apiserver.resources import Resource, resources
+from nfproxy.apiserver.reflector import Reflector
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.decoded import Kind
+from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.resources import Resource, resources
 from nfproxy.kube.source import Report
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
@@ -45,7 +46,7 @@ class ApiServerSource:
         metrics: Metrics | None = None,
         *,
         started_s: float | None = None,
-        pace: Pace | None = None,
+        timeouts: WatchTimeouts | None = None,
     ) -> None:
         """
         Take what to ask and whom to tell; nothing happens before :meth:`load`.
@@ -55,7 +56,7 @@ class ApiServerSource:
         self._connection = connection
         metrics = metrics or Metrics(FAMILIES, __version__)  # counted, and not served
         self._metrics = metrics
-        self._pace = pace
+        self._timeouts = timeouts
         self._resources = resources(node_name)
         self._changed = asyncio.Event()
         self._cache = ObjectCache(node_name, time.time() if started_s is None else started_s)
@@ -97,7 +98,7 @@ class ApiServerSource:
 
     def _reflector(self, resource: Resource) -> Reflector:
         feed = self._feeds[resource.kind]
-        return Reflector(self._connection, resource, feed, self._metrics, self._pace)
+        return Reflector(self._connection, resource, feed, self._metrics, self._timeouts)
 
     async def changes(self) -> AsyncIterator[Changes]:
         """Yield what has changed, each time all that has since the last."""

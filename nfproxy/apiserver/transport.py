@@ -1,29 +1,117 @@
 """
-Connections to the API server: the official client's, watched over by the kernel.
+One request to one API server: the official client's connections, which the kernel supervises.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import time
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
+import msgspec
+from multidict import CIMultiDict
 
+from nfproxy import __version__
+from nfproxy.apiserver import failures
+from nfproxy.apiserver.access import Access
 from nfproxy.apiserver.kubeclient import RESTClientObject
+from nfproxy.apiserver.servers import Server
+from nfproxy.kube.status import RequestError, Status, read_status, refused
+from nfproxy.metrics import Metrics
 
-# A peer that vanished without a word is noticed within 35 s, watching or waiting.
+# The kernel notices within 35 s that a peer is gone, while the client waits or watches.
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 20, 5, 3
 _UNANSWERED_MS = 35_000
 
-# Idle connections serve the pages of a list. One kept for longer may lead to where nobody is any
-# more, and a request sent into it would wait for the kernel to find out.
-_KEPT_S = 3
+# Idle connections serve the pages of a list. A connection kept for longer may lead to a server that
+# is gone, and a request sent into it would wait until the kernel notices.
+_KEEP_IDLE_S = 3
 
-_READ_BUFFER = 1 << 18  # bytes; the client's own 2 MB would be there once per watch
+_READ_BUFFER = 1 << 18  # bytes for each watch; the official client's own are 2 MB
+_MAX_ERROR_BODY = 1 << 16  # bytes
+_USER_AGENT = f"nfproxy/{__version__}"
+# aiohttp raises ValueError for an address or a header that HTTP cannot carry.
+_TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, ValueError)
+
+
+class Request(msgspec.Struct, frozen=True):
+    """
+    What to ask.
+
+    `head_s` is how long the answer may take to begin, `silence_s` how long no byte may come after
+    that. `counted` requests keep to the rate of qps and burst; further pages of a list do not.
+    """
+
+    path: str
+    query: Mapping[str, str] = {}
+    method: str = "GET"
+    body: dict[str, Any] | None = None
+    content_type: str = "application/json"
+    head_s: float = 60.0
+    silence_s: float = 60.0
+    counted: bool = True
+
+
+class Transport(RESTClientObject):  # type: ignore[misc] # the client has no types
+    """
+    The official client's transport for one configuration, closed after its last request.
+
+    The connection replaces it when certificates change, while watches still use the old one.
+    """
+
+    def __init__(self, configuration: Any) -> None:
+        """Make the TLS context. Raises OSError or ValueError if the certificates cannot be used."""
+        configuration.client_session_kwargs = {
+            "trust_env": False,  # each Server knows its proxy
+            "read_bufsize": _READ_BUFFER,
+            "cookie_jar": aiohttp.DummyCookieJar(),
+        }
+        super().__init__(configuration)
+        self._users = 0
+        self._is_retired = False
+
+    # A private method of the client: kubeclient.py checks at start that it exists.
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(
+            limit=self.maxsize,
+            ssl=self.ssl_context,
+            socket_factory=_socket,
+            ttl_dns_cache=10,
+            keepalive_timeout=_KEEP_IDLE_S,
+        )
+
+    async def ask(self, proxy: str | None, **request: Any) -> Any:
+        """Make a request through a proxy, None for none; see the client's ``request``."""
+        self.proxy = proxy  # the client reads it before the request first waits
+        return await self.request(**request)
+
+    async def __aenter__(self) -> Transport:
+        """Keep the transport open for one exchange."""
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End the exchange."""
+        self._users -= 1
+        await self._close_unused()
+
+    async def retire(self) -> None:
+        """Close after the last exchange; at once if there is none."""
+        self._is_retired = True
+        await self._close_unused()
+
+    async def _close_unused(self) -> None:
+        if self._is_retired and not self._users:
+            await self.close()
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket on which the kernel finds out that nobody is there any more."""
+    """Return a socket whose connection breaks when the peer is gone."""
     family, kind, protocol, *_ = address
     made = socket.socket(family=family, type=kind, proto=protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -34,52 +122,85 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-class Transport(RESTClientObject):  # type: ignore[misc] # the client has no types
-    """
-    The client's transport for one configuration, closed once nobody uses it.
-
-    It is replaced when certificates change, while watches still go through the old one.
-    """
-
-    def __init__(self, configuration: Any) -> None:
-        configuration.client_session_kwargs = {
-            "trust_env": False,  # proxies are in the configuration already
-            "read_bufsize": _READ_BUFFER,
-            "cookie_jar": aiohttp.DummyCookieJar(),
+def headers(access: Access, request: Request) -> CIMultiDict[str]:
+    """Return the headers of a request. Raises ConfigError if the token cannot be read."""
+    made = CIMultiDict(
+        {
+            "Accept": "application/json",
+            "User-Agent": _USER_AGENT,
+            "Content-Type": request.content_type,
         }
-        super().__init__(configuration)
-        self._users = 0
-        self._retired = False
+    )
+    made.extend(access.impersonation)
+    if authorization := access.authorization():
+        made["Authorization"] = authorization
+    return made
 
-    def _create_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(
-            limit=self.maxsize,
-            ssl=self.ssl_context,
-            socket_factory=_socket,
-            ttl_dns_cache=10,
-            keepalive_timeout=_KEPT_S,
-        )
 
-    async def ask(self, proxy: str | None, **request: Any) -> Any:
-        """Make a request through a proxy, None for none; see the client's ``request``."""
-        self.proxy = proxy  # read before the request first waits
-        return await self.request(**request)
+async def exchange(
+    transport: Transport,
+    server: Server,
+    request: Request,
+    head: CIMultiDict[str],
+    connect_s: float,
+    credentials: str,
+    metrics: Metrics,
+) -> aiohttp.ClientResponse:
+    """
+    Return the response if it is a success; the caller closes it.
 
-    async def __aenter__(self) -> Transport:
-        """Use the transport for one exchange."""
-        self._users += 1
-        return self
+    TCP and TLS may take `connect_s`; `credentials` names the file of the credentials, for messages.
+    Raises RequestError: with the Status of an answer, with the cause where there was no answer.
+    """
+    url = f"{server.url}{request.path}?{urlencode(request.query)}"
+    size = 0 if request.body is None else len(msgspec.json.encode(request.body))
+    began = time.monotonic()
+    code = "<error>"
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(request.head_s):
+                answer = await transport.ask(
+                    server.proxy,
+                    method=request.method,
+                    url=url.removesuffix("?"),
+                    headers=head,
+                    body=request.body,
+                    _request_timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=connect_s, sock_read=request.silence_s
+                    ),
+                )
+            response: aiohttp.ClientResponse = answer.response
+            code = str(response.status)
+            stack.callback(response.close)
+            if response.status < 300:
+                stack.pop_all()
+                return response
+            body = await _error_body(response)
+        except _TRANSPORT_ERRORS as error:
+            raise failures.unanswered(error, server.host) from error
+        finally:
+            seconds = time.monotonic() - began
+            metrics.request(request.method, server.host, code, seconds, size)
+    raise _refusal(response, body, credentials)
 
-    async def __aexit__(self, *_: object) -> None:
-        """End the exchange."""
-        self._users -= 1
-        await self._close_unused()
 
-    async def retire(self) -> None:
-        """Close as soon as nobody uses it; at once if nobody does."""
-        self._retired = True
-        await self._close_unused()
+def _refusal(response: aiohttp.ClientResponse, body: bytes, credentials: str) -> RequestError:
+    status = read_status(body) or Status()
+    header_s = failures.retry_after_s(response.headers.get("Retry-After"), time.time())
+    status = msgspec.structs.replace(
+        status,
+        code=response.status,
+        retry_after_s=status.retry_after_s if header_s is None else header_s,
+    )
+    reason = response.reason or ""
+    if failures.wants_tls(response.status, body):
+        reason = failures.USE_HTTPS
+    return refused(status, reason, credentials)
 
-    async def _close_unused(self) -> None:
-        if self._retired and not self._users:
-            await self.close()
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body, or its first part if it is longer than any Status."""
+    try:
+        return await response.content.readexactly(_MAX_ERROR_BODY)
+    except asyncio.IncompleteReadError as error:
+        return error.partial

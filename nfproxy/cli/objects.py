@@ -80,8 +80,11 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
             return Objects(loading.result(), tuple(sorted(found)), source.source_file)
         loading.cancel()
         await asyncio.gather(loading, troubled, return_exceptions=True)
-        said = "; ".join(f"{problem.subject}: {problem.what}" for problem in found)
-        raise InputError(said or f"the API server did not tell everything in {PATIENCE_S:g} s")
+        if not found:
+            raise InputError(f"the API server did not send all objects within {PATIENCE_S:g} s")
+        what = "; ".join(f"{problem.subject}: {problem.what}" for problem in found)
+        remedies = dict.fromkeys(problem.remedy for problem in found if problem.remedy)
+        raise InputError(what, "; ".join(remedies))
 
 
 async def _after(event: asyncio.Event, seconds: float) -> None:

@@ -204,7 +204,9 @@ async def _source(
 
 
 def _report(problem: Problem) -> None:
-    log.warning("%s", problem)
+    # The first question of an operator whose API server is away.
+    rest = "; installed rules stay, trying again" if problem.kind == "API" else ""
+    log.warning("%s%s", problem, rest)
 
 
 # --- servers --------------------------------------------------------------------------------

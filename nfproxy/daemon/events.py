@@ -51,7 +51,7 @@ class NodeEvents:
         """Say that an object cannot be understood, so that its last good version stays in use."""
         said = "; ".join(f"{p.field}: {p.what}" if p.field else p.what for p in problems)
         self._post(
-            Regarding.of(kind, name),
+            Regarding(kind, name),
             "Warning",
             "Undecodable",
             "Decode",

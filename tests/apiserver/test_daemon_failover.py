@@ -99,7 +99,7 @@ def test_watches_go_on_at_the_next_server_and_stay_there(two: Two) -> None:
         two.second.stop()
         two.change("10.244.1.8")
         eventually((4, 0), two.watches)
-        daemon.wait_for("is used now, in place of", times=2)
+        daemon.wait_for(": in use now, instead of", times=2)
         assert "none of 2" not in daemon.log
         assert errors_in(daemon.log) == []
 
@@ -163,7 +163,7 @@ def test_all_servers_away_is_told_once_and_ends_with_the_first_that_comes_back(t
         two.first.start()
         two.site.serves({WEB: ("10.244.1.6:8080",)})
         eventually((4, 0), two.watches)
-        daemon.wait_for("in order again")
+        daemon.wait_for("reachable again")
 
 
 def failures(two: Two) -> float:

@@ -90,7 +90,7 @@ def test_an_api_server_that_is_not_there_is_waited_for(site: Site) -> None:
         log = daemon.wait_for("ready after")
         site.serves(WEB)
         said = "refuses connections; check that the API server runs there"
-        assert log.count(f"{said}; what is programmed stays, trying again") == 1
+        assert log.count(f"{said}; installed rules stay, trying again") == 1
         assert errors_in(daemon.log) == []
 
 

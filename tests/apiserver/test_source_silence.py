@@ -13,8 +13,8 @@ from support.apiserver import StandIn
 from support.commands import endpoint_slice, node_object, service
 
 from nfproxy.apiserver.connection import ClientSettings, Connection
-from nfproxy.apiserver.reflector import Pace
 from nfproxy.apiserver.source import ApiServerSource
+from nfproxy.kube.listwatch import WatchTimeouts
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 
@@ -42,10 +42,10 @@ def test_a_watch_that_has_gone_silent_is_made_anew(standin: StandIn, tmp_path: P
 
     async def follow() -> None:
         settings = ClientSettings(kubeconfig=str(kubeconfig), qps=-1)
-        pace = Pace(silence_s=SILENCE_S, healthy_s=0.1)
+        pace = WatchTimeouts(silence_s=SILENCE_S, healthy_s=0.1)
         async with (
             Connection(settings, problems.append) as connection,
-            ApiServerSource(connection, "node-1", problems.append, pace=pace) as source,
+            ApiServerSource(connection, "node-1", problems.append, timeouts=pace) as source,
         ):
             await source.load()
             await asyncio.to_thread(standin.wait_for_watches, "endpointslices")

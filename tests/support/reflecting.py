@@ -8,19 +8,23 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection
-from nfproxy.apiserver.reflector import Pace, Reflector
-from nfproxy.apiserver.resources import resources
+from nfproxy.apiserver.reflector import Reflector
+from nfproxy.backoff import Backoff
+from nfproxy.kube import listwatch
+from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.resources import resources
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 
 SERVICES, SLICES, CIDRS, NODE = resources("n1")
-PATIENT = Pace(healthy_s=1000)  # no stream of a test lasts long enough to count as working
-PROMPT = Pace(healthy_s=0)  # every stream does
+PATIENT = WatchTimeouts(healthy_s=1000)  # no stream of a test lasts long enough to count as working
+PROMPT = WatchTimeouts(healthy_s=0)  # every stream does
 
 
 class Told:
@@ -48,9 +52,9 @@ class Told:
         """Note that a list is complete."""
         self.lines.put_nowait("end")
 
-    def trouble(self, text: str) -> None:
-        """Note what is wrong."""
-        self.troubles.put_nowait(text)
+    def trouble(self, what: str, remedy: str) -> None:
+        """Note what is wrong, and what to do."""
+        self.troubles.put_nowait(f"{what}; {remedy}")
 
     def well(self) -> None:
         """Note that all is well."""
@@ -72,6 +76,24 @@ class Told:
     async def unavailable_told(self) -> None:
         """Wait until the resource is said not to be had."""
         await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
+
+
+class RecordedBackoff(Backoff):
+    """Records each wait as (failures in a row, Retry-After), and makes it 0."""
+
+    waits: ClassVar[list[tuple[int, float | None]]]
+
+    def next_s(self, retry_after_s: float | None = None) -> float:
+        self.failures += 1
+        self.waits.append((self.failures, retry_after_s))
+        return 0.0
+
+
+def record_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float | None]]:
+    """Let no failure of a list or watch wait; return what would have been waited for."""
+    RecordedBackoff.waits = []
+    monkeypatch.setattr(listwatch, "Backoff", RecordedBackoff)
+    return RecordedBackoff.waits
 
 
 class Ends(Metrics):
@@ -104,7 +126,7 @@ class Case:
 
 @contextlib.asynccontextmanager
 async def following(
-    pace: Pace = PROMPT, resource: Any = SERVICES, qps: float = -1
+    pace: WatchTimeouts = PROMPT, resource: Any = SERVICES, qps: float = -1
 ) -> AsyncIterator[Case]:
     """Follow a resource on a server of its own."""
     told, ends = Told(), Ends()

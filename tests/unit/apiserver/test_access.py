@@ -116,14 +116,14 @@ def test_a_file_that_changes_makes_what_was_read_stale(write, authority, tmp_pat
     path = write(cluster={"certificate-authority": "ca.crt"}, user={"tokenFile": "token"})
     access = of(path)
     (tmp_path / "token").write_text("bb")
-    assert not access.stale(now)
+    assert not access.is_stale(now)
 
     ca.write_bytes(authority.file.read_bytes() + b"\n")
-    assert access.stale(now)
+    assert access.is_stale(now)
     access = of(path)
-    assert not access.stale(now)
+    assert not access.is_stale(now)
     path.write_text(path.read_text() + "\n")
-    assert access.stale(now)
+    assert access.is_stale(now)
 
 
 def test_several_masters_share_credentials_and_scheme(write, authority):

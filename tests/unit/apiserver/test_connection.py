@@ -14,8 +14,8 @@ from support.certificates import Authority
 from support.scriptedserver import FOREVER_S, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection, Request
-from nfproxy.apiserver.failures import RequestError
 from nfproxy.errors import ConfigError
+from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
@@ -286,7 +286,7 @@ def test_a_kubeconfig_that_is_rewritten_is_followed(run, tmp_path):
                     await answered(old, connection)
                 assert len(problems) == 1
                 assert "is no YAML" in str(problems[0])
-                assert "what was read before stays in use" in str(problems[0])
+                assert "the previous credentials stay in use" in str(problems[0])
                 kubeconfig(tmp_path / "config", new.url)
                 await answered(new, connection)
 
@@ -405,7 +405,7 @@ def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
                 await reading
             with pytest.raises(RequestError, match="does not answer") as caught:
                 await connection.read(Request("/slow", head_s=0.05))
-            assert caught.value.silent
+            assert caught.value.is_silent
 
     run(case())
 

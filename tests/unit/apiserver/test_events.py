@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from nfproxy.apiserver import events as module
 from nfproxy.apiserver.connection import Request
 from nfproxy.apiserver.events import Event, EventPoster, Regarding
-from nfproxy.apiserver.failures import RequestError
-from nfproxy.kube.watch import Status
+from nfproxy.backoff import Backoff
+from nfproxy.kube.status import RequestError, Status
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
 
@@ -22,7 +21,7 @@ OTHER = Event(Regarding.node("n1"), "Normal", "Starting", "StartKubeProxy")
 
 
 class Asked:
-    """Stands for the connection: keeps requests, and fails them as told."""
+    """Stands for the connection: keeps requests, and fails those with a code."""
 
     def __init__(self, *codes: int) -> None:
         self.codes = list(codes)
@@ -32,7 +31,7 @@ class Asked:
         self.requests.put_nowait(request)
         code = self.codes.pop(0) if self.codes else 201
         if code != 201:
-            raise RequestError(f"failed with {code}", Status(code))
+            raise RequestError(f"failed with {code}", status=Status(code))
         return b"{}"
 
     async def next(self) -> Request:
@@ -42,13 +41,13 @@ class Asked:
 @pytest.fixture
 def problems(monkeypatch) -> list[Problem]:
     """What is reported; waiting after a failure takes no time."""
-    monkeypatch.setattr(module, "delay_s", lambda *args: 0)
+    monkeypatch.setattr(Backoff, "next_s", lambda *args: 0)
     return []
 
 
 def test_an_event_is_created_and_its_repeat_patched(run, problems):
     """
-    In the namespace of what it is about.
+    Both requests name the namespace of the object that the Event is about.
     """
 
     async def case() -> None:
@@ -71,7 +70,7 @@ def test_an_event_is_created_and_its_repeat_patched(run, problems):
     run(case())
 
 
-def test_the_repeat_of_a_forgotten_event_is_created_anew(run, problems):
+def test_the_repeat_of_an_expired_event_is_created_again(run, problems):
     """
     404 to the patch says that the Event has expired.
     """
@@ -125,7 +124,7 @@ def test_what_is_refused_is_dropped(run, problems, code, text):
     assert text in problems[0].what
 
 
-def test_posting_before_anybody_listens_waits(run, problems):
+def test_an_event_from_before_the_start_waits(run, problems):
     """
     Nothing is lost at start, and nothing blocks at the end.
     """

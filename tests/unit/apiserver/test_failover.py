@@ -15,8 +15,9 @@ from support.scriptedserver import ScriptedServer, black_hole, scripted
 from nfproxy.apiserver import connection as module
 from nfproxy.apiserver import servers as servers_module
 from nfproxy.apiserver.connection import ClientSettings, Connection, Request
-from nfproxy.apiserver.failures import IN_CLUSTER, RequestError
+from nfproxy.apiserver.failures import IN_CLUSTER
 from nfproxy.apiserver.servers import Server, Servers
+from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 
@@ -47,7 +48,7 @@ def in_order(*urls: str) -> ClientSettings:
         tried = []
         for _ in urls:
             tried.append(made.current.url)
-            made.failed(made.current, "", 0.0)
+            made.failed(made.current, RequestError(""), 0.0)
         if tried == [*urls]:
             return ClientSettings(master=", ".join(sorted(urls)), spread=str(number), qps=-1)
     raise AssertionError("no name gives that order")
@@ -103,7 +104,7 @@ def test_a_server_that_refuses_is_passed_over_at_once_and_remembered(run, nobody
             ]
             assert seen.in_use == [host(good.url)] == [connection.host]
             (line,) = caplog.messages
-            assert f"{host(good.url)} is used now, in place of {host(nobody)}: " in line
+            assert f"{host(good.url)}: in use now, instead of {host(nobody)}: " in line
             assert "refuses connections" in line
 
     run(case())
@@ -167,7 +168,7 @@ def test_watches_move_with_the_server_in_use(run):
 
             with pytest.raises(RequestError, match=host(old.url)) as caught:
                 await watching
-            assert not caught.value.silent
+            assert not caught.value.is_silent
 
     run(case())
 

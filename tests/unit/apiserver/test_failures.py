@@ -10,14 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from nfproxy.apiserver.failures import (
-    answered,
-    forbidden,
-    retry_after_s,
-    tidy,
-    unanswered,
-)
-from nfproxy.kube.watch import Status
+from nfproxy.apiserver.failures import retry_after_s, unanswered
+from nfproxy.kube.status import Status, forbidden, one_line, refused
 
 HOST = "192.0.2.1:6443"
 KEY: Any = SimpleNamespace(
@@ -80,7 +74,7 @@ def test_a_request_without_answer_says_what_to_check(error, parts):
     """
     One line, with the host and a remedy.
     """
-    text = unanswered(error, HOST)
+    text = str(unanswered(error, HOST))
 
     for part in parts:
         assert part in text
@@ -91,7 +85,7 @@ def test_credentials_that_are_refused_name_where_they_are_from():
     """
     The file is the first thing to look at.
     """
-    text = answered(Status(401, "Unauthorized", "Unauthorized"), "", "/etc/kubeconfig")
+    text = refused(Status(401, "Unauthorized", "Unauthorized"), "", "/etc/kubeconfig").what
 
     assert "credentials from /etc/kubeconfig are not accepted" in text
 
@@ -100,22 +94,22 @@ def test_an_answer_without_status_says_what_http_does():
     """
     A load balancer answers without one.
     """
-    assert answered(Status(502), "Bad Gateway") == "502 Bad Gateway"
+    assert str(refused(Status(502), "Bad Gateway")) == "502 Bad Gateway"
 
 
 def test_the_core_group_is_named_as_rbac_spells_it():
     """
     It is the empty string there.
     """
-    assert 'apiGroups [""], resources ["services"]' in forbidden("", "services", "")
+    assert 'apiGroups [""], resources ["services"]' in forbidden("", "services", "")[1]
 
 
 def test_what_others_say_stays_in_one_line():
     """
     A hostile text can write no lines of its own into a log.
     """
-    assert tidy("a\nERROR \x1b[31m all\r\n is lost") == "a ERROR [31m all is lost"
-    assert len(tidy("x" * 10**6)) <= 200
+    assert one_line("a\nERROR \x1b[31m all\r\n is lost") == "a ERROR [31m all is lost"
+    assert len(one_line("x" * 10**6)) <= 200
 
 
 @pytest.mark.parametrize(

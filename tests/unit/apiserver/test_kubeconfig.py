@@ -82,7 +82,7 @@ def test_keys_inside_the_kubeconfig_are_used_and_left_nowhere(write, authority):
 
     connect(access)
     assert not any(p.exists() and p.read_text() == key.read_text() for p in paths)
-    assert not access.stale(datetime.datetime.now(datetime.UTC))
+    assert not access.is_stale(datetime.datetime.now(datetime.UTC))
 
 
 def test_verification_is_off_only_where_the_kubeconfig_says_so(write):

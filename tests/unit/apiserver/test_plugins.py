@@ -48,8 +48,8 @@ def test_a_credential_plugin_gives_a_token_for_a_time(write, tmp_path):
 
     expires = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
     assert access.authorization() == "Bearer abc"
-    assert not access.stale(expires - datetime.timedelta(minutes=2))
-    assert access.stale(expires - datetime.timedelta(seconds=30))
+    assert not access.is_stale(expires - datetime.timedelta(minutes=2))
+    assert access.is_stale(expires - datetime.timedelta(seconds=30))
 
 
 def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):

@@ -10,10 +10,10 @@ from support.reflecting import (
     event,
     following,
     page,
+    record_waits,
 )
 
-from nfproxy.apiserver import reflector as module
-from nfproxy.apiserver.reflector import Pace
+from nfproxy.kube.listwatch import WatchTimeouts
 
 
 def test_a_streaming_list_goes_over_into_a_watch(run):
@@ -81,7 +81,7 @@ def test_answers_that_say_nothing_of_streaming_lists_do_not_end_them(run, monkey
     """
     A server that is overloaded, or does not know us, is asked the same again.
     """
-    monkeypatch.setattr(module, "delay_s", lambda *args: 0)
+    record_waits(monkeypatch)
 
     async def case() -> None:
         async with following(PATIENT) as c:
@@ -99,7 +99,7 @@ def test_a_server_that_ignores_streaming_lists_is_asked_for_pages(run, sent):
     """
 
     async def case() -> None:
-        async with following(Pace(healthy_s=1000, initial_silence_s=0.05)) as c:
+        async with following(WatchTimeouts(healthy_s=1000, initial_silence_s=0.05)) as c:
             stream = await c.server.asked()
             await stream.send(b"\n", *sent)
             listed = await c.server.asked()

@@ -14,13 +14,14 @@ from support.reflecting import (
     Told,
     complete,
     following,
+    record_waits,
 )
 from support.scriptedserver import FOREVER_S, black_hole, scripted
 
 from nfproxy.apiserver import connection as connection_module
-from nfproxy.apiserver import reflector as module
 from nfproxy.apiserver.connection import ClientSettings, Connection
-from nfproxy.apiserver.reflector import Pace, Reflector
+from nfproxy.apiserver.reflector import Reflector
+from nfproxy.kube.listwatch import WatchTimeouts
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 
@@ -29,14 +30,9 @@ def test_watches_that_end_at_once_are_slowed_down_and_told_of(run, monkeypatch):
     """
     Each waits longer than the one before, and a person hears of it.
     """
-    waits: list[tuple[int, float | None]] = []
-
-    def count(failures: int, chance: float, wish_s: float | None = None) -> float:
-        waits.append((failures, wish_s))
-        return 0
 
     async def case() -> None:
-        monkeypatch.setattr(module, "delay_s", count)
+        waits = record_waits(monkeypatch)
         async with following(PATIENT) as c:
             await (await c.watched()).end()
             for _ in range(2):
@@ -68,18 +64,13 @@ def test_a_server_that_asks_to_come_back_later_is_obeyed(run, monkeypatch, code)
     """
     Retry-After goes before our own pace.
     """
-    wishes: list[float | None] = []
-
-    def count(failures: int, chance: float, wish_s: float | None = None) -> float:
-        wishes.append(wish_s)
-        return 0
 
     async def case() -> None:
-        monkeypatch.setattr(module, "delay_s", count)
+        waits = record_waits(monkeypatch)
         async with following(PATIENT) as c:
             (await c.server.asked()).refuse(code, headers={"Retry-After": "7"})
             await c.watched()
-            assert wishes == [7.0]
+            assert waits == [(1, 7.0)]
 
     run(case())
 
@@ -109,15 +100,11 @@ def test_service_cidrs_may_be_missing(run, monkeypatch, caplog, code):
 
     It is believed after some answers only: an API server that starts forbids everything.
     """
-    waits: list[int] = []
 
-    def count(failures: int, chance: float, wish_s: float | None = None) -> float:
-        waits.append(failures)
-        return 0
+    waits = record_waits(monkeypatch)
 
     async def case() -> None:
-        monkeypatch.setattr(module, "delay_s", count)
-        async with following(Pace(healthy_s=1000, rare_s=0.001), CIDRS) as c:
+        async with following(WatchTimeouts(healthy_s=1000, unavailable_s=0.001), CIDRS) as c:
             for _ in range(12):
                 (await c.server.asked()).refuse(code, "NotFound", "not here")
                 await c.told.unavailable_told()
@@ -126,8 +113,8 @@ def test_service_cidrs_may_be_missing(run, monkeypatch, caplog, code):
 
     with caplog.at_level("INFO"):
         run(case())
-    assert waits == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert caplog.text.count("going on without servicecidrs") == 1
+    assert waits == [(count, None) for count in range(1, 9)]
+    assert caplog.text.count(f"ServiceCIDRs unavailable ({code}): ") == 1
 
 
 def test_a_fault_of_ours_begins_anew(run, caplog):

@@ -10,10 +10,10 @@ from support.reflecting import (
     error,
     event,
     following,
+    record_waits,
 )
 
-from nfproxy.apiserver import reflector as module
-from nfproxy.apiserver.reflector import Pace
+from nfproxy.kube.listwatch import WatchTimeouts
 
 
 def test_a_bookmark_moves_the_place_to_resume_from(run):
@@ -85,7 +85,7 @@ def test_a_silent_stream_is_resumed_without_a_word(run):
     """
 
     async def case() -> None:
-        async with following(Pace(healthy_s=0, silence_s=0.1)) as c:
+        async with following(WatchTimeouts(healthy_s=0, silence_s=0.1)) as c:
             await c.watched()
             resumed = await c.server.asked()
             assert resumed.query["resourceVersion"] == "10"
@@ -101,7 +101,7 @@ def test_a_resumed_stream_that_stays_silent_gives_way_to_a_list(run):
     """
 
     async def case() -> None:
-        async with following(Pace(healthy_s=0, silence_s=0.1)) as c:
+        async with following(WatchTimeouts(healthy_s=0, silence_s=0.1)) as c:
             await c.watched()
             resumed = await c.server.asked()
             await resumed.send()
@@ -114,20 +114,15 @@ def test_a_version_that_is_gone_after_an_outage_asks_for_a_list_at_once(run, mon
     """
     The API server is back: what its absence has added up to need not be waited for.
     """
-    waits: list[int] = []
-
-    def count(failures: int, chance: float, wish_s: float | None = None) -> float:
-        waits.append(failures)
-        return 0
 
     async def case() -> None:
-        monkeypatch.setattr(module, "delay_s", count)
+        waits = record_waits(monkeypatch)
         async with following(PATIENT) as c:
             await (await c.watched()).end()
             for _ in range(5):
                 (await c.server.asked()).refuse(503)
             (await c.server.asked()).refuse(410, "Expired")
             await c.server.asked()
-            assert waits[-2:] == [6, 1]
+            assert waits[-2:] == [(6, None), (1, None)]
 
     run(case())

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 from nfproxy.apiserver.servers import Server, Servers
+from nfproxy.kube.status import RequestError
 
 NAMES = ("10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443")
 THREE = tuple(Server(f"https://{name}") for name in NAMES)
+
+
+def away(server: Server) -> RequestError:
+    """Return the error of a request to a server that cannot be reached."""
+    return RequestError(f"{server.host} is away")
 
 
 def use(servers: Servers, count: int, at_s: float) -> list[Server]:
@@ -15,7 +21,7 @@ def use(servers: Servers, count: int, at_s: float) -> list[Server]:
     found = []
     for _ in range(count):
         found.append(servers.current)
-        servers.failed(servers.current, f"{servers.current.host} is away", at_s)
+        servers.failed(servers.current, away(servers.current), at_s)
     return found
 
 
@@ -37,7 +43,7 @@ def test_a_server_is_used_until_it_fails():
     """
     servers = Servers(THREE)
     first = servers.current
-    servers.failed(first, "away", 1.0)
+    servers.failed(first, away(first), 1.0)
     second = servers.current
     for now_s in range(2, 200):
         assert servers.answered(second, 200, now_s) == "" or now_s == 2
@@ -51,7 +57,7 @@ def test_others_failures_do_not_move_what_is_in_use():
     servers = Servers(THREE)
     first = servers.current
     for _ in range(4):
-        servers.failed(first, "away", 1.0)
+        servers.failed(first, away(first), 1.0)
 
     assert use(Servers(THREE), 2, 0.0)[1] == servers.current
 
@@ -64,10 +70,10 @@ def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
     tried = []
     for now_s in (1.0, 2.0, 3.0):
         tried.append(servers.current)
-        servers.failed(servers.current, f"{servers.current.host} is away", now_s)
+        servers.failed(servers.current, away(servers.current), now_s)
     assert not servers.has_other(3.0)
     assert servers.current == tried[0]
-    servers.failed(tried[0], "still away", 4.0)
+    servers.failed(tried[0], away(tried[0]), 4.0)
     assert servers.current == tried[1]
 
     assert servers.has_other(60.0)
@@ -81,13 +87,13 @@ def test_every_server_s_failure_is_told_in_the_order_given():
     servers = Servers(THREE)
     use(servers, 3, 1.0)
     expected = "none of 3 API servers can be reached: " + ". ".join(f"{n} is away" for n in NAMES)
-    assert servers.why() == expected
+    assert str(servers.why()) == expected
     use(servers, 2, 2.0)
-    assert servers.why() == expected
+    assert str(servers.why()) == expected
 
     alone = Servers(THREE[:1])
-    alone.failed(THREE[0], "away", 1.0)
-    assert (alone.why(), alone.current) == ("away", THREE[0])
+    alone.failed(THREE[0], away(THREE[0]), 1.0)
+    assert (alone.why().what, alone.current) == (f"{NAMES[0]} is away", THREE[0])
     assert not alone.has_other(60.0)
 
 
@@ -98,12 +104,12 @@ def test_a_change_is_told_once_when_the_next_has_answered():
     servers = Servers(THREE)
     first = servers.current
     assert servers.answered(first, 200, 0.0) == ""
-    servers.failed(first, f"{first.host} is away", 1.0)
+    servers.failed(first, away(first), 1.0)
     second = servers.current
     said = servers.answered(second, 403, 1.1)
 
     assert said == (
-        f"the API server {second.host} is used now, in place of {first.host}: {first.host} is away"
+        f"API server {second.host}: in use now, instead of {first.host}: {first.host} is away"
     )
     assert servers.answered(second, 200, 1.2) == ""
     assert servers.answered(first, 200, 1.3) == ""  # a late answer, of before
@@ -127,7 +133,7 @@ def test_a_server_that_has_only_errors_to_say_counts_as_out_of_reach_in_the_end(
     alone = Servers(THREE[:1])
     for now_s in range(60):
         alone.answered(THREE[0], 500, now_s)
-    assert alone.why() == ""
+    assert alone.why().what == ""
 
 
 def test_what_no_server_can_answer_is_not_looked_for_at_one_after_the_other_for_ever():

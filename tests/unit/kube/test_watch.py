@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nfproxy.kube.status import Status, read_status
 from nfproxy.kube.watch import (
     Bookmark,
-    FrameSplitter,
+    LineSplitter,
     Page,
     Put,
     Removed,
-    Status,
     StreamError,
     read_event,
     read_page,
-    read_status,
 )
 
 values = st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3)
@@ -34,7 +33,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 def frames(chunks: list[bytes], limit: int = 1000) -> list[bytes | str]:
     """Return what a splitter makes of chunks, and "too long" where it gives up."""
-    splitter = FrameSplitter(limit)
+    splitter = LineSplitter(limit)
     found: list[bytes | str] = []
     try:
         for chunk in chunks:
@@ -170,7 +169,7 @@ def test_an_error_event_gives_its_status():
     found = read_event(event("ERROR", obj))
 
     assert Status(410, "Expired", "too old resource version") == found
-    assert found.expired
+    assert found.is_expired
 
 
 @pytest.mark.parametrize("obj", [{}, None, 5, {"kind": "Pod"}])
@@ -181,7 +180,7 @@ def test_an_error_event_without_status_is_an_error_all_the_same(obj):
     found = read_event(event("ERROR", obj))
 
     assert isinstance(found, Status)
-    assert not found.expired
+    assert not found.is_expired
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ def test_code_or_reason_tell_that_a_version_is_too_old(status, expired):
     """
     Either is enough.
     """
-    assert expired == status.expired
+    assert expired == status.is_expired
 
 
 def test_an_event_of_a_type_nobody_knows_is_passed_over():
@@ -253,7 +252,11 @@ def test_a_list_comes_in_pages():
 
     page = read_page(json.dumps(body).encode())
 
-    assert (page.version, page.rest, [bytes(i) for i in page.items]) == ("5", "abc", [b'{"a": 1}'])
+    assert (page.version, page.continue_token, [bytes(i) for i in page.items]) == (
+        "5",
+        "abc",
+        [b'{"a": 1}'],
+    )
 
 
 def test_a_list_of_nothing_is_null_in_go():

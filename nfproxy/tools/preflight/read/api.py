@@ -19,12 +19,12 @@ import msgspec
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection, Request
-from nfproxy.apiserver.failures import RequestError
-from nfproxy.apiserver.occurrences import Event, Occurrence, Regarding, event_object, series
-from nfproxy.apiserver.resources import Resource, resources
+from nfproxy.apiserver.eventseries import Event, EventSeries, Regarding, event_object, series_patch
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.decode import decode
 from nfproxy.kube.decoded import Kind
+from nfproxy.kube.resources import Resource, resources
+from nfproxy.kube.status import RequestError
 from nfproxy.kube.watch import Page, read_page
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.model.service import Service
@@ -145,7 +145,7 @@ async def _ask_all(api: Api, settings: ClientSettings, node_name: str) -> Api:
 
 async def _follow(connection: Connection, resource: Resource) -> list[Attempt]:
     """List one object of a resource, and open a watch from there."""
-    listed = Attempt("list", resource.plural, resource.group, optional=resource.optional)
+    listed = Attempt("list", resource.plural, resource.group, optional=resource.is_optional)
     version = ""
     try:
         query = {**resource.selectors, "limit": "1"}
@@ -168,15 +168,15 @@ async def _events(connection: Connection, node_name: str) -> list[Attempt]:
     """Post an Event, and patch one that does not exist; neither is carried out."""
     event = Event(Regarding.node(node_name), "Normal", "Preflight", "Preflight")
     now = time.time()
-    occurrence = Occurrence(event, f"nfproxy-preflight.{int(now * 1e9):x}", now, now, count=2)
-    body = event_object(occurrence, "nfproxy-preflight")
+    series = EventSeries(event, f"nfproxy-preflight.{int(now * 1e9):x}", now, now, count=2)
+    body = event_object(series, "nfproxy-preflight")
     dry = {"dryRun": "All"}
     create = Request(_EVENTS, dry, method="POST", body=body)
     patch = Request(
-        f"{_EVENTS}/{occurrence.name}",
+        f"{_EVENTS}/{series.name}",
         dry,
         method="PATCH",
-        body=series(occurrence),
+        body=series_patch(series),
         content_type=_MERGE,
     )
     attempts = []

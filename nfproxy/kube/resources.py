@@ -1,7 +1,7 @@
 """
-The four resources that are read, and with which selectors.
+The four resources that nfproxy lists and watches, with their selectors.
 
-Source: kube-proxy 1.36, which reads these same ones.
+Source: kube-proxy 1.36, which reads the same ones.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from nfproxy.kube.decoded import Kind
 
 class Resource(msgspec.Struct, frozen=True):
     """
-    One thing to list and watch.
+    A resource to list and watch.
 
-    `group` is the API group, "" for the core. Where `optional`, an API server may not have
-    it (ServiceCIDR came with Kubernetes 1.33) or not allow it, and that is no fault.
+    `group` is the API group, "" for the core group. `without` says what nfproxy cannot do while the
+    API server lacks or forbids the resource; "" for a resource that it needs.
     """
 
     kind: Kind
@@ -26,11 +26,21 @@ class Resource(msgspec.Struct, frozen=True):
     plural: str
     path: str
     selectors: Mapping[str, str]
-    optional: bool = False
+    without: str = ""
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether nfproxy works without the resource."""
+        return bool(self.without)
+
+    @property
+    def full_name(self) -> str:
+        """The name in commands and messages, such as ``servicecidrs.networking.k8s.io``."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
 def resources(node_name: str) -> tuple[Resource, ...]:
-    """Return what is read on a node: Services, EndpointSlices, ServiceCIDRs, its own Node."""
+    """Return Services, EndpointSlices, ServiceCIDRs and the Node called `node_name`, in order."""
     return (
         Resource(
             Kind.SERVICE,
@@ -49,13 +59,14 @@ def resources(node_name: str) -> tuple[Resource, ...]:
             "/apis/discovery.k8s.io/v1/endpointslices",
             {"labelSelector": "!service.kubernetes.io/headless"},
         ),
+        # ServiceCIDR is served from Kubernetes 1.33 on.
         Resource(
             Kind.SERVICE_CIDR,
             "networking.k8s.io",
             "servicecidrs",
             "/apis/networking.k8s.io/v1/servicecidrs",
             {},
-            optional=True,
+            without="unallocated service addresses are not rejected",
         ),
         Resource(
             Kind.NODE,

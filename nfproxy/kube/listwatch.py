@@ -1,0 +1,446 @@
+"""
+List and watch one resource: the protocol as a state machine, without a socket, clock or sleep.
+
+The task around it (:mod:`nfproxy.apiserver.reflector`) does what the machine asks::
+
+    wait wait_s ──► next_request() ──► ListRequest ──► page()
+                         ▲        └──► WatchRequest ─► opened() ─► received() … closed()
+                         └─────────────── failed() at any point ◄──┘
+
+Each input returns outputs, in order: what the object cache gets (`BeginList`, `Put`, `Removed`,
+`EndList`), and what people learn (`Trouble`, `Healthy`, `Unavailable`, `WatchEnded`). Times are
+arguments, in seconds of any one clock.
+
+Source of the rules: "Kubernetes API Concepts", and client-go's reflector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from nfproxy.backoff import Backoff
+from nfproxy.kube.resources import Resource
+from nfproxy.kube.status import GONE, RequestError, Status, forbidden, refused
+from nfproxy.kube.watch import (
+    Bookmark,
+    LineSplitter,
+    Put,
+    Removed,
+    StreamError,
+    WatchEvent,
+    read_event,
+    read_page,
+)
+
+# Answers to a streaming list that do not show whether a list in pages would work. Others do:
+# 400 and 422 where the feature gate WatchList is off or the server older, 500 and 504 where its
+# etcd is too old to report progress.
+_NOT_ABOUT_STREAMING = (401, 403, 404, 429, 503)
+_CONFIRM_UNAVAILABLE_AFTER = 8  # answers, which take about 20 s
+_PAGE_SIZE = "500"  # objects, as in client-go
+_PAGED_ATTEMPTS = 2  # after so many expired lists in pages, ask for one page with everything
+_ABOUT_OBJECTS = (Put, Removed)
+_GARBLED = "check for a proxy or load balancer that changes answers"
+_CUT_OFF = "check that no proxy or load balancer in between cuts connections"
+
+
+class WatchTimeouts(msgspec.Struct, frozen=True):
+    """How long things may take, in seconds."""
+
+    #: Without a byte for so long, the server is gone: it sends a bookmark about every minute.
+    silence_s: float = 200.0
+    #: A stream that lasts so long works: earlier troubles are over.
+    healthy_s: float = 5.0
+    #: The initial events of a streaming list: the longest pause, and all of them.
+    initial_silence_s: float = 5.0
+    initial_s: float = 60.0
+    #: The server ends a watch after one to two times this.
+    watch_s: float = 300.0
+    #: Between two requests for an optional resource that the server does not have.
+    unavailable_s: float = 300.0
+
+
+class ListRequest(msgspec.Struct, frozen=True):
+    """Ask for a page of a list; `is_first` where it is the first page."""
+
+    query: Mapping[str, str]
+    is_first: bool
+
+
+class WatchRequest(msgspec.Struct, frozen=True):
+    """Open a stream; it fails when nothing arrives for `silence_s`."""
+
+    query: Mapping[str, str]
+    silence_s: float
+
+
+class BeginList(msgspec.Struct, frozen=True):
+    """All objects follow, from the beginning; a list that was under way does not count."""
+
+
+class EndList(msgspec.Struct, frozen=True):
+    """The list is complete: objects that it did not contain are gone."""
+
+    objects: int
+    seconds: float
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """The resource cannot be followed at the moment; the same trouble may come repeatedly."""
+
+    what: str
+    remedy: str = ""
+
+
+class Healthy(msgspec.Struct, frozen=True):
+    """The resource is followed, or nothing is wrong with its absence: a trouble is over."""
+
+
+class Unavailable(msgspec.Struct, frozen=True):
+    """
+    The API server lacks or forbids the resource: do not wait for its objects.
+
+    `is_news` where a person should learn it: once, and not while the server may still be starting.
+    """
+
+    status: Status
+    is_news: bool = False
+
+
+class WatchEnded(msgspec.Struct, frozen=True):
+    """A stream ended: ``closed``, ``expired``, ``silent``, ``malformed`` or ``failed``."""
+
+    reason: str
+
+
+Output = Put | Removed | BeginList | EndList | Trouble | Healthy | Unavailable | WatchEnded
+
+
+class ListWatch:
+    """
+    The state of listing and watching one resource. It has no end; the caller may stop at any time.
+
+    `wait_s` is how long to wait before `next_request`. While `is_open`, the caller reads the
+    stream; once it is False, the caller closes it. When `deadline_at` passes while the caller waits
+    for a chunk, it calls `time_passed`.
+    """
+
+    def __init__(
+        self, resource: Resource, timeouts: WatchTimeouts, random: Callable[[], float]
+    ) -> None:
+        """Start with a list; `random` returns numbers from 0 to 1."""
+        self._resource = resource
+        self._timeouts = timeouts
+        self._random = random
+        self._retries = Backoff(jitter=random)
+        self._absences = Backoff(jitter=random)  # answers in a row that an optional one is absent
+        self.wait_s = 0.0
+        self.is_open = False
+        self.deadline_at: float | None = None
+
+        # The version up to which the cache has everything; "" until a list is complete.
+        self._version = ""
+        # The latest event about an object, if it came after `_version`. Its version is decoded only
+        # when a watch resumes from it: that saves a pass over the JSON of every event.
+        self._latest: Put | Removed | None = None
+        self._malformed_at: str | None = None  # the version after which a line was no event
+        self._is_relisting = False  # because of an expired version, and no stream has lasted since
+
+        # The list under way.
+        self._streams_list = True  # else in pages
+        self._is_paging = False  # the last request was for a page
+        self._began_at = 0.0
+        self._objects = 0
+        self._continue_token = ""
+        self._page_version = ""
+        self._paged_attempts = 0
+
+        # The stream under way, or the last one.
+        self._lines = LineSplitter()
+        self._was_opened = self._has_lasted = self._has_received = False
+        self._healthy_at = self._silent_at = 0.0
+
+    # -- what to ask ------------------------------------------------------------------------
+
+    def next_request(self, now_s: float) -> ListRequest | WatchRequest:
+        """Return what to ask after waiting for `wait_s`."""
+        self.wait_s = 0.0
+        self.is_open = self._was_opened = self._has_lasted = self._has_received = False
+        self._is_paging = False
+        self._lines = LineSplitter()
+        if self._latest is not None:
+            # An object without a readable version leaves an older one in place: the server repeats
+            # some events then, which is harmless.
+            self._version, self._latest = self._latest.version or self._version, None
+        if self._version:
+            return self._watch({"resourceVersion": self._version})
+        if self._streams_list:
+            self._began_at = now_s
+            initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+            return self._watch(initial)
+        return self._next_page(now_s)
+
+    def _watch(self, query: Mapping[str, str]) -> WatchRequest:
+        # The nodes of a cluster must not all open their watches at the same moment.
+        timeout_s = round(self._timeouts.watch_s * (1 + self._random()))
+        common = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(timeout_s),
+        }
+        return WatchRequest(
+            {**self._resource.selectors, **common, **query}, self._timeouts.silence_s
+        )
+
+    def _next_page(self, now_s: float) -> ListRequest:
+        self._is_paging = True
+        query = dict(self._resource.selectors)
+        # A list that takes too long expires between two pages. After two of these, one request asks
+        # for everything: a large answer, but one that cannot expire.
+        if self._paged_attempts < _PAGED_ATTEMPTS:
+            query["limit"] = _PAGE_SIZE
+        if self._continue_token:
+            query["continue"] = self._continue_token
+        elif not self._paged_attempts:
+            self._began_at = now_s
+        return ListRequest(query, is_first=not self._continue_token)
+
+    # -- a list in pages --------------------------------------------------------------------
+
+    def page(self, body: bytes, now_s: float) -> list[Output]:
+        """Take the answer to a ListRequest."""
+        try:
+            page = read_page(body)
+        except StreamError as error:
+            self._abandon_pages()
+            return self._malformed(error)
+        outputs: list[Output] = []
+        if not self._page_version:
+            self._objects = 0
+            outputs.append(BeginList())
+        elif page.version != self._page_version:
+            # Objects may have come or gone between the pages: the list would have gaps.
+            return self.failed(
+                RequestError("a list changed between its pages", status=Status(code=GONE)), now_s
+            )
+        outputs += map(Put, page.items)
+        self._objects += len(page.items)
+        self._page_version, self._continue_token = page.version, page.continue_token
+        if not page.continue_token:
+            self._version = page.version
+            self._abandon_pages()
+            self._streams_list = True  # the next list may be streamed again
+            outputs.append(self._end_list(now_s))
+        return outputs
+
+    def _abandon_pages(self) -> None:
+        self._continue_token = self._page_version = ""
+        self._paged_attempts = 0
+
+    def _end_list(self, now_s: float) -> EndList:
+        self._absences.reset()
+        return EndList(self._objects, now_s - self._began_at)
+
+    # -- a stream ---------------------------------------------------------------------------
+
+    def opened(self, now_s: float) -> list[Output]:
+        """Take it that the answer to a WatchRequest is a stream, of which nothing is read yet."""
+        self.is_open = self._was_opened = True
+        self._healthy_at = now_s + self._timeouts.healthy_s
+        self._silent_at = now_s + self._timeouts.initial_silence_s
+        self._objects = 0
+        begin: list[Output] = [] if self._version else [BeginList()]
+        return begin + self._after(now_s)
+
+    def received(self, chunk: bytes, now_s: float) -> list[Output]:
+        """
+        Take bytes of the stream.
+
+        This is the hot path: an event costs one pass over its JSON here, one in the object cache.
+        """
+        outputs: list[Output] = []
+        self._has_received = True
+        try:
+            for line in self._lines.feed(chunk):
+                event = read_event(line)
+                if isinstance(event, _ABOUT_OBJECTS):
+                    outputs.append(event)
+                    if self._version:
+                        self._latest = event
+                    else:
+                        # Versions of objects in a list are in no order: they say nothing about
+                        # where to resume.
+                        self._objects += 1
+                elif event is not None:
+                    outputs += self._control(event, now_s)
+                    if not self.is_open:
+                        return outputs
+        except StreamError as error:
+            return outputs + self._malformed(error)
+        if self.deadline_at is not None:
+            self._silent_at = now_s + self._timeouts.initial_silence_s
+            outputs += self._after(now_s)
+        return outputs
+
+    def time_passed(self, now_s: float) -> list[Output]:
+        """Take it that `deadline_at` has passed without a chunk."""
+        return self._after(now_s)
+
+    def closed(self, now_s: float) -> list[Output]:
+        """Take it that the server ended the stream in order."""
+        outputs = self._check_lasted(now_s)
+        self._streams_list &= bool(self._version)
+        what = "the API server ends each watch at once"
+        return outputs + self._ended("closed", what, _CUT_OFF)
+
+    def _control(self, event: WatchEvent, now_s: float) -> list[Output]:
+        """Take an event that is about the stream, not about an object."""
+        if isinstance(event, Status):
+            return self.failed(refused(event, event.reason), now_s)
+        if not isinstance(event, Bookmark):
+            return []
+        if self._version:
+            if event.version:
+                self._version, self._latest = event.version, None
+            return []
+        if not event.is_complete:
+            # An API server that ignores sendInitialEvents sends objects and ordinary bookmarks, but
+            # never says that the objects are all.
+            return self._list_in_pages()
+        self._version = event.version
+        return [self._end_list(now_s)]
+
+    def _after(self, now_s: float) -> list[Output]:
+        """Act on the deadlines that have passed, and set the next one."""
+        outputs = self._check_lasted(now_s)
+        deadlines = [] if self._has_lasted else [self._healthy_at]
+        if not self._version:
+            # An API server that does not stream lists may also send nothing at all.
+            list_by = min(self._silent_at, self._began_at + self._timeouts.initial_s)
+            if now_s >= list_by:
+                return outputs + self._list_in_pages()
+            deadlines.append(list_by)
+        self.deadline_at = min(deadlines, default=None)
+        return outputs
+
+    def _check_lasted(self, now_s: float) -> list[Output]:
+        """Once a stream has lasted, forget what was wrong before."""
+        if self._has_lasted or now_s < self._healthy_at:
+            return []
+        self._has_lasted = True
+        self._is_relisting = False
+        self._retries.reset()
+        return [Healthy()]
+
+    def _list_in_pages(self) -> list[Output]:
+        """Give up the streaming list and ask for pages at once; nothing is wrong."""
+        self.is_open, self.deadline_at = False, None
+        self._streams_list = False
+        return []
+
+    # -- what went wrong --------------------------------------------------------------------
+
+    def failed(self, error: RequestError, now_s: float) -> list[Output]:
+        """Take it that a request failed, or that its stream broke."""
+        outputs = self._check_lasted(now_s) if self.is_open else []
+        status = error.status
+        if not self._version:
+            if self._is_paging and status.is_expired and self._paged_attempts < _PAGED_ATTEMPTS:
+                # The token in the answer would go on at a later version, with gaps: begin again.
+                attempts = self._paged_attempts + 1
+                self._abandon_pages()
+                self._paged_attempts = attempts
+                return outputs
+            if not self._is_paging and _may_list_in_pages(status):
+                return outputs + self._list_in_pages()
+            self._abandon_pages()
+            # A list that broke off may get through in pages.
+            self._streams_list &= not self._was_opened
+        if status.is_expired:
+            return outputs + self._expired()
+        if error.is_silent and self._was_opened and not self._has_received:
+            # Not even a bookmark: a server that was restored from a backup waits in silence for a
+            # version that it has not reached yet. But if the server could not be reached, the
+            # version is still good: after an outage, not every node should list everything.
+            self._forget_version()
+        what, remedy = error.what, error.remedy
+        if status.code == 403:
+            what, remedy = forbidden(self._resource.group, self._resource.plural, status.message)
+        if status.code == 403 or (self._resource.is_optional and status.code == 404):
+            if self._resource.is_optional:
+                return outputs + self._unavailable(status)
+            outputs.append(Unavailable(status))
+        reason = "silent" if error.is_silent else "failed"
+        return outputs + self._ended(reason, what, remedy, status)
+
+    def crashed(self) -> list[Output]:
+        """Take it that the caller failed while it acted on outputs: list everything again."""
+        self._streams_list &= bool(self._version) or not self._was_opened
+        self._forget_version()
+        self._abandon_pages()
+        return self._ended("failed")
+
+    def _expired(self) -> list[Output]:
+        """List again: the server no longer has the events since our version."""
+        self._forget_version()
+        # The first expired version after a watch shows that the server is back after an outage:
+        # what the failures of the outage have added up to need not delay the list.
+        if not self._is_relisting:
+            self._retries.reset()
+        self._is_relisting = True
+        return self._ended("expired")
+
+    def _malformed(self, error: StreamError) -> list[Output]:
+        """Resume before the line; where that has been tried already, list again."""
+        self._streams_list &= bool(self._version) or not self._was_opened
+        if self._latest is not None:
+            self._version, self._latest = self._latest.version or self._version, None
+        if self._version == self._malformed_at:
+            self._forget_version()
+        self._malformed_at = self._version
+        return self._ended("malformed", str(error), _GARBLED)
+
+    def _forget_version(self) -> None:
+        self._version, self._latest = "", None
+
+    def _unavailable(self, status: Status) -> list[Output]:
+        """
+        Wait longer for an optional resource, which the API server need not have.
+
+        A server that has just started forbids everything for a moment: the first answers lead to
+        short waits, and only a later one is news.
+        """
+        self.is_open, self.deadline_at = False, None
+        if self._absences.failures < _CONFIRM_UNAVAILABLE_AFTER:
+            self.wait_s = self._absences.next_s()
+            return [Unavailable(status), Healthy()]
+        self.wait_s = self._timeouts.unavailable_s * (1 + self._random())
+        is_news = self._absences.failures == _CONFIRM_UNAVAILABLE_AFTER
+        self._absences.failures += 1
+        return [Unavailable(status, is_news), Healthy()]
+
+    def _ended(
+        self, reason: str, what: str = "", remedy: str = "", status: Status | None = None
+    ) -> list[Output]:
+        """
+        Decide how long to wait and whether a person should know.
+
+        After a stream that lasted, ask again at once. The first short stream is no news; the second
+        in a row is, and so is every answer with an error code.
+        """
+        self.is_open, self.deadline_at = False, None
+        outputs: list[Output] = [WatchEnded(reason)] if self._was_opened else []
+        if self._has_lasted and reason != "failed":
+            return outputs
+        self._absences.reset()
+        self.wait_s = self._retries.next_s(status.retry_after_s if status else None)
+        if what and (self._retries.failures > 1 or (status and status.code)):
+            outputs.append(Trouble(what, remedy))
+        return outputs
+
+
+def _may_list_in_pages(status: Status) -> bool:
+    """Return whether a list in pages may work after this answer to a streaming list."""
+    return status.code >= 400 and status.code not in _NOT_ABOUT_STREAMING

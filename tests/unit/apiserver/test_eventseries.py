@@ -1,0 +1,158 @@
+"""Which Events are posted to the API server, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from nfproxy.apiserver.eventseries import (
+    KEPT_S,
+    SERIES_S,
+    Event,
+    EventQueue,
+    Regarding,
+    event_object,
+)
+from nfproxy.kube.decoded import Kind
+from nfproxy.model.service import ObjectName
+
+WEB = Regarding.service(ObjectName("shop", "web"))
+
+
+def event(note: str = "port 30000 is taken", regarding: Regarding = WEB) -> Event:
+    return Event(regarding, "Warning", "FailedToStartServiceHealthcheck", "Listen", note)
+
+
+def post(queue: EventQueue, now_s: float) -> int:
+    """Post everything that is due; return how many Events that was."""
+    posted = 0
+    while (due := queue.due(now_s)) is not None:
+        due.posted_count, due.posted_at = due.count, now_s
+        posted += 1
+    return posted
+
+
+def test_an_event_is_posted_once():
+    """
+    The same Event again is its repeat; another note makes another Event.
+    """
+    queue = EventQueue()
+    queue.add(event(), 1)
+    queue.add(event(), 2)
+    queue.add(event("port 30001 is taken"), 2)
+
+    assert post(queue, 2) == 2
+    assert queue.next_at() is None
+
+
+def test_the_first_repeat_is_posted_at_once_and_later_ones_together():
+    """
+    As client-go does it.
+    """
+    queue = EventQueue()
+    queue.add(event(), 1)
+    assert post(queue, 1) == 1
+    queue.add(event(), 2)
+    assert post(queue, 2) == 1
+    queue.add(event(), 3)
+    queue.add(event(), 4)
+
+    assert post(queue, 5) == 0
+    assert queue.next_at() == 2 + SERIES_S
+    assert post(queue, 2 + SERIES_S) == 1
+
+
+def test_an_event_that_the_api_server_no_longer_has_is_created_again():
+    """
+    API servers keep Events for an hour.
+    """
+    queue = EventQueue()
+    queue.add(event(), 1)
+    first = queue.due(1)
+    assert first is not None
+    post(queue, 1)
+    queue.add(event(), 2 + KEPT_S)
+    again = queue.due(2 + KEPT_S)
+
+    assert again is not None
+    assert (again.count, again.posted_count) == (1, 0)
+    assert again.name != first.name
+
+
+def test_a_flood_of_events_is_dropped():
+    """
+    Posted Events make room for new ones; Events that wait do not.
+    """
+    queue = EventQueue(max_series=2)
+    assert queue.add(event("a"), 1)
+    assert queue.add(event("b"), 1)
+    assert not queue.add(event("c"), 1)
+    post(queue, 1)
+    assert queue.add(event("c"), 2)
+    assert post(queue, 2) == 1
+
+
+def test_an_event_as_the_api_takes_it():
+    """
+    With the reporting controller that kube-proxy's users look for.
+    """
+    queue = EventQueue()
+    queue.add(event(), 1714557600.25)
+    queue.add(event(), 1714557601.0)
+    series = queue.due(1714557601.0)
+    assert series is not None
+
+    assert event_object(series, "kube-proxy-n1") == {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": series.name, "namespace": "shop"},
+        "eventTime": "2024-05-01T10:00:00.250000Z",
+        "reportingController": "kube-proxy",
+        "reportingInstance": "kube-proxy-n1",
+        "action": "Listen",
+        "reason": "FailedToStartServiceHealthcheck",
+        "regarding": {"apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "web"},
+        "note": "port 30000 is taken",
+        "type": "Warning",
+        "series": {"count": 2, "lastObservedTime": "2024-05-01T10:00:01.000000Z"},
+    }
+    assert series.name.startswith("web.")
+
+
+@pytest.mark.parametrize(
+    ("regarding", "expected"),
+    [
+        (Regarding.node("n1"), {"apiVersion": "v1", "kind": "Node", "name": "n1"}),
+        (
+            Regarding(Kind.SERVICE_CIDR, ObjectName("", "c")),
+            {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "name": "c"},
+        ),
+    ],
+)
+def test_an_event_about_something_without_namespace_lives_in_default(regarding, expected):
+    """
+    Its reference carries no namespace.
+    """
+    queue = EventQueue()
+    queue.add(event(regarding=regarding), 1)
+    series = queue.due(1)
+    assert series is not None
+    found = event_object(series, "i")
+
+    assert found["regarding"] == expected
+    assert found["metadata"]["namespace"] == "default"
+
+
+def test_a_long_note_and_a_long_name_are_cut():
+    """
+    The API refuses more than a kilobyte, and names of more than 253 characters.
+    """
+    queue = EventQueue()
+    long = Regarding.node("n" * 199 + "." + "n" * 53)
+    queue.add(event("ä" * 2000, long), 1714557600)
+    series = queue.due(1714557600)
+    assert series is not None
+    found = event_object(series, "i")
+
+    assert len(found["note"].encode()) <= 1024
+    assert len(series.name) <= 253
+    assert ".." not in series.name
