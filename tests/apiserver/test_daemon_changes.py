@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.apidaemon import Site, shared_site
-from support.commands import endpoint_slice, eventually, node_object, service
+from support.processes.apidaemon import Site, shared_site
+from support.processes.commands import endpoint_slice, eventually, node_object, service
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site
 from support.apiserver.credentials import Kind
-from support.commands import endpoint_slice, errors_in, eventually, node_object, service
-from support.containers import CONTAINER
+from support.containers.restrictions import CONTAINER
+from support.processes.apidaemon import Site
+from support.processes.commands import endpoint_slice, errors_in, eventually, node_object, service
 
 WEB = "10.96.0.1:80/tcp"
 TIMEOUT = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established")

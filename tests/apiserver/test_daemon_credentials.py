@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site
 from support.apiserver.credentials import Kind
-from support.commands import endpoint_slice, errors_in, node_object, service, wait_until
-from support.connectproxy import ConnectProxy
+from support.client.connectproxy import ConnectProxy
+from support.processes.apidaemon import Site
+from support.processes.commands import endpoint_slice, errors_in, node_object, service, wait_until
 
 WEB = "10.96.0.1:80/tcp"
 

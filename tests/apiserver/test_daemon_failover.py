@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.apidaemon import Site
-from support.commands import (
+from support.processes.apidaemon import Site
+from support.processes.commands import (
     Daemon,
     endpoint_slice,
     errors_in,

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site
-from support.commands import (
+from support.processes.apidaemon import Site
+from support.processes.commands import (
     ROOT,
     Commands,
     endpoint_slice,

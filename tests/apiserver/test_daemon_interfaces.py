@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.apidaemon import HEALTH_PORT, Site, site_in
-from support.commands import endpoint_slice, eventually, node_object, service, wait_until
+from support.processes.apidaemon import HEALTH_PORT, Site, site_in
+from support.processes.commands import endpoint_slice, eventually, node_object, service, wait_until
 
 from nfproxy.tools.lab import Lab
 

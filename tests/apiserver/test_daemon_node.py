@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.apidaemon import HEALTH_PORT, METRICS_PORT, Site
-from support.commands import endpoint_slice, eventually, node_object, service
+from support.processes.apidaemon import HEALTH_PORT, METRICS_PORT, Site
+from support.processes.commands import endpoint_slice, eventually, node_object, service
 
 WEB = "10.96.0.1:80/tcp"
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.apidaemon import Site, site_in
-from support.commands import endpoint_slice, eventually, node_object, service
-from support.packets import Probe, probe, probe_many, tally
+from support.packets.sending import Probe, probe, probe_many, tally
+from support.packets.steps import answers
+from support.processes.apidaemon import Site, site_in
+from support.processes.commands import endpoint_slice, eventually, node_object, service
 from support.responders import Responders
-from support.steps import answers
 from support.traffic import Traffic
 
 from nfproxy.model.service import Protocol

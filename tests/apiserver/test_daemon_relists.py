@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.apidaemon import Site
-from support.commands import (
+from support.processes.apidaemon import Site
+from support.processes.commands import (
     Daemon,
     endpoint_slice,
     errors_in,

@@ -11,9 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site, site_in
-from support.churn import Churn, pace
-from support.commands import Daemon, endpoint_slice, errors_in, node_object, service, wait_until
+from support.apiserver.churn import Churn, pace
+from support.processes.apidaemon import Site, site_in
+from support.processes.commands import (
+    Daemon,
+    endpoint_slice,
+    errors_in,
+    node_object,
+    service,
+    wait_until,
+)
 from support.responders import Responders
 from support.traffic import Traffic
 

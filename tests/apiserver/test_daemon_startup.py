@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.apidaemon import Site
-from support.commands import (
+from support.processes.apidaemon import Site
+from support.processes.commands import (
     endpoint_slice,
     errors_in,
     eventually,

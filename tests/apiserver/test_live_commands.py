@@ -5,8 +5,8 @@
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site
-from support.commands import endpoint_slice, node_object, service, write
+from support.processes.apidaemon import Site
+from support.processes.commands import endpoint_slice, node_object, service, write
 
 CIDR = "--cluster-cidr=10.244.0.0/16"
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.apidaemon import METRICS_PORT, Site
-from support.commands import endpoint_slice, node_object, service
+from support.processes.apidaemon import METRICS_PORT, Site
+from support.processes.commands import endpoint_slice, node_object, service
 
 PODS = ("10.244.1.5", "10.244.1.6")
 POD_V6 = "fd00:10:244:1::5"

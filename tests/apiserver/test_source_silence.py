@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 
 from support.apiserver import StandIn
-from support.commands import endpoint_slice, node_object, service
+from support.processes.commands import endpoint_slice, node_object, service
 
 from nfproxy.apiserver.connection import ClientSettings, Connection
 from nfproxy.apiserver.source import ApiServerSource

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support.apiserver import StandIn
 from support.apiserver.client import Answer, Client
-from support.commands import eventually
-from support.objects import endpoint_slice, service
+from support.objects.model import endpoint_slice, service
+from support.processes.commands import eventually
 
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"

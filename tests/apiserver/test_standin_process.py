@@ -12,7 +12,7 @@ import yaml
 from support.apiserver import Api, StandIn
 from support.apiserver.client import Client
 from support.apiserver.control import StandInProcess
-from support.objects import endpoint, endpoint_slice, service
+from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.kube.decode import Kind, decode
 from nfproxy.tools.lab import Lab

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
-from support.nodeproxy import NodeProxy
+from support.kernel.nodeproxy import NodeProxy
 
 from bench import BenchError, baseline, objects
 from bench.measure import CONFIG, value_of

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import Commands
+from support.processes.commands import Commands
 
 from nfproxy.tools.lab import Lab
 

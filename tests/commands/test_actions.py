@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.commands import Commands, node_object, service, write
+from support.processes.commands import Commands, node_object, service, write
 
 from nfproxy import __version__
 

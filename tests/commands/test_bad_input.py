@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.commands import (
+from support.processes.commands import (
     ORDINARY_USER,
     Commands,
     Result,

@@ -4,7 +4,7 @@
 
 from pathlib import Path
 
-from support.commands import Commands, everything, write
+from support.processes.commands import Commands, everything, write
 
 
 def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:

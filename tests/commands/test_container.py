@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.commands import Commands
-from support.containers import CONTAINER, init_container
+from support.containers.restrictions import CONTAINER, init_container
+from support.processes.commands import Commands
 
 SYSCTLS = (
     "--conntrack-max-per-core=0",

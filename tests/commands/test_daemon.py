@@ -9,8 +9,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
-from support.fakekernel import FakeKernel
-from support.objects import changes, endpoint_slice, service
+from support.kernel.fake import FakeKernel
+from support.objects.model import changes, endpoint_slice, service
 
 from nfproxy.daemon import Commit, Daemon, Hooks, SyncTimings, schedule
 from nfproxy.errors import ConfigError, InputError, TransactionError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.commands import (
+from support.processes.commands import (
     ORDINARY_USER,
     Commands,
     endpoint_slice,

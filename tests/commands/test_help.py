@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.commands import ROOT, Commands
+from support.processes.commands import ROOT, Commands
 
 COMMANDS = ("run", "render", "diff", "cleanup", "demo")
 

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.commands import Commands, endpoint_slice, errors_in, node_object, service, write
+from support.processes.commands import (
+    Commands,
+    endpoint_slice,
+    errors_in,
+    node_object,
+    service,
+    write,
+)
 
 #: kubeadm's config.conf as a later release may write it: fields, blocks and gates that are new.
 #: The names are those of a proposed v1alpha2 (KEP-784), and some nobody has thought of.

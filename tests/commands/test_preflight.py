@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from support.apidaemon import Site, site_in
-from support.commands import (
+from support.processes.apidaemon import Site, site_in
+from support.processes.commands import (
     ROOT,
     Commands,
     Result,

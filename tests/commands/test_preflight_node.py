@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.commands import Commands
+from support.processes.commands import Commands
 from tools.nft_versions import versions
 
 from nfproxy.errors import MissingFeatureError

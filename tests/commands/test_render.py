@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.commands import (
+from support.processes.commands import (
     FOREIGN,
     OLDER,
     ORDINARY_USER,
@@ -23,7 +23,7 @@ from support.commands import (
     write,
 )
 
-NO_SOCKETS = (sys.executable, str(ROOT / "tests/support/without_sockets.py"), "all")
+NO_SOCKETS = (sys.executable, str(ROOT / "tests/support/processes/without_sockets.py"), "all")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 from pathlib import Path
 
 import pytest
-from support.commands import (
+from support.processes.commands import (
     ROOT,
     Commands,
     endpoint_slice,

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.commands import (
+from support.processes.commands import (
     FOREIGN,
     OLDER,
     OTHER_LAYOUT,

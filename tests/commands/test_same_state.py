@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.commands import Commands, everything, write
+from support.processes.commands import Commands, everything, write
 
 FILE = {
     "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

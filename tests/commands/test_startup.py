@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.commands import (
+from support.processes.commands import (
     ORDINARY_USER,
     ROOT,
     Commands,
@@ -25,7 +25,7 @@ from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.tools.lab import Lab
 
-WITHOUT_SOCKETS = (sys.executable, str(ROOT / "tests/support/without_sockets.py"))
+WITHOUT_SOCKETS = (sys.executable, str(ROOT / "tests/support/processes/without_sockets.py"))
 NO_NFNETLINK = (*WITHOUT_SOCKETS, "netfilter")
 FORBIDDEN = (*WITHOUT_SOCKETS, "forbidden")
 NO_NET_ADMIN = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--")

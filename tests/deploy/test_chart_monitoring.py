@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from support.helm import HELM, LEAST, Values, notes, preset, render
 from support.manifests import find
+from support.manifests.helm import HELM, LEAST, Values, notes, preset, render
 
 from nfproxy import __version__
 

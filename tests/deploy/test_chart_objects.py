@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import pytest
 import yaml
-from support.helm import (
+from support.manifests import KUSTOMIZE, Object, check, find, named
+from support.manifests.helm import (
     CHART,
     HELM,
     LEAST,
@@ -25,7 +26,6 @@ from support.helm import (
     run,
     template,
 )
-from support.manifests import KUSTOMIZE, Object, check, find, named
 from support.manifests.kubeproxy import ELSEWHERE
 from support.manifests.podrules import containers
 from tools.helm import Helm, versions

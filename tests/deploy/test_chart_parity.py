@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support.helm import CHART, Values, preset, render
 from support.manifests import Object, compose, named, overlay
+from support.manifests.helm import CHART, Values, preset, render
 from support.manifests.kustomize import components, overlays
 from tools.helm import Helm, versions
 

@@ -15,7 +15,7 @@ import jsonschema
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support.helm import CHART, preset
+from support.manifests.helm import CHART, preset
 
 from nfproxy.config.addresses import is_cidr
 from nfproxy.config.flags import Flags

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from support.apiserver import StandIn
-from support.helm import CHART, HELM, LEAST, RefusedError, Values, render
 from support.manifests import check, find
+from support.manifests.helm import CHART, HELM, LEAST, RefusedError, Values, render
 from tools.helm import Helm, versions
 
 from nfproxy.config.flags import Flags

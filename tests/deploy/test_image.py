@@ -16,7 +16,7 @@ import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from support.image import BuiltImage, image_directory, normalized
+from support.containers.image import BuiltImage, image_directory, normalized
 from support.locks import versions
 
 import nfproxy

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from support.commands import NODE, Commands, everything
-from support.containerpods import Kubelet, KubeletPod
-from support.containerspec import Image, Node
-from support.image import BuiltImage, image_directory
+from support.containers.image import BuiltImage, image_directory
+from support.containers.pods import Kubelet, KubeletPod
+from support.containers.spec import Image, Node
+from support.processes.commands import NODE, Commands, everything
 from tools.nft_versions import Nft, versions
 
 import nfproxy

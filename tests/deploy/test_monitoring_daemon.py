@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from support.apidaemon import METRICS_PORT, Site
-from support.commands import endpoint_slice, eventually, node_object, service, wait_until
+from support.processes.apidaemon import METRICS_PORT, Site
+from support.processes.commands import endpoint_slice, eventually, node_object, service, wait_until
 
 SYNCED = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
 QUEUED = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds"

@@ -11,12 +11,19 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from support.apidaemon import METRICS_PORT, Site
-from support.commands import endpoint_slice, node_object, service
-from support.exposition import Described, all_metrics, described, fill, series_names, table
 from support.manifests import KUSTOMIZE, compose, find
 from support.manifests.alerts import alerts
 from support.manifests.dashboards import expressions, metrics_in
+from support.manifests.exposition import (
+    Described,
+    all_metrics,
+    described,
+    fill,
+    series_names,
+    table,
+)
+from support.processes.apidaemon import METRICS_PORT, Site
+from support.processes.commands import endpoint_slice, node_object, service
 
 from nfproxy.metrics.connections import connections_text
 from nfproxy.model.service import ObjectName, Protocol

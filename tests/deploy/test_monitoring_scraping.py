@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support.apidaemon import Site
 from support.manifests import Object, check, compose, find
 from support.manifests.kubeproxy import ELSEWHERE
+from support.processes.apidaemon import Site
 
 #: Overlays with a configuration of nfproxy's own, and one whose configuration is kube-proxy's.
 OWN, THEIRS = ("base", "k3s", "kind", "rke2"), "kubeadm"

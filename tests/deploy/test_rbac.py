@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site
 from support.apiserver.resources import RESOURCES
-from support.commands import endpoint_slice, errors_in, node_object, service
 from support.manifests import Object, find, named, overlay
 from support.manifests.kustomize import overlays
+from support.processes.apidaemon import Site
+from support.processes.commands import endpoint_slice, errors_in, node_object, service
 
 PRESENTED = "pod-token"
 USER = "system:serviceaccount:kube-system:nfproxy"

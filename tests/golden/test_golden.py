@@ -7,10 +7,10 @@ After a wanted change: ``pytest tests/golden --update-golden``, then read the di
 from collections.abc import Iterator
 
 import pytest
-from support.fakekernel import FakeKernel
 from support.golden import Case, cases
-from support.realkernel import RealKernel
-from support.tables import dump, program
+from support.kernel.fake import FakeKernel
+from support.kernel.real import RealKernel
+from support.kernel.tables import dump, program
 
 from nfproxy.tools.lab import Lab
 

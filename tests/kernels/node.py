@@ -15,11 +15,11 @@ from pathlib import Path
 
 import yaml
 from kernels import modules
-from support.apiobjects import endpoint_slice, service
 from support.apiserver import StandIn
-from support.containerpods import Kubelet, KubeletPod, ServiceAccount
-from support.containerspec import Image, Node
+from support.containers.pods import Kubelet, KubeletPod, ServiceAccount
+from support.containers.spec import Image, Node
 from support.manifests import compose, find
+from support.objects.api import endpoint_slice, service
 
 from nfproxy.tools.lab import Lab
 

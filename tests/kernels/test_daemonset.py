@@ -20,7 +20,7 @@ from kernels.node import (
     check_confined,
     running,
 )
-from support.containerpods import KubeletPod
+from support.containers.pods import KubeletPod
 
 NETFILTER = Path("/proc/sys/net/netfilter")
 

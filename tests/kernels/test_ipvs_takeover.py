@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from support.commands import Commands, wait_until
-from support.ipvs import install, virtual_servers
-from support.oldproxy import (
+from support.kernel.ipvs import install, virtual_servers
+from support.kernel.oldproxy import (
     CLUSTER_CIDR,
     OBJECTS,
     Left,
     cleanup,
     left_on,
 )
-from support.packets import Probe, probe_many
+from support.packets.sctp import socket_family
+from support.packets.sending import Probe, probe_many
+from support.processes.commands import Commands, wait_until
 from support.responders import Responders
-from support.sctp import socket_family
 
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster, Host, Namespace

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from support.nodeproxy import NodeProxy
-from support.objects import changes, endpoint_slice, gone, service
-from support.scenes import CLUSTER_IP, CONFIG, NODE_PORT, PORT, TARGET_PORT
+from support.kernel.nodeproxy import NodeProxy
+from support.objects.model import changes, endpoint_slice, gone, service
+from support.packets.scenes import CLUSTER_IP, CONFIG, NODE_PORT, PORT, TARGET_PORT
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice

@@ -20,7 +20,7 @@ from kind.cluster import EXTERNAL_IPS, FAMILIES, INGRESS_IPS, Cluster, Web
 from kind.existing import from_options
 from kind.namespaces import NamespacesCluster
 from kind.selection import in_namespaces
-from support.image import BuiltImage, image_directory
+from support.containers.image import BuiltImage, image_directory
 from support.manifests import overlay
 
 _HERE = Path(__file__).parent

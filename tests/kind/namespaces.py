@@ -33,12 +33,12 @@ from kind.controllers import (
     slice_name,
     slices,
 )
-from support import containercgroups
 from support.apiserver import StandIn
-from support.containerpods import Kubelet, KubeletPod, ServiceAccount
-from support.containerspec import Image
-from support.containerspec import Node as NodeFacts
-from support.image import BuiltImage
+from support.containers import cgroups
+from support.containers.image import BuiltImage
+from support.containers.pods import Kubelet, KubeletPod, ServiceAccount
+from support.containers.spec import Image
+from support.containers.spec import Node as NodeFacts
 from support.manifests import Object, find
 
 from nfproxy.tools.lab import Cluster as Network
@@ -89,7 +89,7 @@ class NamespacesCluster(Cluster):
         self._objects = objects
         self._scratch = Path(tempfile.mkdtemp(prefix="nfproxy-kind-"))
         self._exit = contextlib.ExitStack()
-        self._exit.callback(containercgroups.sweep)
+        self._exit.callback(cgroups.sweep)
         self._exit.callback(shutil.rmtree, self._scratch, ignore_errors=True)
         self._numbers = itertools.count(1)
         self._servers: list[Server] = []

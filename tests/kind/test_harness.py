@@ -11,8 +11,8 @@ import pytest
 from kind.namespaces import NamespacesCluster
 from support.apiserver.rbac import Policy
 from support.apiserver.resources import Target
-from support.containerpods import KubeletPod
-from support.containerspec import (
+from support.containers.pods import KubeletPod
+from support.containers.spec import (
     Image,
     Node,
     Surroundings,
@@ -22,7 +22,7 @@ from support.containerspec import (
     memory_limit,
     runtime_config,
 )
-from support.containervolumes import Projection
+from support.containers.volumes import Projection
 from support.manifests import find, overlay
 
 #: Prints what each attempt came to, by the name of the error.

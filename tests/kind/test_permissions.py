@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kind.cluster import heard
 from kind.namespaces import NamespacesCluster
-from support.containerpods import KubeletPod, ServiceAccount
+from support.containers.pods import KubeletPod, ServiceAccount
 from support.manifests import Object, compose, find, overlay
 
 pytestmark = pytest.mark.needs_namespaces

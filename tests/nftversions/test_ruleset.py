@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.golden import case
-from support.realkernel import RealKernel
-from support.tables import dump
+from support.kernel.real import RealKernel
+from support.kernel.tables import dump
 from tools.nft_versions import Nft, versions
 
 from nfproxy.model.addresses import FAMILIES

@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from support.objects import endpoint_slice, gone, service
-from support.packets import Probe, probe_many
-from support.responders import Responders
-from support.steps import (
+from support.objects.model import endpoint_slice, gone, service
+from support.packets.sending import Probe, probe_many
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     Crowd,
@@ -31,6 +30,7 @@ from support.steps import (
     reached,
     target,
 )
+from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
 from nfproxy.model.endpoints import EndpointSlice

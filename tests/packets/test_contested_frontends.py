@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.objects import gone, service
-from support.responders import Responders
-from support.steps import (
+from support.objects.model import gone, service
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     EXTERNAL_IP,
@@ -23,6 +22,7 @@ from support.steps import (
     slice_of,
     target,
 )
+from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Service

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import pytest
-from support.scenes import (
+from support.packets.scenes import (
     CLUSTER_CIDR,
     NO_DETECTOR,
     Scene,

@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytest
-from support.allprotocols import SERVICE_PORTS, SLICE_PORTS, assert_reached
-from support.objects import endpoint_slice, gone, service
-from support.packets import repeat
-from support.responders import Responders
-from support.steps import (
+from support.objects.model import endpoint_slice, gone, service
+from support.packets.allprotocols import SERVICE_PORTS, SLICE_PORTS, assert_reached
+from support.packets.sending import repeat
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     OTHER_CLUSTER_IP,
@@ -29,6 +28,7 @@ from support.steps import (
     slice_of,
     target,
 )
+from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice

@@ -11,23 +11,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import rules
-from support.objects import changes, gone
-from support.responders import Responders
-from support.steps import (
+from support.kernel import rules
+from support.kernel.wholetable import (
+    check_packets,
+    objects,
+    snapshot,
+    started,
+)
+from support.objects.model import changes, gone
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     Streams,
     families,
     reached,
 )
+from support.responders import Responders
 from support.traffic import Traffic
-from support.wholetable import (
-    check_packets,
-    objects,
-    snapshot,
-    started,
-)
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import DataplaneError, TransactionError

@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support import rules
-from support.responders import Responders
-from support.steps import (
-    CLUSTER_IP,
-    ENDPOINT_PORT,
-    families,
-    reached,
-)
-from support.wholetable import (
+from support.kernel import rules
+from support.kernel.wholetable import (
     check_packets,
     left_by_another,
     objects,
     snapshot,
     started,
 )
+from support.packets.steps import (
+    CLUSTER_IP,
+    ENDPOINT_PORT,
+    families,
+    reached,
+)
+from support.responders import Responders
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family

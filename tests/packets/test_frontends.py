@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from support.objects import endpoint, endpoint_slice, service
-from support.packets import Probe, Protocol, probe_many, tally
-from support.scenes import (
+from support.objects.model import endpoint, endpoint_slice, service
+from support.packets.scenes import (
     CLUSTER_IP,
     EXTERNAL_IP,
     EXTERNAL_KINDS,
@@ -23,6 +22,7 @@ from support.scenes import (
     routed_scene,
     table,
 )
+from support.packets.sending import Probe, Protocol, probe_many, tally
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import SlicePort

@@ -8,8 +8,7 @@ masqueraded, even where nobody else is.
 from collections.abc import Iterator
 
 import pytest
-from support.packets import Protocol
-from support.scenes import (
+from support.packets.scenes import (
     CLUSTER_CIDR,
     NO_DETECTOR,
     Scene,
@@ -18,6 +17,7 @@ from support.scenes import (
     table,
     with_pods,
 )
+from support.packets.sending import Protocol
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import LocalPods

@@ -7,8 +7,8 @@ Every claim about a rule is tried without the rule first, so none can pass by ac
 import itertools
 
 import pytest
-from support import rules
-from support.packets import Probe, Verdict, probe, probe_many, repeat, tally
+from support.kernel import rules
+from support.packets.sending import Probe, Verdict, probe, probe_many, repeat, tally
 from support.responders import Responders
 from support.traffic import HELD_PORTS, Traffic
 

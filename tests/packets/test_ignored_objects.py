@@ -12,9 +12,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from support.apiobjects import decoded, slices, web
-from support.packets import probe_many
-from support.scenes import (
+from support.objects.api import decoded, slices, web
+from support.packets.scenes import (
     CLUSTER_IP,
     EXTERNAL_IP,
     LOAD_BALANCER_IP,
@@ -24,7 +23,8 @@ from support.scenes import (
     routed_scene,
     table,
 )
-from support.steps import answers
+from support.packets.sending import probe_many
+from support.packets.steps import answers
 
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.changes import Changes

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.apiobjects import decoded, slices, web
-from support.scenes import LOAD_BALANCER_IP, PORT, Scene, routed_scene, table
+from support.objects.api import decoded, slices, web
+from support.packets.scenes import LOAD_BALANCER_IP, PORT, Scene, routed_scene, table
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from support import rules
-from support.packets import Probe, Protocol, probe_many
-from support.scenes import (
+from support.kernel import rules
+from support.packets.scenes import (
     CLUSTER_CIDR,
     CONFIG,
     NO_DETECTOR,
@@ -19,6 +18,7 @@ from support.scenes import (
     table,
     with_pods,
 )
+from support.packets.sending import Probe, Protocol, probe_many
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig

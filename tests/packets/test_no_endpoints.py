@@ -11,10 +11,9 @@ import socket
 import struct
 
 import pytest
-from support.objects import endpoint_slice, service
-from support.packets import Probe, probe, probe_many
-from support.responders import Responders
-from support.steps import (
+from support.objects.model import endpoint_slice, service
+from support.packets.sending import Probe, probe, probe_many
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     EXTERNAL_IP,
@@ -33,6 +32,7 @@ from support.steps import (
     proxied,
     target,
 )
+from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from support.objects import endpoint_slice, service
-from support.packets import Probe, Protocol
-from support.scenes import (
+from support.objects.model import endpoint_slice, service
+from support.packets.scenes import (
     CLUSTER_IP,
     CONFIG,
     NODE_PORT,
@@ -21,6 +20,7 @@ from support.scenes import (
     Scene,
     routed_scene,
 )
+from support.packets.sending import Probe, Protocol
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig

@@ -8,9 +8,8 @@ test_detect_local.py; here the policies are mixed and endpoints are missing.
 from collections.abc import Iterator
 
 import pytest
-from support.objects import endpoint, endpoint_slice
-from support.packets import Protocol
-from support.scenes import (
+from support.objects.model import endpoint, endpoint_slice
+from support.packets.scenes import (
     CONFIG,
     NO_DETECTOR,
     TARGET_PORT,
@@ -19,6 +18,7 @@ from support.scenes import (
     table,
     with_pods,
 )
+from support.packets.sending import Protocol
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import SlicePort

@@ -5,9 +5,8 @@ Ports of services and of slices: names, protocols and numbers, with real packets
 from __future__ import annotations
 
 import pytest
-from support.objects import gone, service
-from support.responders import Responders
-from support.steps import (
+from support.objects.model import gone, service
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     LOAD_BALANCER_IP,
@@ -21,6 +20,7 @@ from support.steps import (
     slice_of,
     target,
 )
+from support.responders import Responders
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import SlicePort

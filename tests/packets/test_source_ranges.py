@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from support import rules
-from support.allprotocols import SERVICE_PORTS, SLICE_PORTS
-from support.objects import service
-from support.packets import Probe, probe_many
-from support.responders import Responders
-from support.steps import (
+from support.kernel import rules
+from support.objects.model import service
+from support.packets.allprotocols import SERVICE_PORTS, SLICE_PORTS
+from support.packets.sending import Probe, probe_many
+from support.packets.steps import (
     ENDPOINT_PORT,
     LOAD_BALANCER_IP,
     SHORT_S,
@@ -31,6 +30,7 @@ from support.steps import (
     reached,
     target,
 )
+from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.model.addresses import FAMILIES, Family

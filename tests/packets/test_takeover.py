@@ -11,11 +11,18 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from support import rules
-from support.objects import endpoint_slice
-from support.packets import probe
-from support.responders import Responders
-from support.steps import (
+from support.kernel import rules
+from support.kernel.wholetable import (
+    OTHER,
+    check_packets,
+    left_by_another,
+    objects,
+    snapshot,
+    started,
+)
+from support.objects.model import endpoint_slice
+from support.packets.sending import probe
+from support.packets.steps import (
     CLUSTER_IP,
     ENDPOINT_PORT,
     SHORT_S,
@@ -29,15 +36,8 @@ from support.steps import (
     reached,
     target,
 )
+from support.responders import Responders
 from support.traffic import Traffic
-from support.wholetable import (
-    OTHER,
-    check_packets,
-    left_by_another,
-    objects,
-    snapshot,
-    started,
-)
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice

@@ -11,10 +11,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 import pytest
-from support.objects import endpoint_slice, gone
-from support.packets import probe
-from support.responders import Responders
-from support.steps import (
+from support.objects.model import endpoint_slice, gone
+from support.packets.sending import probe
+from support.packets.steps import (
     ENDPOINT_PORT,
     NODE_PORT,
     Frontend,
@@ -26,6 +25,7 @@ from support.steps import (
     proxied,
     target,
 )
+from support.responders import Responders
 
 from nfproxy.dataplane.conntrack import ConntrackCleaner
 from nfproxy.host.addresses import LocalAddresses

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import rules
-from support.objects import changes, endpoint_slice, gone, service
-from support.packets import Probe, probe_many, tally
-from support.responders import Responders
-from support.steps import (
+from support.kernel import rules
+from support.objects.model import changes, endpoint_slice, gone, service
+from support.packets.sending import Probe, probe_many, tally
+from support.packets.steps import (
     DRAWS,
     ENDPOINT_PORT,
     LOAD_BALANCER_IP,
@@ -36,6 +35,7 @@ from support.steps import (
     reached,
     target,
 )
+from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.model.addresses import FAMILIES, Family, parse_address

@@ -7,11 +7,11 @@ from unittest import mock
 import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
-from support.clusters import Population, Put, Restart, Step, configs, wild_histories
-from support.fakekernel import FakeKernel, add_element
-from support.profiles import examples
-from support.tables import differences, dump, meaning, program
-from support.walks import Walk, WatchedWalk
+from support.kernel.fake import FakeKernel, add_element
+from support.kernel.tables import differences, dump, meaning, program
+from support.properties.clusters import Population, Put, Restart, Step, configs, wild_histories
+from support.properties.profiles import examples
+from support.properties.walks import Walk, WatchedWalk
 
 from nfproxy.errors import TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
@@ -65,7 +65,8 @@ def test_any_history_ends_like_a_fresh_start(steps: list[Step], config: NodeConf
     """
     Whatever changed and failed on the way, elements and rules end up as after a fresh start.
 
-    On the way no packet is lost: see ``support.packetmodel``, which looks after each transaction.
+    On the way no packet is lost: see ``support.properties.packetmodel``, which looks after each
+    transaction.
     """
     ends_like_a_fresh_start(walked(steps, config, manner))
 

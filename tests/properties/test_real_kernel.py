@@ -2,7 +2,9 @@
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.clusters import (
+from support.kernel.real import RealKernel
+from support.kernel.tables import differences, dump, meaning, program
+from support.properties.clusters import (
     Population,
     Put,
     Reconfigure,
@@ -13,10 +15,8 @@ from support.clusters import (
     configs,
     settlements,
 )
-from support.profiles import examples
-from support.realkernel import RealKernel
-from support.tables import differences, dump, meaning, program
-from support.walks import Walk
+from support.properties.profiles import examples
+from support.properties.walks import Walk
 
 from nfproxy.model.addresses import FAMILIES, Prefix, parse_prefix
 from nfproxy.model.node import ServiceCIDR

@@ -4,9 +4,9 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.clusters import CLUSTER_IPS, Object, Population, configs, populations
-from support.fakekernel import FakeKernel
-from support.profiles import examples
+from support.kernel.fake import FakeKernel
+from support.properties.clusters import CLUSTER_IPS, Object, Population, configs, populations
+from support.properties.profiles import examples
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes

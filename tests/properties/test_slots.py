@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.profiles import examples
+from support.properties.profiles import examples
 
 from nfproxy.reconcile.transition import arrange
 

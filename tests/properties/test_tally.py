@@ -1,8 +1,8 @@
 """What is counted along the way is what one would count at the end."""
 
 from hypothesis import given
-from support.clusters import NODE, Population, Step, calm_histories
-from support.profiles import examples
+from support.properties.clusters import NODE, Population, Step, calm_histories
+from support.properties.profiles import examples
 
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.nodeconfig import NodeConfig

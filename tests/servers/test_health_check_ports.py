@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import closing
 
 import pytest
-from support.http11 import ask, connections
+from support.client.http11 import ask, connections
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName

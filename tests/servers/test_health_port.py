@@ -6,8 +6,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from support.http11 import Reply, ask
-from support.pageservers import serving
+from support.client.http11 import Reply, ask
+from support.processes.pageservers import serving
 
 from nfproxy.health import Health, Instant
 from nfproxy.metrics import Metrics

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from support.http11 import Reply, ask
-from support.pageservers import serving, until
+from support.client.http11 import Reply, ask
+from support.processes.pageservers import serving, until
 
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import write_config

@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 from aiohttp import web
-from support.http11 import ask, connections, exchange, parse
-from support.pageservers import serving, until
+from support.client.http11 import ask, connections, exchange, parse
+from support.processes.pageservers import serving, until
 
 from nfproxy.errors import ListenError
 from nfproxy.servers.pages import Page, answer

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.apidaemon import Site, site_in
+from support.processes.apidaemon import Site, site_in
 from support.responders import Responders
 
 from nfproxy.tools.lab import Cluster, Lab, enter_private_namespace

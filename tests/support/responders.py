@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from support import sctp
+from support.packets import sctp
 
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.service import Protocol

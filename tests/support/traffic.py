@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from support.attempts import Attempt, Report, packets_sent_again
-from support.packets import Outcome, Probe, attempt, outcome_of
+from support.packets.attempts import Attempt, Report, packets_sent_again
+from support.packets.sctp import socket_family
+from support.packets.sending import Outcome, Probe, attempt, outcome_of
 from support.responders import settle_all
-from support.sctp import socket_family
 
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Host

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import Commands
-from support.oldproxy import manifests_in
+from support.kernel.oldproxy import manifests_in
+from support.processes.commands import Commands
 from support.responders import Responders
 
 from nfproxy.model.service import Protocol

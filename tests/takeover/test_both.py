@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import Commands
-from support.oldproxy import Mode, cleanup, configuration, install
-from support.packets import Outcome, Probe, probe_many
+from support.kernel.oldproxy import Mode, cleanup, configuration, install
+from support.packets.sending import Outcome, Probe, probe_many
+from support.processes.commands import Commands
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import Commands, Result, eventually
-from support.oldproxy import (
+from support.kernel.oldproxy import (
     CLUSTER_CIDR,
     KUBELETS,
     OBJECTS,
@@ -28,6 +27,7 @@ from support.oldproxy import (
     manifests_in,
     rules,
 )
+from support.processes.commands import Commands, Result, eventually
 
 from nfproxy.tools.lab import Lab, Namespace
 from nfproxy.tools.takeover.names import IPSETS

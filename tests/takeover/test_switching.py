@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from support.commands import Commands, wait_until
-from support.oldproxy import (
+from support.kernel.oldproxy import (
     KUBELETS,
     Left,
     Mode,
@@ -20,10 +19,11 @@ from support.oldproxy import (
     install,
     left_on,
 )
-from support.packets import Probe
-from support.steps import Streams
+from support.packets.sending import Probe
+from support.packets.steps import Streams
+from support.packets.udpflows import UdpFlows
+from support.processes.commands import Commands, wait_until
 from support.traffic import Traffic
-from support.udpflows import UdpFlows
 
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster

@@ -101,11 +101,7 @@ FOREIGN_NAMES = frozenset({"get_origin", "__notes__", "add_note", "spec.origin"}
 PENDING = frozenset(
     {
         # pages
-        "README.md",
-        #
         "deploy/docs",
-        #
-        "deploy/kustomize",
         # objects
         "nfproxy/kube",
         #

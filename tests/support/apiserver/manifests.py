@@ -1,5 +1,5 @@
 """
-Objects of the model, as :mod:`support.objects` builds them, the way the API has them.
+Objects of the model, as :mod:`support.objects.model` builds them, the way the API has them.
 """
 
 from __future__ import annotations

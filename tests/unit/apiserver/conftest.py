@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.access import kubeconfig
-from support.certificates import Authority
+from support.client.access import kubeconfig
+from support.client.certificates import Authority
 
 FOREVER_S = 60  # only to end a test that fails
 

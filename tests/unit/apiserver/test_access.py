@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from support.access import of, read
+from support.client.access import of, read
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.errors import ConfigError

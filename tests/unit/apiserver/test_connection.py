@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support.certificates import Authority
-from support.scriptedserver import FOREVER_S, ScriptedServer, scripted
+from support.client.certificates import Authority
+from support.client.scriptedserver import FOREVER_S, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection, Request
 from nfproxy.errors import ConfigError

@@ -9,8 +9,8 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.access import kubeconfig
-from support.scriptedserver import ScriptedServer, black_hole, scripted
+from support.client.access import kubeconfig
+from support.client.scriptedserver import ScriptedServer, black_hole, scripted
 
 from nfproxy.apiserver import connection as module
 from nfproxy.apiserver import servers as servers_module

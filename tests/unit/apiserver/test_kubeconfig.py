@@ -7,7 +7,7 @@ import datetime
 from pathlib import Path
 
 import pytest
-from support.access import connect, of
+from support.client.access import connect, of
 
 from nfproxy.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.access import connect, of
+from support.client.access import connect, of
 
 from nfproxy.apiserver.plugins import PluginError
 

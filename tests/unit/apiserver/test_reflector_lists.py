@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.reflecting import (
+from support.client.reflecting import (
     PATIENT,
     bookmark,
     complete,

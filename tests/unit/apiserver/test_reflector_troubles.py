@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.reflecting import (
+from support.client.reflecting import (
     CIDRS,
     PATIENT,
     PROMPT,
@@ -16,7 +16,7 @@ from support.reflecting import (
     following,
     record_waits,
 )
-from support.scriptedserver import FOREVER_S, black_hole, scripted
+from support.client.scriptedserver import FOREVER_S, black_hole, scripted
 
 from nfproxy.apiserver import connection as connection_module
 from nfproxy.apiserver.connection import ClientSettings, Connection

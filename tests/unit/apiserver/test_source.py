@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
+from support.client.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
 from nfproxy.apiserver.connection import ClientSettings, Connection
 from nfproxy.apiserver.source import ApiServerSource

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from support.fakekernel import FakeKernel
-from support.objects import changes, endpoint, endpoint_slice, service
+from support.kernel.fake import FakeKernel
+from support.objects.model import changes, endpoint, endpoint_slice, service
 
 from nfproxy.clock import now
 from nfproxy.daemon.hooks import NodeHooks

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
-from support.objects import changes, endpoint_slice, gone, service
+from support.objects.model import changes, endpoint_slice, gone, service
 
 from nfproxy.daemon import staleflows as module
 from nfproxy.daemon.staleflows import StaleFlowCleaning

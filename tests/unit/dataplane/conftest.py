@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from support.realkernel import RealKernel
+from support.kernel.real import RealKernel
 
 from nfproxy.tools.lab import Lab
 

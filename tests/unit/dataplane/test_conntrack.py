@@ -1,7 +1,7 @@
 """Stale UDP entries leave a real conntrack table, and nothing else does."""
 
 import pytest
-from support.entries import Entries, destination
+from support.kernel.entries import Entries, destination
 
 from nfproxy.dataplane import conntrack
 from nfproxy.dataplane.conntrack import ConntrackCleaner

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from support.entries import destination
+from support.kernel.entries import destination
 
 from nfproxy.dataplane.ctnetlink import Flow, entry_key, udp_flow
 from nfproxy.errors import DataplaneError

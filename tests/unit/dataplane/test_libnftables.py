@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from support.realkernel import RealKernel
+from support.kernel.real import RealKernel
 
 from nfproxy.dataplane import libnftables
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError

@@ -5,7 +5,7 @@ import socket
 import struct
 
 import pytest
-from support.realkernel import RealKernel
+from support.kernel.real import RealKernel
 
 from nfproxy.dataplane import netlink, wire
 from nfproxy.dataplane.netlink import Netlink, NetlinkError

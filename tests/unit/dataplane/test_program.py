@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from support.realkernel import RealKernel
+from support.kernel.real import RealKernel
 
 from nfproxy.dataplane import wire
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from support.fakekernel import FakeKernel
-from support.realkernel import RealKernel
+from support.kernel.fake import FakeKernel
+from support.kernel.real import RealKernel
 
 from nfproxy.errors import TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix

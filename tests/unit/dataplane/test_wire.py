@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from support.realkernel import RealKernel
+from support.kernel.real import RealKernel
 
 from nfproxy.dataplane import wire
 from nfproxy.errors import DataplaneError, TransactionError

@@ -1,7 +1,7 @@
 """How keys and values are laid out, and written as nft text."""
 
 import pytest
-from support.nfttext import parse_element
+from support.kernel.nfttext import parse_element
 
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.service import Protocol

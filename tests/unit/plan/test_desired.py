@@ -1,6 +1,6 @@
 """Who gets what several Services ask for."""
 
-from support.objects import changes, endpoint, endpoint_slice, gone, service
+from support.objects.model import changes, endpoint, endpoint_slice, gone, service
 
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.changes import Changes

@@ -1,7 +1,7 @@
 """Which endpoints serve which traffic."""
 
 import pytest
-from support.objects import endpoint, endpoint_slice
+from support.objects.model import endpoint, endpoint_slice
 
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.endpoints import Endpoint, SlicePort

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from support.entries import destination
-from support.objects import endpoint, endpoint_slice, service
+from support.kernel.entries import destination
+from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.endpoints import SlicePort

@@ -1,7 +1,7 @@
 """What one Service wants in the kernel."""
 
 import pytest
-from support.objects import endpoint, endpoint_slice, service
+from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family, Prefix, parse_address, parse_prefix
 from nfproxy.model.endpoints import EndpointSlice

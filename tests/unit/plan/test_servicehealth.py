@@ -1,7 +1,7 @@
 """What a Service's health check node port has to tell."""
 
 import msgspec
-from support.objects import endpoint, endpoint_slice, service
+from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import Endpoint, SlicePort

@@ -1,8 +1,8 @@
 """nfproxy over a kernel in memory."""
 
 import pytest
-from support.fakekernel import FlakyKernel
-from support.memoryproxy import MemoryProxy
+from support.kernel.fake import FlakyKernel
+from support.kernel.memoryproxy import MemoryProxy
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """What elements in the kernel say about frontends."""
 
 import pytest
-from support.fakekernel import FlakyKernel
-from support.memoryproxy import MemoryProxy
-from support.objects import endpoint, endpoint_slice, service
+from support.kernel.fake import FlakyKernel
+from support.kernel.memoryproxy import MemoryProxy
+from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.service import Protocol

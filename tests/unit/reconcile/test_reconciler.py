@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.fakekernel import FlakyKernel
-from support.memoryproxy import CONFIG, MemoryProxy
-from support.objects import changes, service
-from support.reconciling import WEB, A, B, C, web
-from support.tables import dump
+from support.kernel.fake import FlakyKernel
+from support.kernel.memoryproxy import CONFIG, MemoryProxy
+from support.kernel.tables import dump
+from support.objects.model import changes, service
+from support.objects.web import WEB, A, B, C, web
 
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from support.memoryproxy import MemoryProxy
-from support.objects import changes, service
-from support.reconciling import A, B, C, web
+from support.kernel.memoryproxy import MemoryProxy
+from support.objects.model import changes, service
+from support.objects.web import A, B, C, web
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.nft.chains import FIXED_CHAINS

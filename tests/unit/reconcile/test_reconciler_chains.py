@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from support.memoryproxy import MemoryProxy
-from support.objects import service
-from support.reconciling import WEB, A, B, web
+from support.kernel.memoryproxy import MemoryProxy
+from support.objects.model import service
+from support.objects.web import WEB, A, B, web
 
 from nfproxy.model.service import Protocol
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.fakekernel import FlakyKernel
-from support.memoryproxy import MemoryProxy
-from support.objects import changes, service
-from support.reconciling import TCP_SLOTS, WEB, A, B, C, slot_key, stranger, web
-from support.tables import dump, meaning
+from support.kernel.fake import FlakyKernel
+from support.kernel.memoryproxy import MemoryProxy
+from support.kernel.tables import dump, meaning
+from support.objects.model import changes, service
+from support.objects.web import TCP_SLOTS, WEB, A, B, C, slot_key, stranger, web
 
 from nfproxy.errors import DataplaneError, NfproxyError
 from nfproxy.model.addresses import Family, parse_address

@@ -1,7 +1,7 @@
 """From one frontend's elements to another's."""
 
 import pytest
-from support.objects import endpoint_slice, service
+from support.objects.model import endpoint_slice, service
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from support import rules
-from support.packets import Probe, probe, probe_many, tally
+from support.kernel import rules
+from support.packets.sending import Probe, probe, probe_many, tally
 from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.packets import Protocol, probe
+from support.packets.sending import Protocol, probe
 from support.responders import Responders
 from support.traffic import Traffic
 

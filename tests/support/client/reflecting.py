@@ -1,0 +1,172 @@
+"""
+One resource, followed on a server that does what the test says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import pytest
+from support.client.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
+
+from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.reflector import Reflector
+from nfproxy.backoff import Backoff
+from nfproxy.kube import listwatch
+from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.resources import resources
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
+
+SERVICES, SLICES, CIDRS, NODE = resources("n1")
+PATIENT = WatchTimeouts(healthy_s=1000)  # no stream of a test lasts long enough to count as working
+PROMPT = WatchTimeouts(healthy_s=0)  # every stream does
+
+
+class Told:
+    """A sink and observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: asyncio.Queue[str] = asyncio.Queue()
+        self.troubles: asyncio.Queue[str] = asyncio.Queue()
+        self.unavailables: asyncio.Queue[None] = asyncio.Queue()
+        self.wells = asyncio.Event()
+
+    def begin_list(self) -> None:
+        """Note that a list begins."""
+        self.lines.put_nowait("begin")
+
+    def put(self, data: Any) -> None:
+        """Note an object by its name."""
+        self.lines.put_nowait(f"put {json.loads(bytes(data))['metadata']['name']}")
+
+    def remove(self, data: Any) -> None:
+        """Note that an object is gone."""
+        self.lines.put_nowait(f"remove {json.loads(bytes(data))['metadata']['name']}")
+
+    def end_list(self) -> None:
+        """Note that a list is complete."""
+        self.lines.put_nowait("end")
+
+    def trouble(self, what: str, remedy: str) -> None:
+        """Note what is wrong, and what to do."""
+        self.troubles.put_nowait(f"{what}; {remedy}")
+
+    def well(self) -> None:
+        """Note that all is well."""
+        self.wells.set()
+
+    def unavailable(self) -> None:
+        """Note that the resource is not to be had."""
+        self.unavailables.put_nowait(None)
+
+    async def next(self, count: int) -> list[str]:
+        """Wait for so many lines, and return them."""
+        async with asyncio.timeout(FOREVER_S):
+            return [await self.lines.get() for _ in range(count)]
+
+    async def trouble_told(self) -> str:
+        """Wait for a trouble, and return it."""
+        return await asyncio.wait_for(self.troubles.get(), FOREVER_S)
+
+    async def unavailable_told(self) -> None:
+        """Wait until the resource is said not to be had."""
+        await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
+
+
+class RecordedBackoff(Backoff):
+    """Records each wait as (failures in a row, Retry-After), and makes it 0."""
+
+    waits: ClassVar[list[tuple[int, float | None]]]
+
+    def next_s(self, retry_after_s: float | None = None) -> float:
+        self.failures += 1
+        self.waits.append((self.failures, retry_after_s))
+        return 0.0
+
+
+def record_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float | None]]:
+    """Let no failure of a list or watch wait; return what would have been waited for."""
+    RecordedBackoff.waits = []
+    monkeypatch.setattr(listwatch, "Backoff", RecordedBackoff)
+    return RecordedBackoff.waits
+
+
+class Ends(Metrics):
+    """Notes how watches end."""
+
+    def __init__(self) -> None:
+        super().__init__(FAMILIES, "test")
+        self.reasons: list[str] = []
+
+    def watch_ended(self, resource: str, reason: str) -> None:
+        """Note why a watch ended."""
+        self.reasons.append(reason)
+
+
+class Case:
+    """A reflector that is running, its server, and what it told."""
+
+    def __init__(self, server: ScriptedServer, told: Told, ends: Ends) -> None:
+        self.server = server
+        self.told = told
+        self.ends = ends
+
+    async def watched(self) -> Exchange:
+        """Let the initial list, of nothing, come to its end at version 10; give the stream."""
+        stream = await self.server.asked()
+        await stream.send(complete("10"))
+        assert await self.told.next(2) == ["begin", "end"]
+        return stream
+
+
+@contextlib.asynccontextmanager
+async def following(
+    pace: WatchTimeouts = PROMPT, resource: Any = SERVICES, qps: float = -1
+) -> AsyncIterator[Case]:
+    """Follow a resource on a server of its own."""
+    told, ends = Told(), Ends()
+    async with (
+        scripted() as server,
+        Connection(ClientSettings(master=server.url, qps=qps), lambda problem: None) as connection,
+    ):
+        task = asyncio.create_task(Reflector(connection, resource, told, ends, pace).run())
+        try:
+            yield Case(server, told, ends)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def event(type_: str, name: str, version: str) -> dict[str, Any]:
+    """Return an event about an object."""
+    return {"type": type_, "object": {"metadata": {"name": name, "resourceVersion": version}}}
+
+
+def bookmark(version: str) -> dict[str, Any]:
+    """Return a bookmark."""
+    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+
+
+def complete(version: str) -> dict[str, Any]:
+    """Return the bookmark that ends the initial events."""
+    metadata = {
+        "resourceVersion": version,
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    }
+    return {"type": "BOOKMARK", "object": {"metadata": metadata}}
+
+
+def error(code: int, reason: str) -> dict[str, Any]:
+    """Return an event that holds a Status."""
+    return {"type": "ERROR", "object": {"kind": "Status", "code": code, "reason": reason}}
+
+
+def page(version: str, *names: str, rest: str = "") -> dict[str, Any]:
+    """Return a page of a list; `rest` is the token for the next."""
+    items = [{"metadata": {"name": name}} for name in names]
+    return {"metadata": {"resourceVersion": version, "continue": rest}, "items": items}

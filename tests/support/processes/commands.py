@@ -1,0 +1,433 @@
+"""
+nfproxy's commands as processes in a network namespace, and manifests to feed them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.wire import message
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.nft import schema
+from nfproxy.reconcile.observed import observe
+from nfproxy.tools.lab import Namespace
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[3]
+NODE = "node-1"
+
+#: What drops every capability: root without any is an ordinary user to the kernel. It keeps the
+#: one that lets it be mapped into a user namespace, as users with other numbers can be without.
+ORDINARY_USER = (
+    *("setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all,+setfcap", "--no-new-privs"),
+    "--",
+)
+
+_ON_OBJECTS = ("run", "render", "diff", "preflight")
+
+WAIT_S = 20.0
+_GETGEN = 16
+_NETLINK_NETFILTER = 12
+
+
+class Result(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+class Daemon:
+    """A running ``nfproxy run``; its log is kept in a file."""
+
+    def __init__(self, namespace: Namespace, process: subprocess.Popen[Any], log: Path) -> None:
+        self._namespace = namespace
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """Everything logged so far."""
+        return self._log.read_text("utf-8", "replace")
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the process is still there."""
+        return self.process.poll() is None
+
+    def wait_for(self, text: str, times: int = 1) -> str:
+        """Wait until the log holds a text so many times; return the log."""
+        wait_until(lambda: self.log.count(text) >= times or not self.alive)
+        log = self.log
+        assert log.count(text) >= times, f"{text!r} is not there {times} times:\n{log}"
+        return log
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal to the process alone, and return its exit status."""
+        self.process.send_signal(number)
+        code: int = self.process.wait(WAIT_S)
+        self._namespace.stop(self.process)
+        return code
+
+    def wait(self) -> int:
+        """Wait for the process to end by itself, and return its exit status."""
+        code: int = self.process.wait(WAIT_S)
+        self._namespace.stop(self.process)
+        return code
+
+
+class Commands:
+    """
+    Runs nfproxy's commands in one namespace, for node `NODE`.
+
+    `package_root` is where the package nfproxy is found.
+    """
+
+    def __init__(self, namespace: Namespace, scratch: Path, package_root: Path = ROOT) -> None:
+        self.namespace = namespace
+        self._scratch = scratch
+        self._root = package_root
+
+    def run(
+        self,
+        *arguments: object,
+        input: str | None = None,
+        prefix: Sequence[str] = (),
+        node: str = NODE,
+    ) -> Result:
+        """Run a command to its end."""
+        done = self.namespace.run(
+            self.argv(*arguments, prefix=prefix, node=node), input=input, check=False, timeout_s=60
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def argv(self, *arguments: object, prefix: Sequence[str] = (), node: str = NODE) -> list[str]:
+        """Return the command line of a command; one on objects is for node `node`."""
+        words = [str(argument) for argument in arguments]
+        named = ["--hostname-override", node] if words[0] in _ON_OBJECTS else []
+        environment = [f"PYTHONPATH={self._root}", "COLUMNS=80", "NO_COLOR=1"]
+        python = [sys.executable, "-P", "-m", "nfproxy"]
+        return [*prefix, "env", *environment, *python, *words, *(named if node else [])]
+
+    @contextlib.contextmanager
+    def daemon(
+        self,
+        manifests: Path | None,
+        *arguments: object,
+        prefix: Sequence[str] = (),
+        ready: bool = True,
+    ) -> Iterator[Daemon]:
+        """Start ``nfproxy run``, from manifests or an API server, and wait until it is ready."""
+        log = self._scratch / f"log-{time.monotonic_ns()}"
+        source = () if manifests is None else ("--manifests", manifests)
+        with log.open("wb") as file:
+            process = self.namespace.start(
+                self.argv("run", *source, *arguments, prefix=prefix),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        started = Daemon(self.namespace, process, log)
+        try:
+            if ready:
+                started.wait_for("ready after")
+            yield started
+        finally:
+            self.namespace.stop(process)
+
+    def nft(self, text: str) -> None:
+        """Run an nft script in the namespace."""
+        self.namespace.run(["nft", "-f", "-"], input=text)
+
+    def tables(self) -> list[str]:
+        """Return the tables in the namespace: ``ip nfproxy``."""
+        listing = self.namespace.run(["nft", "list", "tables"]).stdout
+        return [line.removeprefix("table ") for line in listing.splitlines()]
+
+    def generation(self) -> int:
+        """Return the ruleset's generation: every committed transaction adds one."""
+        return self.namespace.call(_generation)
+
+    def state(self, families: Sequence[Family] = FAMILIES) -> dict[str, Any]:
+        """Return what the tables hold: elements, with a frontend's slots in any order."""
+        return self.namespace.call(_state, families)
+
+    def frontends(self) -> dict[str, tuple[str, ...]]:
+        """Return each frontend that answers, and its endpoints."""
+        return {
+            name: tuple(sorted({*value[1], *value[2]}))
+            for name, value in self.state()["frontends"].items()
+        }
+
+
+def _generation() -> int:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asked:
+        asked.send(message(_GETGEN, 0, 1, 0, b""))
+        answer = asked.recv(4096)
+    return int.from_bytes(answer[24:28], "big")  # the first attribute, behind two headers
+
+
+def _state(families: Sequence[Family]) -> dict[str, Any]:
+    kernel = Kernel()
+    try:
+        observed = observe(kernel, families)
+    finally:
+        kernel.close()
+    return {
+        "strays": len(observed.strays),
+        "frontends": {
+            str(key): (
+                str(state.verdict),
+                tuple(sorted(_endpoint(key.family, slot) for slot in state.slot_ranges[0])),
+                tuple(sorted(_endpoint(key.family, slot) for slot in state.slot_ranges[1])),
+                tuple(sorted((name, where.hex()) for name, where in state.own_elements)),
+            )
+            for key, state in observed.frontends.items()
+            if state.verdict is not None
+        },
+        "shared": sorted((m.family.label, m.set, m.key.hex()) for m in observed.shared_elements),
+    }
+
+
+def _endpoint(family: Family, destination: bytes) -> str:
+    fields = schema.SCHEMAS["endpoints-tcp"].value or ()
+    return schema.format_fields(fields, destination, family).replace(" . ", ":")
+
+
+def wait_until(condition: Callable[[], object], limit_s: float = WAIT_S) -> None:
+    """Wait until a condition holds; who needs it to hold has to look once more."""
+    deadline = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def eventually(expected: T, look: Callable[[], T]) -> None:
+    """Assert that a value becomes what is expected."""
+    wait_until(lambda: look() == expected)
+    assert look() == expected
+
+
+def errors_in(log: str) -> list[str]:
+    """Return the lines of a log that tell of trouble."""
+    return [line for line in log.splitlines() if re.search(r"ERROR|CRITICAL|Traceback", line)]
+
+
+def package_copy(target: Path, files: Mapping[str, str]) -> Path:
+    """
+    Copy the package to a directory, with some files replaced; return what to put on the path.
+
+    `files` maps paths inside the package to their text.
+    """
+    skip = shutil.ignore_patterns("__pycache__", "demo")
+    shutil.copytree(ROOT / "nfproxy", target / "nfproxy", symlinks=False, ignore=skip)
+    for name, text in files.items():
+        (target / "nfproxy" / name).write_text(text)
+    return target
+
+
+# --- tables that may be there before ------------------------------------------------------
+
+#: A table of an older nfproxy.
+OLDER = """
+table ip nfproxy {
+    map frontends {
+        typeof ip daddr . meta l4proto . th dport : verdict
+        counter
+    }
+    chain services {
+    }
+    chain leftover {
+        type nat hook prerouting priority -100; policy accept;
+        ip daddr vmap { 10.96.0.1 : drop }
+    }
+}
+"""
+#: Tables whose sets are laid out otherwise.
+OTHER_LAYOUT = """
+table ip nfproxy {
+    map frontends {
+        typeof ip daddr : verdict
+        elements = { 10.96.0.1 : drop }
+    }
+    set cluster-ips {
+        typeof tcp dport
+        elements = { 80 }
+    }
+}
+table ip6 nfproxy {
+    map frontends {
+        typeof ip6 daddr : verdict
+        elements = { fd00::1 : drop }
+    }
+}
+"""
+#: Changes of a stranger to our own tables.
+FOREIGN = """
+add chain ip nfproxy strange
+add rule ip nfproxy strange accept
+add set ip nfproxy strangers { typeof ip saddr; }
+add element ip nfproxy cluster-ips { 192.0.2.77 }
+add element ip nfproxy frontends { 192.0.2.77 . tcp . 80 : goto strange }
+flush chain ip nfproxy services
+add rule ip6 nfproxy nat-prerouting accept
+"""
+
+
+# --- manifests ---------------------------------------------------------------------------
+
+
+def service(
+    name: str = "web",
+    cluster_ip: str = "10.96.0.1",
+    *,
+    port: object = 80,
+    created: str = "2026-01-01T00:00:00Z",
+    metadata: Mapping[str, Any] | None = None,
+    status: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    """Return a Service with one port; `spec` adds fields or replaces them."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "creationTimestamp": created,
+            **(metadata or {}),
+        },
+        "spec": {
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
+            "ipFamilies": ["IPv6" if ":" in cluster_ip else "IPv4"],
+            "ports": [{"port": port, "protocol": "TCP"}],
+            **spec,
+        },
+        **({"status": status} if status else {}),
+    }
+
+
+def endpoint_slice(
+    service_name: str = "web",
+    *addresses: str,
+    name: str = "",
+    node: str = NODE,
+    port: object = 8080,
+    conditions: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return an EndpointSlice of some addresses, each on one node."""
+    ipv6 = bool(addresses) and ":" in addresses[0]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name or f"{service_name}-{'ipv6' if ipv6 else 'ipv4'}",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": service_name},
+        },
+        "addressType": "IPv6" if ipv6 else "IPv4",
+        "ports": [{"port": port, "protocol": "TCP"}],
+        "endpoints": [
+            {
+                "addresses": [address],
+                "nodeName": node,
+                "conditions": {"ready": True, **(conditions or {})},
+            }
+            for address in addresses
+        ],
+        **more,
+    }
+
+
+def node_object(name: str = NODE, **metadata: Any) -> dict[str, Any]:
+    """Return the Node, with podCIDRs and addresses of both families."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": "a"}, **metadata},
+        "spec": {"podCIDRs": ["10.244.1.0/24", "fd00:10:244:1::/64"]},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": "192.168.77.11"},
+                {"type": "InternalIP", "address": "fd77::11"},
+            ]
+        },
+    }
+
+
+def write(path: Path, *objects: Any) -> Path:
+    """Write objects as a List (JSON) or a multi-document file, renamed into place as a whole."""
+    if path.suffix == ".json" and len(objects) > 1:
+        objects = ({"apiVersion": "v1", "kind": "List", "items": objects},)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("\n---\n".join(json.dumps(item, indent=1) for item in objects))
+    return partial.replace(path)
+
+
+def everything() -> list[dict[str, Any]]:
+    """Return objects that between them fill every set and map of both families."""
+    both = {"ipFamilies": ["IPv4", "IPv6"], "clusterIPs": ["10.96.0.2", "fd00:10:96::2"]}
+    sticky = {
+        "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}},
+    }
+    ports = [
+        {"name": word.lower(), "port": 90 + i, "nodePort": 30090 + i, "protocol": word}
+        for i, word in enumerate(("TCP", "UDP", "SCTP"))
+    ]
+    slice_ports = [
+        {"name": word.lower(), "port": 9090 + i, "protocol": word}
+        for i, word in enumerate(("TCP", "UDP", "SCTP"))
+    ]
+    ingress = {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}, {"ip": "2001:db8:7::7"}]}}
+    return [
+        node_object(),
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "ServiceCIDR",
+            "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": ["10.96.0.0/16", "fd00:10:96::/112"]},
+        },
+        service("web", "10.96.0.1", type="NodePort", ports=[{"port": 80, "nodePort": 30080}]),
+        endpoint_slice("web", "10.244.1.5", "10.244.1.6", "10.244.1.7"),
+        service(
+            "all",
+            "10.96.0.2",
+            type="LoadBalancer",
+            ports=ports,
+            externalIPs=["203.0.113.9", "2001:db8:9::9"],
+            externalTrafficPolicy="Local",
+            loadBalancerSourceRanges=["192.0.2.0/24", "2001:db8::/64"],
+            status=ingress,
+            **both,
+            **sticky,
+        ),
+        endpoint_slice("all", "10.244.1.8", ports=slice_ports, name="all-a"),
+        endpoint_slice("all", "10.244.2.8", ports=slice_ports, name="all-b", node="node-2"),
+        endpoint_slice("all", "fd00:10:244:1::8", ports=slice_ports, name="all-c"),
+        endpoint_slice("all", "fd00:10:244:2::8", ports=slice_ports, name="all-d", node="node-2"),
+        service("empty", "10.96.0.3"),
+        service("six", "fd00:10:96::4"),
+        endpoint_slice("six", "fd00:10:244:1::5", "fd00:10:244:2::5"),
+    ]

@@ -1,0 +1,182 @@
+"""
+A packet inside the table while the table changes.
+
+A commit is atomic for the table, but a packet may have read its verdict in an older generation
+and draw its slot in a newer one. The model looks at the tables of a `FakeKernel` after each
+transaction, with the eyes of every packet that can still be on its way.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from support.kernel.fake import FakeKernel
+
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+from nfproxy.nft.chains import Policy, Shape, parse_shape
+from nfproxy.plan.frontends import Frontend, FrontendKey
+from nfproxy.reconcile.reconciler import LINGER_S
+
+Wanted = Mapping[FrontendKey, Frontend]
+Slot = tuple[FrontendKey, int]
+
+_OFFSET = re.compile(r"offset (\d+)")
+
+
+class Recording(NamedTuple):
+    """What a record chain writes for some client of an endpoint."""
+
+    family: Family
+    number: bytes
+    address: bytes
+
+
+@dataclass
+class Generation:
+    """The tables between two transactions; `since` is the first wanted state that may show."""
+
+    since: int
+    verdicts: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
+    slots: dict[Slot, bytes] = field(default_factory=dict)
+    ranges: dict[FrontendKey, set[bytes]] = field(default_factory=dict)
+    chains: dict[Family, set[str]] = field(default_factory=dict)
+    recordings: list[Recording] = field(default_factory=list)
+    until: float = math.inf
+
+
+class PacketModel:
+    """
+    Checks after each transaction that nobody's packet is lost or led astray.
+
+    `want` is told each new desired state before it is synchronised, `synced` when that
+    has succeeded. Raises AssertionError.
+    """
+
+    def __init__(self, kernel: FakeKernel, clock: Callable[[], float]) -> None:
+        """Look at a kernel, by a clock."""
+        self._kernel = kernel
+        self._clock = clock
+        self._wanted: list[Wanted] = [{}]
+        self._applied = 0
+        self._generations = [self._read()]
+
+    def want(self, frontends: Wanted) -> None:
+        """Note the frontends that the reconciler is about to bring into force."""
+        self._wanted.append(dict(frontends))
+
+    def synced(self) -> None:
+        """Note that the last desired state is in force."""
+        self._applied = len(self._wanted) - 1
+        self._generations[-1].since = self._applied
+
+    def committed(self) -> None:
+        """Check everything, as a transaction has just taken effect."""
+        now = self._clock()
+        self._generations[-1].until = now
+        self._generations.append(self._read())
+        self._generations = self._alive()
+        for generation in self._generations:
+            for key, verdict in generation.verdicts.items():
+                self._answers(key, verdict, self._wanted[generation.since :])
+        self._nobody_forgotten()
+
+    def recordings(self) -> list[Recording]:
+        """Return what packets that are on their way now may record."""
+        return [recording for g in self._alive() for recording in g.recordings]
+
+    def _alive(self) -> list[Generation]:
+        """Return the generations whose packets may still be inside the table."""
+        now = self._clock()
+        return [g for g in self._generations if now < g.until + LINGER_S]
+
+    def _nobody_forgotten(self) -> None:
+        """Each frontend that was in force and is still wanted has a verdict."""
+        for key in self._wanted[self._applied]:
+            if all(key in wanted for wanted in self._wanted[self._applied :]):
+                assert key in self._generations[-1].verdicts, f"{key} is unknown for a moment"
+
+    def _answers(self, key: FrontendKey, verdict: schema.Verdict, window: list[Wanted]) -> None:
+        """What the verdict of some generation leads to now was right at some time since."""
+        table = self._generations[-1]
+        meant = [wanted[key] for wanted in window if key in wanted]
+        assert verdict in {f.verdict for f in meant}, f"{key}: {verdict} was never right"
+        chain = verdict.chain
+        if not chain:
+            return
+        assert chain in table.chains[key.family], f"{key}: chain {chain} is gone"
+        shape = parse_shape(chain)
+        if shape is None:
+            return
+        for slot_range, slot in drawn(shape):
+            right = {destination for f in meant for destination in f.slot_ranges[slot_range]}
+            found = table.slots.get((key, slot))
+            assert found is not None, f"{key}: {chain} draws slot {slot}, which is empty"
+            assert found in right, f"{key}: {chain} draws slot {slot}, which holds a wrong endpoint"
+        if shape.guarded:
+            allowed = [ranges_of(f) for f in meant if f.guarded]
+            assert table.ranges.get(key, set()) in allowed, f"{key}: wrong source ranges"
+
+    def _read(self) -> Generation:
+        new = Generation(self._applied)
+        for family in FAMILIES:
+            self._read_frontends(family, new)
+            self._read_slots(family, new)
+            new.chains[family] = {chain.name for chain in self._kernel.chains(family)}
+            new.recordings += self._read_recordings(family)
+        return new
+
+    def _elements(self, family: Family, name: str) -> dict[bytes, schema.Value]:
+        """Return a set's elements, past the faults of a FlakyKernel."""
+        table = self._kernel.tables.get(family)
+        return table.elements.get(name, {}) if table else {}
+
+    def _read_frontends(self, family: Family, new: Generation) -> None:
+        for name in (schema.FRONTENDS, schema.NODE_PORTS):
+            for key, verdict in self._elements(family, name).items():
+                assert isinstance(verdict, schema.Verdict)
+                new.verdicts[frontend_key(family, key)] = verdict
+        for key in self._elements(family, schema.SOURCE_RANGES):
+            frontend = frontend_key(family, key[family.size : len(key) // 2])
+            new.ranges.setdefault(frontend, set()).add(key)
+
+    def _read_slots(self, family: Family, new: Generation) -> None:
+        for maps, size in ((schema.ENDPOINTS, family.size), (schema.NODE_PORT_ENDPOINTS, 0)):
+            for protocol, name in maps.items():
+                for key, value in self._elements(family, name).items():
+                    port, slot = schema.port_of(key, size), schema.number_of(key, size + 4)
+                    where = FrontendKey(family, key[:size], protocol, port)
+                    assert isinstance(value, bytes)
+                    new.slots[where, slot] = value
+
+    def _read_recordings(self, family: Family) -> Iterator[Recording]:
+        for name in (*schema.RECORD_FRONTENDS.values(), *schema.RECORD_NODE_PORTS.values()):
+            for key, verdict in self._elements(family, name).items():
+                assert isinstance(verdict, schema.Verdict)
+                for rule in self._kernel.tables[family].rules[verdict.chain]:
+                    high, low = map(int, _OFFSET.findall(rule))
+                    number = schema.number_bytes(high) + schema.number_bytes(low)
+                    yield Recording(family, number, key[: family.size])
+
+
+def drawn(shape: Shape) -> Iterator[tuple[int, int]]:
+    """Yield (slot range, slot) of all slots that a shape's chain can draw."""
+    if shape.policy is Policy.LOCAL:
+        yield from ((0, slot) for slot in range(shape.local))
+        yield from ((1, schema.CLUSTER_BASE + i) for i in range(shape.cluster))
+    else:
+        yield from ((0, slot) for slot in range(shape.cluster))
+
+
+def ranges_of(frontend: Frontend) -> set[bytes]:
+    """Return the source ranges that guard a frontend."""
+    return {e.key for e in frontend.own_elements if e.set == schema.SOURCE_RANGES}
+
+
+def frontend_key(family: Family, key: bytes) -> FrontendKey:
+    """Return the frontend that a key ending in (… protocol, port) is about."""
+    address, protocol = key[:-8], Protocol(key[-8])
+    return FrontendKey(family, address, protocol, schema.port_of(key, len(key) - 4))
