@@ -7,7 +7,7 @@ from contextlib import closing
 
 import click
 
-from nfproxy.cli.messages import warn
+from nfproxy.cli.output import output_option, warn
 from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.durations import parse_duration
 from nfproxy.dataplane.diagnose import require_privileges
@@ -39,12 +39,10 @@ def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
     "runs here, or nfproxy has not programmed this node.",
 )
 @click.option("--dry-run", is_flag=True, help="List what would be removed; change nothing.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json", "yaml"]),
-    default="text",
-    show_default=True,
+@output_option(
+    "text",
+    "json",
+    "yaml",
     help="With --kube-proxy: how the list is printed; text is a table on a terminal.",
 )
 @click.option(

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from nfproxy.cli.output import output_option
 from nfproxy.tools.demo.interrupt import Interrupted, Interrupts
 
 
@@ -16,13 +17,8 @@ from nfproxy.tools.demo.interrupt import Interrupted, Interrupts
     is_flag=True,
     help="Leave the cluster running in the end and print how to look around, until Ctrl-C.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: what was found out, as data; progress goes to standard error.",
+@output_option(
+    "text", "json", help="json: the measurements as data; progress goes to standard error."
 )
 def command(keep: bool, output: str) -> None:
     """

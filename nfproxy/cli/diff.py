@@ -7,13 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import click
-import msgspec
-import yaml
-from rich.console import Console
-from rich.table import Table
 
 from nfproxy.cli.inputs import files_option, planned
-from nfproxy.cli.messages import warn
+from nfproxy.cli.output import TableRow, output_option, print_data, print_table, warn
 from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import require_privileges
@@ -33,13 +29,8 @@ _COLOURS = {"added": "green", "removed": "red", "leftover": "red", "changed": "y
 
 @click.command("diff", cls=GroupedCommand, short_help="Compare the objects with the kernel.")
 @files_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml", "nft"]),
-    default="table",
-    show_default=True,
-    help="nft: the transaction that would be applied.",
+@output_option(
+    "table", "json", "yaml", "nft", help="nft: the transaction that would end the differences."
 )
 @node_flags
 def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
@@ -67,15 +58,13 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     rows = [*programs.rows, *rows]
     if output == "nft":
         click.echo(_transaction(planner, families, programs, operations), nl=False)
-    elif output == "table":
-        _print_table(rows)
+    elif output != "table":
+        print_data(rows, output)
+    elif rows:
+        titles = ("CHANGE", "FAMILY", "SERVICE", "WHAT", "DETAILS")
+        print_table(titles, map(_table_row, rows))
     else:
-        data = msgspec.to_builtins(rows)
-        click.echo(
-            msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
-            if output == "json"
-            else yaml.safe_dump(data, sort_keys=False).rstrip()
-        )
+        click.echo("equal: the kernel holds what it should")
     sys.exit(1 if rows else 0)
 
 
@@ -119,28 +108,10 @@ def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation
     return [c for n, c in wanted_chains(planner.desired, family).items() if n in names]
 
 
-def _print_table(rows: Sequence[Difference]) -> None:
-    if not rows:
-        click.echo("equal: the kernel holds what it should")
-        return
-    if not sys.stdout.isatty():
-        for row in rows:
-            parts = [
-                row.change,
-                row.family,
-                row.service or "-",
-                row.subject,
-                "; ".join(row.details),
-            ]
-            click.echo("\t".join(parts))
-        return
-    table = Table("CHANGE", "FAMILY", "SERVICE", "WHAT", "DETAILS", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(
-            f"[{_COLOURS[row.change]}]{row.change}[/]",
-            row.family,
-            row.service,
-            row.subject,
-            "\n".join(row.details),
-        )
-    Console().print(table)
+def _table_row(row: Difference) -> TableRow:
+    start = (row.change, row.family)
+    return TableRow(
+        (*start, row.service, row.subject, "\n".join(row.details)),
+        _COLOURS[row.change],
+        plain=(*start, row.service or "-", row.subject, "; ".join(row.details)),
+    )

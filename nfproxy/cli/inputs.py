@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 import click
 import msgspec
 
-from nfproxy.cli.messages import warn
 from nfproxy.cli.objects import read_objects
+from nfproxy.cli.output import warn
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_config, node_name

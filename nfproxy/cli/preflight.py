@@ -6,23 +6,24 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import msgspec
-import yaml
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from nfproxy.cli.objects import kubeconfig_of_user
+from nfproxy.cli.output import (
+    TableRow,
+    output_option,
+    print_data,
+    print_summary,
+    print_table,
+    progress,
+)
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
-from nfproxy.tools.preflight.findings import Level, Report
+from nfproxy.tools.preflight.findings import Finding, Level, Report
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
@@ -38,12 +39,10 @@ def _port_range(context: click.Context, parameter: click.Parameter, text: str) -
 
 
 @click.command("preflight", cls=GroupedCommand, short_help="Check whether this node is fit.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json", "yaml"]),
-    default="text",
-    show_default=True,
+@output_option(
+    "text",
+    "json",
+    "yaml",
     help="text: a table in a terminal, else tab-separated: level, check, found, remedy.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 also where something is worth a look.")
@@ -118,8 +117,8 @@ def command(
         host_root=host_root,
         proc=proc,
     )
-    with _progress() as progress:
-        found = report(subject, progress)
+    with progress() as show:
+        found = report(subject, show)
     _print(found, output)
     failed = found.result is Level.FAIL or (strict and found.result is Level.WARN)
     sys.exit(1 if failed else 0)
@@ -134,40 +133,20 @@ def _kubeconfig(loaded: LoadedConfig) -> tuple[str, bool]:
     return borrowed, bool(borrowed)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Give what shows, in a terminal, what is being waited for."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("") as status:
-        yield lambda text: status.update(escape(text))
-
-
 def _print(report: Report, output: str) -> None:
     if output != "text":
-        data = msgspec.to_builtins(report)
-        click.echo(
-            msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
-            if output == "json"
-            else yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()
-        )
-    elif sys.stdout.isatty():
-        _print_table(report)
-    else:
-        for row in report.checks:
-            click.echo("\t".join((row.level, row.check, row.found, row.remedy)).rstrip("\t"))
-
-
-def _print_table(report: Report) -> None:
-    table = Table("", "CHECK", "FOUND", box=None, pad_edge=False)
-    for row in report.checks:
-        remedy = f"\n[bold]→[/] {escape(row.remedy)}" if row.remedy else ""
-        colour = _COLOURS[row.level]
-        table.add_row(f"[{colour}]{row.level}[/]", row.check, f"{escape(row.found)}{remedy}")
-    console = Console(highlight=False)
-    console.print(table)
+        print_data(report, output)
+        return
+    print_table(("", "CHECK", "FOUND"), map(_table_row, report.checks))
     counts = {level: sum(row.level is level for row in report.checks) for level in Level}
     text = ", ".join(f"{count} {level}" for level, count in counts.items())
-    console.print(f"\nnode {escape(report.node)}: [{_COLOURS[report.result]}]{text}[/]")
+    print_summary(f"node {report.node}", text, _COLOURS[report.result])
+
+
+def _table_row(row: Finding) -> TableRow:
+    remedy = f"\n→ {row.remedy}" if row.remedy else ""
+    return TableRow(
+        (row.level, row.check, f"{row.found}{remedy}"),
+        _COLOURS[row.level],
+        plain=(row.level, row.check, row.found, *filter(None, [row.remedy])),
+    )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import click
-import msgspec
-import yaml
 
 from nfproxy.cli.inputs import files_option, planned
-from nfproxy.cli.messages import warn
+from nfproxy.cli.output import output_option, print_data, warn
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import may_administer_network
 from nfproxy.dataplane.libnftables import load_text
@@ -22,12 +20,10 @@ from nfproxy.views.describe import describe
     "render", cls=GroupedCommand, short_help="Print what would be programmed, as an nft script."
 )
 @files_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["nft", "json", "yaml"]),
-    default="nft",
-    show_default=True,
+@output_option(
+    "nft",
+    "json",
+    "yaml",
     help="nft: a script for `nft -f -`. json, yaml: frontends, endpoints with their slots, and the "
     "reason for every endpoint left out.",
 )
@@ -55,11 +51,8 @@ def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> N
         _check(text)
     if output == "nft":
         click.echo(text, nl=False)
-    elif output == "json":
-        data = msgspec.json.format(msgspec.json.encode(describe(planner)), indent=2)
-        click.echo(data.decode())
     else:
-        click.echo(yaml.safe_dump(describe(planner), sort_keys=False), nl=False)
+        print_data(describe(planner), output)
 
 
 def _check(text: str) -> None:

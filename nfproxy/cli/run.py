@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 
 from nfproxy import __version__
-from nfproxy.cli import logs
 from nfproxy.cli.cleanup import remove_own_tables
 from nfproxy.cli.inputs import configurator, known_node
+from nfproxy.cli.output import set_up_logging
 from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
@@ -64,7 +64,7 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
     if command_line.version in ("true", "raw"):
         click.echo(f"nfproxy {__version__}")
         return
-    logs.set_up(loaded.config.logging, commits=bool(manifests))
+    set_up_logging(loaded.config.logging, commits=bool(manifests))
     for text in loaded.warnings:
         log.warning("%s", text)
     if command_line.write_config_to:

@@ -4,18 +4,14 @@ What kube-proxy left, listed and removed: ``cleanup --kube-proxy`` and ``run --c
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
 import click
 import msgspec
-import yaml
-from rich.console import Console
-from rich.table import Table
 
-from nfproxy.cli.messages import warn
+from nfproxy.cli.output import TableRow, print_data, print_table, warn
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS
@@ -124,17 +120,13 @@ def _left(item: Item) -> Row:
 
 
 def _print(outcome: Outcome, output: str, refused: str = "refused") -> None:
-    if output == "text":
-        _print_rows(outcome.leftovers)
-        if not (outcome.leftovers or outcome.refused or outcome.problems):
-            click.echo("nothing to remove: kube-proxy has left nothing on this node")
-    else:
-        data = msgspec.to_builtins(outcome)
-        click.echo(
-            msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
-            if output == "json"
-            else yaml.safe_dump(data, sort_keys=False).rstrip()
-        )
+    if output != "text":
+        print_data(outcome, output)
+    elif outcome.leftovers:
+        titles = ("ACTION", "WHERE", "WHAT", "NAME", "COUNT", "REASON")
+        print_table(titles, map(_table_row, outcome.leftovers))
+    elif not (outcome.refused or outcome.problems):
+        click.echo("nothing to remove: kube-proxy has left nothing on this node")
     _complain(refused, outcome.refused)
     _complain("problem", outcome.problems)
 
@@ -144,19 +136,10 @@ def _complain(word: str, texts: Iterable[str]) -> None:
         click.echo(f"nfproxy: {word}: {text}", err=True)
 
 
-def _print_rows(rows: Sequence[Row]) -> None:
-    if not rows:
-        return
-    if not sys.stdout.isatty():
-        for row in rows:
-            words = [row.action, row.where, row.kind, row.name, str(row.count), row.reason]
-            click.echo("\t".join(words).rstrip("\t"))
-        return
-    table = Table("ACTION", "WHERE", "WHAT", "NAME", "COUNT", "REASON", box=None, pad_edge=False)
-    for row in rows:
-        colour = _COLOURS[row.action]
-        count = str(row.count) if row.count > 1 else ""
-        table.add_row(
-            f"[{colour}]{row.action}[/]", row.where, row.kind, row.name, count, row.reason
-        )
-    Console().print(table)
+def _table_row(row: Row) -> TableRow:
+    start = (row.action, row.where, row.kind, row.name)
+    return TableRow(
+        (*start, str(row.count) if row.count > 1 else "", row.reason),
+        _COLOURS[row.action],
+        plain=(*start, str(row.count), *filter(None, [row.reason])),
+    )
