@@ -23,14 +23,14 @@ from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
-from nfproxy.tools.preflight.findings import Finding, Level, Report
+from nfproxy.tools.preflight.findings import Finding, Level, Report, Trouble
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
 
 
 def _port_range(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    from nfproxy.tools.preflight.judge.sysctls import port_range
+    from nfproxy.tools.preflight.ports import port_range
 
     found = port_range(text)
     if found is None:
@@ -90,35 +90,32 @@ def command(
     """
     # Imported here, as for `run`: all that talks to the API server takes a moment.
     from nfproxy.apiserver.access import ClientSettings
-    from nfproxy.tools.preflight.checks import Subject, report
-    from nfproxy.tools.preflight.read.api import Question
+    from nfproxy.tools.preflight.examine import Subject
+    from nfproxy.tools.preflight.report import examine_node
 
     logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report says it all
-    trouble = ""
+    trouble = None
     try:
         loaded = load(flags)
         name = node_name(loaded.config, socket.gethostname())
     except ConfigError as error:
-        trouble, loaded = str(error), load(Flags())
+        trouble, loaded = Trouble.of(error), load(Flags())
         name = socket.gethostname().strip().lower()
     kubeconfig, borrowed = _kubeconfig(loaded)
     subject = Subject(
         config=loaded.config,
         node_name=name,
-        question=Question(
-            ClientSettings(kubeconfig=kubeconfig, master=loaded.command_line.master),
-            name,
-            borrowed,
-            os.environ.get(_ENV_HOST, ""),
-        ),
+        settings=ClientSettings(kubeconfig=kubeconfig, master=loaded.command_line.master),
         node_ports=node_port_range,
         trouble=trouble,
         warnings=loaded.warnings,
+        borrowed_credentials=borrowed,
+        env_host=os.environ.get(_ENV_HOST, ""),
         host_root=host_root,
         proc=proc,
     )
     with progress() as show:
-        found = report(subject, show)
+        found = examine_node(subject, show)
     _print(found, output)
     failed = found.result is Level.FAIL or (strict and found.result is Level.WARN)
     sys.exit(1 if failed else 0)

@@ -106,8 +106,8 @@ def require_privileges() -> None:
     """
     if not may_administer_network():
         raise MissingFeatureError(
-            "the capability CAP_NET_ADMIN is missing: run as root, or give the container "
-            "securityContext.capabilities.add: [NET_ADMIN]"
+            "the capability CAP_NET_ADMIN is missing",
+            "run as root, or give the container securityContext.capabilities.add: [NET_ADMIN]",
         )
     try:
         netlink = Netlink()
@@ -118,8 +118,8 @@ def require_privileges() -> None:
     except NetlinkError as error:
         if error.number == errno.EPERM:
             raise MissingFeatureError(
-                "this user namespace has CAP_NET_ADMIN, but not over this network namespace: run "
-                "as root, or in a network namespace of its own (unshare -rn)"
+                "this user namespace has CAP_NET_ADMIN, but not over this network namespace",
+                "run as root, or in a network namespace of its own (unshare -rn)",
             ) from error
         raise _no_nf_tables(error) from error
     except DataplaneError as error:
@@ -131,11 +131,11 @@ def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
     if isinstance(cause, PermissionError):
         return MissingFeatureError(
             f"netlink sockets are forbidden here ({cause.strerror}), though CAP_NET_ADMIN is not "
-            "missing: a seccomp profile or a security module forbids them; in a container "
-            "securityContext.seccompProfile.type: RuntimeDefault allows them"
+            "missing: a seccomp profile or a security module forbids them",
+            "in a container securityContext.seccompProfile.type: RuntimeDefault allows them",
         )
     return MissingFeatureError(
-        f"the kernel has no nf_tables ({error}): modprobe nf_tables (CONFIG_NF_TABLES)"
+        f"the kernel has no nf_tables ({error})", "modprobe nf_tables (CONFIG_NF_TABLES)"
     )
 
 
@@ -169,8 +169,8 @@ def missing_features(families: Iterable[Family]) -> Iterator[MissingFeatureError
             for family in wanted:
                 if (error := _refusal(_script(probe, family))) is not None:
                     yield MissingFeatureError(
-                        f"this kernel or libnftables lacks {probe.what} for {family.label}: "
-                        f"{_numbered(probe.remedy, family)} ({error})"
+                        f"this kernel or libnftables lacks {probe.what} for {family.label}",
+                        f"{_numbered(probe.remedy, family)} ({error})",
                     )
     except MissingFeatureError as error:  # libnftables itself
         yield error

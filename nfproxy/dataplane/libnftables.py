@@ -25,6 +25,9 @@ _ERROR_LIMIT = 1200
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 TIMEOUT_S = 120.0
 
+#: Codes of the DataplaneError of a child that crashed, or did not finish in time.
+CRASHED, TIMED_OUT = "libnftables crashed", "libnftables timed out"
+
 
 def load_text(
     text: str,
@@ -77,7 +80,8 @@ def _run(
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise DataplaneError(
-                f"libnftables did not finish within {timeout_s:g} s; its process was killed"
+                f"libnftables did not finish within {timeout_s:g} s; its process was killed",
+                code=TIMED_OUT,
             ) from None
     errors = cut(err.decode("utf-8", "replace"))
     if child.returncode == 0:
@@ -87,10 +91,12 @@ def _run(
         raise TransactionError(f"libnftables refused the script: {errors}{remedy}")
     if child.returncode == 3:
         raise MissingFeatureError(
-            f"libnftables cannot be loaded ({errors}): install the package libnftables1 "
-            "(Debian, Ubuntu), nftables (Alpine, Arch, RHEL)"
+            f"libnftables cannot be loaded ({errors})",
+            "install the package libnftables1 (Debian, Ubuntu), nftables (Alpine, Arch, RHEL)",
         )
-    raise DataplaneError(f"libnftables ended with {_ending(child.returncode)} ({errors})")
+    raise DataplaneError(
+        f"libnftables ended with {_ending(child.returncode)} ({errors})", code=CRASHED
+    )
 
 
 def _ending(code: int) -> str:
@@ -112,7 +118,7 @@ def _bindings_path() -> str:
     found = importlib.util.find_spec("nftables")
     if found is None or found.origin is None:
         raise MissingFeatureError(
-            "the Python bindings of libnftables are missing: pip install pip-nftables"
+            "the Python bindings of libnftables are missing", "pip install pip-nftables"
         )
     origin = Path(found.origin)
     return str(origin.parents[1] if origin.name == "__init__.py" else origin.parent)

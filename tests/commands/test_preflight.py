@@ -25,7 +25,7 @@ from support.processes.commands import (
 from nfproxy.tools.lab import Lab
 from nfproxy.tools.preflight.findings import Finding, Level, Report
 
-#: What belongs to the whole machine is left alone, whatever it is set to.
+#: Leave settings of the whole machine alone.
 FLAGS = ("--conntrack-max-per-core=0", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48")
 FORWARDS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
 NO_NET_ADMIN = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--")
@@ -34,8 +34,8 @@ NET_ADMIN_ALONE = (
     *("--no-new-privs", "--"),
 )
 
-#: Tables as kube-proxy makes them in nftables mode and, by way of iptables-nft, in iptables mode;
-#: a firewall that drops what it is to forward.
+#: kube-proxy's tables in nftables mode and, made by iptables-nft, in iptables mode; and a firewall
+#: that drops forwarded packets.
 OTHERS = """
 table ip kube-proxy {
     chain services { }
@@ -53,7 +53,7 @@ table inet filter {
 """
 
 CALL = "    code, output, errors = nft.cmd(sys.stdin.read())\n"
-#: Put into libnftables' child: what nft 1.0.6 prints on a kernel without an expression.
+#: Makes libnftables' child print what nft 1.0.6 prints on a kernel without the fib expression.
 LACK_FIB = """
     script = sys.stdin.read()
     if "fib daddr" in script:
@@ -109,7 +109,7 @@ def one(found: Report, check: str, level: Level) -> Finding:
 
 def test_a_node_that_is_fit(site: Site, host: Path) -> None:
     """
-    Every line is ok, so that --strict is content, too; and nothing has been changed anywhere.
+    Every line is ok, so --strict passes, too; and neither node nor cluster has changed.
     """
     generation, version = site.commands.generation(), site.api.version
     result = preflight(site, "-o", "json", "--strict", host=host)
@@ -131,7 +131,7 @@ def test_a_node_that_is_fit(site: Site, host: Path) -> None:
 
 def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
     """
-    Each is a line of its own with its remedy; -o yaml and text say the same.
+    Each trouble has a line with its remedy; -o yaml and text say the same.
     """
     site.commands.nft(OTHERS)
     site.namespace.set_sysctls(
@@ -139,7 +139,7 @@ def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
     )
     (host / "etc/nftables.conf").write_text('#!/usr/sbin/nft -f\ninclude "/etc/nftables.d/*.nft"\n')
     (host / "etc/nftables.d").mkdir()
-    (host / "etc/nftables.d/all.nft").write_text("flush ruleset # everybody's\n")
+    (host / "etc/nftables.d/all.nft").write_text("flush ruleset # of all software\n")
     wants = host / "etc/systemd/system/sysinit.target.wants"
     wants.mkdir(parents=True)
     (wants / "nftables.service").symlink_to("/lib/systemd/system/nftables.service")
@@ -168,9 +168,9 @@ def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
     assert ["warn", "node-ports", ports.found, ports.remedy] in rows
 
 
-def test_what_may_not_be_asked(site: Site, host: Path) -> None:
+def test_requests_that_are_forbidden(site: Site, host: Path) -> None:
     """
-    Each resource is named, with the verbs and the rule to add; what is optional only warns.
+    A line names each resource, its verbs and the rule to add; an optional one only warns.
     """
     site.api.forbid("services", "watch")
     site.api.forbid("nodes")
@@ -191,8 +191,8 @@ def test_what_may_not_be_asked(site: Site, host: Path) -> None:
 
 def test_several_api_servers(site: Site, host: Path) -> None:
     """
-    One that refuses is a matter to look at while another answers; that none can be asked, be it
-    for its certificate, is a failure.
+    A server that refuses is worth a look while another answers. It is a failure where none can be
+    asked, for its certificate, say.
     """
     masters = f"https://127.0.0.1:{site.api.port},https://127.0.0.1:9"
     found = report(preflight(site, "-o", "json", "--master", masters, host=host))
@@ -214,7 +214,7 @@ def test_several_api_servers(site: Site, host: Path) -> None:
 
 def test_an_api_server_behind_a_service(site: Site, host: Path) -> None:
     """
-    Nothing serves its address before a proxy runs.
+    No proxy serves the Service's address yet.
     """
     site.api.apply(service("kubernetes", "10.96.0.1"))
     masters = f"https://127.0.0.1:{site.api.port},https://10.96.0.1:443"
@@ -227,20 +227,20 @@ def test_an_api_server_behind_a_service(site: Site, host: Path) -> None:
 
 def test_a_configuration_that_cannot_be_used(site: Site, host: Path) -> None:
     """
-    That is one line, and all else is examined all the same.
+    That is one line; the other checks go on.
     """
-    os.mkfifo(host / "etc/nftables.conf")  # what waits for a writer is no configuration
+    os.mkfifo(host / "etc/nftables.conf")  # opening it must not wait for a writer
     result = preflight(site, "-o", "json", "--cluster-cidr=nonsense", host=host)
     found = report(result)
 
     assert "'nonsense' cannot be used" in one(found, "configuration", Level.FAIL).found
-    assert "/etc/nftables.conf: is no file" in one(found, "ruleset-flush", Level.WARN).found
+    assert "/etc/nftables.conf: not a regular file" in one(found, "ruleset-flush", Level.WARN).found
     assert one(found, "program", Level.OK)
 
 
 def test_without_cap_net_admin(site: Site, host: Path) -> None:
     """
-    The capability is named; checks that need it say so, the others are made.
+    A line names the capability. Checks that need it say so; the others go on.
     """
     found = report(preflight(site, "-o", "json", host=host, prefix=NO_NET_ADMIN))
 
@@ -254,7 +254,7 @@ def test_without_cap_net_admin(site: Site, host: Path) -> None:
 
 def test_with_cap_net_admin_alone(site: Site, host: Path) -> None:
     """
-    As in the daemon's container: the kernel validates the program, without loading it.
+    As in the daemon's container: the kernel validates the program without loading it.
     """
     site.commands.nft("add table ip nfproxy")
     before = site.commands.generation()
@@ -268,7 +268,7 @@ def test_with_cap_net_admin_alone(site: Site, host: Path) -> None:
 
 def test_a_kernel_that_lacks_something(site: Site, host: Path, tmp_path: Path) -> None:
     """
-    What is missing is named for each family, with the module to load.
+    A line for each family names the missing feature and the module to load.
     """
     child = (ROOT / "nfproxy/dataplane/libnftables_child.py").read_text()
     assert child.count(CALL) == 1

@@ -1,5 +1,5 @@
 """
-What preflight finds out about a node's kernel, in namespaces: tables, interfaces, the host's nft.
+What preflight reads from a node: tables, interfaces, the host's nft.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tools.nft_versions import versions
 from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.tools.lab import Namespace
-from nfproxy.tools.preflight.facts import Chain, Listing
+from nfproxy.tools.preflight import trial
 from nfproxy.tools.preflight.findings import Level, Report
-from nfproxy.tools.preflight.read import trial
-from nfproxy.tools.preflight.read.links import read_links
-from nfproxy.tools.preflight.read.ruleset import read_listing, read_ruleset
+from nfproxy.tools.preflight.network import read_links
+from nfproxy.tools.preflight.nft import Listing, read_listing
+from nfproxy.tools.preflight.ruleset import Chain, read_ruleset
 
 PROC = Path("/proc")
 
-#: What makes older nft crash on any command in the same network namespace, if a newer one writes
-#: it: sets declared with `type`, and an anonymous map keyed by numgen. kube-proxy has both.
+#: Written by a newer nft, this makes an older one crash on any command in the network namespace: a
+#: set declared with `type`, and an anonymous map keyed by numgen. kube-proxy has both.
 TYPED = """
 table ip typed {
     map services {
@@ -70,7 +70,7 @@ def node(commands: Commands) -> Namespace:
 
 def test_tables_and_chains_of_every_family(commands: Commands, node: Namespace) -> None:
     """
-    With their hooks, and whether they drop what no rule decides.
+    Chains come with their hooks, and whether their policy is drop.
     """
     commands.nft(TABLES)
     found = node.call(read_ruleset, PROC)
@@ -87,21 +87,21 @@ def test_tables_and_chains_of_every_family(commands: Commands, node: Namespace) 
 
 def test_rules_that_leave_connections_untracked(commands: Commands, node: Namespace) -> None:
     """
-    They are told from a listing; where there is too much to list, only the script is checked.
+    A listing shows them; where there is too much to list, libnftables only checks the script.
     """
     commands.nft(TABLES)
     script = "add table ip nfproxy"
     listed = node.call(read_listing, script, 4)
 
-    assert ("10.96.0.10" in listed.notracked[0], listed.trouble) == (True, "")
+    assert ("10.96.0.10" in listed.untracked[0], listed.trouble) == (True, None)
     assert Listing(listed=False) == node.call(read_listing, script, 1_000_000)
-    assert "refused" in node.call(read_listing, "add nonsense", 4).trouble
+    assert "refused" in str(node.call(read_listing, "add nonsense", 4).trouble)
     assert "ip nfproxy" not in commands.tables()
 
 
 def test_interfaces(node: Namespace) -> None:
     """
-    With their kinds and addresses; a bridge with the number of its ports.
+    They come with kinds and addresses, a bridge with the number of its ports.
     """
     for command in (
         "link add br0 type bridge",
@@ -114,14 +114,14 @@ def test_interfaces(node: Namespace) -> None:
         node.run(["ip", *command.split()])
     links = {link.name: link for link in node.call(read_links)}
 
-    assert (links["br0"].kind, links["br0"].ports) == ("bridge", 2)
+    assert (links["br0"].kind, links["br0"].port_count) == ("bridge", 2)
     assert {"10.0.0.1", "fd00::1"} <= set(links["br0"].addresses)
-    assert (links["a0"].kind, links["a0"].ports) == ("veth", 0)
+    assert (links["a0"].kind, links["a0"].port_count) == ("veth", 0)
 
 
 def test_a_hosts_nft_that_crashes_on_our_tables(node: Namespace, tmp_path: Path) -> None:
     """
-    The trial survives that, and says so; what it says of the program is not affected.
+    The trial survives the crash and reports it; the program's own result stays.
     """
     crash = tmp_path / "nft"
     crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
@@ -138,7 +138,7 @@ def test_a_hosts_nft_that_hangs_is_not_left_behind(
     node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The trial ends in time, and with it what it has started.
+    The trial ends in time, and so does what it started.
     """
     hang, started = tmp_path / "nft", tmp_path / "started"
     hang.write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 600\n")
@@ -153,7 +153,7 @@ def test_a_hosts_nft_that_hangs_is_not_left_behind(
 
 def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
     """
-    Where they crash the node's nft, and with it libnftables, both are failures; else neither is.
+    Where they crash the node's nft and libnftables, both fail; elsewhere neither does.
     """
     newest = max(versions(), key=lambda nft: nft.release)
     node.run([newest.command, "-f", "-"], input=TYPED)
@@ -171,7 +171,7 @@ def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
 
 def test_a_host_seen_from_a_container(commands: Commands, tmp_path: Path) -> None:
     """
-    Its nft is called in its root directory, and has to read our tables.
+    preflight calls the host's nft in the host's root directory; it has to read our tables.
     """
     host = tmp_path / "host"
     host.mkdir()
@@ -188,7 +188,7 @@ def test_a_host_seen_from_a_container(commands: Commands, tmp_path: Path) -> Non
 
 def test_a_terminal_gets_a_table(commands: Commands, node: Namespace) -> None:
     """
-    With what is being waited for meanwhile, the remedies below, and a sum in the end.
+    It shows what preflight waits for, then the findings with remedies, and a sum in the end.
     """
     node.run(["ip", "link", "set", "lo", "up"])
     leader, follower = pty.openpty()
@@ -208,7 +208,7 @@ def test_a_terminal_gets_a_table(commands: Commands, node: Namespace) -> None:
 
 
 def _everything(leader: int) -> str:
-    """Read what is written to a terminal until nobody has it open any more."""
+    """Read what is written to a terminal until its last writer closes it."""
     found = b""
     with os.fdopen(leader, "rb", buffering=0) as file:
         while True:

@@ -86,7 +86,7 @@ def test_without_cap_net_admin(
 
     assert result.code == (2 if command == "diff" else 1)
     line = error_line(result.err)
-    assert "CAP_NET_ADMIN is missing: run as root" in line
+    assert "CAP_NET_ADMIN is missing; run as root" in line
     assert "NET_ADMIN]" in line
 
 
@@ -172,9 +172,9 @@ def test_check_without_libnftables(commands: Commands, small: Path) -> None:
 @pytest.mark.parametrize(
     ("lacking", "message"),
     [
-        ("fib daddr", "lacks the fib expression for IPv4: modprobe nft_fib_ipv4 (CONFIG_NFT_FIB"),
-        ("numgen random", "lacks the numgen expression for IPv4: modprobe nft_numgen"),
-        ("masquerade", "lacks the masquerade statement for IPv4: modprobe nft_masq"),
+        ("fib daddr", "lacks the fib expression for IPv4; modprobe nft_fib_ipv4 (CONFIG_NFT_FIB"),
+        ("numgen random", "lacks the numgen expression for IPv4; modprobe nft_numgen"),
+        ("masquerade", "lacks the masquerade statement for IPv4; modprobe nft_masq"),
     ],
 )
 def test_a_missing_expression_ends_the_start(
@@ -231,7 +231,7 @@ def test_each_probe_is_blamed_for_its_own_refusal(
     monkeypatch.setattr(diagnose, "load_text", load)
     (missing,) = diagnose.missing_features(FAMILIES)
 
-    assert f"lacks {probe.what} for {family.label}: " in str(missing)
+    assert f"lacks {probe.what} for {family.label}; " in str(missing)
     assert REFUSAL in str(missing)
     assert "FAMILY" not in str(missing)
 

@@ -179,8 +179,6 @@ PENDING = frozenset(
         #
         "nfproxy/tools/lab",
         #
-        "nfproxy/tools/preflight",
-        #
         "nfproxy/tools/takeover",
         #
         "tests/unit/tools",

@@ -1,127 +1,237 @@
 """
-Readers side by side, each with a time limit, then the judgements, one after the other.
+Runs the readers at the same time, each with a time limit, and then the judgements in order.
 
-A reader that fails or hangs costs the checks that need it, and no other.
+A reader that fails or hangs costs only the checks that need its facts.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from nfproxy.errors import NfproxyError
 from nfproxy.text import shorten
-from nfproxy.tools.preflight.findings import Finding, Verdict, warn
+from nfproxy.tools.preflight.findings import Finding, Trouble, warn
 
-T = TypeVar("T")
-U = TypeVar("U")
+if TYPE_CHECKING:  # the trial's child process must not import all of this
+    from nfproxy.apiserver.access import ClientSettings
+    from nfproxy.config.kubeproxy import KubeProxyConfiguration
 
 _TEXT_LIMIT = 600  # characters of what is found, and of a remedy
+_POLL_S = 0.02
+
+#: Files that only a container has.
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+
+
+class Subject(NamedTuple):
+    """
+    What is examined: a node and the configuration that the daemon will be given.
+
+    `trouble` says why the configuration cannot be used; `config` holds the defaults then.
+    `warnings` are those of reading it. `settings` name the API servers; `borrowed_credentials` says
+    that they are kubectl's and not the daemon's. `env_host` is KUBERNETES_SERVICE_HOST, "" outside
+    of pods. `node_ports` is the API server's --service-node-port-range. `host_root` is where the
+    host's ``/`` is mounted, None where that is unknown.
+    """
+
+    config: KubeProxyConfiguration
+    node_name: str
+    settings: ClientSettings
+    node_ports: tuple[int, int]
+    trouble: Trouble | None = None
+    warnings: tuple[str, ...] = ()
+    borrowed_credentials: bool = False
+    env_host: str = ""
+    host_root: Path | None = None
+    proc: Path = Path("/proc")
+
+    @property
+    def root(self) -> Path:
+        """The host's root directory, as far as it is known."""
+        return self.host_root or Path("/")
+
+    @property
+    def host_proc(self) -> Path:
+        """The ``/proc`` that shows the host's processes, where it is mounted."""
+        mounted = self.root / "proc"
+        return mounted if (mounted / "self").exists() else self.proc
+
+    @property
+    def sees_host_files(self) -> bool:
+        """Whether `root` is the host's root directory and not that of a container."""
+        return self.host_root is not None or not _in_container(os.environ)
+
+
+def _in_container(environ: Mapping[str, str]) -> bool:
+    marks = any(Path(mark).exists() for mark in _CONTAINER_MARKS)
+    return marks or "KUBERNETES_SERVICE_HOST" in environ
+
+
+class Source(NamedTuple):
+    """
+    Facts of one kind: `name` for people, and how to read them.
+
+    `read` is called in a thread of its own with the subject and the facts of the sources that it
+    `needs`. `limit_s` is the time from the beginning of the examination, waiting included.
+    """
+
+    name: str
+    read: Callable[..., object]
+    needs: tuple[Source | IfKnown, ...] = ()
+    limit_s: float = 8.0
+
+
+class IfKnown(NamedTuple):
+    """A source whose facts are replaced by None where they cannot be read."""
+
+    source: Source
+
+
+class Check(NamedTuple):
+    """
+    One or more lines of the report.
+
+    `judge` computes a finding, or several, from the facts of `needs`, in their order. It does no
+    I/O: a unit test calls it with values.
+    """
+
+    name: str
+    judge: Callable[..., Finding | Iterable[Finding]]
+    needs: tuple[Source | IfKnown, ...]
 
 
 class UnreadError(NfproxyError):
-    """Facts that a check needs could not be had."""
+    """Facts that a check needs could not be read."""
 
 
-class Reader(Generic[T]):
+class _Reading:
     """
-    A way to get facts; `name` says of what, for people.
+    The reading of one source, in its thread.
 
-    It runs in a thread of its own, and may wait for the facts of another reader.
+    Every thread may call `facts`; a reading that needs others waits for them there.
     """
 
-    def __init__(self, name: str, read: Callable[[], T], limit_s: float = 8.0) -> None:
-        """Take the function that reads, and how long it may take."""
-        self.name = name
-        self.limit_s = limit_s
-        self._read = read
+    def __init__(self, source: Source, examination: Examination) -> None:
+        self.source = source
+        self._examination = examination
         self._done = threading.Event()
-        self._deadline = 0.0
-        self._facts: list[T] = []
+        self._deadline = time.monotonic() + source.limit_s
+        self._facts: object = None
         self._trouble = ""
 
     def start(self) -> None:
-        """Read, in the background; a thread that hangs does not keep the process alive."""
-        self._deadline = time.monotonic() + self.limit_s
-        threading.Thread(target=self._work, name=f"read {self.name}", daemon=True).start()
+        """Read in the background; a thread that hangs does not keep the process alive."""
+        name = f"read {self.source.name}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         try:
-            self._facts.append(self._read())
-        except Exception as error:  # whatever it is, the other checks go on
+            needed = self._examination.facts(self.source.needs)
+            self._facts = self.source.read(self._examination.subject, *needed)
+        except Exception as error:  # whatever happened: the other checks go on
             self._trouble = str(error) or type(error).__name__
         self._done.set()
 
     @property
-    def finished(self) -> bool:
-        """Tell whether it has come to an end, or its time is up."""
+    def is_finished(self) -> bool:
+        """Whether it has ended or its time is up."""
         return self._done.is_set() or time.monotonic() >= self._deadline
 
-    def facts(self) -> T:
+    def facts(self) -> object:
         """Wait for the facts and return them. Raises UnreadError."""
         if not self._done.wait(max(0.0, self._deadline - time.monotonic())):
-            raise UnreadError(f"{self.name}: nothing was found within {self.limit_s:g} s")
-        if not self._facts:
-            raise UnreadError(f"{self.name}: {self._trouble}")
-        return self._facts[0]
+            limit_s = self.source.limit_s
+            raise UnreadError(f"{self.source.name}: nothing was found within {limit_s:g} s")
+        if self._trouble:
+            raise UnreadError(f"{self.source.name}: {self._trouble}")
+        return self._facts
 
-    def facts_or(self, otherwise: U) -> T | U:
-        """Wait for the facts; return something else where there are none."""
+
+class Examination:
+    """All readings that some checks need. The main thread starts them and judges."""
+
+    def __init__(self, subject: Subject, checks: Iterable[Check]) -> None:
+        """Collect the sources of the checks, and those that these need in turn."""
+        self.subject = subject
+        self._readings: dict[Source, _Reading] = {}
+        for check in checks:
+            self._add(check.needs)
+
+    def _add(self, needs: Iterable[Source | IfKnown]) -> None:
+        for need in needs:
+            source = need.source if isinstance(need, IfKnown) else need
+            if source not in self._readings:
+                self._readings[source] = _Reading(source, self)
+                self._add(source.needs)
+
+    def read(self, progress: Callable[[str], None]) -> None:
+        """Start all readings and return when each has ended or its time is up."""
+        readings = list(self._readings.values())
+        for reading in readings:
+            reading.start()
+        while waiting := [one.source.name for one in readings if not one.is_finished]:
+            progress(f"looking at {', '.join(waiting)}")
+            time.sleep(_POLL_S)
+        progress("")
+
+    def facts(self, needs: Iterable[Source | IfKnown]) -> list[Any]:
+        """Return the facts of some sources. Raises UnreadError."""
+        return [self._fact(need) for need in needs]
+
+    def _fact(self, need: Source | IfKnown) -> object:
+        if isinstance(need, Source):
+            return self._readings[need].facts()
         try:
-            return self.facts()
+            return self._readings[need.source].facts()
         except UnreadError:
-            return otherwise
-
-
-class Check(NamedTuple):
-    """A line of the report, or several: `name` as in JSON, and how to judge."""
-
-    name: str
-    judge: Callable[[], Verdict | Iterable[Verdict]]
+            return None
 
 
 def examine(
-    readers: Sequence[Reader[object]], checks: Iterable[Check], progress: Callable[[str], None]
+    subject: Subject, checks: Sequence[Check], progress: Callable[[str], None]
 ) -> list[Finding]:
     """
-    Return what all checks find, in their order; `progress` is told what is waited for.
+    Return the findings of all checks, in their order.
+
+    `progress` receives what is being waited for, "" in the end.
     """
-    for reader in readers:
-        reader.start()
-    while waiting := [reader.name for reader in readers if not reader.finished]:
-        progress(f"looking at {', '.join(waiting)}")
-        time.sleep(0.02)
-    progress("")
+    examination = Examination(subject, checks)
+    examination.read(progress)
     return [
-        Finding(check.name, verdict.level, _tidy(verdict.found), _tidy(verdict.remedy))
+        msgspec.structs.replace(
+            finding,
+            check=check.name,
+            found=_one_line(finding.found),
+            remedy=_one_line(finding.remedy),
+        )
         for check in checks
-        for verdict in _verdicts(check)
+        for finding in _judge(check, examination)
     ]
 
 
-def _verdicts(check: Check) -> Sequence[Verdict]:
+def _judge(check: Check, examination: Examination) -> Sequence[Finding]:
     try:
-        verdicts = check.judge()
-        return [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+        found = check.judge(*examination.facts(check.needs))
+        return [found] if isinstance(found, Finding) else list(found)
     except UnreadError as error:
-        return [
-            warn(
-                f"not looked at: {error}",
-                "look at it on the node; `privileges` says what this process may do",
-            )
-        ]
+        remedy = "look at it on the node; `privileges` says what this process may do"
+        return [warn(f"not looked at: {error}", remedy)]
     except Exception as error:
-        return [
-            warn(
-                f"this check failed: {type(error).__name__}: {error}",
-                "report it: the other checks are not affected",
-            )
-        ]
+        remedy = "report it: the other checks are not affected"
+        return [warn(f"this check failed: {type(error).__name__}: {error}", remedy)]
 
 
-def _tidy(text: str) -> str:
+def _one_line(text: str) -> str:
     """Return text that others may have written as part of one line."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return shorten(" ".join(printable.split()), _TEXT_LIMIT)
+
+
+SUBJECT = Source("the configuration", lambda subject: subject)

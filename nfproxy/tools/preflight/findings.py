@@ -1,5 +1,5 @@
 """
-What a check comes to.
+What a judgement returns, and the report.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from nfproxy.errors import NfproxyError
+
 
 class Level(enum.StrEnum):
-    """How it stands: as it should be, worth a look, or nfproxy would not work."""
+    """How a check ended: fit, worth a look, or nfproxy would not work here."""
 
     OK = "ok"
     WARN = "warn"
@@ -22,16 +24,13 @@ class Level(enum.StrEnum):
 _SEVERITY = (Level.OK, Level.WARN, Level.FAIL)
 
 
-class Verdict(NamedTuple):
-    """What a judgement comes to; `remedy` is "" where nothing need be done."""
-
-    level: Level
-    found: str
-    remedy: str = ""
-
-
 class Finding(msgspec.Struct, frozen=True):
-    """A line of the report: which check, what was found, what to do about it."""
+    """
+    One line of the report.
+
+    `check` is the name of the check, "" until `examine` fills it in. `remedy` says what to do, ""
+    where there is nothing to do.
+    """
 
     check: str
     level: Level
@@ -40,26 +39,42 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Everything that was found about a node, in a fixed order; `result` is the worst level."""
+    """All findings about a node, in a fixed order; `result` is the worst level."""
 
     node: str
     result: Level
     checks: tuple[Finding, ...]
 
 
-def ok(found: str) -> Verdict:
-    """Return that something is as it should be."""
-    return Verdict(Level.OK, found)
+class Trouble(NamedTuple):
+    """What a reader ran into: what happened, and what to do ("" if unknown)."""
+
+    what: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, error: NfproxyError) -> Trouble:
+        """Return what an error says."""
+        return cls(error.what, error.remedy)
+
+    def __str__(self) -> str:
+        """Return both in one line."""
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
-def warn(found: str, remedy: str) -> Verdict:
+def ok(found: str) -> Finding:
+    """Return that something is fit."""
+    return Finding("", Level.OK, found)
+
+
+def warn(found: str, remedy: str) -> Finding:
     """Return that something is worth a look."""
-    return Verdict(Level.WARN, found, remedy)
+    return Finding("", Level.WARN, found, remedy)
 
 
-def fail(found: str, remedy: str) -> Verdict:
+def fail(found: str, remedy: str) -> Finding:
     """Return that nfproxy would not work here."""
-    return Verdict(Level.FAIL, found, remedy)
+    return Finding("", Level.FAIL, found, remedy)
 
 
 def worst(levels: Iterable[Level]) -> Level:

@@ -1,35 +1,45 @@
 """
-Readers side by side: what becomes of the checks when one of them fails or hangs.
+Readers at the same time, judgements without I/O: what a failure of one costs the others.
 """
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
-from nfproxy.tools.preflight.examine import Check, Reader, examine
-from nfproxy.tools.preflight.findings import Level, Verdict, fail, ok, warn, worst
+import pytest
+from support.preflight import levels
+
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.tools.preflight import access, report
+from nfproxy.tools.preflight.access import Access
+from nfproxy.tools.preflight.examine import Check, IfKnown, Source, Subject, examine
+from nfproxy.tools.preflight.findings import Finding, Level, Trouble, fail, ok, warn, worst
+
+SUBJECT = Subject(KubeProxyConfiguration(), "n", ClientSettings(), (30000, 32767))
 
 
-def broken() -> str:
+def broken(_: Subject) -> str:
     """Fail as something unforeseen does."""
     raise LookupError("what?")
 
 
 def test_one_reader_that_fails_and_one_that_hangs_cost_only_their_checks() -> None:
     """
-    Each says so in its line, in the order of the checks; the others are made.
+    Each says so in its line, in the order of the checks; the other checks are made.
     """
     never = threading.Event()
-    good = Reader("good", lambda: "fine")
-    bad = Reader("bad", broken)
-    slow = Reader("slow", lambda: str(never.wait()), limit_s=0.1)
+    good = Source("good", lambda _: "fine")
+    bad = Source("bad", broken)
+    slow = Source("slow", lambda _: str(never.wait()), limit_s=0.1)
     checks = [
-        Check("slow", lambda: ok(slow.facts())),
-        Check("bad", lambda: ok(bad.facts())),
-        Check("good", lambda: ok(good.facts())),
-        Check("either", lambda: ok(bad.facts_or("nothing"))),
+        Check("slow", ok, (slow,)),
+        Check("bad", ok, (bad,)),
+        Check("good", ok, (good,)),
+        Check("either", lambda facts: ok(facts or "nothing"), (IfKnown(bad),)),
     ]
-    told: list[str] = []
-    found = examine([good, bad, slow], checks, told.append)
+    progress: list[str] = []
+    found = examine(SUBJECT, checks, progress.append)
     never.set()
 
     assert [finding.check for finding in found] == ["slow", "bad", "good", "either"]
@@ -37,8 +47,23 @@ def test_one_reader_that_fails_and_one_that_hangs_cost_only_their_checks() -> No
     assert "not looked at: bad: what?" in found[1].found
     assert [finding.level for finding in found] == [Level.WARN, Level.WARN, Level.OK, Level.OK]
     assert "fine" in found[2].found
-    assert any("slow" in text for text in told)
-    assert told[-1] == ""
+    assert any("slow" in text for text in progress)
+    assert progress[-1] == ""
+
+
+def test_a_reader_receives_the_facts_of_those_it_needs() -> None:
+    """
+    Also where no check needs them directly; a reader is run once for all.
+    """
+    calls: list[str] = []
+    first = Source("first", lambda subject: calls.append("read") or subject.node_name)
+    second = Source("second", lambda _, name: f"{name}!", (first,))
+    checks = [Check("x", ok, (second,)), Check("y", ok, (first,))]
+
+    found = examine(SUBJECT, checks, lambda _: None)
+
+    assert [finding.found for finding in found] == ["n!", "n"]
+    assert calls == ["read"]
 
 
 def test_a_judgement_that_fails_hides_no_other() -> None:
@@ -46,21 +71,23 @@ def test_a_judgement_that_fails_hides_no_other() -> None:
     Also one that breaks off in the middle.
     """
 
-    def judge() -> Iterator[Verdict]:
+    def judge() -> Iterator[Finding]:
         yield ok("so far")
         raise ZeroDivisionError("nothing")
 
-    found = examine([], [Check("bad", judge), Check("good", lambda: ok("fine"))], lambda _: None)
+    checks = [Check("bad", judge, ()), Check("good", lambda: ok("fine"), ())]
+    found = examine(SUBJECT, checks, lambda _: None)
 
     assert [finding.level for finding in found] == [Level.WARN, Level.OK]
     assert "ZeroDivisionError: nothing" in found[0].found
 
 
-def test_what_others_wrote_stays_on_one_line() -> None:
+def test_text_of_others_stays_on_one_line() -> None:
     """
-    Control characters and lengths are bounded, whatever is in a file.
+    Control characters and lengths are bounded, whatever a file holds.
     """
-    (found,) = examine([], [Check("x", lambda: warn("a\n\x1b[31mb" * 500, "c\td"))], lambda _: None)
+    check = Check("x", lambda: warn("a\n\x1b[31mb" * 500, "c\td"), ())
+    (found,) = examine(SUBJECT, [check], lambda _: None)
 
     assert len(found.found) <= 600
     assert found.found.isprintable()
@@ -69,8 +96,39 @@ def test_what_others_wrote_stays_on_one_line() -> None:
 
 def test_the_result_is_the_worst() -> None:
     """
-    Of nothing at all it is ok.
+    Of no finding at all it is ok.
     """
     assert worst([]) is Level.OK
     assert worst([ok("").level, warn("", "").level]) is Level.WARN
     assert worst([fail("", "").level, warn("", "").level, ok("").level]) is Level.FAIL
+
+
+def test_a_configuration_that_cannot_be_used() -> None:
+    """
+    It is a failure with its remedy; warnings are worth a look.
+    """
+    (unusable,) = report.judge_configuration(SUBJECT._replace(trouble=Trouble("x: no", "try y")))
+
+    assert (unusable.found, unusable.level) == ("x: no", Level.FAIL)
+    assert unusable.remedy.startswith("try y; the other checks used the defaults")
+    warned = report.judge_configuration(SUBJECT._replace(warnings=("a", "b")))
+    assert levels(warned) == [Level.WARN, Level.WARN]
+    assert levels(report.judge_configuration(SUBJECT)) == [Level.OK]
+
+
+def test_every_judgement_is_a_function_that_tests_run_without_io() -> None:
+    """
+    The fixture guards functions by their name, so all have to have such a name.
+    """
+    assert {check.judge.__name__.partition("_")[0] for check in report.CHECKS} == {"judge"}
+    assert len({check.name for check in report.CHECKS}) == len(report.CHECKS)
+
+
+def test_a_judgement_that_does_io_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    The guard itself can fail: here for a helper that reads a file.
+    """
+    monkeypatch.setattr(access, "node_config", lambda *_: tmp_path.joinpath("x").read_text())
+
+    with pytest.raises(AssertionError, match="does I/O: open"):
+        access.judge_node(SUBJECT, Access())

@@ -1,5 +1,5 @@
 """
-Files of a host whose root is mounted somewhere, as it sees them; whoever wrote them may be hostile.
+Files of a host whose root directory is mounted somewhere. Their authors may be hostile.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from pathlib import Path, PurePosixPath
 from nfproxy.errors import InputError
 from nfproxy.text import shorten
 
-_LIMIT = 1 << 20  # bytes of a file that are looked at
+_FILE_LIMIT = 1 << 20  # bytes that are read of a file
 _LINKS = 40  # as the kernel
-_MOST = 1000  # names of a directory
+_NAMES_LIMIT = 1000  # names of one directory
 
 
-class Root:
+class HostRoot:
     """
     A directory that stands for ``/``.
 
-    Symbolic links are followed as a process with that root would: never out of it.
+    Follows symbolic links as a process with that root directory would: never out of it. Holds no
+    open files; any thread may call it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -29,7 +30,7 @@ class Root:
         self.directory = directory
 
     def find(self, path: str) -> Path:
-        """Return where a path of the host is here. Raises InputError for a circle of links."""
+        """Return where a path of the host is here. Raises InputError where links form a circle."""
         waiting = list(reversed(PurePosixPath("/", path).parts[1:]))
         done: list[str] = []
         links = 0
@@ -53,10 +54,10 @@ class Root:
 
     def read(self, path: str) -> str | None:
         """
-        Return a file's text, at most a megabyte of it, None where there is none.
+        Return the first megabyte of a file's text, None where there is no such file.
 
-        What is not UTF-8 is replaced. Never waits: a pipe or a device is no file. Raises
-        InputError where it cannot be read.
+        Replaces what is not UTF-8. Never waits: a pipe or a device is not read. Raises InputError
+        where the file cannot be read.
         """
         try:
             number = os.open(self.find(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -66,25 +67,25 @@ class Root:
             raise InputError(f"{shorten(path)}: {_why(error)}") from None
         try:
             if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise InputError(f"{shorten(path)}: is no file")
+                raise InputError(f"{shorten(path)}: not a regular file")
             with os.fdopen(number, "rb", closefd=False) as file:
-                return file.read(_LIMIT).decode("utf-8", "replace")
+                return file.read(_FILE_LIMIT).decode("utf-8", "replace")
         except OSError as error:
             raise InputError(f"{shorten(path)}: {_why(error)}") from None
         finally:
             os.close(number)
 
     def names(self, path: str) -> list[str]:
-        """Return the names in a directory, sorted; none where it cannot be read."""
+        """Return the sorted names in a directory; none where it cannot be read."""
         try:
             with os.scandir(self.find(path)) as entries:
-                found = [entry.name for entry, _ in zip(entries, range(_MOST), strict=False)]
+                found = [entry.name for entry, _ in zip(entries, range(_NAMES_LIMIT), strict=False)]
         except (OSError, ValueError, InputError):
             return []
         return sorted(found)
 
     def matches(self, pattern: str) -> Iterator[str]:
-        """Yield the files that a path with wildcards in its last part means, sorted."""
+        """Yield the files that match a path with wildcards in its last part, sorted by name."""
         folder, _, last = pattern.rpartition("/")
         if not any(sign in last for sign in "*?["):
             yield pattern
@@ -94,5 +95,5 @@ class Root:
                 yield f"{folder}/{name}"
 
 
-def _why(error: Exception) -> str:
+def _why(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -1,5 +1,5 @@
 """
-The tables and chains that are here, whoever made them, by netlink; and iptables-legacy's.
+The tables and chains that are already in this network namespace, by netlink; and iptables-legacy's.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from nfproxy.dataplane import wire
-from nfproxy.dataplane.libnftables import load_text
 from nfproxy.dataplane.netlink import Netlink
-from nfproxy.errors import DataplaneError, MissingFeatureError
+from nfproxy.errors import DataplaneError
 from nfproxy.netlink.messages import attributes
-from nfproxy.tools.preflight.facts import Chain, Listing, Ruleset
-from nfproxy.tools.preflight.read.files import Root
+from nfproxy.tools.preflight.examine import Source
+from nfproxy.tools.preflight.hostroot import HostRoot
 
 _NAME = 1  # NFTA_TABLE_NAME, and NFTA_CHAIN_TABLE
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY = 3, 4, 5
@@ -24,12 +24,35 @@ _DROP = 0
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 
-_LISTED_CHAINS = 2000  # more than that takes libnftables seconds and hundreds of megabytes
-_LIST_S = 4.0
+_SAVE_S = 4.0  # for iptables-legacy-save
+
+
+class Chain(NamedTuple):
+    """A chain of nf_tables; `hook` is "" for a regular chain, `drops` says its policy is drop."""
+
+    family: str
+    table: str
+    name: str
+    hook: str = ""
+    drops: bool = False
+
+
+class Ruleset(NamedTuple):
+    """
+    The tables (``ip kube-proxy``) and chains in this network namespace.
+
+    `legacy` are the tables of iptables-legacy (``ip nat``), `legacy_text` is what
+    iptables-legacy-save prints of them, None where it cannot be called.
+    """
+
+    tables: tuple[str, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    legacy: tuple[str, ...] = ()
+    legacy_text: str | None = None
 
 
 def read_ruleset(proc: Path) -> Ruleset:
-    """Return tables and chains of every family. Raises DataplaneError."""
+    """Return the tables and chains of every family. Raises DataplaneError."""
     netlink = Netlink()
     try:
         tables = [*_tables(netlink)]
@@ -60,15 +83,15 @@ def _chains(netlink: Netlink) -> Iterator[Chain]:
 
 
 def _legacy(proc: Path) -> Iterator[str]:
-    """Yield the tables that iptables-legacy has: it needs none of nf_tables for them."""
-    root = Root(proc)
+    """Yield the tables of iptables-legacy, which are not in nf_tables."""
+    root = HostRoot(proc)
     for word, name in (("ip", "ip_tables_names"), ("ip6", "ip6_tables_names")):
         for table in (root.read(f"net/{name}") or "").split():
             yield f"{word} {table}"
 
 
 def _legacy_text(tables: tuple[str, ...]) -> str | None:
-    """Return what iptables-legacy-save prints, "" without tables, None where it cannot be had."""
+    """Return what iptables-legacy-save prints, "" without tables, None where it fails."""
     texts: list[str] = []
     for family in dict.fromkeys(name.split()[0] for name in tables):
         command = "iptables-legacy-save" if family == "ip" else "ip6tables-legacy-save"
@@ -77,30 +100,12 @@ def _legacy_text(tables: tuple[str, ...]) -> str | None:
             return None
         try:
             done = subprocess.run(
-                [found], capture_output=True, timeout=_LIST_S, check=True, stdin=subprocess.DEVNULL
+                [found], capture_output=True, timeout=_SAVE_S, check=True, stdin=subprocess.DEVNULL
             )
         except (OSError, subprocess.SubprocessError):
             return None
         texts.append(done.stdout.decode("utf-8", "replace"))
     return "".join(texts)
-
-
-def read_listing(script: str, chains: int) -> Listing:
-    """
-    Have libnftables check a script and list what is here, in a child that may crash.
-
-    Nothing is changed. Only a script is checked where there are too many `chains` to list.
-    """
-    try:
-        load_text(script, check=True, timeout_s=2 * _LIST_S)
-        if chains > _LISTED_CHAINS:
-            return Listing(listed=False)
-        text = load_text("list ruleset", timeout_s=_LIST_S)
-    except (DataplaneError, MissingFeatureError) as error:
-        return Listing(trouble=str(error))
-    lines = (line.strip() for line in text.splitlines())
-    marks = ("notrack", 'xt target "CT"')
-    return Listing(notracked=tuple(line for line in lines if any(m in line for m in marks)))
 
 
 def _values(data: bytes) -> dict[int, bytes]:
@@ -113,3 +118,6 @@ def _values(data: bytes) -> dict[int, bytes]:
 
 def _text(data: bytes) -> str:
     return data.rstrip(b"\0").decode("utf-8", "replace")
+
+
+RULESET = Source("the ruleset", lambda subject: read_ruleset(subject.proc))

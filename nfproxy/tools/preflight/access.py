@@ -1,0 +1,282 @@
+"""
+Access to the API: may nfproxy make its requests, is there a Node of this name?
+
+Preflight makes every sort of request that the daemon makes. It changes nothing: an Event is created
+and patched with ``dryRun``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection, Request
+from nfproxy.apiserver.eventseries import Event, EventSeries, Regarding, event_object, series_patch
+from nfproxy.config.nodeconfig import node_config
+from nfproxy.errors import ConfigError, NfproxyError
+from nfproxy.kube.decode import decode
+from nfproxy.kube.decoded import Kind
+from nfproxy.kube.resources import Resource, resources
+from nfproxy.kube.status import RequestError
+from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address
+from nfproxy.model.node import Node
+from nfproxy.tools.preflight.apiserver import (
+    ANSWER_S,
+    API_SERVERS,
+    ApiServers,
+    connected,
+    read_one_page,
+    within,
+)
+from nfproxy.tools.preflight.examine import SUBJECT, Check, Source, Subject
+from nfproxy.tools.preflight.findings import Finding, Trouble, fail, ok, warn
+
+_LIMIT_S = 20.0  # that of the API servers, which is waited for, and three answers
+_NODES = "/api/v1/nodes"
+_SERVICES = "/api/v1/services"
+_SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
+_EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+_MERGE = "application/merge-patch+json"
+_ROLE = (
+    "kubectl apply the ClusterRole nfproxy and its binding (deploy/kustomize/base), or bind "
+    "system:node-proxier"
+)
+
+
+class Attempt(NamedTuple):
+    """
+    A request that nfproxy will make, tried.
+
+    `code` is the HTTP status of a refusal, 0 for a success or no answer. `optional` says that
+    nfproxy works without it.
+    """
+
+    verb: str
+    resource: str
+    group: str
+    code: int = 0
+    trouble: Trouble | None = None
+    optional: bool = False
+
+
+class Access(NamedTuple):
+    """
+    What came of all requests, and what the API server said about this node.
+
+    `node` is None where there is no such Node, or where `node_asked` is False. The numbers of
+    objects are None where they are unknown.
+    """
+
+    attempts: tuple[Attempt, ...] = ()
+    node: Node | None = None
+    node_asked: bool = False
+    services: int | None = None
+    slices: int | None = None
+
+
+def read_access(subject: Subject, found: ApiServers) -> Access:
+    """Make every sort of request once, to one API server; none where no server answers."""
+    if found.answering is None:
+        return Access()
+    return asyncio.run(_read(found.answering, subject.node_name))
+
+
+async def _read(settings: ClientSettings, node_name: str) -> Access:
+    async with connected(settings) as connection:
+        asked = [_follow(connection, resource) for resource in resources(node_name)]
+        results, (node, node_asked), services, slices = await asyncio.gather(
+            asyncio.gather(*asked, _events(connection, node_name)),
+            _node(connection, node_name),
+            _count(connection, _SERVICES),
+            _count(connection, _SLICES),
+        )
+    attempts = tuple(attempt for found in results for attempt in found)
+    return Access(attempts, node, node_asked, services, slices)
+
+
+async def _follow(connection: Connection, resource: Resource) -> list[Attempt]:
+    """List one object of a resource, and open a watch from there."""
+    listed = Attempt("list", resource.plural, resource.group, optional=resource.is_optional)
+    version = ""
+    try:
+        query = {**resource.selectors, "limit": "1"}
+        version = (await read_one_page(connection, resource.path, query)).version
+    except (NfproxyError, TimeoutError) as error:
+        listed = _failed(listed, error)
+    watched = listed._replace(verb="watch", code=0, trouble=None)
+    query = {**resource.selectors, "watch": "true", "timeoutSeconds": "1"}
+    if version:
+        query["resourceVersion"] = version
+    try:
+        async with asyncio.timeout(ANSWER_S), connection.ask(Request(resource.path, query)):
+            pass  # an open watch is enough
+    except (NfproxyError, TimeoutError) as error:
+        watched = _failed(watched, error)
+    return [listed, watched]
+
+
+async def _events(connection: Connection, node_name: str) -> list[Attempt]:
+    """Create an Event, and patch one that does not exist, both with ``dryRun``."""
+    event = Event(Regarding.node(node_name), "Normal", "Preflight", "Preflight")
+    now = time.time()
+    series = EventSeries(event, f"nfproxy-preflight.{int(now * 1e9):x}", now, now, count=2)
+    body = event_object(series, "nfproxy-preflight")
+    dry = {"dryRun": "All"}
+    create = Request(_EVENTS, dry, method="POST", body=body)
+    patch = Request(
+        f"{_EVENTS}/{series.name}",
+        dry,
+        method="PATCH",
+        body=series_patch(series),
+        content_type=_MERGE,
+    )
+    attempts = []
+    for verb, request in (("create", create), ("patch", patch)):
+        attempt = Attempt(verb, "events", "events.k8s.io", optional=True)
+        try:
+            await within(connection.read(request))
+        except (NfproxyError, TimeoutError) as error:
+            failed = _failed(attempt, error)
+            # The API server checks the right to patch before it looks for the object.
+            is_absent = verb == "patch" and failed.code == 404
+            attempts.append(attempt if is_absent else failed)
+        else:
+            attempts.append(attempt)
+    return attempts
+
+
+def _failed(attempt: Attempt, error: NfproxyError | TimeoutError) -> Attempt:
+    if isinstance(error, TimeoutError):
+        return attempt._replace(trouble=Trouble(f"no answer within {ANSWER_S:g} s"))
+    code = error.status.code if isinstance(error, RequestError) else 0
+    return attempt._replace(code=code, trouble=Trouble.of(error))
+
+
+async def _node(connection: Connection, name: str) -> tuple[Node | None, bool]:
+    """Return this node's Node, and whether the API server let us ask."""
+    try:
+        query = {"fieldSelector": f"metadata.name={name}"}
+        page = await read_one_page(connection, _NODES, query)
+    except (NfproxyError, TimeoutError):
+        return None, False
+    nodes = [decode(Kind.NODE, item).value for item in page.items]
+    ours = (node for node in nodes if isinstance(node, Node) and node.name == name)
+    return next(ours, None), True
+
+
+class _Counted(msgspec.Struct, rename="camel"):
+    remaining_item_count: int | None = None
+
+
+class _List(msgspec.Struct):
+    metadata: _Counted
+    items: list[msgspec.Raw] | None = None
+
+
+async def _count(connection: Connection, path: str) -> int | None:
+    """Return how many objects there are, None where the API server does not say."""
+    try:
+        body = await within(connection.read(Request(path, {"limit": "1"})))
+        found = msgspec.json.decode(body, type=_List)
+    except (NfproxyError, TimeoutError, msgspec.MsgspecError):
+        return None
+    return len(found.items or ()) + (found.metadata.remaining_item_count or 0)
+
+
+ACCESS = Source("access to the API", read_access, (API_SERVERS,), _LIMIT_S)
+
+
+def judge_access(access: Access) -> list[Finding]:
+    """nfproxy may make each of its requests; a refused one is named, with the rule to add."""
+    if not access.attempts:
+        return [warn("access was not tried: no API server answers", "see `api-server`")]
+    refused = _grouped(attempt for attempt in access.attempts if attempt.trouble)
+    granted = _grouped(attempt for attempt in access.attempts if not attempt.trouble)
+    may = "; ".join(f"{_verbs(group)} {_resource(group[0])}" for group in granted)
+    return [*map(_refusal, refused), *([ok(f"may {may}")] if may else [])]
+
+
+def _grouped(attempts: Iterable[Attempt]) -> Sequence[Sequence[Attempt]]:
+    """Return attempts in groups with the same resource and the same answer."""
+    found: dict[tuple[str, int], list[Attempt]] = {}
+    for attempt in attempts:
+        found.setdefault((_resource(attempt), attempt.code), []).append(attempt)
+    return list(found.values())
+
+
+def _refusal(group: Sequence[Attempt]) -> Finding:
+    first = group[0]
+    name = _resource(first)
+    judge = warn if first.optional else fail
+    if first.code in (401, 403):
+        verbs = ", ".join(f'"{attempt.verb}"' for attempt in group)
+        return judge(
+            f"may not {_verbs(group)} {name}: {first.trouble}",
+            f'needs a rule with apiGroups: ["{first.group}"], resources: ["{first.resource}"], '
+            f"verbs: [{verbs}]: {_ROLE}",
+        )
+    if first.code == 404 and first.optional:
+        return ok(f"the API server has no {name}: nfproxy works without")
+    return judge(f"cannot {_verbs(group)} {name}: {first.trouble}", "look at the API server's log")
+
+
+def _verbs(group: Iterable[Attempt]) -> str:
+    return " and ".join(attempt.verb for attempt in group)
+
+
+def _resource(attempt: Attempt) -> str:
+    return f"{attempt.resource}.{attempt.group}" if attempt.group else attempt.resource
+
+
+def judge_node(subject: Subject, access: Access) -> list[Finding]:
+    """There is a Node of this name, with addresses, and the configuration fits it."""
+    try:
+        _, warnings = node_config(subject.config, subject.node_name, access.node)
+    except ConfigError as error:
+        return [fail(error.what, error.remedy)]
+    return judge_node_object(access, subject.node_name, warnings if access.node else ())
+
+
+def judge_node_object(access: Access, name: str, warnings: Iterable[str]) -> list[Finding]:
+    """The Node says which pods are local, and where node ports are accepted."""
+    if not access.node_asked:
+        return [warn(f"whether there is a Node {name!r} could not be asked", "see `access`")]
+    if access.node is None:
+        return [
+            fail(
+                f"there is no Node {name!r}",
+                "name this node as `kubectl get nodes` does: --hostname-override (in the "
+                "DaemonSet from spec.nodeName)",
+            )
+        ]
+    findings = [warn(text, "see the Node object and the configuration") for text in warnings]
+    addresses = ", ".join(format_address(address) for address in access.node.addresses)
+    cidrs = ", ".join(map(str, access.node.pod_cidrs))
+    if not access.node.addresses:
+        return [*findings, warn(f"Node {name!r} has no address", "wait for the kubelet to set it")]
+    return [*findings, ok(f"Node {name!r} has {addresses}; podCIDRs {cidrs or 'none'}")]
+
+
+def node_families(node: Node | None) -> tuple[Family, ...]:
+    """Return the families that a Node has addresses or pods of, () where it is unknown."""
+    if node is None:
+        return ()
+    here = {family_of(address) for address in node.addresses}
+    here |= {cidr.family for cidr in node.pod_cidrs}
+    return tuple(family for family in FAMILIES if family in here)
+
+
+#: The families of the Node, () where there is none.
+NODE_FAMILIES = Source(
+    "the Node's families", lambda _, access: node_families(access.node), (ACCESS,), _LIMIT_S
+)
+
+CHECKS = (
+    Check("access", judge_access, (ACCESS,)),
+    Check("node", judge_node, (SUBJECT, ACCESS)),
+)

@@ -1,0 +1,109 @@
+"""
+Connection tracking: is there room in the kernel's table?
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from nfproxy.host.sysctls import cpu_count, wanted_sysctls
+from nfproxy.tools.preflight.examine import Check, Source, Subject
+from nfproxy.tools.preflight.findings import Finding, ok, warn
+from nfproxy.tools.preflight.hostroot import HostRoot
+
+_FULL_PERCENT = 80
+_ENTRIES_PER_BUCKET = 8
+
+
+class Conntrack(NamedTuple):
+    """
+    The entries in the table, their limit, and the hash buckets; None where it is not loaded.
+
+    `is_writable` says whether this process may change the limit.
+    """
+
+    entries: int | None
+    limit: int | None
+    buckets: int | None
+    is_writable: bool
+
+
+def read_conntrack(proc: Path) -> Conntrack:
+    """Return how full the table is."""
+    root = HostRoot(proc / "sys/net/netfilter")
+    return Conntrack(
+        entries=whole_number(root.read("nf_conntrack_count")),
+        limit=whole_number(root.read("nf_conntrack_max")),
+        buckets=whole_number(root.read("nf_conntrack_buckets")),
+        is_writable=os.access(root.directory / "nf_conntrack_max", os.W_OK),
+    )
+
+
+def whole_number(text: str | None) -> int | None:
+    """Return the number that a file of the kernel holds, None for anything else."""
+    match = re.fullmatch(r"\d{1,20}", (text or "").strip(), re.ASCII)
+    return int(match[0]) if match else None
+
+
+def _wanted_limit(subject: Subject) -> int | None:
+    wanted = wanted_sysctls(subject.config.conntrack, cpu_count())
+    return next((sysctl.value for sysctl in wanted if sysctl.name == "max"), None)
+
+
+CONNTRACK = Source("conntrack", lambda subject: read_conntrack(subject.proc))
+#: The limit that the configuration asks nfproxy to set, None for none.
+WANTED_LIMIT = Source("the configured limit of conntrack", _wanted_limit)
+
+
+def judge_conntrack(found: Conntrack, wanted: int | None) -> list[Finding]:
+    """
+    The table has room: each connection takes an entry, and a full table refuses new ones.
+
+    `wanted` is the limit that nfproxy will set, None where it leaves the limit alone.
+    """
+    if found.limit is None:
+        return [
+            warn(
+                "connection tracking is not loaded, or its sysctls cannot be read",
+                "modprobe nf_conntrack; the kernel also loads it with nfproxy's first rule",
+            )
+        ]
+    findings = []
+    if found.entries is not None:
+        percent = 100 * found.entries // max(found.limit, 1)
+        text = f"{found.entries} of {found.limit} connections are in the table ({percent} %)"
+        is_full = percent >= _FULL_PERCENT
+        remedy = f"sysctl -w net.netfilter.nf_conntrack_max={2 * found.limit}"
+        findings.append(warn(text, remedy) if is_full else ok(text))
+    findings += _judge_limit(found, found.limit, wanted)
+    crowded = found.buckets and found.limit > _ENTRIES_PER_BUCKET * found.buckets
+    if crowded and wanted is None:  # the kernel sets the buckets along with the limit
+        findings.append(
+            warn(
+                f"{found.buckets} buckets for {found.limit} connections: looking one up is slow",
+                f"sysctl -w net.netfilter.nf_conntrack_buckets={found.limit // 4}",
+            )
+        )
+    return findings
+
+
+def _judge_limit(found: Conntrack, limit: int, wanted: int | None) -> list[Finding]:
+    """Compare the limit with the one that nfproxy will set, as kube-proxy does."""
+    if wanted is None or wanted == limit:
+        return []
+    if wanted < limit:
+        return [
+            warn(
+                f"nf_conntrack_max is {limit}, and nfproxy would lower it to {wanted}, as "
+                "kube-proxy does (conntrack.maxPerCore, conntrack.min)",
+                "set conntrack.maxPerCore to 0 to leave it alone",
+            )
+        ]
+    text = f"nf_conntrack_max is {limit}; nfproxy will set it to {wanted}"
+    return [ok(text if found.is_writable else f"{text}, in its init container `prepare`")]
+
+
+CHECKS = (Check("conntrack", judge_conntrack, (CONNTRACK, WANTED_LIMIT)),)

@@ -1,0 +1,231 @@
+"""
+The host's firewalls: what flushes rulesets, what drops forwarded packets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from nfproxy.errors import InputError
+from nfproxy.model.addresses import Family
+from nfproxy.tools.preflight.examine import Check, Source
+from nfproxy.tools.preflight.findings import Finding, ok, warn
+from nfproxy.tools.preflight.hostroot import HostRoot
+from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
+from nfproxy.tools.takeover.tables import Backend, accept_command
+
+#: What nftables.service loads: Debian and Arch, RHEL and SUSE, Alpine.
+_NFTABLES = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf", "/etc/nftables.nft")
+_LOADERS = {"nftables.service", "nftables"}
+_IPTABLES = {"iptables.service", "ip6tables.service", "netfilter-persistent.service", "iptables"}
+_FIREWALLD = "/etc/firewalld/firewalld.conf"
+_WANTS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/etc/runlevels")
+
+_COMMENT = re.compile(r"#[^\n]*")
+_FLUSH = re.compile(r"\bflush\s+ruleset\b")
+# Only blanks before the word, not line ends: with those, a megabyte of empty lines takes for ever.
+_INCLUDE = re.compile(r"^[ \t]*include\s+[\"']([^\"'\n]{1,4096})[\"']", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t]*(\w+)[ \t]*=[ \t]*(\S+)", re.MULTILINE)
+_FILES_LIMIT = 100  # files that are read for one configuration
+
+_REPAIRED = (
+    "nfproxy notices and puts its own tables back at once, and open connections go on; rules of "
+    "others, such as the network plugin's, are missing until their owners put them back"
+)
+
+
+class FirewallFiles(NamedTuple):
+    """
+    What the host's files say about its firewall services.
+
+    `seen` says whether they can be read at all. `flushing` are the files that flush the whole
+    ruleset, `reloaded` the enabled services that load them, `iptables` those that load tables of
+    iptables. `firewalld` are its settings. `troubles` names files that cannot be read.
+    """
+
+    seen: bool
+    flushing: tuple[str, ...] = ()
+    reloaded: tuple[str, ...] = ()
+    iptables: tuple[str, ...] = ()
+    firewalld: Mapping[str, str] = {}
+    firewalld_enabled: bool = False
+    troubles: tuple[str, ...] = ()
+
+
+def read_firewall_files(root: HostRoot, *, seen: bool) -> FirewallFiles:
+    """Return what the host's files say; read nothing where they cannot be `seen`."""
+    if not seen:
+        return FirewallFiles(seen=False)
+    troubles: list[str] = []
+    flushing = [path for path in _NFTABLES if any(_flushes(root, path, troubles))]
+    enabled = set(_enabled(root))
+    return FirewallFiles(
+        seen=True,
+        flushing=tuple(flushing),
+        reloaded=tuple(sorted(enabled & _LOADERS)),
+        iptables=tuple(sorted(enabled & _IPTABLES)),
+        firewalld=dict(_SETTING.findall(_text(root, _FIREWALLD, troubles))),
+        firewalld_enabled="firewalld.service" in enabled,
+        troubles=tuple(troubles),
+    )
+
+
+def _flushes(root: HostRoot, path: str, troubles: list[str]) -> Iterator[bool]:
+    """Yield for a file, and for each file that it includes, whether it flushes the ruleset."""
+    waiting, done = [path], set[str]()
+    while waiting and len(done) < _FILES_LIMIT:
+        name = waiting.pop()
+        if name in done:
+            continue
+        done.add(name)
+        text = _COMMENT.sub("", _text(root, name, troubles))
+        yield bool(_FLUSH.search(text))
+        for included in _INCLUDE.findall(text):
+            absolute = included if included.startswith("/") else f"/etc/{included}"
+            waiting += root.matches(os.path.normpath(absolute))
+
+
+def _text(root: HostRoot, path: str, troubles: list[str]) -> str:
+    try:
+        return root.read(path) or ""
+    except InputError as error:
+        troubles.append(str(error))
+        return ""
+
+
+def _enabled(root: HostRoot) -> Iterator[str]:
+    """Yield the services that start at boot: by systemd's wants, or OpenRC's run levels."""
+    for directory in _WANTS:
+        for name in root.names(directory):
+            if directory == "/etc/runlevels" or name.endswith((".wants", ".requires")):
+                yield from root.names(f"{directory}/{name}")
+
+
+def read_processes(proc: Path) -> frozenset[str]:
+    """Return the names of visible processes, without those in other network namespaces."""
+    here = Path("/proc/self/ns/net").readlink()
+    names = set()
+    for path in proc.iterdir():
+        if path.name.isdigit() and _namespace(path) in (None, here):
+            try:
+                names.add((path / "comm").read_text("utf-8", "replace").strip())
+            except OSError:
+                continue  # it has ended
+    return frozenset(names)
+
+
+def _namespace(process: Path) -> Path | None:
+    """Return the network namespace of a process, None where we may not know it."""
+    try:
+        return (process / "ns/net").readlink()
+    except OSError:
+        return None
+
+
+FIREWALL_FILES = Source(
+    "the host's files",
+    lambda subject: read_firewall_files(HostRoot(subject.root), seen=subject.sees_host_files),
+)
+PROCESSES = Source("processes", lambda subject: read_processes(subject.host_proc))
+
+
+def judge_flushing(files: FirewallFiles) -> list[Finding]:
+    """No firewall service flushes the whole ruleset, which removes the tables of all software."""
+    if not files.seen:
+        return [
+            warn(
+                "the host's firewall configuration was not looked at: this is a container",
+                "mount the host's / read-only, and name it with --host-root",
+            )
+        ]
+    findings = [warn(text, "look at that file on the node") for text in files.troubles]
+    if files.iptables:
+        findings.append(
+            ok(
+                f"{', '.join(files.iptables)} is enabled: it loads tables of iptables and leaves "
+                "nfproxy's alone"
+            )
+        )
+    if files.flushing and files.reloaded:
+        findings.append(
+            warn(
+                f"{', '.join(files.flushing)} flushes the whole ruleset, and "
+                f"{', '.join(files.reloaded)} is enabled: at each (re)start {_REPAIRED}",
+                "replace `flush ruleset` there by `table …; delete table …` for that file's own "
+                "tables",
+            )
+        )
+    elif files.flushing:
+        findings.append(
+            ok(f"{', '.join(files.flushing)} flushes the whole ruleset, but no service loads it")
+        )
+    return findings or [ok("no service of the host flushes the ruleset")]
+
+
+def judge_firewalld(files: FirewallFiles, processes: Iterable[str], ruleset: Ruleset) -> Finding:
+    """firewalld rejects forwarded packets unless a zone accepts them; it may flush rules, too."""
+    running = "firewalld" in processes or "inet firewalld" in ruleset.tables
+    if not running:
+        enabled = files.firewalld_enabled
+        return ok(f"firewalld does not run{', though it is enabled' if enabled else ''}")
+    flushes = files.firewalld.get("FlushAllOnReload", "").lower() == "yes"
+    iptables = files.firewalld.get("FirewallBackend", "") == "iptables"
+    more = (
+        f" With FlushAllOnReload it flushes rules on each reload: {_REPAIRED}." if flushes else ""
+    )
+    backend = "iptables" if iptables else "nftables"
+    return warn(
+        f"firewalld runs ({backend} backend): it rejects forwarded packets that no zone accepts, "
+        f"those to Service endpoints included.{more}",
+        "firewall-cmd --permanent --zone=trusted --add-source=POD-CIDR (and the plugin's "
+        "interfaces: --add-interface=cni0), then firewall-cmd --reload; or disable firewalld",
+    )
+
+
+def judge_forward_policy(ruleset: Ruleset) -> list[Finding]:
+    """
+    No base chain drops forwarded packets by default, unless a rule lets those to endpoints pass.
+
+    kube-proxy in iptables mode has such a rule (KUBE-FORWARD). kube-proxy in nftables mode and
+    nfproxy have none: an accept in one table does not override a drop in another.
+    """
+    dropping = list(dict.fromkeys(_dropping(ruleset)))
+    findings = []
+    if dropping:
+        findings.append(
+            warn(
+                f"{', '.join(dropping)} drops forwarded packets by default, unless a rule accepts "
+                "them; kube-proxy's rule that does (KUBE-FORWARD, iptables mode) goes with it",
+                "let connections to Services pass, now and at every start: "
+                f"{accept_command(Backend.NFT, Family.IPV4)} (or, in a chain of nftables: ct "
+                "status dnat accept)",
+            )
+        )
+    if ruleset.legacy and ruleset.legacy_text is None:
+        findings.append(
+            warn(
+                f"iptables-legacy has tables here ({', '.join(ruleset.legacy)}), which cannot be "
+                "looked into: iptables-legacy-save is missing, or the capability NET_RAW",
+                "iptables-legacy -S FORWARD on the node should not begin with -P FORWARD DROP",
+            )
+        )
+    return findings or [ok("no chain drops forwarded packets by default")]
+
+
+def _dropping(ruleset: Ruleset) -> Iterator[str]:
+    for chain in ruleset.chains:
+        if chain.hook == "forward" and chain.drops:
+            yield f"chain {chain.name} of table {chain.family} {chain.table}"
+    if re.search(r"^:FORWARD DROP ", ruleset.legacy_text or "", re.MULTILINE):
+        yield "chain FORWARD of iptables-legacy"
+
+
+CHECKS = (
+    Check("ruleset-flush", judge_flushing, (FIREWALL_FILES,)),
+    Check("firewalld", judge_firewalld, (FIREWALL_FILES, PROCESSES, RULESET)),
+    Check("forward-policy", judge_forward_policy, (RULESET,)),
+)

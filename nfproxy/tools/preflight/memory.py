@@ -1,0 +1,77 @@
+"""
+Memory: is the container's limit enough for the Services of this cluster?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nfproxy.errors import InputError
+from nfproxy.tools.preflight.access import ACCESS, Access
+from nfproxy.tools.preflight.conntrack import whole_number
+from nfproxy.tools.preflight.examine import Check, IfKnown, Source
+from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
+from nfproxy.tools.preflight.hostroot import HostRoot
+
+_LIMITLESS = 1 << 60  # cgroup v1 says "no limit" by a number near 2^63
+#: The daemon's resident bytes, measured with 50 Services of 4 endpoints and 10,000 of 10.
+_SMALL, _BYTES_PER_SERVICE = 55_000_000, 7_640
+_ROOM = 1.5  # for a list that is being read, and for the child that loads the program
+_MI = 1 << 20
+
+
+def read_memory_limit(proc: Path, sys: Path) -> int | None:
+    """Return the least limit of our control group and those above it, in bytes; None for none."""
+    limits = [
+        limit
+        for line in (proc / "self/cgroup").read_text("utf-8", "replace").splitlines()
+        for limit in _limits(sys / "fs/cgroup", *line.split(":", 2)[1:])
+    ]
+    return min(limits, default=None)
+
+
+def _limits(cgroups: Path, controllers: str, path: str) -> Iterator[int]:
+    """Yield the limits of a group and of those above it; version 2 names no `controllers`."""
+    if controllers and "memory" not in controllers.split(","):
+        return
+    name = "memory/memory.limit_in_bytes" if controllers else "memory.max"
+    base, _, file = name.rpartition("/")
+    folder = HostRoot(cgroups / base)
+    parts = [part for part in path.split("/") if part and part != ".."]
+    for length in range(len(parts) + 1):
+        try:
+            limit = whole_number(folder.read("/".join((*parts[:length], file))))
+        except InputError:
+            continue
+        if limit is not None and limit < _LIMITLESS:
+            yield limit
+
+
+MEMORY = Source("memory", lambda subject: read_memory_limit(subject.proc, Path("/sys")))
+
+
+def judge_memory(limit: int | None, access: Access | None) -> Finding:
+    """The limit covers what was measured; each Service counts as one with ten endpoints."""
+    services, slices = (access.services, access.slices) if access else (None, None)
+    count = max(services or 0, slices or 0)
+    need = _SMALL + count * _BYTES_PER_SERVICE
+    is_known = services is not None
+    what = f"{need // 1_000_000} MB for {count} Services" if is_known else "55 MB and more"
+    if limit is None:
+        return ok(f"no memory limit here; nfproxy takes about {what}")
+    text = f"the memory limit is {limit // _MI} Mi, nfproxy takes about {what}"
+    remedy = f"set resources.limits.memory to {_round_up(int(need * _ROOM))}Mi or more"
+    if limit < need:
+        return fail(text, remedy)
+    if limit < need * _ROOM:
+        return warn(text, remedy)
+    return ok(text)
+
+
+def _round_up(size: int) -> int:
+    """Return a size in Mi, a multiple of 64."""
+    return -(-size // (64 * _MI)) * 64
+
+
+CHECKS = (Check("memory", judge_memory, (MEMORY, IfKnown(ACCESS))),)

@@ -1,3 +1,0 @@
-"""
-Thin readers: from the machine and the API server to facts. They judge nothing and change nothing.
-"""

@@ -1,0 +1,68 @@
+"""
+The memory limit, read from control groups and judged.
+"""
+
+from pathlib import Path
+
+import pytest
+from support.preflight import put
+
+from nfproxy.tools.preflight.access import Access
+from nfproxy.tools.preflight.findings import Level
+from nfproxy.tools.preflight.memory import judge_memory, read_memory_limit
+
+MI = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "services", "slices", "level"),
+    [
+        (None, 10_000, 10_000, Level.OK),
+        (256 * MI, None, None, Level.OK),
+        (256 * MI, 10_000, 10_000, Level.OK),
+        (256 * MI, 10_000, 30_000, Level.FAIL),
+        (256 * MI, 20_000, None, Level.WARN),
+        (64 * MI, 10, 10, Level.WARN),
+        (32 * MI, None, None, Level.FAIL),
+    ],
+)
+def test_the_limit_covers_the_services(
+    limit: int | None, services: int | None, slices: int | None, level: Level
+) -> None:
+    """
+    The default limit covers what was measured: 131 MB with 10,000 Services.
+    """
+    finding = judge_memory(limit, Access(services=services, slices=slices))
+
+    assert level is finding.level
+    assert ("resources.limits.memory" in finding.remedy) is (level is not Level.OK)
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        ("0::/", {"memory.max": "1000\n"}, 1000),
+        ("0::/", {"memory.max": "max\n"}, None),
+        ("0::/", {}, None),
+        ("0::/a/b", {"a/b/memory.max": "max\n", "a/memory.max": "500\n"}, 500),
+        ("0::/a/b", {"a/b/memory.max": "400\n", "a/memory.max": "500\n"}, 400),
+        ("0::/../../x", {"memory.max": "9\n"}, 9),
+        ("4:memory:/p\n0::/", {"memory/p/memory.limit_in_bytes": "77\n"}, 77),
+        ("4:cpu:/p", {"memory/p/memory.limit_in_bytes": "77\n"}, None),
+        (
+            "4:memory:/",
+            {"memory/memory.limit_in_bytes": "9223372036854771712\n"},
+            None,
+        ),
+    ],
+)
+def test_the_least_limit_counts(
+    tmp_path: Path, group: str, files: dict[str, str], expected: int | None
+) -> None:
+    """
+    The least limit of the group and those above counts, in both versions of control groups.
+    """
+    proc = put(tmp_path / "proc", {"self/cgroup": f"{group}\n"})
+    sys = put(tmp_path / "sys", {f"fs/cgroup/{name}": text for name, text in files.items()})
+
+    assert expected == read_memory_limit(proc, sys)
