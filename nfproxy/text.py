@@ -19,3 +19,8 @@ def quoted(text: str) -> str:
 def shown(path: str) -> str:
     """Return a path for a message: in quotes and escaped where it holds anything odd."""
     return path if path.isprintable() else repr(path)
+
+
+def quoted_text(text: str, limit: int = 64) -> str:
+    """Return hostile text shortened, in quotes, with everything odd in it escaped."""
+    return repr(shorten(text, limit))

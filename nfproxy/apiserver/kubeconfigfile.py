@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from nfproxy.errors import ConfigError
+from nfproxy.errors import ConfigError, InputError
 from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.text import shorten
+from nfproxy.yaml import first_document
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----")
@@ -90,19 +90,16 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
 
 
 def read_kubeconfig(path: str) -> dict[str, Any]:
-    """Return what the file holds, not looked at yet. Raises ConfigError."""
+    """Return what the file holds, still unchecked. Raises ConfigError."""
     try:
-        data = yaml.safe_load(Path(path).read_text("utf-8"))
+        document, _ = first_document(Path(path).read_bytes())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; check --kubeconfig") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        said = getattr(error, "problem", None) or "is not text in UTF-8"
-        raise ConfigError(f"{path}: is no YAML{line}: {said}") from error
-    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: {error.strerror}", "check --kubeconfig") from error
+    except InputError as error:
+        raise ConfigError(f"{path}: {error.what}", error.remedy) from error
+    if not isinstance(document.value, dict):
         raise ConfigError(f"{path}: is no kubeconfig: no mapping at the top")
-    return data
+    return document.value
 
 
 def checked(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:

@@ -21,7 +21,7 @@ from nfproxy.kube.subjects import DEFAULT_NAMESPACE
 from nfproxy.manifests.files import MAX_YAML_MIB, MIB, Text
 from nfproxy.mismatch import UNREADABLE, json_error, mismatch
 from nfproxy.model.changes import Problem
-from nfproxy.yaml.reader import documents
+from nfproxy.yaml import decode_text, documents
 
 _MAX_LISTS_IN_LISTS = 5
 _MAX_PROBLEMS = 200  # told of one file
@@ -60,19 +60,7 @@ def _read(text: Text, reader: _Reader) -> None:
             return
         if text.json_only or len(text.data) > MAX_YAML_MIB * MIB:
             raise InputError(refused)
-    reader.read_yaml(_decoded(text.data))
-
-
-def _decoded(data: bytes) -> str:
-    """Return text: UTF-8, or UTF-16 where a byte order mark says so. Raises InputError."""
-    try:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return data.decode("utf-16")
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"is not UTF-8 text (byte {data[error.start]:#04x} at offset {error.start})"
-        ) from None
+    reader.read_yaml(decode_text(text.data))
 
 
 class _Head(msgspec.Struct, frozen=True):

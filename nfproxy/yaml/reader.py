@@ -14,23 +14,50 @@ from collections.abc import Iterator
 import yaml
 
 from nfproxy.errors import InputError
-from nfproxy.yaml.values import TOO_DEEP, Builder, Document
+from nfproxy.text import quoted_text
+from nfproxy.yaml.values import Builder, Document, Limits
 
 _SEPARATOR = re.compile(r"^---[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_DEFAULT_LIMITS = Limits()
 
 
-def documents(text: str) -> Iterator[Document | InputError]:
+def documents(text: str, limits: Limits = _DEFAULT_LIMITS) -> Iterator[Document | InputError]:
     """
     Yield the documents of a stream, in order; one that does not parse as its error.
 
-    As kubectl does, the text is first cut at the lines ``---``, so an error in one
-    document leaves the others readable. Errors name the line in the whole text.
+    As kubectl does, the text is first cut at the lines ``---``, so an error in one document leaves
+    the others readable. Errors name the line in the whole text.
     """
     for line, part in _parts(text):
         try:
-            yield from _parse(part, line)
+            yield from _parse(part, line, limits)
         except InputError as error:
             yield error
+
+
+def first_document(data: bytes, limits: Limits = _DEFAULT_LIMITS) -> tuple[Document, bool]:
+    """
+    Return the first document of a file, and whether there are more.
+
+    A file without any holds an empty document. Raises InputError.
+    """
+    found = documents(decode_text(data), limits)
+    first = next(found, Document(None))
+    if isinstance(first, InputError):
+        raise first
+    return first, next(found, None) is not None
+
+
+def decode_text(data: bytes) -> str:
+    """Return text: UTF-8, or UTF-16 where a byte order mark says so. Raises InputError."""
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"is not UTF-8 text (byte {data[error.start]:#04x} at offset {error.start})"
+        ) from None
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
@@ -54,7 +81,7 @@ def _only_directives(part: str) -> bool:
     return bool(rows) and all(row.startswith("%") for row in rows)
 
 
-def _parse(text: str, line: int) -> Iterator[Document]:
+def _parse(text: str, line: int, limits: Limits) -> Iterator[Document]:
     """
     Yield the documents of a text that starts `line` lines into its file. Raises InputError.
     """
@@ -62,21 +89,29 @@ def _parse(text: str, line: int) -> Iterator[Document]:
         parser = yaml.CSafeLoader(text)
         while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
             if isinstance(event, yaml.DocumentStartEvent):
-                yield Builder(parser.get_event, line).document()
-    except yaml.YAMLError as error:
-        raise InputError(_message(error, line, text.count("\n"))) from None
+                yield Builder(parser.get_event, line, limits).document()
+    except yaml.MarkedYAMLError as error:
+        raise InputError(_located(text, line, error.problem_mark, limits)) from None
+    except yaml.YAMLError:
+        raise InputError("not valid YAML: holds control characters") from None
 
 
-def _message(error: yaml.YAMLError, line: int, last: int) -> str:
+def _located(text: str, line: int, mark: yaml.error.Mark | None, limits: Limits) -> str:
     """
-    Return a parser's error in text of `last` + 1 lines as one short line.
+    Return where a text of a file is no YAML, with what stands there; libyaml's words are its own.
 
-    libyaml places an error at the end of the text one line too far.
+    `line` is the number of lines before the text.
     """
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-    context = getattr(error, "context", None)
-    if "nesting depth" in what:  # libyaml reads ahead, and since 0.2.6 has a limit of its own, 1000
-        what, context = TOO_DEEP, None
-    text = f"not valid YAML: {what}" + (f" ({context})" if context else "")
-    return f"{text}, line {line + min(mark.line, last) + 1}" if mark else text
+    if mark is None:
+        return "not valid YAML"
+    before = text[: mark.index]
+    if before.count("[") + before.count("{") > limits.depth:
+        # libyaml reads ahead and has a limit of its own, so it may refuse before `Builder` does
+        return f"YAML: {limits.too_deep}, line {line + mark.line + 1}"
+    # libyaml places an error at the end of the text one line too far
+    row = min(mark.line, text.count("\n"))
+    there = text.split("\n", row + 1)[row][mark.column if row == mark.line else 0 :].rstrip()
+    if there.startswith("\t"):
+        return f"not valid YAML: a tab in place of spaces, line {line + row + 1}"
+    near = f" at {quoted_text(there, 32)}" if there else ": it ends too early"
+    return f"not valid YAML{near}, line {line + row + 1}"

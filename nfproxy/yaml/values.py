@@ -1,13 +1,14 @@
 """
 YAML events → plain values, with limits.
 
-The rules are those of ``sigs.k8s.io/yaml``, which turns YAML 1.1 into JSON: ``yes`` and
-``off`` are booleans, ``0644`` is octal, keys are strings, ``<<`` merges. Dates
-stay text, and so do colon-separated numbers: ``10:30`` is no number of seconds.
+The rules are those of ``sigs.k8s.io/yaml``, which turns YAML 1.1 into JSON by way of goyaml.v2:
+``yes``, ``off`` and ``n`` are booleans, ``0644`` and ``0o644`` are octal, ``131_072`` is a number,
+keys become text, ``<<`` merges. Dates stay text, and so do numbers with colons such as ``10:30``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,36 +19,54 @@ import yaml
 from nfproxy.errors import InputError
 from nfproxy.text import shorten
 
-MAX_DEPTH = 200
-TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
-MAX_ALIASED_NODES = 100_000
-MAX_NODES = 4_000_000  # some seconds, half a gigabyte; objects have one in 12 bytes or so
 MAX_DUPLICATES = 10  # reported of one document
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """
+    How much one document may hold.
+
+    `depth` is that of nesting, `nodes` counts mappings, lists and scalars, and `aliased` those that
+    aliases stand for. Four million nodes take some seconds and half a gigabyte; Kubernetes objects
+    have one in about 12 bytes.
+    """
+
+    depth: int = 200
+    nodes: int = 4_000_000
+    aliased: int = 100_000
+
+    @property
+    def too_deep(self) -> str:
+        """The message for what is nested deeper."""
+        return f"nested more than {self.depth} levels deep"
+
 
 _TAG = "tag:yaml.org,2002:"
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLS = {
     spelling: value
-    for value, words in ((True, ("true", "yes", "on")), (False, ("false", "no", "off")))
+    for value, words in ((True, ("true", "yes", "on", "y")), (False, ("false", "no", "off", "n")))
     for word in words
     for spelling in (word, word.title(), word.upper())
 }
+_NO_JSON = frozenset(
+    sign + spelling for sign in ("", "+", "-") for spelling in (".inf", ".Inf", ".INF")
+) | {".nan", ".NaN", ".NAN"}
 _TAGGED: dict[str, tuple[type, ...]] = {
     "str": (str,),
+    "timestamp": (str,),
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
     "null": (type(None),),
 }
 _NUMBER_STARTS = frozenset("0123456789+-.")
+_MAX_DIGITS = 1000  # a longer number stays text, so that converting it costs nothing
 _INT = re.compile(
-    r"[-+]?(?:0b[01_]{1,64}|0o?[0-7_]{1,32}|0x[0-9a-f_]{1,32}|0|[1-9][0-9_]{0,31})",
-    re.ASCII | re.IGNORECASE,
+    r"([-+]?)(?:0b([01]+)|0o?([0-7]+)|0x([0-9a-f]+)|(0|[1-9][0-9]*))", re.ASCII | re.IGNORECASE
 )
-_FLOAT = re.compile(
-    r"[-+]?(?:\d{1,32}\.\d{0,32}|\.\d{1,32}|\d{1,32})(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE
-)
-_OLD_OCTAL = re.compile(r"([-+]?)0_*([0-7][0-7_]*)", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:e[-+]?[0-9]+)?", re.ASCII | re.I)
+_MAX_INTEGRAL = 1e21  # Go writes floats from here on with an exponent
 _MERGE = object()
 
 
@@ -79,11 +98,12 @@ class Builder:
 
     An alias gives the very object its anchor has, so it costs nothing here; but whoever walks
     the value walks it every time, which is why the nodes that aliases stand for are
-    counted, nested ones included, and limited to `MAX_ALIASED_NODES`.
+    counted, nested ones included, and limited.
     """
 
-    def __init__(self, next_event: Callable[[], Any], line: int) -> None:
+    def __init__(self, next_event: Callable[[], Any], line: int, limits: Limits) -> None:
         self._next_event = next_event
+        self._limits = limits
         self._line = line
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
@@ -123,8 +143,8 @@ class Builder:
 
     def _open(self, event: Any, value: Any, tag: str) -> None:
         """Begin a mapping or sequence."""
-        if len(self._stack) >= MAX_DEPTH:
-            raise self._error(event, TOO_DEEP)
+        if len(self._stack) >= self._limits.depth:
+            raise self._error(event, self._limits.too_deep)
         if event.tag not in (None, "!", _TAG + tag):
             raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
         if self._awaits_key():
@@ -137,8 +157,8 @@ class Builder:
     def _count_node(self, event: Any) -> None:
         """Count a node of the text."""
         self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise self._error(event, f"holds more than {MAX_NODES:,} values; split the file")
+        if self._nodes > self._limits.nodes:
+            raise self._error(event, f"more than {self._limits.nodes:,} values; split the file")
 
     def _close(self) -> Any:
         """End the innermost mapping or sequence and return it."""
@@ -191,35 +211,56 @@ class Builder:
     def _count(self, nodes: int, event: Any) -> None:
         """Charge nodes that are reached through an alias."""
         self._aliased += nodes
-        if self._aliased > MAX_ALIASED_NODES:
+        if self._aliased > self._limits.aliased:
             raise self._error(
-                event, f"aliases stand for more than {MAX_ALIASED_NODES} nodes; write them out"
+                event,
+                f"aliases stand for more than {self._limits.aliased:,} values; write them out",
             )
 
     def _scalar(self, event: Any) -> Any:
-        """Return the value of a scalar; a mapping's key is text whatever it looks like."""
+        """Return the value of a scalar; a mapping's key becomes text."""
         self._count_node(event)
         text: str = event.value
         plain = event.implicit[0] and event.tag is None
         value: Any
-        if self._awaits_key():
-            value = _MERGE if plain and text == "<<" else text
+        if plain and text == "<<" and self._awaits_key():
+            value = _MERGE
         elif event.tag is None or event.tag == "!":
-            value = plain_value(text) if plain else text
+            value = self._plain(event, text) if plain else text
         else:
             value = self._tagged(event, text)
+        if value is not _MERGE and self._awaits_key():
+            value = self._key(event, text, value)
         if event.anchor:
             self._anchors[event.anchor] = value, 1
         return value
 
+    def _key(self, event: Any, text: str, value: Any) -> str:
+        """Return a key as JSON has it: ``on`` is ``"true"``, ``0x10`` is ``"16"``."""
+        match value:
+            case None:
+                raise self._error(event, "a key must not be null")
+            case bool():
+                return "true" if value else "false"
+            case int():
+                return str(value)
+        return text
+
+    def _plain(self, event: Any, text: str) -> Any:
+        """Return what a scalar without quotes and tag means."""
+        if text in _NO_JSON:
+            raise self._error(event, f"{text} is not a number that JSON has")
+        return plain_value(text)
+
     def _tagged(self, event: Any, text: str) -> Any:
         """Return the value of a scalar with an explicit tag."""
-        value = text if event.tag == f"{_TAG}str" else plain_value(text)
-        expected = _TAGGED.get(event.tag.removeprefix(_TAG))
+        name = event.tag.removeprefix(_TAG)
+        value = text if name in ("str", "timestamp") else self._plain(event, text)
+        expected = _TAGGED.get(name)
         if expected is None:
             raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
         if not isinstance(value, expected):
-            raise self._error(event, f"{shorten(text)!r} is not of type {event.tag[len(_TAG) :]}")
+            raise self._error(event, f"{shorten(text)!r} is not of type {name}")
         return value
 
     def _awaits_key(self) -> bool:
@@ -240,30 +281,20 @@ class Builder:
 
 
 def plain_value(text: str) -> Any:
-    """
-    Return what a scalar without quotes and tag means: null, a boolean, a number or text.
-
-    Numbers of absurd length stay text, so that converting them costs nothing.
-    """
+    """Return what a scalar without quotes and tag means: null, a boolean, a number or text."""
     if text in _NULLS:
         return None
     if text in _BOOLS:
         return _BOOLS[text]
-    if text[0] not in _NUMBER_STARTS:
+    if text[0] not in _NUMBER_STARTS or len(text) > _MAX_DIGITS:
         return text
-    if _INT.fullmatch(text):
-        return _int(text)
-    if _FLOAT.fullmatch(text) and any(c.isdigit() for c in text):
-        return float(text)
+    # Underscores may stand anywhere in a number, but not in a fraction without a digit before.
+    digits = text if text[0] == "." else text.replace("_", "")
+    if match := _INT.fullmatch(digits):
+        sign, *by_base = match.groups()
+        base, found = next((b, d) for b, d in zip((2, 8, 16, 10), by_base, strict=True) if d)
+        return int(sign + found, base)
+    if _FLOAT.fullmatch(digits) and not math.isinf(number := float(digits)):
+        # JSON does not tell 1000.0 from 1000, so an integer field takes ``1e3``.
+        return int(number) if number.is_integer() and abs(number) < _MAX_INTEGRAL else number
     return text
-
-
-def _int(text: str) -> int | str:
-    """Return an integer in any of YAML 1.1's bases; text for underscores with no digit."""
-    digits = text.replace("_", "")
-    if octal := _OLD_OCTAL.fullmatch(text):
-        digits = f"{octal[1]}0o{octal[2].replace('_', '')}"
-    try:
-        return int(digits, 0)
-    except ValueError:
-        return text

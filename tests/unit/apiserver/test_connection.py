@@ -285,7 +285,7 @@ def test_a_kubeconfig_that_is_rewritten_is_followed(run, tmp_path):
                 for _ in range(2):
                     await answered(old, connection)
                 assert len(problems) == 1
-                assert "is no YAML" in str(problems[0])
+                assert "not valid YAML" in str(problems[0])
                 assert "the previous credentials stay in use" in str(problems[0])
                 kubeconfig(tmp_path / "config", new.url)
                 await answered(new, connection)

@@ -224,12 +224,12 @@ def test_a_bad_kubeconfig_names_file_and_field(write, change, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"{", "is no YAML at line 1"),
-        (b"a: [\n", "is no YAML at line 2"),
+        (b"{", "not valid YAML at '{', line 1"),
+        (b"a: [\n", "not valid YAML: it ends too early, line 2"),
         (b"", "no mapping"),
         (b"[1, 2]", "no mapping"),
-        (b"\xff\xfe\x00", "is no YAML"),
-        (b"a: !!python/object:os.system {}", "is no YAML"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"a: !!python/object:os.system {}", "is not supported, line 1"),
     ],
 )
 def test_a_file_that_is_no_kubeconfig(tmp_path, text, said):

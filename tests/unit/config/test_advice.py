@@ -70,7 +70,7 @@ def test_what_asks_for_nothing_is_not_warned_of(flags):
         ("mode: nftables\nconntrack: {maxpercore: 5}", ["did you mean conntrack.maxPerCore?"]),
         ("mode: nftables\nfoo: {bar: [1, {}]}", ["unknown field 'foo' is ignored"]),
         ("mode: nftables\n1: x", ["unknown field '1'"]),
-        ("mode: iptables\nmode: nftables", ["line 4: field 'mode' is given more than once"]),
+        ("mode: iptables\nmode: nftables", ["key 'mode' twice, the last counts, line 4"]),
     ],
 )
 def test_odd_things_in_a_file_are_warned_of(configured, body, named):

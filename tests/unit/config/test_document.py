@@ -15,7 +15,7 @@ def parse(text):
 @pytest.mark.parametrize(
     ("text", "data"),
     [
-        ("a: 1\nb: [x, y]\n", {"a": 1, "b": ["x", "y"]}),
+        ("a: 1\nb: [x, z]\n", {"a": 1, "b": ["x", "z"]}),
         ('{"a": 1,\n\t"b": ["x", "y"]}', {"a": 1, "b": ["x", "y"]}),
         ("{a: 1, b: yes}", {"a": 1, "b": True}),
         ("\ufeffa: 1", {"a": 1}),
@@ -23,9 +23,10 @@ def parse(text):
         ("a: 2001-01-01\nb: 1:30\n", {"a": "2001-01-01", "b": "1:30"}),
         ("a: 0x10\nb: 010\nc: 1e3\nd: 1.5\n", {"a": 16, "b": 8, "c": 1000.0, "d": 1.5}),
         (
-            "a: &x {m: 1}\nb: *x\nc: {<<: *x, n: 2}",
-            {"a": {"m": 1}, "b": {"m": 1}, "c": {"m": 1, "n": 2}},
+            "a: &x {m: 1}\nb: *x\nc: {<<: *x, o: 2}",
+            {"a": {"m": 1}, "b": {"m": 1}, "c": {"m": 1, "o": 2}},
         ),
+        ("a: " + "9" * 5000, {"a": "9" * 5000}),
         ("", None),
     ],
 )
@@ -52,7 +53,7 @@ def test_a_duplicate_key_is_found_by_its_line():
     """
     YAML knows lines, so the warning names the second one's.
     """
-    assert "kp.yaml, line 3" in parse("a:\n  b: 1\n  b: 2\n").warnings[0]
+    assert "line 3" in parse("a:\n  b: 1\n  b: 2\n").warnings[0]
 
 
 def test_of_several_documents_the_first_counts():
@@ -76,23 +77,22 @@ MERGE_BOMB = "\n".join(
 
 
 BROKEN = {
-    "alias bomb": (BOMB.encode(), "more than 100000 values"),
-    "merge key bomb": (MERGE_BOMB.encode(), "more than 100000 values"),
-    "many values": (b"[" + b"a," * 110_000 + b"]", "more than 100000 values"),
-    "recursive alias": (b"a: &a [*a]", "alias within itself"),
-    "deep lists": (b"[" * 1000, "nested too deeply"),
-    "deep mappings": (b"{" * 5000, "nested too deeply"),
-    "deep JSON": (b'{"a":' * 40_000, "nested too deeply"),
-    "open list": (b"a: [1, 2\nb: 3", "line 2: not YAML"),
-    "open string": (b"a: 'x", "not YAML"),
-    "tab": (b"\tx: 1", "line 1: not YAML"),
-    "undefined alias": (b"a: *nowhere", "undefined alias"),
-    "Python object": (b"a: !!python/object/apply:os.system [id]", "not YAML"),
-    "list as key": (b"? [1]\n: 2", "not YAML"),
-    "wrong tag": (b"a: !!int x", "not YAML"),
-    "huge integer": (b"a: " + b"9" * 5000, "not YAML"),
-    "control characters": (b"\x00\x01\x02", "not YAML"),
-    "not UTF-8": (b"\x80\x81", "not a text file in UTF-8"),
+    "alias bomb": (BOMB.encode(), "more than 100,000 values"),
+    "merge key bomb": (MERGE_BOMB.encode(), "more than 100,000 values"),
+    "many values": (b"[" + b"a," * 110_000 + b"]", "more than 100,000 values"),
+    "recursive alias": (b"a: &a [*a]", "names nothing, or what it is a part of"),
+    "deep lists": (b"[" * 1000, "nested more than 50 levels deep"),
+    "deep mappings": (b"{" * 5000, "nested more than 50 levels deep"),
+    "deep JSON": (b'{"a":' * 40_000, "nested more than 50 levels deep"),
+    "open list": (b"a: [1, 2\nb: 3", "not valid YAML at ': 3', line 2"),
+    "open string": (b"a: 'x", "not valid YAML: it ends too early, line 1"),
+    "tab": (b"\tx: 1", "a tab in place of spaces, line 1"),
+    "alias 'nowhere' names nothing": (b"a: *nowhere", "alias 'nowhere' names nothing"),
+    "Python object": (b"a: !!python/object/apply:os.system [id]", "is not supported, line 1"),
+    "list as key": (b"? [1]\n: 2", "a key must be a plain value, line 1"),
+    "wrong tag": (b"a: !!int x", "'x' is not of type int, line 1"),
+    "control characters": (b"\x00\x01\x02", "holds control characters"),
+    "not UTF-8": (b"\x80\x81", "is not UTF-8 text"),
     "too large": (b"a" * (MAX_BYTES + 1), "larger than"),
 }
 

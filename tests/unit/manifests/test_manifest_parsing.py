@@ -193,7 +193,7 @@ def test_a_document_that_does_not_parse_leaves_the_others():
     content = read_raw(text)
 
     assert names(content) == ["Service default/one", "Service default/two"]
-    assert lines(content)[0].startswith("f: not valid YAML: did not find expected node content")
+    assert lines(content)[0].startswith("f: not valid YAML: it ends too early")
     assert lines(content)[0].endswith("line 4")
     assert not content.parsed
 
