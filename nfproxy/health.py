@@ -1,11 +1,10 @@
 """
-Whether this node's proxy is well: what ``/healthz``, ``/livez`` and ``/readyz`` answer.
+Whether this node's proxy is healthy: what ``/healthz``, ``/livez`` and ``/readyz`` answer.
 
-Everything here computes; the time is an argument. The rules are kube-proxy's (KEP-3836), with
-three differences: a Node that is deleted counts as ineligible at once, whether or not its
-``deletionTimestamp`` was seen before (in kube-proxy the last object seen still counts); a sync
-that fails is a request like any other, so a first sync that never succeeds shows; and there is
-``/readyz``.
+Everything here computes; the time is an argument. The rules are kube-proxy's (KEP-3836), with three
+differences. A deleted Node gets no new connections at once (kube-proxy goes on with the last object
+it saw). A failed sync is a request for another one, so a first sync that never succeeds makes the
+proxy unhealthy. And there is ``/readyz``.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from msgspec import UNSET, UnsetType
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.node import Node
 
-#: What Go prints for a time that was never set.
+#: Go's zero time.
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
-#: A request may wait for so many sync periods.
-_PATIENCE = 2
+#: After so many sync periods without a success, a request makes the proxy unhealthy.
+_PERIODS = 2
 
 _SECOND_NS = 1_000_000_000
 
@@ -34,7 +33,7 @@ class Instant(NamedTuple):
     """
     One moment by two clocks.
 
-    `monotonic_s` measures how long something takes, `unix_ns` (since 1970) is for people.
+    `monotonic_s` measures durations; `unix_ns`, nanoseconds since 1970, is for people.
     """
 
     monotonic_s: float
@@ -42,7 +41,7 @@ class Instant(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a health page says: an HTTP status code, and JSON without a newline at its end."""
+    """What a health page answers: an HTTP status code, and JSON without a newline at its end."""
 
     code: int
     body: bytes
@@ -50,10 +49,11 @@ class Answer(NamedTuple):
 
 class _Sync(NamedTuple):
     """
-    Where a family stands.
+    The syncs of a family.
 
-    `updated_ns` is the last success, or when its loop started; None before that. `pending_s` is
-    when the oldest request that no success has followed was made.
+    `updated_ns` is the Unix time of the last success, or of the start before the first one; None if
+    the family is not proxied. `pending_s` is the monotonic time of the oldest request since the
+    last success, None if there was no request. `programmed`: there was a success.
     """
 
     updated_ns: int | None = None
@@ -67,7 +67,7 @@ class _FamilyStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of an answer, its keys in kube-proxy's order; what is unset is left out."""
+    """The body of an answer, with kube-proxy's keys in kube-proxy's order; UNSET is left out."""
 
     last_updated: str
     current_time: str
@@ -78,29 +78,25 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Health:
-    """
-    The state behind the health pages.
-
-    May be told of things, and asked, in any thread.
-    """
+    """The state behind the health pages. Any thread may call."""
 
     def __init__(self, sync_period_s: float) -> None:
-        """Start with no family and no Node; see the module for what `sync_period_s` decides."""
-        self._patience_s = _PATIENCE * sync_period_s
+        """Start with no family and no Node; a sync may be pending for two sync periods."""
+        self._longest_wait_s = _PERIODS * sync_period_s
         self._syncs: dict[Family, _Sync] = dict.fromkeys(FAMILIES, _Sync())
         self._node: Node | None = None
         self._lock = threading.Lock()
 
     def started(self, family: Family, now: Instant) -> None:
-        """Note that a family is being looked after. Before that it does not count."""
+        """The daemon proxies a family; other families do not count."""
         with self._lock:
             self._syncs[family] = self._syncs[family]._replace(updated_ns=now.unix_ns)
 
     def queued(self, family: Family, now: Instant) -> None:
         """
-        Note that a sync is asked for: something changed, or a sync has failed.
+        A sync is needed: something changed, or a sync failed.
 
-        Of several requests the oldest counts, until one succeeds.
+        The oldest request counts, until a sync succeeds.
         """
         with self._lock:
             sync = self._syncs[family]
@@ -108,53 +104,53 @@ class Health:
                 self._syncs[family] = sync._replace(pending_s=now.monotonic_s)
 
     def succeeded(self, family: Family, now: Instant) -> None:
-        """Note that everything that was asked for is in force."""
+        """A sync succeeded; everything requested until now is programmed."""
         with self._lock:
             self._syncs[family] = _Sync(now.unix_ns, None, programmed=True)
 
     def node_seen(self, node: Node) -> None:
-        """Take over what the API says of our own Node."""
+        """Remember this node's Node object."""
         self._node = node
 
     def node_gone(self) -> None:
-        """Note that our own Node is not there (any more)."""
+        """This node's Node object does not exist, or no longer."""
         self._node = None
 
     @property
     def eligible(self) -> bool:
-        """Tell whether load balancers should send new connections to this node."""
-        node = self._node  # once: another thread may replace it
+        """Whether load balancers should send new connections to this node."""
+        node = self._node  # read once: another thread may replace it
         return node is not None and not node.leaving
 
     @property
     def programmed(self) -> bool:
-        """Tell whether every family that is looked after has been programmed once."""
+        """Whether every family that is proxied has been programmed once."""
         started = [sync for sync in self._syncs.values() if sync.updated_ns is not None]
         return bool(started) and all(sync.programmed for sync in started)
 
     def healthy(self, now: Instant) -> bool:
-        """Tell whether no family has a request older than twice the sync period."""
-        return all(self._is_well(sync, now) for sync in self._syncs.values())
+        """Tell whether no family has had a pending request for two sync periods."""
+        return all(self._is_healthy(sync, now) for sync in self._syncs.values())
 
     def healthz(self, now: Instant) -> Answer:
-        """Return whether load balancers should use this node: sync healthy, Node eligible."""
+        """Answer 200 if load balancers should use this node: sync healthy, Node eligible."""
         eligible = self.eligible
         return self._answer(now, good=eligible, node_eligible=eligible)
 
     def livez(self, now: Instant) -> Answer:
-        """Return whether this process does its work, whatever becomes of the Node."""
+        """Answer 200 if the sync is healthy; the Node makes no difference."""
         return self._answer(now, good=True)
 
     def readyz(self, now: Instant) -> Answer:
-        """Return whether everything has been programmed once, and is being kept in step."""
+        """Answer 200 if everything has been programmed once, and the sync is healthy."""
         programmed = self.programmed
         return self._answer(now, good=programmed, programmed=programmed)
 
-    def _is_well(self, sync: _Sync, now: Instant) -> bool:
+    def _is_healthy(self, sync: _Sync, now: Instant) -> bool:
         return (
             sync.updated_ns is None
             or sync.pending_s is None
-            or now.monotonic_s - sync.pending_s < self._patience_s
+            or now.monotonic_s - sync.pending_s < self._longest_wait_s
         )
 
     def _answer(
@@ -165,16 +161,16 @@ class Health:
         node_eligible: bool | UnsetType = UNSET,
         programmed: bool | UnsetType = UNSET,
     ) -> Answer:
-        # a copy first: the families must not change between `healthy` and `status`
+        # A copy, so that `healthy` and `status` agree while other threads report syncs.
         started = [(f, s) for f, s in list(self._syncs.items()) if s.updated_ns is not None]
         status = {
-            family.label: _FamilyStatus(rfc3339(sync.updated_ns or 0), self._is_well(sync, now))
+            family.label: _FamilyStatus(rfc3339(sync.updated_ns or 0), self._is_healthy(sync, now))
             for family, sync in started
         }
         healthy = all(each.healthy for each in status.values())
         good = good and healthy
         if good:
-            # "recent" for as long as all is well: of old it told when the loop had last run
+            # As in kube-proxy: "updated" means "was found healthy", once that is so.
             updated_ns: int | None = now.unix_ns
         else:
             updated_ns = max((sync.updated_ns or 0 for _, sync in started), default=None)
@@ -190,7 +186,7 @@ class Health:
 
 
 def rfc3339(unix_ns: int) -> str:
-    """Return a time as Go writes it: UTC, nine fraction digits at most, no trailing zeros."""
+    """Return a time as Go writes it: UTC, at most nine fraction digits, no trailing zeros."""
     seconds, rest = divmod(unix_ns, _SECOND_NS)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{rest:09d}".rstrip("0") if rest else ""

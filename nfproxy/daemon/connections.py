@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nfproxy.dataplane.deletions import DeletedElement, Deletions
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.metrics.connections import connections_text
+from nfproxy.metrics.own import connections_text
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Claim
 from nfproxy.nft import schema

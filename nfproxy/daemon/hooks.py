@@ -12,7 +12,7 @@ from nfproxy.clock import now
 from nfproxy.daemon.proxier import Commit, Hooks
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.health import Health
-from nfproxy.metrics import Metrics, ResyncReason
+from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.service import ObjectName
@@ -50,7 +50,6 @@ class NodeHooks(Hooks):
         self._flows = flows
         self._tally = Tally()
         self._changed_services: set[ObjectName] = set()
-        self._foreign_change = self._failing = False
         self._loop = asyncio.get_running_loop()
         self.planner: Planner | None = None
         self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}
@@ -75,13 +74,11 @@ class NodeHooks(Hooks):
 
     def on_foreign_change(self, process: str) -> None:
         """Count a foreign change; its repair is a requested sync."""
-        self._foreign_change = True
         self._metrics.foreign_change()
         self._request_sync()
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """Count a failure; its retry is a requested sync."""
-        self._failing = True
         for family in self._families:
             self._metrics.sync_failed(family, seconds, full=True)
         self._request_sync()
@@ -114,9 +111,8 @@ class NodeHooks(Hooks):
     def _count(self, planner: Planner, commit: Commit) -> None:
         metrics, report = self._metrics, commit.report
         metrics.sync_started()
-        if report.resynced:
-            metrics.resynced(self._reason())
-        self._foreign_change = self._failing = False
+        if report.reason is not None:
+            metrics.resynced(report.reason)
         if report.operations or report.chains_made:
             metrics.transaction(commit.seconds, report.operations)
             metrics.chains_made(report.chains_made)
@@ -140,13 +136,6 @@ class NodeHooks(Hooks):
             )
         metrics.services(len(planner.services))
         metrics.conflicts(commit.contested)
-
-    def _reason(self) -> ResyncReason:
-        if not self._health.programmed:
-            return ResyncReason.START
-        if self._failing:
-            return ResyncReason.FAILURE
-        return ResyncReason.FOREIGN if self._foreign_change else ResyncReason.AUDIT
 
     def _update_health_checks(self, planner: Planner, services: Collection[ObjectName]) -> None:
         """Take over the health checks of Services that were planned again."""

@@ -25,6 +25,7 @@ from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.reconcile.bulk import bulk_load
 from nfproxy.reconcile.interface import Dataplane
+from nfproxy.reconcile.reconciler import ResyncReason
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,8 @@ class Daemon:
                 config = self._new_config(self._node)
                 self._settle(await asyncio.to_thread(proxier.plan_and_sync, Changes(), config))
             case Task.REPAIR | Task.AUDIT:
-                self._settle(await asyncio.to_thread(proxier.compare_and_sync))
+                reason = ResyncReason.AUDIT if task is Task.AUDIT else ResyncReason.FOREIGN
+                self._settle(await asyncio.to_thread(proxier.compare_and_sync, reason))
             case Task.TIDY:
                 self._settle(await asyncio.to_thread(proxier.tidy), synced=False)
 

@@ -21,7 +21,7 @@ from nfproxy.model.service import ObjectName
 from nfproxy.plan.desired import Conflict, Touched
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.interface import Dataplane
-from nfproxy.reconcile.reconciler import Reconciler, Report
+from nfproxy.reconcile.reconciler import Reconciler, Report, ResyncReason
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +141,9 @@ class Proxier:
         self.plan(changes, config)
         return self.sync()
 
-    def compare_and_sync(self) -> Outcome:
-        """Read the whole tables, and commit what differs."""
-        self._reconciler.distrust()
+    def compare_and_sync(self, reason: ResyncReason) -> Outcome:
+        """Read the whole tables, and commit what differs; `reason` is for the metrics."""
+        self._reconciler.distrust(reason)
         return self.sync()
 
     def sync(self) -> Outcome:
@@ -220,7 +220,11 @@ class Proxier:
                 ", after reading the tables" if report.resynced else "",
             )
         elif report.resynced:
-            commits.info("kernel tables already match (read in %s)", took)
+            commits.info(
+                "kernel tables already match (read %s in %s)",
+                _plural(report.elements_read, "element"),
+                took,
+            )
         if not self._ready:
             self._ready = True
             log.info(

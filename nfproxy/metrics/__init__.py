@@ -1,16 +1,16 @@
 """
-What the metrics port tells: kube-proxy's metrics under kube-proxy's names, and nfproxy's own.
+The metrics of nfproxy: kube-proxy's under kube-proxy's names, and its own.
 
-``kubeproxy`` has those dashboards for kube-proxy rely on, ``component`` what every Kubernetes
-component tells (build, feature gates, API requests, process), ``own`` what only nfproxy has,
-``connections`` those by Service, which have a page of their own; ``text`` writes it all down.
-Methods are named by what happened; which series that changes is decided here alone. A registry
-belongs to its Metrics: nothing is global.
+``kubeproxy`` has the metrics that dashboards for kube-proxy read, ``component`` those of every
+Kubernetes component (build, feature gates, API requests, health checks), ``own`` those that only
+nfproxy has. ``registry`` puts them together in one class, ``prometheus`` writes them.
 
-Metrics may be told of things, and read, in any thread. A call costs some microseconds.
+A method is named by what happened; only here is it decided which series that changes. A registry
+belongs to one Metrics object: nothing is global.
+
+Methods may be called in any thread. A call takes some microseconds.
 """
 
-from nfproxy.metrics.own import ResyncReason
-from nfproxy.metrics.set import Metrics
+from nfproxy.metrics.registry import Metrics
 
-__all__ = ["Metrics", "ResyncReason"]
+__all__ = ["Metrics"]

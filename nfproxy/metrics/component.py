@@ -1,5 +1,5 @@
 """
-Metrics that every Kubernetes component has: its build, its feature gates, its API requests.
+Metrics that every Kubernetes component has: build, feature gates, API requests, health checks.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import re
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+
+from nfproxy.metrics.prometheus import expose
 
 _REQUEST_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _SIZE_BYTES = (64, 256, 512, 1024, *(4096 * 4**k for k in range(7)))
 
-#: The gates whose features every nfproxy has, each with its stage in Kubernetes 1.36.
+#: The gates whose features are always on, each with its stage in Kubernetes 1.36.
 FEATURES: Mapping[str, tuple[str, bool]] = {
     "ComponentFlagz": ("BETA", True),
     "ComponentStatusz": ("BETA", True),
@@ -35,12 +38,12 @@ _BUILD_LABELS = (
 
 
 def runtime_version() -> str:
-    """Return what stands where other components name the version of Go: ``python3.11.2``."""
+    """Return ``python3.11.2``; other components have the version of Go in its place."""
     return f"python{platform.python_version()}"
 
 
 def process_start_s() -> float:
-    """Return when this process was started, in Unix seconds; NaN where the kernel hides it."""
+    """Return when this process started, in Unix seconds; NaN where the kernel does not say."""
     for metric in ProcessCollector(registry=None).collect():
         if metric.name == "process_start_time_seconds":
             return float(metric.samples[0].value)
@@ -49,9 +52,9 @@ def process_start_s() -> float:
 
 class ComponentMetrics:
     """
-    Facts about the build, and requests to the API server (client-go's ``rest_client_*``).
+    The build, the feature gates, and requests to the API server (client-go's ``rest_client_*``).
 
-    `verb` is the HTTP method, `host` the server's ``host:port``.
+    `verb` is the HTTP method, `host` the API server's ``host:port``.
     """
 
     def __init__(
@@ -69,13 +72,13 @@ class ComponentMetrics:
         ProcessCollector(registry=registry)
         Gauge(
             "kubernetes_build_info",
-            "[ALPHA] Constantly 1; the labels tell what was built, of which version, from what",
+            "[ALPHA] Always 1; the labels have the version and what it was built from",
             _BUILD_LABELS,
             registry=registry,
         ).labels(*_build(version)).set(1)
         gates = Gauge(
             "kubernetes_feature_enabled",
-            "[BETA] Whether a feature gate is on",
+            "[BETA] 1 if the feature gate is on, 0 if it is off",
             ("name", "stage"),
             registry=registry,
         )
@@ -93,48 +96,105 @@ class ComponentMetrics:
 
         self._requests = Counter(
             "rest_client_requests_total",
-            "[ALPHA] Requests to the API server, by the code of the answer",
+            "[ALPHA] Requests to the API server, by status code",
             ("code", "method", "host"),
             registry=registry,
         )
         self._request_s = histogram(
-            "request_duration_seconds", "Seconds until the head of an answer arrived", _REQUEST_S
+            "request_duration_seconds", "Seconds until the head of the response arrived", _REQUEST_S
         )
         self._waited_s = histogram(
-            "rate_limiter_duration_seconds", "Seconds a request waited for its turn", _REQUEST_S
+            "rate_limiter_duration_seconds",
+            "Seconds a request waited for the client's rate limit",
+            _REQUEST_S,
         )
-        self._sent_bytes = histogram("request_size_bytes", "Size of requests' bodies", _SIZE_BYTES)
-        self._got_bytes = histogram("response_size_bytes", "Size of answers' bodies", _SIZE_BYTES)
+        self._sent_bytes = histogram("request_size_bytes", "Size of request bodies", _SIZE_BYTES)
+        self._got_bytes = histogram("response_size_bytes", "Size of response bodies", _SIZE_BYTES)
         self._retries = Counter(
             "rest_client_request_retries_total",
-            "[ALPHA] Requests made again, by the code of the answer before",
+            "[ALPHA] Requests that were retried, by the status code of the first response",
             ("code", "verb", "host"),
             registry=registry,
         )
 
     def waited(self, verb: str, host: str, seconds: float) -> None:
-        """A request waited this long for its turn (qps and burst)."""
+        """A request waited this long for the rate limit (qps and burst)."""
         self._waited_s.labels(verb, host).observe(seconds)
 
     def request(self, verb: str, host: str, code: str, seconds: float, sent_bytes: int) -> None:
-        """A request was answered after `seconds`; `code` is ``<error>`` where it was not."""
+        """A request took `seconds`; `code` is ``<error>`` where no response came."""
         self._requests.labels(code, verb, host).inc()
         self._request_s.labels(verb, host).observe(seconds)
         self._sent_bytes.labels(verb, host).observe(sent_bytes)
 
     def received(self, verb: str, host: str, size_bytes: int) -> None:
-        """The body of an answer has been read."""
+        """The body of a response has been read."""
         self._got_bytes.labels(verb, host).observe(size_bytes)
 
     def retried(self, verb: str, host: str, code: str) -> None:
-        """A request is made again after an answer of `code`."""
+        """A request is retried after a response with `code`."""
         self._retries.labels(code, verb, host).inc()
 
 
 def _build(version: str) -> tuple[str, ...]:
-    """Return the values of `_BUILD_LABELS`; what a Python package does not have is empty."""
+    """Return the values of `_BUILD_LABELS`, "" for what a Python package does not have."""
     match = _VERSION.match(version)
     major, minor = match.groups() if match else ("", "")
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     compiler = platform.python_implementation().lower()
     return major, minor, version, "", "", "", runtime_version(), compiler, f"linux/{machine}"
+
+
+# --- health checks (KEP-3466) -----------------------------------------------------------------
+
+
+class SLIMetrics:
+    """
+    Results of the checks behind the metrics port's ``/healthz``, for its page ``/metrics/slis``.
+
+    Both metrics are stable in Kubernetes.
+    """
+
+    def __init__(self) -> None:
+        """Start without any result."""
+        self._registry = CollectorRegistry()
+        self._latest = Gauge(
+            "kubernetes_healthcheck",
+            "[STABLE] 1 if the latest result of the health check was a success",
+            ("name", "type"),
+            registry=self._registry,
+        )
+        self._results = Counter(
+            "kubernetes_healthchecks_total",
+            "[STABLE] Results of health checks",
+            ("name", "type", "status"),
+            registry=self._registry,
+        )
+        self._registry.register(_StartTime())
+
+    def healthcheck_passed(self, name: str, page: str) -> None:
+        """A check for a page (``healthz``) passed."""
+        self._latest.labels(name, page).set(1)
+        self._results.labels(name, page, "success").inc()
+
+    def reset_slis(self) -> None:
+        """Forget all results."""
+        self._latest.clear()
+        self._results.clear()
+
+    def sli_text(self) -> bytes:
+        """Return the results in Prometheus' text format."""
+        return expose(self._registry)
+
+
+class _StartTime:
+    """The only process metric that is on this page, too."""
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        return [
+            GaugeMetricFamily(
+                "process_start_time_seconds",
+                "[ALPHA] Start time of the process since unix epoch in seconds.",
+                value=process_start_s(),
+            )
+        ]

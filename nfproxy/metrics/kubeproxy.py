@@ -1,8 +1,8 @@
 """
 kube-proxy's own metrics, as of Kubernetes 1.36 in nftables mode.
 
-Names, types, labels and buckets are a contract with dashboards and alerts; so is "a series with
-labels appears when it is first used". All are of stability ALPHA there, which the help says.
+Names, types, labels and buckets are a contract with dashboards and alerts. So is that a series with
+labels appears when it is first used. All have the stability ALPHA there, which the help says.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from nfproxy.metrics.families import IP_FAMILY, SYNC_S, PerFamily
+from nfproxy.metrics.prometheus import IP_FAMILY, PerFamily
 from nfproxy.model.addresses import Family
 
-#: Seconds from a change in the cluster to its being in force: 80 buckets, to five minutes.
-PROGRAMMING_S = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
+#: Seconds of a sync, 1 ms to 16 s: component-base's exponential buckets.
+_SYNC_S = tuple(0.001 * 2**k for k in range(15))
+
+#: Seconds from a change in the cluster to its rules on this node: 80 buckets, to five minutes.
+_PROGRAMMING_S = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 
 
 class KubeProxyMetrics:
     """
-    Syncs, changes, health answers and conntrack clean-up.
+    Syncs, changes, answers of health pages, and conntrack clean-up. Any thread may call.
 
-    A Service event counts once in each of `families`, as it does in kube-proxy, which keeps one
-    tracker per family.
+    A Service event counts once for each of `families`: kube-proxy runs one proxy per family.
     """
 
     def __init__(self, registry: CollectorRegistry, families: Sequence[Family]) -> None:
-        """Register the metrics; those without labels read 0 from now on."""
+        """Register the metrics; those without labels are 0 from now on."""
 
         def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
             return Counter(f"kubeproxy_{name}", f"[ALPHA] {text}", labels, registry=registry)
@@ -36,7 +38,7 @@ class KubeProxyMetrics:
             return Gauge(f"kubeproxy_{name}", f"[ALPHA] {text}", labels, registry=registry)
 
         def durations(
-            name: str, text: str, buckets: Sequence[float] = SYNC_S
+            name: str, text: str, buckets: Sequence[float] = _SYNC_S
         ) -> PerFamily[Histogram]:
             return PerFamily(
                 Histogram(
@@ -50,61 +52,67 @@ class KubeProxyMetrics:
 
         by_family = (IP_FAMILY,)
         self._service_weight = len(families)
-        self._sync_s = durations("sync_proxy_rules", "Seconds a sync took, failed ones included")
-        self._full_s = durations("sync_full_proxy_rules", "Seconds a sync of everything took")
-        self._partial_s = durations("sync_partial_proxy_rules", "Seconds a sync of changes took")
+        self._sync_s = durations("sync_proxy_rules", "Seconds a sync took, failed syncs included")
+        self._full_s = durations("sync_full_proxy_rules", "Seconds a sync of all Services took")
+        self._partial_s = durations(
+            "sync_partial_proxy_rules", "Seconds a sync of changed Services took"
+        )
         self._queued = PerFamily(
             gauge(
                 "sync_proxy_rules_last_queued_timestamp_seconds",
-                "When a sync was last asked for",
+                "Unix time of the last request for a sync",
                 by_family,
             )
         )
         self._synced = PerFamily(
             gauge(
-                "sync_proxy_rules_last_timestamp_seconds", "When a sync last succeeded", by_family
+                "sync_proxy_rules_last_timestamp_seconds",
+                "Unix time of the last sync that succeeded",
+                by_family,
             )
         )
         self._endpoints_pending = gauge(
-            "sync_proxy_rules_endpoint_changes_pending", "Endpoint changes not yet in force"
+            "sync_proxy_rules_endpoint_changes_pending",
+            "EndpointSlice changes that wait for a sync",
         )
         self._endpoint_changes = counter(
-            "sync_proxy_rules_endpoint_changes_total", "Endpoint changes seen"
+            "sync_proxy_rules_endpoint_changes_total", "EndpointSlice changes received"
         )
         self._services_pending = gauge(
-            "sync_proxy_rules_service_changes_pending", "Service changes not yet in force"
+            "sync_proxy_rules_service_changes_pending", "Service changes that wait for a sync"
         )
         self._service_changes = counter(
-            "sync_proxy_rules_service_changes_total", "Service changes seen, in each IP family"
+            "sync_proxy_rules_service_changes_total",
+            "Service changes received, counted once per IP family",
         )
         self._programming_s = durations(
             "network_programming",
-            "Seconds from a change of endpoints in the cluster to its being in force here",
-            PROGRAMMING_S,
+            "Seconds from a change of endpoints in the cluster to the rules for it on this node",
+            _PROGRAMMING_S,
         )
-        self._no_local = gauge(  # a gauge, whatever its name says
+        self._no_local = gauge(  # a gauge in spite of its name
             "sync_proxy_rules_no_local_endpoints_total",
-            "Service ports with a Local traffic policy and without endpoints on this node",
+            "Service ports with a Local traffic policy that have endpoints, but none on this node",
             ("traffic_policy", IP_FAMILY),
         )
         self._failures = PerFamily(
             counter(
                 "sync_proxy_rules_nftables_sync_failures_total",
-                "Syncs that nftables refused",
+                "Syncs that failed",
                 by_family,
             )
         )
         self._cleanup_failures = PerFamily(
             counter(
                 "sync_proxy_rules_nftables_cleanup_failures_total",
-                "Removals of unused chains that nftables refused",
+                "Failed attempts to remove unused chains",
                 by_family,
             )
         )
-        self._healthz = counter("proxy_healthz_total", "Answers of /healthz", ("code",))
-        self._livez = counter("proxy_livez_total", "Answers of /livez", ("code",))
+        self._healthz = counter("proxy_healthz_total", "Responses of /healthz", ("code",))
+        self._livez = counter("proxy_livez_total", "Responses of /livez", ("code",))
         self._conntrack_s = durations(
-            "conntrack_reconciler_sync", "Seconds a removal of stale conntrack entries took"
+            "conntrack_reconciler_sync", "Seconds a clean-up of stale conntrack entries took"
         )
         self._conntrack_deleted = PerFamily(
             counter(
@@ -117,27 +125,27 @@ class KubeProxyMetrics:
     # --- changes ---------------------------------------------------------------------------
 
     def service_event(self) -> None:
-        """A Service was added, changed or deleted, or told again."""
+        """A Service was added, changed or deleted, or was in a list."""
         self._service_changes.inc(self._service_weight)
 
     def slice_event(self, changed: bool) -> None:
-        """The same of an EndpointSlice; `changed` tells whether anything that counts did."""
+        """The same for an EndpointSlice; `changed`: it differs in what nfproxy reads."""
         self._endpoint_changes.inc()
         if changed:
             self._endpoints_pending.inc()
 
     def changes_pending(self, services: int) -> None:
-        """So many Services have changed since the last sync began."""
+        """This number of Services has changed since the last sync."""
         self._services_pending.set(services)
 
     # --- syncs -----------------------------------------------------------------------------
 
     def sync_requested(self, family: Family, unix_s: float) -> None:
-        """A family's loop has started, or a sync is asked for."""
+        """A sync is needed; also when the daemon starts."""
         self._queued[family].set(unix_s)
 
     def sync_started(self) -> None:
-        """A sync takes all changes so far upon itself."""
+        """A sync includes all changes received so far."""
         self._endpoints_pending.set(0)
         self._services_pending.set(0)
 
@@ -150,11 +158,10 @@ class KubeProxyMetrics:
         triggers: Iterable[float] = (),
     ) -> None:
         """
-        A sync succeeded at `unix_s`, after `seconds`.
+        A sync succeeded at `unix_s` and took `seconds`.
 
-        `triggers` are when the control plane began the changes of endpoints that are now in
-        force, in Unix seconds, one for each; where its clock is ahead of ours the difference is
-        negative, and counted like that.
+        `triggers` has the Unix time at which the control plane began each change of endpoints. If
+        its clock is ahead of this node's, the difference is negative, and is observed as it is.
         """
         self._sync_took(family, seconds, full)
         self._synced[family].set(unix_s)
@@ -162,12 +169,12 @@ class KubeProxyMetrics:
             self._programming_s[family].observe(unix_s - trigger)
 
     def sync_failed(self, family: Family, seconds: float, full: bool) -> None:
-        """A sync was refused, after `seconds`."""
+        """A sync failed after `seconds`."""
         self._sync_took(family, seconds, full)
         self._failures[family].inc()
 
     def cleanup_failed(self, family: Family) -> None:
-        """Removing what is not used any more was refused."""
+        """Unused chains could not be removed."""
         self._cleanup_failures[family].inc()
 
     def _sync_took(self, family: Family, seconds: float, full: bool) -> None:
@@ -175,21 +182,21 @@ class KubeProxyMetrics:
         (self._full_s if full else self._partial_s)[family].observe(seconds)
 
     def no_local_endpoints(self, family: Family, internal: int, external: int) -> None:
-        """So many service ports drop traffic for want of endpoints here, by traffic policy."""
+        """These service ports drop traffic: their policy is Local, and no endpoint is here."""
         self._no_local.labels("internal", family.label).set(internal)
         self._no_local.labels("external", family.label).set(external)
 
     # --- the rest --------------------------------------------------------------------------
 
     def healthz_answered(self, code: int) -> None:
-        """``/healthz`` on the health port gave an answer."""
+        """``/healthz`` on the health port answered."""
         self._healthz.labels(code).inc()
 
     def livez_answered(self, code: int) -> None:
-        """``/livez`` gave an answer."""
+        """``/livez`` answered."""
         self._livez.labels(code).inc()
 
     def conntrack_cleaned(self, family: Family, seconds: float, deleted: int) -> None:
-        """Conntrack entries were listed, and `deleted` of them removed, in `seconds`."""
+        """Conntrack entries were listed and `deleted` of them removed, in `seconds`."""
         self._conntrack_s[family].observe(seconds)
         self._conntrack_deleted[family].inc(deleted)

@@ -1,36 +1,27 @@
 """
-nfproxy's own metrics: what is programmed, what that cost, and what others did.
+nfproxy's own metrics: what is programmed, how long that took, and what went wrong.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
 
 from nfproxy import __version__
-from nfproxy.metrics.families import IP_FAMILY, PerFamily
+from nfproxy.metrics.prometheus import IP_FAMILY, PerFamily, expose
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Problem
-from nfproxy.model.service import ObjectName
+from nfproxy.model.service import ObjectName, Protocol
 
 _TRANSACTION_S = tuple(0.0001 * 2**k for k in range(17))  # 0.1 ms to 6.6 s
 _OPERATIONS = tuple(4**k for k in range(11))  # to a million
 
 
-class ResyncReason(enum.StrEnum):
-    """Why the kernel's tables were read as a whole."""
-
-    START = "start"
-    FAILURE = "failure"
-    AUDIT = "audit"
-    FOREIGN = "foreign"
-
-
 class OwnMetrics:
-    """Everything under ``nfproxy_``."""
+    """Everything under ``nfproxy_`` on the page ``/metrics``. Any thread may call."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register the metrics."""
@@ -42,107 +33,128 @@ class OwnMetrics:
             return Gauge(f"nfproxy_{name}", text, labels, registry=registry)
 
         by_family = (IP_FAMILY,)
-        gauge("build_info", "Constantly 1; the label tells the version", ("version",)).labels(
+        gauge("build_info", "Always 1; the label has the version", ("version",)).labels(
             __version__
         ).set(1)
-        self._services = gauge("services", "Services that are proxied")
+        self._services = gauge("services", "Services that this node proxies")
         self._frontends = PerFamily(
-            gauge("frontends", "Addresses, protocols and ports at which Services are", by_family)
+            gauge(
+                "frontends",
+                "Addresses, protocols and ports at which clients reach Services",
+                by_family,
+            )
         )
         self._endpoints = PerFamily(
-            gauge("endpoints", "Slots of all frontends, each with an endpoint", by_family)
+            gauge(
+                "endpoints",
+                "Endpoints of all frontends; an endpoint of two frontends counts twice",
+                by_family,
+            )
         )
-        self._elements = PerFamily(gauge("elements", "Elements in the kernel's table", by_family))
-        self._conflicts = gauge("frontend_conflicts", "Frontends that another Service has got")
+        self._elements = PerFamily(
+            gauge("elements", "Elements of all sets and maps in the kernel's table", by_family)
+        )
+        self._conflicts = gauge(
+            "frontend_conflicts", "Claims to a frontend that belongs to an older Service"
+        )
         self._transaction_s = Histogram(
             "nfproxy_transaction_duration_seconds",
-            "Seconds from the first look at a change to its being in force",
+            "Seconds a sync took that changed the kernel's tables",
             buckets=_TRANSACTION_S,
             registry=registry,
         )
         self._operations = Histogram(
             "nfproxy_transaction_operations",
-            "Element changes of a transaction",
+            "Element changes of a sync",
             buckets=_OPERATIONS,
             registry=registry,
         )
-        self._chains_made = counter("chains_made_total", "Chains made for shapes not met before")
-        self._resyncs = counter(
-            "resyncs_total", "Readings of the kernel's tables as a whole, by reason", ("reason",)
+        self._chains_made = counter(
+            "chains_made_total",
+            "Chains loaded for a new combination of protocol, endpoint count and policy",
         )
-        self._foreign = counter("foreign_changes_total", "Changes to our tables by somebody else")
+        self._resyncs = counter(
+            "resyncs_total", "Readings of the whole kernel tables, by reason", ("reason",)
+        )
+        self._foreign = counter(
+            "foreign_changes_total", "Changes of nfproxy's tables by other processes"
+        )
         self._problems = gauge(
-            "object_problems", "What is wrong with objects at present, by their kind", ("kind",)
+            "object_problems", "Objects that have a problem now, by kind", ("kind",)
         )
         self._problem_kinds: set[str] = set()
         self._undecodable = counter(
-            "undecodable_objects_total", "Versions of objects that cannot be used", ("kind",)
+            "undecodable_objects_total", "Versions of objects that nfproxy cannot use", ("kind",)
         )
-        self._lists = counter("lists_total", "Complete lists from the API server", ("resource",))
-        self._listed = gauge("listed_objects", "Objects in the latest list", ("resource",))
+        self._lists = counter(
+            "lists_total", "Complete lists received from the API server", ("resource",)
+        )
+        self._listed = gauge("listed_objects", "Objects in the last list", ("resource",))
         self._watches_ended = counter(
             "watches_ended_total", "Watches that ended, by reason", ("resource", "reason")
         )
         self._api_servers = gauge(
-            "api_server_in_use", "1 for the API server that is asked, 0 for those before", ("host",)
+            "api_server_in_use",
+            "1 for the API server in use, 0 for the ones used before",
+            ("host",),
         )
         self._api_server = ""
         self._node_ports = PerFamily(
             gauge(
                 "node_port_addresses",
-                "Local addresses that accept node ports; -1 where all of them do",
+                "Local addresses that accept node ports; -1 if all do",
                 by_family,
             )
         )
         self._conntrack_queue = gauge(
-            "conntrack_queue", "Removals of stale conntrack entries that are waiting"
+            "conntrack_queue", "UDP frontends whose stale conntrack entries wait for removal"
         )
         self._listeners = gauge(
-            "health_check_listeners", "Sockets that listen on Services' health check node ports"
+            "health_check_listeners", "Listening sockets of Services' health check node ports"
         )
         self._listen_failures = counter(
             "health_check_listen_failures_total",
-            "Times a Service's health check node port could not be listened on",
+            "Failed attempts to listen on a Service's health check node port",
         )
 
     # --- the kernel ------------------------------------------------------------------------
 
     def transaction(self, seconds: float, operations: int) -> None:
-        """Changes are in force."""
+        """A sync changed the kernel's tables."""
         self._transaction_s.observe(seconds)
         self._operations.observe(operations)
 
     def chains_made(self, count: int) -> None:
-        """So many chains were made."""
+        """This number of chains was loaded."""
         self._chains_made.inc(count)
 
-    def resynced(self, reason: ResyncReason) -> None:
-        """The kernel's tables were read as a whole."""
+    def resynced(self, reason: str) -> None:
+        """The whole kernel tables were read; `reason` is a ResyncReason of the reconciler."""
         self._resyncs.labels(reason).inc()
 
     def foreign_change(self) -> None:
-        """Somebody else changed our tables."""
+        """Another process changed nfproxy's tables."""
         self._foreign.inc()
 
     def table_size(self, family: Family, *, frontends: int, endpoints: int, elements: int) -> None:
-        """A family's table holds so much."""
+        """A family's table has this size."""
         self._frontends[family].set(frontends)
         self._endpoints[family].set(endpoints)
         self._elements[family].set(elements)
 
     def services(self, count: int) -> None:
-        """So many Services are proxied."""
+        """This number of Services is proxied."""
         self._services.set(count)
 
     def conflicts(self, count: int) -> None:
-        """So many frontends were asked for in vain."""
+        """This number of claims to a frontend lost."""
         self._conflicts.set(count)
 
     # --- objects ---------------------------------------------------------------------------
 
     def object_problems(self, counts: Mapping[str, int]) -> None:
-        """So much is wrong with objects, by kind; kinds left out have no problem."""
-        # What is not wrong any more goes to 0 rather than away: alerts resolve sooner.
+        """These objects have a problem, by kind; kinds that are missing have none."""
+        # A kind without a problem goes to 0, not away: alerts resolve sooner.
         for kind in self._problem_kinds - counts.keys():
             self._problems.labels(kind).set(0)
         for kind, count in counts.items():
@@ -151,15 +163,15 @@ class OwnMetrics:
 
     def undecodable(
         self,
-        kind: Any,  # a nfproxy.kube Kind; metrics stand beside kube and do not know it
+        kind: Any,  # a nfproxy.kube Kind, which this layer does not import
         name: ObjectName | None,
         problems: tuple[Problem, ...],
     ) -> None:
-        """A version of an object cannot be used."""
+        """This version of an object cannot be used."""
         self._undecodable.labels(kind.word).inc()
 
     def listed(self, resource: str, objects: int, seconds: float) -> None:
-        """A complete list has arrived."""
+        """A complete list was received."""
         self._lists.labels(resource).inc()
         self._listed.labels(resource).set(objects)
 
@@ -178,17 +190,47 @@ class OwnMetrics:
     # --- the node --------------------------------------------------------------------------
 
     def node_port_addresses(self, family: Family, count: int | None) -> None:
-        """So many local addresses accept node ports; None: all."""
+        """This number of local addresses accepts node ports; None: all."""
         self._node_ports[family].set(-1 if count is None else count)
 
     def conntrack_queue(self, count: int) -> None:
-        """So many removals of conntrack entries are waiting."""
+        """The stale entries of this number of frontends wait for removal."""
         self._conntrack_queue.set(count)
 
     def health_check_listeners(self, count: int) -> None:
-        """So many sockets listen on Services' health check node ports."""
+        """This number of sockets listens on Services' health check node ports."""
         self._listeners.set(count)
 
     def health_check_listen_failed(self) -> None:
         """A Service's health check node port could not be listened on."""
         self._listen_failures.inc()
+
+
+# --- the page /metrics/services -----------------------------------------------------------------
+
+
+def connections_text(totals: Iterable[tuple[ObjectName, str, Protocol, int]]) -> bytes:
+    """
+    Return the connections of service ports in Prometheus' text format, in a fixed order.
+
+    Each total has a Service, a port's name, its protocol, and the number of connections. They are
+    on a page of their own because there may be thousands.
+    """
+    family = CounterMetricFamily(
+        "nfproxy_service_connections",
+        "Connections to a Service port on this node, refused ones included",
+        labels=("service_namespace", "service_name", "port_name", "protocol"),
+    )
+    for (namespace, name), port_name, protocol, count in sorted(totals):
+        family.add_metric((namespace, name, port_name, protocol.name), count)
+    return expose(_OneMetric(family))
+
+
+class _OneMetric:
+    """A registry of one metric."""
+
+    def __init__(self, family: CounterMetricFamily) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        return (self._family,)

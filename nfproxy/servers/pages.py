@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from nfproxy.errors import DataplaneError
-from nfproxy.metrics.text import CONTENT_TYPE
+from nfproxy.metrics.prometheus import CONTENT_TYPE
 
 Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
 

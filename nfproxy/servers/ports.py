@@ -18,7 +18,7 @@ from nfproxy.config.kubeproxy import API_VERSION
 from nfproxy.config.load import LoadedConfig
 from nfproxy.health import Answer, Health, Instant
 from nfproxy.metrics import Metrics
-from nfproxy.metrics.text import CONTENT_TYPE
+from nfproxy.metrics.prometheus import CONTENT_TYPE
 from nfproxy.servers.pages import (
     JSON,
     TEXT,

@@ -25,7 +25,7 @@ from support.manifests.exposition import (
 from support.processes.apidaemon import METRICS_PORT, Site
 from support.processes.commands import endpoint_slice, node_object, service
 
-from nfproxy.metrics.connections import connections_text
+from nfproxy.metrics.own import connections_text
 from nfproxy.model.service import ObjectName, Protocol
 
 PAGE = KUSTOMIZE.parent / "docs" / "monitoring.md"

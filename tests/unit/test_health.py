@@ -1,4 +1,4 @@
-"""When the proxy counts as healthy, and what the health pages say then."""
+"""When the proxy is healthy, and what the health pages answer."""
 
 import json
 from collections.abc import Callable
@@ -15,12 +15,12 @@ START = "2026-01-02T03:04:05.123456789Z"
 
 
 def at(seconds: float) -> Instant:
-    """Return the moment so many seconds after the start; the monotonic clock has its own zero."""
+    """Return the moment `seconds` after the start; the monotonic clock has its own zero."""
     return Instant(1000 + seconds, START_NS + round(seconds * 1e9))
 
 
 def running(*families: Family) -> Health:
-    """Return the health of a proxy on a good Node; its loops started at second 0."""
+    """Return the health of a proxy on an eligible Node, started at second 0."""
     health = Health(sync_period_s=30)
     health.node_seen(Node("node-1"))
     for family in families or FAMILIES:
@@ -36,7 +36,7 @@ def body(answer: Answer) -> dict[str, object]:
 
 def test_the_body_is_kube_proxys_to_the_byte():
     """
-    Compact, keys in order, nine fraction digits; a 200 says that it was updated just now.
+    Compact, keys in order, nine fraction digits; with a 200 the time of update is now.
     """
     health = running()
     health.succeeded(V4, at(1))
@@ -50,9 +50,9 @@ def test_the_body_is_kube_proxys_to_the_byte():
     assert (200, expected) == (health.healthz(at(2)).code, health.healthz(at(2)).body.decode())
 
 
-def test_only_healthz_tells_of_the_node_and_only_readyz_of_programming():
+def test_only_healthz_has_the_node_and_only_readyz_has_programmed():
     """
-    Otherwise the three bodies have the same keys.
+    All other keys are the same in the three bodies.
     """
     health = running()
     common = {"lastUpdated", "currentTime", "healthy", "status"}
@@ -62,7 +62,7 @@ def test_only_healthz_tells_of_the_node_and_only_readyz_of_programming():
     assert common | {"programmed"} == body(health.readyz(at(0))).keys()
 
 
-def test_before_any_loop_has_started_it_is_healthy_without_a_status():
+def test_before_any_family_has_started_it_is_healthy_without_a_status():
     """
     As kube-proxy before any family has reported; the Node is not known yet.
     """
@@ -77,7 +77,7 @@ def test_before_any_loop_has_started_it_is_healthy_without_a_status():
 @pytest.mark.parametrize(("waited_s", "code"), [(59.9, 200), (60, 503), (3600, 503)])
 def test_a_request_may_wait_for_two_sync_periods(waited_s: float, code: int):
     """
-    From the request on, whenever the last success was.
+    Counted from the request, not from the last success.
     """
     health = running()
     health.succeeded(V4, at(1))
@@ -89,7 +89,7 @@ def test_a_request_may_wait_for_two_sync_periods(waited_s: float, code: int):
 
 def test_the_oldest_request_counts():
     """
-    A proxy that is asked again and again, and never gets there, is not healthy.
+    Further requests do not put the deadline off.
     """
     health = running()
     for second in range(0, 70, 10):
@@ -100,7 +100,7 @@ def test_the_oldest_request_counts():
 
 def test_a_success_answers_all_requests():
     """
-    After it waiting starts anew.
+    The next request has the whole time again.
     """
     health = running()
     health.queued(V4, at(0))
@@ -112,14 +112,14 @@ def test_a_success_answers_all_requests():
 
 def test_without_a_request_it_stays_healthy():
     """
-    An idle cluster is no fault.
+    As in an idle cluster.
     """
     assert running().healthy(at(1e6))
 
 
 def test_one_family_late_makes_the_whole_unhealthy():
     """
-    The body tells which one; it was updated when the other one last was.
+    The body says which one; the time of update is the other family's last success.
     """
     health = running()
     health.queued(V6, at(0))
@@ -138,7 +138,7 @@ def test_one_family_late_makes_the_whole_unhealthy():
     } == body(answer)
 
 
-def test_a_family_that_nobody_looks_after_does_not_count():
+def test_a_family_that_is_not_proxied_does_not_count():
     """
     On a node without IPv6 only IPv4 is in the status.
     """
@@ -165,11 +165,11 @@ def leaving(health: Health) -> None:
 
 
 @pytest.mark.parametrize("event", [leaving, Health.node_gone])
-def test_a_node_that_goes_is_drained_but_the_proxy_lives(event: Callable[[Health], None]):
+def test_a_node_that_goes_is_drained_but_the_proxy_is_live(event: Callable[[Health], None]):
     """
     ``/healthz`` asks load balancers to stay away (KEP-3836); a restart would not help.
 
-    A deleted Node counts, too, though kube-proxy goes by the last object seen.
+    So does a deleted Node; kube-proxy goes by the last object it saw.
     """
     health = running()
     for family in FAMILIES:
@@ -188,7 +188,7 @@ KEYS = ("nodeEligible", "healthy")
 
 def test_a_node_that_comes_back_is_used_again():
     """
-    The autoscaler may change its mind, and a Node may be registered anew.
+    The autoscaler may take the taint off, and a Node may be registered again.
     """
     health = running()
     health.node_gone()
@@ -199,7 +199,7 @@ def test_a_node_that_comes_back_is_used_again():
 
 def test_it_is_ready_when_every_family_has_been_programmed():
     """
-    And from then on for as long as the sync is healthy.
+    Afterwards it is ready while the sync is healthy.
     """
     health = running()
 
@@ -212,16 +212,16 @@ def test_it_is_ready_when_every_family_has_been_programmed():
     assert (health.readyz(at(11)).code, health.readyz(at(70)).code) == (200, 503)
 
 
-def test_nothing_is_ready_before_a_loop_has_started():
+def test_it_is_not_ready_before_a_family_has_started():
     """
-    No family at all is not "every family".
+    "Every family" does not hold for no family.
     """
     assert Health(30).readyz(at(0)).code == 503
 
 
 def test_a_first_sync_that_fails_shows():
     """
-    kube-proxy stays healthy then, for no request is pending.
+    kube-proxy stays healthy then, since it has no pending request.
     """
     health = running()
     health.queued(V4, at(0))  # at the failure

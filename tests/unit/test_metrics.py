@@ -8,9 +8,10 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from nfproxy.kube.decoded import Kind
-from nfproxy.metrics import Metrics, ResyncReason
-from nfproxy.metrics.text import expose, number
+from nfproxy.metrics import Metrics
+from nfproxy.metrics.prometheus import expose, number
 from nfproxy.model.addresses import FAMILIES
+from nfproxy.reconcile.reconciler import ResyncReason
 
 V4, V6 = FAMILIES
 FEATURES = {"ComponentFlagz": ("BETA", True), "AllowServiceExternalIPs": ("DEPRECATED", False)}
@@ -65,7 +66,7 @@ def metrics() -> Metrics:
 
 
 def use_all(metrics: Metrics) -> None:
-    """Make everything happen once that makes a series appear."""
+    """Report everything once that makes a series appear."""
     metrics.sync_requested(V4, 1.0)
     metrics.sync_finished(V4, 0.01, True, 100.0, [99.0])
     metrics.sync_finished(V4, 0.01, False, 100.0)
@@ -94,7 +95,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     ("name", "kind", "labels", "buckets"),
     [*((f"kubeproxy_{name}", *rest) for name, *rest in KUBE_PROXY), *COMPONENT],
 )
-def test_dashboards_for_kube_proxy_find_what_they_look_for(
+def test_metrics_are_those_that_dashboards_for_kube_proxy_read(
     metrics: Metrics, name: str, kind: str, labels: str, buckets: list[float] | None
 ):
     """
@@ -134,7 +135,7 @@ def test_nothing_else_has_kube_proxys_prefix(metrics: Metrics):
 
 def test_a_series_with_labels_appears_when_it_is_used(metrics: Metrics):
     """
-    Those without labels are there from the start, as 0.
+    A series without labels is 0 from the start.
     """
     text = metrics.text().decode()
 
@@ -147,7 +148,7 @@ def test_a_series_with_labels_appears_when_it_is_used(metrics: Metrics):
 
 def test_a_service_event_counts_in_each_family():
     """
-    So two in a dual-stack cluster, as in kube-proxy.
+    As in kube-proxy: two in a dual-stack cluster.
     """
     name = "kubeproxy_sync_proxy_rules_service_changes_total"
     dual, single = (Metrics(families, "1", {}) for families in (FAMILIES, [V4]))
@@ -157,9 +158,9 @@ def test_a_service_event_counts_in_each_family():
     assert (value(dual, name), value(single, name)) == (2, 1)
 
 
-def test_a_sync_picks_up_all_pending_changes(metrics: Metrics):
+def test_a_sync_includes_all_pending_changes(metrics: Metrics):
     """
-    A slice event that changed nothing is counted, but nothing is pending for it.
+    A slice event that changed nothing is counted, and is not pending.
     """
     prefix = "kubeproxy_sync_proxy_rules"
 
@@ -177,7 +178,7 @@ def test_a_sync_picks_up_all_pending_changes(metrics: Metrics):
 
 def test_programming_is_observed_once_for_each_change(metrics: Metrics):
     """
-    From the trigger to the success; a clock that is ahead gives negative values.
+    From the trigger to the success. A clock that is ahead gives negative values.
     """
     name = "kubeproxy_network_programming_duration_seconds"
     metrics.sync_finished(V4, 0.1, False, 100.0, [99.5, 99.0, 101.0])
@@ -190,7 +191,7 @@ def test_programming_is_observed_once_for_each_change(metrics: Metrics):
 @pytest.mark.parametrize("full", [True, False])
 def test_a_failed_sync_took_time_too(metrics: Metrics, full: bool):
     """
-    But nothing was synced.
+    Its duration counts, its time does not.
     """
     metrics.sync_failed(V4, 0.1, full)
     family = {"ip_family": "IPv4"}
@@ -204,9 +205,9 @@ def test_a_failed_sync_took_time_too(metrics: Metrics, full: bool):
         assert value(metrics, name, **family) == (1 if expected else None)
 
 
-def test_problems_that_are_over_go_to_zero(metrics: Metrics):
+def test_a_kind_without_problems_goes_to_zero(metrics: Metrics):
     """
-    The whole is told each time.
+    Each report holds all kinds.
     """
     metrics.object_problems({"Service": 2, "Node": 1})
     metrics.object_problems({"Service": 1})
@@ -216,9 +217,9 @@ def test_problems_that_are_over_go_to_zero(metrics: Metrics):
     assert value(metrics, name, kind="Node") == 0
 
 
-def test_it_takes_what_the_api_servers_side_tells(metrics: Metrics):
+def test_reports_of_the_api_servers_side_are_counted(metrics: Metrics):
     """
-    Objects that cannot be used, watches that ended, lists.
+    Unusable objects, watches that ended, lists.
     """
     metrics.undecodable(Kind.ENDPOINT_SLICE, None, ())
     metrics.watch_ended("services", "expired")
@@ -232,7 +233,7 @@ def test_it_takes_what_the_api_servers_side_tells(metrics: Metrics):
 
 def test_one_api_server_is_in_use(metrics: Metrics):
     """
-    Those before stay at 0, so that the change is seen.
+    The ones used before stay at 0, so that graphs show the change.
     """
     for host in ("10.0.0.1:6443", "10.0.0.1:6443", "10.0.0.2:6443"):
         metrics.api_server(host)
@@ -241,9 +242,9 @@ def test_one_api_server_is_in_use(metrics: Metrics):
     assert value(metrics, "nfproxy_api_server_in_use", host="10.0.0.2:6443") == 1
 
 
-def test_own_metrics_tell_of_the_kernel(metrics: Metrics):
+def test_own_metrics_describe_the_kernels_tables(metrics: Metrics):
     """
-    What is in it, what a transaction did, and why the tables were read.
+    Their size, what a transaction changed, and why they were read.
     """
     metrics.table_size(V4, frontends=10, endpoints=100, elements=130)
     metrics.transaction(0.0003, 2)
@@ -258,7 +259,7 @@ def test_own_metrics_tell_of_the_kernel(metrics: Metrics):
     assert value(metrics, "nfproxy_node_port_addresses", ip_family="IPv6") == -1
 
 
-def test_feature_gates_and_build_are_told(metrics: Metrics):
+def test_feature_gates_and_build_are_there(metrics: Metrics):
     """
     As component-base does.
     """
@@ -272,7 +273,7 @@ def test_feature_gates_and_build_are_told(metrics: Metrics):
 
 def test_start_time_is_this_processs(metrics: Metrics):
     """
-    And the same on both pages.
+    It is the same on both pages.
     """
     boot_s = next(
         int(line.split()[1])
@@ -288,7 +289,7 @@ def test_start_time_is_this_processs(metrics: Metrics):
 
 def test_health_checks_are_counted_until_reset(metrics: Metrics):
     """
-    A reset forgets the results, and later ones count anew.
+    After a reset the count starts at 0.
     """
     total = 'kubernetes_healthchecks_total{name="ping",type="healthz",status="success"}'
     latest = 'kubernetes_healthcheck{name="ping",type="healthz"} 1\n'
@@ -304,7 +305,7 @@ def test_health_checks_are_counted_until_reset(metrics: Metrics):
 
 def test_metrics_of_two_processes_are_apart():
     """
-    Nothing is global.
+    No registry is global.
     """
     one, other = (Metrics(FAMILIES, "1", {}) for _ in range(2))
     one.services(5)
@@ -335,7 +336,7 @@ def test_metrics_of_two_processes_are_apart():
 )
 def test_numbers_are_written_as_go_does(value: float, text: str):
     """
-    So that the buckets of a node with kube-proxy and of one with nfproxy are the same series.
+    Buckets of nodes with kube-proxy and with nfproxy are then the same series.
     """
     assert text == number(value)
     assert math.isnan(value) or float(text) == value
@@ -344,7 +345,7 @@ def test_numbers_are_written_as_go_does(value: float, text: str):
 @pytest.mark.parametrize("hostile", ['a"b', "a\\b", "a\nb", 'a\\"\n', "ä", ""])
 def test_label_values_come_back_as_they_were(hostile: str):
     """
-    Whatever is in them: the text still parses.
+    The text parses whatever they hold.
     """
     registry = CollectorRegistry()
     Gauge("some", "back\\slash\nand line", ("label",), registry=registry).labels(hostile).set(1)

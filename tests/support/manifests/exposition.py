@@ -1,5 +1,5 @@
 """
-What metrics nfproxy has: all of them, and the tables of deploy/docs/monitoring.md made of that.
+All metrics of nfproxy, and the tables of deploy/docs/monitoring.md made from them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from nfproxy.kube.decoded import Kind
-from nfproxy.metrics import Metrics, ResyncReason
+from nfproxy.metrics import Metrics
 from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.reconcile.reconciler import ResyncReason
 
 _SERVER = "192.0.2.10:6443"
 _STABILITIES = ("[ALPHA] ", "[BETA] ", "[STABLE] ")
@@ -27,7 +28,7 @@ class Described(NamedTuple):
 
 
 def described(exposition: str) -> dict[str, Described]:
-    """Return the metrics of a page, by name; of those with series only."""
+    """Return the metrics of a page that have series, by name."""
     found = {}
     for family in text_string_to_metric_families(exposition):
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -49,7 +50,7 @@ def series_names(metrics: Mapping[str, Described]) -> Iterator[str]:
 
 
 def all_metrics() -> Metrics:
-    """Return metrics to which everything has happened once, so that all have series."""
+    """Return metrics with everything reported once, so that each has a series."""
     metrics = Metrics(FAMILIES, "v0.0.0", FEATURES)
     for family in FAMILIES:
         _program(metrics, family)
@@ -83,7 +84,7 @@ def _program(metrics: Metrics, family: Family) -> None:
 
 
 def table(metrics: Mapping[str, Described], *prefixes: str) -> str:
-    """Return a table in Markdown of the metrics whose names begin so, by name."""
+    """Return a Markdown table of the metrics with a prefix, sorted by name."""
     rows = (_row(name, metrics[name]) for name in sorted(metrics) if name.startswith(prefixes))
     return "\n".join(("| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows))
 
@@ -95,9 +96,9 @@ def _row(name: str, metric: Described) -> str:
 
 def fill(page: str, tables: Iterable[tuple[str, str]]) -> str:
     """
-    Return a page with tables put where they belong, by name.
+    Return a page with its tables replaced, by name.
 
-    That is between ``<!-- begin NAME -->`` and ``<!-- end -->``.
+    A table is between ``<!-- begin NAME -->`` and ``<!-- end -->``.
     """
     for name, text in tables:
         head, begin, rest = page.partition(f"<!-- begin {name} -->\n")

@@ -1,5 +1,5 @@
 """
-All metrics of a process, together.
+All metrics of a process, in one class.
 """
 
 from __future__ import annotations
@@ -8,20 +8,17 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from nfproxy.metrics.component import FEATURES, ComponentMetrics
+from nfproxy.metrics.component import FEATURES, ComponentMetrics, SLIMetrics
 from nfproxy.metrics.kubeproxy import KubeProxyMetrics
 from nfproxy.metrics.own import OwnMetrics
-from nfproxy.metrics.slis import SLIMetrics
-from nfproxy.metrics.text import expose
+from nfproxy.metrics.prometheus import expose
 from nfproxy.model.addresses import Family
 
 _STABILITIES = ("ALPHA", "BETA", "STABLE")
 
 
 class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
-    """
-    Counts what happens, for the metrics port.
-    """
+    """Counts what happens, for the metrics port. Any thread may call."""
 
     def __init__(
         self,
@@ -32,7 +29,7 @@ class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
         """
         Start with everything at 0.
 
-        `families` are those that are looked after; `features` as in ComponentMetrics.
+        `families` are those that are proxied; `features` as in ComponentMetrics.
         """
         registry = CollectorRegistry()
         KubeProxyMetrics.__init__(self, registry, families)
@@ -48,10 +45,10 @@ class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
 
 
 def _count_registered(registry: CollectorRegistry) -> None:
-    """Add component-base's count of the metrics there are, by the stability their help names."""
+    """Count the metrics by the stability that their help names, as component-base does."""
     counter = Counter(
         "registered_metrics_total",
-        "[BETA] Metrics there are, by stability and deprecation",
+        "[BETA] Metrics of this process, by stability and deprecation",
         ("stability_level", "deprecated_version"),
         registry=registry,
     )

@@ -1,9 +1,9 @@
 """
-Prometheus' text format 0.0.4, as client_golang writes it.
+What prometheus_client lacks: series by IP family, and the text format as client_golang writes it.
 
-prometheus_client's own writer spells numbers as Python does (``le="1.0"``), so that a dashboard
-that adds up the buckets of nfproxy's and of kube-proxy's nodes would take them for others than
-``le="1"``; and it adds a ``_created`` series to each counter and histogram.
+prometheus_client spells numbers as Python does (``le="1.0"``). A dashboard that adds up nodes with
+nfproxy and nodes with kube-proxy would then not add up equal buckets (``le="1"``). It also adds a
+``_created`` series to each counter and histogram.
 """
 
 from __future__ import annotations
@@ -11,18 +11,45 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import TypeVar, cast
 
-from prometheus_client import Metric
+from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.registry import Collector
 
+from nfproxy.model.addresses import Family
+
+M = TypeVar("M", bound=Counter | Gauge | Histogram)
+
+#: The label of the family, with the values ``IPv4`` and ``IPv6``.
+IP_FAMILY = "ip_family"
+
+#: The Content-Type of the text format, version 0.0.4.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 _IN_LABEL = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
+class PerFamily(dict[Family, M]):
+    """
+    The series of a metric whose only label is the family; each appears when it is first used.
+
+    prometheus_client takes longer to find a series by its labels than to change it.
+    """
+
+    def __init__(self, metric: M) -> None:
+        """Start without any series."""
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, family: Family) -> M:
+        """Make the family's series appear."""
+        series = self[family] = cast(M, self._metric.labels(family.label))
+        return series
+
+
 def expose(registry: Collector) -> bytes:
-    """Return all metrics of a registry, sorted by name."""
+    """Return all metrics of a registry in the text format, sorted by name."""
     metrics = sorted(registry.collect(), key=lambda metric: metric.name)
     return "".join(line for metric in metrics for line in _lines(metric)).encode()
 
@@ -51,7 +78,7 @@ def _pairs(labels: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """Return a number as Go's shortest form: ``1``, ``0.25``, ``1.6777216e+07``, ``+Inf``."""
+    """Return a number in Go's shortest form: ``1``, ``0.25``, ``1.6777216e+07``, ``+Inf``."""
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if math.isnan(value):
