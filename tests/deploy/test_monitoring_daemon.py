@@ -27,19 +27,19 @@ def waiting(site: Site) -> bool:
     return any(queued[family] > synced[family] for family in queued)
 
 
-def test_nothing_waits_once_everything_is_in_force(site: Site) -> None:
+def test_nothing_is_pending_once_everything_is_programmed(site: Site) -> None:
     """
-    Whatever came in: what changes an element, what changes none, and a repair.
+    After a change of an element, after a change of none, and after a repair.
     """
     pods = "10.244.1.5", "10.244.1.6"
-    told_again = endpoint_slice("web", *pods)
-    told_again["metadata"]["annotations"] = {"a": "b"}
+    same_again = endpoint_slice("web", *pods)
+    same_again["metadata"]["annotations"] = {"a": "b"}
     site.api.apply(node_object(), service(), endpoint_slice("web", pods[0]))
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
         for changed in (
             endpoint_slice("web", *pods),
-            told_again,
+            same_again,
             node_object(annotations={"beat": "1"}),
             service(metadata={"labels": {"a": "b"}}),
         ):
@@ -47,7 +47,7 @@ def test_nothing_waits_once_everything_is_in_force(site: Site) -> None:
         site.serves({"10.96.0.1:80/tcp": tuple(f"{pod}:8080" for pod in pods)})
         eventually(False, lambda: waiting(site))
         site.commands.nft("flush chain ip nfproxy services")
-        daemon.wait_for("changed our table")
+        daemon.wait_for("changed the tables of nfproxy")
         wait_until(lambda: not waiting(site))
 
         assert not waiting(site)
@@ -56,7 +56,7 @@ def test_nothing_waits_once_everything_is_in_force(site: Site) -> None:
 
 def test_without_an_api_server_nothing_is_programmed_and_requests_fail(site: Site) -> None:
     """
-    No time of a success, and no answer; the rest is told.
+    There is no time of a success and no response; the other metrics are there.
     """
     site.api.write_kubeconfig(site.kubeconfig, server="https://127.0.0.1:1")
     with site.daemon(ready=False) as daemon:
