@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
-import yaml
 
 from nfproxy.config.process import Logging
+from nfproxy.yaml import dump
 
 if TYPE_CHECKING:  # rich is imported when a terminal is there: other commands start faster
     from rich.console import Console
@@ -49,7 +49,7 @@ def print_data(data: object, form: str) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
     else:
         plain = msgspec.to_builtins(data)
-        click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), nl=False)
+        click.echo(dump(plain), nl=False)
 
 
 class TableRow(NamedTuple):

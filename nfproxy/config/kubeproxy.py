@@ -12,13 +12,13 @@ from functools import partial
 from typing import Annotated
 
 import msgspec
-import yaml
 
 from nfproxy.config.durations import Duration
 from nfproxy.config.kinds import ADDRESS, ADDRESS_PORT, choice, duration, integer
 from nfproxy.config.othermodes import IPVS, IPTables, Winkernel
 from nfproxy.config.process import ClientConnection, Logging
 from nfproxy.config.setting import Block, Group, Setting, Treatment
+from nfproxy.yaml import dump
 
 API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 KIND = "KubeProxyConfiguration"
@@ -319,5 +319,4 @@ def write_config(config: KubeProxyConfiguration) -> str:
     Read back it gives the same configuration.
     """
     data = msgspec.to_builtins(config, enc_hook=str)
-    text: str = yaml.safe_dump(data, sort_keys=True, allow_unicode=True)
-    return text
+    return dump(data, sort_keys=True)

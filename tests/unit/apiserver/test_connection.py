@@ -133,7 +133,7 @@ def test_another_user_is_impersonated_with_every_request(run, tmp_path):
         "as": "jörg",
         "as-uid": "7",
         "as-groups": ["one", "two"],
-        "as-user-extra": {"example.org/ä%": ["x", "y"], "scopes": []},
+        "as-user-extra": {"example.org/ä%": ["x", "z"], "scopes": []},
     }
 
     async def case() -> None:
@@ -149,7 +149,7 @@ def test_another_user_is_impersonated_with_every_request(run, tmp_path):
                         ("Impersonate-Group", "one"),
                         ("Impersonate-Group", "two"),
                         ("Impersonate-Extra-example.org%2F%C3%A4%25", "x"),
-                        ("Impersonate-Extra-example.org%2F%C3%A4%25", "y"),
+                        ("Impersonate-Extra-example.org%2F%C3%A4%25", "z"),
                     ]
                     assert headers["Authorization"] == "Bearer abc"
 
