@@ -14,7 +14,7 @@ from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.diagnose import require_privileges
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.host.families import families_of_host
+from nfproxy.host.addresses import families_of_host
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from nfproxy.dataplane.rules import ChainContents, Program, programs_in_kernel, programs_of_text
+from nfproxy.dataplane.program import ChainContents, Program, programs_in_kernel, programs_of_text
 from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset

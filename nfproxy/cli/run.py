@@ -20,7 +20,7 @@ from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
-from nfproxy.dataplane.conntrack import load_conntrack
+from nfproxy.dataplane.conntrack_cleaner import load_conntrack
 from nfproxy.dataplane.diagnose import diagnose, require_privileges
 from nfproxy.errors import ConfigError, MissingFeatureError
 
@@ -120,7 +120,7 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
     many connections there may be. With --init-only they are what the process is there for, and
     the kernel is tried as well.
     """
-    from nfproxy.host.families import families_of_host
+    from nfproxy.host.addresses import families_of_host
     from nfproxy.host.oom import set_oom_score_adj
     from nfproxy.host.sysctls import refused_text, set_conntrack_sysctls
 

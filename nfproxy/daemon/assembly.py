@@ -27,12 +27,11 @@ from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.loop import Configure, Daemon
 from nfproxy.daemon.schedule import SyncTimings
 from nfproxy.daemon.staleflows import StaleFlowCleaning
-from nfproxy.dataplane.conntrack import ConntrackCleaner
+from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import ListenError
 from nfproxy.health import Health
-from nfproxy.host.addresses import LocalAddresses
-from nfproxy.host.families import families_of_host
+from nfproxy.host.addresses import LocalAddresses, families_of_host
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES
@@ -103,7 +102,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             families,
             hooks,
             _timings(options),
-            kernel.notifications(),
+            kernel.foreign_changes(),
         )
         checks = _health_check_servers(health, metrics, events)
         background = [

@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from nfproxy.dataplane.deletions import DeletedElement, Deletions
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
 from nfproxy.metrics.own import connections_text
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Claim
@@ -35,7 +35,7 @@ class ServiceConnections:
         self,
         families: Sequence[Family],
         planner: Callable[[], Planner | None],
-        listen: Callable[[], Deletions],
+        listen: Callable[[], CountedDeletions],
     ) -> None:
         """
         Begin to count with the first call of `text`.
@@ -45,7 +45,7 @@ class ServiceConnections:
         self._maps = [Map(f, name) for f in families for name in schema.COUNTED]
         self._planner = planner
         self._listen = listen
-        self._deletions: Deletions | None = None
+        self._deletions: CountedDeletions | None = None
         self._read_at = 0.0
         self._connections = ConnectionTotals()
 

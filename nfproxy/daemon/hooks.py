@@ -72,7 +72,7 @@ class NodeHooks(Hooks):
         self._metrics.changes_pending(len(self._changed_services))
         self._request_sync()
 
-    def on_foreign_change(self, process: str) -> None:
+    def on_foreign_change(self, change: str) -> None:
         """Count a foreign change; its repair is a requested sync."""
         self._metrics.foreign_change()
         self._request_sync()

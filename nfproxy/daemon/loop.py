@@ -12,11 +12,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nfproxy.clock import now
 from nfproxy.daemon.proxier import Hooks, Outcome, Proxier
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
+from nfproxy.dataplane.notifications import ForeignChanges
 from nfproxy.errors import ConfigError
 from nfproxy.kube.source import Source
 from nfproxy.model.addresses import Family
@@ -36,16 +37,6 @@ Configure = Callable[[Node | None, bool], NodeConfig]
 
 # The wait before a source that broke is followed again.
 _FIRST_WAIT_S, _LAST_WAIT_S = 0.25, 30.0
-
-
-class ForeignChanges(Protocol):
-    """Where the kernel announces other processes' changes to our tables."""
-
-    def fileno(self) -> int:
-        """Return the file descriptor that becomes readable when there is something to `read`."""
-
-    def read(self) -> str:
-        """Return which process changed our tables since the last call, "" if none did."""
 
 
 class Daemon:
@@ -246,14 +237,14 @@ class Daemon:
 
     def _on_foreign_change(self, changes: ForeignChanges) -> None:
         """Schedule a repair; the more often another process changes the tables, the later."""
-        process = changes.read()
-        if not process:
+        change = changes.read()
+        if not change:
             return
         delay_s = self._schedule.foreign_change(_now_s())
         if delay_s is not None:
             when = f"in {delay_s:.2g} s, since it changes them repeatedly" if delay_s else "now"
-            log.warning("%s changed the tables of nfproxy; repairing %s", process, when)
-        self._hooks.on_foreign_change(process)
+            log.warning("%s; repairing %s", change, when)
+        self._hooks.on_foreign_change(change)
         self._wake.set()
 
 

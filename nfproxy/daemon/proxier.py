@@ -68,8 +68,8 @@ class Hooks:
     def on_cleanup_failed(self) -> None:
         """Unused chains could not be removed, and stay for now."""
 
-    def on_foreign_change(self, process: str) -> None:
-        """Another process changed the tables; their repair is scheduled."""
+    def on_foreign_change(self, change: str) -> None:
+        """Another process changed the tables, as `change` says; their repair is scheduled."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from nfproxy.dataplane.conntrack import ConntrackCleaner
+from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import Addresses
 from nfproxy.metrics import Metrics

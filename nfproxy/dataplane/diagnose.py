@@ -4,16 +4,14 @@ Why the kernel would not have our program: one sentence, with the remedy.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.dataplane.libnftables import load_text
-from nfproxy.dataplane.netlink import Netlink, NetlinkError
-from nfproxy.dataplane.wire import GETTABLE
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.sockets import NOT_PERMITTED, NftSocket
 
 _CAP_NET_ADMIN = 12
 
@@ -110,19 +108,14 @@ def require_privileges() -> None:
             "run as root, or give the container securityContext.capabilities.add: [NET_ADMIN]",
         )
     try:
-        netlink = Netlink()
-        try:
-            netlink.dump(GETTABLE, 0)
-        finally:
-            netlink.close()
-    except NetlinkError as error:
-        if error.number == errno.EPERM:
+        with NftSocket() as netlink:
+            netlink.tables()
+    except DataplaneError as error:
+        if error.code == NOT_PERMITTED:
             raise MissingFeatureError(
                 "this user namespace has CAP_NET_ADMIN, but not over this network namespace",
                 "run as root, or in a network namespace of its own (unshare -rn)",
             ) from error
-        raise _no_nf_tables(error) from error
-    except DataplaneError as error:
         raise _no_nf_tables(error) from error
 
 
@@ -140,7 +133,7 @@ def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
 
 
 def may_administer_network() -> bool:
-    """Tell whether this process has CAP_NET_ADMIN."""
+    """Return whether this process has CAP_NET_ADMIN."""
     for line in Path("/proc/self/status").read_text("ascii").splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from nfproxy.dataplane.netlink import NOT_PERMITTED
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+from nfproxy.netlink.sockets import NOT_PERMITTED_REMEDY
 
 _CHILD = Path(__file__).with_name("libnftables_child.py")
 _ERROR_LIMIT = 1200
@@ -87,8 +87,9 @@ def _run(
     if child.returncode == 0:
         return out.decode("utf-8", "replace")
     if child.returncode == 1:
-        remedy = f"; {NOT_PERMITTED}" if os.strerror(errno.EPERM) in errors else ""
-        raise TransactionError(f"libnftables refused the script: {errors}{remedy}")
+        # libnftables gives no number: its text is all there is.
+        remedy = NOT_PERMITTED_REMEDY if os.strerror(errno.EPERM) in errors else ""
+        raise TransactionError(f"libnftables refused the script: {errors}", remedy)
     if child.returncode == 3:
         raise MissingFeatureError(
             f"libnftables cannot be loaded ({errors})",

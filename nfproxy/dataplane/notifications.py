@@ -1,47 +1,73 @@
 """
-The kernel's word on who changed our tables.
+What the kernel reports about commits to nf_tables: other processes' changes, and our own deletions.
 
-Every commit is announced to the multicast group of nf_tables, and each message carries the
-netlink port of the socket it was asked for on. So a stranger's change (``nft flush ruleset`` of a
-firewall that reloads, say) is told from our own without reading anything back.
+The kernel sends each commit to a multicast group, message by message. Every message carries the
+netlink port of the socket that committed. So another process's change (``nft flush ruleset`` by a
+firewall that reloads, say) differs from our own without reading any table.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
-from nfproxy.dataplane.announcements import RECEIVE, listen
-from nfproxy.dataplane.wire import SUBSYSTEM
-from nfproxy.model.addresses import FAMILIES
-from nfproxy.netlink.messages import GENERIC_SIZE, attributes, messages
+from nfproxy.errors import DataplaneError
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink.elements import counted_elements, set_of
+from nfproxy.netlink.messages import messages
+from nfproxy.netlink.nftables import (
+    DELETE_ELEMENTS,
+    NEW_GENERATION,
+    SUBSYSTEM,
+    changing_process,
+    generation,
+    is_about_table,
+)
+from nfproxy.netlink.sockets import (
+    NETLINK_ADD_MEMBERSHIP,
+    SO_ATTACH_FILTER,
+    SO_RCVBUFFORCE,
+    SOL_NETLINK,
+    open_socket,
+)
 from nfproxy.nft.schema import TABLE
 
-_NEWGEN = 15
-_GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
-_TABLE = 1  # of every kind of message the table's name is the first attribute type
-_BUFFER = 8 << 20  # bytes, for the announcements of another proxy's first load
-_AT_A_TIME = 64  # buffers read before others get their turn
-_KEPT_PORTS = 64
+_NFNLGRP_NFTABLES = 7
+_RECEIVE = 1 << 17  # more than the kernel puts into one notification
+_BUFFERS_AT_ONCE = 64  # then the event loop serves others
+_KEPT_PORTS = 64  # of child processes that have loaded a program
+_FOREIGN_BUFFER = 8 << 20  # bytes: another proxy's first load fits
+_DELETED_BUFFER = 16 << 20  # bytes: a change of one Service takes 5 KB
 
 _TABLE_BYTES = TABLE.encode() + b"\0"
 
+#: What is reported when the kernel dropped notifications: the tables must be read to know more.
+_LOST = f"another process changed table ip {TABLE} or ip6 {TABLE} (its name was lost)"
 
-class Notifications:
+
+class ForeignChanges:
     """
-    Tells of changes to our tables that are not ours; made in the network namespace to watch.
+    Reports changes to nfproxy's tables that this process did not make.
 
-    A socket filter keeps the announcements of our own bulk commits from being copied at all.
+    Watches the network namespace that it is made in. A socket filter keeps the notifications of our
+    own commits of elements from being copied at all. One thread at a time reads; `expect` may be
+    called by another thread.
     """
 
-    def __init__(self, own_port: int, buffer: int = _BUFFER) -> None:
-        """Listen; `own_port` is the netlink port that commits elements. Raises DataplaneError."""
-        self._own = {own_port}
-        self._other_ports: list[int] = []
-        self._suspect = False
-        self._socket = listen(own_port, ours=False, buffer=buffer)
+    def __init__(self, own_port: int, buffer: int = _FOREIGN_BUFFER) -> None:
+        """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
+        self._own_ports = {own_port}
+        self._child_ports: list[int] = []
+        self._changed: set[Family] = set()  # by the commit whose notifications are being read
+        self._socket = _listen(own_port, ours=False, buffer=buffer)
 
     def fileno(self) -> int:
-        """Return what becomes readable when something was announced."""
+        """Return the file descriptor that becomes readable when there is something to `read`."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -49,62 +75,156 @@ class Notifications:
         self._socket.close()
 
     def expect(self, port: int) -> None:
-        """Take changes of another netlink port, a child's, for our own."""
-        self._other_ports = [*self._other_ports[-_KEPT_PORTS:], port]
-        self._own = {*self._own, port}
+        """Take changes from another netlink port, that of a child process, for our own."""
+        self._child_ports = [*self._child_ports[-_KEPT_PORTS:], port]
+        # A new set: the thread that reads may be looking into the old one.
+        self._own_ports = {*self._own_ports, port}
 
     def read(self) -> str:
         """
-        Return who changed our tables since the last call, "" where nobody did.
+        Return who changed which of our tables since the last call, "" if no other process did.
 
-        ``nft (pid 4711)``, or that announcements were lost, which may hide a change. There may be
-        more to read afterwards.
+        ``nft (pid 4711) changed table ip nfproxy``; of several changes the last one. If the kernel
+        had to drop notifications, one of them may have been about our tables, so it counts.
+        There may be more to read afterwards.
         """
-        culprit = ""
-        for _ in range(_AT_A_TIME):
+        found = ""
+        for _ in range(_BUFFERS_AT_ONCE):
             try:
-                data = self._socket.recv(RECEIVE)
+                data = self._socket.recv(_RECEIVE)
             except BlockingIOError:
-                return culprit
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                culprit = culprit or "somebody (announcements were lost)"
+                found = found or _LOST
                 continue
-            culprit = self._read(data) or culprit
-        return culprit
+            found = self._read(data) or found
+        return found
 
     def _read(self, data: bytes) -> str:
-        """
-        Return who is behind a change of ours in some messages.
-
-        The name comes at the end of a commit, with the new generation's number. Others' large
-        tables must not keep us busy, so what does not hold our table's name is not taken apart.
-        """
-        culprit = ""
-        if not self._suspect and _TABLE_BYTES not in data:
-            return culprit
+        # Another proxy's large tables must not keep us busy: decode a buffer only if it holds our
+        # table's name, or may hold the end of a commit that changed our table.
+        if not self._changed and _TABLE_BYTES not in data:
+            return ""
+        found = ""
         for kind, _, _, start, end, port in messages(data):
-            if port in self._own or kind >> 8 != SUBSYSTEM:
+            if port in self._own_ports or kind >> 8 != SUBSYSTEM:
                 continue
-            if kind & 0xFF == _NEWGEN:
-                if self._suspect:
-                    self._suspect = False
-                    culprit = _name(data, start, end)
-            elif data[start] in FAMILIES and _is_ours(data, start, end):
-                self._suspect = True
-        return culprit
+            # The last message of each commit names the process that made it.
+            if kind & 0xFF == NEW_GENERATION:
+                if self._changed:
+                    found = _sentence(data, start, end, self._changed)
+                    self._changed = set()
+            elif data[start] in FAMILIES and is_about_table(_TABLE_BYTES, data, start, end):
+                self._changed.add(Family(data[start]))
+        return found
 
 
-def _is_ours(data: bytes, start: int, end: int) -> bool:
-    return any(
-        kind == _TABLE and data[a:b] == _TABLE_BYTES
-        for kind, a, b in attributes(data, start + GENERIC_SIZE, end)
+def _sentence(data: bytes, start: int, end: int, families: set[Family]) -> str:
+    name, pid = changing_process(data, start, end)
+    process = name if name and name.isprintable() else "another process"
+    return f"{process} (pid {pid}) changed table {_tables(families)}"
+
+
+def _tables(families: Collection[Family]) -> str:
+    return " and ".join(f"{family.table} {TABLE}" for family in FAMILIES if family in families)
+
+
+class DeletedElement(NamedTuple):
+    """
+    An element that this process deleted, and the packets it had counted: at least one.
+
+    `generation` is that of the ruleset without the element, see `nftables.generation`.
+    """
+
+    generation: int
+    family: Family
+    map: str
+    key: bytes
+    packets: int
+
+
+class CountedDeletions:
+    """
+    Keeps, in a socket's buffer, what deleted elements had counted, until it is read.
+
+    If nothing reads for long while very much changes, the kernel drops some without a report.
+    """
+
+    def __init__(self, own_port: int, buffer: int = _DELETED_BUFFER) -> None:
+        """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
+        self._socket = _listen(own_port, ours=True, buffer=buffer)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def read(self) -> Iterator[DeletedElement]:
+        """Yield the elements deleted since the last call, in order of deletion."""
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue  # what the kernel dropped is lost; read what it kept
+            for kind, _, _, start, end, _ in messages(data):
+                if kind == SUBSYSTEM << 8 | DELETE_ELEMENTS and data[start] in FAMILIES:
+                    yield from _deleted(data[start:end])
+
+
+def _deleted(payload: bytes) -> Iterator[DeletedElement]:
+    family, name, number = Family(payload[0]), set_of(payload), generation(payload)
+    for key, packets in counted_elements(payload):
+        yield DeletedElement(number, family, name, key, packets)
+
+
+# Classic BPF: (code, jump if true, jump if false, operand).
+_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
+_NOTHING, _EVERYTHING = 0, 0xFFFFFFFF  # bytes of a buffer to let through
+
+
+def _listen(port: int, *, ours: bool, buffer: int) -> socket.socket:
+    """
+    Return a socket that does not block and receives notifications of commits from now on.
+
+    With `ours` of the commits by the socket with netlink port `port`, else of all others. Without
+    privileges its buffer is smaller than `buffer` bytes. Raises DataplaneError.
+    """
+    opened = open_socket(blocking=False)
+    try:
+        with contextlib.suppress(PermissionError):
+            opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+        # The filter first: after joining the group, unfiltered notifications could come in.
+        _attach_filter(opened, port, ours)
+        opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+    except OSError as error:
+        opened.close()
+        raise DataplaneError(f"cannot listen to nf_tables: {error}") from error
+    return opened
+
+
+def _attach_filter(sock: socket.socket, port: int, ours: bool) -> None:
+    """
+    Let through what begins with a message of `port`, or only what does not.
+
+    The kernel sends each commit in buffers of its own, so the first message of a buffer speaks for
+    all of them. BPF loads words as big endian, and the port is in host order.
+    """
+    swapped = int.from_bytes(struct.pack("=I", port & 0xFFFFFFFF), "big")
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (_LOAD_WORD, 0, 0, _PORT_OFFSET),
+            (_JUMP_IF_EQUAL, 0, 1, swapped),
+            (_RETURN, 0, 0, _EVERYTHING if ours else _NOTHING),
+            (_RETURN, 0, 0, _NOTHING if ours else _EVERYTHING),
+        )
     )
-
-
-def _name(data: bytes, start: int, end: int) -> str:
-    values = {kind: data[a:b] for kind, a, b in attributes(data, start + GENERIC_SIZE, end)}
-    name = values.get(_GEN_PROC_NAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-    pid = int.from_bytes(values.get(_GEN_PROC_PID, b"\0"), "big")
-    return f"{name if name.isprintable() and name else 'a process'} (pid {pid})"
+    buffer = ctypes.create_string_buffer(program)
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)

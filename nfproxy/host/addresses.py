@@ -1,9 +1,9 @@
 """
-The addresses of this network namespace, followed as they come and go.
+The addresses of this network namespace, followed as they come and go, and its IP families.
 
-The kernel announces each change over rtnetlink; where announcements were lost, the table is read
-again. A socket and some forty lines of decoding rather than pyroute2's AsyncIPRoute, which
-needs 9 to 13 MB more memory: importing any part of pyroute2 imports all of it.
+The kernel reports each change over rtnetlink; when reports were lost, all addresses are listed
+again. pyroute2's AsyncIPRoute would need 9 to 13 MB more memory, as importing any part of pyroute2
+imports all of it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,46 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
-from types import TracebackType
+from pathlib import Path
 from typing import Self
 
 from nfproxy.errors import DataplaneError
-from nfproxy.host import rtnetlink
-from nfproxy.host.rtnetlink import Assigned
 from nfproxy.model.addresses import FAMILIES, Family, Prefix
+from nfproxy.netlink.rtnetlink import (
+    ADDRESS_GROUPS,
+    EVERY_ADDRESS,
+    GET_ADDRESSES,
+    NETLINK_ROUTE,
+    Assigned,
+    address_changes,
+    listed_address,
+)
+from nfproxy.netlink.sockets import NetlinkSocket, open_socket
 
 log = logging.getLogger(__name__)
 
 #: Packed addresses by family; both families are always there.
 Addresses = Mapping[Family, frozenset[bytes]]
 
+_RECEIVE = 1 << 16  # more than the kernel puts into one buffer
+
+
+def families_of_host(proc: Path = Path("/proc")) -> tuple[Family, ...]:
+    """Return the families to program: IPv4, and IPv6 if the kernel has it enabled."""
+    disabled = proc / "sys/net/ipv6/conf/all/disable_ipv6"
+    if not (proc / "net/if_inet6").exists():
+        return (Family.IPV4,)
+    if disabled.exists() and disabled.read_text("ascii").strip() == "1":
+        return (Family.IPV4,)
+    return (Family.IPV4, Family.IPV6)
+
 
 def within(addresses: Addresses, prefixes: Mapping[Family, tuple[Prefix, ...] | None]) -> Addresses:
     """
-    Return the addresses that lie in the prefixes of their family, all where it has none.
+    Return the addresses that lie in the prefixes of their family; all if it has None.
 
     With `NodeConfig.node_port_prefixes` this is what ``nodePortAddresses`` selects. Loopback
-    addresses stay: node ports are never accepted there, health checks of Services are.
+    addresses stay: health checks of Services are accepted there, though node ports never are.
     """
     return {family: _within(addresses[family], prefixes.get(family)) for family in FAMILIES}
 
@@ -52,19 +72,25 @@ class LocalAddresses:
             async for current in addresses.changes():
                 ...
 
-    An IPv6 address is left out while it is tentative or found to be a duplicate: nothing can be
-    bound to it. A deprecated one is still reached, and stays. Whether an interface is up makes no
-    difference, as in kube-proxy.
+    An IPv6 address is left out while it is tentative or found to be a duplicate, as no socket can
+    be bound to it. A deprecated address stays: packets still reach it. As in kube-proxy, it makes
+    no difference whether an interface is up. Belongs to one event loop; `current` may be read by
+    any thread.
     """
 
     def __init__(self) -> None:
-        """Listen to changes, then read what there is. Raises DataplaneError."""
-        self._listening = rtnetlink.open_socket(listening=True)
-        self._asking = rtnetlink.open_socket(listening=False)
+        """Listen for changes, then list the addresses. Raises DataplaneError."""
+        # In this order: a change between the two is reported twice, not lost.
+        self._listening = open_socket(NETLINK_ROUTE, groups=ADDRESS_GROUPS, blocking=False)
         self._readers: set[asyncio.Event] = set()
         self._lost = False
         try:
-            self._assigned = rtnetlink.read_all(self._asking)
+            self._netlink = NetlinkSocket(NETLINK_ROUTE)
+        except BaseException:
+            self._listening.close()
+            raise
+        try:
+            self._assigned = self._list()
         except BaseException:
             self.close()
             raise
@@ -72,7 +98,7 @@ class LocalAddresses:
 
     @property
     def current(self) -> Addresses:
-        """The addresses by now; never changed in place."""
+        """The present addresses; never changed in place."""
         return self._current
 
     async def __aenter__(self) -> Self:
@@ -80,23 +106,18 @@ class LocalAddresses:
         asyncio.get_running_loop().add_reader(self._listening.fileno(), self._on_readable)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop following and close."""
         asyncio.get_running_loop().remove_reader(self._listening.fileno())
         self.close()
 
     def close(self) -> None:
-        """Close; for who never followed. Idempotent."""
+        """Close, if it was never entered as a context manager. Idempotent."""
         self._listening.close()
-        self._asking.close()
+        self._netlink.close()
 
     async def changes(self) -> AsyncIterator[Addresses]:
-        """Yield the addresses at once, then after each change; the latest only, if several came."""
+        """Yield the addresses at once, then after each change; of several changes the latest."""
         changed = asyncio.Event()
         changed.set()
         self._readers.add(changed)
@@ -112,20 +133,20 @@ class LocalAddresses:
             self._readers.discard(changed)
 
     def _on_readable(self) -> None:
-        self._take_in()
+        self._read_changes()
         if self._lost:
-            self._read_again()
+            self._list_again()
         found = _by_family(self._assigned)
         if found != self._current:
             self._current = found
             for reader in self._readers:
                 reader.set()
 
-    def _take_in(self) -> None:
-        """Take in the announcements that wait; in the end each address's last one counts."""
+    def _read_changes(self) -> None:
+        """Apply the changes that have been reported, in order."""
         while True:
             try:
-                data = self._listening.recv(rtnetlink.RECEIVE)
+                data = self._listening.recv(_RECEIVE)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -133,16 +154,21 @@ class LocalAddresses:
                     raise
                 self._lost = True
                 continue
-            for assigned, usable in rtnetlink.read_changes(data):
-                (self._assigned.add if usable else self._assigned.discard)(assigned)
+            for assigned, is_usable in address_changes(data):
+                (self._assigned.add if is_usable else self._assigned.discard)(assigned)
 
-    def _read_again(self) -> None:
+    def _list_again(self) -> None:
         try:
-            self._assigned = rtnetlink.read_all(self._asking)
+            self._assigned = self._list()
         except DataplaneError as error:
-            log.warning("%s; trying again when they change next", error)
+            log.warning("%s; nfproxy lists them again at their next change", error)
         else:
             self._lost = False
+
+    def _list(self) -> set[Assigned]:
+        """Return every address that can be used now, of both families. Raises DataplaneError."""
+        listed = self._netlink.dump(GET_ADDRESSES, EVERY_ADDRESS, "this node's addresses")
+        return {found for data in listed if (found := listed_address(data)) is not None}
 
 
 def _by_family(assigned: Iterable[Assigned]) -> Addresses:

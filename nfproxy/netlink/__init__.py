@@ -1,3 +1,8 @@
 """
-The netlink protocol: constants and messages.
+The kernel's netlink protocols: every constant, message and socket is here, once.
+
+``messages`` has what all messages share: headers and attributes. ``nftables`` knows tables, chains,
+sets and rules, ``elements`` what sets and maps hold, ``conntrack`` the tracked connections,
+``rtnetlink`` the addresses of this node. All of them compute: bytes in, values out. ``sockets`` is
+the only module that opens one.
 """

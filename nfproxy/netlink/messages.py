@@ -1,21 +1,20 @@
 """
-What all netlink messages have in common: headers, attributes, flags.
+Headers, attributes and flags: what all netlink messages share.
 
-Source: netlink(7), ``linux/netlink.h``, ``linux/netfilter/nfnetlink.h``. Everything here computes;
-sockets belong to those who use them.
+Source: netlink(7), ``linux/netlink.h``, ``linux/netfilter/nfnetlink.h``.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError
 
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
-ERROR = struct.Struct("=i")  # the number in NLMSG_ERROR, and in NLMSG_DONE; negative
-GENERIC_SIZE = 4  # nfgenmsg: family, version, resource id
+GENERIC_SIZE = 4  # nfgenmsg: family, version, resource id (big endian)
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
@@ -23,14 +22,34 @@ NLM_F_CREATE = 0x400
 NESTED = 0x8000
 TYPE_MASK = 0x3FFF
 
-# What the module socket does not name.
-NETLINK_NETFILTER = 12
-SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_CAP_ACK = 270, 1, 10
-SO_ATTACH_FILTER, SO_SNDBUFFORCE, SO_RCVBUFFORCE = 26, 32, 33
+_ERROR = struct.Struct("=i")  # the number in NLMSG_ERROR and NLMSG_DONE; negative
+
+
+class Message(NamedTuple):
+    """One received message; its payload is ``data[start:end]`` of the buffer it came in."""
+
+    kind: int
+    flags: int
+    sequence: int
+    start: int
+    end: int
+    port: int
+
+
+def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
+    """Return a request to the kernel."""
+    return (
+        HEADER.pack(HEADER.size + len(payload), kind, flags | NLM_F_REQUEST, sequence, 0) + payload
+    )
+
+
+def generic(family: int, resource: int = 0) -> bytes:
+    """Return an nfgenmsg: the head of the payload of every netfilter message."""
+    return bytes((family, 0)) + resource.to_bytes(2, "big")
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
-    """Return one attribute, padded."""
+    """Return one attribute, padded to 4 bytes."""
     size = len(payload) + 4
     return ATTRIBUTE.pack(size, kind) + payload + b"\0" * (-size % 4)
 
@@ -40,28 +59,45 @@ def string(kind: int, text: str) -> bytes:
     return attribute(kind, text.encode() + b"\0")
 
 
+def messages(data: bytes) -> Iterator[Message]:
+    """Yield the messages in a received buffer."""
+    at, total = 0, len(data)
+    while at + HEADER.size <= total:
+        size, kind, flags, sequence, port = HEADER.unpack_from(data, at)
+        if size < HEADER.size:
+            return
+        yield Message(kind, flags, sequence, at + HEADER.size, at + size, port)
+        at += (size + 3) & ~3
+
+
 def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield (type, start, end) of each attribute's payload. Raises DataplaneError."""
     while at + 4 <= end:
         size, kind = ATTRIBUTE.unpack_from(data, at)
+        # A size below 4 would never move on.
         if size < 4 or at + size > end:
             raise DataplaneError("the kernel sent a malformed netlink attribute")
         yield kind & TYPE_MASK, at + 4, at + size
         at += (size + 3) & ~3
 
 
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Yield (type, flags, sequence, start of payload, end, port) of each message in a buffer."""
-    at, total = 0, len(data)
-    while at + 16 <= total:
-        size, kind, flags, sequence, port = HEADER.unpack_from(data, at)
-        if size < 16:
-            return
-        yield kind, flags, sequence, at + 16, at + size, port
-        at += (size + 3) & ~3
+def values(data: bytes, start: int = 0, end: int | None = None) -> dict[int, bytes]:
+    """Return the payloads of attributes by type. Raises DataplaneError."""
+    stop = len(data) if end is None else end
+    return {kind: data[a:b] for kind, a, b in attributes(data, start, stop)}
+
+
+def number(value: bytes) -> int:
+    """Return an unsigned number in network order; 0 for b""."""
+    return int.from_bytes(value, "big")
+
+
+def text(value: bytes) -> str:
+    """Return a string without its closing zero; what is not UTF-8 is replaced."""
+    return value.rstrip(b"\0").decode("utf-8", "replace")
 
 
 def error_number(data: bytes, start: int) -> int:
-    """Return the number in a message that ends a listing or answers a request; 0 for none."""
-    (number,) = ERROR.unpack_from(data, start)
-    return -int(number)
+    """Return the errno in the payload of NLMSG_ERROR or NLMSG_DONE; 0 for success."""
+    (code,) = _ERROR.unpack_from(data, start)
+    return -int(code)

@@ -31,7 +31,7 @@ CLUSTER_BASE = 32768
 #: How many (client, endpoint list) pairs a table remembers.
 AFFINITY_SIZE = 1 << 20
 
-_VERDICT_WORDS = {-4: "goto", -3: "jump", 0: "drop", 1: "accept"}
+_VERDICT_WORDS = {-5: "return", -4: "goto", -3: "jump", 0: "drop", 1: "accept"}
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, cache_hash=True):

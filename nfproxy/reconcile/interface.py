@@ -8,20 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol as Interface
 
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft.schema import Value
 from nfproxy.reconcile.transition import Operation
-
-
-class ChainLike(Interface):
-    """A chain in the kernel."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def base(self) -> bool:
-        """Whether it is attached to a hook."""
 
 
 class Dataplane(Interface):
@@ -36,7 +25,7 @@ class Dataplane(Interface):
     def has_table(self, family: Family) -> bool:
         """Tell whether the family's table exists."""
 
-    def chains(self, family: Family) -> Sequence[ChainLike]:
+    def chains(self, family: Family) -> Sequence[ChainRow]:
         """Return the chains of the family's table."""
 
     def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:

@@ -259,7 +259,7 @@ class Reconciler:
                 if found.name in FIXED_CHAINS or found.name in chains:
                     continue
                 shape = parse_shape(found.name)
-                if found.base:
+                if found.hook is not None:
                     foreign.append(found.name)
                 elif shape is not None:
                     chains[found.name] = shape

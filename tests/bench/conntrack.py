@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from bench import machine
-from nfproxy.dataplane.conntrack import ConntrackCleaner
+from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol

@@ -23,13 +23,14 @@ from bench import objects
 from bench.objects import Size
 from bench.results import Change, FirstLoad, Measured, Memory, Spread
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.netlink import Netlink
 from nfproxy.kube.decode import Kind, decode
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import ObjectName, Service
+from nfproxy.netlink.nftables import Request
+from nfproxy.netlink.sockets import NftSocket
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.bulk import bulk_load
 from nfproxy.reconcile.reconciler import LINGER_S, Reconciler
@@ -65,16 +66,16 @@ class Stopwatch:
         return self.seconds.pop(name, 0.0)
 
 
-class TimedNetlink(Netlink):
+class TimedNetlink(NftSocket):
     """A netlink socket that notes how long the kernel works on transactions."""
 
     def __init__(self, watch: Stopwatch) -> None:
         super().__init__()
         self._watch = watch
 
-    def commit(self, messages: list[bytes], first: int) -> None:
+    def commit(self, requests: Sequence[Request]) -> None:
         """Commit."""
-        self._watch.time("commit", lambda: super(TimedNetlink, self).commit(messages, first))
+        self._watch.time("commit", lambda: super(TimedNetlink, self).commit(requests))
 
 
 class TimedKernel(Kernel):

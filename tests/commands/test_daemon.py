@@ -311,9 +311,9 @@ class OtherProcess(Hooks):
 
     def read(self) -> str:
         os.read(self._reading, 1)
-        return "nft (pid 4711)"
+        return "nft (pid 4711) changed table ip nfproxy"
 
-    def on_foreign_change(self, process: str) -> None:
+    def on_foreign_change(self, change: str) -> None:
         self._heard.set()
 
     def touch(self) -> None:
@@ -364,9 +364,9 @@ class ThreadRecorder(OtherProcess):
     def on_cleanup_failed(self) -> None:
         self.note("cleanup failed")
 
-    def on_foreign_change(self, process: str) -> None:
+    def on_foreign_change(self, change: str) -> None:
         self.note("foreign change")
-        super().on_foreign_change(process)
+        super().on_foreign_change(change)
 
 
 def test_each_hook_runs_in_the_thread_that_its_contract_names(

@@ -20,9 +20,10 @@ from support.processes.commands import (
 )
 
 from nfproxy.dataplane import diagnose
-from nfproxy.dataplane.netlink import Netlink, NetlinkError
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink.nftables import TableRow
+from nfproxy.netlink.sockets import NftSocket, code_of
 from nfproxy.tools.lab import Lab
 
 WITHOUT_SOCKETS = (sys.executable, str(ROOT / "tests/support/processes/without_sockets.py"))
@@ -138,10 +139,10 @@ def test_what_the_kernel_answers_is_told_apart(
     nfnetlink without nf_tables answers EINVAL; a namespace of somebody else, EPERM.
     """
 
-    def refuse(self: Netlink, kind: int, family: int, *names: str) -> list[bytes]:
-        raise NetlinkError(code, "cannot list")
+    def refuse(self: NftSocket) -> list[TableRow]:
+        raise DataplaneError("cannot list the ruleset", code=code_of(code))
 
-    monkeypatch.setattr(Netlink, "dump", refuse)
+    monkeypatch.setattr(NftSocket, "tables", refuse)
     monkeypatch.setattr(diagnose, "may_administer_network", lambda: True)
     with pytest.raises(MissingFeatureError, match=message):
         diagnose.require_privileges()

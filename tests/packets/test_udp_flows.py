@@ -27,7 +27,7 @@ from support.packets.steps import (
 )
 from support.responders import Responders
 
-from nfproxy.dataplane.conntrack import ConntrackCleaner
+from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.host.addresses import LocalAddresses
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice, SlicePort

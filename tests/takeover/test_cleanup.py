@@ -284,7 +284,7 @@ def test_own_tables_go_after_a_warning_if_nfproxy_runs(
     with commands.daemon(manifests, "--config", config) as daemon:
         planned = commands.run("cleanup", "--dry-run")
         done = commands.run("cleanup")
-        daemon.wait_for("changed the tables of nfproxy; repairing")
+        daemon.wait_for("; repairing now")
         eventually(True, lambda: {"ip nfproxy", "ip6 nfproxy"} <= set(commands.tables()))
 
     assert planned == (0, "would remove table ip nfproxy\nwould remove table ip6 nfproxy\n", "")

@@ -4,15 +4,13 @@ What a node's kernel holds: sizes, the rows of one frontend, what a frontend ans
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import NamedTuple, Self
 
-from nfproxy.dataplane import wire
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import load_text
-from nfproxy.dataplane.netlink import Netlink
 from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
 from nfproxy.model.service import Protocol
+from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft import schema
 from nfproxy.nft.chains import shape_of
 from nfproxy.tools.demo.results import Size
@@ -37,12 +35,7 @@ class Tables:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._kernel.close()
 
     def size(self, when: str) -> Size:
@@ -114,10 +107,5 @@ class Tables:
 
 def _count_rules() -> int:
     """Return how many rules the nfproxy tables of this network namespace have."""
-    netlink = Netlink()
-    try:
-        return sum(
-            1 for family in FAMILIES for _ in netlink.dump(wire.GETRULE, family, schema.TABLE)
-        )
-    finally:
-        netlink.close()
+    with NftSocket() as netlink:
+        return sum(1 for family in FAMILIES for _ in netlink.rules(family, schema.TABLE))

@@ -10,19 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from nfproxy.dataplane import wire
-from nfproxy.dataplane.netlink import Netlink
-from nfproxy.errors import DataplaneError
-from nfproxy.netlink.messages import attributes
+from nfproxy.netlink.nftables import FAMILY_WORDS
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.schema import DROP
 from nfproxy.tools.preflight.examine import Source
 from nfproxy.tools.preflight.hostroot import HostRoot
-
-_NAME = 1  # NFTA_TABLE_NAME, and NFTA_CHAIN_TABLE
-_CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY = 3, 4, 5
-_HOOK_NUMBER = 1  # NFTA_HOOK_HOOKNUM
-_DROP = 0
-_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
-_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 
 _SAVE_S = 4.0  # for iptables-legacy-save
 
@@ -53,33 +45,28 @@ class Ruleset(NamedTuple):
 
 def read_ruleset(proc: Path) -> Ruleset:
     """Return the tables and chains of every family. Raises DataplaneError."""
-    netlink = Netlink()
-    try:
-        tables = [*_tables(netlink)]
-        chains = [*_chains(netlink)]
-    finally:
-        netlink.close()
+    with NftSocket() as netlink:
+        tables, chains = netlink.tables(), netlink.chains()
     legacy = tuple(_legacy(proc))
-    return Ruleset(tuple(tables), tuple(chains), legacy, _legacy_text(legacy))
+    return Ruleset(
+        tuple(f"{_word(row.family)} {row.name}" for row in tables),
+        tuple(
+            Chain(
+                _word(row.family),
+                row.table,
+                row.name,
+                row.ip_hook,
+                drops=bool(row.ip_hook) and row.policy == DROP.code,
+            )
+            for row in chains
+        ),
+        legacy,
+        _legacy_text(legacy),
+    )
 
 
-def _tables(netlink: Netlink) -> Iterator[str]:
-    for family, word in _FAMILIES.items():
-        for data in netlink.dump(wire.GETTABLE, family):
-            yield f"{word} {_text(_values(data).get(_NAME, b''))}"
-
-
-def _chains(netlink: Netlink) -> Iterator[Chain]:
-    for family, word in _FAMILIES.items():
-        for data in netlink.dump(wire.GETCHAIN, family):
-            values = _values(data)
-            hook = ""
-            if _CHAIN_HOOK in values and word in ("ip", "ip6", "inet"):
-                number = int.from_bytes(_values(values[_CHAIN_HOOK]).get(_HOOK_NUMBER, b""), "big")
-                hook = _HOOKS[number] if number < len(_HOOKS) else "other"
-            drops = bool(hook) and _CHAIN_POLICY in values and not any(values[_CHAIN_POLICY])
-            table = _text(values.get(_NAME, b""))
-            yield Chain(word, table, _text(values.get(_CHAIN_NAME, b"")), hook, drops)
+def _word(family: int) -> str:
+    return FAMILY_WORDS.get(family, str(family))
 
 
 def _legacy(proc: Path) -> Iterator[str]:
@@ -106,18 +93,6 @@ def _legacy_text(tables: tuple[str, ...]) -> str | None:
             return None
         texts.append(done.stdout.decode("utf-8", "replace"))
     return "".join(texts)
-
-
-def _values(data: bytes) -> dict[int, bytes]:
-    try:
-        found = attributes(data, 0, len(data))
-        return {kind: data[a:b] for kind, a, b in found}
-    except (IndexError, KeyError) as error:
-        raise DataplaneError(f"cannot read the kernel's tables: {error!r}") from error
-
-
-def _text(data: bytes) -> str:
-    return data.rstrip(b"\0").decode("utf-8", "replace")
 
 
 RULESET = Source("the ruleset", lambda subject: read_ruleset(subject.proc))

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from nfproxy.dataplane.netlink import Netlink
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.nftables import Request, delete_chain, delete_table, flush_chain
+from nfproxy.netlink.sockets import ABSENT, NftSocket
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
-from nfproxy.tools.takeover import accounting, ipsets, nftables
+from nfproxy.tools.takeover import accounting, ipsets
 from nfproxy.tools.takeover.draining import drain
 from nfproxy.tools.takeover.ipvs import Addresses, Ipvs
 from nfproxy.tools.takeover.leftovers import Leftovers
 from nfproxy.tools.takeover.legacy import Legacy
-from nfproxy.tools.takeover.nftables import NfTables, Removal
+from nfproxy.tools.takeover.nftables import NfTables, rules_of
 from nfproxy.tools.takeover.tables import Backend, TablePlan, XTable, plan_table
 from nfproxy.tools.takeover.virtualservers import NodePorts, VirtualServer, kube_proxys
 
@@ -50,14 +51,14 @@ def remove_tables_in_stages(
     """
     found = there(nft, tables)
     entries = [
-        nftables.flush_chain(family, name, chain)
+        flush_chain(family, name, chain)
         for family, name in found
         for chain in nft.entry_chains(family, name)
     ]
     if entries:
         nft.commit(entries)
         time.sleep(pause_s)
-    nft.commit([nftables.delete_table(family, name) for family, name in found])
+    nft.commit([delete_table(family, name) for family, name in found])
     return found
 
 
@@ -68,7 +69,7 @@ class Removing:
     `say` is told of progress where something takes long.
     """
 
-    def __init__(self, say: Callable[[str], object], netlink: Netlink | None = None) -> None:
+    def __init__(self, say: Callable[[str], object], netlink: NftSocket | None = None) -> None:
         self._say = say
         self._nft = NfTables(netlink)
         self._legacy = Legacy()
@@ -132,7 +133,7 @@ class Removing:
         nft = [plan for plan in found.tables if plan.table.backend is Backend.NFT]
         legacy = [plan for plan in found.tables if plan.table.backend is Backend.LEGACY]
         entries = [
-            nftables.flush_chain(family, KUBE_PROXY_TABLE, chain)
+            flush_chain(family, KUBE_PROXY_TABLE, chain)
             for family in found.families
             for chain in self._nft.entry_chains(family, KUBE_PROXY_TABLE)
         ]
@@ -145,10 +146,10 @@ class Removing:
             time.sleep(PAUSE_S)
         _try(errors, lambda: self._nft.commit(_rules(nft, entries=False)))
         _try(errors, lambda: self._legacy.remove_rules(legacy, entries=False))
-        _try(errors, lambda: self._nft.commit(_chains(nft, nftables.flush_chain), atomic=False))
+        _try(errors, lambda: self._nft.commit(_chains(nft, flush_chain), atomic=False))
         self._delete_chains(nft, errors)
         _try(errors, lambda: self._legacy.remove_chains(legacy))
-        own = [nftables.delete_table(family, KUBE_PROXY_TABLE) for family in found.families]
+        own = [delete_table(family, KUBE_PROXY_TABLE) for family in found.families]
         _try(errors, lambda: self._nft.commit(own))
         return errors
 
@@ -156,36 +157,34 @@ class Removing:
         """Delete chains all at once or, where one of them is held by something, one by one."""
         for plan in plans:
             table = plan.table
-            requests = [
-                nftables.delete_chain(table.family, table.name, name) for name in plan.delete
-            ]
+            requests = [delete_chain(table.family, table.name, name) for name in plan.delete]
             try:
                 self._nft.commit(requests, atomic=False)
             except TransactionError:
                 for name, request in zip(plan.delete, requests, strict=True):
                     self._delete_chain(table, name, request, errors)
 
-    def _delete_chain(self, table: XTable, name: str, request: Removal, errors: list[str]) -> None:
+    def _delete_chain(self, table: XTable, name: str, request: Request, errors: list[str]) -> None:
         try:
             self._nft.commit([request])
         except TransactionError as error:
-            if "ENOENT" not in str(error):
+            if error.code != ABSENT:
                 errors.append(f"{table.where}: chain {name}: {error}")
 
 
-def _rules(plans: Iterable[TablePlan], *, entries: bool) -> list[Removal]:
+def _rules(plans: Iterable[TablePlan], *, entries: bool) -> list[Request]:
     return [
         removal
         for plan in plans
-        for removal in nftables.rules_of(
+        for removal in rules_of(
             plan.table.family, plan.table.name, plan.entries if entries else plan.jumps
         )
     ]
 
 
 def _chains(
-    plans: Iterable[TablePlan], request: Callable[[Family, str, str], Removal]
-) -> list[Removal]:
+    plans: Iterable[TablePlan], request: Callable[[Family, str, str], Request]
+) -> list[Request]:
     return [request(p.table.family, p.table.name, name) for p in plans for name in p.flush]
 
 

@@ -9,13 +9,13 @@ entries never expire.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from support.kernel.nfttext import FAMILY_OF_WORD, parse_element
 
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import Family
-from nfproxy.nft.schema import AFFINITY, SCHEMAS, Field, Interval, Value, Verdict
+from nfproxy.netlink.nftables import ChainRow, Hook
+from nfproxy.nft.schema import AFFINITY, SCHEMAS, TABLE, Field, Interval, Value, Verdict
 from nfproxy.reconcile.transition import Operation
 
 _COMMAND = re.compile(
@@ -25,13 +25,6 @@ _COMMAND = re.compile(
 _BLOCK = re.compile(r"\t(?P<what>map|set|chain) (?P<name>[a-z0-9-]+) \{")
 _TARGET = re.compile(r"\b(?:goto|jump) ([a-z0-9-]+)")
 _SET_NAME = re.compile(r"@([a-z0-9-]+)")
-
-
-class FakeChain(NamedTuple):
-    """A chain as `FakeKernel.chains` lists it."""
-
-    name: str
-    base: bool
 
 
 @dataclass
@@ -93,10 +86,10 @@ class FakeKernel:
         """Tell whether the family's table exists."""
         return family in self.tables
 
-    def chains(self, family: Family) -> list[FakeChain]:
+    def chains(self, family: Family) -> list[ChainRow]:
         """Return the chains of a table."""
         table = self.tables.get(family)
-        return [FakeChain(name, name in table.hooks) for name in table.rules] if table else []
+        return [_row(family, name, name in table.hooks) for name in table.rules] if table else []
 
     def elements(self, family: Family, name: str) -> list[tuple[bytes, Value]]:
         """Return a set's elements."""
@@ -313,3 +306,8 @@ class FlakyKernel(FakeKernel):
         change()
         if fault == "after":
             raise DataplaneError("injected: done, but nobody knows")
+
+
+def _row(family: Family, name: str, is_base: bool) -> ChainRow:
+    hook = Hook("nat", 0, -100) if is_base else None
+    return ChainRow(family, TABLE, name, hook, 1 if is_base else None)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from support.objects.model import changes
 
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.libnftables import load_text
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Service
+from nfproxy.nft.schema import TABLE
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Reconciler, Report
 from nfproxy.reconcile.script import script
@@ -54,12 +55,7 @@ class NodeProxy:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the tables and close."""
         self.close()
 
@@ -90,5 +86,6 @@ class NodeProxy:
         """Close; the tables go, too, unless they are to be kept for a successor."""
         if not keep_tables:
             for family in FAMILIES:
-                self.host.namespace.call(self.kernel.delete_table, family)
+                where = f"{family.table} {TABLE}"
+                self.host.namespace.call(load_text, f"add table {where}\ndelete table {where}\n")
         self.kernel.close()

@@ -16,15 +16,17 @@ from typing import NamedTuple
 
 from support.processes.commands import ROOT, Commands
 
-from nfproxy.netlink.messages import NLM_F_ACK, NLM_F_CREATE, messages, string
+from nfproxy.errors import DataplaneError
+from nfproxy.netlink.messages import NLM_F_CREATE, generic, string
+from nfproxy.netlink.sockets import NetlinkSocket, code_of
 from nfproxy.tools.lab import Namespace
-from nfproxy.tools.takeover.accounting import request
 from nfproxy.tools.takeover.names import NFACCT
 
 DIRECTORY = ROOT / "tests/takeover"
 OBJECTS = DIRECTORY / "objects.yaml"
 CLUSTER_CIDR = "10.244.0.0/16,fd00:10:244::/48"
 
+_EXISTS = (code_of(errno.EEXIST), code_of(errno.EBUSY))
 _NEW_COUNTER = 0x700  # NFNL_SUBSYS_ACCT << 8 | NFNL_MSG_ACCT_NEW
 
 
@@ -60,15 +62,14 @@ IP = ("ip", "ip6")
 
 def make_counters() -> None:
     """Make the nfacct counters of iptables mode; rules that name them cannot be loaded without."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
+    with NetlinkSocket() as netlink:
         for name in sorted(NFACCT):
-            sock.send(request(_NEW_COUNTER, NLM_F_CREATE | NLM_F_ACK, string(1, name)))
-            data = sock.recv(4096)
-            (code,) = (
-                -int.from_bytes(data[a : a + 4], "little", signed=True)
-                for _, _, _, a, _, _ in messages(data)
-            )
-            assert code in (0, errno.EEXIST, errno.EBUSY)
+            try:
+                payload = generic(0) + string(1, name)
+                netlink.request(_NEW_COUNTER, payload, f"make counter {name}", NLM_F_CREATE)
+            except DataplaneError as error:
+                if error.code not in _EXISTS:
+                    raise
 
 
 #: How kube-proxy lays out its ipsets: the type of each, by the end of its name.

@@ -3,12 +3,12 @@ The kernel of a namespace of the lab, called from outside of it.
 """
 
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Self
 
 from nfproxy.dataplane import libnftables
-from nfproxy.dataplane.kernel import ChainInfo, Kernel
+from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft.schema import Value
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Namespace
@@ -26,12 +26,7 @@ class RealKernel:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the socket."""
         self.close()
 
@@ -51,7 +46,7 @@ class RealKernel:
         """Tell whether the family's table exists."""
         return self.kernel.has_table(family)
 
-    def chains(self, family: Family) -> list[ChainInfo]:
+    def chains(self, family: Family) -> list[ChainRow]:
         """Return the chains of a table."""
         return self.kernel.chains(family)
 

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.wire import message
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink.messages import generic, message
+from nfproxy.netlink.nftables import GET_GENERATION, SUBSYSTEM
+from nfproxy.netlink.sockets import open_socket
 from nfproxy.nft import schema
 from nfproxy.reconcile.observed import observe
 from nfproxy.tools.lab import Namespace
@@ -39,8 +40,6 @@ ORDINARY_USER = (
 _ON_OBJECTS = ("run", "render", "diff", "preflight")
 
 WAIT_S = 20.0
-_GETGEN = 16
-_NETLINK_NETFILTER = 12
 
 
 class Result(NamedTuple):
@@ -180,8 +179,8 @@ class Commands:
 
 
 def _generation() -> int:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asked:
-        asked.send(message(_GETGEN, 0, 1, 0, b""))
+    with open_socket() as asked:
+        asked.send(message(SUBSYSTEM << 8 | GET_GENERATION, 0, 1, generic(0)))
         answer = asked.recv(4096)
     return int.from_bytes(answer[24:28], "big")  # the first attribute, behind two headers
 

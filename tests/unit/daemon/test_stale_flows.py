@@ -10,7 +10,7 @@ from support.objects.model import changes, endpoint_slice, gone, service
 
 from nfproxy.daemon import staleflows as module
 from nfproxy.daemon.staleflows import StaleFlowCleaning
-from nfproxy.dataplane.conntrack import Report
+from nfproxy.dataplane.conntrack_cleaner import CleaningReport
 from nfproxy.errors import DataplaneError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, parse_address
@@ -32,11 +32,11 @@ class Cleaner:
         self.errors = list(errors)
         self.asked: list[Flows] = []
 
-    def clean(self, flows: Flows, local: Mapping[object, object]) -> Report:
+    def clean(self, flows: Flows, local: Mapping[object, object]) -> CleaningReport:
         self.asked.append(flows)
         if self.errors:
             raise self.errors.pop(0)
-        return Report(dict.fromkeys(FAMILIES, 0), 0, dict.fromkeys(FAMILIES, 0.0))
+        return CleaningReport(dict.fromkeys(FAMILIES, 0), 0, dict.fromkeys(FAMILIES, 0.0))
 
 
 def cleaned(

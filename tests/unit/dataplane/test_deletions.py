@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.dataplane.deletions import DeletedElement, Deletions
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation
@@ -58,7 +58,7 @@ class Node:
                     f"{address} . tcp . 81 counter packets 0 bytes 0 : goto one",
                 )
             )
-        self.deletions: Deletions = namespace.call(self.kernel.deletions)
+        self.deletions: CountedDeletions = namespace.call(self.kernel.deletions)
 
     def nft(self, text: str) -> None:
         """Load text as somebody else."""
@@ -142,7 +142,7 @@ def test_more_than_fits_is_lost_without_an_error(node: Node) -> None:
     Reading goes on with what is there.
     """
     node.deletions.close()
-    node.deletions = node.namespace.call(Deletions, node.kernel._netlink.port, 1)
+    node.deletions = node.namespace.call(CountedDeletions, node.kernel._netlink.port, 1)
     for number in range(50):
         frontend = parse_address(f"10.97.0.{number}") + TCP_80
         add = Operation(True, V4, schema.FRONTENDS, frontend, schema.goto("one"))

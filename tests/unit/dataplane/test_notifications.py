@@ -1,5 +1,5 @@
 """
-Whose changes are told of: in a namespace, with real commits.
+Whose changes of nfproxy's tables are reported: in a namespace, with real commits.
 """
 
 import select
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.notifications import Notifications
+from nfproxy.dataplane.notifications import ForeignChanges
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset, schema
@@ -20,12 +20,12 @@ ELEMENT = Operation(True, Family.IPV4, schema.CLUSTER_IPS, bytes((10, 96, 0, 1))
 
 
 class Watched:
-    """A namespace with our table, and what is told of it."""
+    """A namespace with nfproxy's table, and the foreign changes reported in it."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         self.kernel: Kernel = namespace.call(Kernel)
-        self.notifications: Notifications = namespace.call(self.kernel.notifications)
+        self.foreign: ForeignChanges = namespace.call(self.kernel.foreign_changes)
         self.load(PROGRAM)
 
     def load(self, text: str) -> None:
@@ -33,15 +33,15 @@ class Watched:
         self.namespace.call(self.kernel.load, text)
 
     def nft(self, text: str) -> None:
-        """Load text as a person does."""
+        """Load text as an administrator does."""
         self.namespace.run(["nft", "-f", "-"], input=text)
 
-    def told(self) -> str:
-        """Return what is told by now; announcements are there when a commit has returned."""
-        culprit = ""
-        while select.select([self.notifications], [], [], 0)[0]:
-            culprit = self.notifications.read() or culprit
-        return culprit
+    def reported(self) -> str:
+        """Return the last report; notifications are there when a commit has returned."""
+        found = ""
+        while select.select([self.foreign], [], [], 0)[0]:
+            found = self.foreign.read() or found
+        return found
 
 
 @pytest.fixture
@@ -52,65 +52,70 @@ def watched(namespaces_allowed: None) -> Iterator[Watched]:
         made.kernel.close()
 
 
-def test_our_own_changes_are_not_told(watched: Watched) -> None:
+def test_our_own_changes_are_not_reported(watched: Watched) -> None:
     """
-    Neither elements, by netlink, nor the program, by a child.
+    Neither elements, which this process commits, nor the program, which a child process loads.
     """
     watched.kernel.commit([ELEMENT])
     watched.load(PROGRAM)
 
-    assert watched.told() == ""
+    assert watched.reported() == ""
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "tables"),
     [
-        "add element ip nfproxy cluster-ips { 10.96.0.2 }",
-        "add rule ip nfproxy services counter",
-        "delete table ip nfproxy",
-        "flush ruleset",
-        "add table ip zzz\nadd table ip other\nadd table ip6 nfproxy",
+        ("add element ip nfproxy cluster-ips { 10.96.0.2 }", "ip nfproxy"),
+        ("add rule ip nfproxy services counter", "ip nfproxy"),
+        ("delete table ip nfproxy", "ip nfproxy"),
+        ("flush ruleset", "ip nfproxy"),
+        ("add table ip zzz\nadd table ip other\nadd table ip6 nfproxy", "ip6 nfproxy"),
+        ("flush table ip nfproxy\nadd table ip6 nfproxy", "ip nfproxy and ip6 nfproxy"),
     ],
 )
-def test_others_changes_are_told_with_their_name(watched: Watched, text: str) -> None:
+def test_changes_by_others_are_reported_with_process_and_table(
+    watched: Watched, text: str, tables: str
+) -> None:
     """
-    To any part of the table, and in transactions that begin with something else.
+    Changes to any part of the table, and transactions that begin with something else.
     """
     watched.nft(text)
+    reported = watched.reported()
 
-    assert watched.told().startswith("nft (pid ")
-    assert watched.told() == ""
+    assert reported.startswith("nft (pid ")
+    assert reported.endswith(f") changed table {tables}")
+    assert watched.reported() == ""
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "add table ip other\nadd chain ip other nfproxy",
-        "add table inet nfproxy",  # another family: not ours
+        "add table inet nfproxy",  # nfproxy has no table of this family
         "add table ip nfproxy-probe",
         'add table ip other { comment "nfproxy"; }',
     ],
 )
-def test_what_others_do_to_theirs_is_not_told(watched: Watched, text: str) -> None:
+def test_changes_to_other_tables_are_not_reported(watched: Watched, text: str) -> None:
     """
-    Whatever it is called.
+    Whatever their parts are called.
     """
     watched.nft(text)
 
-    assert watched.told() == ""
+    assert watched.reported() == ""
 
 
-def test_lost_announcements_are_told(watched: Watched) -> None:
+def test_lost_notifications_are_reported(watched: Watched) -> None:
     """
-    They may have hidden anything.
+    One of them may have been about nfproxy's table.
     """
-    few = watched.namespace.call(Notifications, 0, 4096)
+    small = watched.namespace.call(ForeignChanges, 0, 4096)
     rows = ", ".join(f"10.0.{i >> 8}.{i & 255}" for i in range(20_000))
     watched.nft(
         f"table ip other {{\n set s {{\n typeof ip daddr\n elements = {{ {rows} }}\n }}\n}}"
     )
-    culprit = few.read()
-    few.close()
+    reported = small.read()
+    small.close()
 
-    assert "announcements were lost" in culprit
-    assert watched.told() == ""
+    assert reported == "another process changed table ip nfproxy or ip6 nfproxy (its name was lost)"
+    assert watched.reported() == ""

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import pytest
 from support.kernel.real import RealKernel
 
-from nfproxy.dataplane import wire
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import Protocol
-from nfproxy.netlink.messages import attributes
+from nfproxy.netlink.nftables import SetRow
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import (
     Chain,
@@ -86,19 +85,13 @@ def test_every_shape_in_the_kernel_is_read_back_from_its_name(real: RealKernel):
     assert shapes == {name: shape for name, shape in found.items() if shape is not None}
 
 
-# linux/netfilter/nf_tables.h: NFTA_SET_* and NFT_SET_*
-_NAME, _FLAGS, _KEY_LEN, _DATA_TYPE, _DATA_LEN = 2, 3, 5, 6, 7
+# linux/netfilter/nf_tables.h: NFT_SET_*
 _INTERVAL, _MAP, _TIMEOUT, _EVAL, _CONCAT = 0x4, 0x8, 0x10, 0x20, 0x80
-_VERDICT = 0xFFFFFF00
 
 
-def sets_in_kernel(real: RealKernel, family: Family) -> dict[str, dict[int, bytes]]:
-    """Return the attributes of each set, by name."""
-    found = {}
-    for data in real.kernel._netlink.dump(wire.GETSET, family, schema.TABLE):
-        values = {k: data[a:b] for k, a, b in attributes(data, 0, len(data))}
-        found[values[_NAME].rstrip(b"\0").decode()] = values
-    return found
+def sets_in_kernel(real: RealKernel, family: Family) -> dict[str, SetRow]:
+    """Return each set, by name."""
+    return {row.name: row for row in real.kernel._netlink.sets(family, schema.TABLE)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -111,14 +104,13 @@ def test_the_schema_is_what_the_kernel_made_of_the_template(real: RealKernel, fa
 
     assert list(SCHEMAS) == list(found)
     for name, expected in SCHEMAS.items():
-        values = found[name]
-        number = {k: int.from_bytes(v, "big") for k, v in values.items() if len(v) == 4}
-        flags = number.get(_FLAGS, 0)
-        assert number[_KEY_LEN] == schema.length(expected.key, family), name
+        row = found[name]
+        flags = row.flags
+        assert row.key_length == schema.length(expected.key, family), name
         assert bool(flags & _MAP) == (expected.value is not None), name
-        assert (number.get(_DATA_TYPE) == _VERDICT) == expected.verdicts, name
+        assert row.has_verdicts == expected.verdicts, name
         if expected.value:
-            assert number[_DATA_LEN] == schema.length(expected.value, family), name
+            assert row.data_length == schema.length(expected.value, family), name
         assert bool(flags & _INTERVAL) == (expected.interval is not Interval.NO), name
         assert bool(flags & _EVAL) == bool(flags & _TIMEOUT) == expected.dynamic, name
         if expected.interval is not Interval.NO:  # pipapo, with two keys an element, or rbtree

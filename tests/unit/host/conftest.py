@@ -1,14 +1,5 @@
-"""A network namespace of one's own."""
+"""Network namespaces."""
 
-from collections.abc import Iterator
+from support.kernel.fixtures import lab
 
-import pytest
-
-from nfproxy.tools.lab import Lab
-
-
-@pytest.fixture(scope="module")
-def lab(namespaces_allowed: None) -> Iterator[Lab]:
-    """Namespaces for one module."""
-    with Lab() as made:
-        yield made
+__all__ = ["lab"]

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from nfproxy.errors import DataplaneError
-from nfproxy.host import rtnetlink
 from nfproxy.host.addresses import Addresses, LocalAddresses, within
 from nfproxy.model.addresses import Family, format_address, parse_address, parse_prefix
 from nfproxy.tools.lab import Host
@@ -173,8 +172,8 @@ def test_lost_announcements_are_made_up_for(host, monkeypatch):
     added = "".join(f"addr add {address}/32 dev lo\n" for address in many)
     removed = "".join(f"addr del {address}/32 dev lo\n" for address in many[1:])
     listed = []
-    read_all = rtnetlink.read_all
-    monkeypatch.setattr(rtnetlink, "read_all", lambda s: listed.append(1) or read_all(s))
+    list_all = LocalAddresses._list
+    monkeypatch.setattr(LocalAddresses, "_list", lambda self: listed.append(1) or list_all(self))
 
     async def scenario(addresses: LocalAddresses) -> None:
         for commands, expected in ((added, many), (removed, many[:1])):
@@ -194,15 +193,15 @@ def test_a_failed_listing_is_made_up_for_with_the_next_change(host, monkeypatch,
     It is logged; the addresses known until then stay in force.
     """
 
-    def fail(_: object) -> None:
+    def fail() -> None:
         raise DataplaneError("the kernel is out of memory")
 
     async def scenario(addresses: LocalAddresses) -> None:
         addresses._lost = True
         host.add_address("10.0.0.1/32", "lo")
-        addresses._listening.recv(rtnetlink.RECEIVE)
+        addresses._listening.recv(1 << 16)
         with monkeypatch.context() as patch:
-            patch.setattr(rtnetlink, "read_all", fail)
+            patch.setattr(addresses, "_list", fail)
             addresses._on_readable()
         assert "out of memory" in caplog.text
         assert texts(addresses.current) == LOOPBACK

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfproxy.dataplane.wire import attributes
+from nfproxy.netlink.nftables import RuleRow
 from nfproxy.tools.takeover.nftables import read_rule
 from nfproxy.tools.takeover.tables import Rule
 
@@ -53,6 +53,4 @@ NATIVE = (
 )
 def test_recorded_rules_are_read(recorded, rule):
     """Their target, comment and handle; counters and comments are no conditions."""
-    data = bytes.fromhex(recorded)
-
-    assert rule == read_rule({kind: data[a:b] for kind, a, b in attributes(data, 0, len(data))})
+    assert rule == read_rule(RuleRow.read(bytes.fromhex("02000000" + recorded)))

@@ -5,12 +5,13 @@ import struct
 import pytest
 from support.kernel.real import RealKernel
 
-from nfproxy.dataplane import wire
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
-from nfproxy.netlink.messages import attributes, string
+from nfproxy.netlink.elements import element_requests, join_ranges, raw_elements
+from nfproxy.netlink.messages import attributes, messages, string
+from nfproxy.netlink.nftables import batch
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.schema import SCHEMAS, Value
 from nfproxy.reconcile.transition import Operation
@@ -81,12 +82,18 @@ GOLDEN = [
 ]
 
 
+def sent(operations: list[Operation], first: int) -> list[bytes]:
+    """Return the messages of a transaction, its begin and end included."""
+    data = batch(element_requests(operations), first)
+    return [data[m.start - 16 : m.end] for m in messages(data)]
+
+
 @pytest.mark.parametrize(("operation", "element"), GOLDEN, ids=lambda v: getattr(v, "set", ""))
 def test_elements_are_packed_as_nf_tables_holds_them(operation: Operation, element: str):
     """
     Key, verdict or value, both ends of a range; one for a range up to the highest address.
     """
-    (message,) = wire.element_messages([operation], 7)
+    _, message, _ = sent([operation], 7)
 
     assert message.endswith(bytes.fromhex(head(len(element) // 2 + 4, 3 | NESTED) + element))
     length, kind, flags, number, port = struct.unpack_from("=IHHII", message)
@@ -100,7 +107,7 @@ def test_a_deletion_names_the_key_and_no_value():
     """
     The kernel would compare a value; it is not needed.
     """
-    (message,) = wire.element_messages([SLOT._replace(add=False)], 1)
+    _, message, _ = sent([SLOT._replace(add=False)], 1)
 
     assert struct.unpack_from("=IHH", message)[1:] == (0x0A0E, 0x1 | 0x4)
     assert POD not in message
@@ -112,12 +119,12 @@ def test_neighbours_of_one_set_share_a_message_and_the_order_is_kept():
     Delete, add, delete: three messages, numbered in that order; the last asks for an ACK.
     """
     gone = SLOT._replace(add=False)
-    messages = wire.element_messages([gone, SLOT, SLOT, gone._replace(family=V6)], 5)
-    heads = [struct.unpack_from("=IHHI", m)[1:] for m in messages]
+    _, *found_messages, _ = sent([gone, SLOT, SLOT, gone._replace(family=V6)], 5)
+    heads = [struct.unpack_from("=IHHI", m)[1:] for m in found_messages]
 
     assert [(kind, number) for kind, _, number in heads] == [(0x0A0E, 5), (0x0A0C, 6), (0x0A0E, 7)]
     assert [bool(flags & 0x4) for _, flags, _ in heads] == [False, False, True]
-    assert messages[1].count(POD) == 2
+    assert found_messages[1].count(POD) == 2
 
 
 def test_a_message_s_list_fits_its_16_bit_length():
@@ -127,13 +134,11 @@ def test_a_message_s_list_fits_its_16_bit_length():
     operations = [
         Operation(True, V4, schema.CLUSTER_IPS, number.to_bytes(4, "big")) for number in range(9000)
     ]
-    messages = wire.element_messages(operations, 1)
-    found = [
-        key for message in messages for key, *_ in wire.raw_elements(message, 20, len(message))
-    ]
+    _, *found_messages, _ = sent(operations, 1)
+    found = [key for message in found_messages for key, *_ in raw_elements(message[16:])]
 
-    assert len(messages) > 1
-    assert all(len(message) < 65536 for message in messages)
+    assert len(found_messages) > 1
+    assert all(len(message) < 65536 for message in found_messages)
     assert found == [o.key for o in operations]
 
 
@@ -141,7 +146,7 @@ def test_no_operation_makes_no_message():
     """
     An empty transaction is not sent.
     """
-    assert wire.element_messages([], 1) == []
+    assert element_requests([]) == []
 
 
 ELEMENTS: list[tuple[str, bytes, Value]] = [
@@ -166,16 +171,16 @@ def test_what_was_encoded_is_decoded(name: str, key: bytes, value: Value):
     """
     A dump has the layout of an addition.
     """
-    (message,) = wire.element_messages([Operation(True, V4, name, key, value)], 1)
-    raw = wire.raw_elements(message, 20, len(message))
+    _, message, _ = sent([Operation(True, V4, name, key, value)], 1)
+    raw = raw_elements(message[16:])
 
-    assert list(wire.join_ranges(raw, SCHEMAS[name])) == [(key, value)]
+    assert list(join_ranges(raw, SCHEMAS[name])) == [(key, value)]
 
 
 @pytest.mark.parametrize(("name", "key", "value"), ELEMENTS)
 def test_the_kernel_gives_back_what_was_sent(real: RealKernel, name: str, key: bytes, value: Value):
     """
-    And forgets it when told so.
+    And forgets it when the element is deleted.
     """
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     real.commit([Operation(True, V4, name, key, value)])

@@ -1,11 +1,11 @@
-"""What the kernel's announcements of addresses say."""
+"""What the kernel's messages say about addresses."""
 
 import struct
 
 import pytest
 
-from nfproxy.host.rtnetlink import Assigned, Change, read_changes
 from nfproxy.model.addresses import Family, parse_address
+from nfproxy.netlink.rtnetlink import AddressChange, Assigned, address_changes, listed_address
 
 NEW, DELETED, NEW_LINK = 20, 21, 16
 TENTATIVE, OPTIMISTIC, DEPRECATED, DAD_FAILED, PERMANENT = 0x40, 0x04, 0x20, 0x08, 0x80
@@ -14,7 +14,7 @@ ADDRESS = parse_address("fd00::1")
 ASSIGNED = Assigned(Family.IPV6, 7, 64, ADDRESS)
 
 
-def announcement(
+def notification(
     kind: int = NEW, flags: int = PERMANENT, *, family: int = 10, address: bytes = ADDRESS
 ) -> bytes:
     """Return one message."""
@@ -37,31 +37,37 @@ def announcement(
 )
 def test_an_address_is_usable_unless_tentative_or_a_duplicate(flags, usable):
     """
-    A deprecated one is only not chosen any more for what the node itself begins.
+    A deprecated address is usable: the node only does not choose it for new connections.
     """
-    assert list(read_changes(announcement(flags=flags))) == [Change(ASSIGNED, usable)]
+    data = notification(flags=flags)
+
+    assert list(address_changes(data)) == [AddressChange(ASSIGNED, usable)]
+    assert listed_address(data[16:]) == (ASSIGNED if usable else None)
 
 
 def test_messages_of_one_buffer_come_in_order():
     """
-    A removed address is not usable, whatever its flags; other messages say nothing.
+    A removed address is not usable, whatever its flags; messages of other types are skipped.
     """
-    data = announcement() + announcement(NEW_LINK) + announcement(DELETED) + b"\0" * 7
+    data = notification() + notification(NEW_LINK) + notification(DELETED) + b"\0" * 7
 
-    assert list(read_changes(data)) == [Change(ASSIGNED, True), Change(ASSIGNED, False)]
+    assert list(address_changes(data)) == [
+        AddressChange(ASSIGNED, True),
+        AddressChange(ASSIGNED, False),
+    ]
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        announcement(family=7),
-        announcement(address=b""),
-        announcement(address=b"\1\2\3\4"),
+        notification(family=7),
+        notification(address=b""),
+        notification(address=b"\1\2\3\4"),
         struct.pack("=IHHII", 3, NEW, 0, 0, 0) + bytes(64),
     ],
 )
-def test_what_is_no_address_of_ours_says_nothing(data):
+def test_other_messages_change_nothing(data):
     """
-    Another family, an address of another's length, or a message that has no end.
+    Another family, an address of the other family's length, or a message with a bad length.
     """
-    assert list(read_changes(data)) == []
+    assert list(address_changes(data)) == []

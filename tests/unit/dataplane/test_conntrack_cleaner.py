@@ -3,8 +3,8 @@
 import pytest
 from support.kernel.entries import Entries, destination
 
-from nfproxy.dataplane import conntrack
-from nfproxy.dataplane.conntrack import ConntrackCleaner
+from nfproxy.dataplane import conntrack_cleaner
+from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import Protocol
@@ -131,7 +131,7 @@ def test_many_frontends_are_cleaned_by_one_listing(entries, cleaner):
     """
     The kernel then hands out every UDP entry, and those of nobody's frontends stay.
     """
-    many = [f"10.96.0.{number}:53" for number in range(1, conntrack._FEW + 2)]
+    many = [f"10.96.0.{number}:53" for number in range(1, conntrack_cleaner._FEW + 2)]
     for asked in (*many, "10.96.1.1:53"):
         entries.add(asked, "10.244.1.1:5353")
         entries.add(asked, "10.244.1.2:5353")
@@ -162,7 +162,7 @@ def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch
     """
     While the listing they come from goes on, so many at a time.
     """
-    monkeypatch.setattr(conntrack, "_BATCH", 7)
+    monkeypatch.setattr(conntrack_cleaner, "_BATCH", 7)
     sizes, delete = [], cleaner._delete
     monkeypatch.setattr(
         cleaner, "_delete", lambda f, keys: sizes.append(len(keys)) or delete(f, keys)
@@ -227,7 +227,7 @@ def test_after_a_failure_in_the_middle_of_a_listing_it_works_again(entries, clea
         raise DataplaneError("an entry that nobody understands")
 
     with monkeypatch.context() as patch:
-        patch.setattr(conntrack.ctnetlink, "udp_flow", broken)
+        patch.setattr(conntrack_cleaner.conntrack, "udp_flow", broken)
         with pytest.raises(DataplaneError):
             cleaner.clean(may({"10.96.0.1:53": []}), NO_ADDRESSES)
 

@@ -1,13 +1,13 @@
-"""Conntrack's messages: entries in forms a table here does not hold, and what is refused."""
+"""Conntrack messages: entries with layouts that no kernel here makes."""
 
 import struct
 
 import pytest
 from support.kernel.entries import destination
 
-from nfproxy.dataplane.ctnetlink import Flow, entry_key, udp_flow
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family, parse_address
+from nfproxy.netlink.conntrack import Flow, entry_key, udp_flow
 from nfproxy.netlink.messages import attribute
 
 V4 = Family.IPV4
@@ -53,7 +53,7 @@ def read(data: bytes) -> Flow | None:
 @pytest.mark.parametrize("original", [ORIGINAL, IN_ZONE])
 def test_a_flow_is_read(original):
     """
-    Also where one direction has a conntrack zone of its own, which moves all behind it.
+    Also if one direction has a conntrack zone of its own, which moves the parts behind it.
     """
     assert read(entry(original, REPLY, attribute(3, b"\0\0\0\x0e"))) == FLOW
 
@@ -83,17 +83,17 @@ def test_other_protocols_are_no_flows():
         entry(direction(1, CLIENT, "10.96.0.1:53", first_address=3), REPLY),
     ],
 )
-def test_an_unknown_form_is_refused(data):
+def test_an_unknown_layout_is_refused(data):
     """
-    Rather than read something else for an address, and delete what nobody meant.
+    Else nfproxy would read other bytes as an address, and delete entries of other connections.
     """
-    with pytest.raises(DataplaneError, match="form"):
+    with pytest.raises(DataplaneError, match="layout"):
         read(data)
 
 
-def test_an_entry_is_named_by_reply_zone_and_id():
+def test_an_entry_is_identified_by_reply_zone_and_id():
     """
-    Nothing else is sent back to the kernel.
+    The kernel gets no other attribute back.
     """
     number, zone = attribute(12, b"\1\2\3\4"), attribute(18, b"\0\7")
     data = entry(ORIGINAL, REPLY, attribute(3, b"\0\0\0\x0e"), number, zone)

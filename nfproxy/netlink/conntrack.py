@@ -1,10 +1,11 @@
 """
-Conntrack's messages as bytes: listing and deleting UDP entries.
+Conntrack messages: listing and deleting UDP entries.
 
-Source: ``linux/netfilter/nfnetlink_conntrack.h`` and ``nf_conntrack_netlink.c``. Entries are read
-by offset, as a table may hold hundreds of thousands: the kernel has always written a tuple's
-attributes in one order, and each entry is checked for it. 200,000 entries cost 0.85 s of processor
-time in this way, half of it the kernel's; pyroute2's generic decoder needs 15 s.
+Entries are read by offset, as a node may have hundreds of thousands. 200,000 take 0.85 s of
+processor time, half of it in the kernel; pyroute2's generic decoder needs 15 s. The kernel has
+always written the attributes of a tuple in one order; each entry is checked for that order.
+
+Source: ``linux/netfilter/nfnetlink_conntrack.h``, ``nf_conntrack_netlink.c``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.netlink.messages import (
     GENERIC_SIZE,
-    HEADER,
     NESTED,
     NLM_F_DUMP,
-    NLM_F_REQUEST,
     attribute,
     attributes,
+    generic,
+    message,
 )
 from nfproxy.nft.schema import port_bytes
 
@@ -40,14 +41,14 @@ _ORIGINAL_FLAGS = 1  # CTA_FILTER_ORIG_FLAGS
 _MATCH_DESTINATION, _MATCH_PROTOCOL, _MATCH_DESTINATION_PORT = 1 << 1, 1 << 3, 1 << 5
 
 _LENGTH = struct.Struct("=H")
-_UNKNOWN_FORM = (
-    "the kernel lists connections in a form that nfproxy does not know; stale UDP flows stay "
-    "until they time out. Please report this with the kernel's version"
-)
 
 
 class Flow(NamedTuple):
-    """A UDP entry: whom the client asked, and whom it gets answers from; address and port."""
+    """
+    A UDP entry: where the client sends to, and where its answers come from.
+
+    Each is an address and a port, as an endpoint map's value.
+    """
 
     destination: bytes
     source: bytes
@@ -55,7 +56,7 @@ class Flow(NamedTuple):
 
 class _Offsets(NamedTuple):
     """
-    Where things stand in a tuple, from its attribute's header on.
+    The offsets of a tuple's parts, counted from the header of the tuple's attribute.
 
     ::
 
@@ -97,8 +98,8 @@ def list_request(family: Family, address: bytes, port: int, sequence: int) -> by
     """
     Return the request for the UDP entries whose original destination matches.
 
-    b"" is any address, 0 any port. The kernel compares (since Linux 5.8), and hands out only
-    what fits; an older one hands out everything.
+    b"" is any address, 0 any port. The kernel compares since Linux 5.8; an older kernel lists
+    every entry.
     """
     flags = _MATCH_PROTOCOL
     protocol = attribute(_NUMBER, bytes((Protocol.UDP,)))
@@ -112,16 +113,16 @@ def list_request(family: Family, address: bytes, port: int, sequence: int) -> by
     wanted += attribute(_PROTOCOL | NESTED, protocol)
     matching = attribute(_ORIGINAL_FLAGS, struct.pack("=I", flags))
     payload = attribute(_ORIGINAL | NESTED, wanted) + attribute(_FILTER | NESTED, matching)
-    return _message(_GET, NLM_F_DUMP, sequence, family, payload)
+    return message(_GET, NLM_F_DUMP, sequence, generic(family) + payload)
 
 
 def stats_request(sequence: int) -> bytes:
-    """Return the request for how many entries there are: the cheapest one."""
-    return _message(_GET_STATS, 0, sequence, Family.IPV4, b"")
+    """Return the request for the number of entries, which costs the kernel least."""
+    return message(_GET_STATS, 0, sequence, generic(Family.IPV4))
 
 
 def is_entry(kind: int) -> bool:
-    """Tell whether a message of this type holds an entry."""
+    """Return whether a message of this type holds an entry."""
     return kind == _NEW
 
 
@@ -129,22 +130,26 @@ def udp_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
     """
     Return the flow of one listed entry, None if it is not UDP.
 
-    `start` and `end` are of the message without its header. Raises DataplaneError if the
-    entry is laid out otherwise than expected.
+    `start` and `end` are those of the message's payload. Raises DataplaneError if the entry has
+    another layout than this module expects.
     """
     off = _OFFSETS[family]
     at = start + GENERIC_SIZE
     if at + 2 * off.size > end:
-        raise DataplaneError(_UNKNOWN_FORM)
+        raise _unknown_layout()
+    # The original tuple comes first; its length includes a conntrack zone, if it has one.
     reply = at + _LENGTH.unpack_from(data, at)[0]
     if data[at + 4 : at + 12] != off.address_head:
-        raise DataplaneError(_UNKNOWN_FORM)
+        raise _unknown_layout()
+    # Tuples of other protocols have other attributes (ICMP has no ports), so ask this first.
     if data[at + off.number] != Protocol.UDP:
         return None
+    # Wrong offsets would make wrong flows stale, and cut connections. So compare the headers of
+    # all attributes on the way to the fields that are read.
     head = data[at + off.protocol : at + off.number]
-    same = data[reply + 4 : reply + 12] == off.address_head
-    if not same or head != off.protocol_head or reply + off.size > end:
-        raise DataplaneError(_UNKNOWN_FORM)
+    has_same_layout = data[reply + 4 : reply + 12] == off.address_head
+    if not has_same_layout or head != off.protocol_head or reply + off.size > end:
+        raise _unknown_layout()
     destination = at + off.destination
     port = at + off.destination_port
     source = reply + off.source
@@ -157,10 +162,11 @@ def udp_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
 
 def entry_key(data: bytes, start: int, end: int) -> bytes:
     """
-    Return what names one listed entry and no other: its reply tuple, zone and id.
+    Return the attributes that identify one listed entry: its reply tuple, zone and id.
 
-    The id is made of the original tuple and the entry's place in memory, where a later entry for
-    the same client may be. That one has another reply tuple, as it goes to another endpoint.
+    The id is a hash of the original tuple and of the entry's place in memory. A later entry of the
+    same client may have both in common with a stale one, but it leads to another endpoint, so its
+    reply tuple differs.
     """
     return b"".join(
         attribute(kind | NESTED if kind == _REPLY else kind, data[at:stop])
@@ -171,13 +177,17 @@ def entry_key(data: bytes, start: int, end: int) -> bytes:
 
 def delete_requests(keys: Sequence[bytes], family: Family, sequence: int) -> bytes:
     """
-    Return one request for each entry to delete; the kernel treats each by itself.
+    Return one request for each entry to delete; the kernel carries out each on its own.
 
-    Only what fails is answered: with ENOENT where the entry is gone, or is another one.
+    It answers those that fail: with ENOENT if the entry is gone, or another entry has its place.
     """
-    return b"".join(_message(_DELETE, 0, sequence, family, key) for key in keys)
+    head = generic(family)
+    return b"".join(message(_DELETE, 0, sequence, head + key) for key in keys)
 
 
-def _message(kind: int, flags: int, sequence: int, family: Family, payload: bytes) -> bytes:
-    head = HEADER.pack(20 + len(payload), kind, flags | NLM_F_REQUEST, sequence, 0)
-    return head + bytes((family, 0, 0, 0)) + payload
+def _unknown_layout() -> DataplaneError:
+    return DataplaneError(
+        "the kernel lists connections in a layout that nfproxy does not know, so stale UDP flows "
+        "stay until they time out",
+        "report this, with the kernel's version",
+    )

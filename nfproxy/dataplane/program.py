@@ -1,0 +1,114 @@
+"""
+The program in the kernel: nfproxy's tables with their chains, rules and sets, without elements.
+
+Rules are compared as the kernel holds them. To know how the kernel would hold the wanted program,
+load it into a new network namespace and read it back: so nothing here has to understand nft's text.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from nfproxy.dataplane.libnftables import load_text
+from nfproxy.errors import MissingFeatureError
+from nfproxy.model.addresses import Family
+from nfproxy.netlink.nftables import Hook, SetRow
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.schema import TABLE
+
+_CLONE_NEWNET = 0x40000000
+
+T = TypeVar("T")
+
+
+class ChainContents(msgspec.Struct, frozen=True):
+    """
+    A chain's rules in order and, for a base chain, where it is attached.
+
+    `policy` is the code of the verdict on packets that reach the end of a base chain. `hook` and
+    `policy` are None for a regular chain.
+    """
+
+    rules: tuple[bytes, ...]
+    hook: Hook | None = None
+    policy: int | None = None
+
+
+class Program(msgspec.Struct, frozen=True):
+    """One family's table without its elements. The kernel does not run a dormant table."""
+
+    dormant: bool
+    chains: dict[str, ChainContents]
+    sets: dict[str, SetRow]
+
+
+Programs = dict[Family, Program]
+
+
+def programs_in_kernel(families: Iterable[Family]) -> Programs:
+    """Return the tables in this network namespace, for each family that has one."""
+    with NftSocket() as netlink:
+        found = {family: _program(netlink, family) for family in families}
+    return {family: program for family, program in found.items() if program is not None}
+
+
+def _program(netlink: NftSocket, family: Family) -> Program | None:
+    table = next((row for row in netlink.tables(family) if row.name == TABLE), None)
+    if table is None:
+        return None
+    rules: dict[str, list[bytes]] = {}
+    for rule in netlink.rules(family, TABLE):
+        rules.setdefault(rule.chain, []).append(rule.expressions)
+    chains = {
+        chain.name: ChainContents(tuple(rules.get(chain.name, ())), chain.hook, chain.policy)
+        for chain in netlink.chains(family, TABLE)
+    }
+    sets = {row.name: row for row in netlink.sets(family, TABLE)}
+    return Program(table.is_dormant, chains, sets)
+
+
+def programs_of_text(text: str, families: Iterable[Family]) -> Programs:
+    """
+    Return the tables that an nft script makes, by loading it into a new network namespace.
+
+    Raises MissingFeatureError if this process cannot make one, which takes CAP_SYS_ADMIN.
+    """
+
+    def load_and_read() -> Programs:
+        load_text(text)
+        return programs_in_kernel(families)
+
+    return in_new_network_namespace(load_and_read)
+
+
+def in_new_network_namespace(function: Callable[[], T]) -> T:
+    """Call a function in a new network namespace, which ends with the call."""
+    result: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.unshare(_CLONE_NEWNET):
+                reason = os.strerror(ctypes.get_errno())
+                raise MissingFeatureError(
+                    f"cannot make a new network namespace ({reason})", "run with CAP_SYS_ADMIN"
+                )
+            result.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    # A network namespace belongs to a thread. This one never comes back from its own, so it must
+    # not be a thread that does other work.
+    thread = threading.Thread(target=work, name="network-namespace")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return result[0]

@@ -1,0 +1,299 @@
+"""
+Netlink sockets: send a request, read a listing, commit a transaction.
+
+All sockets of nfproxy are opened here. Calls block, but not for long: the kernel answers a request
+before the system call that sends it returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+from nfproxy.errors import DataplaneError, TransactionError
+from nfproxy.netlink.messages import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    error_number,
+    generic,
+    message,
+    messages,
+    string,
+)
+from nfproxy.netlink.nftables import (
+    GET_CHAIN,
+    GET_ELEMENTS,
+    GET_RULE,
+    GET_SET,
+    GET_TABLE,
+    SUBSYSTEM,
+    ChainRow,
+    Request,
+    RuleRow,
+    SetRow,
+    TableRow,
+    batch,
+)
+from nfproxy.nft.schema import TABLE
+
+# What the module socket does not name.
+NETLINK_NETFILTER = 12
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
+SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
+_NETLINK_CAP_ACK = 10
+_SO_SNDBUFFORCE = 32
+
+_RECEIVE = 1 << 18
+_RECEIVE_BUFFER = 4 << 20
+_TRIES = 8
+_RESTART_AT = 0x7000_0000  # sequence numbers have 32 bits; a transaction uses one per message
+
+
+def code_of(number: int) -> str:
+    """Return the `code` of a DataplaneError or TransactionError that the kernel's errno causes."""
+    return errno.errorcode.get(number, str(number))
+
+
+ABSENT = code_of(errno.ENOENT)
+NOT_PERMITTED = code_of(errno.EPERM)
+
+NOT_PERMITTED_REMEDY = (
+    "give nfproxy the capability NET_ADMIN; if it has that, another process owns the table "
+    f"(`nft list table ip {TABLE}` shows its flags)"
+)
+
+
+def open_socket(
+    protocol: int = NETLINK_NETFILTER, *, groups: int = 0, blocking: bool = True
+) -> socket.socket:
+    """
+    Return a netlink socket of this network namespace, subscribed to multicast groups 1 to 32.
+
+    Raises DataplaneError.
+    """
+    kind = socket.SOCK_RAW | (0 if blocking else socket.SOCK_NONBLOCK)
+    name = "netfilter" if protocol == NETLINK_NETFILTER else "routing"
+    try:
+        opened = socket.socket(socket.AF_NETLINK, kind, protocol)
+        opened.bind((0, groups))
+        # Errors come without a copy of the request, which may be megabytes.
+        opened.setsockopt(SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+    except OSError as error:
+        raise DataplaneError(f"cannot open a {name} netlink socket: {error}") from error
+    return opened
+
+
+class NetlinkSocket:
+    """
+    A socket of the network namespace that it is made in, whichever thread uses it later.
+
+    One thread at a time. A context manager.
+    """
+
+    def __init__(self, protocol: int = NETLINK_NETFILTER) -> None:
+        """Open the socket. Raises DataplaneError if the kernel lacks the protocol."""
+        self._socket = open_socket(protocol)
+        self._sequence = 0
+        self._grow(SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the socket."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. Nothing in the kernel changes. Idempotent."""
+        self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The socket's netlink port; notifications name the port that a change came from."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
+    def request(self, kind: int, payload: bytes, what: str, flags: int = 0) -> None:
+        """
+        Send one request and wait until the kernel has done it.
+
+        `what` says for an error what it does. Raises DataplaneError with the errno's name as code.
+        """
+        sequence = self._reserve(1)
+        try:
+            self._socket.send(message(kind, flags | NLM_F_ACK, sequence, payload))
+            while True:
+                data = self._socket.recv(_RECEIVE)
+                for answer in messages(data):
+                    if answer.sequence == sequence and answer.kind == NLMSG_ERROR:
+                        _raise_for(error_number(data, answer.start), what)
+                        return
+        except OSError as error:
+            raise DataplaneError(f"cannot {what}: {error}") from error
+
+    def dump(self, kind: int, payload: bytes, what: str) -> list[bytes]:
+        """
+        Return the payloads of a listing's messages; `what` says for an error what is listed.
+
+        Lists again if the kernel says that something changed meanwhile. Raises DataplaneError with
+        the errno's name as code, ABSENT included.
+        """
+        for _ in range(_TRIES):
+            sequence = self._reserve(1)
+            try:
+                self._socket.send(message(kind, NLM_F_DUMP, sequence, payload))
+                found = self._read_dump(sequence, what)
+            except OSError as error:
+                raise DataplaneError(f"cannot list {what}: {error}") from error
+            if found is not None:
+                return found
+        raise DataplaneError(f"cannot list {what}: it keeps changing meanwhile")
+
+    def _read_dump(self, sequence: int, what: str) -> list[bytes] | None:
+        """Return the payloads of a listing, None if it was interrupted by a change."""
+        found: list[bytes] = []
+        interrupted = False
+        while True:
+            data = self._socket.recv(_RECEIVE)
+            for kind, flags, number, start, end, _ in messages(data):
+                if number != sequence:  # the rest of a listing that an error cut short
+                    continue
+                interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                if kind in (NLMSG_DONE, NLMSG_ERROR):
+                    code = error_number(data, start)
+                    if interrupted or code in (errno.EINTR, errno.EAGAIN):
+                        return None
+                    _raise_for(code, f"list {what}")
+                    return found
+                found.append(data[start:end])
+
+    def _reserve(self, count: int) -> int:
+        """Return the first of `count` new sequence numbers; one before and one behind are free."""
+        if self._sequence > _RESTART_AT:
+            self._sequence = 0
+        first = self._sequence + 2
+        self._sequence = first + count
+        return first
+
+    def _grow(self, option: int, size: int) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+        except PermissionError:  # without CAP_NET_ADMIN the system's limit applies
+            plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
+            self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+class NftSocket(NetlinkSocket):
+    """A socket to nf_tables. Family 0 in a listing is every family."""
+
+    def __init__(self) -> None:
+        """Open the socket. Raises DataplaneError if the kernel has no nfnetlink."""
+        super().__init__()
+        self._send_buffer = 0
+
+    def tables(self, family: int = 0) -> list[TableRow]:
+        """Return the tables of a family."""
+        return [TableRow.read(data) for data in self._list(GET_TABLE, family)]
+
+    def chains(self, family: int = 0, table: str = "") -> list[ChainRow]:
+        """Return the chains of a table, or of all tables; none if there is no such table."""
+        # The kernel does not select chains by table: that is done here.
+        rows = (ChainRow.read(data) for data in self._list(GET_CHAIN, family))
+        return [row for row in rows if not table or row.table == table]
+
+    def sets(self, family: int, table: str) -> list[SetRow]:
+        """Return the named sets and maps of a table."""
+        rows = (SetRow.read(data) for data in self._list(GET_SET, family, table))
+        return [row for row in rows if not row.is_anonymous]
+
+    def rules(self, family: int, table: str, chain: str = "") -> Iterator[RuleRow]:
+        """Yield the rules of a table or of one chain, by chain and in order."""
+        names = (table, chain) if chain else (table,)
+        return (RuleRow.read(data) for data in self._list(GET_RULE, family, *names))
+
+    def elements(self, family: int, table: str, name: str) -> list[bytes]:
+        """
+        Return the messages of a set's listing, each with its nfgenmsg; ``elements`` reads them.
+
+        Raises DataplaneError, with code ABSENT if there is no such set.
+        """
+        return self._list(GET_ELEMENTS, family, table, name)
+
+    def _list(self, kind: int, family: int, *names: str) -> list[bytes]:
+        # In each of these requests the table is attribute 1, and a chain or set attribute 2.
+        payload = b"".join(string(index + 1, name) for index, name in enumerate(names))
+        what = " ".join(names) or "the ruleset"
+        return self.dump(SUBSYSTEM << 8 | kind, generic(family) + payload, what)
+
+    def commit(self, requests: Sequence[Request]) -> None:
+        """
+        Commit requests as one transaction. Does nothing without any.
+
+        Raises TransactionError if the kernel refuses; then it has changed nothing. The code is the
+        errno's name of the first request that failed.
+        """
+        if not requests:
+            return
+        first = self._reserve(len(requests))
+        data = batch(requests, first)
+        # The kernel takes a transaction in one buffer or not at all.
+        if len(data) > self._send_buffer:
+            self._grow(_SO_SNDBUFFORCE, len(data) + (1 << 16))
+            self._send_buffer = len(data)
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise TransactionError(
+                f"cannot send a transaction: {error}", code=code_of(error.errno or 0)
+            ) from error
+        self._read_answers(first + len(requests) - 1)
+
+    def _read_answers(self, last: int) -> None:
+        """Read the answers to a batch: errors of any request, and the ACK of the `last` one."""
+        failure: tuple[int, int] | None = None
+        acknowledged = False
+        while True:
+            try:
+                # All answers are there: the kernel worked while `send` ran. Waiting for more could
+                # be for ever.
+                data = self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                # More errors than the socket's buffer holds: the transaction has failed for sure.
+                if error.errno == errno.ENOBUFS:
+                    failure = failure or (last, errno.ENOBUFS)
+                    continue
+                raise
+            for kind, _, number, start, _, _ in messages(data):
+                if kind != NLMSG_ERROR:
+                    continue
+                code = error_number(data, start)
+                if code:
+                    # The first error is the cause; others follow from it.
+                    failure = failure or (number, code)
+                elif number == last:
+                    acknowledged = True
+        if failure is not None:
+            number, code = failure
+            name = code_of(code)
+            raise TransactionError(
+                f"the kernel refused a transaction: {os.strerror(code)} ({name}), message {number}",
+                NOT_PERMITTED_REMEDY if name == NOT_PERMITTED else "",
+                name,
+            )
+        if not acknowledged:
+            raise TransactionError("the kernel did not acknowledge a transaction")
+
+
+def _raise_for(number: int, what: str) -> None:
+    """Raise DataplaneError for an errno that is not 0."""
+    if number:
+        raise DataplaneError(f"cannot {what}: {os.strerror(number)}", code=code_of(number))
