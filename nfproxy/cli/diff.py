@@ -44,7 +44,7 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     Exit status: 0 equal, 1 different, 2 failed.
     """
     require_privileges()
-    planner, _ = planned(files, flags)
+    planner = planned(files, flags)
     families = families_of_host()
     programs = compare_programs(planner, families)
     if programs.warning:

@@ -1,25 +1,34 @@
 """
-What the commands share: configuration, manifests and the desired state from them.
+What commands work on: the configuration, the objects, and the desired state made from both.
+
+Objects are read once here, from files or from an API server; only the daemon follows them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
 
 import click
-import msgspec
 
-from nfproxy.cli.objects import read_objects
 from nfproxy.cli.output import warn
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
-from nfproxy.config.nodeconfig import node_config, node_name
-from nfproxy.daemon import Configure
-from nfproxy.model.changes import Problem
-from nfproxy.model.node import Node
-from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.config.nodeconfig import Configurator
+from nfproxy.errors import InputError
+from nfproxy.manifests.once import read_with_sources
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
+
+#: How long an API server may take to send all objects, and how long after the first failure.
+PATIENCE_S, TROUBLE_S = 60.0, 3.0
+
+_IN_POD = "KUBERNETES_SERVICE_HOST"  # set in every pod
 
 files_option = click.option(
     "-f",
@@ -28,65 +37,108 @@ files_option = click.option(
     multiple=True,
     metavar="FILE|DIR|-",
     help="Manifests to read: a file, a directory (all .yaml, .yml and .json below it), or - for "
-    "standard input. Repeatable. Without it the API server is asked: the one of --kubeconfig "
-    "or --master, of the pod's service account, or of kubectl's configuration.",
+    "standard input. Repeatable. Without it, objects come from the API server: that of "
+    "--kubeconfig or --master, of the pod's service account, or of kubectl's configuration.",
 )
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """The configuration in force and this node's name."""
+class Objects(NamedTuple):
+    """All objects of a source, their problems, and which file each Service comes from."""
 
-    loaded: LoadedConfig
-    node_name: str
+    changes: Changes
+    problems: tuple[Problem, ...]
+    source_file: Callable[[ObjectName], str]
 
 
-def settings(flags: Flags) -> Settings:
-    """Load flags and configuration file; warnings go to standard error."""
+def planned(files: Iterable[str], flags: Flags) -> Planner:
+    """
+    Return the desired state of this node, for objects of files or of an API server.
+
+    Warnings and problems with objects go to standard error. Raises ConfigError and InputError.
+    """
     loaded = load(flags)
     for text in loaded.warnings:
         warn(text)
-    return known_node(loaded)
-
-
-def known_node(loaded: LoadedConfig) -> Settings:
-    """Return a configuration with the name of the node it is for. Raises ConfigError."""
-    return Settings(loaded, node_name(loaded.config, socket.gethostname()))
-
-
-def configurator(known: Settings, tell: Callable[[str], None]) -> Configure:
-    """
-    Return the function from a Node object to the configuration; it tells a warning once.
-
-    A Node that has no addresses (any more) keeps those it had: it may have been registered anew,
-    and its addresses follow later. Without any, node ports would be accepted everywhere.
-    """
-    told: set[str] = set()
-    config = known.loaded.config
-    addresses: tuple[bytes, ...] = ()
-
-    def configure(node: Node | None, patient: bool) -> NodeConfig:
-        nonlocal addresses
-        if node is not None:
-            addresses = node.addresses or addresses
-            node = msgspec.structs.replace(node, addresses=addresses)
-        result, warnings = node_config(config, socket.gethostname(), node, patient=patient)
-        for text in warnings:
-            if text not in told:
-                told.add(text)
-                tell(text)
-        return result
-
-    return configure
-
-
-def planned(files: Iterable[str], flags: Flags) -> tuple[Planner, tuple[Problem, ...]]:
-    """Return the desired state of this node for some objects; problems go to standard error."""
-    known = settings(flags)
-    objects = read_objects(files, known.loaded, known.node_name)
+    configure = Configurator(loaded.config, socket.gethostname(), warn)
+    objects = read_objects(files, loaded, configure.node_name)
     for problem in objects.problems:
         warn(str(problem))
-    planner = Planner(configurator(known, warn)(objects.changes.node, False))
+    planner = Planner(configure(objects.changes.node))
     planner.apply(objects.changes)
     for conflict in sorted(planner.desired.conflicts()):
         warn(str(conflict.problem(objects.source_file)))
-    return planner, objects.problems
+    return planner
+
+
+def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> Objects:
+    """
+    Return all objects of some files, or those of the API server where no file is named.
+
+    Raises InputError if files cannot be found, if the API server does not answer, or if neither
+    is named; ConfigError if its address or credentials cannot be used.
+    """
+    if files:
+        return Objects(*read_with_sources(files, node_name))
+    return asyncio.run(_read_api_server(loaded, node_name))
+
+
+async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
+    # Imported here: commands that read files need no HTTP client.
+    from nfproxy.apiserver.connection import ClientSettings, Connection
+    from nfproxy.apiserver.source import ApiServerSource
+
+    client, master = loaded.config.client_connection, loaded.command_line.master
+    kubeconfig = client.kubeconfig or ("" if master else kubeconfig_of_user())
+    if not (kubeconfig or master or os.environ.get(_IN_POD)):
+        raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
+    settings = ClientSettings(
+        kubeconfig=kubeconfig,
+        master=master,
+        spread=node_name,
+        qps=client.qps,
+        burst=client.burst,
+    )
+    found: dict[Problem, None] = {}
+    trouble = asyncio.Event()
+
+    def report(problem: Problem) -> None:
+        found[problem] = None
+        if problem.kind == "API":
+            trouble.set()
+
+    async with (
+        Connection(settings, report) as connection,
+        ApiServerSource(connection, node_name, report) as source,
+    ):
+        loading = asyncio.ensure_future(source.load())
+        # A trouble may pass: the source tries again, and other API servers.
+        troubled = asyncio.ensure_future(_after(trouble, TROUBLE_S))
+        await asyncio.wait(
+            (loading, troubled), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        troubled.cancel()
+        if loading.done():
+            return Objects(loading.result(), tuple(sorted(found)), source.source_file)
+        loading.cancel()
+        await asyncio.gather(loading, troubled, return_exceptions=True)
+        if not found:
+            raise InputError(f"the API server did not send all objects within {PATIENCE_S:g} s")
+        what = "; ".join(f"{problem.subject}: {problem.what}" for problem in found)
+        remedies = dict.fromkeys(problem.remedy for problem in found if problem.remedy)
+        raise InputError(what, "; ".join(remedies))
+
+
+async def _after(event: asyncio.Event, seconds: float) -> None:
+    await event.wait()
+    await asyncio.sleep(seconds)
+
+
+def kubeconfig_of_user() -> str:
+    """
+    Return the kubeconfig that kubectl would use here, "" inside a pod or where there is none.
+    """
+    if os.environ.get(_IN_POD):
+        return ""
+    named = os.environ.get("KUBECONFIG", "")
+    usual = Path.home() / ".kube" / "config"
+    return named or (str(usual) if usual.exists() else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from nfproxy.cli.objects import kubeconfig_of_user
+from nfproxy.cli.inputs import kubeconfig_of_user
 from nfproxy.cli.output import (
     TableRow,
     output_option,

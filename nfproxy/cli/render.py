@@ -45,7 +45,7 @@ def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> N
         nfproxy render -f cluster/ --hostname-override node-1 | nft -f -
         kubectl get svc,endpointslices -A -o json | nfproxy render -f - -o json
     """
-    planner, _ = planned(files, flags)
+    planner = planned(files, flags)
     text = script(planner.desired, planner.config.program, FAMILIES)
     if check:
         _check(text)

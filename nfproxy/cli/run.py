@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import click
 
 from nfproxy import __version__
 from nfproxy.cli.cleanup import remove_own_tables
-from nfproxy.cli.inputs import configurator, known_node
 from nfproxy.cli.output import set_up_logging
 from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
+from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
 from nfproxy.dataplane.diagnose import diagnose, require_privileges
 from nfproxy.errors import ConfigError, MissingFeatureError
@@ -75,7 +76,7 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
         remove_own_tables()
         status = remove_leftovers(TakeOver(force=True))  # as kube-proxy's flag: asks nothing
         raise SystemExit(status)
-    known = known_node(loaded)
+    configure = Configurator(loaded.config, socket.gethostname(), log.warning)
     require_privileges()
     if command_line.init_only:
         _prepare_node(loaded, proc)
@@ -87,8 +88,8 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
     _allow_many_files()
     options = Options(
         loaded,
-        known.node_name,
-        configurator(known, log.warning),
+        configure.node_name,
+        configure,
         manifests,
         partial(_prepare_node, loaded, proc),
     )

@@ -1,5 +1,5 @@
 """
-What the person who runs nfproxy asked for: kube-proxy's flags and configuration file.
+The configuration of nfproxy: kube-proxy's flags and configuration file.
 
 ::
 
@@ -8,10 +8,11 @@ What the person who runs nfproxy asked for: kube-proxy's flags and configuration
     file (YAML) ────┘              (effective)             │
     Node object ───────────────────────────────────────────┘
 
-One table, :mod:`nfproxy.config.settings`, says for every setting of kube-proxy which flag
-and which field carry it, what values it takes and what nfproxy does with it; options,
-decoding, warnings, validation and the reference page are derived from it.
+Each setting is declared once, on the field that holds it: ``Annotated[int, Setting(flag=…, …)]`` in
+:mod:`~nfproxy.config.kubeproxy` (with its blocks in ``process`` and ``othermodes``), or in
+:mod:`~nfproxy.config.commandline` for a flag that the file has no field for. Click options,
+decoding, defaults, validation, warnings and ``/flagz`` derive from these declarations.
 
-Everything here computes. The one file read is the configuration file, in
+Everything here computes. The only file read is the configuration file, in
 :func:`nfproxy.config.document.read_document`.
 """

@@ -1,5 +1,5 @@
 """
-``IP:port`` texts and lists of CIDRs, as the configuration writes them.
+Addresses, ``IP:port`` texts and lists of CIDRs, as the configuration writes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def split_address_port(text: str) -> tuple[str, str] | None:
 
 
 def is_address_port(text: str) -> bool:
-    """Tell whether a text is an IP address with a port from 1 to 65535."""
+    """Return whether a text is an IP address with a port from 1 to 65535."""
     parts = split_address_port(text)
     if parts is None or not is_address(parts[0]):
         return False
@@ -32,7 +32,7 @@ def is_address_port(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is an IP address."""
+    """Return whether a text is an IP address."""
     try:
         parse_address(text)
     except InputError:
@@ -41,7 +41,7 @@ def is_address(text: str) -> bool:
 
 
 def is_cidr(text: str) -> bool:
-    """Tell whether a text is a CIDR."""
+    """Return whether a text is a CIDR."""
     try:
         parse_prefix(text)
     except InputError:
@@ -50,7 +50,7 @@ def is_cidr(text: str) -> bool:
 
 
 def with_port(text: str, port: int) -> str:
-    """Return an address with a port added where it has none; other texts as they are."""
+    """Return an address with `port` added if it has none; other texts as they are."""
     if split_address_port(text) is not None or not is_address(text):
         return text
     return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
@@ -77,7 +77,7 @@ def is_loopback(packed: bytes) -> bool:
     """
     Tell whether an address lies in 127.0.0.0/8 or is ::1.
 
-    For the network address of a prefix this is true just when the whole prefix does.
+    The network address of a prefix is a loopback address if and only if the whole prefix is.
     """
     return packed in LOOPBACK[family_of(packed)]
 

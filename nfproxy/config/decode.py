@@ -62,17 +62,15 @@ def decode(data: Any, name: str) -> Decoded:
 def _check_header(data: Any, name: str) -> None:
     if not isinstance(data, Mapping):
         what = "empty" if data is None else describe(data)
-        raise ConfigError(
-            f"{name}: holds no configuration ({what}); expected a mapping {_HEADLINE}"
-        )
+        raise ConfigError(f"{name}: holds no configuration ({what})", _EXPECTED)
     for key, expected in zip(_HEADER, (API_VERSION, KIND), strict=True):
         found = data.get(key)
         if found != expected:
             what = "is missing" if found in (None, "") else f"is {describe(found)}"
-            raise ConfigError(f"{name}: {key} {what}; expected a mapping {_HEADLINE}")
+            raise ConfigError(f"{name}: {key} {what}", _EXPECTED)
 
 
-_HEADLINE = f"with apiVersion: {API_VERSION} and kind: {KIND}"
+_EXPECTED = f"expected a mapping with apiVersion: {API_VERSION} and kind: {KIND}"
 
 
 def _fields(block: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:

@@ -35,7 +35,7 @@ class Duration(int):
 
     @classmethod
     def of(cls, seconds: float) -> Duration:
-        """Return a duration of so many seconds."""
+        """Return a duration of some seconds."""
         return cls(round(seconds * SECOND))
 
     @property
@@ -54,11 +54,10 @@ class Duration(int):
 
 def parse_duration(text: str) -> Duration:
     """
-    Return the duration a Go duration text stands for.
+    Return the duration that a Go duration text means.
 
-    Numbers with a unit each, in any order; of numbers alone only ``0`` has a
-    meaning. Parts of a nanosecond are cut off. Raises ValueError, also for what
-    does not fit 64 bits.
+    Every number has a unit, in any order; only ``0`` may stand alone. Fractions of a nanosecond are
+    cut off. Raises ValueError for other texts and for durations beyond 64 bits.
     """
     match = _TEXT.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None:

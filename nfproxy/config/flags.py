@@ -1,8 +1,8 @@
 """
 kube-proxy's flags as click options.
 
-Only texts are collected here; :func:`nfproxy.config.load.load` reads them, so that every
-bad value is reported at once, and in the same words as for the file.
+The options collect texts. :func:`nfproxy.config.load.load` reads them, so that all bad values are
+reported together, in the same words as those of the file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Flags(msgspec.Struct, frozen=True):
     """
     The flags that were given, as text.
 
-    `given` maps names without dashes to values; a list given several times is joined
-    by commas, of any other flag the last value counts.
+    `given` maps names without dashes to values. Several values of a list are joined by commas; of
+    any other flag the last value counts.
     """
 
     given: Mapping[str, str] = {}
@@ -46,13 +46,13 @@ class FlagOption(click.Option):
     One flag of kube-proxy.
 
     Dashes may be written as underscores, and a switch takes ``=true`` and ``=false``.
-    `group` is the heading :class:`GroupedCommand` puts it under.
+    :class:`GroupedCommand` shows it under the heading `group`.
     """
 
     def __init__(
         self, param_decls: Sequence[str] | None = None, *, setting: Setting, hidden: bool
     ) -> None:
-        """Make the option for a row of the table of settings."""
+        """Make the option of a setting."""
         kind = setting.kind
         more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if kind.switch else {}
         names = [f"--{setting.flag}", *([f"-{setting.short}"] if setting.short else [])]
@@ -69,7 +69,7 @@ class FlagOption(click.Option):
         self.group = setting.group.value
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Add the option under each spelling, without showing them in the help."""
+        """Accept each spelling of the option, and show the usual one in the help."""
         shown = self.opts
         self.opts = [spelling for name in shown for spelling in _spellings(name)]
         try:
@@ -103,20 +103,19 @@ def _help(setting: Setting) -> str:
 
 def kube_proxy_flags(function: F) -> F:
     """
-    Give a command all flags of kube-proxy; it is called with ``flags=Flags(…)`` besides.
+    Give a command all flags of kube-proxy, which it receives as ``flags=Flags(…)``.
 
-    Flags without effect are accepted but kept out of the help. Stands below
-    ``@click.command``.
+    The help leaves out flags without effect. Put it below ``@click.command``.
     """
     return _decorate(function, list(BY_FLAG.values()), shown=lambda setting: setting.works)
 
 
 def node_flags(function: F) -> F:
     """
-    Like :func:`kube_proxy_flags`, for a command that only computes.
+    Like :func:`kube_proxy_flags`, for a command that changes nothing on the node.
 
-    Every flag is accepted, save those that ask for another action (``--cleanup``,
-    ``--version`` …); the help shows those that bear on the dataplane.
+    It accepts every flag, except those that ask for another action (``--cleanup``, ``--version``
+    …). The help shows those that bear on the dataplane.
     """
     settings = [setting for setting in BY_FLAG.values() if setting.flag not in _ACTIONS]
     return _decorate(function, settings, shown=lambda setting: setting.works and setting.for_node)
@@ -135,15 +134,15 @@ def _decorate(function: F, settings: list[Setting], shown: Callable[[Setting], b
 
 
 def _text(value: str | tuple[str, ...]) -> str:
-    """Join a list's parts; ``-v=2`` leaves the sign to the value, as Go's flags do not."""
+    """Join the parts of a list; click leaves the sign of ``-v=2`` in the value, Go does not."""
     return value.removeprefix("=") if isinstance(value, str) else ",".join(value)
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists kube-proxy's flags under one heading per group."""
+    """A command whose help lists kube-proxy's flags under the heading of their group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command's own options first, then the groups in the table's order."""
+        """Write the command's own options first, then the groups in their order."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

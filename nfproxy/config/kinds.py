@@ -48,7 +48,7 @@ class Kind:
 
     `metavar` names the value in the help. `accepts` completes "accepted: …". `from_text` reads a
     flag; a `repeatable` flag that is given several times arrives joined by commas. `from_data`
-    reads a value from YAML or JSON. `fits` tells whether a value that was read is in range. The
+    reads a value from YAML or JSON. `fits` says whether a value that was read is in range. The
     flag of a `switch` without a value means "true".
     """
 

@@ -308,7 +308,7 @@ class KubeProxyConfiguration(Block, frozen=True):
 
     @property
     def allows_external_ips(self) -> bool:
-        """Tell whether nfproxy serves external IPs of Services (gate AllowServiceExternalIPs)."""
+        """Return whether nfproxy serves external IPs of Services (gate AllowServiceExternalIPs)."""
         return self.feature_gates.get(EXTERNAL_IPS_GATE, True)
 
 

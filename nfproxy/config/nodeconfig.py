@@ -1,14 +1,16 @@
 """
-From the effective configuration and the Node object to what the dataplane must know.
+From the effective configuration and the Node object to the configuration of the dataplane.
 
-Called again whenever the Node object changes; kube-proxy reads the Node once and needs a
-restart for most of it.
+The daemon computes it again after every change of the Node object. kube-proxy reads the Node once
+and needs a restart for most changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+import msgspec
 
 from nfproxy.config.addresses import (
     PRIMARY,
@@ -42,25 +44,28 @@ def node_name(config: KubeProxyConfiguration, os_hostname: str) -> str:
     """
     name = (config.hostname_override or os_hostname).strip().lower()
     if not name:
-        raise ConfigError("the host name is empty; name this node with --hostname-override")
+        raise ConfigError("the host name is empty", "name this node with --hostname-override")
     return name
 
 
 def node_config(
-    config: KubeProxyConfiguration, os_hostname: str, node: Node | None, *, patient: bool = False
+    config: KubeProxyConfiguration,
+    os_hostname: str,
+    node: Node | None,
+    awaits_addresses: bool = False,
 ) -> tuple[NodeConfig, tuple[str, ...]]:
     """
-    Return what configuration and Node object mean for the dataplane, and warnings.
+    Return the dataplane's configuration, and warnings about it.
 
-    `config` is effective and valid, as :func:`nfproxy.config.load.load` returns it;
-    `node` is the Node object named :func:`node_name`, None while there is none. With `patient`
-    its addresses may still come, so that node ports meant for them wait.
-    Raises ConfigError if pods can only be told by the Node's podCIDRs and it has none.
+    `config` is effective and valid, as :func:`nfproxy.config.load.load` returns it. `node` is the
+    Node object named :func:`node_name`, None while there is none. With `awaits_addresses` the Node
+    may still get addresses, and node ports on them wait until then. Raises ConfigError if the
+    detection of local pods needs the Node's podCIDRs and it has none.
     """
     name = node_name(config, os_hostname)
     addresses = _node_addresses(config, node)
     local = _local_pods(config, name, node, addresses.primary)
-    ports = _node_ports(config, name, node, addresses.ips, patient)
+    ports = _node_ports(config, name, node, addresses.ips, awaits_addresses)
     return NodeConfig(
         node_name=name,
         zone=node.zone if node else "",
@@ -71,6 +76,39 @@ def node_config(
         external_ips=config.allows_external_ips,
         node_port_prefixes=ports.prefixes,
     ), (*addresses.warnings, *local.warnings, *ports.warnings)
+
+
+class Configurator:
+    """
+    Gives the dataplane's configuration for each version of the Node object.
+
+    It reports each warning once. A Node without addresses keeps those it had before: it may have
+    been registered again, and its addresses follow later. Without addresses, node ports would be
+    accepted on every local address. Call it from one thread at a time.
+    """
+
+    def __init__(
+        self, config: KubeProxyConfiguration, os_hostname: str, report: Callable[[str], None]
+    ) -> None:
+        """Keep the configuration and the name of the host. Raises ConfigError without a name."""
+        self.node_name = node_name(config, os_hostname)
+        self._config = config
+        self._os_hostname = os_hostname
+        self._report = report
+        self._reported: set[str] = set()
+        self._addresses: tuple[bytes, ...] = ()
+
+    def __call__(self, node: Node | None, awaits_addresses: bool = False) -> NodeConfig:
+        """Return the configuration; see :func:`node_config`."""
+        if node is not None:
+            self._addresses = node.addresses or self._addresses
+            node = msgspec.structs.replace(node, addresses=self._addresses)
+        result, warnings = node_config(self._config, self._os_hostname, node, awaits_addresses)
+        for text in warnings:
+            if text not in self._reported:
+                self._reported.add(text)
+                self._report(text)
+        return result
 
 
 class _Addresses(NamedTuple):
@@ -91,11 +129,10 @@ class _NodePorts(NamedTuple):
 
 def _node_addresses(config: KubeProxyConfiguration, node: Node | None) -> _Addresses:
     """
-    Find the node IP of each family, and which family is primary.
+    Return the node IP of each family, and the primary family.
 
-    The Node's first address defines the primary family; a specific ``bindAddress``
-    goes before it. A loopback address is what kube-proxy falls back to where nothing
-    is known, so it counts as none.
+    The Node's first address defines the primary family; a specific ``bindAddress`` takes
+    precedence. A loopback address does not count: kube-proxy uses it when it knows no address.
     """
     known = list(node.addresses) if node else []
     bind = specific_address(config.bind_address)
@@ -119,7 +156,7 @@ def _node_addresses(config: KubeProxyConfiguration, node: Node | None) -> _Addre
 def _local_pods(
     config: KubeProxyConfiguration, name: str, node: Node | None, primary: Family
 ) -> _Local:
-    """Say how local pods are recognised, by ``detectLocalMode``."""
+    """Return how to recognise packets of local pods, by ``detectLocalMode``."""
     match config.detect_local_mode:
         case "BridgeInterface":
             return _Local(LocalPods(bridge=config.detect_local.bridge_interface), ())
@@ -136,19 +173,19 @@ def _local_pods(
 def _pod_cidrs(name: str, node: Node | None) -> Iterable[Prefix]:
     if node is None:
         raise ConfigError(
-            f"detectLocalMode NodeCIDR needs the Node object {name!r}, and there is none; add "
-            "it, name the right one with --hostname-override, or choose another mode"
+            f"detectLocalMode NodeCIDR needs the Node object {name!r}, and there is none",
+            "add it, name the right one with --hostname-override, or choose another mode",
         )
     if not node.pod_cidrs:
         raise ConfigError(
-            f"detectLocalMode NodeCIDR needs spec.podCIDRs, and Node {name!r} has none; let the "
-            "cluster allocate them, or choose another mode, such as ClusterCIDR"
+            f"detectLocalMode NodeCIDR needs spec.podCIDRs, and Node {name!r} has none",
+            "let the cluster allocate them, or choose another mode, such as ClusterCIDR",
         )
     return node.pod_cidrs
 
 
 def _by_prefix(prefixes: Iterable[Prefix], source: str, primary: Family) -> _Local:
-    """Recognise pods by source; only the first prefix of a family counts."""
+    """Recognise pods by source address, in the first prefix of each family."""
     pods = LocalPods(prefixes=first_per_family(list(prefixes)))
     if pods.exists(primary):
         return _Local(pods, ())
@@ -164,14 +201,14 @@ def _node_ports(
     name: str,
     node: Node | None,
     ips: dict[Family, bytes],
-    patient: bool,
+    awaits_addresses: bool,
 ) -> _NodePorts:
     """
-    Say which local addresses accept node ports, by ``nodePortAddresses``.
+    Return the local addresses that accept node ports, by ``nodePortAddresses``.
 
-    A family without an address or CIDR accepts them on every local address, as in
-    kube-proxy. That is worth a warning, except for the second family of a node whose
-    ``primary`` is known: single-stack nodes are all like that.
+    A family without an address or CIDR accepts them on every local address, as in kube-proxy. The
+    warnings say so, except for the second family of a node whose ``primary`` is known: that is
+    normal on a single-stack node.
     """
     if config.node_port_addresses != (PRIMARY,):
         return _in_cidrs(config.node_port_addresses)
@@ -181,14 +218,14 @@ def _node_ports(
     }
     if ips:
         return _NodePorts(prefixes, ())
-    why = "has no address" if node else "is not known"
-    if patient:
-        text = f"nodePortAddresses: Node {name!r} {why} yet; node ports wait for that"
+    why = "has no address" if node else "is unknown"
+    if awaits_addresses:
+        text = f"nodePortAddresses: Node {name!r} {why} yet; node ports wait for it"
         return _NodePorts(dict.fromkeys(FAMILIES, ()), (text,))
     return _NodePorts(
         prefixes,
         (
-            f"nodePortAddresses: Node {name!r} {why}, so that 'primary' means nothing; node ports "
+            f"nodePortAddresses: Node {name!r} {why}, so 'primary' means no address; node ports "
             "are accepted on every local address",
         ),
     )

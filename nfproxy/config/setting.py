@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -87,11 +87,11 @@ class Setting:
 
     @property
     def works(self) -> bool:
-        """Tell whether the setting does anything."""
+        """Return whether the setting does anything."""
         return self.treatment is Treatment.HONOURED
 
     def is_ineffective(self, value: Any) -> bool:
-        """Tell whether a value asks for something that nfproxy will not do."""
+        """Return whether a value asks for something that nfproxy will not do."""
         if self.works:
             return False
         if self.warn_about is not None:
@@ -132,6 +132,6 @@ def _declared(field: msgspec.structs.FieldInfo) -> Setting | None:
     """Return the declaration on a field, None for apiVersion and kind, which have none."""
     for item in getattr(field.type, "__metadata__", ()):
         if isinstance(item, Setting):
-            kind = KIND_OF_TYPE.get(field.type.__origin__)
+            kind = KIND_OF_TYPE.get(get_args(field.type)[0])
             return replace(item, kind=kind) if kind and item.kind is STRING else item
     return None

@@ -126,7 +126,7 @@ def test_a_node_that_comes_late_is_taken_over(site: Site) -> None:
         site.serves({**WEB, "node port 30080/tcp (IPv4)": ("10.244.1.5:8080",)})
         assert site.code("/healthz") == 503
         assert site.code("/livez") == 200
-        assert "node ports wait for that" in daemon.log
+        assert "node ports wait for it" in daemon.log
         assert node_port_addresses(site) == []
 
         site.api.apply(node_object())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
-from nfproxy.config.nodeconfig import node_config, node_name
+from nfproxy.config.nodeconfig import Configurator, node_config, node_name
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.node import Node
@@ -28,7 +28,7 @@ def node(*addresses, zone="", pod_cidrs=()):
 
 
 def planned(of=None, /, **flags):
-    """Return NodeConfig and warnings for flags, with pods told by an interface unless said."""
+    """Return NodeConfig and warnings for flags, with pods recognised by interface unless said."""
     if not {"cluster_cidr", "detect_local_mode"} & set(flags):
         flags |= {"detect_local_mode": "BridgeInterface", "pod_bridge_interface": "cni0"}
     return node_config(load(Flags.of(**flags)).config, "n1", of)
@@ -105,7 +105,7 @@ def test_primary_means_the_node_ips(addresses, v4, v6):
     assert warnings == ()
 
 
-@pytest.mark.parametrize(("of", "why"), [(None, "is not known"), (node(), "has no address")])
+@pytest.mark.parametrize(("of", "why"), [(None, "is unknown"), (node(), "has no address")])
 def test_primary_without_any_node_ip_accepts_everywhere_and_warns(of, why):
     """
     As kube-proxy does when it only knows loopback.
@@ -273,3 +273,38 @@ def test_external_ips_follow_the_feature_gate(allowed):
     made, _ = planned(feature_gates=f"AllowServiceExternalIPs={str(allowed).lower()}")
 
     assert made.external_ips is allowed
+
+
+@pytest.fixture
+def reported():
+    """Return the list that takes the warnings of `configure`."""
+    return []
+
+
+@pytest.fixture
+def configure(reported):
+    config = load(Flags.of(proxy_mode="nftables", cluster_cidr="10.0.0.0/8")).config
+    return Configurator(config, "n1", reported.append)
+
+
+def test_a_node_registered_again_keeps_its_addresses_until_it_has_others(configure, reported):
+    """
+    Node ports stay on the node's own address while a new Node object has none yet.
+    """
+    before = configure(node("192.0.2.1", zone="a"))
+    again = configure(node(zone="b"))
+
+    assert again.node_port_prefixes == before.node_port_prefixes
+    assert again.node_port_prefixes[V4] == prefixes("192.0.2.1/32")
+    assert again.zone == "b"
+    assert reported == []
+    assert configure(node("192.0.2.2")).node_ips == {V4: parse_address("192.0.2.2")}
+
+
+def test_a_node_that_never_had_an_address_gets_one_warning(configure, reported):
+    """
+    "primary" then means no address, and node ports are accepted on every local address.
+    """
+    assert configure(node()).node_port_prefixes[V4] is None
+    assert configure(node(zone="b")).node_port_prefixes[V4] is None
+    assert ["has no address" in text for text in reported] == [True]
