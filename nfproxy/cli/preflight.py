@@ -23,7 +23,7 @@ from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
-from nfproxy.tools.preflight.findings import Finding, Level, Report, Trouble
+from nfproxy.tools.preflight.findings import Failure, Finding, Level, NodeReport
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
@@ -99,7 +99,7 @@ def command(
         loaded = load(flags)
         name = node_name(loaded.config, socket.gethostname())
     except ConfigError as error:
-        trouble, loaded = Trouble.of(error), load(Flags())
+        trouble, loaded = Failure.of(error), load(Flags())
         name = socket.gethostname().strip().lower()
     kubeconfig, borrowed = _kubeconfig(loaded)
     subject = Subject(
@@ -130,7 +130,7 @@ def _kubeconfig(loaded: LoadedConfig) -> tuple[str, bool]:
     return borrowed, bool(borrowed)
 
 
-def _print(report: Report, output: str) -> None:
+def _print(report: NodeReport, output: str) -> None:
     if output != "text":
         print_data(report, output)
         return

@@ -23,7 +23,7 @@ from support.processes.commands import (
 )
 
 from nfproxy.tools.lab import Lab
-from nfproxy.tools.preflight.findings import Finding, Level, Report
+from nfproxy.tools.preflight.findings import Finding, Level, NodeReport
 
 #: Leave settings of the whole machine alone.
 FLAGS = ("--conntrack-max-per-core=0", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48")
@@ -86,21 +86,21 @@ def preflight(site: Site, *flags: object, host: Path, prefix: tuple[str, ...] = 
     return site.commands.run("preflight", *given, prefix=prefix)
 
 
-def report(result: Result) -> Report:
+def report(result: Result) -> NodeReport:
     """Return what ``-o json`` printed; nothing but the fields of the report may be in it."""
     assert result.err == ""
-    found = msgspec.json.decode(result.out, type=Report)
+    found = msgspec.json.decode(result.out, type=NodeReport)
     assert msgspec.json.decode(msgspec.json.encode(found)) == result.data
     assert (result.code == 1) is (found.result is Level.FAIL)
     return found
 
 
-def of(found: Report, check: str) -> list[Finding]:
+def of(found: NodeReport, check: str) -> list[Finding]:
     """Return the lines of one check."""
     return [finding for finding in found.checks if finding.check == check]
 
 
-def one(found: Report, check: str, level: Level) -> Finding:
+def one(found: NodeReport, check: str, level: Level) -> Finding:
     """Return the line of a check that has a level; there is just one."""
     lines = [finding for finding in of(found, check) if finding.level is level]
     assert len(lines) == 1, of(found, check)
@@ -144,7 +144,7 @@ def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
     wants.mkdir(parents=True)
     (wants / "nftables.service").symlink_to("/lib/systemd/system/nftables.service")
     result = preflight(site, "-o", "yaml", host=host)
-    found = msgspec.convert(yaml.safe_load(result.out), Report)
+    found = msgspec.convert(yaml.safe_load(result.out), NodeReport)
 
     assert result.code == 1
     kube_proxy = one(found, "kube-proxy", Level.WARN)

@@ -19,9 +19,9 @@ from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.tools.lab import Namespace
 from nfproxy.tools.preflight import trial
-from nfproxy.tools.preflight.findings import Level, Report
+from nfproxy.tools.preflight.findings import Level, NodeReport
 from nfproxy.tools.preflight.network import read_links
-from nfproxy.tools.preflight.nft import Listing, read_listing
+from nfproxy.tools.preflight.nft import TableListing, read_listing
 from nfproxy.tools.preflight.ruleset import Chain, read_ruleset
 
 PROC = Path("/proc")
@@ -95,7 +95,7 @@ def test_rules_that_leave_connections_untracked(commands: Commands, node: Namesp
     listed = node.call(read_listing, script, 4)
 
     assert ("10.96.0.10" in listed.untracked[0], listed.trouble) == (True, None)
-    assert Listing(listed=False) == node.call(read_listing, script, 1_000_000)
+    assert TableListing(listed=False) == node.call(read_listing, script, 1_000_000)
     assert "refused" in str(node.call(read_listing, "add nonsense", 4).trouble)
     assert "ip nfproxy" not in commands.tables()
 
@@ -161,7 +161,7 @@ def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
     crashes = node.run(["nft", "list", "tables"], check=False).returncode < 0
     arguments = ("--host-root", "/", "--master", "https://127.0.0.1:9", "-o", "json")
     result = commands.run("preflight", *arguments)
-    found = {line.check: line for line in msgspec.json.decode(result.out, type=Report).checks}
+    found = {line.check: line for line in msgspec.json.decode(result.out, type=NodeReport).checks}
 
     expected = Level.FAIL if crashes else Level.OK
     assert (expected, expected) == (found["others-tables"].level, found["host-nft"].level)
@@ -179,7 +179,7 @@ def test_a_host_seen_from_a_container(commands: Commands, tmp_path: Path) -> Non
     mounted = ("unshare", "--mount", "sh", "-euc", 'mount --rbind / "$0"; exec "$@"', str(host))
     arguments = ("--host-root", host, "--master", "https://127.0.0.1:9", "-o", "json")
     result = commands.run("preflight", *arguments, prefix=mounted)
-    found = {line.check: line for line in msgspec.json.decode(result.out, type=Report).checks}
+    found = {line.check: line for line in msgspec.json.decode(result.out, type=NodeReport).checks}
 
     version = subprocess.run(["nft", "--version"], capture_output=True, text=True, check=True)
     number = version.stdout.split()[1].removeprefix("v")

@@ -33,8 +33,8 @@ from nfproxy.tools.preflight.apiserver import (
     read_one_page,
     within,
 )
-from nfproxy.tools.preflight.examine import SUBJECT, Check, Source, Subject
-from nfproxy.tools.preflight.findings import Finding, Trouble, fail, ok, warn
+from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
+from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
 
 _LIMIT_S = 20.0  # that of the API servers, which is waited for, and three answers
 _NODES = "/api/v1/nodes"
@@ -60,11 +60,11 @@ class Attempt(NamedTuple):
     resource: str
     group: str
     code: int = 0
-    trouble: Trouble | None = None
+    trouble: Failure | None = None
     optional: bool = False
 
 
-class Access(NamedTuple):
+class ApiAccess(NamedTuple):
     """
     What came of all requests, and what the API server said about this node.
 
@@ -79,14 +79,14 @@ class Access(NamedTuple):
     slices: int | None = None
 
 
-def read_access(subject: Subject, found: ApiServers) -> Access:
+def read_access(subject: Subject, found: ApiServers) -> ApiAccess:
     """Make every sort of request once, to one API server; none where no server answers."""
     if found.answering is None:
-        return Access()
+        return ApiAccess()
     return asyncio.run(_read(found.answering, subject.node_name))
 
 
-async def _read(settings: ClientSettings, node_name: str) -> Access:
+async def _read(settings: ClientSettings, node_name: str) -> ApiAccess:
     async with connected(settings) as connection:
         asked = [_follow(connection, resource) for resource in resources(node_name)]
         results, (node, node_asked), services, slices = await asyncio.gather(
@@ -96,7 +96,7 @@ async def _read(settings: ClientSettings, node_name: str) -> Access:
             _count(connection, _SLICES),
         )
     attempts = tuple(attempt for found in results for attempt in found)
-    return Access(attempts, node, node_asked, services, slices)
+    return ApiAccess(attempts, node, node_asked, services, slices)
 
 
 async def _follow(connection: Connection, resource: Resource) -> list[Attempt]:
@@ -152,9 +152,9 @@ async def _events(connection: Connection, node_name: str) -> list[Attempt]:
 
 def _failed(attempt: Attempt, error: NfproxyError | TimeoutError) -> Attempt:
     if isinstance(error, TimeoutError):
-        return attempt._replace(trouble=Trouble(f"no answer within {ANSWER_S:g} s"))
+        return attempt._replace(trouble=Failure(f"no answer within {ANSWER_S:g} s"))
     code = error.status.code if isinstance(error, RequestError) else 0
-    return attempt._replace(code=code, trouble=Trouble.of(error))
+    return attempt._replace(code=code, trouble=Failure.of(error))
 
 
 async def _node(connection: Connection, name: str) -> tuple[Node | None, bool]:
@@ -188,10 +188,10 @@ async def _count(connection: Connection, path: str) -> int | None:
     return len(found.items or ()) + (found.metadata.remaining_item_count or 0)
 
 
-ACCESS = Source("access to the API", read_access, (API_SERVERS,), _LIMIT_S)
+ACCESS = FactSource("access to the API", read_access, (API_SERVERS,), _LIMIT_S)
 
 
-def judge_access(access: Access) -> list[Finding]:
+def judge_access(access: ApiAccess) -> list[Finding]:
     """nfproxy may make each of its requests; a refused one is named, with the rule to add."""
     if not access.attempts:
         return [warn("access was not tried: no API server answers", "see `api-server`")]
@@ -233,7 +233,7 @@ def _resource(attempt: Attempt) -> str:
     return f"{attempt.resource}.{attempt.group}" if attempt.group else attempt.resource
 
 
-def judge_node(subject: Subject, access: Access) -> list[Finding]:
+def judge_node(subject: Subject, access: ApiAccess) -> list[Finding]:
     """There is a Node of this name, with addresses, and the configuration fits it."""
     try:
         _, warnings = node_config(subject.config, subject.node_name, access.node)
@@ -242,7 +242,7 @@ def judge_node(subject: Subject, access: Access) -> list[Finding]:
     return judge_node_object(access, subject.node_name, warnings if access.node else ())
 
 
-def judge_node_object(access: Access, name: str, warnings: Iterable[str]) -> list[Finding]:
+def judge_node_object(access: ApiAccess, name: str, warnings: Iterable[str]) -> list[Finding]:
     """The Node says which pods are local, and where node ports are accepted."""
     if not access.node_asked:
         return [warn(f"whether there is a Node {name!r} could not be asked", "see `access`")]
@@ -272,7 +272,7 @@ def node_families(node: Node | None) -> tuple[Family, ...]:
 
 
 #: The families of the Node, () where there is none.
-NODE_FAMILIES = Source(
+NODE_FAMILIES = FactSource(
     "the Node's families", lambda _, access: node_families(access.node), (ACCESS,), _LIMIT_S
 )
 

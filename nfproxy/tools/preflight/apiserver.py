@@ -24,8 +24,8 @@ from nfproxy.kube.watch import Page, read_page
 from nfproxy.model.addresses import Prefix, parse_address
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Service
-from nfproxy.tools.preflight.examine import Check, Source, Subject
-from nfproxy.tools.preflight.findings import Finding, Trouble, fail, ok, warn
+from nfproxy.tools.preflight.examine import Check, FactSource, Subject
+from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ _ADDRESS = "check the address, routes and firewalls"
 _LOG = "look at the API server's log"
 
 
-class Server(NamedTuple):
+class ApiServer(NamedTuple):
     """
     One API server and its answer.
 
@@ -57,7 +57,7 @@ class Server(NamedTuple):
     host: str
     addresses: tuple[str, ...] = ()
     code: int = 0
-    trouble: Trouble | None = None
+    trouble: Failure | None = None
 
 
 class ApiServers(NamedTuple):
@@ -70,8 +70,8 @@ class ApiServers(NamedTuple):
     default/kubernetes; `env_host` is KUBERNETES_SERVICE_HOST.
     """
 
-    trouble: Trouble | None = None
-    servers: tuple[Server, ...] = ()
+    trouble: Failure | None = None
+    servers: tuple[ApiServer, ...] = ()
     answering: ClientSettings | None = None
     credentials: str = ""
     borrowed: bool = False
@@ -97,23 +97,23 @@ async def _read(subject: Subject) -> ApiServers:
     try:
         servers = await asyncio.gather(*(_server(one) for one in each))
     except ConfigError as error:
-        return found._replace(trouble=Trouble.of(error))
+        return found._replace(trouble=Failure.of(error))
     found = found._replace(servers=tuple(servers))
     answering = next((s for s, server in zip(each, servers, strict=True) if server.code), None)
     return found if answering is None else await _with_services(found, answering)
 
 
-async def _server(settings: ClientSettings) -> Server:
+async def _server(settings: ClientSettings) -> ApiServer:
     """Ask one server for its version, which every client may read. Raises ConfigError."""
     async with connected(settings) as connection:
         host = connection.host
-        found = Server(settings.master or host, host, await _addresses(host))
+        found = ApiServer(settings.master or host, host, await _addresses(host))
         try:
             await within(connection.read(Request("/version")))
         except RequestError as error:
-            return found._replace(code=error.status.code, trouble=Trouble.of(error))
+            return found._replace(code=error.status.code, trouble=Failure.of(error))
         except TimeoutError:
-            trouble = Trouble(f"{host} does not answer within {ANSWER_S:g} s", _ADDRESS)
+            trouble = Failure(f"{host} does not answer within {ANSWER_S:g} s", _ADDRESS)
             return found._replace(trouble=trouble)
         return found._replace(code=200)
 
@@ -172,7 +172,7 @@ async def read_one_page(connection: Connection, path: str, query: dict[str, str]
     return read_page(await within(connection.read(Request(path, query))))
 
 
-API_SERVERS = Source("the API server", read_api_servers, limit_s=_LIMIT_S)
+API_SERVERS = FactSource("the API server", read_api_servers, limit_s=_LIMIT_S)
 
 
 def judge_servers(found: ApiServers) -> list[Finding]:
@@ -193,7 +193,7 @@ def judge_servers(found: ApiServers) -> list[Finding]:
     return findings
 
 
-def _judge_server(found: ApiServers, server: Server) -> Finding:
+def _judge_server(found: ApiServers, server: ApiServer) -> Finding:
     name = server.host or server.url
     inside = sorted(filter(None, (_service(found, address) for address in server.addresses)))
     if inside:
@@ -203,7 +203,7 @@ def _judge_server(found: ApiServers, server: Server) -> Finding:
             else "which answers only as long as another proxy serves it"
         )
         return fail(f"{name} is {inside[0]}, {works}", _DIRECT)
-    what, remedy = server.trouble or Trouble("")
+    what, remedy = server.trouble or Failure("")
     if what and not server.code:
         judge = warn if any(other.code == 200 for other in found.servers) else fail
         return judge(what, remedy or _ADDRESS)

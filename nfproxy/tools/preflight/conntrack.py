@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.host.sysctls import cpu_count, wanted_sysctls
-from nfproxy.tools.preflight.examine import Check, Source, Subject
+from nfproxy.tools.preflight.examine import Check, FactSource, Subject
 from nfproxy.tools.preflight.findings import Finding, ok, warn
 from nfproxy.tools.preflight.hostroot import HostRoot
 
@@ -18,7 +18,7 @@ _FULL_PERCENT = 80
 _ENTRIES_PER_BUCKET = 8
 
 
-class Conntrack(NamedTuple):
+class ConntrackTable(NamedTuple):
     """
     The entries in the table, their limit, and the hash buckets; None where it is not loaded.
 
@@ -31,10 +31,10 @@ class Conntrack(NamedTuple):
     is_writable: bool
 
 
-def read_conntrack(proc: Path) -> Conntrack:
+def read_conntrack(proc: Path) -> ConntrackTable:
     """Return how full the table is."""
     root = HostRoot(proc / "sys/net/netfilter")
-    return Conntrack(
+    return ConntrackTable(
         entries=whole_number(root.read("nf_conntrack_count")),
         limit=whole_number(root.read("nf_conntrack_max")),
         buckets=whole_number(root.read("nf_conntrack_buckets")),
@@ -53,12 +53,12 @@ def _wanted_limit(subject: Subject) -> int | None:
     return next((sysctl.value for sysctl in wanted if sysctl.name == "max"), None)
 
 
-CONNTRACK = Source("conntrack", lambda subject: read_conntrack(subject.proc))
+CONNTRACK = FactSource("conntrack", lambda subject: read_conntrack(subject.proc))
 #: The limit that the configuration asks nfproxy to set, None for none.
-WANTED_LIMIT = Source("the configured limit of conntrack", _wanted_limit)
+WANTED_LIMIT = FactSource("the configured limit of conntrack", _wanted_limit)
 
 
-def judge_conntrack(found: Conntrack, wanted: int | None) -> list[Finding]:
+def judge_conntrack(found: ConntrackTable, wanted: int | None) -> list[Finding]:
     """
     The table has room: each connection takes an entry, and a full table refuses new ones.
 
@@ -90,7 +90,7 @@ def judge_conntrack(found: Conntrack, wanted: int | None) -> list[Finding]:
     return findings
 
 
-def _judge_limit(found: Conntrack, limit: int, wanted: int | None) -> list[Finding]:
+def _judge_limit(found: ConntrackTable, limit: int, wanted: int | None) -> list[Finding]:
     """Compare the limit with the one that nfproxy will set, as kube-proxy does."""
     if wanted is None or wanted == limit:
         return []

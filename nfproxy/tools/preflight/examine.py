@@ -17,7 +17,7 @@ import msgspec
 
 from nfproxy.errors import NfproxyError
 from nfproxy.text import shorten
-from nfproxy.tools.preflight.findings import Finding, Trouble, warn
+from nfproxy.tools.preflight.findings import Failure, Finding, warn
 
 if TYPE_CHECKING:  # the trial's child process must not import all of this
     from nfproxy.apiserver.access import ClientSettings
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
     node_name: str
     settings: ClientSettings
     node_ports: tuple[int, int]
-    trouble: Trouble | None = None
+    trouble: Failure | None = None
     warnings: tuple[str, ...] = ()
     borrowed_credentials: bool = False
     env_host: str = ""
@@ -74,7 +74,7 @@ def _in_container(environ: Mapping[str, str]) -> bool:
     return marks or "KUBERNETES_SERVICE_HOST" in environ
 
 
-class Source(NamedTuple):
+class FactSource(NamedTuple):
     """
     Facts of one kind: `name` for people, and how to read them.
 
@@ -84,14 +84,14 @@ class Source(NamedTuple):
 
     name: str
     read: Callable[..., object]
-    needs: tuple[Source | IfKnown, ...] = ()
+    needs: tuple[FactSource | IfKnown, ...] = ()
     limit_s: float = 8.0
 
 
 class IfKnown(NamedTuple):
     """A source whose facts are replaced by None where they cannot be read."""
 
-    source: Source
+    source: FactSource
 
 
 class Check(NamedTuple):
@@ -104,7 +104,7 @@ class Check(NamedTuple):
 
     name: str
     judge: Callable[..., Finding | Iterable[Finding]]
-    needs: tuple[Source | IfKnown, ...]
+    needs: tuple[FactSource | IfKnown, ...]
 
 
 class UnreadError(NfproxyError):
@@ -118,7 +118,7 @@ class _Reading:
     Every thread may call `facts`; a reading that needs others waits for them there.
     """
 
-    def __init__(self, source: Source, examination: Examination) -> None:
+    def __init__(self, source: FactSource, examination: Examination) -> None:
         self.source = source
         self._examination = examination
         self._done = threading.Event()
@@ -160,11 +160,11 @@ class Examination:
     def __init__(self, subject: Subject, checks: Iterable[Check]) -> None:
         """Collect the sources of the checks, and those that these need in turn."""
         self.subject = subject
-        self._readings: dict[Source, _Reading] = {}
+        self._readings: dict[FactSource, _Reading] = {}
         for check in checks:
             self._add(check.needs)
 
-    def _add(self, needs: Iterable[Source | IfKnown]) -> None:
+    def _add(self, needs: Iterable[FactSource | IfKnown]) -> None:
         for need in needs:
             source = need.source if isinstance(need, IfKnown) else need
             if source not in self._readings:
@@ -181,12 +181,12 @@ class Examination:
             time.sleep(_POLL_S)
         progress("")
 
-    def facts(self, needs: Iterable[Source | IfKnown]) -> list[Any]:
+    def facts(self, needs: Iterable[FactSource | IfKnown]) -> list[Any]:
         """Return the facts of some sources. Raises UnreadError."""
         return [self._fact(need) for need in needs]
 
-    def _fact(self, need: Source | IfKnown) -> object:
-        if isinstance(need, Source):
+    def _fact(self, need: FactSource | IfKnown) -> object:
+        if isinstance(need, FactSource):
             return self._readings[need].facts()
         try:
             return self._readings[need.source].facts()
@@ -234,4 +234,4 @@ def _one_line(text: str) -> str:
     return shorten(" ".join(printable.split()), _TEXT_LIMIT)
 
 
-SUBJECT = Source("the configuration", lambda subject: subject)
+SUBJECT = FactSource("the configuration", lambda subject: subject)

@@ -38,7 +38,7 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
+class NodeReport(msgspec.Struct, frozen=True):
     """All findings about a node, in a fixed order; `result` is the worst level."""
 
     node: str
@@ -46,14 +46,14 @@ class Report(msgspec.Struct, frozen=True):
     checks: tuple[Finding, ...]
 
 
-class Trouble(NamedTuple):
+class Failure(NamedTuple):
     """What a reader ran into: what happened, and what to do ("" if unknown)."""
 
     what: str
     remedy: str = ""
 
     @classmethod
-    def of(cls, error: NfproxyError) -> Trouble:
+    def of(cls, error: NfproxyError) -> Failure:
         """Return what an error says."""
         return cls(error.what, error.remedy)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nfproxy.errors import InputError
 from nfproxy.model.addresses import Family
-from nfproxy.tools.preflight.examine import Check, Source
+from nfproxy.tools.preflight.examine import Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, ok, warn
 from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
@@ -126,11 +126,11 @@ def _namespace(process: Path) -> Path | None:
         return None
 
 
-FIREWALL_FILES = Source(
+FIREWALL_FILES = FactSource(
     "the host's files",
     lambda subject: read_firewall_files(HostRoot(subject.root), seen=subject.sees_host_files),
 )
-PROCESSES = Source("processes", lambda subject: read_processes(subject.host_proc))
+PROCESSES = FactSource("processes", lambda subject: read_processes(subject.host_proc))
 
 
 def judge_flushing(files: FirewallFiles) -> list[Finding]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.errors import InputError
-from nfproxy.tools.preflight.examine import Source
+from nfproxy.tools.preflight.examine import FactSource
 from nfproxy.tools.preflight.hostroot import HostRoot
 
 _PLACES = (
@@ -108,7 +108,7 @@ def call_nft(command: Sequence[str]) -> NftCall:
     return NftCall(output, (words or f"exit status {status}") if status else "", status)
 
 
-HOST_NFT = Source(
+HOST_NFT = FactSource(
     "the host's nft",
     lambda subject: read_host_nft(subject.root, seen=subject.sees_host_files),
     limit_s=_LIMIT_S,

@@ -15,8 +15,8 @@ from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.access import NODE_FAMILIES
-from nfproxy.tools.preflight.examine import Check, IfKnown, Source
-from nfproxy.tools.preflight.findings import Finding, Trouble, fail, ok, warn
+from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
+from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES, TRIAL, Trial
 
 OLDEST_KERNEL = (5, 13)
@@ -38,7 +38,7 @@ class Process(NamedTuple):
 
     capabilities: int
     seccomp: bool
-    trouble: Trouble | None = None
+    trouble: Failure | None = None
 
 
 def read_process() -> Process:
@@ -51,13 +51,13 @@ def read_process() -> Process:
     try:
         require_privileges()
     except MissingFeatureError as error:
-        trouble = Trouble.of(error)
+        trouble = Failure.of(error)
     capabilities = int(status.get("CapEff", "0").strip() or "0", 16)
     return Process(capabilities, status.get("Seccomp", "0").strip() not in ("", "0"), trouble)
 
 
-PROCESS = Source("this process", lambda _: read_process())
-RELEASE = Source("the kernel's release", lambda _: platform.release())
+PROCESS = FactSource("this process", lambda _: read_process())
+RELEASE = FactSource("the kernel's release", lambda _: platform.release())
 
 
 def judge_privileges(process: Process) -> Finding:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nfproxy.errors import InputError
-from nfproxy.tools.preflight.access import ACCESS, Access
+from nfproxy.tools.preflight.access import ACCESS, ApiAccess
 from nfproxy.tools.preflight.conntrack import whole_number
-from nfproxy.tools.preflight.examine import Check, IfKnown, Source
+from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.hostroot import HostRoot
 
@@ -48,10 +48,10 @@ def _limits(cgroups: Path, controllers: str, path: str) -> Iterator[int]:
             yield limit
 
 
-MEMORY = Source("memory", lambda subject: read_memory_limit(subject.proc, Path("/sys")))
+MEMORY = FactSource("memory", lambda subject: read_memory_limit(subject.proc, Path("/sys")))
 
 
-def judge_memory(limit: int | None, access: Access | None) -> Finding:
+def judge_memory(limit: int | None, access: ApiAccess | None) -> Finding:
     """The limit covers what was measured; each Service counts as one with ten endpoints."""
     services, slices = (access.services, access.slices) if access else (None, None)
     count = max(services or 0, slices or 0)

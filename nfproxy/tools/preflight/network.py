@@ -14,7 +14,7 @@ from nfproxy.errors import InputError
 from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.access import NODE_FAMILIES
-from nfproxy.tools.preflight.examine import Check, IfKnown, Source
+from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES
@@ -99,9 +99,9 @@ def _kind(row: Any) -> str:
     return str(info.get_attr("IFLA_INFO_KIND") or "") if info is not None else ""
 
 
-SYSCTLS = Source("sysctls", lambda subject: read_sysctls(subject.proc))
-ROUTES = Source("routes", lambda subject: read_default_routes(subject.proc))
-LINKS = Source("interfaces", lambda _: read_links())
+SYSCTLS = FactSource("sysctls", lambda subject: read_sysctls(subject.proc))
+ROUTES = FactSource("routes", lambda subject: read_default_routes(subject.proc))
+LINKS = FactSource("interfaces", lambda _: read_links())
 
 
 def judge_forwarding(

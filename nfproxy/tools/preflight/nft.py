@@ -11,8 +11,8 @@ from nfproxy.dataplane.libnftables import CRASHED, TIMED_OUT, load_text
 from nfproxy.errors import DataplaneError, MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
-from nfproxy.tools.preflight.examine import Check, Source
-from nfproxy.tools.preflight.findings import Finding, Trouble, fail, ok, warn
+from nfproxy.tools.preflight.examine import Check, FactSource
+from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
 from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft
 from nfproxy.tools.preflight.kernel import TRY_AS_ROOT, version_numbers
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
@@ -30,7 +30,7 @@ _LIST_S = 4.0
 _LIMIT_S = 13.0
 
 
-class Listing(NamedTuple):
+class TableListing(NamedTuple):
     """
     How libnftables of this process copes with the tables that are here.
 
@@ -39,13 +39,13 @@ class Listing(NamedTuple):
     there are too many chains to list.
     """
 
-    trouble: Trouble | None = None
+    trouble: Failure | None = None
     code: str = ""
     untracked: tuple[str, ...] = ()
     listed: bool = True
 
 
-def read_listing(script: str, chains: int) -> Listing:
+def read_listing(script: str, chains: int) -> TableListing:
     """
     Let libnftables validate a script and list the tables, in a child process that may crash.
 
@@ -54,20 +54,20 @@ def read_listing(script: str, chains: int) -> Listing:
     try:
         load_text(script, check=True, timeout_s=2 * _LIST_S)
         if chains > _LISTED_CHAINS:
-            return Listing(listed=False)
+            return TableListing(listed=False)
         text = load_text("list ruleset", timeout_s=_LIST_S)
     except (DataplaneError, MissingFeatureError) as error:
-        return Listing(Trouble.of(error), error.code)
+        return TableListing(Failure.of(error), error.code)
     marks = ("notrack", 'xt target "CT"')
     lines = (line.strip() for line in text.splitlines())
-    return Listing(untracked=tuple(line for line in lines if any(m in line for m in marks)))
+    return TableListing(untracked=tuple(line for line in lines if any(m in line for m in marks)))
 
 
-def _read_listing(_: object, families: Sequence[Family], ruleset: Ruleset) -> Listing:
+def _read_listing(_: object, families: Sequence[Family], ruleset: Ruleset) -> TableListing:
     return read_listing(sample_script(families), len(ruleset.chains))
 
 
-LISTING = Source("others' tables", _read_listing, (ENABLED_FAMILIES, RULESET), _LIMIT_S)
+LISTING = FactSource("others' tables", _read_listing, (ENABLED_FAMILIES, RULESET), _LIMIT_S)
 
 
 def judge_library(trial: Trial) -> Finding:
@@ -81,7 +81,7 @@ def judge_library(trial: Trial) -> Finding:
     return ok(f"libnftables {trial.library}")
 
 
-def judge_others_tables(listing: Listing) -> Finding:
+def judge_others_tables(listing: TableListing) -> Finding:
     """libnftables has to work in a network namespace with the tables of other software."""
     if listing.trouble is None:
         return ok(

@@ -13,7 +13,7 @@ from nfproxy.config.addresses import split_address_port
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.errors import ListenError
 from nfproxy.servers.listening import listen_at
-from nfproxy.tools.preflight.examine import SUBJECT, Check, Source, Subject
+from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.network import SYSCTLS, Sysctls
 
@@ -81,7 +81,7 @@ def _ask(host: str, port: int, path: str) -> tuple[str, str]:
         connection.close()
 
 
-PORTS = Source("ports", lambda subject: read_ports(subject.config))
+PORTS = FactSource("ports", lambda subject: read_ports(subject.config))
 
 
 def judge_node_ports(subject: Subject, sysctls: Sysctls) -> Finding:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nfproxy.nft.schema import TABLE
-from nfproxy.tools.preflight.examine import Check, IfKnown, Source
+from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.network import LINKS, Link
-from nfproxy.tools.preflight.nft import LISTING, Listing
+from nfproxy.tools.preflight.nft import LISTING, TableListing
 from nfproxy.tools.preflight.ports import PORTS, Port
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
 from nfproxy.tools.takeover.leftovers import items
@@ -65,10 +65,10 @@ def _pins(root: HostRoot, directory: str) -> Iterator[str]:
             yield name
 
 
-RUNNING = Source("kube-proxy", lambda subject: proxies_running(subject.host_proc).kube_proxy)
-TRACES = Source("kube-proxy's leftovers", lambda _: read_traces(), limit_s=_LEFTOVERS_S)
+RUNNING = FactSource("kube-proxy", lambda subject: proxies_running(subject.host_proc).kube_proxy)
+TRACES = FactSource("kube-proxy's leftovers", lambda _: read_traces(), limit_s=_LEFTOVERS_S)
 # A container sees these, too: /sys shows the same objects there.
-PINS = Source("BPF objects", lambda subject: read_pins(HostRoot(subject.root)))
+PINS = FactSource("BPF objects", lambda subject: read_pins(HostRoot(subject.root)))
 
 
 def judge_own_tables(ruleset: Ruleset) -> Finding:
@@ -155,7 +155,7 @@ def _others(names: set[str], pins: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def judge_node_local_dns(links: Iterable[Link], listing: Listing | None) -> Finding:
+def judge_node_local_dns(links: Iterable[Link], listing: TableListing | None) -> Finding:
     """
     The packets of NodeLocal DNSCache are left untracked.
 

@@ -19,7 +19,7 @@ from nfproxy.tools.preflight import (
     proxies,
 )
 from nfproxy.tools.preflight.examine import SUBJECT, Check, Subject, examine
-from nfproxy.tools.preflight.findings import Finding, Report, fail, ok, warn, worst
+from nfproxy.tools.preflight.findings import Finding, NodeReport, fail, ok, warn, worst
 
 
 def judge_configuration(subject: Subject) -> list[Finding]:
@@ -49,7 +49,7 @@ CHECKS = (
 )
 
 
-def examine_node(subject: Subject, progress: Callable[[str], None]) -> Report:
+def examine_node(subject: Subject, progress: Callable[[str], None]) -> NodeReport:
     """
     Return the report about this node, within half a minute; change nothing.
 
@@ -57,4 +57,4 @@ def examine_node(subject: Subject, progress: Callable[[str], None]) -> Report:
     """
     findings = examine(subject, CHECKS, progress)
     result = worst(finding.level for finding in findings)
-    return Report(subject.node_name, result, tuple(findings))
+    return NodeReport(subject.node_name, result, tuple(findings))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nfproxy.netlink.nftables import FAMILY_WORDS
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import DROP
-from nfproxy.tools.preflight.examine import Source
+from nfproxy.tools.preflight.examine import FactSource
 from nfproxy.tools.preflight.hostroot import HostRoot
 
 _SAVE_S = 4.0  # for iptables-legacy-save
@@ -95,4 +95,4 @@ def _legacy_text(tables: tuple[str, ...]) -> str | None:
     return "".join(texts)
 
 
-RULESET = Source("the ruleset", lambda subject: read_ruleset(subject.proc))
+RULESET = FactSource("the ruleset", lambda subject: read_ruleset(subject.proc))

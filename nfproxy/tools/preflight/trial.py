@@ -36,8 +36,8 @@ from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.script import script
 from nfproxy.tools.lab.privileges import CLONE_NEWNET, enter_private_namespace, unshare
-from nfproxy.tools.preflight.examine import IfKnown, Source, Subject
-from nfproxy.tools.preflight.findings import Trouble
+from nfproxy.tools.preflight.examine import FactSource, IfKnown, Subject
+from nfproxy.tools.preflight.findings import Failure
 from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft, call_nft
 from nfproxy.views.compare import compare
 
@@ -69,7 +69,7 @@ class Trial(msgspec.Struct, frozen=True):
     place: Place
     obstacle: str = ""
     refused: str = ""
-    missing: tuple[Trouble, ...] = ()
+    missing: tuple[Failure, ...] = ()
     library: str = ""
     host_nft: str | None = None
 
@@ -146,7 +146,7 @@ def _validate(families: Sequence[Family]) -> Trial:
 
 
 def _refused(place: Place, error: NfproxyError, families: Sequence[Family]) -> Trial:
-    missing = tuple(Trouble.of(found) for found in missing_features(families))
+    missing = tuple(Failure.of(found) for found in missing_features(families))
     return Trial(place, refused=str(error), missing=missing, library=_library())
 
 
@@ -288,8 +288,8 @@ def _read(_: Subject, nft: HostNft | None, families: Sequence[Family]) -> Trial:
     return read_trial(families, nft.command if nft and not nft.trouble else ())
 
 
-ENABLED_FAMILIES = Source("address families", lambda subject: families_of_host(subject.proc))
-TRIAL = Source("nfproxy's program", _read, (IfKnown(HOST_NFT), ENABLED_FAMILIES), 2 * LIMIT_S)
+ENABLED_FAMILIES = FactSource("address families", lambda subject: families_of_host(subject.proc))
+TRIAL = FactSource("nfproxy's program", _read, (IfKnown(HOST_NFT), ENABLED_FAMILIES), 2 * LIMIT_S)
 
 
 if __name__ == "__main__":

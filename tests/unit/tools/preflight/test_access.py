@@ -7,8 +7,8 @@ from support.preflight import levels
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.node import Node
 from nfproxy.tools.preflight import access
-from nfproxy.tools.preflight.access import Access, Attempt
-from nfproxy.tools.preflight.findings import Level, Trouble
+from nfproxy.tools.preflight.access import ApiAccess, Attempt
+from nfproxy.tools.preflight.findings import Failure, Level
 
 
 def test_access_is_grouped_by_resource_and_answer() -> None:
@@ -16,14 +16,14 @@ def test_access_is_grouped_by_resource_and_answer() -> None:
     Refusals with the same answer share a line. A resource that the API server lacks is fine.
     """
     attempts = (
-        Attempt("list", "services", "", 403, Trouble("403 no")),
-        Attempt("watch", "services", "", 403, Trouble("403 no")),
+        Attempt("list", "services", "", 403, Failure("403 no")),
+        Attempt("watch", "services", "", 403, Failure("403 no")),
         Attempt("list", "nodes", ""),
-        Attempt("watch", "nodes", "", 0, Trouble("no answer within 3 s")),
-        Attempt("list", "servicecidrs", "networking.k8s.io", 404, Trouble("404"), optional=True),
-        Attempt("create", "events", "events.k8s.io", 403, Trouble("403 no"), optional=True),
+        Attempt("watch", "nodes", "", 0, Failure("no answer within 3 s")),
+        Attempt("list", "servicecidrs", "networking.k8s.io", 404, Failure("404"), optional=True),
+        Attempt("create", "events", "events.k8s.io", 403, Failure("403 no"), optional=True),
     )
-    found = access.judge_access(Access(attempts))
+    found = access.judge_access(ApiAccess(attempts))
 
     assert levels(found) == [Level.FAIL, Level.FAIL, Level.OK, Level.WARN, Level.OK]
     assert "may not list and watch services" in found[0].found
@@ -38,7 +38,7 @@ def test_access_that_was_not_tried() -> None:
     """
     Without an API server nothing can be tried.
     """
-    assert levels(access.judge_access(Access())) == [Level.WARN]
+    assert levels(access.judge_access(ApiAccess())) == [Level.WARN]
 
 
 def test_the_node() -> None:
@@ -47,14 +47,14 @@ def test_the_node() -> None:
     """
     node = Node("n", (parse_address("192.0.2.1"),), pod_cidrs=(parse_prefix("fd00::/64"),))
 
-    assert levels(access.judge_node_object(Access(), "n", ())) == [Level.WARN]
-    absent = access.judge_node_object(Access(node_asked=True), "n", ())
+    assert levels(access.judge_node_object(ApiAccess(), "n", ())) == [Level.WARN]
+    absent = access.judge_node_object(ApiAccess(node_asked=True), "n", ())
     assert levels(absent) == [Level.FAIL]
     assert "--hostname-override" in absent[0].remedy
-    bare = Access(node=Node("n"), node_asked=True)
+    bare = ApiAccess(node=Node("n"), node_asked=True)
     assert levels(access.judge_node_object(bare, "n", ())) == [Level.WARN]
     assert levels(
-        access.judge_node_object(Access(node=node, node_asked=True), "n", ["clusterCIDR: empty"])
+        access.judge_node_object(ApiAccess(node=node, node_asked=True), "n", ["clusterCIDR: empty"])
     ) == [
         Level.WARN,
         Level.OK,

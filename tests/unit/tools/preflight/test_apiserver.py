@@ -7,17 +7,17 @@ from support.preflight import levels
 
 from nfproxy.model.addresses import parse_address, parse_prefix
 from nfproxy.tools.preflight import apiserver
-from nfproxy.tools.preflight.apiserver import ApiServers, Server
-from nfproxy.tools.preflight.findings import Level, Trouble
+from nfproxy.tools.preflight.apiserver import ApiServer, ApiServers
+from nfproxy.tools.preflight.findings import Failure, Level
 
-DIRECT = Server("https://192.0.2.1:6443", "192.0.2.1:6443", ("192.0.2.1",), 200)
-
-
-SERVICE = Server("", "10.96.0.1:443", ("10.96.0.1",), 200)
+DIRECT = ApiServer("https://192.0.2.1:6443", "192.0.2.1:6443", ("192.0.2.1",), 200)
 
 
-DOWN = Server(
-    "https://192.0.2.2:6443", "192.0.2.2:6443", ("192.0.2.2",), 0, Trouble("it refuses", "look")
+SERVICE = ApiServer("", "10.96.0.1:443", ("10.96.0.1",), 200)
+
+
+DOWN = ApiServer(
+    "https://192.0.2.2:6443", "192.0.2.2:6443", ("192.0.2.2",), 0, Failure("it refuses", "look")
 )
 
 
@@ -28,16 +28,16 @@ DOWN = Server(
         (ApiServers(servers=(DOWN,)), [Level.FAIL]),
         (ApiServers(servers=(DIRECT, DOWN)), [Level.OK, Level.WARN]),
         (
-            ApiServers(servers=(DIRECT._replace(code=401, trouble=Trouble("401 no: who", "ask")),)),
+            ApiServers(servers=(DIRECT._replace(code=401, trouble=Failure("401 no: who", "ask")),)),
             [Level.FAIL],
         ),
-        (ApiServers(servers=(DIRECT._replace(code=403, trouble=Trouble("403 no")),)), [Level.OK]),
+        (ApiServers(servers=(DIRECT._replace(code=403, trouble=Failure("403 no")),)), [Level.OK]),
         (
-            ApiServers(servers=(DIRECT._replace(code=404, trouble=Trouble("404 what")),)),
+            ApiServers(servers=(DIRECT._replace(code=404, trouble=Failure("404 what")),)),
             [Level.FAIL],
         ),
         (
-            ApiServers(servers=(DIRECT._replace(code=503, trouble=Trouble("503 later")),)),
+            ApiServers(servers=(DIRECT._replace(code=503, trouble=Failure("503 later")),)),
             [Level.FAIL],
         ),
         (ApiServers(servers=(DIRECT,), borrowed=True), [Level.OK, Level.WARN]),
@@ -53,16 +53,16 @@ def test_servers(found: ApiServers, expected: list[Level]) -> None:
 @pytest.mark.parametrize(
     ("trouble", "found", "remedy"),
     [
-        (Trouble("config: No such file", "check it"), "config: No such file", "check it"),
+        (Failure("config: No such file", "check it"), "config: No such file", "check it"),
         (
-            Trouble("--master: 'x:y' is no address"),
+            Failure("--master: 'x:y' is no address"),
             "--master: 'x:y' is no address",
             "give --kubeconfig",
         ),
     ],
 )
 def test_what_keeps_every_server_from_being_asked(
-    trouble: Trouble, found: str, remedy: str
+    trouble: Failure, found: str, remedy: str
 ) -> None:
     """
     Nothing else is known then; the remedy is the error's own, or names the flags.
@@ -112,7 +112,7 @@ def test_what_keeps_every_server_from_being_asked(
         ),
         (
             ApiServers(
-                servers=(SERVICE._replace(code=0, trouble=Trouble("no route")),),
+                servers=(SERVICE._replace(code=0, trouble=Failure("no route")),),
                 env_host="10.96.0.1",
             ),
             Level.FAIL,

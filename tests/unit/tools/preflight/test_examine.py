@@ -12,9 +12,9 @@ from support.preflight import levels
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.tools.preflight import access, report
-from nfproxy.tools.preflight.access import Access
-from nfproxy.tools.preflight.examine import Check, IfKnown, Source, Subject, examine
-from nfproxy.tools.preflight.findings import Finding, Level, Trouble, fail, ok, warn, worst
+from nfproxy.tools.preflight.access import ApiAccess
+from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown, Subject, examine
+from nfproxy.tools.preflight.findings import Failure, Finding, Level, fail, ok, warn, worst
 
 SUBJECT = Subject(KubeProxyConfiguration(), "n", ClientSettings(), (30000, 32767))
 
@@ -29,9 +29,9 @@ def test_one_reader_that_fails_and_one_that_hangs_cost_only_their_checks() -> No
     Each says so in its line, in the order of the checks; the other checks are made.
     """
     never = threading.Event()
-    good = Source("good", lambda _: "fine")
-    bad = Source("bad", broken)
-    slow = Source("slow", lambda _: str(never.wait()), limit_s=0.1)
+    good = FactSource("good", lambda _: "fine")
+    bad = FactSource("bad", broken)
+    slow = FactSource("slow", lambda _: str(never.wait()), limit_s=0.1)
     checks = [
         Check("slow", ok, (slow,)),
         Check("bad", ok, (bad,)),
@@ -56,8 +56,8 @@ def test_a_reader_receives_the_facts_of_those_it_needs() -> None:
     Also where no check needs them directly; a reader is run once for all.
     """
     calls: list[str] = []
-    first = Source("first", lambda subject: calls.append("read") or subject.node_name)
-    second = Source("second", lambda _, name: f"{name}!", (first,))
+    first = FactSource("first", lambda subject: calls.append("read") or subject.node_name)
+    second = FactSource("second", lambda _, name: f"{name}!", (first,))
     checks = [Check("x", ok, (second,)), Check("y", ok, (first,))]
 
     found = examine(SUBJECT, checks, lambda _: None)
@@ -107,7 +107,7 @@ def test_a_configuration_that_cannot_be_used() -> None:
     """
     It is a failure with its remedy; warnings are worth a look.
     """
-    (unusable,) = report.judge_configuration(SUBJECT._replace(trouble=Trouble("x: no", "try y")))
+    (unusable,) = report.judge_configuration(SUBJECT._replace(trouble=Failure("x: no", "try y")))
 
     assert (unusable.found, unusable.level) == ("x: no", Level.FAIL)
     assert unusable.remedy.startswith("try y; the other checks used the defaults")
@@ -131,4 +131,4 @@ def test_a_judgement_that_does_io_fails(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(access, "node_config", lambda *_: tmp_path.joinpath("x").read_text())
 
     with pytest.raises(AssertionError, match="does I/O: open"):
-        access.judge_node(SUBJECT, Access())
+        access.judge_node(SUBJECT, ApiAccess())

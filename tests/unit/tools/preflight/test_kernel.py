@@ -9,7 +9,7 @@ from support.preflight import levels
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.tools.preflight import kernel
-from nfproxy.tools.preflight.findings import Level, Trouble
+from nfproxy.tools.preflight.findings import Failure, Level
 from nfproxy.tools.preflight.kernel import Process, read_process
 from nfproxy.tools.preflight.trial import Trial
 
@@ -42,7 +42,7 @@ def test_the_obstacle_to_nf_tables_is_named() -> None:
     """
     The error brings the remedy; under a seccomp filter the finding adds a hint.
     """
-    trouble = Trouble("the kernel has no nf_tables (Protocol not supported)", "modprobe nf_tables")
+    trouble = Failure("the kernel has no nf_tables (Protocol not supported)", "modprobe nf_tables")
     plain = kernel.judge_privileges(Process(NET_ADMIN, seccomp=False, trouble=trouble))
     filtered = kernel.judge_privileges(Process(NET_ADMIN, seccomp=True, trouble=trouble))
 
@@ -79,7 +79,7 @@ def test_the_kernel_version(release: str, trial: Trial | None, level: Level) -> 
         (Trial("", "no SYS_ADMIN"), [Level.WARN]),
         (Trial("namespace", refused="refused"), [Level.FAIL]),
         (
-            Trial("namespace", refused="refused", missing=(Trouble("a", "b"), Trouble("c"))),
+            Trial("namespace", refused="refused", missing=(Failure("a", "b"), Failure("c"))),
             [Level.FAIL] * 2,
         ),
     ],
@@ -95,8 +95,8 @@ def test_a_missing_feature_comes_with_its_remedy() -> None:
     """
     Both are those of the daemon's start; where no remedy is known, a report helps.
     """
-    fib = Trouble("this kernel lacks the fib expression for IPv4", "modprobe nft_fib_ipv4")
-    trial = Trial("namespace", refused="x", missing=(fib, Trouble("libnftables crashed")))
+    fib = Failure("this kernel lacks the fib expression for IPv4", "modprobe nft_fib_ipv4")
+    trial = Trial("namespace", refused="x", missing=(fib, Failure("libnftables crashed")))
     first, second = kernel.judge_program(trial, FAMILIES)
 
     assert (first.found, first.remedy) == fib

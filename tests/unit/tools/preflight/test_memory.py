@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.preflight import put
 
-from nfproxy.tools.preflight.access import Access
+from nfproxy.tools.preflight.access import ApiAccess
 from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.memory import judge_memory, read_memory_limit
 
@@ -32,7 +32,7 @@ def test_the_limit_covers_the_services(
     """
     The default limit covers what was measured: 131 MB with 10,000 Services.
     """
-    finding = judge_memory(limit, Access(services=services, slices=slices))
+    finding = judge_memory(limit, ApiAccess(services=services, slices=slices))
 
     assert level is finding.level
     assert ("resources.limits.memory" in finding.remedy) is (level is not Level.OK)

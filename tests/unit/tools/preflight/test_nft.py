@@ -6,9 +6,9 @@ import pytest
 
 from nfproxy.dataplane.libnftables import CRASHED, TIMED_OUT
 from nfproxy.tools.preflight import nft as subject
-from nfproxy.tools.preflight.findings import Level, Trouble
+from nfproxy.tools.preflight.findings import Failure, Level
 from nfproxy.tools.preflight.hostnft import HostNft
-from nfproxy.tools.preflight.nft import Listing
+from nfproxy.tools.preflight.nft import TableListing
 from nfproxy.tools.preflight.trial import Trial
 
 WORKS = Trial("namespace", library="1.1.3", host_nft="")
@@ -38,14 +38,14 @@ def test_the_version_of_libnftables(version: str, level: Level) -> None:
 @pytest.mark.parametrize(
     ("listing", "level"),
     [
-        (Listing(), Level.OK),
-        (Listing(listed=False), Level.OK),
-        (Listing(Trouble("libnftables ended with SIGSEGV"), CRASHED), Level.FAIL),
-        (Listing(Trouble("libnftables did not finish within 4 s"), TIMED_OUT), Level.WARN),
-        (Listing(Trouble("libnftables refused the script: no")), Level.FAIL),
+        (TableListing(), Level.OK),
+        (TableListing(listed=False), Level.OK),
+        (TableListing(Failure("libnftables ended with SIGSEGV"), CRASHED), Level.FAIL),
+        (TableListing(Failure("libnftables did not finish within 4 s"), TIMED_OUT), Level.WARN),
+        (TableListing(Failure("libnftables refused the script: no")), Level.FAIL),
     ],
 )
-def test_whether_libnftables_reads_what_is_here(listing: Listing, level: Level) -> None:
+def test_whether_libnftables_reads_what_is_here(listing: TableListing, level: Level) -> None:
     """
     A crash is a failure: each change of the program would crash as well.
     """

@@ -10,7 +10,7 @@ from nfproxy.tools.preflight import proxies
 from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.network import Link
-from nfproxy.tools.preflight.nft import Listing
+from nfproxy.tools.preflight.nft import TableListing
 from nfproxy.tools.preflight.ports import Port
 from nfproxy.tools.preflight.proxies import Traces, read_pins
 from nfproxy.tools.preflight.ruleset import Ruleset
@@ -122,7 +122,7 @@ def test_node_local_dns(links: tuple[Link, ...], lines: tuple[str, ...], level: 
     """
     The cache loses packets only at a Service's address, and only where they are tracked.
     """
-    assert level is proxies.judge_node_local_dns(links, Listing(untracked=lines)).level
+    assert level is proxies.judge_node_local_dns(links, TableListing(untracked=lines)).level
 
 
 def test_own_tables_are_taken_over() -> None:
