@@ -51,6 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that enter network namespaces, as their fixtures show."""
+    for item in items:
+        if "namespaces_allowed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.namespaces)
+
+
 @pytest.fixture(scope="session")
 def soak_s(pytestconfig: pytest.Config) -> float:
     """How long a test marked soak may run."""

@@ -14,7 +14,8 @@ Repeated runs find all that in place.
   tests/run.sh tests/unit -k shape       checks, then these tests: pytest's arguments
   tests/run.sh --check-only              ruff, mypy --strict, import contracts; no tests
   tests/run.sh --tests-only …            no checks
-  tests/run.sh --quick …                 checks and unit tests: no kernel, no root
+  tests/run.sh --quick …                 checks and unit tests that enter no network namespace: no
+                                         root, no kernel; a minute on two processors
   tests/run.sh --kernels [6.1] [6.12] …  on Debian's kernels, booted under QEMU: tests/kernels, which
                                          run nowhere else, and tests/packets (half an hour for each
                                          kernel), or what pytest's arguments name
@@ -65,9 +66,11 @@ parse_options() {
 }
 
 prepare() {
-    local lists=()
-    [ -z "$PACKETS" ] || lists+=("$REPOSITORY/deploy/packages-test.txt")
-    prepare_packages "${lists[@]}"
+    if [ -n "$PACKETS" ]; then
+        prepare_packages "$REPOSITORY/deploy/packages-test.txt"
+    else
+        prepare_packages <(echo openssl)
+    fi
     prepare_venv test
 }
 
@@ -140,8 +143,9 @@ run_tests() {
         read -ra isolate <<<"$command"
         "${isolate[@]}" "$HERE/tools/kernel_check.sh" || return
         isolate+=(sh -c 'ip link set lo up && exec "$@"' isolated)
-    elif [ ${#PYTEST_ARGUMENTS[@]} = 0 ]; then
-        PYTEST_ARGUMENTS=(tests/unit)
+    else
+        [ ${#PYTEST_ARGUMENTS[@]} != 0 ] || PYTEST_ARGUMENTS=(tests/unit)
+        PYTEST_ARGUMENTS=(-m "not namespaces" "${PYTEST_ARGUMENTS[@]}")
     fi
     count=${NFPROXY_TEST_WORKERS:-$(nproc)}
     [ -n "${NFPROXY_TEST_WORKERS:-}" ] || [ "$count" -le 4 ] || count=4

@@ -38,7 +38,7 @@ class _Finder(ast.NodeVisitor):
         self.found: list[int] = []
 
     def _is_text(self, node: ast.expr) -> bool:
-        """Tell whether an expression is the text of an error."""
+        """Return whether an expression is the text of an error."""
         match node:
             case ast.Call(func=ast.Name(id="str"), args=[ast.Name(id=name)]):
                 return name in self.errors

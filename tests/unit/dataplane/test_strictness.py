@@ -26,7 +26,7 @@ ONE = schema.endpoint_bytes(parse_address("10.244.0.1"), 8080)
 OTHER = schema.endpoint_bytes(parse_address("10.244.0.2"), 8080)
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.namespaces)])
 def dataplane(request: pytest.FixtureRequest) -> Dataplane:
     """Each test runs twice; tables with one balancing chain are loaded."""
     made: Dataplane = FakeKernel()

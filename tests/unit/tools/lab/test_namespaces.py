@@ -236,6 +236,7 @@ def test_end_of_the_process(number: signal.Signals, namespaces_allowed: None) ->
     assert eventually(lambda: not alive(started))
 
 
+@pytest.mark.namespaces
 def test_without_root() -> None:
     """An ordinary user gets a lab, in a user namespace, and can enter it."""
     process = child(BECOME_NOBODY)
