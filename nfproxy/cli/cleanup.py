@@ -10,12 +10,12 @@ import click
 from nfproxy.cli.output import output_option, warn
 from nfproxy.cli.takeover import TakeOver, remove_leftovers
 from nfproxy.config.durations import parse_duration
-from nfproxy.dataplane.diagnose import require_privileges
+from nfproxy.dataplane.probes import require_privileges
+from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
 from nfproxy.tools.takeover.nftables import NfTables
 from nfproxy.tools.takeover.removal import remove_tables_in_stages, there
-from nfproxy.tools.takeover.running import proxies_running
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:

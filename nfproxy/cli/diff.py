@@ -12,8 +12,8 @@ from nfproxy.cli.inputs import files_option, planned
 from nfproxy.cli.output import TableRow, output_option, print_data, print_table, warn
 from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
-from nfproxy.dataplane.diagnose import require_privileges
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.probes import require_privileges
 from nfproxy.host.addresses import families_of_host
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema

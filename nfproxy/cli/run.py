@@ -22,7 +22,7 @@ from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
-from nfproxy.dataplane.diagnose import diagnose, require_privileges
+from nfproxy.dataplane.probes import first_missing_feature, require_privileges
 from nfproxy.errors import ConfigError, MissingFeatureError
 
 log = logging.getLogger("nfproxy")
@@ -122,7 +122,7 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
     the kernel is tried as well.
     """
     from nfproxy.host.addresses import families_of_host
-    from nfproxy.host.oom import set_oom_score_adj
+    from nfproxy.host.processes import set_oom_score_adj
     from nfproxy.host.sysctls import refused_text, set_conntrack_sysctls
 
     outcome = set_conntrack_sysctls(loaded.config.conntrack, load_conntrack, proc=Path(proc))
@@ -134,7 +134,7 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
             raise MissingFeatureError(text)
         log.warning("%s", text)
     if loaded.command_line.init_only:
-        missing = diagnose(families_of_host())
+        missing = first_missing_feature(families_of_host())
         if missing is not None:
             raise missing
     else:

@@ -13,11 +13,11 @@ import msgspec
 
 from nfproxy.cli.output import TableRow, print_data, print_table, warn
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.host.kubeproxy import Running, proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS
 from nfproxy.tools.takeover.leftovers import Item, Leftovers, is_fine, items, refusals
 from nfproxy.tools.takeover.removal import Removing
-from nfproxy.tools.takeover.running import Running, proxies_running
 
 _COLOURS = {"remove": "yellow", "removed": "green", "keep": "cyan", "left": "red"}
 

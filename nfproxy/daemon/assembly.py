@@ -32,6 +32,7 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses, families_of_host
+from nfproxy.host.kubeproxy import kube_proxy_traces
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES
@@ -41,7 +42,6 @@ from nfproxy.model.node import Node
 from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
-from nfproxy.tools.takeover.nftables import NfTables
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +143,7 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 def _warn_about_kube_proxy() -> None:
     """Warn if kube-proxy serves, or has served, this node: its chains may come first."""
-    with closing(NfTables()) as tables:
-        traces = tables.traces()
+    traces = kube_proxy_traces()
     if traces:
         log.warning(
             "kube-proxy has left its rules here, or runs (%s): end it, then remove them with "

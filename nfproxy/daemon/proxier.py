@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from nfproxy.dataplane.diagnose import diagnose
+from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
@@ -202,7 +202,7 @@ class Proxier:
         if isinstance(error, (ConfigError, MissingFeatureError)):
             raise error
         if isinstance(error, TransactionError):
-            missing = diagnose(self._families)
+            missing = first_missing_feature(self._families)
             if missing is not None:
                 raise missing from error
 

@@ -19,7 +19,7 @@ from support.processes.commands import (
     write,
 )
 
-from nfproxy.dataplane import diagnose
+from nfproxy.dataplane import probes
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.nftables import TableRow
@@ -143,9 +143,9 @@ def test_what_the_kernel_answers_is_told_apart(
         raise DataplaneError("cannot list the ruleset", code=code_of(code))
 
     monkeypatch.setattr(NftSocket, "tables", refuse)
-    monkeypatch.setattr(diagnose, "may_administer_network", lambda: True)
+    monkeypatch.setattr(probes, "may_administer_network", lambda: True)
     with pytest.raises(MissingFeatureError, match=message):
-        diagnose.require_privileges()
+        probes.require_privileges()
 
 
 def test_without_libnftables(commands: Commands, small: Path) -> None:
@@ -204,20 +204,20 @@ def test_every_probe_works_here(commands: Commands) -> None:
     """
     On a kernel that has everything nothing is found missing, and nothing is left behind.
     """
-    assert commands.namespace.call(diagnose.diagnose, FAMILIES) is None
+    assert commands.namespace.call(probes.first_missing_feature, FAMILIES) is None
     assert commands.tables() == []
 
 
-def probes() -> list[tuple[Family, diagnose.Probe]]:
+def every_probe() -> list[tuple[Family, probes.Probe]]:
     """Return every family with every probe."""
-    return [(family, probe) for family in FAMILIES for probe in diagnose.PROBES]
+    return [(family, probe) for family in FAMILIES for probe in probes.PROBES]
 
 
 @pytest.mark.parametrize(
-    ("family", "probe"), probes(), ids=[f"{f.label} {p.what}" for f, p in probes()]
+    ("family", "probe"), every_probe(), ids=[f"{f.label} {p.what}" for f, p in every_probe()]
 )
 def test_each_probe_is_blamed_for_its_own_refusal(
-    monkeypatch: pytest.MonkeyPatch, family: Family, probe: diagnose.Probe
+    monkeypatch: pytest.MonkeyPatch, family: Family, probe: probes.Probe
 ) -> None:
     """
     With its family, its remedy and the kernel's own words; names of modules are filled in.
@@ -225,12 +225,12 @@ def test_each_probe_is_blamed_for_its_own_refusal(
 
     def load(text: str, *, check: bool) -> str:
         assert check
-        if diagnose._script(probe, family) in text:
+        if probes._script(probe, family) in text:
             raise TransactionError(f"libnftables refused the script: {REFUSAL}")
         return ""
 
-    monkeypatch.setattr(diagnose, "load_text", load)
-    (missing,) = diagnose.missing_features(FAMILIES)
+    monkeypatch.setattr(probes, "load_text", load)
+    (missing,) = probes.missing_features(FAMILIES)
 
     assert f"lacks {probe.what} for {family.label}; " in str(missing)
     assert REFUSAL in str(missing)
@@ -245,8 +245,8 @@ def test_a_crash_says_nothing_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> 
     def load(text: str, *, check: bool) -> str:
         raise DataplaneError("libnftables ended with SIGSEGV")
 
-    monkeypatch.setattr(diagnose, "load_text", load)
-    assert diagnose.diagnose(FAMILIES) is None
+    monkeypatch.setattr(probes, "load_text", load)
+    assert probes.first_missing_feature(FAMILIES) is None
 
 
 CONFIG = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}

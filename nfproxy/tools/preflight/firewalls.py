@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.errors import InputError
+from nfproxy.host.processes import name_of, pids_in_this_network
 from nfproxy.model.addresses import Family
 from nfproxy.tools.preflight.examine import Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, ok, warn
@@ -107,23 +108,7 @@ def _enabled(root: HostRoot) -> Iterator[str]:
 
 def read_processes(proc: Path) -> frozenset[str]:
     """Return the names of visible processes, without those in other network namespaces."""
-    here = Path("/proc/self/ns/net").readlink()
-    names = set()
-    for path in proc.iterdir():
-        if path.name.isdigit() and _namespace(path) in (None, here):
-            try:
-                names.add((path / "comm").read_text("utf-8", "replace").strip())
-            except OSError:
-                continue  # it has ended
-    return frozenset(names)
-
-
-def _namespace(process: Path) -> Path | None:
-    """Return the network namespace of a process, None where we may not know it."""
-    try:
-        return (process / "ns/net").readlink()
-    except OSError:
-        return None
+    return frozenset(name_of(pid, proc) for pid in pids_in_this_network(proc)) - {""}
 
 
 FIREWALL_FILES = FactSource(

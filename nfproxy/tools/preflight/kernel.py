@@ -7,11 +7,11 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from nfproxy.dataplane.diagnose import require_privileges
+from nfproxy.dataplane.probes import require_privileges
 from nfproxy.errors import MissingFeatureError
+from nfproxy.host.processes import Privileges, own_privileges
 from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.access import NODE_FAMILIES
@@ -25,35 +25,26 @@ TRY_AS_ROOT = (
     "run it as root, or in a container with the capability SYS_ADMIN (kubectl debug node/…)"
 )
 
-_NET_ADMIN = 12
-
 
 class Process(NamedTuple):
     """
     What this process may do.
 
-    `capabilities` are its effective ones as a bit mask; `seccomp` says that a filter is in place.
     `trouble` says why it cannot use nf_tables, None where it can.
     """
 
-    capabilities: int
-    seccomp: bool
+    privileges: Privileges
     trouble: Failure | None = None
 
 
 def read_process() -> Process:
     """Return what this process may do."""
-    status = dict(
-        line.partition(":")[::2]
-        for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines()
-    )
     trouble = None
     try:
         require_privileges()
     except MissingFeatureError as error:
         trouble = Failure.of(error)
-    capabilities = int(status.get("CapEff", "0").strip() or "0", 16)
-    return Process(capabilities, status.get("Seccomp", "0").strip() not in ("", "0"), trouble)
+    return Process(own_privileges(), trouble)
 
 
 PROCESS = FactSource("this process", lambda _: read_process())
@@ -62,15 +53,22 @@ RELEASE = FactSource("the kernel's release", lambda _: platform.release())
 
 def judge_privileges(process: Process) -> Finding:
     """Without CAP_NET_ADMIN a process can program nothing."""
-    filtered = "a seccomp filter is in place" if process.seccomp else "no seccomp filter"
-    if not process.capabilities >> _NET_ADMIN & 1:
+    privileges = process.privileges
+    filtered = (
+        "a seccomp filter is in place" if privileges.has_seccomp_filter else "no seccomp filter"
+    )
+    if not privileges.may_administer_network:
         return fail(
             f"the capability CAP_NET_ADMIN is missing, {filtered}",
             "run as root, or give the container securityContext.capabilities.add: [NET_ADMIN]",
         )
     if process.trouble:
         remedy = process.trouble.remedy or "load nf_tables"
-        hint = "; if the seccomp profile is not RuntimeDefault, use that" if process.seccomp else ""
+        hint = (
+            "; if the seccomp profile is not RuntimeDefault, use that"
+            if privileges.has_seccomp_filter
+            else ""
+        )
         return fail(process.trouble.what, f"{remedy}{hint}")
     return ok(f"CAP_NET_ADMIN, nf_tables can be reached, {filtered}")
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.nft.schema import TABLE
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
@@ -18,7 +19,6 @@ from nfproxy.tools.preflight.ports import PORTS, Port
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
 from nfproxy.tools.takeover.leftovers import items
 from nfproxy.tools.takeover.removal import Removing
-from nfproxy.tools.takeover.running import proxies_running
 
 _SWITCH = (
     "to switch over: start nfproxy, keep kube-proxy off this node, then `nfproxy cleanup "

@@ -20,11 +20,12 @@ from typing import Literal
 import msgspec
 
 import nfproxy
-from nfproxy.dataplane.diagnose import may_administer_network, missing_features
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import library_version, load_text
+from nfproxy.dataplane.probes import missing_features
 from nfproxy.errors import MissingFeatureError, NfproxyError
 from nfproxy.host.addresses import families_of_host
+from nfproxy.host.processes import may_administer_network
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from nfproxy.host.kubeproxy import Running
 from nfproxy.model.addresses import FAMILIES, Family, format_address
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 from nfproxy.tools.takeover import names
-from nfproxy.tools.takeover.running import Running
 from nfproxy.tools.takeover.tables import Rule, TablePlan, forward_remedies
 from nfproxy.tools.takeover.virtualservers import VirtualServer
 

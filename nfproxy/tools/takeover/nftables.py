@@ -44,16 +44,6 @@ class NfTables:
         """Return the families that have a table of a name, by default that of kube-proxy's mode."""
         return [family for family in FAMILIES if table in self.table_names(family)]
 
-    def traces(self) -> list[str]:
-        """Return in words by what kube-proxy serves, or has served, this node; at little cost."""
-        found = [f"table {family.table} {KUBE_PROXY_TABLE}" for family in self.own_tables()]
-        found += [
-            f"chains of {Backend.NFT.command(family)}"
-            for family in FAMILIES
-            if any(chain.name == "KUBE-SERVICES" for chain in self._netlink.chains(family, "nat"))
-        ]
-        return found
-
     def xtables(self) -> list[XTable]:
         """Return the tables of iptables-nft that hold a chain of kube-proxy's."""
         found = []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.preflight import levels
 
+from nfproxy.host.processes import Privileges
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.tools.preflight import kernel
 from nfproxy.tools.preflight.findings import Failure, Level
@@ -26,15 +27,15 @@ def test_this_process() -> None:
     lines = Path("/proc/self/status").read_text().splitlines()
     effective = next(line.split()[1] for line in lines if line.startswith("CapEff"))
 
-    assert int(effective, 16) == read_process().capabilities
+    assert int(effective, 16) == read_process().privileges.capabilities
 
 
 def test_net_admin_is_needed_and_enough() -> None:
     """
     It is the only capability. A seccomp filter is mentioned, and blamed only where nf_tables fails.
     """
-    assert kernel.judge_privileges(Process(NET_ADMIN, seccomp=True)).level is Level.OK
-    lacking = kernel.judge_privileges(Process(~NET_ADMIN & ((1 << 40) - 1), seccomp=False))
+    assert kernel.judge_privileges(Process(Privileges(NET_ADMIN, True))).level is Level.OK
+    lacking = kernel.judge_privileges(Process(Privileges(~NET_ADMIN & ((1 << 40) - 1), False)))
     assert (lacking.level, lacking.remedy.split(": ")[-1]) == (Level.FAIL, "[NET_ADMIN]")
 
 
@@ -43,8 +44,8 @@ def test_the_obstacle_to_nf_tables_is_named() -> None:
     The error brings the remedy; under a seccomp filter the finding adds a hint.
     """
     trouble = Failure("the kernel has no nf_tables (Protocol not supported)", "modprobe nf_tables")
-    plain = kernel.judge_privileges(Process(NET_ADMIN, seccomp=False, trouble=trouble))
-    filtered = kernel.judge_privileges(Process(NET_ADMIN, seccomp=True, trouble=trouble))
+    plain = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), trouble))
+    filtered = kernel.judge_privileges(Process(Privileges(NET_ADMIN, True), trouble))
 
     assert (plain.level, plain.remedy) == (Level.FAIL, "modprobe nf_tables")
     assert "RuntimeDefault" in filtered.remedy

@@ -1,4 +1,4 @@
-"""Who is found to be running on the node."""
+"""Which proxies run on a node, by fake processes and pages."""
 
 import os
 import threading
@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from nfproxy.tools.takeover.running import proxies_running
+from nfproxy.host.kubeproxy import proxies_running
 
-NOBODY = "http://127.0.0.1:9"
+NO_PAGES = "http://127.0.0.1:9"
 
 
 def made(proc, processes):
@@ -38,26 +38,26 @@ def made(proc, processes):
     ],
 )
 def test_processes_are_known_by_their_command(tmp_path, words, kube_proxy, nfproxy):
-    """The program's name, not what is among its arguments."""
-    found = proxies_running(made(tmp_path, [(4711, "net:[1]", words)]), NOBODY)
+    """The program's name counts, not its arguments."""
+    found = proxies_running(made(tmp_path, [(4711, "net:[1]", words)]), NO_PAGES)
 
     assert (kube_proxy, nfproxy, False) == found
 
 
 def test_other_networks_do_not_count(tmp_path):
     """kind's nodes share a machine: each has its kube-proxy in a namespace of its own."""
-    found = proxies_running(made(tmp_path, [(4711, "net:[2]", ["kube-proxy"])]), NOBODY)
+    found = proxies_running(made(tmp_path, [(4711, "net:[2]", ["kube-proxy"])]), NO_PAGES)
 
     assert found == ("", "", False)
 
 
-def test_it_is_told_that_processes_are_hidden(tmp_path):
-    """As in a container without hostPID."""
+def test_hidden_processes_are_reported(tmp_path):
+    """A container without hostPID has a pid namespace of its own."""
     proc = made(tmp_path, [])
     (proc / "self/ns/pid").unlink()
     (proc / "self/ns/pid").symlink_to("pid:[4026532000]")
 
-    assert proxies_running(proc, NOBODY).hidden
+    assert proxies_running(proc, NO_PAGES).hidden
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_it_is_told_that_processes_are_hidden(tmp_path):
         ("hello", "", False),
     ],
 )
-def test_who_answers_for_metrics_as_kube_proxy_is_found(tmp_path, mode, metrics, found):
-    """So it is in a container, and where k3s runs it inside its own process."""
+def test_an_answer_like_kube_proxys_for_metrics_counts(tmp_path, mode, metrics, found):
+    """In a container its process is hidden, and k3s runs kube-proxy inside its own process."""
     pages = {"/proxyMode": mode, "/metrics": metrics}
 
     class Pages(BaseHTTPRequestHandler):

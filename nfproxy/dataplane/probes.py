@@ -5,15 +5,13 @@ Why the kernel would not have our program: one sentence, with the remedy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+from nfproxy.host.processes import may_administer_network
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.sockets import NOT_PERMITTED, NftSocket
-
-_CAP_NET_ADMIN = 12
 
 
 class Probe(NamedTuple):
@@ -132,15 +130,7 @@ def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
     )
 
 
-def may_administer_network() -> bool:
-    """Return whether this process has CAP_NET_ADMIN."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
-    return False
-
-
-def diagnose(families: Iterable[Family]) -> MissingFeatureError | None:
+def first_missing_feature(families: Iterable[Family]) -> MissingFeatureError | None:
     """
     Return the first thing that `missing_features` finds, None where all of it works alone.
     """
