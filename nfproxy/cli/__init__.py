@@ -1,8 +1,8 @@
 """
-The command line: a little wiring around the same parts.
+The command line: one module per command, which puts the parts of the package together.
 
-One module per command. Exit status: 0 done, 1 failed (``diff``: different), 2 wrong usage
-(``diff``: failed).
+``inputs`` reads the configuration and the objects, ``output`` prints. Exit status: 0 done, 1 failed
+(``diff``: different), 2 wrong usage (``diff``: failed).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from nfproxy import __version__
 from nfproxy.errors import NfproxyError
 
 _COMMANDS = ("run", "preflight", "render", "diff", "cleanup", "demo")
-_INTERRUPTED, _CLOSED_PIPE = 130, 141  # what a shell says after SIGINT, SIGPIPE
+_INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
 
 
 class _Commands(click.Group):
-    """Imports a command's module when it is called, so that each starts fast."""
+    """Imports the module of the command that was called only, so that each starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -41,22 +41,22 @@ class _Commands(click.Group):
         except NfproxyError as error:
             click.echo(f"nfproxy: error: {error}", err=True)
         except BrokenPipeError:
-            _forget_output()
+            _discard_output()
             ctx.exit(_CLOSED_PIPE)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
         except Exception:
-            traceback.print_exc()  # a fault of ours
+            traceback.print_exc()  # a bug of nfproxy
         return ctx.exit(2 if ctx.invoked_subcommand == "diff" else 1)
 
 
-def _forget_output() -> None:
-    """Let nothing more be written to a pipe whose reader has gone (``| head``)."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _discard_output() -> None:
+    """Discard what is still buffered for a pipe that its reader has closed (``| head``)."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 @click.group(
@@ -69,15 +69,15 @@ def main() -> None:
     A Kubernetes service proxy for nftables.
 
     Balances connections to Services over their endpoints, as kube-proxy does, with a small
-    fixed ruleset in which everything that varies is a map element. Shows what it
-    would do (render), what differs (diff), and does it (run).
+    fixed ruleset: what varies is an element of a map. Prints the ruleset (render), compares
+    it with the kernel (diff), and programs it (run).
 
     \b
     Try it on a machine without a cluster:
         nfproxy demo
-        nfproxy render -f DIR           what would be programmed, as an nft script
+        nfproxy render -f DIR           print the ruleset as an nft script
         nfproxy run --manifests DIR     program this machine, follow the files
-        nfproxy diff -f DIR             what differs from the kernel
+        nfproxy diff -f DIR             compare the ruleset with the kernel
     """
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import click
 
 from nfproxy.cli.output import output_option, warn
-from nfproxy.cli.takeover import TakeOver, remove_leftovers
+from nfproxy.cli.takeover import CleanupOptions, remove_leftovers
 from nfproxy.config.durations import parse_duration
 from nfproxy.dataplane.probes import require_privileges
 from nfproxy.host.kubeproxy import proxies_running
@@ -19,7 +19,7 @@ from nfproxy.tools.takeover.removal import remove_tables_in_stages, there
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
-    """Return the seconds of a duration as Go writes it."""
+    """Return the seconds of a duration in Go's form."""
     try:
         seconds = parse_duration(value).seconds
     except ValueError:
@@ -33,17 +33,17 @@ def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
 @click.option(
     "--kube-proxy",
     is_flag=True,
-    help="Remove what kube-proxy left on this node, of every mode, and nothing of nfproxy's: "
+    help="Remove what kube-proxy left on this node, in every mode, and nothing of nfproxy's: "
     "nftables tables, chains and rules of iptables (both backends, both families), ipsets, "
-    "virtual servers of IPVS with their device, nfacct counters. Refused as long as kube-proxy "
-    "runs here, or nfproxy has not programmed this node.",
+    "virtual servers of IPVS with their device, nfacct counters. Refused while kube-proxy runs "
+    "on this node, and before nfproxy has programmed it.",
 )
 @click.option("--dry-run", is_flag=True, help="List what would be removed; change nothing.")
 @output_option(
     "text",
     "json",
     "yaml",
-    help="With --kube-proxy: how the list is printed; text is a table on a terminal.",
+    help="With --kube-proxy: form of the list; text is a table on a terminal.",
 )
 @click.option(
     "--drain",
@@ -51,37 +51,37 @@ def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
     default="1m",
     show_default=True,
     metavar="DURATION",
-    help="With --kube-proxy: how long connections through IPVS may take to end. All others go on "
-    "anyway; these would break.",
+    help="With --kube-proxy: how long to wait for connections through IPVS to end. They would "
+    "break; all others go on.",
 )
 @click.option(
     "--force",
     is_flag=True,
-    help="With --kube-proxy: remove it although it would be refused, and break the connections "
-    "through IPVS that have not ended after --drain.",
+    help="With --kube-proxy: remove even what would be refused, and break the connections "
+    "through IPVS that are still open after --drain.",
 )
 def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: bool) -> None:
     """
     Remove nfproxy's tables, and nothing else; or, with --kube-proxy, what kube-proxy left.
 
-    Connections that are open go on, as long as something else on this node translates addresses
-    (another proxy, a CNI plugin that masquerades): with the last such rule the kernel stops. New
-    ones to Services fail unless another proxy serves them, and none fails if one does.
+    Open connections go on while another program on this node has rules that translate addresses
+    (another proxy, a CNI plugin that masquerades). Without any such rule the kernel stops
+    translating. New connections to Services fail unless another proxy serves them.
 
     Exit status: 0 done, or nothing to do; 1 refused, or something is left.
     """
     require_privileges()
     if kube_proxy:
-        sys.exit(remove_leftovers(TakeOver(dry_run, output, force, drain)))
+        sys.exit(remove_leftovers(CleanupOptions(dry_run, output, force, drain)))
     if not dry_run:
         running = proxies_running().nfproxy
         if running:
-            warn(f"nfproxy is running on this node ({running}) and will put its tables back")
+            warn(f"nfproxy runs on this node ({running}) and will restore its tables")
     remove_own_tables(dry_run=dry_run)
 
 
 def remove_own_tables(*, dry_run: bool = False) -> None:
-    """Remove nfproxy's tables of both families, and say so."""
+    """Remove nfproxy's tables of both families, and print which ones."""
     wanted = [(family, TABLE) for family in FAMILIES]
     with closing(NfTables()) as nft:
         found = there(nft, wanted) if dry_run else remove_tables_in_stages(nft, wanted)

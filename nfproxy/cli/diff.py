@@ -1,4 +1,4 @@
-"""``nfproxy diff``: desired state against the kernel."""
+"""``nfproxy diff``: compare the desired state with the kernel."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ _COLOURS = {"added": "green", "removed": "red", "leftover": "red", "changed": "y
 @node_flags
 def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     """
-    Compare what this node's tables should be with what they are, and change nothing.
+    Compare the tables that this node should have with those in the kernel, and change nothing.
 
-    In terms of Services and endpoints: "added" is what the kernel lacks, "removed" what it has
-    and should not. In which slot an endpoint sits makes no difference. Chains are compared
-    rule by rule.
+    In terms of Services and endpoints: "added" is missing in the kernel, "removed" is there and
+    should not be. The slot of an endpoint makes no difference. Chains are compared rule by rule.
 
     Exit status: 0 equal, 1 different, 2 failed.
     """
@@ -77,8 +76,8 @@ def _transaction(
     """
     Return the nft script that ends the differences.
 
-    Chains come before the elements that point to them, what is not ours goes after those that
-    do.
+    New chains come before the elements that point to them. Foreign chains go last, when no element
+    points to them any more.
     """
     parts = [script(planner.desired, planner.config.program, programs.replace)]
     changes = [o for o in operations if o.family not in programs.replace]
@@ -99,7 +98,7 @@ def _transaction(
 
 
 def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation]) -> list[Chain]:
-    """Return the chains that added verdicts point to; making one again does no harm."""
+    """Return the chains that added verdicts point to; adding one that exists changes nothing."""
     names = {
         o.value.chain
         for o in operations

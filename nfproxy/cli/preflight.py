@@ -1,4 +1,4 @@
-"""``nfproxy preflight``: is this node fit for nfproxy?"""
+"""``nfproxy preflight``: check whether a node is fit for nfproxy."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def _port_range(context: click.Context, parameter: click.Parameter, text: str) -
     "text",
     "json",
     "yaml",
-    help="text: a table in a terminal, else tab-separated: level, check, found, remedy.",
+    help="text: a table on a terminal, else tab-separated: level, check, found, remedy.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 also where something is worth a look.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for a warning, too.")
 @click.option(
     "--host-root",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where the host's / is mounted, in a container: for its nft, its firewall's "
-    "configuration and its processes.",
+    help="Where the host's / is mounted in this container, to find its nft, the configuration of "
+    "its firewall and its processes.",
 )
 @click.option(
     "--proc",
@@ -59,7 +59,7 @@ def _port_range(context: click.Context, parameter: click.Parameter, text: str) -
     default=Path("/proc"),
     show_default=True,
     metavar="DIR",
-    help="Where sysctls are read (DIR/sys/net), as for `nfproxy run`.",
+    help="Where to read sysctls (DIR/sys/net), as for `nfproxy run`.",
 )
 @click.option(
     "--node-port-range",
@@ -67,7 +67,7 @@ def _port_range(context: click.Context, parameter: click.Parameter, text: str) -
     show_default=True,
     metavar="LOW-HIGH",
     callback=_port_range,
-    help="What the API server has as --service-node-port-range.",
+    help="The API server's --service-node-port-range.",
 )
 @node_flags
 def command(
@@ -81,19 +81,18 @@ def command(
     """
     Check whether this node, and its access to the API server, are fit for nfproxy.
 
-    Takes the flags and the configuration file that `nfproxy run` will be given. Everything is
-    tried where it can be, in a network namespace of its own or without being carried out: nothing
-    is changed, on the node or in the cluster. Each line says ok, warn or fail, what was found, and
-    what to do about it. Takes a few seconds.
+    Takes the flags and the configuration file of `nfproxy run`. It tries features in a network
+    namespace of its own or without effect, and changes nothing on the node or in the cluster. Each
+    line says ok, warn or fail, what was found, and what to do. Takes a few seconds.
 
-    Exit status: 0 nothing fails (with --strict: and nothing is worth a look), 1 something does.
+    Exit status: 0 no check fails (with --strict: nor warns), 1 a check does.
     """
-    # Imported here, as for `run`: all that talks to the API server takes a moment.
+    # Imported here: the HTTP client takes a moment, and --help needs none.
     from nfproxy.apiserver.access import ClientSettings
     from nfproxy.tools.preflight.examine import Subject
     from nfproxy.tools.preflight.report import examine_node
 
-    logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report says it all
+    logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report has everything
     trouble = None
     try:
         loaded = load(flags)
@@ -122,7 +121,7 @@ def command(
 
 
 def _kubeconfig(loaded: LoadedConfig) -> tuple[str, bool]:
-    """Return the kubeconfig to use, and whether it is kubectl's for want of another."""
+    """Return the kubeconfig to use, and whether it is kubectl's because none was named."""
     named = loaded.config.client_connection.kubeconfig
     if named or loaded.command_line.master:
         return named, False

@@ -1,5 +1,5 @@
 """
-The part of ``nfproxy diff`` about tables, chains and sets; elements are compared elsewhere.
+The part of ``nfproxy diff`` about tables, chains and sets; ``views.compare`` compares elements.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from nfproxy.views.compare import Difference
 
 class ProgramDifference(msgspec.Struct, frozen=True):
     """
-    How the tables differ, and what would mend them.
+    How the tables differ, and the nft text that ends the differences.
 
-    Families in `replace` have no table, or one of another layout: theirs is made anew as a
-    whole. `mend` is the text that gives other families' tables their program, before elements
-    change, and `clear` the text that removes what is not ours, after that. `warning` says
-    why rules could not be compared, "" where they were.
+    Families in `replace` have no table, or one of another layout: theirs is created again as a
+    whole. `mend` is the text that gives the other families' tables their program, before elements
+    change. `clear` is the text that removes foreign chains and sets, after that. `warning` says why
+    rules could not be compared, "" where they were.
     """
 
     rows: list[Difference]
@@ -37,7 +37,7 @@ class ProgramDifference(msgspec.Struct, frozen=True):
 
 
 def compare_programs(planner: Planner, families: Sequence[Family]) -> ProgramDifference:
-    """Compare each family's table in the kernel with what it should be."""
+    """Compare each family's table in the kernel with the one it should have."""
     held = programs_in_kernel(families)
     wanted, warning = _wanted(planner, families, held)
     rows: list[Difference] = []
@@ -72,7 +72,7 @@ def _wanted(
 
 
 def _as_held(planner: Planner, family: Family, held: Program | None) -> Program:
-    """Return the wanted program by its names alone, for want of anything to compare rules with."""
+    """Return the wanted program by names alone, because its rules are unknown."""
     nothing = ChainContents(())
     chains = held.chains if held else {}
     names = (*FIXED_CHAINS, *wanted_chains(planner.desired, family))
@@ -86,7 +86,7 @@ def _program_text(planner: Planner, family: Family) -> str:
 
 
 def _misfits(have: Program, want: Program) -> list[str]:
-    """Return what nft cannot change in place: sets laid out otherwise, chains at another hook."""
+    """Return what nft cannot change in place: sets of another layout, chains at another hook."""
     sets = [n for n in sorted(have.sets.keys() & want.sets.keys()) if have.sets[n] != want.sets[n]]
     chains = [
         n
@@ -117,7 +117,7 @@ def _row(family: Family, subject: str, change: str, details: tuple[str, ...] = (
 
 
 def _foreign_chains(have: Program, want: Program) -> list[str]:
-    """Return the chains that are nobody's. Our own are kept a while after their last use."""
+    """Return the foreign chains; nfproxy's own stay for a while after their last use."""
     return [
         name
         for name in sorted(have.chains.keys() - want.chains.keys())
@@ -135,7 +135,7 @@ def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
 
 
 def _clear_text(family: Family, have: Program, want: Program) -> str:
-    """Return the text that removes what is foreign; its rules go first, as they may refer to it."""
+    """Return the text that removes foreign chains and sets; rules that use them go first."""
     where = f"{family.table} {TABLE}"
     chains = _foreign_chains(have, want)
     sets = sorted(have.sets.keys() - want.sets.keys())

@@ -1,4 +1,4 @@
-"""``nfproxy render``: the dry run."""
+"""``nfproxy render``: print the ruleset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nfproxy.views.describe import describe
 
 
 @click.command(
-    "render", cls=GroupedCommand, short_help="Print what would be programmed, as an nft script."
+    "render", cls=GroupedCommand, short_help="Print the ruleset for some objects, as an nft script."
 )
 @files_option
 @output_option(
@@ -25,21 +25,21 @@ from nfproxy.views.describe import describe
     "json",
     "yaml",
     help="nft: a script for `nft -f -`. json, yaml: frontends, endpoints with their slots, and the "
-    "reason for every endpoint left out.",
+    "reason for each endpoint that is left out.",
 )
 @click.option(
     "--check",
     is_flag=True,
-    help="Also let libnftables validate the script against this kernel, changing nothing.",
+    help="Also validate the script with libnftables and this kernel, changing nothing.",
 )
 @node_flags
 def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> None:
     """
-    Print what this node's tables should be, and change nothing.
+    Print the tables that this node should have, and change nothing.
 
-    The script makes the tables of both families exactly so in one atomic transaction, whatever
-    was there before. The same objects in any order give the same bytes. Needs no root and no
-    kernel (but --check does).
+    The script replaces the tables of both families in one atomic transaction, whatever they held
+    before. The same objects in any order give the same bytes. Needs neither root nor a kernel with
+    nftables, except with --check.
 
     \b
         nfproxy render -f cluster/ --hostname-override node-1 | nft -f -
@@ -57,12 +57,13 @@ def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> N
 
 def _check(text: str) -> None:
     if not may_administer_network():
-        # Any namespace will do: the script replaces what it finds.
+        # A private namespace serves as well: the script does not depend on what is there.
         enter_private_namespace()
         if not may_administer_network():
             raise MissingFeatureError(
-                "--check needs the capability CAP_NET_ADMIN, and this process can have it neither "
-                "here nor in a user namespace: run as root"
+                "--check needs the capability CAP_NET_ADMIN, and this process can get it neither "
+                "here nor in a user namespace",
+                "run as root",
             )
         warn("checked in a private network namespace, as CAP_NET_ADMIN is missing here")
     load_text(text, check=True)

@@ -16,7 +16,7 @@ import click
 from nfproxy import __version__
 from nfproxy.cli.cleanup import remove_own_tables
 from nfproxy.cli.output import set_up_logging
-from nfproxy.cli.takeover import TakeOver, remove_leftovers
+from nfproxy.cli.takeover import CleanupOptions, remove_leftovers
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
@@ -27,7 +27,7 @@ from nfproxy.errors import ConfigError, MissingFeatureError
 
 log = logging.getLogger("nfproxy")
 
-#: How long what is being done may take to end after a signal.
+#: How long the current sync may take to end after a signal.
 GRACE_S = 5.0
 
 
@@ -45,20 +45,20 @@ GRACE_S = 5.0
     "--proc",
     default="/proc",
     metavar="DIR",
-    help="Where the node's /proc/sys/net can be written to (DIR/sys/net): a container's own "
-    "/proc is read-only there. [default: /proc]",
+    help="Where the node's /proc/sys/net is writable (DIR/sys/net); a container's own is "
+    "read-only. [default: /proc]",
 )
 @kube_proxy_flags
 def command(manifests: str, proc: str, flags: Flags) -> None:
     """
     Program this machine's nftables and keep them in step with the objects.
 
-    Objects come from the API server of --kubeconfig, --master, the configuration file, or else
-    of the pod's service account; or from files (--manifests). All flags of kube-proxy are
-    accepted; those without effect here are not shown.
+    Objects come from the API server of --kubeconfig, --master or the configuration file, else of
+    the pod's service account; or from files (--manifests). nfproxy accepts all flags of
+    kube-proxy; this help leaves out those without effect.
 
-    What is programmed stays when nfproxy ends, crashes or is upgraded; the next start takes it
-    over. `nfproxy cleanup` removes it.
+    The tables stay when nfproxy ends, crashes or is upgraded; the next start continues with them.
+    `nfproxy cleanup` removes them.
     """
     loaded = load(flags)
     command_line = loaded.command_line
@@ -74,15 +74,16 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
     if command_line.cleanup:
         require_privileges()
         remove_own_tables()
-        status = remove_leftovers(TakeOver(force=True))  # as kube-proxy's flag: asks nothing
+        # Without a refusal, as kube-proxy's own --cleanup.
+        status = remove_leftovers(CleanupOptions(force=True))
         raise SystemExit(status)
     configure = Configurator(loaded.config, socket.gethostname(), log.warning)
     require_privileges()
     if command_line.init_only:
         _prepare_node(loaded, proc)
-        log.info("this node is prepared; leaving, as --init-only asks")
+        log.info("this node is prepared; exiting (--init-only)")
         return
-    # Imported when it is needed: all that serves and talks to the API server takes a moment.
+    # Imported here: the HTTP client and the servers take a moment, and other actions need none.
     from nfproxy.daemon.assembly import Options, serve
 
     _allow_many_files()
@@ -115,11 +116,11 @@ def _write_config(loaded: LoadedConfig) -> None:
 
 def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
     """
-    Set what belongs to the node and not to the ruleset; raises where it cannot be had.
+    Set the node's conntrack sysctls and, for the daemon, its own oom_score_adj.
 
-    Rights that are missing are no reason for the daemon not to serve: the sysctls are about how
-    many connections there may be. With --init-only they are what the process is there for, and
-    the kernel is tried as well.
+    The daemon only warns about sysctls that it may not write: they limit the number of connections
+    and nothing else. With --init-only they are the purpose of the process, so it raises
+    MissingFeatureError, also for a kernel that lacks a feature.
     """
     from nfproxy.host.addresses import families_of_host
     from nfproxy.host.processes import set_oom_score_adj
@@ -142,13 +143,13 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
 
 
 def _allow_many_files() -> None:
-    """Each health-check node port takes a file descriptor for each address it listens at."""
+    """Raise the limit: a health-check node port needs a file descriptor for each address."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
-    """End in order; at once at the second signal, or if a thread will not come to its end."""
+    """Stop in order; at once after a second signal, or if a thread does not end in time."""
     if stop.is_set():
         _leave()
     stop.set()
@@ -156,7 +157,7 @@ def _stop(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _leave() -> None:
-    """End whatever is being done: a transaction is in force as a whole or not at all."""
+    """Exit during a sync: the kernel applies a transaction as a whole or not at all."""
     log.info("stopping without waiting for the current sync; installed rules stay")
     logging.shutdown()
     os._exit(0)

@@ -1,5 +1,5 @@
 """
-What kube-proxy left, listed and removed: ``cleanup --kube-proxy`` and ``run --cleanup``.
+Listing and removing what kube-proxy left: ``cleanup --kube-proxy`` and ``run --cleanup``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nfproxy.tools.takeover.removal import Removing
 _COLOURS = {"remove": "yellow", "removed": "green", "keep": "cyan", "left": "red"}
 
 
-class TakeOver(NamedTuple):
-    """The command's options; `drain_s` in seconds."""
+class CleanupOptions(NamedTuple):
+    """The command's options; `drain_s` is how long to wait for connections through IPVS."""
 
     dry_run: bool = False
     output: str = "text"
@@ -31,8 +31,8 @@ class TakeOver(NamedTuple):
     drain_s: float = 0.0
 
 
-class Row(msgspec.Struct, frozen=True, rename="camel"):
-    """A line of the list: `action` is remove or keep in a dry run, else removed, keep or left."""
+class LeftoverRow(msgspec.Struct, frozen=True, rename="camel"):
+    """A line of the list; `action`: remove or keep in a dry run, else removed, keep or left."""
 
     action: str
     where: str
@@ -42,31 +42,31 @@ class Row(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True, rename="camel"):
-    """Everything that there is to say. `problems` says what could not be done, or looked at."""
+class CleanupReport(msgspec.Struct, frozen=True, rename="camel"):
+    """The result; `problems` says what could not be removed, or not be read."""
 
-    leftovers: tuple[Row, ...]
+    leftovers: tuple[LeftoverRow, ...]
     refused: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-def remove_leftovers(options: TakeOver) -> int:
-    """Remove what kube-proxy left on this node, print what became of it; return the status."""
+def remove_leftovers(options: CleanupOptions) -> int:
+    """Remove what kube-proxy left on this node, print the result, return the exit status."""
     with Removing(lambda text: click.echo(text, err=True)) as removing:
         found = removing.find()
         refused = _refusals(found) if items(found) else []
         if options.dry_run:
             rows = [_planned(item) for item in items(found)]
-            outcome = Outcome(tuple(rows), tuple(refused), found.unknown)
+            outcome = CleanupReport(tuple(rows), tuple(refused), found.unknown)
             _print(outcome, options.output, refused="would be refused")
             return 1 if found.unknown else 0
         if refused and not options.force:
-            _print(Outcome((), tuple(refused), found.unknown), options.output)
+            _print(CleanupReport((), tuple(refused), found.unknown), options.output)
             return 1
         left, errors = removing.remove(found, drain_s=options.drain_s, force=options.force)
     rows = _results(items(found), items(left))
     problems = dict.fromkeys((*errors, *left.unknown))
-    _print(Outcome(tuple(rows), (), tuple(problems)), options.output)
+    _print(CleanupReport(tuple(rows), (), tuple(problems)), options.output)
     return 1 if problems or any(row.action == "left" for row in rows) else 0
 
 
@@ -80,46 +80,46 @@ def _refusals(found: Leftovers) -> list[str]:
 
 def _say_hidden(running: Running) -> None:
     warn(
-        "the node's processes cannot be seen from here (hostPID is not set), only that nothing "
-        "answers as kube-proxy at 127.0.0.1:10249: make sure that it does not run on this node"
+        "the node's processes are not visible here (hostPID is not set), and no kube-proxy answers "
+        "at 127.0.0.1:10249: make sure that it does not run on this node"
     )
 
 
 def _programmed() -> list[Family]:
-    """Return the families in which nfproxy serves this node: a cluster has a Service at least."""
+    """Return the families that nfproxy serves; every cluster has at least one Service."""
     with closing(Kernel()) as kernel:
         tables = [family for family in FAMILIES if kernel.has_table(family)]
         serves = any(True for family in tables for _ in kernel.elements(family, FRONTENDS))
     return tables if serves else []
 
 
-def _planned(item: Item) -> Row:
+def _planned(item: Item) -> LeftoverRow:
     action = "keep" if item.kept else "remove"
-    return Row(action, item.where, item.kind, item.name, item.count, item.kept)
+    return LeftoverRow(action, item.where, item.kind, item.name, item.count, item.kept)
 
 
-def _results(before: Sequence[Item], after: Sequence[Item]) -> list[Row]:
-    """Return what became of what there was; what has come since was put there by somebody."""
+def _results(before: Sequence[Item], after: Sequence[Item]) -> list[LeftoverRow]:
+    """Return the fate of each item, and the items that another process has added since."""
     still = {(item.where, item.kind, item.name): item for item in after}
     rows = []
     for item in before:
         left = still.pop((item.where, item.kind, item.name), None)
         if left is None:
-            rows.append(Row("removed", item.where, item.kind, item.name, item.count))
+            rows.append(LeftoverRow("removed", item.where, item.kind, item.name, item.count))
             continue
         if left.count < item.count:
             gone = item.count - left.count
-            rows.append(Row("removed", item.where, item.kind, item.name, gone))
+            rows.append(LeftoverRow("removed", item.where, item.kind, item.name, gone))
         rows.append(_left(left))
     return rows + [_left(item) for item in still.values()]
 
 
-def _left(item: Item) -> Row:
+def _left(item: Item) -> LeftoverRow:
     action = "keep" if is_fine(item) else "left"
-    return Row(action, item.where, item.kind, item.name, item.count, item.kept)
+    return LeftoverRow(action, item.where, item.kind, item.name, item.count, item.kept)
 
 
-def _print(outcome: Outcome, output: str, refused: str = "refused") -> None:
+def _print(outcome: CleanupReport, output: str, refused: str = "refused") -> None:
     if output != "text":
         print_data(outcome, output)
     elif outcome.leftovers:
@@ -136,7 +136,7 @@ def _complain(word: str, texts: Iterable[str]) -> None:
         click.echo(f"nfproxy: {word}: {text}", err=True)
 
 
-def _table_row(row: Row) -> TableRow:
+def _table_row(row: LeftoverRow) -> TableRow:
     start = (row.action, row.where, row.kind, row.name)
     return TableRow(
         (*start, str(row.count) if row.count > 1 else "", row.reason),

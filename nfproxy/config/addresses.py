@@ -75,7 +75,7 @@ def specific_address(text: str) -> bytes | None:
 
 def is_loopback(packed: bytes) -> bool:
     """
-    Tell whether an address lies in 127.0.0.0/8 or is ::1.
+    Return whether an address lies in 127.0.0.0/8 or is ::1.
 
     The network address of a prefix is a loopback address if and only if the whole prefix is.
     """
