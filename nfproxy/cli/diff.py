@@ -9,7 +9,7 @@ from itertools import groupby
 import click
 
 from nfproxy.cli.inputs import files_option, planned
-from nfproxy.cli.output import TableRow, output_option, print_data, print_table, warn
+from nfproxy.cli.output import OutputRow, output_option, print_data, print_table, warn
 from nfproxy.cli.programs import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.kernel import Kernel
@@ -107,9 +107,9 @@ def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation
     return [c for n, c in wanted_chains(planner.desired, family).items() if n in names]
 
 
-def _table_row(row: Difference) -> TableRow:
+def _table_row(row: Difference) -> OutputRow:
     start = (row.change, row.family)
-    return TableRow(
+    return OutputRow(
         (*start, row.service, row.subject, "\n".join(row.details)),
         _COLOURS[row.change],
         plain=(*start, row.service or "-", row.subject, "; ".join(row.details)),

@@ -52,7 +52,7 @@ def print_data(data: object, form: str) -> None:
         click.echo(dump(plain), nl=False)
 
 
-class TableRow(NamedTuple):
+class OutputRow(NamedTuple):
     """
     One row of a table: its cells, and the colour of the first.
 
@@ -64,7 +64,7 @@ class TableRow(NamedTuple):
     plain: tuple[str, ...] = ()
 
 
-def print_table(titles: Sequence[str], rows: Iterable[TableRow]) -> None:
+def print_table(titles: Sequence[str], rows: Iterable[OutputRow]) -> None:
     """Print rows as a table on a terminal, as tab-separated lines without titles elsewhere."""
     if not sys.stdout.isatty():
         for row in rows:

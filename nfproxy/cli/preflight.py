@@ -12,7 +12,7 @@ import click
 
 from nfproxy.cli.inputs import kubeconfig_of_user
 from nfproxy.cli.output import (
-    TableRow,
+    OutputRow,
     output_option,
     print_data,
     print_summary,
@@ -139,9 +139,9 @@ def _print(report: NodeReport, output: str) -> None:
     print_summary(f"node {report.node}", text, _COLOURS[report.result])
 
 
-def _table_row(row: Finding) -> TableRow:
+def _table_row(row: Finding) -> OutputRow:
     remedy = f"\n→ {row.remedy}" if row.remedy else ""
-    return TableRow(
+    return OutputRow(
         (row.level, row.check, f"{row.found}{remedy}"),
         _COLOURS[row.level],
         plain=(row.level, row.check, row.found, *filter(None, [row.remedy])),

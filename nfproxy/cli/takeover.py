@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from nfproxy.cli.output import TableRow, print_data, print_table, warn
+from nfproxy.cli.output import OutputRow, print_data, print_table, warn
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.host.kubeproxy import Running, proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
@@ -136,9 +136,9 @@ def _complain(word: str, texts: Iterable[str]) -> None:
         click.echo(f"nfproxy: {word}: {text}", err=True)
 
 
-def _table_row(row: LeftoverRow) -> TableRow:
+def _table_row(row: LeftoverRow) -> OutputRow:
     start = (row.action, row.where, row.kind, row.name)
-    return TableRow(
+    return OutputRow(
         (*start, str(row.count) if row.count > 1 else "", row.reason),
         _COLOURS[row.action],
         plain=(*start, str(row.count), *filter(None, [row.reason])),

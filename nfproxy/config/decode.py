@@ -25,7 +25,7 @@ _HEADER = ("apiVersion", "kind")
 _MAX_UNKNOWN = 20
 
 
-class Decoded(NamedTuple):
+class FileValues(NamedTuple):
     """A file's values by field path, the values that cannot be read, and warnings."""
 
     values: Mapping[str, Any]
@@ -33,7 +33,7 @@ class Decoded(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def decode(data: Any, name: str) -> Decoded:
+def decode(data: Any, name: str) -> FileValues:
     """
     Return the values in the data of a file called `name`; null counts as absent.
 
@@ -56,7 +56,7 @@ def decode(data: Any, name: str) -> Decoded:
             except ValueError:
                 accepts = BY_FIELD[path].kind.accepts
                 invalid.append(InvalidValue(path, describe(value), accepts))
-    return Decoded(values, tuple(invalid), tuple(_unknown(unknown, name)))
+    return FileValues(values, tuple(invalid), tuple(_unknown(unknown, name)))
 
 
 def _check_header(data: Any, name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.cli.output import TableRow, print_data, print_table, set_up_logging
+from nfproxy.cli.output import OutputRow, print_data, print_table, set_up_logging
 from nfproxy.config.process import Logging
 
 
@@ -26,8 +26,8 @@ def _levels() -> Iterator[None]:
 
 
 ROWS = (
-    TableRow(("added", "web", "one\ntwo"), "green", plain=("added", "web", "one; two")),
-    TableRow(("removed", "[red]", ""), "red"),
+    OutputRow(("added", "web", "one\ntwo"), "green", plain=("added", "web", "one; two")),
+    OutputRow(("removed", "[red]", ""), "red"),
 )
 
 
