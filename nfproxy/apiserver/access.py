@@ -1,8 +1,8 @@
 """
-Where the API server is, and how to prove who we are there.
+Where the API servers are, and the credentials to use there.
 
-Read from a kubeconfig, from the service account of a pod, or from ``--master`` alone, and read
-again when one of the files has changed: tokens and certificates rotate while we run.
+They come from a kubeconfig, from a pod's service account, or from ``--master`` alone. The
+connection reads them again when a file changes: tokens and certificates rotate while nfproxy runs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nfproxy.apiserver.kubeclient import (
-    ConfigException,
-    Configuration,
-    InClusterConfigLoader,
-)
-from nfproxy.apiserver.kubeconfig import Found, load_kubeconfig
-from nfproxy.apiserver.kubeconfigfile import UNFIT, fits_header
-from nfproxy.apiserver.memoryfiles import MemoryFiles
-from nfproxy.apiserver.plugins import PluginRunner
+from nfproxy.apiserver.credentials import Credentials, MemoryFiles, PluginRunner, load_kubeconfig
+from nfproxy.apiserver.kubeclient import ConfigException, Configuration, InClusterConfigLoader
+from nfproxy.apiserver.kubeconfig import NOT_FOR_HEADERS, fits_header
 from nfproxy.apiserver.servers import Server, proxy_for
+from nfproxy.config.load import LoadedConfig
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.text import shorten
 
@@ -38,17 +33,17 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")  # urlsplit drops some of them
 
-Signature = tuple[tuple[int, int, int] | None, ...]
+FileStates = tuple[tuple[int, int, int] | None, ...]
 
 
 class ClientSettings(msgspec.Struct, frozen=True):
     """
     What the configuration says about the API server: ``--master`` and ``clientConnection``.
 
-    `master` may name several API servers, with commas between; `spread`, the node's name, tells
-    with which of them to begin. `qps` and `burst` bound the requests; a negative `qps` means
-    without bound. Without `kubeconfig` the service account in `service_account` is used; with
-    `master`, only where there is one.
+    `master` may name several API servers, separated by commas; `spread`, the node's name, decides
+    which of them is first. `qps` and `burst` bound the requests; a negative `qps` means no bound.
+    Without `kubeconfig`, the service account in `service_account` is used; if there is a `master`,
+    only where the service account exists.
     """
 
     kubeconfig: str = ""
@@ -59,66 +54,80 @@ class ClientSettings(msgspec.Struct, frozen=True):
     service_account: str = SERVICE_ACCOUNT
 
 
+def client_settings(
+    loaded: LoadedConfig, node_name: str, default_kubeconfig: str = ""
+) -> ClientSettings:
+    """
+    Return the settings of the configuration.
+
+    `default_kubeconfig` is used if neither a kubeconfig nor ``--master`` is given, "" for none.
+    """
+    client, master = loaded.config.client_connection, loaded.command_line.master
+    return ClientSettings(
+        kubeconfig=client.kubeconfig or ("" if master else default_kubeconfig),
+        master=master,
+        spread=node_name,
+        qps=client.qps,
+        burst=client.burst,
+    )
+
+
 class Access:
     """
-    Address, credentials and transport as they were when they were read.
+    Addresses, credentials and certificates, as they were when they were read.
 
-    `configuration` is the official client's, with all but the token of a token file; its address is
-    the first of `servers`. `impersonation` are the headers to send besides. `in_cluster` tells
+    `configuration` is the official client's, complete but for the token of a token file; its
+    address is the first of `servers`. `impersonation` holds headers to send. `in_cluster` says
     whether the address is that of the Service ``kubernetes``, from the environment of the pod.
+    `files` are needed until there is a TLS context.
     """
 
     def __init__(
         self,
         configuration: Any,
         servers: tuple[Server, ...],
-        origin: str,
+        kubeconfig: str,
         files: MemoryFiles,
-        found: Found,
+        credentials: Credentials,
         in_cluster: bool = False,
     ) -> None:
-        """
-        Take what was read from `origin`, and `found` beside the client's configuration.
-
-        `files` is what stands for files until there is a TLS context.
-        """
+        """Keep what was read, and the present state of its files."""
         self.configuration = configuration
         self.servers = servers
         self.in_cluster = in_cluster
-        self.origin = origin
         self.files = files
-        self.impersonation = found.impersonation
-        self._token_file = found.token_file
-        self._expires = found.expires
-        self._files = tuple(
-            str(path)
-            for path in (
-                origin,
-                configuration.ssl_ca_cert,
-                configuration.cert_file,
-                configuration.key_file,
-            )
-            if path and not str(path).startswith("/proc/self/fd/")
+        self.impersonation = credentials.impersonation
+        self._kubeconfig = kubeconfig
+        self._token_file = credentials.token_file
+        self._renew_at = credentials.renew_at
+        paths = (
+            kubeconfig,
+            configuration.ssl_ca_cert,
+            configuration.cert_file,
+            configuration.key_file,
         )
-        self._signature = _signature(self._files)
+        self._paths = tuple(
+            str(path) for path in paths if path and not str(path).startswith("/proc/self/fd/")
+        )
+        self._states = _states(self._paths)
 
     @property
     def credentials(self) -> str:
-        """Where the credentials are from, for messages."""
-        return self._token_file or self.origin or "--master alone, which gives none"
+        """The file of the credentials, for messages."""
+        return self._token_file or self._kubeconfig or "--master alone, which gives none"
 
     def is_stale(self, now: datetime.datetime) -> bool:
-        """Tell whether it should be read again."""
-        if self._expires is not None and now >= self._expires:
+        """Return whether to read everything again: files changed, or credentials expire."""
+        if self._renew_at is not None and now >= self._renew_at:
             return True
-        return _signature(self._files) != self._signature
+        return _states(self._paths) != self._states
 
     def authorization(self) -> str:
         """
-        Return the ``Authorization`` header, "" for none.
+        Return the ``Authorization`` header, "" for none. Raises ConfigError.
 
-        A token file is read each time: the kubelet and others replace it at any time, and
-        there are few requests. Raises ConfigError if that cannot be done.
+        A token file is read each time: the kubelet may replace it at any time, and requests are
+        few.
         """
         if self._token_file:
             return f"Bearer {read_token(self._token_file)}"
@@ -130,9 +139,11 @@ def read_token(path: str) -> str:
     try:
         token = Path(path).read_text("utf-8").strip()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: no token can be read: {_why(error)}") from error
-    if not token or not fits_header(token):
-        raise ConfigError(f"{path}: {'its token ' + UNFIT if token else 'is empty'}")
+        raise ConfigError(f"{path}: the token cannot be read: {_reason(error)}") from error
+    if not token:
+        raise ConfigError(f"{path}: is empty")
+    if not fits_header(token):
+        raise ConfigError(f"{path}: its token {NOT_FOR_HEADERS}")
     return token
 
 
@@ -140,41 +151,51 @@ async def read_access(
     settings: ClientSettings, environ: Mapping[str, str], plugins: PluginRunner
 ) -> Access:
     """
-    Return how to reach the API server.
+    Return how to reach the API servers.
 
-    Raises ConfigError, naming file and field; PluginError if a credential plugin fails, which
-    may pass.
+    Raises ConfigError naming file and field, or PluginError if a credential plugin fails; another
+    attempt may help then.
     """
     configuration = Configuration()
     configuration.host = ""
-    # Go checks no more than this either: CAs made by older tools lack what "strict" asks for.
+    # Go does not check more either: CAs made by older tools lack what "strict" asks for.
     configuration.disable_strict_ssl_verification = True
-    files, found = MemoryFiles(), Found()
+    files, credentials = MemoryFiles(), Credentials()
     masters = _masters(settings.master)
+    account = settings.service_account
     if settings.kubeconfig:
-        found = await load_kubeconfig(
-            settings.kubeconfig, masters[0] if masters else "", configuration, plugins, files
+        master = masters[0] if masters else ""
+        credentials = await load_kubeconfig(
+            settings.kubeconfig, master, configuration, plugins, files
         )
     elif not masters:
-        found = Found(_load_service_account(settings.service_account, configuration, environ))
-    elif _serves_pod(settings.service_account, masters):
-        anywhere = {**environ, **dict.fromkeys(_SERVICE, "0")}  # the address is --master's
-        found = Found(_load_service_account(settings.service_account, configuration, anywhere))
-    where = f"{settings.kubeconfig}: server" if settings.kubeconfig else _SERVICE[0]
-    given = [("--master", master) for master in masters] or [(where, configuration.host or "")]
-    urls = [_url(text, configuration, where) for where, text in given]
-    where = f"{settings.kubeconfig}: proxy-url" if configuration.proxy else "HTTPS_PROXY"
+        credentials = _load_service_account(account, configuration, environ)
+    elif _should_use_account(account, masters):
+        # The client's loader insists on an address, which --master replaces.
+        somewhere = {**environ, **dict.fromkeys(_SERVICE, "0")}
+        credentials = _load_service_account(account, configuration, somewhere)
+    servers = _servers(settings.kubeconfig, masters, configuration, environ)
+    configuration.host = servers[0].url
+    in_cluster = not (settings.kubeconfig or masters)
+    return Access(configuration, servers, settings.kubeconfig, files, credentials, in_cluster)
+
+
+def _servers(
+    kubeconfig: str, masters: Sequence[str], configuration: Any, environ: Mapping[str, str]
+) -> tuple[Server, ...]:
+    """Return the API servers, each once. Raises ConfigError for an address or proxy of no use."""
+    field = f"{kubeconfig}: server" if kubeconfig else _SERVICE[0]
+    given = [("--master", master) for master in masters] or [(field, configuration.host or "")]
+    urls = [_url(text, configuration, field) for field, text in given]
+    proxy_field = f"{kubeconfig}: proxy-url" if configuration.proxy else "HTTPS_PROXY"
     servers = [Server(url, configuration.proxy or proxy_for(url, environ)) for url in urls]
     for proxy in (server.proxy for server in servers if server.proxy):
         if (urlsplit(proxy).scheme or "http") not in ("http", "https"):
             raise ConfigError(
-                f"{where}: {shorten(proxy)}: only http and https proxies can be used to "
+                f"{proxy_field}: {shorten(proxy)}: only http and https proxies can be used to "
                 "reach the API server"
             )
-    configuration.host = urls[0]
-    in_cluster = not (settings.kubeconfig or masters)
-    unique = tuple(dict.fromkeys(servers))
-    return Access(configuration, unique, settings.kubeconfig, files, found, in_cluster)
+    return tuple(dict.fromkeys(servers))
 
 
 def _masters(text: str) -> list[str]:
@@ -182,85 +203,93 @@ def _masters(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")] if text.strip() else []
 
 
-def _serves_pod(directory: str, masters: Sequence[str]) -> bool:
+def _should_use_account(directory: str, masters: Sequence[str]) -> bool:
     """
-    Tell whether a pod's service account is there and may be shown to these API servers.
+    Return whether a service account exists and these API servers may see its token.
 
-    kube-proxy knows none with ``--master`` alone; but nobody means to be a stranger to all of them,
-    and in a pod their CA is known. Not without TLS: whoever listens could use the token.
+    kube-proxy with ``--master`` alone sends no credentials, which API servers refuse. A pod has
+    credentials, and knows the CA. Without TLS, however, a listener could take the token.
     """
     return Path(directory, "token").exists() and not any(
         master.lower().startswith("http://") for master in masters
     )
 
 
-def _load_service_account(directory: str, configuration: Any, environ: Mapping[str, str]) -> str:
-    """Take address and CA of the pod we are in, and return its token file."""
+def _load_service_account(
+    directory: str, configuration: Any, environ: Mapping[str, str]
+) -> Credentials:
+    """Set address and CA from a pod's files and environment. Raises ConfigError."""
     token = f"{directory}/token"
     if not all(environ.get(name) for name in _SERVICE):
         raise ConfigError(
             "no --kubeconfig, no --master, and this is not in a pod "
-            f"({' and '.join(_SERVICE)} are not set): give a kubeconfig"
+            f"({' and '.join(_SERVICE)} are not set)",
+            "give a kubeconfig",
         )
     try:
         InClusterConfigLoader(
             token, f"{directory}/ca.crt", try_refresh_token=False, environ=environ
         ).load_and_set(configuration)
     except (ConfigException, OSError, ValueError) as error:
-        raise ConfigError(f"service account in {directory}: {_why(error)}") from error
+        raise ConfigError(f"service account in {directory}: {_reason(error)}") from error
     read_token(token)
-    return token
+    return Credentials(token)
 
 
-def _url(given: str, configuration: Any, where: str) -> str:
-    """Return the URL of an API server; `where` tells who gave it. Raises ConfigError."""
+def _url(given: str, configuration: Any, field: str) -> str:
+    """Return the URL of an API server; `field` names its source. Raises ConfigError."""
     url = given.rstrip("/")
     if "://" not in url:
+        # As in client-go: TLS where there is anything about TLS. A token must not be sent in the
+        # clear because verification is off.
         trust = configuration.ssl_ca_cert or configuration.ca_cert_data
         tls = trust or configuration.cert_file or not configuration.verify_ssl
         url = f"{'https' if tls else 'http'}://{url}"
     try:
         parts = urlsplit(url)
-        named = parts.hostname and not _BLANK.search(url)
-        usable = parts.scheme in ("http", "https") and named and parts.port != 0
+        has_name = parts.hostname and not _BLANK.search(url)
+        is_usable = parts.scheme in ("http", "https") and has_name and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable:
+        is_usable = False
+    if not is_usable:
         raise ConfigError(
-            f"{where}: {shorten(given)!r} is not an address such as https://192.0.2.1:6443"
+            f"{field}: {shorten(given)!r} is not an address such as https://192.0.2.1:6443"
         )
     return url
 
 
 def check_tls(access: Access, make: Any) -> Any:
     """
-    Return what `make` makes of the configuration: the transport, with its TLS context.
+    Return what `make` makes of the client's configuration: the transport with its TLS context.
 
-    Raises ConfigError naming what cannot be used: CA, client certificate or key.
+    Raises ConfigError naming the part that cannot be used: CA, client certificate or key. The
+    memory files are gone afterwards.
     """
     configuration = access.configuration
     try:
         return make(configuration)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         field = "client-certificate and client-key"
+        # OpenSSL's error does not say which file is wrong: try the CA alone.
         try:
             ssl.create_default_context(
                 cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data
             )
         except (OSError, ValueError):
             field = f"certificate-authority {configuration.ssl_ca_cert or 'data'}"
-        where = access.credentials
-        raise ConfigError(f"{where}: {field} cannot be used: {_why(error)}") from error
+        raise ConfigError(
+            f"{access.credentials}: {field} cannot be used: {_reason(error)}"
+        ) from error
     finally:
         access.files.close()
 
 
-def _signature(files: tuple[str, ...]) -> Signature:
-    """Return what tells the present content of files from another, None for one not there."""
+def _states(paths: tuple[str, ...]) -> FileStates:
+    """Return a value that differs when a file has changed, with None for a file that is absent."""
     found: list[tuple[int, int, int] | None] = []
-    for file in files:
+    for path in paths:
         try:
-            stat = os.stat(file)  # noqa: PTH116 - a few microseconds, before each request
+            stat = os.stat(path)  # noqa: PTH116 - faster, and called before each request
         except OSError:
             found.append(None)
         else:
@@ -268,7 +297,7 @@ def _signature(files: tuple[str, ...]) -> Signature:
     return tuple(found)
 
 
-def _why(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, NfproxyError):
         return str(error)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

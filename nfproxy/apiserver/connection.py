@@ -18,7 +18,7 @@ from asyncio_throttle.throttler import Throttler
 from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
-from nfproxy.apiserver.plugins import PluginError, PluginRunner
+from nfproxy.apiserver.credentials import PluginError, PluginRunner
 from nfproxy.apiserver.servers import Server, Servers
 from nfproxy.apiserver.transport import Request, Transport, exchange, headers
 from nfproxy.errors import ConfigError, NfproxyError

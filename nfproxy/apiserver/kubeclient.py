@@ -1,65 +1,112 @@
 """
 The parts of the official client that nfproxy uses, without the rest of it.
 
-Importing ``kubernetes.aio`` runs the package's ``__init__`` modules, and these import every API
-and model, pydantic and an OpenAPI schema's worth of classes: 55 MB of memory against 36 MB
-with what is named here (of which 20 are Python with asyncio, and 13 are aiohttp). Everything
-nfproxy needs (configuration, credentials, transport) is in modules that ask nothing of that.
-So while they are imported, bare packages that only know their directory stand for the four
-packages above them; afterwards the bare ones are taken away again, and whoever imports
-``kubernetes`` later in this process gets the real thing. The modules themselves are the
-client's own, unchanged.
+``import kubernetes.aio`` runs the package's ``__init__`` modules, which import every API and model,
+pydantic and the classes of an OpenAPI schema: 55 MB of memory, against 36 MB with the parts named
+here (of which 20 are Python with asyncio, and 13 are aiohttp). The parts do not need the rest. So
+while they are imported, empty packages that only know their directory take the place of the four
+packages above them; afterwards the empty ones go, and a later ``import kubernetes`` in this process
+gets the real packages. The modules themselves are the client's own, unchanged.
+
+That uses the client's inner layout, so its version has an upper bound in ``pyproject.toml``. If
+another version has another layout, the real packages are imported instead; if a name is gone,
+importing this module raises MissingFeatureError.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nfproxy.errors import MissingFeatureError
+
 _PACKAGES = ("kubernetes", "kubernetes.aio", "kubernetes.aio.client", "kubernetes.aio.utils")
 
+# Name here → module in kubernetes.aio. The configuration comes first: kube_config uses it.
+_MODULES = {
+    "Configuration": "client.configuration",
+    "RESTClientObject": "client.rest",
+    "ExecProvider": "config.exec_provider",
+    "InClusterConfigLoader": "config.incluster_config",
+    "ConfigNode": "config.kube_config",
+    "KubeConfigLoader": "config.kube_config",
+    "ConfigException": "config.config_exception",
+}
+# Methods that nfproxy overrides: without them, an override would silently do nothing.
+_OVERRIDDEN = {
+    "RESTClientObject": "_create_connector",
+    "KubeConfigLoader": "load_from_exec_plugin",
+}
 
-def _bare(name: str, root: Path) -> ModuleType:
-    """Return a package that runs nothing; `root` is the directory ``kubernetes`` is in."""
-    module = ModuleType(name)
-    module.__path__ = [str(root.joinpath(*name.split(".")))]
-    module.__spec__ = importlib.util.spec_from_loader(name, loader=None, is_package=True)
-    return module
 
-
-def _load() -> dict[str, Any]:
-    """Return the client's modules that are used, by the last part of their name."""
+@contextlib.contextmanager
+def _empty_packages() -> Iterator[None]:
+    """Let packages that run nothing stand for those that are not imported yet."""
     spec = importlib.util.find_spec("kubernetes")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes")
     root = Path(spec.origin).parent.parent
-    ours = {name: _bare(name, root) for name in _PACKAGES if name not in sys.modules}
-    sys.modules.update(ours)
+    empty = {name: _empty(name, root) for name in _PACKAGES if name not in sys.modules}
+    sys.modules.update(empty)
     try:
-        client = sys.modules["kubernetes.aio.client"]
-        configuration = importlib.import_module("kubernetes.aio.client.configuration")
-        if client in ours.values():  # what the package itself would offer to kube_config
-            client.__dict__.update(Configuration=configuration.Configuration, ApiClient=None)
-        names = ("client.rest", "config.exec_provider", "config.incluster_config")
-        modules = [importlib.import_module(f"kubernetes.aio.{name}") for name in names]
-        modules.append(importlib.import_module("kubernetes.aio.config.kube_config"))
-        modules.append(importlib.import_module("kubernetes.aio.config.config_exception"))
+        if "kubernetes.aio.client" in empty:
+            configuration = importlib.import_module("kubernetes.aio.client.configuration")
+            # The real package offers these to kube_config.
+            offered = {"Configuration": configuration.Configuration, "ApiClient": None}
+            empty["kubernetes.aio.client"].__dict__.update(offered)
+        yield
     finally:
-        for name in ours:
+        for name in empty:
             del sys.modules[name]
-    return {module.__name__.rpartition(".")[2]: module for module in (configuration, *modules)}
 
 
-_modules = _load()
+def _empty(name: str, root: Path) -> ModuleType:
+    """Return an empty package; `root` is the directory that contains ``kubernetes``."""
+    package = ModuleType(name)
+    package.__path__ = [str(root.joinpath(*name.split(".")))]
+    package.__spec__ = importlib.util.spec_from_loader(name, loader=None, is_package=True)
+    return package
 
-Configuration: Any = _modules["configuration"].Configuration
-RESTClientObject: Any = _modules["rest"].RESTClientObject
-ExecProvider: Any = _modules["exec_provider"].ExecProvider
-InClusterConfigLoader: Any = _modules["incluster_config"].InClusterConfigLoader
-ConfigNode: Any = _modules["kube_config"].ConfigNode
-KubeConfigLoader: Any = _modules["kube_config"].KubeConfigLoader
-ConfigException: Any = _modules["config_exception"].ConfigException
+
+def _import() -> dict[str, Any]:
+    """Import the names that nfproxy uses."""
+    return {
+        name: getattr(importlib.import_module(f"kubernetes.aio.{module}"), name)
+        for name, module in _MODULES.items()
+    }
+
+
+def _load() -> dict[str, Any]:
+    """Return the classes by name. Raises MissingFeatureError."""
+    try:
+        try:
+            with _empty_packages():
+                names = _import()
+        except (ImportError, AttributeError):
+            names = _import()  # takes 20 MB more
+        for name, method in _OVERRIDDEN.items():
+            getattr(names[name], method)
+    except (ImportError, AttributeError) as error:
+        raise MissingFeatureError(
+            f"Python package kubernetes {version('kubernetes')}: {error}",
+            "install a version that nfproxy was tested with: pip install 'kubernetes>=37,<38'",
+        ) from error
+    return names
+
+
+_names = _load()
+
+Configuration: Any = _names["Configuration"]
+RESTClientObject: Any = _names["RESTClientObject"]
+ExecProvider: Any = _names["ExecProvider"]
+InClusterConfigLoader: Any = _names["InClusterConfigLoader"]
+ConfigNode: Any = _names["ConfigNode"]
+KubeConfigLoader: Any = _names["KubeConfigLoader"]
+ConfigException: Any = _names["ConfigException"]

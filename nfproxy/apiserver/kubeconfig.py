@@ -1,164 +1,219 @@
 """
-A kubeconfig's current context, loaded by the official client.
+The content of a kubeconfig file, checked; errors name file and field.
+
+Source: ``clientcmd/api/v1`` of client-go, and the rules of its ``validation.go``.
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
+import binascii
+import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
-from nfproxy.apiserver.kubeclient import (
-    ConfigException,
-    ConfigNode,
-    KubeConfigLoader,
-)
-from nfproxy.apiserver.kubeconfigfile import (
-    UNFIT,
-    Cluster,
-    User,
-    checked,
-    fits_header,
-    read_kubeconfig,
-)
-from nfproxy.apiserver.memoryfiles import MemoryFiles
-from nfproxy.apiserver.plugins import PluginError, PluginRunner, expiry
-from nfproxy.errors import ConfigError
+from nfproxy.errors import ConfigError, InputError
+from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.text import shorten
+from nfproxy.yaml import first_document
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
+_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----")
+
+#: The end of a sentence about a text.
+NOT_FOR_HEADERS = "holds a line break, a control character or another that no HTTP header can carry"
 
 
-class Found(msgspec.Struct, frozen=True):
-    """
-    What the client does not keep by itself.
+class Cluster(msgspec.Struct, rename="kebab"):
+    """Where an API server is, and how to verify it."""
 
-    The token file, when the credentials expire, and the headers that ask to act as another user.
-    """
-
-    token_file: str = ""
-    expires: datetime.datetime | None = None
-    impersonation: tuple[tuple[str, str], ...] = ()
-
-
-class _Loader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
-    """The client's loader, but a plugin that fails is an error and not a line in a log."""
-
-    def __init__(self, plugins: PluginRunner, files: MemoryFiles, **options: Any) -> None:
-        super().__init__(**options)
-        self._plugins = plugins
-        self._files = files
-        self.expires: datetime.datetime | None = None
-
-    async def load_from_exec_plugin(self) -> bool:
-        status = await self._plugins.run(self._user["exec"])
-        if token := status.get("token"):
-            if not fits_header(str(token)):
-                command = shorten(str(self._user["exec"]["command"]))
-                raise PluginError(f"credential plugin {command}: its token {UNFIT}")
-            self.token = f"Bearer {token}"
-        if certificate := status.get("clientCertificateData"):
-            self.cert_file = self._files.add(str(certificate).encode())
-            self.key_file = self._files.add(str(status["clientKeyData"]).encode())
-        self.expires = expiry(status.get("expirationTimestamp"))
-        return True
+    server: str
+    certificate_authority: str | None = None
+    certificate_authority_data: str | None = None
+    insecure_skip_tls_verify: bool | None = None
+    tls_server_name: str | None = None
+    proxy_url: str | None = None
 
 
-async def load_kubeconfig(
-    path: str, master: str, configuration: Any, plugins: PluginRunner, files: MemoryFiles
-) -> Found:
-    """
-    Set the client's configuration from a kubeconfig's current context.
+class _Exec(msgspec.Struct):
+    command: str
+    apiVersion: str  # noqa: N815 - the API's spelling
+    args: list[str] | None = None
+    env: list[dict[str, str]] | None = None
 
-    `master`, unless "", takes the place of the server's address. Keys that are no files become
-    some of `files`. Raises ConfigError naming
-    file and field, PluginError if a credential plugin fails.
-    """
-    data = read_kubeconfig(path)
-    cluster, user = checked(path, _with_master(data, master))
-    token_file = ""
-    if user.token_file and not user.exec:
-        token_file = str(Path(path).parent / user.token_file)
-    _prepare(data, cluster, user, bool(token_file))
-    if cluster.certificate_authority_data:
-        ca = base64.standard_b64decode(cluster.certificate_authority_data)
-        configuration.ca_cert_data = ca.decode("ascii", "replace")
-    _to_files(data, files)
+
+class User(msgspec.Struct, rename="kebab"):
+    """The client's credentials, and the user to impersonate (fields that begin with `as`)."""
+
+    token: str | None = None
+    token_file: str | None = msgspec.field(name="tokenFile", default=None)
+    client_certificate: str | None = None
+    client_certificate_data: str | None = None
+    client_key: str | None = None
+    client_key_data: str | None = None
+    username: str | None = None
+    password: str | None = None
+    exec: _Exec | None = None
+    auth_provider: dict[str, Any] | None = None
+    as_: str | None = msgspec.field(name="as", default=None)
+    as_uid: str | None = None
+    as_groups: list[str] | None = None
+    as_user_extra: dict[str, list[str]] | None = None
+
+
+class _Context(msgspec.Struct):
+    cluster: str
+    user: str | None = None
+
+
+class _NamedCluster(msgspec.Struct):
+    name: str
+    cluster: Cluster
+
+
+class _NamedUser(msgspec.Struct):
+    name: str
+    user: User | None = None
+
+
+class _NamedContext(msgspec.Struct):
+    name: str
+    context: _Context
+
+
+class _Kubeconfig(msgspec.Struct, rename="kebab"):
+    current_context: str
+    contexts: list[_NamedContext]
+    clusters: list[_NamedCluster]
+    users: list[_NamedUser] | None = None
+
+
+def read_kubeconfig(path: str) -> dict[str, Any]:
+    """Return what the file holds, still unchecked. Raises ConfigError."""
     try:
-        loader = _Loader(
-            plugins,
-            files,
-            config_dict=ConfigNode("kubeconfig", data, path),
-            config_base_path=str(Path(path).parent),
+        document, _ = first_document(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "check --kubeconfig") from error
+    except InputError as error:
+        raise ConfigError(f"{path}: {error.what}", error.remedy) from error
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{path}: is no kubeconfig: there is no mapping at the top")
+    return document.value
+
+
+def current_context(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:
+    """Return cluster and user of the current context. Raises ConfigError naming the field."""
+    try:
+        config = msgspec.convert(data, _Kubeconfig)
+    except UNREADABLE as error:
+        raise ConfigError(f"{path}: {mismatch(data, _Kubeconfig)}") from error
+    contexts = {item.name: item.context for item in config.contexts}
+    clusters = {item.name: item.cluster for item in config.clusters}
+    users = {item.name: item.user or User() for item in config.users or ()}
+    context = contexts.get(config.current_context)
+    if context is None:
+        raise _absent(path, "current-context", config.current_context, "contexts")
+    cluster = clusters.get(context.cluster)
+    if cluster is None:
+        raise _absent(path, "context.cluster", context.cluster, "clusters")
+    if context.user and context.user not in users:
+        raise _absent(path, "context.user", context.user, "users")
+    user = users[context.user] if context.user else User()
+    _check_pem(path, cluster, "certificate_authority_data", _CERTIFICATE, "certificate")
+    _check_pem(path, user, "client_certificate_data", _CERTIFICATE, "certificate")
+    _check_pem(path, user, "client_key_data", _KEY, "private key")
+    _check_trust(path, cluster)
+    _check_credentials(path, user)
+    _check_impersonation(path, user)
+    _check_files(path, cluster, "certificate_authority")
+    _check_files(path, user, "client_certificate", "client_key", "token_file")
+    return cluster, user
+
+
+def _absent(path: str, field: str, name: str, where: str) -> ConfigError:
+    return ConfigError(f"{path}: {field} is {shorten(name)!r}, which is not among its {where}")
+
+
+def _check_pem(
+    path: str, item: msgspec.Struct, field: str, begin: re.Pattern[bytes], what: str
+) -> None:
+    """
+    Raise ConfigError for data that is no base64 of PEM.
+
+    The check is strict: if a part of a CA were skipped, the system's CAs would be trusted instead.
+    As in Go, the base64 may contain line ends and nothing else.
+    """
+    text = getattr(item, field)
+    if not text:
+        return
+    try:
+        data = base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ConfigError(f"{path}: {_yaml_name(field)}: is no base64") from error
+    if not begin.search(data):
+        raise ConfigError(
+            f"{path}: {_yaml_name(field)}: holds no PEM {what}",
+            "give the base64 of a PEM file (base64 -w0 FILE)",
         )
-        await loader.load_and_set(configuration)
-    except PluginError:
-        raise
-    except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return Found(token_file, loader.expires, _impersonation(user))
 
 
-def _impersonation(user: User) -> tuple[tuple[str, str], ...]:
-    """
-    Return the headers that ask the API server to take us for another user.
-
-    Groups and values of extra keys are a header each; keys are escaped as client-go's
-    ``headerKeyEscape`` does.
-    """
-    groups = [("Impersonate-Group", group) for group in user.as_groups or ()]
-    extra = [
-        (f"Impersonate-Extra-{quote(key, safe=_HEADER_NAME)}", value)
-        for key, values in (user.as_user_extra or {}).items()
-        for value in values
-    ]
-    names = [("Impersonate-User", user.as_ or ""), ("Impersonate-Uid", user.as_uid or "")]
-    return (*((name, value) for name, value in names if value), *groups, *extra)
+def _check_trust(path: str, cluster: Cluster) -> None:
+    for field in ("certificate_authority", "certificate_authority_data"):
+        if cluster.insecure_skip_tls_verify and getattr(cluster, field):
+            raise ConfigError(
+                f"{path}: insecure-skip-tls-verify: is not allowed together with "
+                f"{_yaml_name(field)}",
+                "remove one of them",
+            )
 
 
-def _with_master(data: dict[str, Any], master: str) -> dict[str, Any]:
-    """Return the kubeconfig with another address of the API server, if there is one."""
-    clusters = data.get("clusters")
-    for item in clusters if master and isinstance(clusters, list) else ():
-        if isinstance(item, dict) and isinstance(item.get("cluster"), dict):
-            item["cluster"]["server"] = master
-    return data
+def _check_credentials(path: str, user: User) -> None:
+    if user.auth_provider is not None:
+        name = shorten(str(user.auth_provider.get("name", "")))
+        raise ConfigError(
+            f"{path}: auth-provider: {name!r} is not supported, as in Kubernetes from 1.26 on",
+            "give the user an exec field with the command of a credential plugin "
+            "(gke-gcloud-auth-plugin for gcp, kubelogin for azure and oidc)",
+        )
+    if user.token and not user.token_file and not fits_header(user.token):
+        raise ConfigError(f"{path}: token: {NOT_FOR_HEADERS}")
 
 
-def _prepare(data: dict[str, Any], cluster: Cluster, user: User, token_by_file: bool) -> None:
-    """
-    Make of a checked kubeconfig what the client's loader can take.
-
-    It takes an address without scheme for one without TLS, and no context without user. A
-    token file is left to us: the client reads it once, and keeps the line end in it.
-    """
-    trust = cluster.certificate_authority or cluster.certificate_authority_data
-    tls = trust or cluster.insecure_skip_tls_verify or user.client_certificate_data
-    server = cluster.server if "://" in cluster.server or not tls else f"https://{cluster.server}"
-    for item in data["clusters"]:
-        item["cluster"]["server"] = server
-        item["cluster"].pop("certificate-authority-data", None)
-    users = data.get("users") or []
-    for item in users:
-        item["user"] = item.get("user") or {}
-        if token_by_file:
-            item["user"].pop("tokenFile", None)
-            item["user"].pop("token", None)
-    for item in data["contexts"]:
-        item["context"]["user"] = item["context"].get("user") or _NOBODY
-    data["users"] = [*users, {"name": _NOBODY, "user": {}}]
+def _check_impersonation(path: str, user: User) -> None:
+    """Raise ConfigError, as client-go does, for a part of an identity without its name."""
+    extra = user.as_user_extra or {}
+    parts = {
+        "as": [user.as_ or ""],
+        "as-uid": [user.as_uid or ""],
+        "as-groups": user.as_groups or [],
+        "as-user-extra": [text for key, values in extra.items() for text in (key, *values)],
+    }
+    for field, texts in parts.items():
+        if any(texts) and not user.as_:
+            raise ConfigError(f"{path}: {field}: is given without `as`, the user to impersonate")
+        if not all(text.isprintable() for text in texts):
+            raise ConfigError(f"{path}: {field}: {NOT_FOR_HEADERS}")
 
 
-def _to_files(data: dict[str, Any], files: MemoryFiles) -> None:
-    """Give the client files for certificates and keys that stand in the kubeconfig itself."""
-    context = next(c["context"] for c in data["contexts"] if c["name"] == data["current-context"])
-    user = next(item["user"] for item in data["users"] if item["name"] == context["user"])
-    for field in ("client-certificate", "client-key"):
-        if content := user.pop(f"{field}-data", None):
-            user[field] = files.add(base64.standard_b64decode(content))
+def fits_header(token: str) -> bool:
+    """Return whether an HTTP header can carry a token: printable ASCII."""
+    return token.isascii() and token.isprintable()
 
 
-_HEADER_NAME = "!#$&'*+-.^_`|~"  # beside letters and digits, and but for %: RFC 9110's token
-_NOBODY = "\0nobody"  # no user of a kubeconfig has this name
+def _check_files(path: str, item: msgspec.Struct, *fields: str) -> None:
+    for field in fields:
+        name = getattr(item, field)
+        if not name or getattr(item, f"{field}_data", None):
+            continue
+        file = Path(path).parent / name
+        try:
+            file.open("rb").close()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{path}: {_yaml_name(field)}: {file}: {reason}") from error
+
+
+def _yaml_name(field: str) -> str:
+    return "tokenFile" if field == "token_file" else field.replace("_", "-")

@@ -84,20 +84,13 @@ def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> 
 
 async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
     # Imported here: commands that read files need no HTTP client.
-    from nfproxy.apiserver.connection import ClientSettings, Connection
+    from nfproxy.apiserver.access import client_settings
+    from nfproxy.apiserver.connection import Connection
     from nfproxy.apiserver.source import ApiServerSource
 
-    client, master = loaded.config.client_connection, loaded.command_line.master
-    kubeconfig = client.kubeconfig or ("" if master else kubeconfig_of_user())
-    if not (kubeconfig or master or os.environ.get(_IN_POD)):
+    settings = client_settings(loaded, node_name, kubeconfig_of_user())
+    if not (settings.kubeconfig or settings.master or os.environ.get(_IN_POD)):
         raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
-    settings = ClientSettings(
-        kubeconfig=kubeconfig,
-        master=master,
-        spread=node_name,
-        qps=client.qps,
-        burst=client.burst,
-    )
     found: dict[Problem, None] = {}
     trouble = asyncio.Event()
 

@@ -20,7 +20,7 @@ from nfproxy.cli.output import (
     progress,
 )
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
-from nfproxy.config.load import LoadedConfig, load
+from nfproxy.config.load import load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
 from nfproxy.tools.preflight.findings import Failure, Finding, Level, NodeReport
@@ -88,7 +88,7 @@ def command(
     Exit status: 0 no check fails (with --strict: nor warns), 1 a check does.
     """
     # Imported here: the HTTP client takes a moment, and --help needs none.
-    from nfproxy.apiserver.access import ClientSettings
+    from nfproxy.apiserver.access import client_settings
     from nfproxy.tools.preflight.examine import Subject
     from nfproxy.tools.preflight.report import examine_node
 
@@ -100,15 +100,16 @@ def command(
     except ConfigError as error:
         trouble, loaded = Failure.of(error), load(Flags())
         name = socket.gethostname().strip().lower()
-    kubeconfig, borrowed = _kubeconfig(loaded)
+    settings = client_settings(loaded, name, kubeconfig_of_user())
+    is_borrowed = settings.kubeconfig != loaded.config.client_connection.kubeconfig
     subject = Subject(
         config=loaded.config,
         node_name=name,
-        settings=ClientSettings(kubeconfig=kubeconfig, master=loaded.command_line.master),
+        settings=settings,
         node_ports=node_port_range,
         trouble=trouble,
         warnings=loaded.warnings,
-        borrowed_credentials=borrowed,
+        borrowed_credentials=is_borrowed,
         env_host=os.environ.get(_ENV_HOST, ""),
         host_root=host_root,
         proc=proc,
@@ -118,15 +119,6 @@ def command(
     _print(found, output)
     failed = found.result is Level.FAIL or (strict and found.result is Level.WARN)
     sys.exit(1 if failed else 0)
-
-
-def _kubeconfig(loaded: LoadedConfig) -> tuple[str, bool]:
-    """Return the kubeconfig to use, and whether it is kubectl's because none was named."""
-    named = loaded.config.client_connection.kubeconfig
-    if named or loaded.command_line.master:
-        return named, False
-    borrowed = kubeconfig_of_user()
-    return borrowed, bool(borrowed)
 
 
 def _print(report: NodeReport, output: str) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from nfproxy import __version__
-from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.access import client_settings
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.events import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
@@ -178,14 +179,7 @@ async def _source(
             NodeEvents(None, options.node_name),
         )
         return
-    client = options.loaded.config.client_connection
-    settings = ClientSettings(
-        kubeconfig=client.kubeconfig,
-        master=options.loaded.command_line.master,
-        spread=options.node_name,
-        qps=client.qps,
-        burst=client.burst,
-    )
+    settings = client_settings(options.loaded, options.node_name)
     async with Connection(settings, _report, metrics) as connection:
         log.info("node %s, objects from the API server %s", options.node_name, connection.host)
         if len(connection.hosts) > 1:

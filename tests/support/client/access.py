@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
-from nfproxy.apiserver.plugins import PluginRunner
+from nfproxy.apiserver.credentials import PluginRunner
 from nfproxy.apiserver.transport import Transport
 
 SERVER = "https://192.0.2.1:6443"

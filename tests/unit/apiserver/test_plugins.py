@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.client.access import connect, of
 
-from nfproxy.apiserver.plugins import PluginError
+from nfproxy.apiserver.credentials import PluginError
 
 
 def plugin(tmp_path: Path, output: Any, fails: bool = False) -> dict[str, Any]:

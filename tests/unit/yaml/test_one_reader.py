@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nfproxy.apiserver.kubeconfigfile import read_kubeconfig
+from nfproxy.apiserver.kubeconfig import read_kubeconfig
 from nfproxy.config.document import parse_document
 from nfproxy.manifests.files import Text
 from nfproxy.manifests.parsing import parse
