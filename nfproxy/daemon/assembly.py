@@ -189,7 +189,7 @@ async def _source(
             connection, instance=f"kube-proxy-{socket.gethostname()}", report=_report
         ) as poster:
             events = NodeEvents(poster, options.node_name)
-            metrics.announce(events)
+            metrics.post_to(events)
             async with ApiServerSource(connection, options.node_name, _report, metrics) as source:
                 events.starting()
                 yield source, events

@@ -89,7 +89,7 @@ async def until_config_changes(path: str, every_s: float = _CONFIG_FILE_S) -> No
     The process then ends and is restarted with the new configuration, as kube-proxy is. That goes
     for a file that is written to or replaced under its name. The update of a ConfigMap does
     neither: it points a link to another file and removes this one. All nodes of a cluster would
-    restart at once, so whoever edits a ConfigMap restarts the DaemonSet.
+    restart at once, so the operator who edits a ConfigMap restarts the DaemonSet.
     """
     real = Path(os.path.realpath(path))  # noqa: ASYNC240 - at start, once
     first = _digest(real)

@@ -1,12 +1,12 @@
 """
-Connections by Service, read from the kernel when somebody asks for them.
+Connections by Service, read from the kernel for each request of ``/metrics/services``.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 
+from nfproxy.clock import now
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
 from nfproxy.metrics.own import connections_text
@@ -17,18 +17,21 @@ from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
 from nfproxy.views.connections import ConnectionTotals, Counted, Deletion, Map, Reading
 
-#: Generations are numbers of 16 bits, which come again after 20 minutes of 50 commits a second.
+#: Deletions are ordered by generation, a number of 16 bits: at 50 commits a second it comes again
+#: after 20 minutes.
 _OLDEST_S = 600.0
 
 
 class ServiceConnections:
     """
-    What ``/metrics/services`` tells.
+    Adds up the connections of each service port.
 
-    Programming does nothing for it: all elements' counters are read at each call of `text`, and
-    what deleted ones had counted waits in a socket for that, from the first call on. That thread
-    looks up single frontends and Services in what another one is planning: each look-up gives what
-    was there before or after a change.
+    A commit does nothing for it. Each call of `text` reads the counters of all elements; what
+    deleted elements had counted waits in a socket, from the first call on.
+
+    `text` runs in a thread of its own, one call at a time. It looks up single frontends and
+    Services in the planner while the worker thread may be planning. Each look-up gives the value
+    before or after a change.
     """
 
     def __init__(
@@ -38,9 +41,10 @@ class ServiceConnections:
         listen: Callable[[], CountedDeletions],
     ) -> None:
         """
-        Begin to count with the first call of `text`.
+        Read nothing before the first call of `text`.
 
-        `planner` knows whose a frontend is, `listen` opens what tells of deletions.
+        `planner` returns the planner, which knows the Service of a frontend; None before the first
+        commit. `listen` opens the socket for deletions.
         """
         self._maps = [Map(f, name) for f in families for name in schema.COUNTED]
         self._planner = planner
@@ -50,15 +54,15 @@ class ServiceConnections:
         self._connections = ConnectionTotals()
 
     def close(self) -> None:
-        """Stop listening; `text` is not called any more."""
+        """Close the socket; `text` must not be called afterwards."""
         if self._deletions is not None:
             self._deletions.close()
 
     def text(self) -> bytes:
         """
-        Return the page; blocks, for tens of milliseconds with 10,000 Services.
+        Return the page; blocks for tens of milliseconds with 10,000 Services.
 
-        Not to be called by two threads at once. Raises DataplaneError.
+        Raises DataplaneError.
         """
         planner = self._planner()
         if planner is not None:
@@ -67,6 +71,8 @@ class ServiceConnections:
         return connections_text((*name, count) for name, count in totals.items())
 
     def _read(self, planner: Planner) -> None:
+        # Listen before reading: an element that is deleted in between is in both, and its
+        # generation says that it counts once.
         if self._deletions is None:
             self._deletions = self._listen()
         kernel = Kernel()
@@ -79,10 +85,10 @@ class ServiceConnections:
             for where, each in counters.items()
         }
         deleted: Iterable[DeletedElement] = list(self._deletions.read())
-        now = time.monotonic()
-        if now - self._read_at > _OLDEST_S:
+        now_s = now().monotonic_s
+        if now_s - self._read_at > _OLDEST_S:
             deleted = ()
-        self._read_at = now
+        self._read_at = now_s
         frontends = planner.desired.frontends
 
         def owner(key: FrontendKey) -> Claim | None:

@@ -1,5 +1,5 @@
 """
-What is announced as Events of the Kubernetes API, with kube-proxy's reasons and actions.
+Events of the Kubernetes API about this node's proxy, with kube-proxy's reasons and actions.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.servers.healthcheckports import ListenFailure
 
-_START = "StartKubeProxy"
 HEALTH_FAILED, METRICS_FAILED = "FailedToStartProxierHealthcheck", "FailedToStartMetricServer"
+
+_START = "StartKubeProxy"
 
 
 class NodeEvents:
-    """Posts this node's Events; without a poster there is nobody to post them to."""
+    """
+    Posts Events about this node; does nothing without a poster, that is without an API server.
+
+    Belongs to the event loop. Posting never blocks and never fails: an Event may be lost.
+    """
 
     def __init__(self, poster: EventPoster | None, node_name: str) -> None:
-        """Take whom to give Events to."""
+        """Take the poster, and the name that Events carry."""
         self._poster = poster
         self._node_name = node_name
 
-    def _post(self, regarding: Regarding, kind: str, reason: str, action: str, note: str) -> None:
-        if self._poster is not None:
-            event = Event(regarding=regarding, type=kind, reason=reason, action=action, note=note)
-            self._poster.post(event)
-
     def starting(self) -> None:
-        """Say that the proxy starts."""
+        """The proxy starts."""
         self._post(Regarding.node(self._node_name), "Normal", "Starting", _START, "")
 
     def cannot_listen(self, reason: str, error: ListenError) -> None:
-        """Say that health or metrics cannot be served, which ends the process."""
+        """Health or metrics cannot be served, and the process ends."""
         self._post(Regarding.node(self._node_name), "Warning", reason, _START, str(error))
 
     def cannot_serve_health_check(self, failure: ListenFailure) -> None:
-        """Say that a Service's health-check node port cannot be had on this node."""
+        """This node cannot listen on a Service's health check node port."""
         self._post(
             Regarding.service(failure.service),
             "Warning",
@@ -48,30 +48,35 @@ class NodeEvents:
         )
 
     def undecodable(self, kind: Kind, name: ObjectName, problems: tuple[Problem, ...]) -> None:
-        """Say that an object cannot be understood, so that its last good version stays in use."""
-        said = "; ".join(f"{p.field}: {p.what}" if p.field else p.what for p in problems)
+        """This version of an object cannot be used; the last good one stays in use."""
+        causes = "; ".join(f"{p.field}: {p.what}" if p.field else p.what for p in problems)
         self._post(
             Regarding(kind, name),
             "Warning",
             "Undecodable",
             "Decode",
-            f"node {self._node_name} cannot use this version of the object: {said}",
+            f"node {self._node_name} cannot use this version of the object: {causes}",
         )
+
+    def _post(self, regarding: Regarding, kind: str, reason: str, action: str, note: str) -> None:
+        if self._poster is not None:
+            event = Event(regarding=regarding, type=kind, reason=reason, action=action, note=note)
+            self._poster.post(event)
 
 
 class NodeMetrics(Metrics):
-    """Metrics that also announce what concerns the author of an object."""
+    """Metrics that also post Events to the authors of objects that cannot be used."""
 
     _events: NodeEvents | None = None
 
-    def announce(self, events: NodeEvents) -> None:
+    def post_to(self, events: NodeEvents) -> None:
         """Post Events from now on."""
         self._events = events
 
     def undecodable(
         self, kind: Kind, name: ObjectName | None, problems: tuple[Problem, ...]
     ) -> None:
-        """Count it, and tell whoever looks at the object."""
+        """Count a version of an object that cannot be used, and post an Event about it."""
         super().undecodable(kind, name, problems)
         if self._events is not None and name is not None:
             self._events.undecodable(kind, name, problems)

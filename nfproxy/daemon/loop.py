@@ -110,7 +110,7 @@ class Daemon:
             self._started_s,
         )
         with bulk_load():
-            # One sync for everything: nothing may be removed for want of a later batch.
+            # One sync for all batches: an early one may lack what a later one has.
             for early in batches[:-1]:
                 self._hooks.on_received(early)
                 await asyncio.to_thread(self._proxier.plan, early, self._config_for(early))

@@ -76,8 +76,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """
     How a sync or tidying went, in seconds of the monotonic clock.
 
-    `tables_read` tells whether the whole tables were compared, `tidy_at` when lingering elements
-    are due (None: nothing lingers).
+    `tables_read`: the whole tables were compared. `tidy_at`: when the next lingering elements are
+    due, None if nothing lingers.
     """
 
     began_s: float

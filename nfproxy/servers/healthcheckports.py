@@ -61,7 +61,7 @@ class HealthCheckServers:
         """
         Listen nowhere yet.
 
-        `healthy` tells whether the proxy is in sync. `failed` is called at each update for each
+        `healthy` returns whether the proxy is in sync. `failed` is called at each update for each
         port that cannot be listened on.
         """
         self._healthy = healthy

@@ -1,5 +1,5 @@
 """
-The daemon's loop, with a source and a kernel that fail in ways files and nf_tables seldom do.
+The daemon's loop, with a source and a kernel that fail in ways that are rare in practice.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Step = Changes | Exception | None
 
 
 class ScriptedSource:
-    """Tells `first`, then what each script says: changes, an error to raise, None for the end."""
+    """Gives `first`, then each script: changes, an error to raise, None for the end."""
 
     def __init__(self, first: Changes | Exception, *scripts: Sequence[Step]) -> None:
         self._first = first
@@ -59,7 +59,7 @@ class ScriptedSource:
 
 
 class SlowSource(ScriptedSource):
-    """Never comes to the end of its first reading."""
+    """A source whose first reading never ends."""
 
     async def load(self) -> Changes:
         await asyncio.Event().wait()
@@ -67,7 +67,7 @@ class SlowSource(ScriptedSource):
 
 
 class BrokenKernel(FakeKernel):
-    """Raises what is in `errors`, one at each commit of elements, before it does what it should."""
+    """A kernel that raises the `errors`, one at each commit of elements, and then works."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
@@ -120,11 +120,11 @@ NEW = bytes((10, 244, 1, 6))
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("a fault"), None], ids=["error", "end"])
-def test_a_source_that_fails_is_listened_to_anew(
+def test_a_source_that_fails_is_followed_again(
     caplog: pytest.LogCaptureFixture, trouble: Exception | None
 ) -> None:
     """
-    The daemon says so and goes on; what the source tells afterwards is programmed.
+    The failure is logged, and later changes are programmed.
     """
     kernel = FakeKernel()
     serve(ScriptedSource(FIRST, [trouble], [SECOND]), kernel, lambda: NEW in addresses(kernel))
@@ -136,7 +136,7 @@ def test_a_source_that_fails_is_listened_to_anew(
 
 def test_a_system_error_while_committing_is_retried(caplog: pytest.LogCaptureFixture) -> None:
     """
-    Whatever the socket says; ready is said only once everything is in force.
+    The daemon is ready only after the first success.
     """
     caplog.set_level(logging.INFO)
     kernel = BrokenKernel(OSError("no memory"), OSError("no memory"))
@@ -149,35 +149,35 @@ def test_a_system_error_while_committing_is_retried(caplog: pytest.LogCaptureFix
     assert max(failures) < ready
 
 
-def test_changes_do_not_cut_the_wait_for_the_next_try_short(
+def test_changes_do_not_shorten_the_wait_for_a_retry(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """
-    A kernel, or a libnftables, that keeps failing is not asked again for every change.
+    A kernel that keeps failing does not get a commit for every change.
     """
-    told: list[int] = []
+    calls: list[int] = []
 
     class BusySource(ScriptedSource):
         async def changes(self) -> AsyncIterator[Changes]:
             for number in range(200):
                 yield changes(service("other", cluster_ips=(f"10.96.1.{number + 1}",)))
-                told.append(number)
+                calls.append(number)
             await asyncio.Event().wait()
 
     kernel = BrokenKernel(*[OSError("no memory")] * 200)
-    serve(BusySource(FIRST), kernel, lambda: len(told) == 200)
+    serve(BusySource(FIRST), kernel, lambda: len(calls) == 200)
 
     assert 1 <= caplog.text.count("no memory") < 20
 
 
-def test_what_is_due_is_done_between_changes() -> None:
+def test_due_tasks_are_done_between_changes() -> None:
     """
-    A source that never pauses does not keep leftovers in place for ever.
+    A source that never rests does not keep lingering slots in place.
     """
 
     class RestlessSource(ScriptedSource):
         async def changes(self) -> AsyncIterator[Changes]:
-            # One endpoint fewer: the second slot lingers, to be removed a moment later.
+            # One endpoint fewer: the second slot lingers, and is removed a moment later.
             yield changes(endpoint_slice("web", "10.244.1.5"))
             while True:
                 yield changes(service("other", cluster_ips=("10.96.0.9",)))
@@ -193,9 +193,9 @@ def test_what_is_due_is_done_between_changes() -> None:
     serve(RestlessSource(first), kernel, gone)
 
 
-def test_stopping_does_not_wait_for_the_first_reading() -> None:
+def test_a_stop_does_not_wait_for_the_first_reading() -> None:
     """
-    Nothing has been programmed then, and nothing is.
+    Nothing is programmed then.
     """
     kernel = FakeKernel()
     serve(SlowSource(FIRST), kernel, lambda: True)
@@ -203,11 +203,11 @@ def test_stopping_does_not_wait_for_the_first_reading() -> None:
     assert not kernel.has_table(Family.IPV4)
 
 
-def test_a_node_that_does_not_fit_leaves_the_configuration(
+def test_a_node_that_does_not_fit_leaves_the_configuration_as_it_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """
-    The objects that came with it are taken on all the same.
+    Objects of the same batch are programmed.
     """
 
     def strict(node: Node | None, patient: bool) -> NodeConfig:
@@ -223,9 +223,9 @@ def test_a_node_that_does_not_fit_leaves_the_configuration(
 
 
 @pytest.mark.parametrize("error", [InputError("nothing to read"), ConfigError("no node")])
-def test_what_makes_a_start_senseless_ends_it(error: Exception) -> None:
+def test_an_error_that_no_retry_can_mend_ends_the_start(error: Exception) -> None:
     """
-    The source that can tell nothing, the configuration that does not fit the Node.
+    A source without objects, or a configuration that does not fit the Node.
     """
 
     def refuse(node: Node | None, patient: bool) -> NodeConfig:
@@ -243,14 +243,14 @@ def test_what_makes_a_start_senseless_ends_it(error: Exception) -> None:
     assert not kernel.has_table(Family.IPV4)
 
 
-def test_node_ports_wait_for_a_node_s_addresses(caplog: pytest.LogCaptureFixture) -> None:
+def test_node_ports_wait_for_the_addresses_of_the_node(caplog: pytest.LogCaptureFixture) -> None:
     """
-    For a while it is believed that they come; everything else is in force at once.
+    For a while addresses are expected; everything else is programmed at once.
     """
-    told: list[tuple[bool, bool]] = []
+    calls: list[tuple[bool, bool]] = []
 
-    def hopeful(node: Node | None, patient: bool) -> NodeConfig:
-        told.append((node is not None, patient))
+    def patient_configure(node: Node | None, patient: bool) -> NodeConfig:
+        calls.append((node is not None, patient))
         return NodeConfig(
             node_name="node-1", node_port_prefixes={Family.IPV4: ()} if patient else {}
         )
@@ -261,26 +261,26 @@ def test_node_ports_wait_for_a_node_s_addresses(caplog: pytest.LogCaptureFixture
     async def case() -> None:
         stop = asyncio.Event()
         timings = SyncTimings(addresses_wait_s=0.3)
-        made = Daemon(source, kernel, hopeful, FAMILIES, timings=timings)
+        made = Daemon(source, kernel, patient_configure, FAMILIES, timings=timings)
         daemon = asyncio.create_task(made.run(stop))
         await _poll(lambda: addresses(kernel))
-        assert told == [(False, True)]
-        await _poll(lambda: len(told) > 1 or daemon.done())
+        assert calls == [(False, True)]
+        await _poll(lambda: len(calls) > 1 or daemon.done())
         stop.set()
         await asyncio.wait_for(daemon, 10)
 
     asyncio.run(case())
-    assert told == [(False, True), (False, False)]
+    assert calls == [(False, True), (False, False)]
 
 
-def test_nothing_is_waited_for_once_a_node_has_addresses() -> None:
+def test_addresses_are_not_expected_once_a_node_had_some() -> None:
     """
-    Whatever time is left.
+    Although there is time left.
     """
-    told: list[bool] = []
+    calls: list[bool] = []
 
-    def hopeful(node: Node | None, patient: bool) -> NodeConfig:
-        told.append(patient)
+    def patient_configure(node: Node | None, patient: bool) -> NodeConfig:
+        calls.append(patient)
         return configure(node)
 
     async def case() -> None:
@@ -288,14 +288,14 @@ def test_nothing_is_waited_for_once_a_node_has_addresses() -> None:
         node = Changes(node=Node(name="node-1", addresses=(bytes((192, 0, 2, 1)),)))
         source = ScriptedSource(FIRST, [node])
         timings = SyncTimings(addresses_wait_s=3600)
-        daemon = Daemon(source, FakeKernel(), hopeful, FAMILIES, timings=timings)
+        daemon = Daemon(source, FakeKernel(), patient_configure, FAMILIES, timings=timings)
         running = asyncio.create_task(daemon.run(stop))
-        await _poll(lambda: len(told) == 2)
+        await _poll(lambda: len(calls) == 2)
         stop.set()
         await asyncio.wait_for(running, 10)
 
     asyncio.run(case())
-    assert told == [True, False]
+    assert calls == [True, False]
 
 
 class OtherProcess(Hooks):
@@ -304,7 +304,7 @@ class OtherProcess(Hooks):
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
         self._reading, self._writing = os.pipe()
-        self._heard = threading.Event()
+        self._called = threading.Event()
 
     def fileno(self) -> int:
         return self._reading
@@ -314,18 +314,18 @@ class OtherProcess(Hooks):
         return "nft (pid 4711) changed table ip nfproxy"
 
     def on_foreign_change(self, change: str) -> None:
-        self._heard.set()
+        self._called.set()
 
     def touch(self) -> None:
-        """Have a change announced that changes nothing."""
+        """Announce a change that changed nothing."""
         os.write(self._writing, b".")
 
     def clear(self) -> None:
-        """Remove the tables from another thread than the loop's, and wait until that is heard."""
-        self._heard.clear()
+        """Remove the tables; return when the loop has called the hook. Not in the loop's thread."""
+        self._called.clear()
         self._kernel.tables.clear()
         self.touch()
-        assert self._heard.wait(10)
+        assert self._called.wait(10)
 
     def close(self) -> None:
         os.close(self._reading)
@@ -440,7 +440,7 @@ def run_and_change(
     doing: Awaitable[None],
     configured: Callable[[Node | None, bool], NodeConfig] = configure,
 ) -> None:
-    """Run a daemon, do something once it has programmed, and see that all is in place again."""
+    """Run a daemon, await `doing` after its first sync, and assert that the tables are back."""
 
     async def case() -> None:
         stop = asyncio.Event()
@@ -460,7 +460,7 @@ def test_a_change_after_the_tables_were_read_is_repaired(
     kernel: FakeKernel, other: OtherProcess
 ) -> None:
     """
-    It is announced while the daemon is still at work on the one before.
+    It is announced while the worker thread still repairs the change before.
     """
 
     async def doing() -> None:
@@ -475,11 +475,11 @@ def test_a_change_after_the_tables_were_read_is_repaired(
     run_and_change(kernel, other, ScriptedSource(FIRST), doing())
 
 
-def test_a_change_before_a_repair_that_something_else_did_is_repaired(
+def test_a_change_after_another_sync_did_a_repair_is_repaired(
     kernel: FakeKernel, other: OtherProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The repair that was to come is still to come.
+    The repair that was scheduled is scheduled again.
     """
     monkeypatch.setattr(schedule, "_AT_ONCE", 0)
     monkeypatch.setattr(schedule, "_FIRST_DELAY_S", 2.0)

@@ -1,5 +1,5 @@
 """
-``nfproxy run`` when others, or libnftables, get in its way.
+``nfproxy run`` when other processes change its tables, or libnftables fails.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from nfproxy.tools.lab import Lab
 
 WEB = "10.96.0.1:80/tcp"
 
-#: Put into the child where it is about to call libnftables: does what the file `mode` says.
+#: Runs in the child before it calls libnftables: does what the file `mode` says.
 MISBEHAVE = """
     import os, pathlib, time
     mode = pathlib.Path(__file__).with_name("mode").read_text()
@@ -35,7 +35,7 @@ CALL = "    code, output, errors = nft.cmd("
 
 
 class Faulty:
-    """Commands whose libnftables does what it is told to."""
+    """Commands whose libnftables crashes or hangs on demand."""
 
     def __init__(self, lab: Lab, tmp_path: Path) -> None:
         child = (ROOT / "nfproxy/dataplane/libnftables_child.py").read_text()
@@ -53,7 +53,7 @@ class Faulty:
         self.commands = Commands(lab.namespace("node"), tmp_path, root)
 
     def be(self, mode: str) -> None:
-        """Say what the next child does: "", "crash" or "hang"."""
+        """Choose what the next child does: "", "crash" or "hang"."""
         (self._directory / "mode").write_text(mode)
 
     def hung_pid(self) -> int:
@@ -65,7 +65,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(lab: Lab, tmp_path: Path) -> Faulty:
-    """Commands whose libnftables does what it is told to."""
+    """Commands whose libnftables crashes or hangs on demand."""
     return Faulty(lab, tmp_path)
 
 
@@ -87,9 +87,11 @@ def start_files(manifests: Path) -> None:
     ],
     ids=["table", "ruleset", "slot", "frontend and chain"],
 )
-def test_damage_is_repaired_at_once(commands: Commands, manifests: Path, damage: str) -> None:
+def test_damage_by_another_process_is_repaired_at_once(
+    commands: Commands, manifests: Path, damage: str
+) -> None:
     """
-    The kernel tells who did it; the tables are read and made right, without any change of objects.
+    The kernel names the process. The tables are read and repaired without a change of objects.
     """
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
@@ -102,11 +104,9 @@ def test_damage_is_repaired_at_once(commands: Commands, manifests: Path, damage:
         assert commands.run("diff", "-f", manifests).code == 0
 
 
-def test_a_stranger_who_persists_is_answered_later_and_later(
-    commands: Commands, manifests: Path
-) -> None:
+def test_repeated_damage_is_repaired_later_each_time(commands: Commands, manifests: Path) -> None:
     """
-    Two programs that fight over a table do not take the processor for themselves.
+    Two programs that both claim a table do not use up the processor.
     """
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
@@ -116,11 +116,9 @@ def test_a_stranger_who_persists_is_answered_later_and_later(
         assert daemon.log.count("after reading the tables") < 20
 
 
-def test_what_is_none_of_our_business_is_not_looked_into(
-    commands: Commands, manifests: Path
-) -> None:
+def test_other_tables_and_own_changes_cause_no_repair(commands: Commands, manifests: Path) -> None:
     """
-    Neither others' tables, nor our own changes, chains made by libnftables included.
+    Own changes include the chains that libnftables loads.
     """
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
@@ -137,7 +135,7 @@ def test_what_is_none_of_our_business_is_not_looked_into(
 
 def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> None:
     """
-    It is reported, tried again later and later, and what came in meanwhile is not lost.
+    It is logged and retried with back-off, and changes that come in meanwhile are not lost.
     """
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
@@ -158,11 +156,11 @@ def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> 
         )
 
 
-def test_a_crash_at_start_is_retried_and_not_blamed_on_the_kernel(
+def test_a_crash_at_start_is_retried_and_not_reported_as_a_missing_feature(
     faulty: Faulty, manifests: Path
 ) -> None:
     """
-    What others put into the namespace can crash libnftables; that may pass.
+    Tables of other programs can crash libnftables, and may go away.
     """
     start_files(manifests)
     faulty.be("crash")
@@ -175,11 +173,9 @@ def test_a_crash_at_start_is_retried_and_not_blamed_on_the_kernel(
         assert faulty.commands.frontends() == {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
 
 
-def test_a_libnftables_that_hangs_is_killed_and_tried_again(
-    faulty: Faulty, manifests: Path
-) -> None:
+def test_a_libnftables_that_hangs_is_killed_and_retried(faulty: Faulty, manifests: Path) -> None:
     """
-    The daemon goes on once it answers again.
+    The sync succeeds once it answers again.
     """
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
@@ -192,9 +188,9 @@ def test_a_libnftables_that_hangs_is_killed_and_tried_again(
         eventually({WEB: ("10.244.1.5:8080",)}, faulty.commands.frontends)
 
 
-def test_nothing_hangs_on_after_the_daemon(faulty: Faulty, manifests: Path) -> None:
+def test_no_child_outlives_the_daemon(faulty: Faulty, manifests: Path) -> None:
     """
-    A child that hangs goes with the daemon, even if that is killed.
+    Not even one that hangs, when the daemon is killed.
     """
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
@@ -208,7 +204,7 @@ def test_nothing_hangs_on_after_the_daemon(faulty: Faulty, manifests: Path) -> N
 
 
 def _running(pid: int) -> bool:
-    """Tell whether a process is there and no zombie."""
+    """Tell whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -26,7 +26,7 @@ def at(*addresses: str) -> Mapping[Family, Collection[bytes] | None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
+    """Return ports that no socket listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for opened in sockets:
         opened.bind(("", 0))
@@ -37,7 +37,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Proxy:
-    """Servers under test, the health they go by, and the failures they told of."""
+    """The servers under test, the health they ask for, and the failures they reported."""
 
     def __init__(self) -> None:
         self.healthy = True
@@ -61,7 +61,7 @@ def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
 
 
 async def refused(host: str, port: int) -> bool:
-    """Tell whether nobody listens."""
+    """Tell whether a connection is refused."""
     try:
         await ask((host, port), "/")
     except ConnectionRefusedError:
@@ -94,9 +94,11 @@ def test_the_answer_is_kube_proxys_to_the_byte():
 @pytest.mark.parametrize(
     ("endpoints", "healthy", "code"), [(1, True, 200), (0, True, 503), (1, False, 503)]
 )
-def test_it_takes_local_endpoints_and_a_healthy_sync(endpoints: int, healthy: bool, code: int):
+def test_the_code_is_200_with_local_endpoints_and_a_healthy_sync(
+    endpoints: int, healthy: bool, code: int
+):
     """
-    What is told is what holds when the question comes.
+    Health is read at each request.
     """
     (port,) = free_ports(1)
 
@@ -115,7 +117,7 @@ def test_it_takes_local_endpoints_and_a_healthy_sync(endpoints: int, healthy: bo
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "HEAD"])
 def test_path_and_method_do_not_matter(method: str):
     """
-    Load balancers ask for all kinds of paths.
+    Load balancers differ in what they ask for.
     """
     (port,) = free_ports(1)
 
@@ -126,9 +128,9 @@ def test_path_and_method_do_not_matter(method: str):
     run(test)
 
 
-def test_families_are_listened_for_apart():
+def test_families_have_sockets_of_their_own():
     """
-    Each with its own count, at one port; a family that is not wanted refuses.
+    Each has its own count, at one port; a family without a health check refuses.
     """
     port, other = free_ports(2)
 
@@ -152,9 +154,9 @@ def test_families_are_listened_for_apart():
     run(test)
 
 
-def test_only_the_given_addresses_are_listened_at_and_they_may_change():
+def test_sockets_follow_the_addresses():
     """
-    A connection to one that stays lives on; one to an address that goes ends.
+    A connection to an address that stays goes on; one to an address that goes is closed.
     """
     (port,) = free_ports(1)
     wanted = {(WEB, V4): HealthCheck(port, 1)}
@@ -174,9 +176,9 @@ def test_only_the_given_addresses_are_listened_at_and_they_may_change():
     run(test)
 
 
-def test_an_address_need_not_be_there_yet():
+def test_an_address_need_not_be_usable_yet():
     """
-    The kernel may still be looking for its double; no link-local address is listened at.
+    The kernel may still check it for duplicates. Link-local addresses are left out.
     """
     (port,) = free_ports(1)
     addresses = {V6: [parse_address("fd00:dead::1"), parse_address("fe80::1")], V4: []}
@@ -188,9 +190,9 @@ def test_an_address_need_not_be_there_yet():
     run(test)
 
 
-def test_no_address_is_no_listener():
+def test_without_addresses_there_is_no_socket():
     """
-    And no error; a match-all after that is listened at.
+    That is no error, and addresses may come later.
     """
     (port,) = free_ports(1)
     wanted = {(WEB, V4): HealthCheck(port, 1), (WEB, V6): HealthCheck(port, 1)}
@@ -207,9 +209,9 @@ def test_no_address_is_no_listener():
     run(test)
 
 
-def test_what_stays_wanted_stays_open():
+def test_a_socket_that_stays_wanted_stays_open():
     """
-    A new count, or another service's coming and going, ends no connection.
+    Neither a new count nor another Service closes its connections.
     """
     port, other = free_ports(2)
 
@@ -228,9 +230,9 @@ def test_what_stays_wanted_stays_open():
     run(test)
 
 
-def test_ports_may_be_swapped():
+def test_services_may_swap_their_ports():
     """
-    Everything that goes is closed before anything is opened.
+    Old sockets are closed before new ones are opened.
     """
     first, second = free_ports(2)
 
@@ -245,19 +247,19 @@ def test_ports_may_be_swapped():
     run(test)
 
 
-def test_a_port_that_is_taken_is_told_of_and_tried_again():
+def test_a_port_in_use_is_reported_and_tried_again():
     """
-    At every update; meanwhile no other address of that service is listened at either.
+    At every update; until then the Service has no socket at its other addresses either.
     """
-    with closing(socket.create_server((TWO, 0))) as squatter:
-        port = int(squatter.getsockname()[1])
+    with closing(socket.create_server((TWO, 0))) as holder:
+        port = int(holder.getsockname()[1])
         wanted = {(WEB, V4): HealthCheck(port, 1)}
 
         async def test(proxy: Proxy) -> None:
             for _ in range(2):
                 await proxy.update(wanted, at(ONE, TWO))
                 assert await refused(ONE, port)
-            squatter.close()
+            holder.close()
             await proxy.update(wanted, at(ONE, TWO))
 
             assert (await ask((TWO, port), "/")).code == 200
@@ -270,13 +272,13 @@ def test_a_port_that_is_taken_is_told_of_and_tried_again():
         run(test)
 
 
-def test_a_failure_costs_only_its_service():
+def test_a_failure_concerns_only_its_service():
     """
-    Others are listened for.
+    Others have their sockets.
     """
     (port,) = free_ports(1)
-    with closing(socket.create_server((ONE, 0))) as squatter:
-        taken = int(squatter.getsockname()[1])
+    with closing(socket.create_server((ONE, 0))) as holder:
+        taken = int(holder.getsockname()[1])
 
         async def test(proxy: Proxy) -> None:
             wanted = {(WEB, V4): HealthCheck(taken, 1), (SHOP, V4): HealthCheck(port, 1)}
@@ -287,9 +289,9 @@ def test_a_failure_costs_only_its_service():
         run(test)
 
 
-def test_closing_ends_listeners_and_connections():
+def test_close_closes_listeners_and_connections():
     """
-    Nobody is kept waiting.
+    A silent client reads the end at once.
     """
     (port,) = free_ports(1)
 
@@ -305,7 +307,7 @@ def test_closing_ends_listeners_and_connections():
 
 def test_connections_are_bounded_over_all_services():
     """
-    Who holds connections open loses the oldest, and probes get their answer.
+    The oldest one is closed for a new one, so probes get their answer.
     """
     port, other = free_ports(2)
     wanted = {(WEB, V4): HealthCheck(port, 1), (SHOP, V4): HealthCheck(other, 1)}

@@ -39,7 +39,7 @@ async def answers(health: Health, *paths: str, method: str = "GET") -> list[Repl
 
 def test_healthz_is_kube_proxys_to_the_byte():
     """
-    Code, type, the header against guessing, and the body without a newline.
+    Code, type, the header against type guessing, and the body without a newline.
     """
     (reply,) = run(answers(healthy(), "/healthz"))
     date = "2026-01-02T03:04:05.12Z"
@@ -54,9 +54,9 @@ def test_healthz_is_kube_proxys_to_the_byte():
     )
 
 
-def test_each_page_has_its_own_verdict():
+def test_each_page_has_its_own_rule():
     """
-    A Node that goes is out of ``/healthz`` alone; a sync that is late is out of all.
+    A deleted Node fails ``/healthz`` alone; a late sync fails all pages.
     """
     paths = ("/healthz", "/livez", "/readyz")
     leaving, late = healthy(), healthy()
@@ -70,7 +70,7 @@ def test_each_page_has_its_own_verdict():
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_the_method_does_not_matter(method: str):
     """
-    Nor does the query.
+    Neither does the query.
     """
     (reply,) = run(answers(healthy(), "/healthz?x=1", method=method))
 
@@ -80,7 +80,7 @@ def test_the_method_does_not_matter(method: str):
 
 def test_head_has_the_headers_of_get_and_no_body():
     """
-    The length is that of the body there would be.
+    The length is that of the body of a GET.
     """
     (got,) = run(answers(healthy(), "/livez"))
     (head,) = run(answers(healthy(), "/livez", method="HEAD"))
@@ -92,7 +92,7 @@ def test_head_has_the_headers_of_get_and_no_body():
 @pytest.mark.parametrize("path", ["/", "/healthz/", "/Healthz", "/metrics", "/debug/pprof/"])
 def test_other_paths_are_not_found(path: str):
     """
-    In Go's words.
+    The text is that of Go's server.
     """
     (reply,) = run(answers(healthy(), path))
 
@@ -103,7 +103,7 @@ def test_other_paths_are_not_found(path: str):
 
 def test_answers_are_counted_by_code():
     """
-    Of ``/healthz`` and ``/livez``; they appear with the first answer.
+    For ``/healthz`` and ``/livez``, from the first answer on.
     """
     health, metrics = healthy(), Metrics(FAMILIES, "1", {})
 
@@ -125,9 +125,9 @@ def test_answers_are_counted_by_code():
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_unspecified_address_is_that_of_both_families(address: str, host: str):
+def test_the_unspecified_address_stands_for_both_families(address: str, host: str):
     """
-    Kubelets probe the node's primary address, whatever its family.
+    A kubelet probes the node's primary address, which may be of either family.
     """
 
     async def use() -> Reply:
@@ -138,9 +138,9 @@ def test_the_unspecified_address_is_that_of_both_families(address: str, host: st
     assert run(use()).code == 200
 
 
-def test_a_specific_address_is_the_only_one():
+def test_a_specific_address_is_the_only_one_served():
     """
-    Another one of the same family refuses.
+    Another address of the same family refuses.
     """
 
     async def use() -> None:

@@ -1,4 +1,4 @@
-"""How long a page is served, what happens where it cannot be, and what clients can do to it."""
+"""When a page is served, what happens if the port is in use, and what clients can do to it."""
 
 import asyncio
 import logging
@@ -21,16 +21,16 @@ async def hello(request: web.BaseRequest) -> web.Response:
     return answer(b"hello", "text/plain")
 
 
-def taken_port() -> tuple[socket.socket, int]:
-    squatter = socket.create_server((LOCAL, 0))
-    return squatter, int(squatter.getsockname()[1])
+def port_in_use() -> tuple[socket.socket, int]:
+    holder = socket.create_server((LOCAL, 0))
+    return holder, int(holder.getsockname()[1])
 
 
-def test_a_taken_port_is_tried_again_until_it_is_free(caplog: pytest.LogCaptureFixture):
+def test_a_port_in_use_is_tried_again_until_it_is_free(caplog: pytest.LogCaptureFixture):
     """
-    What to do is said once, not at every try.
+    The log says what to do once, not at every try.
     """
-    squatter, port = taken_port()
+    holder, port = port_in_use()
 
     async def use() -> None:
         server = PageServer("health", f"{LOCAL}:{port}", hello, retry_s=0.01)
@@ -38,7 +38,7 @@ def test_a_taken_port_is_tried_again_until_it_is_free(caplog: pytest.LogCaptureF
         await until(lambda: bool(caplog.records))
         await asyncio.sleep(0.05)
         assert server.listening == ()
-        squatter.close()
+        holder.close()
         await until(lambda: bool(server.listening))
         assert (await ask((LOCAL, port), "/")).body == b"hello"
         task.cancel()
@@ -52,18 +52,18 @@ def test_a_taken_port_is_tried_again_until_it_is_free(caplog: pytest.LogCaptureF
     assert "trying again every 0.01 s" in message
 
 
-def test_a_taken_port_is_fatal_where_that_is_wished():
+def test_a_port_in_use_is_fatal_with_hard_fail():
     """
-    With ``bindAddressHardFail``; the message says what to do.
+    That is ``bindAddressHardFail``; the error says what to do.
     """
-    squatter, port = taken_port()
-    with closing(squatter), pytest.raises(ListenError, match="another process listens there"):
+    holder, port = port_in_use()
+    with closing(holder), pytest.raises(ListenError, match="another process listens there"):
         asyncio.run(PageServer("health", f"{LOCAL}:{port}", hello, hard_fail=True).run())
 
 
-def test_an_address_that_is_not_ours_is_named():
+def test_an_address_of_no_interface_is_named():
     """
-    With the remedy.
+    With the remedy beside it.
     """
     server = PageServer("health", "192.0.2.1:10256", hello, hard_fail=True)
     with pytest.raises(ListenError, match=r"192\.0\.2\.1:10256: no interface has this address"):
@@ -72,7 +72,7 @@ def test_an_address_that_is_not_ours_is_named():
 
 def test_an_answer_under_way_is_finished_at_the_end():
     """
-    And idle connections do not hold the end up.
+    Idle connections do not delay the end.
     """
 
     async def use() -> None:
@@ -122,7 +122,7 @@ def test_what_is_not_http_gets_400_and_no_line_in_the_log(
     sent: bytes, caplog: pytest.LogCaptureFixture
 ):
     """
-    Whoever reaches the port could fill the disk else.
+    A client could fill the log otherwise.
     """
 
     async def use() -> tuple[int, bytes]:
@@ -138,9 +138,9 @@ def test_what_is_not_http_gets_400_and_no_line_in_the_log(
     assert said == []
 
 
-def test_a_body_is_not_waited_for():
+def test_the_answer_does_not_wait_for_the_body():
     """
-    The answer comes at once, however much was announced.
+    However long it is.
     """
 
     async def use() -> bytes:
@@ -152,9 +152,9 @@ def test_a_body_is_not_waited_for():
     assert asyncio.run(use()) == b"HTTP/1.1 200 OK\r\n"
 
 
-def test_the_oldest_connection_makes_room_for_a_new_one():
+def test_the_oldest_connection_is_closed_for_a_new_one():
     """
-    Clients that send nothing, half a request, or read nothing keep nobody else out.
+    Clients that send nothing, send half a request, or read nothing do not block others.
     """
 
     async def use() -> None:
@@ -178,9 +178,9 @@ async def big(request: web.BaseRequest) -> web.Response:
     return answer(BIG, "text/plain")
 
 
-def test_a_connection_may_be_used_again():
+def test_a_connection_can_carry_several_requests():
     """
-    Requests sent ahead are answered in order.
+    Pipelined requests are answered in order.
     """
 
     async def use() -> bytes:
@@ -199,9 +199,9 @@ async def paths(request: web.BaseRequest) -> web.Response:
     return answer(request.path.encode(), "text/plain")
 
 
-def test_the_server_tells_no_versions():
+def test_the_server_header_has_no_versions():
     """
-    Neither Python's nor a library's.
+    Neither Python's nor aiohttp's.
     """
 
     async def use(page: Page) -> str:

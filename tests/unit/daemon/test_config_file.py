@@ -1,5 +1,5 @@
 """
-When the configuration file ends the process.
+Which changes of the configuration file end the process.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ LOOK_S = 0.01
 
 
 def watch(file: Path, change: Callable[[], object], limit_s: float) -> None:
-    """Change the file while it is being watched. Raises what the watch does, or TimeoutError."""
+    """Change a watched file. Raises what the watch raises, or TimeoutError."""
 
     async def both() -> None:
         waiting = asyncio.create_task(until_config_changes(str(file), LOOK_S))
@@ -26,14 +26,14 @@ def watch(file: Path, change: Callable[[], object], limit_s: float) -> None:
 
 
 def ends(file: Path, change: Callable[[], object]) -> bool:
-    """Tell whether a change ends the wait, which names the file."""
+    """Assert that a change ends the wait with an error that names the file."""
     with pytest.raises(ConfigChangedError, match=r"config\.conf has changed"):
         watch(file, change, 20.0)
     return True
 
 
 def stays(file: Path, change: Callable[[], object]) -> bool:
-    """Tell whether a change is looked over, a good many times."""
+    """Assert that a change does not end the wait."""
     with pytest.raises(TimeoutError):
         watch(file, change, 30 * LOOK_S)
     return True
@@ -55,7 +55,7 @@ def test_written_to(file: Path) -> None:
 
 def test_replaced_by_a_file_renamed_over_it(file: Path) -> None:
     """
-    An editor that writes beside and renames.
+    An editor that writes another file and renames it.
     """
     other = file.with_name("other")
     other.write_text("mode: ''\n")
@@ -66,12 +66,12 @@ def test_replaced_by_a_file_renamed_over_it(file: Path) -> None:
 @pytest.mark.parametrize("change", ["touch", "unlink"])
 def test_touched_or_removed(file: Path, change: str) -> None:
     """
-    Another time stamp is no other content, and what is gone cannot be read.
+    A new time stamp is no new content, and a missing file has none.
     """
     assert stays(file, getattr(file, change))
 
 
-def test_a_config_map_s_update(tmp_path: Path) -> None:
+def test_an_update_of_a_config_map(tmp_path: Path) -> None:
     """
     The kubelet points a link to a new directory and removes the old one.
     """

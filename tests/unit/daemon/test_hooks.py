@@ -1,5 +1,5 @@
 """
-What goes along with a commit, over a kernel in memory.
+What follows a commit, over a kernel in memory.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ CONFIG = NodeConfig(node_name=NODE)
 
 
 class NoFlows:
-    """Cleans nothing."""
+    """A stale flow cleaning that does nothing."""
 
     def committed(self, *_: object) -> None:
         """Do nothing."""
 
 
 class Proxy:
-    """Duties beside a planner and a reconciler; use within an event loop."""
+    """The hooks with a planner and a reconciler; needs an event loop."""
 
     def __init__(self) -> None:
         self.health = Health(30.0)
@@ -48,7 +48,7 @@ class Proxy:
         )
 
     def take(self, batch: Changes, **triggers: tuple[float, ...]) -> None:
-        """Do what the daemon does with changes."""
+        """Plan and sync changes, and call the hooks as the daemon does."""
         self.hooks.on_received(batch)
         touched = self.planner.apply(batch)
         report = self._reconciler.sync(touched)
@@ -69,21 +69,21 @@ def run(case: Callable[[Proxy], Any]) -> None:
 
 
 def balanced(**more: Any) -> Service:
-    """Return a load balancer's Service that wants local endpoints only."""
+    """Return a load balancer's Service that takes local endpoints only."""
     web = service(external_local=True, load_balancer_ips=("203.0.113.1",), **more)
     return msgspec.structs.replace(web, health_check_node_port=30_100)
 
 
 def test_health_follows_requests_and_commits() -> None:
     """
-    Ready once everything is in force; a failure keeps the request pending.
+    Ready after the first commit; after a failure a request is pending.
     """
 
     def case(proxy: Proxy) -> None:
         assert proxy.health.readyz(now()).code == 503
         proxy.take(changes(service()))
         assert proxy.health.readyz(now()).code == 200
-        assert proxy.health.healthz(now()).code == 503  # no Node was ever told
+        assert proxy.health.healthz(now()).code == 503  # no Node was seen
         proxy.take(Changes(node=Node(NODE)))
         assert proxy.health.healthz(now()).code == 200
         proxy.take(Changes(node_gone=True))
@@ -95,9 +95,9 @@ def test_health_follows_requests_and_commits() -> None:
     run(case)
 
 
-def test_metrics_tell_of_a_commit() -> None:
+def test_a_commit_is_counted() -> None:
     """
-    kube-proxy's and our own, with the numbers of the desired state.
+    In kube-proxy's metrics and in nfproxy's, with the numbers of the desired state.
     """
 
     def case(proxy: Proxy) -> None:
@@ -127,7 +127,7 @@ def test_metrics_tell_of_a_commit() -> None:
 
 def test_health_check_node_ports_follow_services_and_endpoints() -> None:
     """
-    The event loop is woken only when one of them changes.
+    They are replaced only when one of them changes.
     """
 
     def case(proxy: Proxy) -> None:
@@ -150,7 +150,7 @@ def test_health_check_node_ports_follow_services_and_endpoints() -> None:
 
 def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
     """
-    Only those that have endpoints elsewhere; a terminating one here will do.
+    Only ports with endpoints elsewhere count. A terminating endpoint here is enough.
     """
     planner, tally = Planner(CONFIG), Tally()
     elsewhere = endpoint("10.244.2.9", node="node-2")

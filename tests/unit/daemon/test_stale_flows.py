@@ -1,5 +1,5 @@
 """
-Which flows are looked at after a commit, and what happens when that fails.
+Which flows are examined after a commit, and what happens if that fails.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ WEB = service("web")
 
 
 class Cleaner:
-    """Notes what it is asked for; raises what is in `errors` first."""
+    """Records what it is asked for; raises what is in `errors` first."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -42,7 +42,7 @@ class Cleaner:
 def cleaned(
     cleaner: Cleaner, work: Callable[[StaleFlowCleaning, Planner], None], times: int
 ) -> None:
-    """Run a cleaning while something changes, until the cleaner was asked so often."""
+    """Run a cleaning while something changes, until the cleaner was called `times` times."""
 
     async def run() -> None:
         cleaning = StaleFlowCleaning(cleaner, dict, Metrics(FAMILIES, "0", {}))  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def cleaned(
 
 
 def shown(flows: Flows) -> dict[str, list[str]]:
-    """Return flows in words."""
+    """Return flows as text."""
     return {str(key): sorted(kept.hex() for kept in values) for key, values in flows.items()}
 
 
@@ -69,7 +69,7 @@ FIVE = (parse_address("10.244.1.5") + port_bytes(53)).hex()
 
 def test_udp_services_whose_objects_changed() -> None:
     """
-    Also if that made no difference to the table; TCP is left alone.
+    Even if no element changed. TCP Services are left out.
     """
     cleaner = Cleaner()
 
@@ -83,7 +83,7 @@ def test_udp_services_whose_objects_changed() -> None:
 
 def test_frontends_that_are_gone() -> None:
     """
-    All their flows go: nobody answers for them any more.
+    All their flows are stale: no endpoint is left.
     """
     cleaner = Cleaner()
 
@@ -97,7 +97,7 @@ def test_frontends_that_are_gone() -> None:
 
 def test_of_a_contested_frontend_the_owners_endpoints_count() -> None:
     """
-    The loser's change must not cut the winner's flows.
+    A change of the loser must not cut the winner's flows.
     """
     cleaner = Cleaner()
     loser = service("zzz", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
@@ -112,11 +112,11 @@ def test_of_a_contested_frontend_the_owners_endpoints_count() -> None:
 
 
 @pytest.mark.parametrize("error", [DataplaneError("no memory"), OSError("broken")])
-def test_what_failed_is_tried_again_with_what_has_come_since(
+def test_failed_flows_are_retried_with_those_committed_since(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """
-    kube-proxy forgets it; here nothing is lost, and newer endpoints replace older ones.
+    None is lost (kube-proxy loses them), and newer endpoints replace older ones.
     """
     monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.01)
     cleaner = Cleaner(error, error)
