@@ -129,7 +129,7 @@ class Health:
         return bool(started) and all(sync.programmed for sync in started)
 
     def healthy(self, now: Instant) -> bool:
-        """Tell whether no family has had a pending request for two sync periods."""
+        """Return whether no family has had a pending request for two sync periods."""
         return all(self._is_healthy(sync, now) for sync in self._syncs.values())
 
     def healthz(self, now: Instant) -> Answer:

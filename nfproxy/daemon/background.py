@@ -37,7 +37,7 @@ async def serve_health_checks(
 
     They are open at the addresses that accept node ports, and follow both as they change.
     """
-    following = asyncio.create_task(_follow(addresses, hooks.health_checks_changed))
+    watching = asyncio.create_task(_follow(addresses, hooks.health_checks_changed))
     try:
         while True:
             hooks.health_checks_changed.clear()
@@ -54,8 +54,8 @@ async def serve_health_checks(
             except TimeoutError:
                 continue
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await servers.close()
 
 

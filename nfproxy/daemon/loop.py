@@ -14,8 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
+from nfproxy.backoff import Backoff
 from nfproxy.clock import now
-from nfproxy.daemon.proxier import Hooks, Outcome, Proxier
+from nfproxy.daemon.proxier import Hooks, Outcome, Proxier, bulk_load
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
 from nfproxy.dataplane.notifications import ForeignChanges
 from nfproxy.errors import ConfigError
@@ -24,7 +25,6 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.reconcile.bulk import bulk_load
 from nfproxy.reconcile.interface import Dataplane
 from nfproxy.reconcile.reconciler import ResyncReason
 
@@ -281,18 +281,20 @@ class _Inbox:
 
 async def _follow(source: Source) -> AsyncGenerator[Changes, None]:
     """Yield the changes of a source; one that ends or fails is followed again, with back-off."""
-    delay_s = _FIRST_WAIT_S
+    backoff = Backoff(_FIRST_WAIT_S, _LAST_WAIT_S)
     while True:
+        failure: Exception | None = None
         try:
             async for changes in source.changes():
-                delay_s = _FIRST_WAIT_S
+                backoff.reset()
                 yield changes
-            log.error("the source of objects ended, next try in %.2g s", delay_s)
-        except Exception:
-            # A bug of nfproxy: the rules stay, and the traceback is for a report.
-            log.exception("the source of objects failed, next try in %.2g s", delay_s)
+        except Exception as error:
+            failure = error
+        # A bug of nfproxy either way: the rules stay, and the traceback is for a report.
+        delay_s = backoff.next_s()
+        how = "failed" if failure else "ended"
+        log.error("the source of objects %s, next try in %.2g s", how, delay_s, exc_info=failure)
         await asyncio.sleep(delay_s)
-        delay_s = min(2 * delay_s, _LAST_WAIT_S)
 
 
 async def _unless(stopped: asyncio.Future[Any], work: Coroutine[Any, Any, T]) -> T | None:

@@ -12,6 +12,8 @@ import math
 
 import msgspec
 
+from nfproxy.backoff import Backoff
+
 # The back-off of failed syncs, and of repairs while another process keeps changing the tables.
 _FIRST_DELAY_S, _LAST_REPAIR_DELAY_S = 0.25, 30.0
 
@@ -63,7 +65,7 @@ class Schedule:
         """Start when the daemon does; nothing has been synced yet."""
         self._timings = timings
         self._retry_at: float | None = None
-        self._retry_delay_s = 0.0
+        self._retries = Backoff(_FIRST_DELAY_S, timings.retry_s)
         self._resume_at = now_s
         self._audit_at = now_s + timings.audit_s
         self._tidy_at = math.inf
@@ -128,7 +130,8 @@ class Schedule:
 
     def synced(self, began_s: float, ended_s: float, *, tables_read: bool) -> None:
         """A sync succeeded. `tables_read`: it compared the whole tables, not only what changed."""
-        self._retry_delay_s, self._retry_at = 0.0, None
+        self._retry_at = None
+        self._retries.reset()
         self._resume_at = ended_s + self._timings.pause_s
         if not tables_read:
             return
@@ -139,10 +142,9 @@ class Schedule:
 
     def failed(self, now_s: float) -> float:
         """A sync, or tidying, failed. Return how many seconds later to retry."""
-        delay_s = max(2 * self._retry_delay_s, _FIRST_DELAY_S)
-        self._retry_delay_s = min(delay_s, self._timings.retry_s)
-        self._retry_at = now_s + self._retry_delay_s
-        return self._retry_delay_s
+        delay_s = self._retries.next_s()
+        self._retry_at = now_s + delay_s
+        return delay_s
 
     def tidy_due(self, at_s: float | None) -> None:
         """Tidying is due at `at_s`; None if nothing lingers."""
@@ -174,7 +176,7 @@ class _Repairs:
         self.due_at = -math.inf  # of the repair that covers everything changed so far
         self.last_change_s = -math.inf
         self._recent: list[float] = []  # changes within the window
-        self._delay_s = 0.0
+        self._delays = Backoff(_FIRST_DELAY_S, _LAST_REPAIR_DELAY_S)
 
     def foreign_change(self, now_s: float) -> float | None:
         """Return in how many seconds to repair a change; None where `due_at` covers it."""
@@ -183,9 +185,9 @@ class _Repairs:
             return None
         self._recent = [when for when in self._recent if now_s - when < _WINDOW_S]
         if now_s - self.due_at >= _WINDOW_S:  # the other process has given up
-            self._delay_s = 0.0
-        if self._delay_s or len(self._recent) >= _AT_ONCE:
-            self._delay_s = min(max(2 * self._delay_s, _FIRST_DELAY_S), _LAST_REPAIR_DELAY_S)
+            self._delays.reset()
+        repeated = self._delays.failures > 0 or len(self._recent) >= _AT_ONCE
+        delay_s = self._delays.next_s() if repeated else 0.0
         self._recent.append(now_s)
-        self.due_at = now_s + self._delay_s
-        return self._delay_s
+        self.due_at = now_s + delay_s
+        return delay_s

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from nfproxy.backoff import Backoff
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import Addresses
@@ -73,23 +74,22 @@ class StaleFlowCleaning:
 
     async def run(self) -> None:
         """Clean whenever there is something to clean."""
-        delay_s = 0.0
+        backoff = Backoff(_FIRST_WAIT_S, _LAST_WAIT_S)
         while True:
             await self._wake.wait()
             self._wake.clear()
             flows, self._waiting = self._waiting, {}
             if await asyncio.to_thread(self._clean, flows):
-                delay_s = 0.0
+                backoff.reset()
                 self._metrics.conntrack_queue(len(self._waiting))
                 continue
             # What was committed meanwhile is newer, and wins.
             self._waiting = {**flows, **self._waiting}
-            delay_s = min(max(2 * delay_s, _FIRST_WAIT_S), _LAST_WAIT_S)
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(backoff.next_s())
             self._wake.set()
 
     def _clean(self, flows: Flows) -> bool:
-        """Remove stale entries; tell whether that succeeded. In a thread."""
+        """Remove stale entries; return whether that succeeded. In a thread."""
         try:
             report = self._cleaner.clean(flows, self._local())
         except (DataplaneError, OSError) as error:

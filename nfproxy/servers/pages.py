@@ -99,7 +99,7 @@ class _MetricsPage:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether an Accept-Encoding header names gzip, with a weight above zero."""
+    """Return whether an Accept-Encoding header names gzip, with a weight above zero."""
     for part in accept_encoding.split(","):
         coding, _, weight = part.replace(" ", "").lower().partition(";q=")
         if coding == "gzip":

@@ -22,6 +22,7 @@ import nfproxy.manifests.source  # noqa: F401
 from bench import objects
 from bench.objects import Size
 from bench.results import Change, FirstLoad, Measured, Memory, Spread
+from nfproxy.daemon.proxier import bulk_load
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.kube.decode import Kind, decode
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
@@ -32,7 +33,6 @@ from nfproxy.model.service import ObjectName, Service
 from nfproxy.netlink.nftables import Request
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.bulk import bulk_load
 from nfproxy.reconcile.reconciler import LINGER_S, Reconciler
 from nfproxy.reconcile.transition import Operation
 

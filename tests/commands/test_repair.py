@@ -204,7 +204,7 @@ def test_no_child_outlives_the_daemon(faulty: Faulty, manifests: Path) -> None:
 
 
 def _running(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

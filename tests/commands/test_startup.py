@@ -95,7 +95,7 @@ def test_check_without_cap_net_admin_and_without_user_namespaces(
     commands: Commands, small: Path
 ) -> None:
     """
-    Then --check cannot be had; the remedy is named.
+    Then --check is not available, and the error has the remedy.
     """
     result = commands.run("render", "-f", small, "--check", prefix=NO_NET_ADMIN)
 
@@ -132,11 +132,11 @@ def test_where_a_seccomp_profile_forbids_netlink(commands: Commands, small: Path
     ("code", "message"),
     [(errno.EINVAL, "modprobe nf_tables"), (errno.EPERM, "not over this network namespace")],
 )
-def test_what_the_kernel_answers_is_told_apart(
+def test_each_error_of_the_kernel_has_its_own_text(
     monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
     """
-    nfnetlink without nf_tables answers EINVAL; a namespace of somebody else, EPERM.
+    nfnetlink without nf_tables answers EINVAL; a network namespace of another user, EPERM.
     """
 
     def refuse(self: NftSocket) -> list[TableRow]:

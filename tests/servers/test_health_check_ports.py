@@ -61,7 +61,7 @@ def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
 
 
 async def refused(host: str, port: int) -> bool:
-    """Tell whether a connection is refused."""
+    """Return whether a connection is refused."""
     try:
         await ask((host, port), "/")
     except ConnectionRefusedError:

@@ -146,22 +146,6 @@ PENDING = frozenset(
         "tests/unit/reconcile",
         #
         "tests/unit/views",
-        # daemon
-        "nfproxy/daemon",
-        #
-        "nfproxy/health.py",
-        #
-        "nfproxy/metrics",
-        #
-        "nfproxy/servers",
-        #
-        "tests/unit/daemon",
-        #
-        "tests/unit/test_health.py",
-        #
-        "tests/unit/test_metrics.py",
-        #
-        "tests/servers",
         # config
         "nfproxy/cli",
         #

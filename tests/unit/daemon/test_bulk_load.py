@@ -1,5 +1,5 @@
 """
-The garbage collector around a first load.
+The garbage collector around the first planning.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.reconcile.bulk import bulk_load
+from nfproxy.daemon.proxier import bulk_load
 
 
 @pytest.fixture(autouse=True)
