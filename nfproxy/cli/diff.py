@@ -51,7 +51,7 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     kernel = Kernel()
     try:
         readable = [family for family in families if family not in programs.replace]
-        rows, operations = compare(planner.desired, observe(kernel, readable), families)
+        rows, operations = compare(planner.desired, observe(kernel.elements, readable), families)
     finally:
         kernel.close()
     rows = [*programs.rows, *rows]

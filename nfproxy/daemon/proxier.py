@@ -22,8 +22,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.desired import Conflict, Touched
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.interface import Dataplane
-from nfproxy.reconcile.reconciler import Reconciler, Report, ResyncReason
+from nfproxy.reconcile.reconciler import Dataplane, Reconciler, Report, ResyncReason
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,7 @@ What a dump of the kernel's elements says about frontends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol as Interface
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -26,11 +25,8 @@ SHARED_SETS = (
 )
 
 
-class Elements(Interface):
-    """Where elements can be read from: a kernel, or a fake in its place."""
-
-    def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
-        """Yield (key, value) of a set or map."""
+#: Returns the (key, value) pairs of a set or map of a family's table.
+ReadElements = Callable[[Family, str], Iterable[tuple[bytes, Value]]]
 
 
 class Observed(msgspec.Struct):
@@ -47,19 +43,19 @@ class Observed(msgspec.Struct):
     elements: int = 0
 
 
-def observe(source: Elements, families: Iterable[Family]) -> Observed:
-    """Read everything once: the elements of each family's table."""
+def observe(read: ReadElements, families: Iterable[Family]) -> Observed:
+    """Read all managed elements of each family's table, once."""
     observed = Observed()
     for family in families:
-        _Reader(source, family, observed).read()
+        _Reader(read, family, observed).read()
     return observed
 
 
 class _Reader:
     """Reads one family's table."""
 
-    def __init__(self, source: Elements, family: Family, into: Observed) -> None:
-        self._source = source
+    def __init__(self, read: ReadElements, family: Family, into: Observed) -> None:
+        self._elements = read
         self._family = family
         self._into = into
         self._verdicts: dict[FrontendKey, Verdict] = {}
@@ -70,7 +66,7 @@ class _Reader:
         """Read all sets and maps, then put them together by frontend."""
         for name in schema.MANAGED:
             size = self._key_length(name)
-            for key, value in self._source.elements(self._family, name):
+            for key, value in self._elements(self._family, name):
                 self._into.elements += 1
                 # In a table of another layout keys may have any length.
                 if len(key) != size or not self._take(name, key, value):

@@ -33,7 +33,8 @@ from nfproxy.model.service import ObjectName, Service
 from nfproxy.netlink.nftables import Request
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import LINGER_S, Reconciler
+from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.reconcile.tracker import LINGER_S
 from nfproxy.reconcile.transition import Operation
 
 CONFIG = NodeConfig(

@@ -19,7 +19,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
 from nfproxy.nft.schema import Interval
 from nfproxy.plan.desired import Touched
-from nfproxy.reconcile import reconciler
+from nfproxy.reconcile import tracker
 
 #: How a walk goes: how long a transaction takes, whether the daemon tidies between planning and
 #: synchronising, and after how many operations a large load goes on in the next transaction.
@@ -33,7 +33,7 @@ def walked(
     """Walk to the end of a history. The model of packets objects on the way."""
     commit_s, eager, stage = manner
     walk = WatchedWalk(config, commit_s=commit_s, eager=eager)
-    with mock.patch.object(reconciler, "STAGE_OPERATIONS", stage):
+    with mock.patch.object(tracker, "STAGE_OPERATIONS", stage):
         for step in steps:
             walk.take(step)
         walk.finish()

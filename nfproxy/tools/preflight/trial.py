@@ -168,7 +168,7 @@ def _load(families: Sequence[Family]) -> None:
     try:
         reconciler = Reconciler(kernel, planner.desired, planner.config, families, time.monotonic)
         reconciler.sync(planner.desired.everything())
-        rows, _ = compare(planner.desired, observe(kernel, families), families)
+        rows, _ = compare(planner.desired, observe(kernel.elements, families), families)
     finally:
         kernel.close()
     if rows:

@@ -188,7 +188,7 @@ def _generation() -> int:
 def _state(families: Sequence[Family]) -> dict[str, Any]:
     kernel = Kernel()
     try:
-        observed = observe(kernel, families)
+        observed = observe(kernel.elements, families)
     finally:
         kernel.close()
     return {

@@ -19,7 +19,7 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, Shape, parse_shape
 from nfproxy.plan.frontends import Frontend, FrontendKey
-from nfproxy.reconcile.reconciler import LINGER_S
+from nfproxy.reconcile.tracker import LINGER_S
 
 Wanted = Mapping[FrontendKey, Frontend]
 Slot = tuple[FrontendKey, int]

@@ -26,8 +26,9 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import AffinityListKey
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import IDLE_S, LINGER_S, Reconciler, Report
+from nfproxy.reconcile.reconciler import Reconciler, Report
 from nfproxy.reconcile.script import script
+from nfproxy.reconcile.tracker import IDLE_S, LINGER_S
 
 K = TypeVar("K", bound=FakeKernel | RealKernel)
 

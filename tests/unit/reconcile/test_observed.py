@@ -52,7 +52,7 @@ def test_everything_committed_is_read_back():
         service("dns", cluster_ips=("10.96.0.2",), port=53, protocol=Protocol.UDP),
         endpoint_slice("dns", "10.244.1.7", protocol=Protocol.UDP),
     )
-    observed = observe(proxy.kernel, FAMILIES)
+    observed = observe(proxy.kernel.elements, FAMILIES)
     kernel = {
         (family, name, key, value)
         for family in FAMILIES
@@ -72,7 +72,7 @@ def test_the_lanes_of_a_frontend_are_read_up_to_the_first_hole():
     What is behind a hole is astray.
     """
     held = Held(*map(slot, (0, 1, 3, 32768, 32770)))
-    observed = observe(held, [Family.IPV4])
+    observed = observe(held.elements, [Family.IPV4])
     (state,) = observed.frontends.values()
 
     assert [len(slot_range) for slot_range in state.slot_ranges] == [2, 1]
@@ -94,7 +94,7 @@ def test_what_nfproxy_would_not_write_is_astray(element: tuple[str, bytes, Value
     """
     A protocol that Services cannot have, a range over several ports: to be deleted.
     """
-    observed = observe(Held(element), [Family.IPV4])
+    observed = observe(Held(element).elements, [Family.IPV4])
 
     assert [(o.add, o.set, o.key) for o in observed.strays] == [(False, *element[:2])]
     assert not observed.frontends
@@ -104,7 +104,7 @@ def test_slots_without_a_verdict_belong_to_a_frontend_all_the_same():
     """
     They may linger, or be staged; the frontend decides what becomes of them.
     """
-    observed = observe(Held(slot(0)), [Family.IPV4])
+    observed = observe(Held(slot(0)).elements, [Family.IPV4])
     (state,) = observed.frontends.values()
 
     assert state.verdict is None

@@ -13,8 +13,9 @@ from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
-from nfproxy.reconcile.reconciler import LINGER_S, Report, ResyncReason
+from nfproxy.reconcile.reconciler import Report, ResyncReason
 from nfproxy.reconcile.script import script
+from nfproxy.reconcile.tracker import LINGER_S
 
 
 def test_the_first_sync_makes_tables_and_everything_in_them(proxy: MemoryProxy):
