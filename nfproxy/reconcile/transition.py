@@ -1,10 +1,10 @@
 """
 From one frontend's elements in the kernel to those it should have.
 
-A commit is atomic for the table, but not for a packet that is inside it: one may have
-read the old verdict and draw its slot after the commit. So nothing an old verdict can
-ask for goes away together with it: slots and source ranges that are no longer
-needed linger, and a later transaction removes them.
+A commit is atomic for the table, but not for a packet that is inside it: a packet may read the
+old verdict and draw its slot after the commit. So whatever an old verdict can ask for outlives
+the commit: slots and source ranges that are no longer needed linger, and a later transaction
+removes them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
 
+#: Set or map, and key: names an element within a family's table.
 ElementKey = tuple[str, bytes]
+
+#: The first slots of the two slot ranges.
+_RANGE_STARTS = (0, schema.CLUSTER_BASE)
 
 
 class Operation(NamedTuple):
     """
     One change of an element; `add` false deletes it.
 
-    nf_tables cannot change an element's value in place: a changed one is deleted and added
-    in the same transaction.
+    nf_tables cannot change an element's value in place: a change is a deletion and an addition
+    in one transaction.
     """
 
     add: bool
@@ -41,8 +45,8 @@ class FrontendState(NamedTuple):
     """
     One frontend's elements as the kernel has them.
 
-    `verdict` is None where no verdict element exists. `slot_ranges` are the slots' contents,
-    lingering ones included; `own_elements` the further elements.
+    `verdict` is None where the frontend has no verdict element. `slot_ranges` and `own_elements`
+    include what lingers.
     """
 
     verdict: Verdict | None = None
@@ -51,7 +55,7 @@ class FrontendState(NamedTuple):
 
     @property
     def guarded(self) -> bool:
-        """Tell whether packets are being checked against source ranges."""
+        """Whether the verdict's chain checks packets against source ranges."""
         shape = shape_of(self.verdict)
         return shape is not None and shape.guarded
 
@@ -63,8 +67,8 @@ class Step(NamedTuple):
     """
     The operations of one transition, in the order in which they must take effect.
 
-    `prepare` must be in force before `main`; `stage` may be, as nobody can reach it yet.
-    `state` is the kernel's once all are; `lingers` tells that it holds leftovers.
+    `prepare` must take effect before `main`. `stage` may, as no packet can reach it yet.
+    `state` is the kernel's after all of them; `lingers` says whether it holds leftovers.
     """
 
     prepare: list[Operation]
@@ -75,56 +79,59 @@ class Step(NamedTuple):
 
 
 def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Step:
-    """Return the least operations that make a frontend do what is wanted (None: nothing)."""
+    """Return the least operations that make a frontend do what is wanted (None: no frontend)."""
     prepare: list[Operation] = []
     main: list[Operation] = []
     slots: list[Operation] = []
-    slot_ranges = wanted.slot_ranges if wanted else NO_SLOTS
+    verdict, slot_ranges = (wanted.verdict, wanted.slot_ranges) if wanted else (None, NO_SLOTS)
     first = _fill_range(key, 0, state.slot_ranges[0], slot_ranges[0], slots)
     second = _fill_range(key, schema.CLUSTER_BASE, state.slot_ranges[1], slot_ranges[1], slots)
     own_elements = _own_elements(key.family, state, wanted, prepare, main)
-    verdict = wanted.verdict if wanted else None
+    if state.verdict is not None:
+        # Packets draw from these slots already. One transaction changes slots and verdict, so that
+        # a packet which reads the new verdict finds the new slots.
+        main = slots + main
+        slots = []
     if verdict != state.verdict:
         where, name = _verdict_key(key), _verdict_map(key)
         if state.verdict is not None:
             main.append(Operation(False, key.family, name, where))
         if verdict is not None:
             main.append(Operation(True, key.family, name, where, verdict))
-    stage = slots if state.verdict is None else []
-    if state.verdict is not None:
-        main = slots + main
-    new = FrontendState(verdict, (first, second), own_elements)
-    return Step(prepare, stage, main, new, _lingers(new, wanted))
+    # Without a verdict no packet comes to the slots: they are staged, as a first load has
+    # hundreds of thousands of them, more than fit in one transaction.
+    after = FrontendState(verdict, (first, second), own_elements)
+    return Step(prepare, slots, main, after, _lingers(after, wanted))
 
 
 def clean(key: FrontendKey, state: FrontendState) -> Step:
     """
-    Return the operations that remove what lingers: all that the verdict in force cannot ask for.
+    Return the operations that remove leftovers: what the kernel's verdict cannot ask for.
 
-    What is wanted does not matter here; it may be ahead of the kernel.
+    They follow from the verdict alone, as what is wanted may be ahead of the kernel.
     """
-    drawn = _drawn(state.verdict)
     gone: list[Operation] = []
-    for base, slots, keep in (
-        (0, state.slot_ranges[0], drawn[0]),
-        (schema.CLUSTER_BASE, state.slot_ranges[1], drawn[1]),
+    kept: list[Sequence[Destination]] = []
+    name, prefix = slot_map(key), slot_prefix(key)
+    for start, slots, count in zip(
+        _RANGE_STARTS, state.slot_ranges, _drawn(state.verdict), strict=True
     ):
-        name, prefix = slot_map(key), slot_prefix(key)
+        kept.append(slots[:count])
         gone += [
-            Operation(False, key.family, name, prefix + schema.number_bytes(base + i))
-            for i in range(keep, len(slots))
+            Operation(False, key.family, name, prefix + schema.number_bytes(start + slot))
+            for slot in range(count, len(slots))
         ]
     own_elements = state.own_elements
     if own_elements and not state.guarded:
         stale = [k for k in own_elements if k[0] == schema.SOURCE_RANGES]
         gone += [Operation(False, key.family, *k) for k in stale]
         own_elements = {k: v for k, v in own_elements.items() if k[0] != schema.SOURCE_RANGES}
-    kept = (state.slot_ranges[0][: drawn[0]], state.slot_ranges[1][: drawn[1]])
-    return Step([], [], gone, FrontendState(state.verdict, kept, own_elements), lingers=False)
+    after = FrontendState(state.verdict, (kept[0], kept[1]), own_elements)
+    return Step([], [], gone, after, lingers=False)
 
 
 def _drawn(verdict: Verdict | None) -> tuple[int, int]:
-    """Return how many slots of each slot range a verdict's chain draws from."""
+    """Return how many slots of each range a verdict's chain draws from."""
     shape = shape_of(verdict)
     if shape is None:
         return 0, 0
@@ -133,9 +140,9 @@ def _drawn(verdict: Verdict | None) -> tuple[int, int]:
 
 def arrange(slots: Sequence[Destination], wanted: Sequence[Destination]) -> list[Destination]:
     """
-    Return what the first len(wanted) slots should hold, moving as little as possible.
+    Return what the first len(wanted) slots should hold, with the fewest changes.
 
-    Which endpoint sits in which slot is history, not meaning: what is there and wanted stays.
+    Which endpoint is in which slot has no meaning, so endpoints keep the slots they have.
     """
     count = len(wanted)
     result: list[Destination | None] = list(slots[:count])
@@ -155,29 +162,26 @@ def arrange(slots: Sequence[Destination], wanted: Sequence[Destination]) -> list
 
 def _fill_range(
     key: FrontendKey,
-    base: int,
+    start: int,
     slots: Sequence[Destination],
     wanted: tuple[Destination, ...],
     operations: list[Operation],
 ) -> Sequence[Destination]:
-    """Append the operations that fill a slot range, and return its contents afterwards."""
+    """Append the operations that fill a slot range; return what it holds afterwards."""
     if not wanted:
-        return slots
-    if not slots:
-        new: Sequence[Destination] = wanted
-    else:
-        new = arrange(slots, wanted)
+        return slots  # all of them linger
+    # The wanted tuple itself is the state of a new frontend: a first load copies nothing.
+    new: Sequence[Destination] = arrange(slots, wanted) if slots else wanted
     family, name, prefix = key.family, slot_map(key), slot_prefix(key)
     held = len(slots)
     for index, destination in enumerate(new):
+        if index < held and slots[index] == destination:
+            continue
+        where = prefix + schema.number_bytes(start + index)
         if index < held:
-            if slots[index] == destination:
-                continue
-            where = prefix + schema.number_bytes(base + index)
             operations.append(Operation(False, family, name, where))
-        else:
-            where = prefix + schema.number_bytes(base + index)
         operations.append(Operation(True, family, name, where, destination))
+    # Slots from len(new) on stay as they are: an old verdict may still draw one of them.
     return [*new, *slots[len(new) :]] if held > len(new) else new
 
 
@@ -188,40 +192,49 @@ def _own_elements(
     prepare: list[Operation],
     main: list[Operation],
 ) -> dict[ElementKey, Value]:
-    """Append the operations on the further elements, and return those there are afterwards."""
+    """Append the operations on the frontend's own elements; return those there are afterwards."""
+    held = state.own_elements
+    if not held and not (wanted and wanted.own_elements):
+        return held
     want: dict[ElementKey, Value] = (
         {(e.set, e.key): e.value for e in wanted.own_elements} if wanted else {}
     )
-    if want == state.own_elements:
-        return state.own_elements
+    if want == held:
+        return held
     guarded = wanted is not None and wanted.guarded
-    result = dict(want)
-    for element, value in state.own_elements.items():
+    # While the verdict in the kernel does not check source ranges, they change in a transaction
+    # of their own, before the verdict that does. So the ranges are complete when packets meet
+    # them. Otherwise they change together with the rest.
+    ranges = main if state.guarded else prepare
+    after = dict(want)
+    for element, value in held.items():
         if element in want and want[element] == value:
             continue
         if element[0] == schema.SOURCE_RANGES and not guarded:
-            result[element] = value  # a packet on its way may still be checked against it
+            # A packet that read the old verdict may still be checked. Without its range the
+            # chain would drop it, so the range lingers.
+            after[element] = value
             continue
-        ranges_unused = element[0] == schema.SOURCE_RANGES and not state.guarded
-        (prepare if ranges_unused else main).append(Operation(False, family, *element))
+        operations = ranges if element[0] == schema.SOURCE_RANGES else main
+        operations.append(Operation(False, family, *element))
     for element, value in want.items():
-        if element in state.own_elements and state.own_elements[element] == value:
+        if element in held and held[element] == value:
             continue
-        ranges_unused = element[0] == schema.SOURCE_RANGES and not state.guarded
-        (prepare if ranges_unused else main).append(Operation(True, family, *element, value))
-    return result
+        operations = ranges if element[0] == schema.SOURCE_RANGES else main
+        operations.append(Operation(True, family, *element, value))
+    return after
 
 
 def _lingers(state: FrontendState, wanted: Frontend | None) -> bool:
+    """Return whether a state holds more than what is wanted."""
     slot_ranges = wanted.slot_ranges if wanted else NO_SLOTS
-    return (
-        len(state.slot_ranges[0]) > len(slot_ranges[0])
-        or len(state.slot_ranges[1]) > len(slot_ranges[1])
-        or (
-            not (wanted and wanted.guarded)
-            and any(name == schema.SOURCE_RANGES for name, _ in state.own_elements)
-        )
-    )
+    if any(
+        len(held) > len(want) for held, want in zip(state.slot_ranges, slot_ranges, strict=True)
+    ):
+        return True
+    if not state.own_elements or (wanted and wanted.guarded):
+        return False
+    return any(name == schema.SOURCE_RANGES for name, _ in state.own_elements)
 
 
 def slot_map(key: FrontendKey) -> str:
@@ -248,9 +261,9 @@ def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
     if state.verdict is not None:
         yield Operation(True, key.family, _verdict_map(key), _verdict_key(key), state.verdict)
     prefix, name = slot_prefix(key), slot_map(key)
-    for base, slots in ((0, state.slot_ranges[0]), (schema.CLUSTER_BASE, state.slot_ranges[1])):
+    for start, slots in zip(_RANGE_STARTS, state.slot_ranges, strict=True):
         for index, destination in enumerate(slots):
-            where = prefix + schema.number_bytes(base + index)
+            where = prefix + schema.number_bytes(start + index)
             yield Operation(True, key.family, name, where, destination)
     for element, value in state.own_elements.items():
         yield Operation(True, key.family, *element, value)
