@@ -21,7 +21,7 @@ UNTUNED = (
 @pytest.mark.parametrize("flag", ["--version", "--version=raw"])
 def test_version(commands: Commands, flag: str) -> None:
     """
-    Says it and ends, whatever else is wrong.
+    nfproxy prints it and exits, whatever else is wrong.
     """
     result = commands.run("run", flag, node="")
 
@@ -30,7 +30,7 @@ def test_version(commands: Commands, flag: str) -> None:
 
 def test_write_config(commands: Commands, tmp_path: Path) -> None:
     """
-    Writes the configuration in force, which read back gives the same.
+    The file has the effective configuration; reading it gives the same one.
     """
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     given = ("--cluster-cidr=10.244.0.0/16", "--masquerade-all", "--conntrack-min=7")
@@ -48,7 +48,7 @@ def test_write_config(commands: Commands, tmp_path: Path) -> None:
 
 def test_a_configuration_that_cannot_be_written(commands: Commands, tmp_path: Path) -> None:
     """
-    Names the flag and the file.
+    The error names the flag and the file.
     """
     result = commands.run("run", f"--write-config-to={tmp_path}/no/file")
 
@@ -58,7 +58,7 @@ def test_a_configuration_that_cannot_be_written(commands: Commands, tmp_path: Pa
 
 def test_cleanup(commands: Commands, manifests: Path) -> None:
     """
-    Removes our tables and kube-proxy's, needs neither objects nor an API server, and says so.
+    It removes nfproxy's tables and kube-proxy's, without objects or an API server.
     """
     write(manifests / "node.json", node_object())
     write(manifests / "web.json", service())
@@ -81,7 +81,7 @@ def test_cleanup(commands: Commands, manifests: Path) -> None:
 
 def test_init_only(commands: Commands) -> None:
     """
-    Prepares the node, tries the kernel, and programs nothing.
+    It sets the sysctls, tries the kernel, and programs nothing.
     """
     result = commands.run("run", "--init-only", *UNTUNED)
 

@@ -262,7 +262,7 @@ def test_the_daemon_says_the_same_and_goes_on(commands: Commands, manifests: Pat
         assert daemon.alive
 
 
-def test_a_conflict_is_told_when_it_arises_and_ends_with_its_cause(
+def test_a_conflict_is_logged_when_it_arises_and_ends_with_its_cause(
     commands: Commands, manifests: Path
 ) -> None:
     """

@@ -123,7 +123,7 @@ def test_piped_it_is_plain_rows(commands: Commands, manifests: Path) -> None:
 
 def test_slots_may_be_in_any_order(commands: Commands, manifests: Path) -> None:
     """
-    Which endpoint sits in which slot is history.
+    The order of endpoints in slots has no meaning.
     """
     small(manifests, "10.244.1.5", "10.244.1.6")
     commands.nft(commands.run("render", "-f", manifests).out)
@@ -136,7 +136,7 @@ def test_slots_may_be_in_any_order(commands: Commands, manifests: Path) -> None:
     assert rows(commands, manifests) == []
 
 
-#: Damage, and the subjects of rows that must tell of it.
+#: Damage, and the subjects of the rows that must report it.
 DAMAGE = {
     "rules": (
         "flush chain ip nfproxy services\n"
@@ -297,7 +297,7 @@ def test_a_missing_set_is_seen_and_mended(commands: Commands, manifests: Path) -
 
 def test_all_damage_at_once_is_mended(loaded: Commands, manifests: Path) -> None:
     """
-    The pieces of the transaction do not stand in each other's way.
+    No part of the transaction prevents another.
     """
     apart = {"another layout", "another hook", "a family gone", "dormant"}
     loaded.nft("".join(text for name, (text, _) in DAMAGE.items() if name not in apart))
@@ -349,7 +349,7 @@ def test_failing_is_2(
 
 def test_diff_changes_nothing(loaded: Commands, manifests: Path) -> None:
     """
-    No transaction is committed in the namespace that is looked at.
+    diff commits no transaction in the namespace that it reads.
     """
     loaded.nft("flush chain ip nfproxy services")
     before = loaded.generation()

@@ -19,7 +19,7 @@ from support.processes.commands import (
 )
 
 #: kubeadm's config.conf as a later release may write it: fields, blocks and gates that are new.
-#: The names are those of a proposed v1alpha2 (KEP-784), and some nobody has thought of.
+#: Names of a proposed v1alpha2 (KEP-784), and some that no proposal has.
 CONFIG = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -126,7 +126,7 @@ def test_another_api_version_is_refused_with_what_is_expected(
     commands: Commands, manifests: Path, tmp_path: Path
 ) -> None:
     """
-    Nothing in it can be taken for what it was; nothing is programmed.
+    Its fields may mean anything else; nfproxy programs nothing.
     """
     path = tmp_path / "config.conf"
     path.write_text(CONFIG.replace("/v1alpha1", "/v1alpha2"))

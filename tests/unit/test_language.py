@@ -146,16 +146,6 @@ PENDING = frozenset(
         "tests/unit/reconcile",
         #
         "tests/unit/views",
-        # config
-        "nfproxy/cli",
-        #
-        "nfproxy/config",
-        #
-        "tests/unit/cli",
-        #
-        "tests/unit/config",
-        #
-        "tests/commands",
         # tools
         "nfproxy/tools/demo",
         #

@@ -1,4 +1,4 @@
-"""Warnings: what is accepted but does not do what it seems to ask for."""
+"""Warnings about values that are accepted but do not do what they seem to ask for."""
 
 import pytest
 
@@ -24,9 +24,9 @@ from nfproxy.config.load import load
         ({"log_text_info_buffer_size": "64Ki"}, ["--log-text-info-buffer-size"]),
     ],
 )
-def test_what_has_no_effect_is_warned_of(flags, named):
+def test_values_without_effect_get_a_warning(flags, named):
     """
-    One warning, with the flag and what to know.
+    One warning names the flag, the value and what is in effect.
     """
     warnings = load(Flags.of(**flags)).warnings
 
@@ -48,9 +48,9 @@ def test_what_has_no_effect_is_warned_of(flags, named):
         {"feature_gates": "AllowServiceExternalIPs=false"},
     ],
 )
-def test_what_asks_for_nothing_is_not_warned_of(flags):
+def test_values_that_ask_for_nothing_get_no_warning(flags):
     """
-    A value that is what happens anyway, or that works.
+    Such a value works, or is the default.
     """
     assert load(Flags.of(**flags)).warnings == ()
 
@@ -73,7 +73,7 @@ def test_what_asks_for_nothing_is_not_warned_of(flags):
         ("mode: iptables\nmode: nftables", ["key 'mode' twice, the last counts, line 4"]),
     ],
 )
-def test_odd_things_in_a_file_are_warned_of(configured, body, named):
+def test_oddities_in_a_file_get_a_warning(configured, body, named):
     """
     One warning each, with file and field.
     """
@@ -86,7 +86,7 @@ def test_odd_things_in_a_file_are_warned_of(configured, body, named):
 
 def test_a_block_is_not_suggested_for_what_is_in_it(configured):
     """
-    "iptables.foo; did you mean iptables?" would help nobody.
+    A suggestion must name a field; "did you mean iptables?" does not.
     """
     (warning,) = configured("mode: nftables\niptables: {foo: 1}").warnings
 
@@ -96,7 +96,7 @@ def test_a_block_is_not_suggested_for_what_is_in_it(configured):
 
 def test_many_unknown_fields_do_not_flood_the_log(configured):
     """
-    The first are named, the others counted.
+    Warnings name the first twenty and count the others.
     """
     body = "mode: nftables\n" + "".join(f"x{n}: 1\n" for n in range(500))
 
@@ -106,18 +106,18 @@ def test_many_unknown_fields_do_not_flood_the_log(configured):
     assert "480 more" in warnings[-1]
 
 
-def test_settings_that_agree_in_both_blocks_are_not_warned_of(configured):
+def test_settings_that_agree_in_both_blocks_get_no_warning(configured):
     """
-    A file for iptables mode that says the same for nftables loses nothing.
+    A file for iptables mode may repeat its values for nftables.
     """
     both = "iptables: {masqueradeAll: true}\nnftables: {masqueradeAll: true}"
 
     assert configured(f"mode: nftables\n{both}").warnings == ()
 
 
-def test_a_mode_with_node_port_addresses_needs_no_word_about_node_ports(configured):
+def test_a_mode_with_node_port_addresses_needs_no_warning_about_node_ports(configured):
     """
-    Where node ports are accepted has been said then.
+    The addresses that accept node ports are then given.
     """
     (warning,) = configured("mode: iptables\nnodePortAddresses: [0.0.0.0/0]").warnings
 

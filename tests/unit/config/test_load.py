@@ -1,4 +1,4 @@
-"""Which value is in force: file, flags, defaults; and what is said about the rest."""
+"""Which value counts, that of the file, of a flag or the default, and warnings about the rest."""
 
 import json
 
@@ -84,7 +84,7 @@ DEFAULT = load(Flags()).config
 
 def test_without_flags_the_defaults_are_in_force():
     """
-    Nobody asked for another mode, so nothing is said.
+    No flag asked for another mode, so there is no warning.
     """
     loaded = load(Flags())
 
@@ -197,7 +197,7 @@ def test_flags_alone_make_the_configuration(flags, path, value):
 
 def test_with_a_file_flags_are_ignored_and_named(configured):
     """
-    kube-proxy ignores them silently; here a person is told which.
+    kube-proxy ignores them silently; nfproxy names them in a warning.
     """
     loaded = configured(
         "mode: nftables\nclusterCIDR: 10.0.0.0/8",
