@@ -15,7 +15,7 @@ from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
 from nfproxy.tools.takeover.nftables import NfTables
-from nfproxy.tools.takeover.removal import remove_tables_in_stages, there
+from nfproxy.tools.takeover.removal import existing_tables, remove_tables_in_stages
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
@@ -84,7 +84,7 @@ def remove_own_tables(*, dry_run: bool = False) -> None:
     """Remove nfproxy's tables of both families, and print which ones."""
     wanted = [(family, TABLE) for family in FAMILIES]
     with closing(NfTables()) as nft:
-        found = there(nft, wanted) if dry_run else remove_tables_in_stages(nft, wanted)
+        found = existing_tables(nft, wanted) if dry_run else remove_tables_in_stages(nft, wanted)
     for family, name in found:
         click.echo(f"{'would remove' if dry_run else 'removed'} table {family.table} {name}")
     if not found:

@@ -16,8 +16,8 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.host.kubeproxy import Running, proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS
-from nfproxy.tools.takeover.leftovers import Item, Leftovers, is_fine, items, refusals
-from nfproxy.tools.takeover.removal import Removing
+from nfproxy.tools.takeover.leftovers import LeftoverItem, Leftovers, is_fine, items, refusals
+from nfproxy.tools.takeover.removal import KubeProxyRemoval
 
 _COLOURS = {"remove": "yellow", "removed": "green", "keep": "cyan", "left": "red"}
 
@@ -52,8 +52,8 @@ class CleanupReport(msgspec.Struct, frozen=True, rename="camel"):
 
 def remove_leftovers(options: CleanupOptions) -> int:
     """Remove what kube-proxy left on this node, print the result, return the exit status."""
-    with Removing(lambda text: click.echo(text, err=True)) as removing:
-        found = removing.find()
+    with KubeProxyRemoval(lambda text: click.echo(text, err=True)) as removal:
+        found = removal.find()
         refused = _refusals(found) if items(found) else []
         if options.dry_run:
             rows = [_planned(item) for item in items(found)]
@@ -63,7 +63,7 @@ def remove_leftovers(options: CleanupOptions) -> int:
         if refused and not options.force:
             _print(CleanupReport((), tuple(refused), found.unknown), options.output)
             return 1
-        left, errors = removing.remove(found, drain_s=options.drain_s, force=options.force)
+        left, errors = removal.remove(found, drain_s=options.drain_s, force=options.force)
     rows = _results(items(found), items(left))
     problems = dict.fromkeys((*errors, *left.unknown))
     _print(CleanupReport(tuple(rows), (), tuple(problems)), options.output)
@@ -93,12 +93,12 @@ def _programmed() -> list[Family]:
     return tables if serves else []
 
 
-def _planned(item: Item) -> LeftoverRow:
+def _planned(item: LeftoverItem) -> LeftoverRow:
     action = "keep" if item.kept else "remove"
     return LeftoverRow(action, item.where, item.kind, item.name, item.count, item.kept)
 
 
-def _results(before: Sequence[Item], after: Sequence[Item]) -> list[LeftoverRow]:
+def _results(before: Sequence[LeftoverItem], after: Sequence[LeftoverItem]) -> list[LeftoverRow]:
     """Return the fate of each item, and the items that another process has added since."""
     still = {(item.where, item.kind, item.name): item for item in after}
     rows = []
@@ -114,7 +114,7 @@ def _results(before: Sequence[Item], after: Sequence[Item]) -> list[LeftoverRow]
     return rows + [_left(item) for item in still.values()]
 
 
-def _left(item: Item) -> LeftoverRow:
+def _left(item: LeftoverItem) -> LeftoverRow:
     action = "keep" if is_fine(item) else "left"
     return LeftoverRow(action, item.where, item.kind, item.name, item.count, item.kept)
 

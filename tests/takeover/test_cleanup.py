@@ -268,7 +268,7 @@ def test_says_what_iptables_legacy_needs(node: Namespace, commands: Commands) ->
     result = cleanup(commands, prefix=only)
 
     assert result.code == 1
-    assert "it needs the capabilities NET_ADMIN and NET_RAW" in result.err
+    assert "this needs the capabilities NET_ADMIN and NET_RAW" in result.err
     assert "removed\tip6tables-nft nat\tchain\tKUBE-SERVICES" in result.out
     assert json.loads(cleanup(commands, "-o", "json").out)["problems"] == []
 

@@ -18,7 +18,7 @@ from nfproxy.tools.preflight.nft import LISTING, TableListing
 from nfproxy.tools.preflight.ports import PORTS, Port
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
 from nfproxy.tools.takeover.leftovers import items
-from nfproxy.tools.takeover.removal import Removing
+from nfproxy.tools.takeover.removal import KubeProxyRemoval
 
 _SWITCH = (
     "to switch over: start nfproxy, keep kube-proxy off this node, then `nfproxy cleanup "
@@ -41,8 +41,8 @@ class Traces(NamedTuple):
 
 def read_traces() -> Traces:
     """Return what ``nfproxy cleanup --kube-proxy`` would remove. Raises NfproxyError."""
-    with Removing(lambda _: None) as removing:
-        found = removing.find()
+    with KubeProxyRemoval(lambda _: None) as removal:
+        found = removal.find()
     counts: Counter[tuple[str, str]] = Counter()
     for item in items(found):
         counts[item.where, item.kind] += item.count

@@ -1,7 +1,8 @@
 """
-What kube-proxy leaves on a node, in each of its modes, and its removal.
+Finds and removes what kube-proxy left on a node, in each of its modes.
 
-What belongs to kube-proxy and in which order it goes is decided by names, tables and plan, which
-compute; the modules named after a part of the kernel read that part and change it. Never touched:
-what kubelet, CNI plugins, other software or an administrator made.
+``names``, ``tables``, ``virtualservers`` and ``leftovers`` compute what belongs to kube-proxy, and
+what must not be removed yet. ``nftables``, ``legacy``, ``ipvs`` and ``ruleobjects`` each read and
+change one part of the kernel. ``removal`` and ``draining`` hold the order in which all of it goes.
+Nothing that kubelet, a CNI plugin, other software or an administrator made is touched.
 """

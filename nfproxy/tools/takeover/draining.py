@@ -1,23 +1,83 @@
 """
-IPVS taken away as its connections end.
+Removes IPVS as its connections end.
 
-New connections no longer come to IPVS, as they are translated before. Those that it has go on only
-as long as their virtual server is there and its address is one of this host's.
+nfproxy translates new connections before IPVS sees them. The old ones need their virtual server,
+and its address on this host, until they end.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import format_address
+from nfproxy.model.service import Protocol
 from nfproxy.tools.takeover.ipvs import Ipvs
 from nfproxy.tools.takeover.leftovers import Leftovers
-from nfproxy.tools.takeover.virtualservers import Idle, Look, VirtualServer, idle
+from nfproxy.tools.takeover.virtualservers import IpvsConnection, VirtualServer
 
-_LOOK_S = 2.0  # between two looks; of UDP flows, what sends more rarely counts as idle
-_NAMED = 5  # of what is left, in a message
+_INTERVAL_S = 2.0  # between two snapshots: a UDP flow that sends less often counts as idle
+_NAMES_LIMIT = 5  # of virtual servers or addresses in a message
+
+#: States of a connection that sends nothing more; NONE is a template for session affinity.
+_ENDED = frozenset(("NONE", "TIME_WAIT", "CLOSE", "CLOSED", "LISTEN"))
+
+
+class Snapshot(NamedTuple):
+    """The connections through IPVS at a time, and the sources of this host's own connections."""
+
+    at_s: float
+    connections: tuple[IpvsConnection, ...]
+    sources: frozenset[bytes]
+
+
+class Unused(NamedTuple):
+    """Virtual servers without open connections, and addresses that no connection needs."""
+
+    servers: list[VirtualServer]
+    addresses: set[bytes]
+
+
+def used_servers(now: Snapshot, before: Snapshot | None) -> set[VirtualServer]:
+    """
+    Return the virtual servers with open connections.
+
+    A UDP flow never ends: it counts as open if a packet has renewed its expiry since the snapshot
+    `before`, and always where there is no such snapshot.
+    """
+    used = set()
+    then = {_identity(c): c.expires_s for c in before.connections} if before else {}
+    # The expiry of an idle flow has fallen by the whole interval. The kernel shows whole seconds,
+XX
+    half = (now.at_s - before.at_s) / 2 if before else 0.0
+    for connection in now.connections:
+        if connection.server.protocol is not Protocol.UDP:
+            is_open = connection.state not in _ENDED
+        else:
+            earlier = then.get(_identity(connection))
+            is_open = earlier is None or connection.expires_s > earlier - half
+        if is_open:
+            used.add(connection.server)
+    return used
+
+
+def _identity(connection: IpvsConnection) -> IpvsConnection:
+    return connection._replace(expires_s=0, state="")
+
+
+def unused(
+    servers: Iterable[VirtualServer],
+    bound: Collection[bytes],
+    now: Snapshot,
+    before: Snapshot | None,
+) -> Unused:
+    """Return which servers and which `bound` addresses can go without breaking a connection."""
+    used = used_servers(now, before)
+    every = list(servers)
+    needed = now.sources.union(server.address for server in every if server in used)
+    return Unused([server for server in every if server not in used], set(bound) - needed)
 
 
 def drain(
@@ -29,54 +89,57 @@ def drain(
     say: Callable[[str], object],
 ) -> list[str]:
     """
-    Remove virtual servers, addresses and the device when nobody uses them; return what failed.
+    Remove virtual servers, addresses and the device as connections end; return what failed.
 
-    After `drain_s` what is still in use stays, or goes with `force`.
+    What is still in use after `drain_s` stays or, with `force`, is removed. `say` receives the
+    progress.
     """
-    left, bound = list(found.servers), set(found.bound or ())
+    servers, bound = list(found.servers), set(found.bound or ())
     try:
         ipvs.prefer_own_source(bound)
         deadline = time.monotonic() + drain_s
-        before: Look | None = None
+        before: Snapshot | None = None
         while True:
-            now = _look(ipvs)
-            over = now.at_s >= deadline
-            going = Idle(left, bound) if over and force else idle(left, bound, now, before)
+            now = _snapshot(ipvs)
+            is_over = now.at_s >= deadline
+            going = (
+                Unused(servers, bound) if is_over and force else unused(servers, bound, now, before)
+            )
             ipvs.delete_servers(going.servers)
             ipvs.unbind(going.addresses)
-            left = [server for server in left if server not in set(going.servers)]
+            servers = [server for server in servers if server not in set(going.servers)]
             bound = bound - going.addresses
-            if not left and not bound:
+            if not servers and not bound:
                 ipvs.delete_device()
                 return []
-            if over:
-                return [_in_use(left, bound, drain_s)]
-            say(_progress(left, bound, deadline - now.at_s))
+            if is_over:
+                return [_in_use(servers, bound, drain_s)]
+            say(_progress(servers, bound, deadline - now.at_s))
             before = now
-            time.sleep(max(0.0, min(_LOOK_S, deadline - time.monotonic())))
+            time.sleep(max(0.0, min(_INTERVAL_S, deadline - time.monotonic())))
     except NfproxyError as error:
         return [str(error)]
 
 
-def _look(ipvs: Ipvs) -> Look:
-    return Look(time.monotonic(), tuple(ipvs.connections()), frozenset(ipvs.sources()))
+def _snapshot(ipvs: Ipvs) -> Snapshot:
+    return Snapshot(time.monotonic(), tuple(ipvs.connections()), frozenset(ipvs.sources()))
 
 
-def _in_use(left: Sequence[VirtualServer], bound: Collection[bytes], drain_s: float) -> str:
-    if left:
-        kind, named = "virtual servers", [str(server) for server in left]
+def _in_use(servers: Sequence[VirtualServer], bound: Collection[bytes], drain_s: float) -> str:
+    if servers:
+        kind, named = "virtual servers", [str(server) for server in servers]
     else:
         kind, named = "addresses", [format_address(address) for address in sorted(bound)]
-    rest = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    rest = f" and {len(named) - _NAMES_LIMIT} more" if len(named) > _NAMES_LIMIT else ""
     return (
         f"open connections still need {kind} of IPVS after {drain_s:g} s: "
-        f"{', '.join(named[:_NAMED])}{rest}. Run this again when they have ended, wait longer "
-        "(--drain), or break them (--force)"
+        f"{', '.join(named[:_NAMES_LIMIT])}{rest}. Run this again when they have ended, wait "
+        "longer (--drain), or break them (--force)"
     )
 
 
-def _progress(left: Sequence[VirtualServer], bound: Collection[bytes], rest_s: float) -> str:
+def _progress(servers: Sequence[VirtualServer], bound: Collection[bytes], rest_s: float) -> str:
     return (
-        f"waiting for connections through IPVS to end: {len(left)} virtual servers and "
+        f"waiting for connections through IPVS to end: {len(servers)} virtual servers and "
         f"{len(bound)} addresses are in use; at most {rest_s:.0f} s more"
     )

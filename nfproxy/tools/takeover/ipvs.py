@@ -1,7 +1,7 @@
 """
-IPVS of this network namespace, and the device kube-ipvs0, read and changed.
+Reads and changes IPVS in this network namespace, and the device kube-ipvs0.
 
-Loads no kernel module: where IPVS is not loaded, nothing of it can be in use.
+Loads no kernel module: where IPVS is not loaded, nothing can use it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address, parse_address
 from nfproxy.tools.takeover.names import IPVS_DEVICE
 from nfproxy.tools.takeover.virtualservers import (
-    Connection,
+    IpvsConnection,
     VirtualServer,
     read_connections,
     read_servers,
@@ -28,32 +28,32 @@ _LOOPBACK = 1  # index of lo
 _HOST_BITS = {family: family.size * 8 for family in FAMILIES}
 
 
-class Addresses(NamedTuple):
-    """Addresses bound to kube-proxy's device, None without the device; and all `others`."""
+class HostAddresses(NamedTuple):
+    """The addresses bound to kube-proxy's device, None without the device; and all others."""
 
     bound: tuple[bytes, ...] | None
     others: frozenset[bytes]
 
 
 class Ipvs:
-    """What kube-proxy's ipvs mode made. All methods raise DataplaneError."""
+    """IPVS and kube-proxy's device. All methods raise DataplaneError; any thread may call them."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._net = proc / "net"
 
     def servers(self) -> list[VirtualServer]:
-        """Return all virtual servers, whoever made them."""
+        """Return all virtual servers, those of other software included."""
         return read_servers(self._read("ip_vs"))
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[IpvsConnection]:
         """Return all connections through virtual servers."""
         return read_connections(self._read("ip_vs_conn"))
 
     def sources(self) -> set[bytes]:
-        """Return the addresses from which this host's open connections are made."""
+        """Return the source addresses of this host's open connections."""
         return read_sources(*(self._read(name) for name in _SOCKETS))
 
-    def addresses(self) -> Addresses:
+    def addresses(self) -> HostAddresses:
         """Return the addresses of this host."""
         from pyroute2 import IPRoute
 
@@ -69,20 +69,20 @@ class Ipvs:
                     bound.append(packed)
                 else:
                     local.add(packed)
-        return Addresses(tuple(bound) if found else None, frozenset(local))
+        return HostAddresses(tuple(bound) if found else None, frozenset(local))
 
     def delete_servers(self, servers: Iterable[VirtualServer]) -> None:
         """
-        Delete virtual servers; fine if they are gone.
+        Delete virtual servers; those that are gone are skipped.
 
-        With net.ipv4.vs.expire_nodest_conn, which kube-proxy sets, the kernel forgets what went
-        through them, in conntrack, too: the next packet of an idle UDP flow is translated anew.
+        With net.ipv4.vs.expire_nodest_conn, which kube-proxy sets, the kernel also forgets their
+        connections, in conntrack, too: it translates the next packet of an idle UDP flow again.
         """
         from pyroute2 import IPVS, IPVSService
         from pyroute2.netlink.exceptions import NetlinkError
 
         every = list(servers)
-        if not every:  # where there is no IPVS, it cannot be asked either
+        if not every:  # a kernel without IPVS refuses the socket
             return
         with IPVS() as ipvs:
             for server in every:
@@ -100,11 +100,11 @@ class Ipvs:
 
     def prefer_own_source(self, bound: Iterable[bytes]) -> None:
         """
-        Let this host's new connections to bound addresses come from its own address instead.
+        Let this host's new connections to bound addresses come from the node's own address.
 
-        As long as an address is local, a connection to it is made from that very address, and
-        ends with it. The local route to it names another source from now on. Where that cannot
-        be had, such connections have to end by themselves.
+        While an address is local, the kernel also sends from it, so a connection would break with
+        it. Give its local route another source. Where the kernel refuses that, the drain waits
+        until such connections end.
         """
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
@@ -118,7 +118,7 @@ class Ipvs:
                         _name_source(ip, address, device, sources[family_of(address)])
 
     def unbind(self, addresses: Iterable[bytes]) -> None:
-        """Remove addresses from kube-proxy's device; fine if they are gone."""
+        """Remove addresses from kube-proxy's device; those that are gone are skipped."""
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
 
@@ -138,11 +138,11 @@ class Ipvs:
                 except NetlinkError as error:
                     if error.code not in (2, 19, 99):  # ENOENT, ENODEV, EADDRNOTAVAIL: gone
                         raise DataplaneError(f"cannot remove {text}: {error}") from error
-                with suppress(NetlinkError):  # the kernel's own has gone with the address
+                with suppress(NetlinkError):  # the kernel removed its own route with the address
                     ip.route("del", **_local_route(address, _interface(family, index[0])))
 
     def delete_device(self) -> None:
-        """Delete kube-proxy's device with all addresses bound to it; fine if it is gone."""
+        """Delete kube-proxy's device with all its addresses; do nothing where it is gone."""
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
 
@@ -166,10 +166,10 @@ class Ipvs:
 
 def _name_source(ip: Any, address: bytes, device: int, source: str) -> None:
     """
-    Let the local route to an address name another source.
+    Give the local route to an address another source.
 
-    IPv6 prefers the kernel's own, which cannot be changed: it is deleted when there is another,
-    which has to be on the loopback interface, as kube-proxy's device is not up.
+    For IPv6 the kernel's own route takes precedence and cannot be changed. So delete it once there
+    is another, on the loopback interface, because kube-proxy's device is not up.
     """
     family = family_of(address)
     ip.route("replace", **_local_route(address, _interface(family, device)), prefsrc=source)
@@ -194,7 +194,7 @@ def _interface(family: Family, device: int) -> int:
 
 
 def _node_address(ip: Any, family: Family) -> str:
-    """Return the address from which the host talks to the world, "" where it cannot."""
+    """Return the source address of the default route, "" without one."""
     from pyroute2.netlink.exceptions import NetlinkError
 
     far = "192.0.2.1" if family is Family.IPV4 else "2001:db8::1"

@@ -1,5 +1,5 @@
 """
-All that kube-proxy left on a node, as values: what there is, and what speaks against removing it.
+What kube-proxy left on a node, as values, and the reasons not to remove it yet.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from nfproxy.host.kubeproxy import Running
 from nfproxy.model.addresses import FAMILIES, Family, format_address
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 from nfproxy.tools.takeover import names
-from nfproxy.tools.takeover.tables import Rule, TablePlan, forward_remedies
+from nfproxy.tools.takeover.tables import IptablesRule, TablePlan, forward_remedies
 from nfproxy.tools.takeover.virtualservers import VirtualServer
 
 
-class Item(msgspec.Struct, frozen=True, order=True):
+class LeftoverItem(msgspec.Struct, frozen=True, order=True):
     """
-    One row of what there is to remove, or to leave; `count` of them under one name.
+    A row of the list of leftovers; `count` of them share the name.
 
-    `kept` says why it stays, "" where it goes.
+    `kept` says why it stays, "" where it is to be removed.
     """
 
     where: str
@@ -36,7 +36,7 @@ class Leftovers(msgspec.Struct, frozen=True):
     What was found.
 
     `families` have a table of kube-proxy's nftables mode. `bound` are the addresses of its ipvs
-    device, None without the device; `other_servers` counts virtual servers of other software.
+    device, None without the device. `other_servers` counts virtual servers of other software.
     `unknown` says in words what could not be looked at.
     """
 
@@ -50,61 +50,66 @@ class Leftovers(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...] = ()
 
     @property
-    def ipvs(self) -> bool:
-        """Tell whether ipvs mode left virtual servers or its device."""
+    def has_ipvs(self) -> bool:
+        """Whether ipvs mode left virtual servers or its device."""
         return bool(self.servers) or self.bound is not None
 
     def serving(self) -> set[Family]:
-        """Return the families in which Services are still served, or partly, by what is left."""
+        """Return the families in which the leftovers still serve Services, at least in part."""
         families = {plan.table.family for plan in self.tables if plan.entries}
         return families.union(self.families, (server.family for server in self.servers))
 
 
-def items(found: Leftovers) -> list[Item]:
-    """Return everything that goes, and what stays with the reason, in the order of its removal."""
-    rows = [Item(f"nftables {f.table}", "table", KUBE_PROXY_TABLE) for f in found.families]
+def items(found: Leftovers) -> list[LeftoverItem]:
+    """Return all leftovers, those that stay with the reason, in the order of their removal."""
+    rows = [LeftoverItem(f"nftables {f.table}", "table", KUBE_PROXY_TABLE) for f in found.families]
     for plan in found.tables:
         where = plan.table.where
-        rows += [Item(where, "rule", f"{r.chain} to {r.target}") for r in plan.rules]
-        chains = Counter(names.group(name) for name in plan.delete)
-        rows += [Item(where, "chain", name, n) for name, n in sorted(chains.items())]
+        rows += [LeftoverItem(where, "rule", f"{r.chain} to {r.target}") for r in plan.rules]
+        chains = Counter(names.listed_name(name) for name in plan.delete)
+        rows += [LeftoverItem(where, "chain", name, n) for name, n in sorted(chains.items())]
         rows += kept_chains(plan)
-    rows += [Item("IPVS", "virtual server", str(server)) for server in sorted(found.servers)]
+    rows += [
+        LeftoverItem("IPVS", "virtual server", str(server)) for server in sorted(found.servers)
+    ]
     if found.bound is not None:
-        rows.append(Item("interfaces", "device", names.IPVS_DEVICE))
-        rows += [Item(names.IPVS_DEVICE, "address", format_address(a)) for a in sorted(found.bound)]
-    rows += [Item("ipset", "set", name) for name in found.ipsets]
-    rows += [Item("nfacct", "counter", name) for name in found.counters]
+        rows.append(LeftoverItem("interfaces", "device", names.IPVS_DEVICE))
+        rows += [
+            LeftoverItem(names.IPVS_DEVICE, "address", format_address(a))
+            for a in sorted(found.bound)
+        ]
+    rows += [LeftoverItem("ipset", "set", name) for name in found.ipsets]
+    rows += [LeftoverItem("nfacct", "counter", name) for name in found.counters]
     return rows
 
 
-def kept_chains(plan: TablePlan) -> list[Item]:
-    """Return the chains of a table that stay, with the rules that hold them."""
-    holding: dict[str, list[Rule]] = {}
+def kept_chains(plan: TablePlan) -> list[LeftoverItem]:
+    """Return the chains of a table that stay because rules of others lead to them."""
+    holding: dict[str, list[IptablesRule]] = {}
     for rule in plan.foreign:
         holding.setdefault(rule.target, []).append(rule)
     return [
-        Item(plan.table.where, "chain", name, kept=_reason(name, rules))
+        LeftoverItem(plan.table.where, "chain", name, kept=_reason(name, rules))
         for name, rules in sorted(holding.items())
     ]
 
 
-def _reason(name: str, rules: list[Rule]) -> str:
+def _reason(name: str, rules: list[IptablesRule]) -> str:
     chains = ", ".join(dict.fromkeys(rule.chain for rule in rules))
     use = f"rules that are not kube-proxy's lead there ({len(rules)} in {chains})"
     if name == names.MARK_CHAIN:
-        return f"{use}; nfproxy honours the mark it sets"
-    return f"{use}: emptied, and to be removed when they are gone"
+        return f"{use}; nfproxy masquerades by the mark it sets"
+    return f"{use}: emptied; remove it when they are gone"
 
 
-def is_fine(item: Item) -> bool:
-    """Tell whether something that stays is meant to stay."""
+def is_fine(item: LeftoverItem) -> bool:
+    """Return whether a leftover stays on purpose."""
     return bool(item.kept) and item.name == names.MARK_CHAIN
 
 
 def refusals(found: Leftovers, programmed: Iterable[Family], running: Running) -> list[str]:
     """
-    Return what speaks against removing it, each with the remedy.
+    Return the reasons not to remove the leftovers, each with its remedy.
 
     `programmed` are the families in which nfproxy's table serves this node.
     """
@@ -124,8 +129,7 @@ def refusals(found: Leftovers, programmed: Iterable[Family], running: Running) -
     remedies = forward_remedies(found.tables)
     if remedies:
         reasons.append(
-            "iptables drops forwarded packets that nobody accepts, and kube-proxy's KUBE-FORWARD "
-            "accepts those to Services; allow them, for now and at every start: "
-            + "; ".join(remedies)
+            "iptables drops forwarded packets that no rule accepts, and kube-proxy's KUBE-FORWARD "
+            "accepts those to Services; accept them, now and at every start: " + "; ".join(remedies)
         )
     return reasons

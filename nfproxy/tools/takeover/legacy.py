@@ -1,8 +1,8 @@
 """
-iptables-legacy: its tables can be read and changed by its own programs alone.
+The tables of iptables-legacy, which only its own programs can read and change.
 
-A change reads a whole table, and writes it back. The lock file (/run/xtables.lock) keeps two
-programs from undoing each other's changes, so it has to be the host's.
+They read a whole table and write it back. The lock file (/run/xtables.lock) keeps two programs from
+undoing each other's changes, so it has to be the host's.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from pathlib import Path
 from nfproxy.errors import DataplaneError, MissingFeatureError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.tools.takeover import names
-from nfproxy.tools.takeover.tables import TABLES, Backend, Rule, TablePlan, XTable
+from nfproxy.tools.takeover.tables import TABLES, Backend, IptablesRule, IptablesTable, TablePlan
 
 _PREFIX = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _TIMEOUT_S = 60.0
 _LOCK_WAIT_S = 10
 
-#: Words of an iptables-save line that ask nothing of a packet.
+#: Words of a line of iptables-save that are not conditions.
 _NO_CONDITIONS = frozenset(("-A", "-j", "-g", "-m", "comment", "--comment"))
 
 _RIGHTS = (
-    "it needs the capabilities NET_ADMIN and NET_RAW, and the host's lock file (in a container: "
+    "this needs the capabilities NET_ADMIN and NET_RAW, and the host's lock file (in a container: "
     "mount /run/xtables.lock as a hostPath of type FileOrCreate; or, if nothing else changes "
     "iptables meanwhile, name another file by XTABLES_LOCKFILE)"
 )
 
 
-class Legacy:
-    """The tables of iptables-legacy in this network namespace."""
+class LegacyIptables:
+    """The tables of iptables-legacy in this network namespace. Any thread may call it."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
 
-    def tables(self) -> list[XTable]:
+    def tables(self) -> list[IptablesTable]:
         """
-        Return its tables that hold a chain of kube-proxy's.
+        Return the tables that hold a chain of kube-proxy's.
 
-        Raises MissingFeatureError where there are tables, and its programs are not.
+        Raises MissingFeatureError where there are tables but not the programs to read them.
         """
         found = []
         for family in FAMILIES:
@@ -54,7 +54,7 @@ class Legacy:
         return found
 
     def _present(self, family: Family) -> list[str]:
-        """Return the tables that this namespace has, without making one by looking at it."""
+        """Return the names of existing tables; iptables itself would create one to list it."""
         path = self._proc / f"net/{_PREFIX[family]}_tables_names"
         try:
             present = path.read_text("ascii").split()
@@ -65,23 +65,23 @@ class Legacy:
         return [name for name in TABLES if name in present]
 
     def remove_rules(self, plans: Iterable[TablePlan], *, entries: bool) -> None:
-        """Delete rules by which kube-proxy's chains are reached: the entry points, or the rest."""
+        """Delete the rules that lead to kube-proxy's chains: the entry points, or the others."""
         for plan in plans:
             rules = plan.entries if entries else plan.jumps
             _restore(plan.table, [deletion(rule) for rule in rules])
 
     def remove_chains(self, plans: Iterable[TablePlan]) -> None:
-        """Empty and delete chains, each table as a whole."""
+        """Empty and delete chains, in one transaction a table."""
         for plan in plans:
             lines = [f"-F {name}" for name in plan.flush] + [f"-X {name}" for name in plan.delete]
             _restore(plan.table, lines)
 
 
-def read_table(family: Family, name: str, text: str) -> XTable:
-    """Return a table from what ``iptables-legacy-save -t`` printed."""
+def read_table(family: Family, name: str, text: str) -> IptablesTable:
+    """Parse the output of ``iptables-legacy-save -t``."""
     chains: list[str] = []
     policies: dict[str, str] = {}
-    rules: list[Rule] = []
+    rules: list[IptablesRule] = []
     own: set[str] = set()
     for line in text.splitlines():
         if line.startswith(":"):
@@ -93,19 +93,19 @@ def read_table(family: Family, name: str, text: str) -> XTable:
                 own.add(chain)
         elif line.startswith("-A ") and line.split(" ", 2)[1] not in own:
             rules.append(read_rule(line))
-    return XTable(Backend.LEGACY, family, name, tuple(chains), tuple(rules), policies)
+    return IptablesTable(Backend.LEGACY, family, name, tuple(chains), tuple(rules), policies)
 
 
-def read_rule(line: str) -> Rule:
-    """Return a rule from a line of iptables-save."""
+def read_rule(line: str) -> IptablesRule:
+    """Parse a rule of iptables-save."""
     words = shlex.split(line)
     after = dict(pairwise(words))
     target = after.get("-j") or after.get("-g", "")
     options = [word for word in words if word.startswith("-")]
-    at = words.index(target) if target else len(words)  # behind it: the target's own options
+    at = words.index(target) if target else len(words)  # after it: the target's own options
     conditions = [w for w in options if w in words[:at] and w not in _NO_CONDITIONS]
     modules = [words[i + 1] for i, word in enumerate(words[:at]) if word == "-m"]
-    return Rule(
+    return IptablesRule(
         chain=words[1],
         target=target,
         comment=after.get("--comment", ""),
@@ -114,12 +114,12 @@ def read_rule(line: str) -> Rule:
     )
 
 
-def deletion(rule: Rule) -> str:
+def deletion(rule: IptablesRule) -> str:
     """Return the line that deletes a rule."""
     return f"-D {str(rule.key).removeprefix('-A ')}"
 
 
-def _restore(table: XTable, lines: Sequence[str]) -> None:
+def _restore(table: IptablesTable, lines: Sequence[str]) -> None:
     if lines:
         text = "\n".join((f"*{table.name}", *lines, "COMMIT", ""))
         arguments = ["--noflush", "--wait", str(_LOCK_WAIT_S)]
@@ -130,8 +130,8 @@ def _run(family: Family, what: str, arguments: Sequence[str], text: str = "") ->
     program = f"{_PREFIX[family]}tables-legacy-{what}"
     if shutil.which(program) is None:
         raise MissingFeatureError(
-            f"there are tables of iptables-legacy, and {program} is not here to read them: install "
-            "the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, RHEL)"
+            f"there are tables of iptables-legacy, and {program} is missing, which reads them",
+            "install the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, RHEL)",
         )
     try:
         done = subprocess.run(
@@ -140,6 +140,6 @@ def _run(family: Family, what: str, arguments: Sequence[str], text: str = "") ->
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataplaneError(f"{program}: {error}") from error
     if done.returncode:
-        said = " ".join(done.stderr.split())[:400]
-        raise DataplaneError(f"{program}: {said or f'status {done.returncode}'}; {_RIGHTS}")
+        words = " ".join(done.stderr.split())[:400]
+        raise DataplaneError(f"{program}: {words or f'status {done.returncode}'}", _RIGHTS)
     return done.stdout

@@ -1,5 +1,5 @@
 """
-What kube-proxy calls what it makes (Kubernetes 1.36 and before), and the neighbours it is not.
+The names that kube-proxy gives (Kubernetes 1.36 and before), and which similar ones are not its.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CHAINS = {
     "mangle": frozenset(("KUBE-PROXY-CANARY",)),
 }
 
-#: Chains of one service port or endpoint, in nat: a prefix and a hash. Others name chains alike.
+#: Chains of a service port or endpoint, in nat: a prefix and a hash. Others use such prefixes, too.
 _SERVICE_CHAIN = re.compile(r"(KUBE-(?:SVC|SVL|SEP|FW|EXT|XLB)-)[A-Z2-7]{16}")
 
-#: Comments of the rules by which kube-proxy's chains are reached from those of the kernel.
+#: Comments of the rules that lead from the kernel's chains to kube-proxy's.
 JUMP_COMMENTS = frozenset(
     (
         "kubernetes service portals",
@@ -45,17 +45,17 @@ JUMP_COMMENTS = frozenset(
     )
 )
 
-#: The kernel's chains that kube-proxy hangs its own on.
+#: The kernel's chains, from which rules lead to kube-proxy's.
 BUILT_IN = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 
-#: Where service traffic is translated: without these, nothing new goes kube-proxy's way.
+#: The chains that translate service traffic: without their rules kube-proxy gets no new connection.
 ENTRY_POINTS = frozenset((("nat", "PREROUTING"), ("nat", "OUTPUT")))
 
-#: The chain that does nothing but set the mark for masquerading. The portmap CNI plugin can be
-#: configured to use it (externalSetMarkChain), and the mark is the one nfproxy masquerades by.
+#: This chain only sets the mark for masquerading, by which nfproxy masquerades, too. The portmap
+#: CNI plugin can be configured to use it (externalSetMarkChain).
 MARK_CHAIN = "KUBE-MARK-MASQ"
 
-#: The chains that only one mode makes.
+#: The chains that only ipvs mode makes.
 IPVS_CHAINS = frozenset(
     (
         *("KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SOURCE-RANGES-FIREWALL"),
@@ -63,7 +63,7 @@ IPVS_CHAINS = frozenset(
     )
 )
 
-#: The device that all virtual addresses are bound to in ipvs mode.
+#: The device that holds all virtual addresses in ipvs mode.
 IPVS_DEVICE = "kube-ipvs0"
 
 _NODE_PORT_SETS = {
@@ -97,7 +97,7 @@ class NodePortSet(NamedTuple):
     protocol: str
 
 
-#: The ipsets that tell which node ports are kube-proxy's.
+#: The ipsets that hold kube-proxy's node ports.
 NODE_PORT_SETS = {
     _set_name(family, name): NodePortSet(family, protocol)
     for family in _SET_PREFIX
@@ -110,7 +110,7 @@ NFACCT = frozenset(("ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkt
 
 
 def is_chain(table: str, name: str) -> bool:
-    """Tell whether a chain of an iptables table is kube-proxy's."""
+    """Return whether a chain of an iptables table is kube-proxy's."""
     if name in CHAINS.get(table, ()):
         return True
     return table == "nat" and _SERVICE_CHAIN.fullmatch(name) is not None
@@ -118,14 +118,14 @@ def is_chain(table: str, name: str) -> bool:
 
 def is_jump(table: str, source: str, target: str, comment: str) -> bool:
     """
-    Tell whether a rule is one of those by which kube-proxy's chains are reached.
+    Return whether kube-proxy made a rule that leads from one chain to another.
 
-    Its comment decides: without one of kube-proxy's, somebody else wrote it.
+    The comment decides: a rule without one of kube-proxy's comments belongs to other software.
     """
     return source in BUILT_IN and is_chain(table, target) and comment in JUMP_COMMENTS
 
 
-def group(name: str) -> str:
-    """Return what a chain is listed under: those of single services share a pattern."""
+def listed_name(name: str) -> str:
+    """Return the name under which a chain is listed: those of single Services share a pattern."""
     match = _SERVICE_CHAIN.fullmatch(name)
     return f"{match[1]}*" if match else name

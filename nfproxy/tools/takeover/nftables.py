@@ -1,8 +1,8 @@
 """
-nf_tables as the removal sees it: kube-proxy's own tables, and the tables of iptables-nft.
+Reads and changes nf_tables: kube-proxy's own tables, and the tables of iptables-nft.
 
-The rules that iptables-nft writes have expressions of xtables in them. Nothing here has to
-understand those: a rule is deleted by its handle, and only its target and comment matter.
+The rules of iptables-nft hold expressions of xtables. This module need not understand them: it
+deletes a rule by its handle, and only a rule's target and comment matter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nfproxy.netlink.nftables import Request, RuleRow, delete_rule, expressions_
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import DROP, KUBE_PROXY_TABLE
 from nfproxy.tools.takeover import names
-from nfproxy.tools.takeover.tables import TABLES, Backend, Rule, XTable
+from nfproxy.tools.takeover.tables import TABLES, Backend, IptablesRule, IptablesTable
 
 _XT_NAME, _XT_INFO = 1, 3  # NFTA_MATCH_…, NFTA_TARGET_… likewise
 _IMMEDIATE_DATA, _VERDICT_DATA = 2, 2  # NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT
@@ -27,7 +27,11 @@ _AT_A_TIME = 4096
 
 
 class NfTables:
-    """The tables of this network namespace. Raises DataplaneError if it cannot read them."""
+    """
+    The tables of this network namespace. Raises DataplaneError where it cannot read them.
+
+    One thread at a time uses it.
+    """
 
     def __init__(self, netlink: NftSocket | None = None) -> None:
         self._netlink = netlink or NftSocket()
@@ -41,10 +45,10 @@ class NfTables:
         return [table.name for table in self._netlink.tables(family)]
 
     def own_tables(self, table: str = KUBE_PROXY_TABLE) -> list[Family]:
-        """Return the families that have a table of a name, by default that of kube-proxy's mode."""
+        """Return the families that have a table of this name, by default kube-proxy's."""
         return [family for family in FAMILIES if table in self.table_names(family)]
 
-    def xtables(self) -> list[XTable]:
+    def iptables_tables(self) -> list[IptablesTable]:
         """Return the tables of iptables-nft that hold a chain of kube-proxy's."""
         found = []
         for family in FAMILIES:
@@ -60,11 +64,13 @@ class NfTables:
                         for chain in present
                         if chain.hook is not None
                     }
-                    found.append(XTable(Backend.NFT, family, name, tuple(own), rules, policies))
+                    found.append(
+                        IptablesTable(Backend.NFT, family, name, tuple(own), rules, policies)
+                    )
         return found
 
     def entry_chains(self, family: Family, table: str) -> list[str]:
-        """Return a table's chains in which destinations are translated, by their hooks."""
+        """Return the base chains of a table that translate destinations."""
         return [
             chain.name
             for chain in self._netlink.chains(family, table)
@@ -83,13 +89,13 @@ class NfTables:
         for start in range(0, len(requests), size or 1):
             self._netlink.commit(requests[start : start + size])
 
-    def _rules(self, family: Family, table: str, chains: Iterable[str]) -> Iterator[Rule]:
+    def _rules(self, family: Family, table: str, chains: Iterable[str]) -> Iterator[IptablesRule]:
         """Yield the rules of some chains: never of kube-proxy's own, which may hold 400,000."""
         for chain in chains:
             yield from map(read_rule, self._netlink.rules(family, table, chain))
 
 
-def read_rule(row: RuleRow) -> Rule:
+def read_rule(row: RuleRow) -> IptablesRule:
     """Return a listed rule, as far as the removal needs it."""
     target, comment, plain = "", "", True
     for name, data in expressions_of(row):
@@ -101,7 +107,7 @@ def read_rule(row: RuleRow) -> Rule:
             target = verdict
         elif name != "counter":
             plain = False
-    return Rule(
+    return IptablesRule(
         chain=row.chain,
         target=target,
         comment=comment or _user_comment(row.userdata),
@@ -130,6 +136,6 @@ def _user_comment(data: bytes) -> str:
     return ""
 
 
-def rules_of(family: Family, table: str, rules: Iterable[Rule]) -> list[Request]:
+def rule_deletions(family: Family, table: str, rules: Iterable[IptablesRule]) -> list[Request]:
     """Return the requests to delete some rules of one table."""
     return [delete_rule(family, table, rule.chain, int(rule.key)) for rule in rules]

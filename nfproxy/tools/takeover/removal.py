@@ -1,10 +1,10 @@
 """
-The removal, in an order in which no packet is lost.
+Removes what kube-proxy left, in an order in which no packet is lost.
 
-What translates new connections goes first, everything else a moment later: a packet that kube-proxy
-has marked and translated in prerouting still meets its masquerading in postrouting. Connections
-that are open go on by conntrack, only those through IPVS need their virtual server; these go when
-nobody uses them any more.
+Rules that translate new connections go first, everything else a moment later. A packet that
+kube-proxy has marked and translated in prerouting still finds its masquerading in postrouting.
+Open connections go on by conntrack. Only those through IPVS need their virtual server, which
+therefore stays until they end.
 """
 
 from __future__ import annotations
@@ -18,64 +18,80 @@ from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Request, delete_chain, delete_table, flush_chain
 from nfproxy.netlink.sockets import ABSENT, NftSocket
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
-from nfproxy.tools.takeover import accounting, ipsets
 from nfproxy.tools.takeover.draining import drain
-from nfproxy.tools.takeover.ipvs import Addresses, Ipvs
+from nfproxy.tools.takeover.ipvs import HostAddresses, Ipvs
 from nfproxy.tools.takeover.leftovers import Leftovers
-from nfproxy.tools.takeover.legacy import Legacy
-from nfproxy.tools.takeover.nftables import NfTables, rules_of
-from nfproxy.tools.takeover.tables import Backend, TablePlan, XTable, plan_table
-from nfproxy.tools.takeover.virtualservers import NodePorts, VirtualServer, kube_proxys
-
-#: How long a packet may take from prerouting to postrouting, with much to spare.
-PAUSE_S = 0.1
+from nfproxy.tools.takeover.legacy import LegacyIptables
+from nfproxy.tools.takeover.nftables import NfTables, rule_deletions
+from nfproxy.tools.takeover.ruleobjects import (
+    KubeProxySets,
+    delete_counter,
+    destroy_set,
+    kube_proxy_counters,
+    kube_proxy_sets,
+)
+from nfproxy.tools.takeover.tables import Backend, IptablesTable, TablePlan, plan_table
+from nfproxy.tools.takeover.virtualservers import (
+    NodePorts,
+    VirtualServer,
+    servers_of_kube_proxy,
+)
 
 T = TypeVar("T")
 
-_PATIENCE_S, _PAUSE_BETWEEN_S = 3.0, 0.05
-_TRIES = 3  # somebody else may change the same tables meanwhile
+#: How long a packet may take from prerouting to postrouting, with much to spare.
+_PACKET_S = 0.1
+_RELEASE_S, _RELEASE_INTERVAL_S = 3.0, 0.05
+_TRIES = 3  # another process may change the same tables in between
 
 
-def there(nft: NfTables, tables: Iterable[tuple[Family, str]]) -> list[tuple[Family, str]]:
+def existing_tables(
+    nft: NfTables, tables: Iterable[tuple[Family, str]]
+) -> list[tuple[Family, str]]:
     """Return those of some tables that exist."""
     return [(family, name) for family, name in tables if name in nft.table_names(family)]
 
 
 def remove_tables_in_stages(
-    nft: NfTables, tables: Iterable[tuple[Family, str]], pause_s: float = PAUSE_S
+    nft: NfTables, tables: Iterable[tuple[Family, str]]
 ) -> list[tuple[Family, str]]:
     """
-    Remove nftables tables: what translates new connections, and then everything else.
+    Remove nftables tables: first the rules that translate new connections, then the rest.
 
-    Returns those that there were. Raises TransactionError.
+    Returns the tables that existed. Raises TransactionError.
     """
-    found = there(nft, tables)
-    entries = [
-        flush_chain(family, name, chain)
-        for family, name in found
-        for chain in nft.entry_chains(family, name)
-    ]
+    found = existing_tables(nft, tables)
+    entries = _entries(nft, found)
     if entries:
         nft.commit(entries)
-        time.sleep(pause_s)
+        time.sleep(_PACKET_S)
     nft.commit([delete_table(family, name) for family, name in found])
     return found
 
 
-class Removing:
+def _entries(nft: NfTables, tables: Iterable[tuple[Family, str]]) -> list[Request]:
+    """Return the requests to empty the chains that translate new connections."""
+    return [
+        flush_chain(family, name, chain)
+        for family, name in tables
+        for chain in nft.entry_chains(family, name)
+    ]
+
+
+class KubeProxyRemoval:
     """
     Finds and removes what kube-proxy left in this network namespace. A context manager.
 
-    `say` is told of progress where something takes long.
+    `say` receives the progress where something takes long. One thread uses it.
     """
 
     def __init__(self, say: Callable[[str], object], netlink: NftSocket | None = None) -> None:
         self._say = say
         self._nft = NfTables(netlink)
-        self._legacy = Legacy()
+        self._legacy = LegacyIptables()
         self._ipvs = Ipvs()
 
-    def __enter__(self) -> Removing:
+    def __enter__(self) -> KubeProxyRemoval:
         """Return itself."""
         return self
 
@@ -84,23 +100,24 @@ class Removing:
         self._nft.close()
 
     def find(self) -> Leftovers:
-        """Look at everything. What cannot be looked at is named in the result."""
+        """Look at everything; the result names what could not be looked at."""
         unknown: list[str] = []
-        xtables = self._nft.xtables()
-        xtables += _ask(unknown, list[XTable](), self._legacy.tables)
-        sets = _ask(unknown, ipsets.Sets((), frozenset()), ipsets.kube_proxy_sets)
-        every = _ask(unknown, list[VirtualServer](), self._ipvs.servers)
-        bound, local = _ask(unknown, Addresses(None, frozenset()), self._ipvs.addresses)
-        mine = kube_proxys(every, bound or (), NodePorts(sets.node_ports, local))
-        plans = [plan_table(table) for table in xtables]
+        tables = self._nft.iptables_tables()
+        tables += _read_or(list[IptablesTable](), self._legacy.tables, unknown)
+        sets = _read_or(KubeProxySets((), frozenset()), kube_proxy_sets, unknown)
+        every = _read_or(list[VirtualServer](), self._ipvs.servers, unknown)
+        bound, local = _read_or(HostAddresses(None, frozenset()), self._ipvs.addresses, unknown)
+        servers = servers_of_kube_proxy(every, bound or (), NodePorts(sets.node_ports, local))
+        plans = [plan_table(table) for table in tables]
+        counters = _read_or(list[str](), kube_proxy_counters, unknown)
         return Leftovers(
             families=tuple(self._nft.own_tables()),
             tables=tuple(plan for plan in plans if plan),
-            servers=tuple(mine),
-            other_servers=len(every) - len(mine),
+            servers=tuple(servers),
+            other_servers=len(every) - len(servers),
             bound=bound,
             ipsets=sets.names,
-            counters=tuple(_ask(unknown, list[str](), accounting.kube_proxy_counters)),
+            counters=tuple(counters),
             unknown=tuple(unknown),
         )
 
@@ -108,102 +125,111 @@ class Removing:
         self, found: Leftovers, *, drain_s: float, force: bool
     ) -> tuple[Leftovers, list[str]]:
         """
-        Remove what was found and return what is left of it, with the reasons.
+        Remove the leftovers and return what is still there, with the errors.
 
-        Connections through IPVS get `drain_s` to end; what is in use then stays, unless `force`.
+        Connections through IPVS get `drain_s` to end. Those that are open then keep their virtual
+        servers unless `force`.
         """
         for _ in range(_TRIES):
             errors = self._remove_rules(found)
             if not errors:
                 break
             found = self.find()
-        # What could not be looked at may go on using them.
-        patience_s = 0.0 if found.unknown else _PATIENCE_S
-        if not errors and found.ipvs:
+        # Rules in a table that could not be read may use the objects for good: do not wait.
+        release_s = 0.0 if found.unknown else _RELEASE_S
+        if not errors and found.has_ipvs:
             errors += drain(self._ipvs, found, drain_s, force=force, say=self._say)
-        if not errors:  # what is left of IPVS is known by its sets
-            errors += _patiently(ipsets.destroy_set, found.ipsets, patience_s)
-        errors += _patiently(accounting.delete_counter, found.counters, patience_s)
+        # A later run recognises virtual servers of node ports by the ipsets: these go last.
+        if not errors:
+            errors += _delete_when_released(destroy_set, found.ipsets, release_s)
+        errors += _delete_when_released(delete_counter, found.counters, release_s)
         return self.find(), errors
 
-    # -- rules and tables ------------------------------------------------------------------
-
     def _remove_rules(self, found: Leftovers) -> list[str]:
+        """Remove all rules, chains and tables of iptables and nftables; return what failed."""
         errors: list[str] = []
         nft = [plan for plan in found.tables if plan.table.backend is Backend.NFT]
         legacy = [plan for plan in found.tables if plan.table.backend is Backend.LEGACY]
-        entries = [
-            flush_chain(family, KUBE_PROXY_TABLE, chain)
-            for family in found.families
-            for chain in self._nft.entry_chains(family, KUBE_PROXY_TABLE)
-        ]
-        entries += _rules(nft, entries=True)
-        _try(errors, lambda: self._nft.commit(entries))
-        _try(errors, lambda: self._legacy.remove_rules(legacy, entries=True))
-        if errors:  # nothing that a packet under way needs may go before
+        own = [(family, KUBE_PROXY_TABLE) for family in found.families]
+        entries = [*_entries(self._nft, own), *_deletions(nft, entries=True)]
+        _try(lambda: self._nft.commit(entries), errors)
+        _try(lambda: self._legacy.remove_rules(legacy, entries=True), errors)
+        if errors:  # packets still enter: what they need later must stay
             return errors
         if entries or any(plan.entries for plan in legacy):
-            time.sleep(PAUSE_S)
-        _try(errors, lambda: self._nft.commit(_rules(nft, entries=False)))
-        _try(errors, lambda: self._legacy.remove_rules(legacy, entries=False))
-        _try(errors, lambda: self._nft.commit(_chains(nft, flush_chain), atomic=False))
-        self._delete_chains(nft, errors)
-        _try(errors, lambda: self._legacy.remove_chains(legacy))
-        own = [delete_table(family, KUBE_PROXY_TABLE) for family in found.families]
-        _try(errors, lambda: self._nft.commit(own))
+            time.sleep(_PACKET_S)
+        _try(lambda: self._nft.commit(_deletions(nft, entries=False)), errors)
+        _try(lambda: self._legacy.remove_rules(legacy, entries=False), errors)
+        # Chains lead to each other, so all of them are emptied before any is deleted.
+        _try(lambda: self._nft.commit(_flushes(nft), atomic=False), errors)
+        for plan in nft:
+            errors += self._delete_chains(plan)
+        _try(lambda: self._legacy.remove_chains(legacy), errors)
+        tables = [delete_table(family, name) for family, name in own]
+        _try(lambda: self._nft.commit(tables), errors)
         return errors
 
-    def _delete_chains(self, plans: Iterable[TablePlan], errors: list[str]) -> None:
-        """Delete chains all at once or, where one of them is held by something, one by one."""
-        for plan in plans:
-            table = plan.table
-            requests = [delete_chain(table.family, table.name, name) for name in plan.delete]
-            try:
-                self._nft.commit(requests, atomic=False)
-            except TransactionError:
-                for name, request in zip(plan.delete, requests, strict=True):
-                    self._delete_chain(table, name, request, errors)
+    def _delete_chains(self, plan: TablePlan) -> list[str]:
+        """Delete chains together or, where a rule of others holds one, one by one."""
+        table = plan.table
+        requests = [delete_chain(table.family, table.name, name) for name in plan.delete]
+        try:
+            self._nft.commit(requests, atomic=False)
+        except TransactionError:
+            named = zip(plan.delete, requests, strict=True)
+            failed = [(name, self._failure(request)) for name, request in named]
+            return [f"{table.where}: chain {name}: {why}" for name, why in failed if why]
+        return []
 
-    def _delete_chain(self, table: XTable, name: str, request: Request, errors: list[str]) -> None:
+    def _failure(self, request: Request) -> str:
+        """Commit one request; return why it failed, "" where it worked or was not needed."""
         try:
             self._nft.commit([request])
         except TransactionError as error:
-            if error.code != ABSENT:
-                errors.append(f"{table.where}: chain {name}: {error}")
+            return "" if error.code == ABSENT else str(error)
+        return ""
 
 
-def _rules(plans: Iterable[TablePlan], *, entries: bool) -> list[Request]:
+def _deletions(plans: Iterable[TablePlan], *, entries: bool) -> list[Request]:
     return [
-        removal
+        request
         for plan in plans
-        for removal in rules_of(
+        for request in rule_deletions(
             plan.table.family, plan.table.name, plan.entries if entries else plan.jumps
         )
     ]
 
 
-def _chains(
-    plans: Iterable[TablePlan], request: Callable[[Family, str, str], Request]
-) -> list[Request]:
-    return [request(p.table.family, p.table.name, name) for p in plans for name in p.flush]
+def _flushes(plans: Iterable[TablePlan]) -> list[Request]:
+    return [flush_chain(p.table.family, p.table.name, name) for p in plans for name in p.flush]
 
 
-def _try(errors: list[str], action: Callable[[], object]) -> None:
+def _try(action: Callable[[], object], errors: list[str]) -> None:
     try:
         action()
     except NfproxyError as error:
         errors.append(str(error))
 
 
-def _patiently(delete: Callable[[str], None], names: Iterable[str], patience_s: float) -> list[str]:
-    """
-    Delete things by name; return what failed.
+def _read_or(otherwise: T, read: Callable[[], T], unknown: list[str]) -> T:
+    try:
+        return read()
+    except NfproxyError as error:
+        unknown.append(str(error))
+        return otherwise
 
-    The kernel destroys rules a moment after they are gone, and keeps what they used until then.
+
+def _delete_when_released(
+    delete: Callable[[str], None], names: Iterable[str], release_s: float
+) -> list[str]:
+    """
+    Delete objects by name; return what failed.
+
+    The kernel destroys deleted rules a moment later, and keeps the objects they used until then.
     """
     errors: dict[str, str] = {}
     left = list(names)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + release_s
     while left:
         errors = {}
         for name in left:
@@ -215,13 +241,5 @@ def _patiently(delete: Callable[[str], None], names: Iterable[str], patience_s: 
         if time.monotonic() > deadline:
             break
         if left:
-            time.sleep(_PAUSE_BETWEEN_S)
+            time.sleep(_RELEASE_INTERVAL_S)
     return list(errors.values())
-
-
-def _ask(unknown: list[str], otherwise: T, question: Callable[[], T]) -> T:
-    try:
-        return question()
-    except NfproxyError as error:
-        unknown.append(str(error))
-        return otherwise

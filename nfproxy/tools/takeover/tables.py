@@ -1,5 +1,5 @@
 """
-An iptables table as found, of either backend, and what of it is kube-proxy's.
+An iptables table of either backend, and which of its rules and chains are kube-proxy's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TABLES = ("nat", "filter", "mangle")
 
 
 class Backend(enum.Enum):
-    """Which of the kernel's two packet filters an iptables command has written to."""
+    """The packet filter of the kernel that an iptables command writes to."""
 
     NFT = "iptables-nft"
     LEGACY = "iptables-legacy"
@@ -26,12 +26,12 @@ class Backend(enum.Enum):
         return self.value if family is Family.IPV4 else self.value.replace("ip", "ip6", 1)
 
 
-class Rule(msgspec.Struct, frozen=True):
+class IptablesRule(msgspec.Struct, frozen=True):
     """
-    A rule, as far as it matters here.
+    The parts of an iptables rule that matter here.
 
-    `target` is the chain it goes to, or ACCEPT, DROP, REJECT …; `comment` the first one it
-    carries. `plain` tells that it asks for nothing: every packet takes it. `key` names it to its
+    `target` is the chain that it leads to, or ACCEPT, DROP, REJECT …; `comment` is its first one.
+    `plain` says that it has no conditions, so every packet matches. `key` identifies it to its
     backend: a handle, or its text.
     """
 
@@ -42,60 +42,60 @@ class Rule(msgspec.Struct, frozen=True):
     plain: bool = False
 
 
-class XTable(msgspec.Struct, frozen=True):
+class IptablesTable(msgspec.Struct, frozen=True):
     """
     One table of one backend and family.
 
-    `rules` are those of chains that are not kube-proxy's own, in order. `policies` has ACCEPT or
-    DROP for each of the kernel's chains.
+    `rules` are those in chains of others, in order. `policies` has ACCEPT or DROP for each of the
+    kernel's chains.
     """
 
     backend: Backend
     family: Family
     name: str
     chains: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[IptablesRule, ...]
     policies: dict[str, str]
 
     @property
     def where(self) -> str:
-        """Where it is, in words: ``ip6tables-legacy nat``."""
+        """The backend and the table in words: ``ip6tables-legacy nat``."""
         return f"{self.backend.command(self.family)} {self.name}"
 
 
 class TablePlan(msgspec.Struct, frozen=True):
     """
-    What is to be done in one table.
+    What to remove from one table, in this order.
 
-    First `entries` go, the rules by which new connections come in, later `jumps`; then `flush`
-    names the chains to empty, and `delete` those to delete. `foreign` are rules of others that
-    lead into chains, which stay for that reason.
+    First the `entries`, the rules that give kube-proxy new connections; then the other `jumps` to
+    its chains; then the rules of the chains in `flush`; then the chains in `delete`. `foreign` are
+    rules of others that lead to chains of kube-proxy, which therefore stay.
     """
 
-    table: XTable
-    entries: tuple[Rule, ...]
-    jumps: tuple[Rule, ...]
+    table: IptablesTable
+    entries: tuple[IptablesRule, ...]
+    jumps: tuple[IptablesRule, ...]
     flush: tuple[str, ...]
     delete: tuple[str, ...]
-    foreign: tuple[Rule, ...]
+    foreign: tuple[IptablesRule, ...]
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """All rules that go."""
+    def rules(self) -> tuple[IptablesRule, ...]:
+        """All rules to remove."""
         return (*self.entries, *self.jumps)
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to do, or to tell."""
+        """Return whether there is anything to remove or to report."""
         return bool(self.rules or self.flush or self.delete or self.foreign)
 
 
-def plan_table(table: XTable) -> TablePlan:
+def plan_table(table: IptablesTable) -> TablePlan:
     """
-    Return what of a table is kube-proxy's, and how it goes.
+    Return what to remove from a table.
 
-    A chain that somebody else's rule leads to cannot be deleted; it is emptied, so that nothing of
-    kube-proxy's is in force. Only the chain that sets the mark is left as it is: nothing in it
-    depends on Services, and who uses it relies on it.
+    A chain that a rule of others leads to cannot be deleted: it is emptied, which ends its effect.
+    Only the chain that sets the mark keeps its rules: they do not depend on Services, and its users
+    rely on them.
     """
     own = [name for name in table.chains if names.is_chain(table.name, name)]
     jumps = [
@@ -117,12 +117,12 @@ def plan_table(table: XTable) -> TablePlan:
     )
 
 
-#: A rule that lets forwarded service traffic pass; the comment tells that it was put for nfproxy.
+#: The comment of a rule that accepts forwarded service traffic for nfproxy.
 ACCEPT_COMMENT = "nfproxy: service traffic"
 
 
 def accept_command(backend: Backend, family: Family) -> str:
-    """Return the command that lets forwarded connections to Services pass."""
+    """Return the command that accepts forwarded connections to Services."""
     return (
         f"{backend.command(family)} -I FORWARD -m conntrack --ctstate DNAT "
         f'-m comment --comment "{ACCEPT_COMMENT}" -j ACCEPT'
@@ -131,10 +131,10 @@ def accept_command(backend: Backend, family: Family) -> str:
 
 def forward_remedies(plans: Iterable[TablePlan]) -> list[str]:
     """
-    Return the commands without which service traffic may no longer be forwarded.
+    Return the commands that replace kube-proxy's KUBE-FORWARD where that is needed.
 
-    iptables mode accepts it in KUBE-FORWARD. Where the rest of the chain FORWARD drops what nobody
-    accepted (its policy, or a last rule), somebody has to take over.
+    iptables mode accepts service traffic in KUBE-FORWARD. Where the chain FORWARD drops what no
+    rule accepted, by its policy or its last rule, another rule has to accept it.
     """
     return [
         accept_command(plan.table.backend, plan.table.family)
@@ -145,7 +145,7 @@ def forward_remedies(plans: Iterable[TablePlan]) -> list[str]:
     ]
 
 
-def _drops_forwarded(table: XTable) -> bool:
+def _drops_forwarded(table: IptablesTable) -> bool:
     for rule in table.rules:
         if rule.chain != "FORWARD":
             continue

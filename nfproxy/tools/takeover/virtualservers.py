@@ -1,8 +1,8 @@
 """
-IPVS as the kernel's text files show it: virtual servers, connections, and which are in use.
+IPVS as the kernel's text files show it: virtual servers, connections, sockets of this host.
 
-Source: ``ip_vs_ctl.c`` and ``ip_vs_conn.c``. Addresses are hexadecimal, IPv6 in full and in
-brackets where a port follows.
+Source: ``ip_vs_ctl.c`` and ``ip_vs_conn.c``. Addresses are hexadecimal; IPv6 addresses are written
+in full, in brackets where a port follows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from nfproxy.model.service import Protocol
 
 _PROTOCOLS = {protocol.name: protocol for protocol in Protocol}
 
-#: States of a connection over which nothing is sent any more; NONE is a template for persistence.
-_ENDED = frozenset(("NONE", "TIME_WAIT", "CLOSE", "CLOSED", "LISTEN"))
-
-# States of sockets, tcp_states.h; a UDP socket that is connected is "established".
+# States of sockets, tcp_states.h: TIME_WAIT, CLOSE, LISTEN. Connected UDP is "established".
 _SOCKET_ENDED = frozenset(("06", "07", "0A"))
 
 
@@ -42,12 +39,12 @@ class VirtualServer(NamedTuple):
         return f"{host}:{self.port}/{self.protocol.word}"
 
 
-class Connection(NamedTuple):
+class IpvsConnection(NamedTuple):
     """
     A connection through a virtual server.
 
-    `client` are its address and port as the file has them, `expires_s` when it is forgotten
-    unless there is another packet.
+    `client` is the address and port as the file has them. The kernel forgets the connection after
+    `expires_s` unless another packet arrives.
     """
 
     server: VirtualServer
@@ -56,8 +53,15 @@ class Connection(NamedTuple):
     expires_s: int
 
 
+class NodePorts(NamedTuple):
+    """The node ports in kube-proxy's ipsets, and the node's own addresses."""
+
+    ports: Collection[tuple[Family, Protocol, int]]
+    local: Collection[bytes]
+
+
 def read_servers(text: str) -> list[VirtualServer]:
-    """Return the virtual servers of ``/proc/net/ip_vs``; those by firewall mark are left out."""
+    """Return the virtual servers of ``/proc/net/ip_vs``, except those by firewall mark."""
     found = []
     for line in text.splitlines():
         words = line.split()
@@ -67,7 +71,7 @@ def read_servers(text: str) -> list[VirtualServer]:
     return found
 
 
-def read_connections(text: str) -> list[Connection]:
+def read_connections(text: str) -> list[IpvsConnection]:
     """Return the connections of ``/proc/net/ip_vs_conn``."""
     found = []
     for line in text.splitlines():
@@ -76,7 +80,7 @@ def read_connections(text: str) -> list[Connection]:
             continue
         protocol, client, client_port, server, port, _, _, state, expires = words[:9]
         key = VirtualServer(_PROTOCOLS[protocol], _address(server), int(port, 16))
-        found.append(Connection(key, (client, client_port), state, int(expires)))
+        found.append(IpvsConnection(key, (client, client_port), state, int(expires)))
     return found
 
 
@@ -85,7 +89,7 @@ def read_sources(*texts: str) -> set[bytes]:
     Return the local addresses of this host's open connections.
 
     `texts` are ``/proc/net/tcp``, ``tcp6``, ``udp`` and ``udp6``. A process on the node that
-    connects to a virtual address sends from that address, as long as it is a local one.
+    connects to a virtual address sends from that same address while it is local.
     """
     found = set()
     for text in texts:
@@ -96,72 +100,14 @@ def read_sources(*texts: str) -> set[bytes]:
     return found
 
 
-class Look(NamedTuple):
-    """What was seen at one time: connections, and addresses this host's own ones come from."""
-
-    at_s: float
-    connections: tuple[Connection, ...]
-    sources: frozenset[bytes]
-
-
-def busy(now: Look, before: Look | None) -> set[VirtualServer]:
-    """
-    Return the virtual servers that connections go on through.
-
-    A UDP flow has no end: it goes on if its time has been set anew since the look `before`. As long
-    as there is none, each counts.
-    """
-    used = set()
-    then = {_ageless(c): c.expires_s for c in before.connections} if before else {}
-    # What is idle has lost all of the seconds between; they are counted as whole ones.
-    half = (now.at_s - before.at_s) / 2 if before else 0.0
-    for connection in now.connections:
-        if connection.server.protocol is not Protocol.UDP:
-            alive = connection.state not in _ENDED
-        else:
-            earlier = then.get(_ageless(connection))
-            alive = earlier is None or connection.expires_s > earlier - half
-        if alive:
-            used.add(connection.server)
-    return used
-
-
-def _ageless(connection: Connection) -> Connection:
-    return connection._replace(expires_s=0, state="")
-
-
-class Idle(NamedTuple):
-    """What nobody uses: virtual servers, and addresses that none is left at."""
-
-    servers: list[VirtualServer]
-    addresses: set[bytes]
-
-
-def idle(
-    servers: Iterable[VirtualServer], bound: Collection[bytes], now: Look, before: Look | None
-) -> Idle:
-    """Return what may go without breaking a connection."""
-    used = busy(now, before)
-    every = list(servers)
-    needed = now.sources.union(s.address for s in every if s in used)
-    return Idle([s for s in every if s not in used], set(bound) - needed)
-
-
-class NodePorts(NamedTuple):
-    """Node ports that kube-proxy's ipsets name, and the node's own addresses."""
-
-    ports: Collection[tuple[Family, Protocol, int]]
-    local: Collection[bytes]
-
-
-def kube_proxys(
+def servers_of_kube_proxy(
     servers: Iterable[VirtualServer], bound: Collection[bytes], node_ports: NodePorts
 ) -> list[VirtualServer]:
     """
-    Return the virtual servers that are kube-proxy's.
+    Return the virtual servers that kube-proxy made; all others belong to other software.
 
-    Those of Services have addresses `bound` to its device. Node ports are at addresses of the node
-    and in one of its ipsets. Everything else belongs to other software.
+    Those of Services have addresses `bound` to kube-proxy's device. Those of node ports have an
+    address of the node and a port in one of kube-proxy's ipsets.
     """
     return [
         server
@@ -181,6 +127,6 @@ def _address(text: str) -> bytes:
 
 
 def _socket_address(text: str) -> bytes:
-    """Return an address of a socket: words of four bytes, each in the machine's (little) order."""
+    """Return the address of a socket: words of four bytes, each in little-endian order."""
     words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
     return b"".join(words)

@@ -1,4 +1,6 @@
-"""What is kube-proxy's by its name, and what only looks like it."""
+"""
+The names of kube-proxy's chains and sets, and similar names of others.
+"""
 
 import pytest
 
@@ -6,7 +8,7 @@ from nfproxy.tools.takeover import names
 
 
 @pytest.mark.parametrize(
-    ("table", "name", "its_own"),
+    ("table", "name", "is_its_own"),
     [
         ("nat", "KUBE-SERVICES", True),
         ("nat", "KUBE-SVC-K6DFPUR2VHBLU6EI", True),
@@ -30,13 +32,17 @@ from nfproxy.tools.takeover import names
         ("raw", "KUBE-SERVICES", False),
     ],
 )
-def test_chains_are_known_by_table_and_name(table, name, its_own):
-    """Those of single Services by the hash in their name."""
-    assert names.is_chain(table, name) is its_own
+def test_chains_are_known_by_table_and_name(table, name, is_its_own):
+    """
+    The hash in the name marks chains of single Services.
+    """
+    assert names.is_chain(table, name) is is_its_own
 
 
 def test_ipsets_of_both_families_are_known():
-    """Kubernetes cuts the names of IPv6 ones to what ipset allows."""
+    """
+    kube-proxy cuts the names of IPv6 sets to the length that ipset allows.
+    """
     assert {
         "KUBE-CLUSTER-IP",
         "KUBE-6-CLUSTER-IP",

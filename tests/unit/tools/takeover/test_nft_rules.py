@@ -1,10 +1,12 @@
-"""Rules of iptables-nft as the kernel lists them; recorded on Linux 6.18 with iptables 1.8.9."""
+"""
+Rules of iptables-nft as the kernel lists them; recorded on Linux 6.18 with iptables 1.8.9.
+"""
 
 import pytest
 
 from nfproxy.netlink.nftables import RuleRow
 from nfproxy.tools.takeover.nftables import read_rule
-from nfproxy.tools.takeover.tables import Rule
+from nfproxy.tools.takeover.tables import IptablesRule
 
 _HEAD = "0b00010066696c74657200000c000200464f525741524400"
 _COUNTER = (
@@ -16,7 +18,7 @@ _COMMENT = (
 
 
 def comment(text: str) -> str:
-    """Return a match of xtables: a comment of 256 bytes."""
+    """Return a match of xtables, a comment of 256 bytes, in hexadecimal."""
     return _COMMENT + text.encode().ljust(256, b"\0").hex()
 
 
@@ -45,12 +47,17 @@ NATIVE = (
 @pytest.mark.parametrize(
     ("recorded", "rule"),
     [
-        (JUMP, Rule("FORWARD", "KUBE-FORWARD", "kubernetes forwarding rules", 4, plain=True)),
-        (REJECT, Rule("FORWARD", "REJECT", "", 5, plain=True)),
-        (NATIVE, Rule("FORWARD", "DROP", "mine", 6, plain=True)),
+        (
+            JUMP,
+            IptablesRule("FORWARD", "KUBE-FORWARD", "kubernetes forwarding rules", 4, plain=True),
+        ),
+        (REJECT, IptablesRule("FORWARD", "REJECT", "", 5, plain=True)),
+        (NATIVE, IptablesRule("FORWARD", "DROP", "mine", 6, plain=True)),
     ],
     ids=["jump", "reject", "native"],
 )
 def test_recorded_rules_are_read(recorded, rule):
-    """Their target, comment and handle; counters and comments are no conditions."""
+    """
+    Target, comment and handle matter; counters and comments are not conditions.
+    """
     assert rule == read_rule(RuleRow.read(bytes.fromhex("02000000" + recorded)))

@@ -1,4 +1,6 @@
-"""What of a table goes, in which order, and what stays."""
+"""
+What is removed from a table, in which order, and what stays.
+"""
 
 import pytest
 
@@ -30,7 +32,9 @@ def plan(text, name="nat"):
 
 
 def test_entry_points_go_first():
-    """A packet under way still finds its masquerading."""
+    """
+    A packet on its way still finds its masquerading.
+    """
     made = plan(NAT)
 
     assert [rule.chain for rule in made.entries] == ["PREROUTING"]
@@ -41,7 +45,9 @@ def test_entry_points_go_first():
 
 
 def test_chains_that_others_use_stay():
-    """Emptied, so that nothing is in force; only the one that sets the mark as it was."""
+    """
+    They are emptied, which ends their effect; only the chain that sets the mark keeps its rules.
+    """
     made = plan(NAT)
 
     assert {"KUBE-POSTROUTING", "KUBE-SERVICES"} == set(made.delete)
@@ -49,8 +55,10 @@ def test_chains_that_others_use_stay():
     assert {"KUBE-SVC-K6DFPUR2VHBLU6EI", "KUBE-MARK-MASQ"} == {r.target for r in made.foreign}
 
 
-def test_nothing_is_to_be_done_where_there_is_nothing():
-    """Kubelet's chains and rules are none of our business."""
+def test_tables_without_chains_of_kube_proxy_stay_as_they_are():
+    """
+    The kubelet's chains and rules stay.
+    """
     text = (
         ":INPUT ACCEPT [0:0]\n:KUBE-FIREWALL - [0:0]\n"
         '-A INPUT -m comment --comment "kubernetes firewall" -j KUBE-FIREWALL\n'
@@ -72,7 +80,9 @@ def test_nothing_is_to_be_done_where_there_is_nothing():
     ],
 )
 def test_rules_are_read(rule, target, comment, plain):
-    """Where a packet goes, what is said about it, and whether every packet does."""
+    """
+    Target, comment, and whether the rule has conditions.
+    """
     read = read_rule(rule)
 
     assert (target, comment, plain) == (read.target, read.comment, read.plain)
@@ -98,8 +108,10 @@ OWN = (
         ("ACCEPT", JUMP + OWN + "-A FORWARD -j REJECT\n", False),
     ],
 )
-def test_forwarded_packets_that_only_kube_proxy_accepts_are_seen(policy, rules, dropped):
-    """The remedy is a rule that is known again by its comment."""
+def test_forwarded_packets_that_only_kube_proxy_accepts_need_a_rule(policy, rules, dropped):
+    """
+    A later run recognises that rule by its comment.
+    """
     text = f":FORWARD {policy} [0:0]\n:KUBE-FORWARD - [0:0]\n{rules}"
     remedies = forward_remedies([plan(text, "filter")])
 

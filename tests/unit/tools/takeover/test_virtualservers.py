@@ -1,20 +1,20 @@
-"""IPVS by the kernel's text files: whose virtual servers they are, and which are in use."""
+"""
+IPVS as the kernel's text files show it: kube-proxy's virtual servers, and those in use.
+"""
 
 import pytest
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import Protocol
+from nfproxy.tools.takeover.draining import Snapshot, unused, used_servers
 from nfproxy.tools.takeover.virtualservers import (
-    Connection,
-    Look,
+    IpvsConnection,
     NodePorts,
     VirtualServer,
-    busy,
-    idle,
-    kube_proxys,
     read_connections,
     read_servers,
     read_sources,
+    servers_of_kube_proxy,
 )
 
 SERVERS = """\
@@ -54,7 +54,9 @@ NODE_PORT = VirtualServer(Protocol.UDP, parse_address("192.168.77.11"), 30080)
 
 
 def test_servers_are_read():
-    """Without real servers, and without those by firewall mark."""
+    """
+    Real servers and virtual servers by firewall mark are left out.
+    """
     assert read_servers(SERVERS) == [WEB, NODE_PORT, WEB6]
     assert [str(server) for server in read_servers(SERVERS)] == [
         "10.96.0.10:80/tcp",
@@ -64,7 +66,9 @@ def test_servers_are_read():
 
 
 def test_connections_are_read():
-    """Of both families, whatever their state."""
+    """
+    Connections of both families and of every state are read.
+    """
     assert [(c.server, c.state) for c in read_connections(CONNECTIONS)] == [
         (WEB, "ESTABLISHED"),
         (WEB, "TIME_WAIT"),
@@ -74,25 +78,29 @@ def test_connections_are_read():
 
 
 def test_sources_of_own_connections_are_read():
-    """Those of open connections, in both families."""
+    """
+    Only open connections count, in both families.
+    """
     assert {WEB.address} == read_sources(SOCKETS, "")
     assert {WEB6.address} == read_sources("", SOCKETS6)
 
 
 def test_virtual_servers_of_others_are_left_out():
-    """By address for Services, by node address and port for node ports."""
+    """
+    The address shows which are of Services; node address and port show which are node ports.
+    """
     keepalived = VirtualServer(Protocol.TCP, parse_address("192.0.2.1"), 80)
     dns = VirtualServer(Protocol.UDP, parse_address("192.168.77.11"), 53)
     ports = NodePorts({(Family.IPV4, Protocol.UDP, 30080)}, {NODE_PORT.address})
     every = [WEB, keepalived, NODE_PORT, dns]
 
-    assert kube_proxys(every, {WEB.address}, ports) == [WEB, NODE_PORT]
+    assert servers_of_kube_proxy(every, {WEB.address}, ports) == [WEB, NODE_PORT]
 
 
-def look(at_s, *connections, sources=()):
-    """Return a look at some (server, state, expires_s)."""
-    made = tuple(Connection(s, ("0AF4010C", "8235"), state, e) for s, state, e in connections)
-    return Look(at_s, made, frozenset(sources))
+def snapshot(at_s, *connections, sources=()):
+    """Return a snapshot of some (server, state, expires_s)."""
+    made = tuple(IpvsConnection(s, ("0AF4010C", "8235"), state, e) for s, state, e in connections)
+    return Snapshot(at_s, made, frozenset(sources))
 
 
 @pytest.mark.parametrize(
@@ -101,27 +109,33 @@ def look(at_s, *connections, sources=()):
      ("CLOSE", False), ("NONE", False)],
 )  # fmt: skip
 def test_a_server_is_used_as_long_as_a_connection_is_open(state, used):
-    """What has ended, or is a template for persistence, does not count."""
-    assert ({WEB} if used else set()) == busy(look(0, (WEB, state, 100)), None)
+    """
+    A connection that has ended, or a template for session affinity, does not count.
+    """
+    assert ({WEB} if used else set()) == used_servers(snapshot(0, (WEB, state, 100)), None)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "used"), [(300, 300, True), (299, 299, True), (300, 298, False)]
 )
-def test_a_udp_flow_goes_on_if_its_time_is_set_anew(before, after, used):
-    """Between two looks; on the first one nobody can tell, and on its first look each counts."""
-    first = look(10.0, (NODE_PORT, "UDP", before))
-    second = look(12.0, (NODE_PORT, "UDP", after))
+def test_a_udp_flow_is_open_if_a_packet_renews_its_expiry(before, after, used):
+    """
+    Two snapshots show that; in its first snapshot every flow counts as open.
+    """
+    first = snapshot(10.0, (NODE_PORT, "UDP", before))
+    second = snapshot(12.0, (NODE_PORT, "UDP", after))
 
-    assert {NODE_PORT} == busy(first, None)
-    assert ({NODE_PORT} if used else set()) == busy(second, first)
-    assert {NODE_PORT} == busy(second, look(10.0))
+    assert {NODE_PORT} == used_servers(first, None)
+    assert ({NODE_PORT} if used else set()) == used_servers(second, first)
+    assert {NODE_PORT} == used_servers(second, snapshot(10.0))
 
 
-def test_an_address_goes_when_nothing_is_left_at_it():
-    """No virtual server in use, and no connection that this host makes from it."""
-    now = look(0, (WEB, "ESTABLISHED", 100), sources=[WEB6.address])
+def test_an_address_goes_when_no_connection_needs_it():
+    """
+    Neither a virtual server in use nor a connection of this host needs it.
+    """
+    now = snapshot(0, (WEB, "ESTABLISHED", 100), sources=[WEB6.address])
     spare = parse_address("10.96.0.30")
-    going = idle([WEB, WEB6], {WEB.address, WEB6.address, spare}, now, None)
+    going = unused([WEB, WEB6], {WEB.address, WEB6.address, spare}, now, None)
 
     assert ([WEB6], {spare}) == going
