@@ -17,7 +17,7 @@ from nfproxy.tools.lab import Cluster
 
 @pytest.fixture(scope="session", autouse=True)
 def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the programs of iptables-legacy use a lock file of our own, not the machine's."""
+    """Give the programs of iptables-legacy a lock file for this test, not the machine's."""
     os.environ["XTABLES_LOCKFILE"] = str(tmp_path_factory.mktemp("lock") / "xtables.lock")
     yield
     del os.environ["XTABLES_LOCKFILE"]
@@ -43,5 +43,5 @@ def commands(served: Cluster, tmp_path: Path) -> Commands:
 
 @pytest.fixture
 def manifests(tmp_path: Path) -> Path:
-    """The objects that kube-proxy's rules were made for."""
+    """The objects that the recorded rules of kube-proxy serve."""
     return manifests_in(tmp_path / "manifests")

@@ -1,5 +1,5 @@
 """
-kube-proxy's rules and nfproxy's together: whichever answers, it is as if one were there.
+kube-proxy's rules and nfproxy's together: either answers as it does alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def both(
     manifests: Path,
     tmp_path: Path,
 ) -> Iterator[Cluster]:
-    """Both proxies' rules on node-1; those made last are asked first."""
+    """Both proxies' rules on node-1; the rules that were made last see packets first."""
     node = served.nodes[0].namespace
     install_first = request.param == "nfproxy first"
     if install_first:
@@ -50,7 +50,7 @@ def both(
 
 
 def said(outcomes: list[Outcome]) -> set[tuple[str, bool]]:
-    """Return who answered, or the verdict, and whether it saw the node instead of the client."""
+    """Return the answering pod, or the verdict, and whether the pod saw the node as its client."""
     return {
         (o.by if o.answered else o.verdict.value, o.answered and o.masqueraded) for o in outcomes
     }
@@ -61,10 +61,10 @@ def test_new_connections_are_answered_as_by_one_proxy(
     mode: Mode, both: Cluster, commands: Commands
 ) -> None:
     """
-    Balanced over all endpoints, masqueraded where they have to be, rejected or dropped likewise.
+    Connections are balanced, masqueraded, rejected and dropped as by one proxy.
 
     With session affinity, a client that came while both were there keeps its endpoint when
-    kube-proxy goes, whoever chose it.
+    kube-proxy goes, whichever of the two chose it.
     """
     node, pod, client = both.nodes[0], both.pod(1, 2), both.client
     endpoints = ("pod-1-1", "pod-2-1")

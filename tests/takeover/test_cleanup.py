@@ -1,5 +1,5 @@
 """
-``nfproxy cleanup --kube-proxy``: what it finds, what it leaves, and when it refuses.
+``nfproxy cleanup --kube-proxy``: what it finds, leaves alone and refuses.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def cleanup(commands: Commands, *arguments: object, prefix: tuple[str, ...] = ()
 
 
 def program(commands: Commands) -> None:
-    """Have nfproxy's tables made."""
+    """Program nfproxy's tables on the node."""
     flags = ("-f", OBJECTS, "--cluster-cidr", CLUSTER_CIDR)
     commands.nft(commands.run("render", *flags).out)
 
 
 def ruleset(node: Namespace) -> list[str]:
-    """Return everything in all packet filters, but for handles and counts."""
+    """Return the content of all packet filters, without handles and counts."""
     saves = [["nft", "-s", "list", "ruleset"]] + [["iptables-legacy-save"]] * bool(
         node.call(_legacy_tables)
     )
@@ -77,7 +77,7 @@ def _legacy_tables() -> str:
 
 
 def restore(node: Namespace, text: str, program: str = "iptables-nft-restore") -> None:
-    """Add rules to those that are there."""
+    """Add rules to the existing ones."""
     node.run([program, "--noflush"], input=text)
 
 
@@ -85,7 +85,9 @@ def restore(node: Namespace, text: str, program: str = "iptables-nft-restore") -
 def test_a_dry_run_lists_everything_and_changes_nothing(
     mode: Mode, node: Namespace, commands: Commands
 ) -> None:
-    """The list names what a run then removes; a second run finds nothing."""
+    """
+    The dry run lists what the run then removes; a second run finds nothing.
+    """
     install(node, mode)
     program(commands)
     before = ruleset(node)
@@ -107,7 +109,7 @@ def test_a_dry_run_lists_everything_and_changes_nothing(
 
 
 def test_the_list_is_a_line_each(node: Namespace, commands: Commands) -> None:
-    """Where something is, what it is, its name, and how many; single Services' chains in one."""
+    """Each row has place, kind, name and count; the chains of single Services share a row."""
     install(node, Mode.IPTABLES_NFT)
     program(commands)
     lines = cleanup(commands, "--dry-run").out.splitlines()
@@ -120,7 +122,9 @@ def test_the_list_is_a_line_each(node: Namespace, commands: Commands) -> None:
 
 @pytest.mark.parametrize("backend", ["nft", "legacy"])
 def test_nothing_of_others_is_touched(backend: str, node: Namespace, commands: Commands) -> None:
-    """What kubelet, CNI plugins, kube-router, Docker and people made is as if it were alone."""
+    """
+    The rules of kubelet, CNI plugins, kube-router, Docker and administrators stay unchanged.
+    """
     others = (rules("others.v4"), f"iptables-{backend}-restore")
     restore(node, *others)
     alone = ruleset(node)
@@ -139,10 +143,12 @@ def test_nothing_of_others_is_touched(backend: str, node: Namespace, commands: C
     assert not [line for line in kept if re.search(r"KUBE-(SERVICES|POSTROUTING|SEP-)", line)]
 
 
-def test_rules_of_others_that_lead_to_a_chain_are_left_and_told(
+def test_rules_of_others_that_lead_to_a_chain_stay_and_are_listed(
     node: Namespace, commands: Commands
 ) -> None:
-    """The chain is emptied and stays; without that rule it goes."""
+    """
+    The chain is emptied and stays; without that rule it goes.
+    """
     install(node, Mode.IPTABLES_NFT)
     program(commands)
     mine = ["FORWARD", "-s", "10.1.0.0/16", "-j", "KUBE-FORWARD"]
@@ -162,7 +168,9 @@ def test_rules_of_others_that_lead_to_a_chain_are_left_and_told(
 def test_the_chain_that_marks_stays_for_those_who_use_it(
     node: Namespace, commands: Commands
 ) -> None:
-    """A CNI plugin's host ports go on being masqueraded: by nfproxy, which honours the mark."""
+    """
+    nfproxy masquerades by the mark, so a CNI plugin's host ports keep working.
+    """
     install(node, Mode.IPTABLES_NFT)
     program(commands)
     restore(node, "*nat\n:CNI-DN-a -\n-A CNI-DN-a -s 10.244.1.2 -j KUBE-MARK-MASQ\nCOMMIT\n")
@@ -178,7 +186,9 @@ def test_the_chain_that_marks_stays_for_those_who_use_it(
 def test_sets_of_ipvs_mode_go_with_the_rules_that_use_them(
     node: Namespace, commands: Commands
 ) -> None:
-    """Those of both families, and no others."""
+    """
+    kube-proxy's sets of both families go; others stay.
+    """
     node.call(make_ipsets, [*IPSETS, "KUBE-DST-3YNVZWWGX3UQQ4VQ", "mine"])
     restore(node, rules("ipvs.v4"))
     program(commands)
@@ -205,7 +215,9 @@ def set_names() -> list[str]:
 def test_refuses_to_leave_the_node_without_a_proxy(
     mode: Mode, node: Namespace, commands: Commands
 ) -> None:
-    """Unless nfproxy has programmed the node; --force does it all the same."""
+    """
+    The command refuses unless nfproxy has programmed the node; --force removes them anyway.
+    """
     install(node, mode)
     before = ruleset(node)
     planned = cleanup(commands, "--dry-run")
@@ -224,7 +236,9 @@ def test_refuses_to_leave_the_node_without_a_proxy(
 def test_refuses_as_long_as_kube_proxy_runs(
     node: Namespace, commands: Commands, tmp_path: Path
 ) -> None:
-    """It would put everything back; the refusal names its process."""
+    """
+    kube-proxy would put everything back; the refusal names its process.
+    """
     install(node, Mode.NFTABLES)
     program(commands)
     sleep = shutil.copy(shutil.which("sleep") or "", tmp_path / "kube-proxy")
@@ -246,7 +260,9 @@ def test_refuses_as_long_as_kube_proxy_runs(
 def test_refuses_where_forwarded_packets_would_be_dropped(
     drops: str, backend: str, node: Namespace, commands: Commands
 ) -> None:
-    """iptables mode accepts them itself; what the refusal says to do helps."""
+    """
+    iptables mode accepts such packets itself; the remedy in the refusal works.
+    """
     install(node, Mode(f"iptables-{backend}"))
     program(commands)
     node.run([f"iptables-{backend}", *drops.split()])
@@ -261,7 +277,7 @@ def test_refuses_where_forwarded_packets_would_be_dropped(
 
 
 def test_says_what_iptables_legacy_needs(node: Namespace, commands: Commands) -> None:
-    """Its programs are root's; everything else is done without."""
+    """Its programs need root; everything else is removed without them."""
     install(node, Mode.IPTABLES_LEGACY)
     program(commands)
     only = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", "--")
@@ -279,7 +295,9 @@ def test_says_what_iptables_legacy_needs(node: Namespace, commands: Commands) ->
 def test_own_tables_go_after_a_warning_if_nfproxy_runs(
     node: Namespace, commands: Commands, tmp_path: Path
 ) -> None:
-    """It is there to repair them; a dry run only names them."""
+    """
+    A running nfproxy puts its tables back, so the command warns; a dry run only lists them.
+    """
     manifests, config = manifests_in(tmp_path / "manifests"), configuration(tmp_path)
     with commands.daemon(manifests, "--config", config) as daemon:
         planned = commands.run("cleanup", "--dry-run")

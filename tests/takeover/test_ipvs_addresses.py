@@ -1,5 +1,5 @@
 """
-The addresses of kube-proxy's ipvs device, taken away without breaking this host's connections.
+The addresses of kube-proxy's ipvs device, removed without breaking this host's connections.
 
 A veth of that name stands in for the dummy device, which not every kernel has.
 """
@@ -30,7 +30,7 @@ def node(namespaces_allowed: None) -> Iterator[Host]:
 
 
 def sources(node: Host) -> dict[Family, str]:
-    """Return from which address this host would connect to each virtual address."""
+    """Return the source address of this host's connections to each virtual address."""
 
     def source(family: Family) -> str:
         found = node.netlink(lambda ip: ip.route("get", family=int(family), dst=VIRTUAL[family]))
@@ -40,7 +40,7 @@ def sources(node: Host) -> dict[Family, str]:
 
 
 def test_new_connections_come_from_the_nodes_own_address(node: Host) -> None:
-    """As long as a virtual address is local, too: one that came from it would end with it."""
+    """That holds while a virtual address is local: a connection from it would break with it."""
     before = sources(node)
     ipvs = Ipvs()
     bound = node.namespace.call(ipvs.addresses).bound
@@ -55,7 +55,9 @@ def test_new_connections_come_from_the_nodes_own_address(node: Host) -> None:
 
 
 def test_nothing_is_left_of_an_address(node: Host) -> None:
-    """Neither it nor a route to it; and the device goes. Twice is as good as once."""
+    """
+    The address, the route to it and the device are removed; a second run changes nothing.
+    """
     ipvs = Ipvs()
     packed = [parse_address(address) for address in VIRTUAL.values()]
     node.namespace.call(ipvs.prefer_own_source, packed)

@@ -1,5 +1,5 @@
 """
-From kube-proxy to nfproxy and back, under load: no connection fails, none that is open breaks.
+From kube-proxy to nfproxy and back, under load: no connection fails or breaks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STEP = 35  # of each stream, between two changes
 
 @contextmanager
 def load(cluster: Cluster) -> Iterator[tuple[Streams, UdpFlows]]:
-    """Send new connections, and keep others open, from pod, node and outside, over everything."""
+    """Send new connections and keep others open, from pod, node and outside, in all ways."""
     node, pod, client = cluster.nodes[0], cluster.pod(1, 2), cluster.client
     outside, outside6 = (node.ipv4, NODE_PORT), (node.ipv6, NODE_PORT)
     streams = Streams(
@@ -67,7 +67,7 @@ def load(cluster: Cluster) -> Iterator[tuple[Streams, UdpFlows]]:
 
 
 def go_on(streams: Streams) -> None:
-    """Return when each stream has opened so many more connections and seen their end."""
+    """Return when each stream has opened STEP more connections and seen their end."""
     targets = {stream: stream.sent + STEP for stream in streams.streams}
     wait_until(lambda: all(s.answered + len(s.failures) >= n for s, n in targets.items()))
 

@@ -50,7 +50,7 @@ def used_servers(now: Snapshot, before: Snapshot | None) -> set[VirtualServer]:
     used = set()
     then = {_identity(c): c.expires_s for c in before.connections} if before else {}
     # The expiry of an idle flow has fallen by the whole interval. The kernel shows whole seconds,
-XX
+    # so half of the interval separates idle flows from others.
     half = (now.at_s - before.at_s) / 2 if before else 0.0
     for connection in now.connections:
         if connection.server.protocol is not Protocol.UDP:
