@@ -151,11 +151,7 @@ PENDING = frozenset(
         #
         "nfproxy/tools/lab",
         #
-        "nfproxy/tools/takeover",
-        #
         "tests/unit/tools",
-        #
-        "tests/takeover",
         #
         "tests/demo",
         # tests
