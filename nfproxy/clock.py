@@ -1,5 +1,5 @@
 """
-The clocks, read at the edge.
+The clocks. No other module of the daemon reads one.
 """
 
 from __future__ import annotations
@@ -10,5 +10,15 @@ from nfproxy.health import Instant
 
 
 def now() -> Instant:
-    """Return this moment."""
+    """Return this moment by both clocks."""
     return Instant(time.monotonic(), time.time_ns())
+
+
+def monotonic_s() -> float:
+    """Return the seconds of the monotonic clock, for durations and deadlines."""
+    return time.monotonic()
+
+
+def unix_s() -> float:
+    """Return the seconds since 1970, for comparisons with other machines' times."""
+    return time.time()

@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import logging
 import os
-import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -21,6 +20,7 @@ from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_acc
 from nfproxy.apiserver.credentials import PluginError, PluginRunner
 from nfproxy.apiserver.servers import Server, Servers
 from nfproxy.apiserver.transport import Request, Transport, exchange, headers
+from nfproxy.clock import monotonic_s
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.source import Report
 from nfproxy.kube.status import RequestError
@@ -144,9 +144,9 @@ class Connection:
     async def _take_turn(self, request: Request) -> None:
         if self._throttle is None or not request.counted:
             return
-        began = time.monotonic()
+        began = monotonic_s()
         await self._throttle.acquire()  # type: ignore[no-untyped-call]
-        self._metrics.waited(request.method, self.host, time.monotonic() - began)
+        self._metrics.waited(request.method, self.host, monotonic_s() - began)
 
     # -- which server -----------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class Connection:
         while True:
             server = servers.current
             asked.add(server)
-            connect_s = _CONNECT_S if servers.has_other(time.monotonic()) else _CONNECT_ALONE_S
+            connect_s = _CONNECT_S if servers.has_other(monotonic_s()) else _CONNECT_ALONE_S
             try:
                 response = await exchange(
                     transport, server, request, head, connect_s, access.credentials, self._metrics
@@ -215,7 +215,7 @@ class Connection:
         if code >= 500 and request.method != "GET":
             return  # a failing webhook answers so for every server, while reading works
         self._has_answered = True
-        if line := self._servers.answered(server, code, time.monotonic()):
+        if line := self._servers.answered(server, code, monotonic_s()):
             log.warning("%s", line)
         self._metrics.api_server(self.host)
         self._end_exchanges_unless_current(server)
@@ -223,7 +223,7 @@ class Connection:
     def _leave(self, server: Server, error: RequestError) -> None:
         """Take it that a server cannot be reached; if it is in use, use the next one."""
         if self._servers is not None and server in self._servers.all:
-            self._servers.failed(server, error, time.monotonic())
+            self._servers.failed(server, error, monotonic_s())
             self._end_exchanges_unless_current(server)
 
     def _end_exchanges_unless_current(self, server: Server) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from typing import Protocol
 
 from asyncio_throttle.throttler import Throttler
@@ -22,6 +21,7 @@ from nfproxy.apiserver.eventseries import (
 )
 from nfproxy.apiserver.transport import Request
 from nfproxy.backoff import Backoff
+from nfproxy.clock import unix_s
 from nfproxy.kube.source import Report
 from nfproxy.kube.status import RequestError, forbidden_events
 from nfproxy.model.changes import Problem
@@ -63,7 +63,7 @@ class EventPoster:
 
     def post(self, event: Event) -> None:
         """Queue an Event. Never blocks, never raises."""
-        if not self._queue.add(event, time.time()):
+        if not self._queue.add(event, unix_s()):
             log.debug("too many Events wait; dropped: %s", event)
             return
         self._idle.clear()
@@ -87,7 +87,7 @@ class EventPoster:
 
     async def _run(self) -> None:
         while True:
-            series = self._queue.due(time.time())
+            series = self._queue.due(unix_s())
             if series is None:
                 self._idle.set()
                 await self._wait()
@@ -106,7 +106,7 @@ class EventPoster:
         self._wake.clear()
         next_at = self._queue.next_at()
         try:
-            async with asyncio.timeout(None if next_at is None else max(0, next_at - time.time())):
+            async with asyncio.timeout(None if next_at is None else max(0, next_at - unix_s())):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -118,7 +118,7 @@ class EventPoster:
             path = f"/apis/events.k8s.io/v1/namespaces/{series.event.namespace}/events"
             body = event_object(series, self._instance)
             await self._connection.read(Request(path, method="POST", body=body, counted=False))
-        series.posted_count, series.posted_at = count, time.time()
+        series.posted_count, series.posted_at = count, unix_s()
 
     async def _patched(self, series: EventSeries) -> bool:
         """Update the series of an Event; return False if the API server no longer has the Event."""

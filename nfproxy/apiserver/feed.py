@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from msgspec import Raw
 
 from nfproxy.apiserver.connection import Connection
+from nfproxy.clock import monotonic_s
 from nfproxy.kube.cache import ObjectCache, Outcome
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.source import Report
@@ -45,14 +45,14 @@ class Troubles:
         is_known = trouble in self._current.values()
         self._current[kind] = trouble
         if not is_known:
-            self._since[trouble] = time.monotonic()
+            self._since[trouble] = monotonic_s()
             self._report(self._problem(what, remedy))
 
     def clear(self, kind: Kind) -> None:
         """Take it that a kind is followed; log it when no other kind has the same trouble left."""
         trouble = self._current.pop(kind, None)
         if trouble is not None and trouble not in self._current.values():
-            lasted_s = time.monotonic() - self._since.pop(trouble)
+            lasted_s = monotonic_s() - self._since.pop(trouble)
             log.info(
                 "API server %s: reachable again after %.0f s (was: %s)",
                 self._connection.host,

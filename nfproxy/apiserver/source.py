@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 
 from nfproxy import __version__
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed, Troubles
 from nfproxy.apiserver.reflector import Reflector
+from nfproxy.clock import unix_s
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.listwatch import WatchTimeouts
@@ -59,7 +59,7 @@ class ApiServerSource:
         self._timeouts = timeouts
         self._resources = resources(node_name)
         self._changed = asyncio.Event()
-        self._cache = ObjectCache(node_name, time.time() if started_s is None else started_s)
+        self._cache = ObjectCache(node_name, unix_s() if started_s is None else started_s)
         self._troubles = Troubles(connection, report)
         self._feeds = {
             kind: Feed(kind, self._cache, metrics, report, self._troubles, self._changed.set)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +20,7 @@ from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access
 from nfproxy.apiserver.kubeclient import RESTClientObject
 from nfproxy.apiserver.servers import Server
+from nfproxy.clock import monotonic_s, unix_s
 from nfproxy.kube.status import RequestError, Status, read_status, refused
 from nfproxy.metrics import Metrics
 
@@ -154,7 +154,7 @@ async def exchange(
     """
     url = f"{server.url}{request.path}?{urlencode(request.query)}"
     size = 0 if request.body is None else len(msgspec.json.encode(request.body))
-    began = time.monotonic()
+    began = monotonic_s()
     code = "<error>"
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -179,14 +179,14 @@ async def exchange(
         except _TRANSPORT_ERRORS as error:
             raise failures.unanswered(error, server.host) from error
         finally:
-            seconds = time.monotonic() - began
+            seconds = monotonic_s() - began
             metrics.request(request.method, server.host, code, seconds, size)
     raise _refusal(response, body, credentials)
 
 
 def _refusal(response: aiohttp.ClientResponse, body: bytes, credentials: str) -> RequestError:
     status = read_status(body) or Status()
-    header_s = failures.retry_after_s(response.headers.get("Retry-After"), time.time())
+    header_s = failures.retry_after_s(response.headers.get("Retry-After"), unix_s())
     status = msgspec.structs.replace(
         status,
         code=response.status,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from nfproxy.clock import now
+from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
 from nfproxy.metrics.own import connections_text
@@ -85,7 +85,7 @@ class ServiceConnections:
             for where, each in counters.items()
         }
         deleted: Iterable[DeletedElement] = list(self._deletions.read())
-        now_s = now().monotonic_s
+        now_s = monotonic_s()
         if now_s - self._read_at > _OLDEST_S:
             deleted = ()
         self._read_at = now_s

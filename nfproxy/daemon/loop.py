@@ -15,7 +15,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from nfproxy.backoff import Backoff
-from nfproxy.clock import now
+from nfproxy.clock import monotonic_s
 from nfproxy.daemon.proxier import Hooks, Outcome, Proxier, bulk_load
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
 from nfproxy.dataplane.notifications import ForeignChanges
@@ -68,7 +68,7 @@ class Daemon:
         self._families = families
         self._hooks = hooks or Hooks()
         self._foreign_changes = foreign_changes
-        self._started_s = _now_s()
+        self._started_s = monotonic_s()
         self._schedule = Schedule(timings, self._started_s)
         self._node: Node | None = None
         self._wake = asyncio.Event()  # set when a deadline came nearer
@@ -124,10 +124,10 @@ class Daemon:
         A new Node gets its podCIDRs only some moments after it was registered. Changes that come
         in until then are appended to `batches`.
         """
-        self._schedule.node_awaited(_now_s())
+        self._schedule.node_awaited(monotonic_s())
         while not stopped.done():
             node = next((batch.node for batch in reversed(batches) if batch.node), None)
-            left_s = self._schedule.node_wait_left_s(_now_s())
+            left_s = self._schedule.node_wait_left_s(monotonic_s())
             try:
                 return self._configured(node)
             except ConfigError as error:
@@ -145,7 +145,7 @@ class Daemon:
         """Take in what changes and do what is due, until stopped."""
         schedule = self._schedule
         while not stopped.done():
-            moment = _now_s()
+            moment = monotonic_s()
             pause_s = schedule.pause_left_s(moment)
             if pause_s:
                 # What the source has to say meanwhile it says in one batch afterwards.
@@ -155,7 +155,7 @@ class Daemon:
                 if changes is not None and not stopped.done():
                     await self._take_in(changes)
             # Between two batches, too: a source that never rests must not put the tasks off.
-            task = schedule.due(_now_s())
+            task = schedule.due(monotonic_s())
             if task is not None and not stopped.done():
                 await self._do(task)
 
@@ -239,7 +239,7 @@ class Daemon:
         change = changes.read()
         if not change:
             return
-        delay_s = self._schedule.foreign_change(_now_s())
+        delay_s = self._schedule.foreign_change(monotonic_s())
         if delay_s is not None:
             when = f"in {delay_s:.2g} s, since it changes them repeatedly" if delay_s else "now"
             log.warning("%s; repairing %s", change, when)
@@ -306,7 +306,3 @@ async def _unless(stopped: asyncio.Future[Any], work: Coroutine[Any, Any, T]) ->
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return None
-
-
-def _now_s() -> float:
-    return now().monotonic_s

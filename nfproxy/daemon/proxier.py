@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
@@ -117,7 +117,7 @@ class Proxier:
         self._started_s = started_s
         self._planner = Planner(config)
         self._reconciler = Reconciler(
-            dataplane, self._planner.desired, config, families, time.monotonic
+            dataplane, self._planner.desired, config, families, monotonic_s
         )
         self._pending = self._planner.desired.everything()
         self._triggers: dict[Family, tuple[float, ...]] = {}
@@ -154,7 +154,7 @@ class Proxier:
         After a failure everything waits for the next call. Raises ConfigError or
         MissingFeatureError where the first sync cannot succeed on this node.
         """
-        began = time.monotonic()
+        began = monotonic_s()
         try:
             report = self._reconciler.sync(self._pending)
         except (NfproxyError, OSError) as error:
@@ -178,7 +178,7 @@ class Proxier:
 
     def tidy(self) -> Outcome:
         """Remove what lingers and is due."""
-        began, failures = time.monotonic(), self._reconciler.cleanup_failures
+        began, failures = monotonic_s(), self._reconciler.cleanup_failures
         error: Exception | None = None
         try:
             self._reconciler.tidy()
@@ -196,7 +196,7 @@ class Proxier:
         cleanup_failed: bool = False,
     ) -> Outcome:
         tidy_at = self._reconciler.next_due()
-        return Outcome(began_s, time.monotonic(), tables_read, tidy_at, error, cleanup_failed)
+        return Outcome(began_s, monotonic_s(), tables_read, tidy_at, error, cleanup_failed)
 
     def _raise_if_unrecoverable(self, error: Exception) -> None:
         """Raise an error that no retry can mend, with what to do about it."""
@@ -230,7 +230,7 @@ class Proxier:
             self._ready = True
             log.info(
                 "ready after %.2f s: %s, %s",
-                time.monotonic() - self._started_s,
+                monotonic_s() - self._started_s,
                 _plural(len(self._planner.services), "Service"),
                 _plural(len(self._planner.desired.frontends), "frontend"),
             )

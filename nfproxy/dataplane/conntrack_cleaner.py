@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 
 import msgspec
 
+from nfproxy.clock import monotonic_s
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink import conntrack
@@ -83,13 +83,13 @@ class ConntrackCleaner:
         seconds = dict.fromkeys(FAMILIES, 0.0)
         examined = 0
         for family in FAMILIES:
-            started = time.monotonic()
+            started = monotonic_s()
             judge = Judge(flows, family, local.get(family, ()))
             for query in _useful_queries(family, judge.queries):
                 listed, gone = self._clean(family, query, judge)
                 examined += listed
                 deleted[family] += gone
-            seconds[family] = time.monotonic() - started
+            seconds[family] = monotonic_s() - started
         return CleaningReport(deleted, examined, seconds)
 
     def _clean(self, family: Family, query: Query, judge: Judge) -> tuple[int, int]:

@@ -7,12 +7,12 @@ Blocking; runs in a thread. Knows nothing of what is in force.
 from __future__ import annotations
 
 import stat
-import time
 from collections.abc import Mapping, Set
 from pathlib import Path
 
 import msgspec
 
+from nfproxy.clock import now
 from nfproxy.errors import InputError
 from nfproxy.kube.cache import FileContent
 from nfproxy.manifests.files import Listing, Signature, list_files, read_text, reason
@@ -54,7 +54,7 @@ def scan(
     files of which an event told, are read in any case, unless they were last changed
     clearly before the last scan started, which then has seen them as they are.
     """
-    started_ns = time.time_ns()
+    started_ns = now().unix_ns
     try:
         status = Path(root).stat()
         if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 
+from nfproxy.clock import monotonic_s
 from nfproxy.errors import InputError
 from nfproxy.kube.source import Report
 from nfproxy.manifests.directory import ManifestDirectory
@@ -35,7 +35,7 @@ class ManifestSource:
         path: str,
         node_name: str,
         report: Report,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic_s,
     ) -> None:
         self._path = os.path.abspath(path)  # noqa: PTH100 - links are to be followed anew each time
         self._node_name = node_name

@@ -12,7 +12,6 @@ That is the only other form: no YAML, no weights, no older version.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from nfproxy.clock import now
+from nfproxy.clock import unix_s
 from nfproxy.config.kinds import VModuleItem
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.settings import BY_FLAG
@@ -60,11 +59,11 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
 
     def text() -> str:
         separator = secrets.choice(_SEPARATORS)
-        date, year = time.asctime(time.gmtime(start_s)).rsplit(" ", 1)
+        started = datetime.fromtimestamp(int(start_s), UTC)
         minutes, seconds = divmod(_uptime_s(start_s), 60)
         hours, minutes = divmod(minutes, 60)
         facts = {
-            "Started": f"{date} UTC {year}",
+            "Started": f"{started:%a %b %e %H:%M:%S UTC %Y}",
             "Up": f"{hours} hr {minutes:02d} min {seconds:02d} sec",
             "Go version": runtime_version(),
             "Binary version": version,
@@ -88,7 +87,7 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
 
 
 def _uptime_s(start_s: float) -> int:
-    return max(0, int(now().unix_ns / 1e9 - start_s))
+    return max(0, int(unix_s() - start_s))
 
 
 def _page(kind: str, text: Callable[[], str], fields: Callable[[], Mapping[str, object]]) -> Page:
