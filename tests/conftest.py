@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options: of files to compare with, of random walks, of the integration suite."""
     parser.addoption(
         "--update-golden", action="store_true", help="overwrite the expected files of tests/golden"
+    )
+    parser.addoption(
+        "--doubles",
+        action="store_true",
+        help="also test what tests are made of; or name the files (default: left out)",
     )
     parser.addoption(
         "--soak",
@@ -51,11 +57,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that enter network namespaces, as their fixtures show."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that enter network namespaces, and leave out tests of what tests are made of."""
     for item in items:
         if "namespaces_allowed" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.namespaces)
+    named = {Path(one.partition("::")[0]).resolve() for one in config.args}
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("doubles")
+        and not config.getoption("doubles")
+        and item.path not in named
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session")

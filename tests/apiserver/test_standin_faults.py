@@ -13,6 +13,8 @@ from support.apiserver.client import Answer, Client
 from support.objects.model import endpoint_slice, service
 from support.processes.commands import eventually
 
+pytestmark = pytest.mark.doubles
+
 SERVICES = "/api/v1/services"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from support.apiserver.subject import Subject
 
+pytestmark = pytest.mark.doubles
+
 SLICES = "endpointslices"
 
 

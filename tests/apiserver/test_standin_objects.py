@@ -5,6 +5,8 @@ Single objects, and who may touch them. Holds for the stand-in and for kube-apis
 import pytest
 from support.apiserver.subject import Subject, slice_content
 
+pytestmark = pytest.mark.doubles
+
 SLICES = "endpointslices"
 
 

@@ -17,6 +17,8 @@ from support.objects.model import endpoint, endpoint_slice, service
 from nfproxy.kube.decode import Kind, decode
 from nfproxy.tools.lab import Lab
 
+pytestmark = pytest.mark.doubles
+
 SERVICES = "/api/v1/services"
 
 

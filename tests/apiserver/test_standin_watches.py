@@ -5,6 +5,8 @@ WATCH: where it begins, what it tells, how it ends. Holds for the stand-in and k
 import pytest
 from support.apiserver.subject import Subject, kinds_and_names
 
+pytestmark = pytest.mark.doubles
+
 SLICES = "endpointslices"
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 

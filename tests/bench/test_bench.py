@@ -15,6 +15,8 @@ from bench.quickly import output_of
 from bench.report import markdown, tables
 from bench.results import Change, Results, Spread
 
+pytestmark = pytest.mark.doubles
+
 
 @pytest.fixture(scope="module")
 def output() -> str:

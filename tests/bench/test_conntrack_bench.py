@@ -2,8 +2,12 @@
 The conntrack benchmark works: what it fills in is found. How long anything takes is not asserted.
 """
 
+import pytest
+
 from bench.conntrack import HEADS, measure
 from nfproxy.tools.lab import Lab
+
+pytestmark = pytest.mark.doubles
 
 
 def test_every_stale_entry_is_found(namespaces_allowed: None) -> None:

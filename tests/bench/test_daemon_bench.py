@@ -5,9 +5,12 @@ The daemon's benchmark works. How long anything takes is not asserted.
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from bench.daemon import LARGE, Measured, Storm, targets
 from bench.quickly import output_of
+
+pytestmark = pytest.mark.doubles
 
 
 def test_every_number_is_there() -> None:

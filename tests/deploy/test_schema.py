@@ -12,6 +12,8 @@ import pytest
 import yaml
 from support.manifests import Object, check, find, overlay, problems
 
+pytestmark = pytest.mark.doubles
+
 #: Mappings whose keys are the author's own.
 FREE = {"labels", "annotations", "matchLabels", "nodeSelector", "data", "requests", "limits"}
 

@@ -25,6 +25,8 @@ from support.containers.spec import (
 from support.containers.volumes import Projection
 from support.manifests import find, overlay
 
+pytestmark = pytest.mark.doubles
+
 #: Prints what each attempt came to, by the name of the error.
 _ATTEMPTS = """
 import ctypes, errno, os, socket

@@ -15,6 +15,8 @@ import yaml
 
 from nfproxy import __version__
 
+pytestmark = pytest.mark.doubles
+
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
 _IMAGE = f"ghcr.io/nfproxy/nfproxy:{__version__}"

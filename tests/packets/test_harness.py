@@ -16,6 +16,8 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster, Host
 
+pytestmark = pytest.mark.doubles
+
 PORT = 8080
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import pytest
 from tools.kernel_tests import EVERYTHING, SELECTION, Outcome, Round, rounds_by_kernel
 
+pytestmark = pytest.mark.doubles
+
 GOOD = Round("6.1.0-50-cloud-amd64", 0, tests=3)
 
 
