@@ -1,17 +1,19 @@
 """
-A Kubernetes API server as a source of objects, and as the place where Events go.
+A client of the Kubernetes API: it reads objects into the object cache, and posts Events.
 
 ::
 
-                                               servers (which of several)
-                                                           │
-    kubeconfig, service account, --master ── access ──► connection ──► requests
-                                                           ▲
-    Services, EndpointSlices, ServiceCIDRs, Node ── reflector each ──► object cache ──► source
-                                                           ▲
-    events ────────────────────────────────────────────────┘
+    configuration ─► access ◄─ credentials ◄─ kubeconfig, credential plugins, a pod's files
+                       │
+       servers ──► connection ──► transport ──► official client (kubeclient)
+                    ▲      ▲
+                    │      └── events ◄─ eventseries
+                    └── reflector (one for each resource) ──► feed ──► object cache ──► source
 
-What the protocol means is decided in :mod:`nfproxy.kube.watch` and :mod:`nfproxy.kube.cache`,
-which know neither sockets nor clocks; here is when to ask, whom, and what to do when nobody
-answers.
+Modules that only compute: ``servers`` (which of several API servers, and its proxy) and
+``eventseries`` (which Events, and when). The protocol of lists and watches is decided in
+:mod:`nfproxy.kube.listwatch`; the reflector only asks, reads and sleeps. What people read about
+failures: ``failures`` for requests without an answer, :mod:`nfproxy.kube.status` for answers.
+
+Everything runs in the event loop's thread.
 """

@@ -116,8 +116,6 @@ PENDING = frozenset(
         "tests/unit/yaml",
         # apiserver
         "nfproxy/apiserver",
-        #
-        "tests/unit/apiserver",
         # kernel
         "nfproxy/dataplane",
         #

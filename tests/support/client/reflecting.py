@@ -1,5 +1,5 @@
 """
-One resource, followed on a server that does what the test says.
+A reflector of one resource, on a server that answers what the test says.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PATIENT = WatchTimeouts(healthy_s=1000)  # no stream of a test lasts long enough
 PROMPT = WatchTimeouts(healthy_s=0)  # every stream does
 
 
-class Told:
-    """A sink and observer that writes down what it is told."""
+class RecordedFeed:
+    """Stands for a Feed: writes down what the reflector calls."""
 
     def __init__(self) -> None:
         self.lines: asyncio.Queue[str] = asyncio.Queue()
         self.troubles: asyncio.Queue[str] = asyncio.Queue()
         self.unavailables: asyncio.Queue[None] = asyncio.Queue()
-        self.wells = asyncio.Event()
+        self.is_followed = asyncio.Event()
 
     def begin_list(self) -> None:
         """Note that a list begins."""
@@ -57,11 +57,11 @@ class Told:
         self.troubles.put_nowait(f"{what}; {remedy}")
 
     def well(self) -> None:
-        """Note that all is well."""
-        self.wells.set()
+        """Note that the resource is followed."""
+        self.is_followed.set()
 
     def unavailable(self) -> None:
-        """Note that the resource is not to be had."""
+        """Note that the resource is unavailable."""
         self.unavailables.put_nowait(None)
 
     async def next(self, count: int) -> list[str]:
@@ -69,12 +69,12 @@ class Told:
         async with asyncio.timeout(FOREVER_S):
             return [await self.lines.get() for _ in range(count)]
 
-    async def trouble_told(self) -> str:
+    async def next_trouble(self) -> str:
         """Wait for a trouble, and return it."""
         return await asyncio.wait_for(self.troubles.get(), FOREVER_S)
 
-    async def unavailable_told(self) -> None:
-        """Wait until the resource is said not to be had."""
+    async def next_unavailable(self) -> None:
+        """Wait until the resource is reported unavailable."""
         await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
 
 
@@ -90,53 +90,53 @@ class RecordedBackoff(Backoff):
 
 
 def record_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float | None]]:
-    """Let no failure of a list or watch wait; return what would have been waited for."""
+    """Let no failure of a list or watch wait; return the waits that would have been."""
     RecordedBackoff.waits = []
     monkeypatch.setattr(listwatch, "Backoff", RecordedBackoff)
     return RecordedBackoff.waits
 
 
 class Ends(Metrics):
-    """Notes how watches end."""
+    """Records how watches end."""
 
     def __init__(self) -> None:
         super().__init__(FAMILIES, "test")
         self.reasons: list[str] = []
 
     def watch_ended(self, resource: str, reason: str) -> None:
-        """Note why a watch ended."""
+        """Record why a watch ended."""
         self.reasons.append(reason)
 
 
 class Case:
-    """A reflector that is running, its server, and what it told."""
+    """A running reflector, its server, and what it fed."""
 
-    def __init__(self, server: ScriptedServer, told: Told, ends: Ends) -> None:
+    def __init__(self, server: ScriptedServer, feed: RecordedFeed, ends: Ends) -> None:
         self.server = server
-        self.told = told
+        self.feed = feed
         self.ends = ends
 
     async def watched(self) -> Exchange:
-        """Let the initial list, of nothing, come to its end at version 10; give the stream."""
+        """Answer the streaming list: no object, version 10. Return the stream."""
         stream = await self.server.asked()
         await stream.send(complete("10"))
-        assert await self.told.next(2) == ["begin", "end"]
+        assert await self.feed.next(2) == ["begin", "end"]
         return stream
 
 
 @contextlib.asynccontextmanager
 async def following(
-    pace: WatchTimeouts = PROMPT, resource: Any = SERVICES, qps: float = -1
+    timeouts: WatchTimeouts = PROMPT, resource: Any = SERVICES, qps: float = -1
 ) -> AsyncIterator[Case]:
     """Follow a resource on a server of its own."""
-    told, ends = Told(), Ends()
+    feed, ends = RecordedFeed(), Ends()
     async with (
         scripted() as server,
         Connection(ClientSettings(master=server.url, qps=qps), lambda problem: None) as connection,
     ):
-        task = asyncio.create_task(Reflector(connection, resource, told, ends, pace).run())
+        task = asyncio.create_task(Reflector(connection, resource, feed, ends, timeouts).run())
         try:
-            yield Case(server, told, ends)
+            yield Case(server, feed, ends)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

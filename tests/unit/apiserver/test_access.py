@@ -1,4 +1,4 @@
-"""Where the API server is and who we are there: --master, service accounts, token files."""
+"""Addresses and credentials of API servers: --master, service accounts, token files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nfproxy.errors import ConfigError
 
 def test_a_token_file_is_read_each_time(write, tmp_path):
     """
-    Its path is relative to the kubeconfig, and what stands around the token is no part of it.
+    Its path is relative to the kubeconfig; white space around the token does not count.
     """
     (tmp_path / "token").write_text(" first\n")
     access = of(write(user={"tokenFile": "token", "token": "another"}))
@@ -25,7 +25,7 @@ def test_a_token_file_is_read_each_time(write, tmp_path):
 
 def test_a_token_file_that_is_gone_says_so(write, tmp_path):
     """
-    The file is named.
+    The error names the file.
     """
     token = tmp_path / "token"
     token.write_text("first")
@@ -40,9 +40,9 @@ def test_a_token_file_that_is_gone_says_so(write, tmp_path):
         access.authorization()
 
 
-def test_the_master_takes_the_place_of_the_server(write):
+def test_master_replaces_the_server(write):
     """
-    With the kubeconfig's credentials, or alone without any.
+    The kubeconfig's credentials stay; --master alone has none.
     """
     path = str(write(user={"token": "abc"}, change=lambda c: c["clusters"][0]["cluster"].clear()))
     access = read(ClientSettings(kubeconfig=path, master="https://192.0.2.9:443"))
@@ -54,7 +54,7 @@ def test_the_master_takes_the_place_of_the_server(write):
 
 def test_an_address_without_scheme_is_one_with_tls_where_there_is_a_ca(write, authority):
     """
-    As in Go's client.
+    As in client-go.
     """
     cluster = {"server": "192.0.2.1:6443", "certificate-authority": str(authority.file)}
     access = of(write(cluster=cluster))
@@ -66,7 +66,7 @@ def test_an_address_without_scheme_is_one_with_tls_where_there_is_a_ca(write, au
 @pytest.mark.parametrize("host", ["10.96.0.1", "fd00::1"])
 def test_a_pod_s_service_account(tmp_path, authority, host):
     """
-    Address from the environment, in brackets for IPv6; token read each time.
+    The address comes from the environment, IPv6 in brackets; the token is read each time.
     """
     (tmp_path / "token").write_text("first\n")
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
@@ -83,7 +83,7 @@ def test_a_pod_s_service_account(tmp_path, authority, host):
 
 def test_neither_flags_nor_pod(tmp_path):
     """
-    It says what to give.
+    The error says what to give.
     """
     with pytest.raises(ConfigError, match="give a kubeconfig"):
         read(ClientSettings())
@@ -94,7 +94,7 @@ def test_neither_flags_nor_pod(tmp_path):
 
 def test_a_proxy_of_the_environment_is_used_unless_excepted(write):
     """
-    The kubeconfig's own goes first.
+    The kubeconfig's own proxy has priority.
     """
     settings = ClientSettings(kubeconfig=str(write()))
     environ = {"HTTPS_PROXY": "http://proxy.example:1"}
@@ -107,7 +107,7 @@ def test_a_proxy_of_the_environment_is_used_unless_excepted(write):
 
 def test_a_file_that_changes_makes_what_was_read_stale(write, authority, tmp_path):
     """
-    Kubeconfig, CA and client certificate rotate; a token file does not need it.
+    Kubeconfig, CA and client certificate rotate; a token file is read with each request anyway.
     """
     now = datetime.datetime.now(datetime.UTC)
     ca = tmp_path / "ca.crt"
@@ -128,7 +128,7 @@ def test_a_file_that_changes_makes_what_was_read_stale(write, authority, tmp_pat
 
 def test_several_masters_share_credentials_and_scheme(write, authority):
     """
-    Blanks and repetitions do not count; a proxy is decided on for each of them.
+    Spaces and repetitions do not count; each server has its own proxy.
     """
     path = str(write(cluster={"certificate-authority": str(authority.file)}, user={"token": "abc"}))
     masters = "https://192.0.2.1:6443, 192.0.2.2:6443,https://192.0.2.1:6443/,[2001:db8::1]:6443"
@@ -146,7 +146,7 @@ def test_several_masters_share_credentials_and_scheme(write, authority):
 
 def test_masters_without_a_scheme_have_tls_also_where_certificates_are_not_checked(write):
     """
-    As for client-go: a token must not be sent in the clear because nobody is to be checked.
+    As in client-go: a token must not be sent in the clear because verification is off.
     """
     path = str(write(cluster={"insecure-skip-tls-verify": True}, user={"token": "abc"}))
 
@@ -161,7 +161,7 @@ def test_masters_without_a_scheme_have_tls_also_where_certificates_are_not_check
 @pytest.mark.parametrize("masters", ["https://a,", "https://a,,https://b", "https://a,ftp://b"])
 def test_each_master_has_to_be_an_address(masters):
     """
-    The one that is none is named.
+    The error quotes the one that is not.
     """
     with pytest.raises(ConfigError, match=r"--master: '(ftp://b|)' is not an address"):
         read(ClientSettings(master=masters))
@@ -181,7 +181,7 @@ def test_in_a_pod_its_service_account_serves_for_masters_with_tls(
     tmp_path, authority, masters, token
 ):
     """
-    Without TLS the token is shown to nobody. What the pod was told of the Service is not used.
+    Without TLS the token is not sent. The address in the environment is not used.
     """
     (tmp_path / "token").write_text("abc")
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())

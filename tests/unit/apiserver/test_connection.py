@@ -1,4 +1,4 @@
-"""Requests to a server on loopback: credentials, TLS, rate, what is measured."""
+"""Requests to a server on loopback: credentials, TLS, rate, metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAGE = Request("/api/v1/services", {"labelSelector": "!a/b", "x": "ä&="})
 
 
 class Measured(Metrics):
-    """Keeps what is measured."""
+    """Records the metrics of requests."""
 
     def __init__(self) -> None:
         super().__init__(FAMILIES, "test")
@@ -47,7 +47,7 @@ class Measured(Metrics):
 
 
 def kubeconfig(path: Path, server: str, user: Any = None, **cluster: Any) -> str:
-    """Write a kubeconfig; give its path."""
+    """Write a kubeconfig; return its path."""
     fields = {key.replace("_", "-"): value for key, value in cluster.items()}
     path.write_text(
         yaml.safe_dump(
@@ -72,7 +72,7 @@ async def connected(
 
 
 async def answered(server: ScriptedServer, connection: Connection, body: Any = None) -> Any:
-    """Make a request and answer it; return what the server saw."""
+    """Make a request and answer it; return what the server received."""
     reading = asyncio.ensure_future(connection.read(PAGE))
     exchange = await server.asked()
     exchange.reply(body or {"ok": 1})
@@ -82,7 +82,7 @@ async def answered(server: ScriptedServer, connection: Connection, body: Any = N
 
 def test_a_request_as_it_arrives_and_as_it_is_measured(run):
     """
-    Query in UTF-8 and escaped, program and version in the header, sizes and codes told.
+    The query is escaped UTF-8, a header names program and version, sizes and codes are counted.
     """
     measured = Measured()
 
@@ -104,7 +104,7 @@ def test_a_request_as_it_arrives_and_as_it_is_measured(run):
 
 def test_a_body_is_json_of_the_type_that_is_given(run):
     """
-    A patch says which kind of patch it is.
+    A patch names its kind of patch.
     """
 
     async def case() -> None:
@@ -126,7 +126,7 @@ def test_a_body_is_json_of_the_type_that_is_given(run):
 
 def test_another_user_is_impersonated_with_every_request(run, tmp_path):
     """
-    Groups and extra values are a header each; keys are escaped, for `/` is none of a header's name.
+    Each group and extra value is a header; keys are escaped, since a header's name has no `/`.
     """
     user = {
         "token": "abc",
@@ -178,9 +178,9 @@ def test_a_port_that_speaks_tls_says_so_when_asked_without(run):
     run(case())
 
 
-def test_a_token_that_is_not_accepted_is_read_anew_at_once(run, tmp_path):
+def test_a_token_that_is_not_accepted_is_read_again_at_once(run, tmp_path):
     """
-    The second try has the token that the file holds by now.
+    The second attempt has the token that the file holds by now.
     """
     measured = Measured()
 
@@ -205,9 +205,9 @@ def test_a_token_that_is_not_accepted_is_read_anew_at_once(run, tmp_path):
     run(case())
 
 
-def test_credentials_that_are_never_accepted_are_told_with_their_file(run, tmp_path):
+def test_credentials_that_are_never_accepted_raise_an_error_with_their_file(run, tmp_path):
     """
-    After one more try it is up to whoever asked.
+    The client tries once more, then the caller gets the error.
     """
 
     async def case() -> None:
@@ -226,7 +226,7 @@ def test_credentials_that_are_never_accepted_are_told_with_their_file(run, tmp_p
 
 def test_a_plugin_is_run_again_when_its_token_is_not_accepted(run, tmp_path):
     """
-    A token without an expiry can be found out in no other way.
+    A token without an expiry gives no other sign of being too old.
     """
 
     async def case() -> None:
@@ -255,7 +255,7 @@ def test_a_plugin_is_run_again_when_its_token_is_not_accepted(run, tmp_path):
 
 def test_a_plugin_that_fails_at_start_is_run_with_the_first_request(run, tmp_path):
     """
-    The network may not be there yet; a kubeconfig that is wrong is another matter.
+    The network may not be up yet; a wrong kubeconfig, however, is an error at start.
     """
 
     async def case() -> None:
@@ -272,7 +272,7 @@ def test_a_plugin_that_fails_at_start_is_run_with_the_first_request(run, tmp_pat
 
 def test_a_kubeconfig_that_is_rewritten_is_followed(run, tmp_path):
     """
-    An API server that moves is found; what cannot be read leaves the last in use, said once.
+    An API server may move; while the file cannot be read, the previous one stays in use.
     """
     problems: list[Problem] = []
 
@@ -338,7 +338,7 @@ def test_a_client_certificate_that_is_replaced_is_shown_next(run, tmp_path, auth
 
 
 def peer(exchange: Any) -> Any:
-    """Return the certificate the client has shown."""
+    """Return the certificate of the client."""
     return exchange.request.transport.get_extra_info("peercert")
 
 
@@ -348,7 +348,7 @@ def peer(exchange: Any) -> Any:
 )
 def test_a_server_s_certificate_is_always_checked(run, tmp_path, authority, days, trusted, said):
     """
-    The message says what is wrong with it; only the kubeconfig can turn this off.
+    The error says what is wrong; only the kubeconfig can turn verification off.
     """
 
     async def case() -> None:
@@ -367,7 +367,7 @@ def test_a_server_s_certificate_is_always_checked(run, tmp_path, authority, days
 
 def test_the_name_to_verify_may_differ_from_the_address(run, tmp_path, authority):
     """
-    Through a tunnel or a load balancer, `tls-server-name` says whom to expect.
+    Behind a tunnel or a load balancer, `tls-server-name` gives the name to verify.
     """
 
     async def case() -> None:
@@ -389,7 +389,7 @@ def test_the_name_to_verify_may_differ_from_the_address(run, tmp_path, authority
 
 def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
     """
-    So is one that never begins; each names the host.
+    So is an answer that never begins; both errors name the host.
     """
 
     async def case() -> None:
@@ -413,7 +413,7 @@ def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
 @pytest.mark.parametrize(("qps", "burst", "held"), [(0.001, 2, True), (-1, 2, False)])
 def test_requests_beyond_the_burst_wait(run, qps, burst, held):
     """
-    Not without end where qps is negative; further pages of a list do not count.
+    A negative qps means no bound; further pages of a list do not count.
     """
 
     async def case() -> None:
@@ -439,7 +439,7 @@ def test_requests_beyond_the_burst_wait(run, qps, burst, held):
 
 def test_a_proxy_of_the_kubeconfig_is_asked(run, tmp_path):
     """
-    The request goes to it with the address of the API server.
+    The proxy gets the request with the address of the API server.
     """
 
     async def case() -> None:

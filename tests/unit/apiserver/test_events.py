@@ -1,4 +1,4 @@
-"""Events on their way to an API server."""
+"""Posting Events to an API server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Asked:
 
 @pytest.fixture
 def problems(monkeypatch) -> list[Problem]:
-    """What is reported; waiting after a failure takes no time."""
+    """Reported problems; a failure does not wait."""
     monkeypatch.setattr(Backoff, "next_s", lambda *args: 0)
     return []
 
@@ -72,7 +72,7 @@ def test_an_event_is_created_and_its_repeat_patched(run, problems):
 
 def test_the_repeat_of_an_expired_event_is_created_again(run, problems):
     """
-    404 to the patch says that the Event has expired.
+    404 to the patch means that the Event has expired.
     """
 
     async def case() -> None:
@@ -88,9 +88,9 @@ def test_the_repeat_of_an_expired_event_is_created_again(run, problems):
 
 
 @pytest.mark.parametrize("code", [0, 401, 429, 500])
-def test_what_may_pass_is_tried_again(run, problems, code):
+def test_a_passing_failure_is_tried_again(run, problems, code):
     """
-    And reported once, however often it fails.
+    However often it fails, it is reported once.
     """
 
     async def case() -> None:
@@ -105,9 +105,9 @@ def test_what_may_pass_is_tried_again(run, problems, code):
 
 
 @pytest.mark.parametrize(("code", "text"), [(403, '["create", "patch", "update"]'), (422, "422")])
-def test_what_is_refused_is_dropped(run, problems, code, text):
+def test_a_refused_event_is_dropped(run, problems, code, text):
     """
-    The next Event gets its chance; the rule that is missing is named.
+    The next Event is posted; the report names the missing rule.
     """
 
     async def case() -> None:
@@ -126,7 +126,7 @@ def test_what_is_refused_is_dropped(run, problems, code, text):
 
 def test_an_event_from_before_the_start_waits(run, problems):
     """
-    Nothing is lost at start, and nothing blocks at the end.
+    No Event is lost at start, and the end does not block.
     """
 
     async def case() -> None:

@@ -46,7 +46,7 @@ def test_an_event_is_posted_once():
 
 def test_the_first_repeat_is_posted_at_once_and_later_ones_together():
     """
-    As client-go does it.
+    As in client-go.
     """
     queue = EventQueue()
     queue.add(event(), 1)
@@ -93,7 +93,7 @@ def test_a_flood_of_events_is_dropped():
 
 def test_an_event_as_the_api_takes_it():
     """
-    With the reporting controller that kube-proxy's users look for.
+    It has the reporting controller that kube-proxy's users look for.
     """
     queue = EventQueue()
     queue.add(event(), 1714557600.25)
@@ -130,7 +130,7 @@ def test_an_event_as_the_api_takes_it():
 )
 def test_an_event_about_something_without_namespace_lives_in_default(regarding, expected):
     """
-    Its reference carries no namespace.
+    The reference to it has no namespace.
     """
     queue = EventQueue()
     queue.add(event(regarding=regarding), 1)
@@ -144,7 +144,7 @@ def test_an_event_about_something_without_namespace_lives_in_default(regarding, 
 
 def test_a_long_note_and_a_long_name_are_cut():
     """
-    The API refuses more than a kilobyte, and names of more than 253 characters.
+    The API refuses notes above a kilobyte and names above 253 characters.
     """
     queue = EventQueue()
     long = Regarding.node("n" * 199 + "." + "n" * 53)

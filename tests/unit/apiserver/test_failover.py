@@ -1,4 +1,4 @@
-"""Requests while one of several API servers is out of reach."""
+"""Requests while one of several API servers cannot be reached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE = Request("/api/v1/services")
 
 
 class Seen(Metrics):
-    """Keeps who was asked, and who is in use."""
+    """Records which servers were asked, and which is in use."""
 
     def __init__(self) -> None:
         super().__init__(FAMILIES, "test")
@@ -41,7 +41,7 @@ class Seen(Metrics):
 
 
 def in_order(*urls: str) -> ClientSettings:
-    """Return settings with which these servers are used in this order."""
+    """Return settings with which the client uses these servers in this order."""
     servers = [Server(url) for url in urls]
     for number in range(10_000):
         made = Servers(servers, str(number))
@@ -61,15 +61,15 @@ async def connected(settings: ClientSettings, seen: Seen) -> AsyncIterator[Conne
 
 
 async def answered(server: ScriptedServer, connection: Connection, request: Request = PAGE) -> None:
-    """Make a request which this server is asked, and has to answer."""
+    """Make a request that this server answers."""
     reading = asyncio.ensure_future(connection.read(request))
     (await server.asked()).reply({})
     await reading
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """An address at which connections are refused."""
+def refusing() -> Iterator[str]:
+    """An address that refuses connections."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -77,7 +77,7 @@ def nobody() -> Iterator[str]:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """An address from which nothing comes back."""
+    """An address that never answers."""
     with black_hole() as url:
         yield url
 
@@ -86,33 +86,33 @@ def host(url: str) -> str:
     return url.partition("://")[2]
 
 
-def test_a_server_that_refuses_is_passed_over_at_once_and_remembered(run, nobody, caplog):
+def test_a_server_that_refuses_is_left_at_once_and_remembered(run, refusing, caplog):
     """
-    The request does not fail, the next ones do not even try, and the log has one line.
+    The request succeeds at the next server, later ones go there directly, and the log has one line.
     """
     seen = Seen()
     caplog.set_level(logging.INFO)
 
     async def case() -> None:
-        async with scripted() as good, connected(in_order(nobody, good.url), seen) as connection:
-            assert connection.host == host(nobody)
+        async with scripted() as good, connected(in_order(refusing, good.url), seen) as connection:
+            assert connection.host == host(refusing)
             for _ in range(3):
                 await answered(good, connection)
             assert seen.codes == [
-                (host(nobody), "<error>"),
+                (host(refusing), "<error>"),
                 *[(host(good.url), "200")] * 3,
             ]
             assert seen.in_use == [host(good.url)] == [connection.host]
             (line,) = caplog.messages
-            assert f"{host(good.url)}: in use now, instead of {host(nobody)}: " in line
+            assert f"{host(good.url)}: in use now, instead of {host(refusing)}: " in line
             assert "refuses connections" in line
 
     run(case())
 
 
-def test_a_black_hole_costs_once_and_not_the_long_time(run, silent, monkeypatch):
+def test_a_silent_server_costs_one_short_wait(run, silent, monkeypatch):
     """
-    Requests at the same time wait side by side; where there is nobody else, patience is longer.
+    Requests at the same time wait in parallel; without another server, the wait is longer.
     """
     monkeypatch.setattr(module, "_CONNECT_S", 0.2)
     monkeypatch.setattr(module, "_CONNECT_ALONE_S", 1000.0)
@@ -141,7 +141,7 @@ def test_a_black_hole_costs_once_and_not_the_long_time(run, silent, monkeypatch)
 
 
 async def watch(connection: Connection) -> None:
-    """Read as long as something comes."""
+    """Read to the end."""
     async with connection.ask(PAGE) as response:
         while await response.content.readany():
             pass
@@ -149,7 +149,7 @@ async def watch(connection: Connection) -> None:
 
 def test_watches_move_with_the_server_in_use(run):
     """
-    One that can still be read from the old server ends when another request cannot reach it.
+    A watch on the old server ends when another request cannot reach that server.
     """
     seen = Seen()
 
@@ -174,9 +174,9 @@ def test_watches_move_with_the_server_in_use(run):
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 429, 500, 503])
-def test_an_answer_is_no_reason_to_ask_another(run, code):
+def test_an_answer_is_no_reason_to_ask_another_server(run, code):
     """
-    Whoever says no says it for all of them; whoever is overloaded is waited for.
+    A refusal counts for all servers; an overloaded server is asked again later.
     """
     seen = Seen()
 
@@ -189,7 +189,7 @@ def test_an_answer_is_no_reason_to_ask_another(run, code):
             for _ in range(3):
                 reading = asyncio.ensure_future(connection.read(PAGE))
                 (await first.asked()).refuse(code)
-                if code == 401:  # credentials are read anew in between
+                if code == 401:  # the client reads the credentials again in between
                     (await first.asked()).refuse(code)
                 with pytest.raises(RequestError, match=str(code)):
                     await reading
@@ -198,9 +198,9 @@ def test_an_answer_is_no_reason_to_ask_another(run, code):
     run(case())
 
 
-def test_what_cannot_be_written_says_nothing_of_a_server(run, monkeypatch):
+def test_a_write_that_fails_is_no_reason_to_leave_a_server(run, monkeypatch):
     """
-    A webhook that fails has every server answer 500 to each Event, while watches work.
+    With a failing webhook every server answers 500 to each Event, while watches work.
     """
     monkeypatch.setattr(servers_module, "_BROKEN_AFTER_S", 0.0)
     event = Request("/events", method="POST", body={"a": 1})
@@ -221,9 +221,9 @@ def test_what_cannot_be_written_says_nothing_of_a_server(run, monkeypatch):
     run(case())
 
 
-def test_what_may_have_been_done_is_not_asked_of_another(run, nobody):
+def test_a_write_that_may_have_happened_is_not_repeated(run, refusing):
     """
-    An Event that broke off may have been written; one that could not be sent was not.
+    If the connection breaks, the Event may be there; without a connection it cannot be.
     """
     event = Request("/events", method="POST", body={"a": 1})
     seen = Seen()
@@ -236,27 +236,27 @@ def test_what_may_have_been_done_is_not_asked_of_another(run, nobody):
                 with pytest.raises(RequestError):
                     await posting
                 assert [asked for asked, _ in seen.codes] == [host(first.url)]
-            async with connected(in_order(nobody, second.url), seen) as connection:
+            async with connected(in_order(refusing, second.url), seen) as connection:
                 await answered(second, connection, event)
 
     run(case())
 
 
-def test_when_none_can_be_reached_each_is_named_and_all_are_tried_later(run, nobody):
+def test_when_no_server_can_be_reached_each_is_named_and_all_are_tried_later(run, refusing):
     """
-    The first to come back is used.
+    The first server to answer again is used.
     """
     seen = Seen()
 
     async def case() -> None:
         async with scripted() as late:
             await late.refuse()
-            async with connected(in_order(nobody, late.url), seen) as connection:
+            async with connected(in_order(refusing, late.url), seen) as connection:
                 for _ in range(2):
                     with pytest.raises(RequestError) as caught:
                         await connection.read(PAGE)
                     assert "none of 2 API servers can be reached: " in str(caught.value)
-                    for url in (nobody, late.url):
+                    for url in (refusing, late.url):
                         assert f"{host(url)} refuses connections" in str(caught.value)
                 await late.listen()
                 await answered(late, connection)
@@ -264,15 +264,15 @@ def test_when_none_can_be_reached_each_is_named_and_all_are_tried_later(run, nob
     run(case())
 
 
-def test_another_list_in_the_kubeconfig_begins_anew(run, tmp_path, nobody):
+def test_other_servers_in_the_kubeconfig_have_no_history(run, tmp_path, refusing):
     """
-    What was learnt of the servers before says nothing of those that are there now.
+    Failures of the previous servers say nothing about the new ones.
     """
     seen = Seen()
 
     async def case() -> None:
         async with scripted() as good:
-            path = kubeconfig(tmp_path / "config", {"server": nobody})
+            path = kubeconfig(tmp_path / "config", {"server": refusing})
             settings = ClientSettings(kubeconfig=str(path))
             async with connected(settings, seen) as connection:
                 with pytest.raises(RequestError, match="refuses"):
@@ -284,9 +284,9 @@ def test_another_list_in_the_kubeconfig_begins_anew(run, tmp_path, nobody):
     run(case())
 
 
-def test_a_late_answer_of_a_server_that_is_named_no_more_changes_nothing(run, tmp_path, caplog):
+def test_a_late_answer_of_a_server_no_longer_named_changes_nothing(run, tmp_path, caplog):
     """
-    Nor does it when one breaks off late: the failure is told, and is that request's alone.
+    Nor does a connection that breaks late: only its own request fails.
     """
     caplog.set_level(logging.INFO)
 
@@ -300,7 +300,7 @@ def test_a_late_answer_of_a_server_that_is_named_no_more_changes_nothing(run, tm
                 page, nodes = await old.asked("/services"), await old.asked("/nodes")
                 kubeconfig(path, {"server": new.url})
                 await answered(new, connection)
-                await old.refuse()  # where aiohttp would ask once more
+                await old.refuse()  # aiohttp would ask once more there
                 nodes.abort()
                 with pytest.raises(RequestError, match=f"{host(old.url)} refuses"):
                     await broken
@@ -312,11 +312,11 @@ def test_a_late_answer_of_a_server_that_is_named_no_more_changes_nothing(run, tm
     run(case())
 
 
-def test_the_address_of_a_service_that_nobody_serves_yet_is_explained(
+def test_the_address_of_a_service_without_a_proxy_is_explained(
     run, tmp_path, authority, monkeypatch
 ):
     """
-    Until it has answered: then somebody serves it, and the trouble is another.
+    Once it has answered, a proxy serves it, and a later failure has another reason.
     """
     (tmp_path / "token").write_text("abc")
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())

@@ -1,4 +1,4 @@
-"""What is said of requests that came to nothing."""
+"""What a person reads about requests that failed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def verification(code: int, said: str) -> ssl.SSLCertVerificationError:
 )
 def test_a_request_without_answer_says_what_to_check(error, parts):
     """
-    One line, with the host and a remedy.
+    It is one line, with the host and a remedy.
     """
     text = str(unanswered(error, HOST))
 
@@ -81,16 +81,16 @@ def test_a_request_without_answer_says_what_to_check(error, parts):
     assert "\n" not in text
 
 
-def test_credentials_that_are_refused_name_where_they_are_from():
+def test_credentials_that_are_refused_name_their_file():
     """
-    The file is the first thing to look at.
+    That file is the first thing to look at.
     """
     text = refused(Status(401, "Unauthorized", "Unauthorized"), "", "/etc/kubeconfig").what
 
     assert "credentials from /etc/kubeconfig are not accepted" in text
 
 
-def test_an_answer_without_status_says_what_http_does():
+def test_an_answer_without_status_has_the_text_of_http():
     """
     A load balancer answers without one.
     """
@@ -99,14 +99,14 @@ def test_an_answer_without_status_says_what_http_does():
 
 def test_the_core_group_is_named_as_rbac_spells_it():
     """
-    It is the empty string there.
+    Its name there is the empty string.
     """
     assert 'apiGroups [""], resources ["services"]' in forbidden("", "services", "")[1]
 
 
-def test_what_others_say_stays_in_one_line():
+def test_text_of_a_server_stays_in_one_line():
     """
-    A hostile text can write no lines of its own into a log.
+    A hostile text cannot add lines to a log.
     """
     assert one_line("a\nERROR \x1b[31m all\r\n is lost") == "a ERROR [31m all is lost"
     assert len(one_line("x" * 10**6)) <= 200
@@ -128,6 +128,6 @@ def test_what_others_say_stays_in_one_line():
 )
 def test_retry_after_is_seconds_or_a_date(header, expected):
     """
-    Anything else is no wish.
+    Anything else counts as absent.
     """
     assert retry_after_s(header, now_s=10.0) == expected

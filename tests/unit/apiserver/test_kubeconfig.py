@@ -1,4 +1,4 @@
-"""Kubeconfigs: what is read, and what is wrong with it."""
+"""Kubeconfigs: what the client gets, and errors with file and field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nfproxy.errors import ConfigError
         (None, ""),
     ],
 )
-def test_the_other_credentials_are_the_client_s(write, user, expected):
+def test_the_official_client_reads_the_other_credentials(write, user, expected):
     """
     A user without credentials sends none.
     """
@@ -48,7 +48,7 @@ def test_a_context_needs_no_user(write, change):
 
 def test_the_cluster_s_fields_reach_the_client(write, authority):
     """
-    Server, CA as data, name to verify, proxy.
+    These are server, CA as data, name to verify, and proxy.
     """
     data = base64.b64encode(authority.file.read_bytes()).decode()
     access = of(
@@ -69,7 +69,7 @@ def test_the_cluster_s_fields_reach_the_client(write, authority):
 
 def test_keys_inside_the_kubeconfig_are_used_and_left_nowhere(write, authority):
     """
-    They become files in memory, gone as soon as there is a connection to use them.
+    They become files in memory, which go once the TLS context has them.
     """
     certificate, key = authority.issue("client")
     user = {
@@ -87,7 +87,7 @@ def test_keys_inside_the_kubeconfig_are_used_and_left_nowhere(write, authority):
 
 def test_verification_is_off_only_where_the_kubeconfig_says_so(write):
     """
-    A false there leaves it on.
+    A false leaves it on.
     """
     off = of(write(cluster={"insecure-skip-tls-verify": True}))
     on = of(write(cluster={"insecure-skip-tls-verify": False}))
@@ -98,7 +98,7 @@ def test_verification_is_off_only_where_the_kubeconfig_says_so(write):
 @pytest.mark.parametrize("field", ["certificate-authority", "certificate-authority-data"])
 def test_verification_is_not_off_where_there_is_a_ca(write, authority, field):
     """
-    One of the two is a mistake, and which one only its writer knows.
+    One of the two is a mistake, and only the author knows which.
     """
     data = base64.b64encode(authority.file.read_bytes()).decode()
     ca = data if field.endswith("data") else str(authority.file)
@@ -111,7 +111,7 @@ def test_verification_is_not_off_where_there_is_a_ca(write, authority, field):
 
 def test_base64_may_stand_in_lines(write, authority):
     """
-    As ``base64`` without options prints it.
+    ``base64`` without options prints lines.
     """
     data = base64.encodebytes(authority.file.read_bytes()).decode()
     access = of(write(cluster={"certificate-authority-data": data.replace("\n", "\r\n")}))
@@ -212,7 +212,7 @@ def test_base64_may_stand_in_lines(write, authority):
 )
 def test_a_bad_kubeconfig_names_file_and_field(write, change, said):
     """
-    Nothing but ConfigError, in one line.
+    The error is a ConfigError, in one line.
     """
     path = write(change=change)
     with pytest.raises(ConfigError, match=said) as caught:
@@ -234,7 +234,7 @@ def test_a_bad_kubeconfig_names_file_and_field(write, change, said):
 )
 def test_a_file_that_is_no_kubeconfig(tmp_path, text, said):
     """
-    It says where.
+    The error names the line.
     """
     path = tmp_path / "kubeconfig"
     path.write_bytes(text)
@@ -245,7 +245,7 @@ def test_a_file_that_is_no_kubeconfig(tmp_path, text, said):
 
 def test_a_kubeconfig_that_is_not_there(tmp_path):
     """
-    The flag is named.
+    The error names the flag.
     """
     with pytest.raises(ConfigError, match="No such file or directory; check --kubeconfig"):
         of(tmp_path / "nowhere")
@@ -253,7 +253,7 @@ def test_a_kubeconfig_that_is_not_there(tmp_path):
 
 def test_certificates_that_do_not_parse_name_their_field(write, tmp_path, authority):
     """
-    A CA that holds none is told from a client certificate that does not.
+    The error says whether the CA or the client certificate is wrong.
     """
     (tmp_path / "empty").write_text("nothing")
     certificate, _ = authority.issue("client")

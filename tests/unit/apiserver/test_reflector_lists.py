@@ -1,4 +1,4 @@
-"""A resource's list, streaming or in pages, before there is a watch."""
+"""The list of a resource, streaming or in pages, before its watch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from support.client.reflecting import (
 from nfproxy.kube.listwatch import WatchTimeouts
 
 
-def test_a_streaming_list_goes_over_into_a_watch(run):
+def test_a_streaming_list_continues_as_a_watch(run):
     """
-    One request tells what is there and then what changes.
+    One request returns the objects and then their changes.
     """
 
     async def case() -> None:
@@ -37,9 +37,9 @@ def test_a_streaming_list_goes_over_into_a_watch(run):
             assert stream.headers["User-Agent"].startswith("nfproxy/")
 
             await stream.send(event("ADDED", "a", "3"), event("ADDED", "b", "7"))
-            assert await c.told.next(3) == ["begin", "put a", "put b"]
+            assert await c.feed.next(3) == ["begin", "put a", "put b"]
             await stream.send(complete("10"), event("DELETED", "a", "11"))
-            assert await c.told.next(2) == ["end", "remove a"]
+            assert await c.feed.next(2) == ["end", "remove a"]
             await stream.end()
 
             resumed = await c.server.asked()
@@ -53,8 +53,7 @@ def test_a_streaming_list_goes_over_into_a_watch(run):
 @pytest.mark.parametrize("code", [400, 422, 500, 504])
 def test_a_server_that_refuses_streaming_lists_is_asked_for_pages(run, code):
     """
-    The feature gate WatchList is off, the server is older than it, or its etcd is: nobody is
-    bothered.
+    The feature gate WatchList is off, or the server or its etcd is older. That is no trouble.
     """
 
     async def case() -> None:
@@ -67,19 +66,19 @@ def test_a_server_that_refuses_streaming_lists_is_asked_for_pages(run, code):
             second = await c.server.asked()
             assert second.query["continue"] == "token"
             second.reply(page("10", "b"))
-            assert await c.told.next(4) == ["begin", "put a", "put b", "end"]
+            assert await c.feed.next(4) == ["begin", "put a", "put b", "end"]
 
             watch = await c.server.asked()
             assert (watch.query["watch"], watch.query["resourceVersion"]) == ("1", "10")
-            assert c.told.troubles.empty()
+            assert c.feed.troubles.empty()
 
     run(case())
 
 
 @pytest.mark.parametrize("code", [401, 403, 429, 503])
-def test_answers_that_say_nothing_of_streaming_lists_do_not_end_them(run, monkeypatch, code):
+def test_answers_that_are_not_about_streaming_lists_do_not_end_them(run, monkeypatch, code):
     """
-    A server that is overloaded, or does not know us, is asked the same again.
+    A server that is overloaded, or refuses the credentials, gets the same request again.
     """
     record_waits(monkeypatch)
 
@@ -95,7 +94,7 @@ def test_answers_that_say_nothing_of_streaming_lists_do_not_end_them(run, monkey
 @pytest.mark.parametrize("sent", [[], [event("ADDED", "a", "3"), bookmark("9")]])
 def test_a_server_that_ignores_streaming_lists_is_asked_for_pages(run, sent):
     """
-    An old server sends objects, and ordinary bookmarks, but never says that they are all.
+    An old server sends objects and ordinary bookmarks, but never the end of the list.
     """
 
     async def case() -> None:
@@ -106,14 +105,14 @@ def test_a_server_that_ignores_streaming_lists_is_asked_for_pages(run, sent):
             assert listed.query["limit"] == "500"
             listed.reply(page("10", "a"))
             begun = ["begin", "put a"] if sent else ["begin"]
-            assert [*begun, "begin", "put a", "end"] == await c.told.next(len(begun) + 3)
+            assert [*begun, "begin", "put a", "end"] == await c.feed.next(len(begun) + 3)
 
     run(case())
 
 
-def test_an_expired_list_begins_anew_and_at_last_in_one_piece(run):
+def test_an_expired_list_starts_over_and_at_last_in_one_page(run):
     """
-    A list in pages that takes too long is never completed with gaps.
+    A list in pages that takes too long never ends up with gaps.
     """
 
     async def case() -> None:
@@ -127,15 +126,15 @@ def test_an_expired_list_begins_anew_and_at_last_in_one_piece(run):
             whole = await c.server.asked()
             assert not {"limit", "continue"} & set(whole.query)
             whole.reply(page("30", "b"))
-            told = await c.told.next(7)
-            assert told == ["begin", "put a", "begin", "put a", "begin", "put b", "end"]
+            lines = await c.feed.next(7)
+            assert lines == ["begin", "put a", "begin", "put a", "begin", "put b", "end"]
 
     run(case())
 
 
 def test_pages_of_different_versions_are_no_list(run):
     """
-    Something may have gone between them.
+    An object may have gone in between.
     """
 
     async def case() -> None:
@@ -145,15 +144,15 @@ def test_pages_of_different_versions_are_no_list(run):
             (await c.server.asked()).reply(page("11", "b"))
             again = await c.server.asked()
             assert "continue" not in again.query
-            assert await c.told.next(2) == ["begin", "put a"]
-            assert c.told.lines.empty()
+            assert await c.feed.next(2) == ["begin", "put a"]
+            assert c.feed.lines.empty()
 
     run(case())
 
 
 def test_initial_events_that_cannot_be_read_lead_to_pages(run):
     """
-    A list in pages may get through.
+    A list in pages may work.
     """
 
     async def case() -> None:
@@ -167,16 +166,16 @@ def test_initial_events_that_cannot_be_read_lead_to_pages(run):
 
 def test_an_initial_list_that_breaks_off_is_not_complete(run):
     """
-    Nothing that it has not told is gone.
+    An object that it did not contain is not gone.
     """
 
     async def case() -> None:
         async with following(PATIENT) as c:
             stream = await c.server.asked()
             await stream.send(event("ADDED", "a", "3"))
-            assert await c.told.next(2) == ["begin", "put a"]
+            assert await c.feed.next(2) == ["begin", "put a"]
             stream.abort()
             (await c.server.asked()).reply(page("10", "a"))
-            assert await c.told.next(3) == ["begin", "put a", "end"]
+            assert await c.feed.next(3) == ["begin", "put a", "end"]
 
     run(case())

@@ -1,4 +1,4 @@
-"""What keeps a resource from being followed: told once, and tried again at the right pace."""
+"""What keeps a resource from being followed: reported once, and tried again after a wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.client.reflecting import (
     PROMPT,
     SERVICES,
     SLICES,
-    Told,
+    RecordedFeed,
     complete,
     following,
     record_waits,
@@ -26,9 +26,9 @@ from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 
 
-def test_watches_that_end_at_once_are_slowed_down_and_told_of(run, monkeypatch):
+def test_watches_that_end_at_once_are_slowed_down_and_reported(run, monkeypatch):
     """
-    Each waits longer than the one before, and a person hears of it.
+    Each wait is longer than the one before, and the log has the reason.
     """
 
     async def case() -> None:
@@ -37,32 +37,32 @@ def test_watches_that_end_at_once_are_slowed_down_and_told_of(run, monkeypatch):
             await (await c.watched()).end()
             for _ in range(2):
                 await (await c.server.asked()).end()
-            assert "ends each watch at once" in await c.told.trouble_told()
+            assert "ends each watch at once" in await c.feed.next_trouble()
             await c.server.asked()
             assert waits == [(1, None), (2, None), (3, None)]
 
     run(case())
 
 
-def test_a_stream_that_lasts_ends_what_was_wrong(run):
+def test_a_stream_that_lasts_ends_a_trouble(run):
     """
-    It is well again, and failures are counted from the beginning.
+    The resource is followed again, and the count of failures starts over.
     """
 
     async def case() -> None:
         async with following(PROMPT) as c:
             (await c.server.asked()).refuse(503, "", "etcd is away")
-            assert "503 etcd is away" in await c.told.trouble_told()
+            assert "503 etcd is away" in await c.feed.next_trouble()
             await c.watched()
-            await asyncio.wait_for(c.told.wells.wait(), FOREVER_S)
+            await asyncio.wait_for(c.feed.is_followed.wait(), FOREVER_S)
 
     run(case())
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_asks_to_come_back_later_is_obeyed(run, monkeypatch, code):
+def test_retry_after_is_obeyed(run, monkeypatch, code):
     """
-    Retry-After goes before our own pace.
+    It has priority over the back-off.
     """
 
     async def case() -> None:
@@ -77,17 +77,17 @@ def test_a_server_that_asks_to_come_back_later_is_obeyed(run, monkeypatch, code)
 
 def test_a_forbidden_resource_names_the_rule_that_is_missing(run):
     """
-    The text is enough to write the rule, and the question goes on.
+    The text is enough to write the rule, and the reflector asks again.
     """
 
     async def case() -> None:
         async with following(PATIENT, SLICES) as c:
             (await c.server.asked()).refuse(403, "Forbidden", "cannot list")
-            text = await c.told.trouble_told()
+            text = await c.feed.next_trouble()
             for part in ('["discovery.k8s.io"]', '["endpointslices"]', '["list", "watch"]'):
                 assert part in text
             assert "system:node-proxier" in text
-            await c.told.unavailable_told()
+            await c.feed.next_unavailable()
             await c.watched()
 
     run(case())
@@ -96,9 +96,9 @@ def test_a_forbidden_resource_names_the_rule_that_is_missing(run):
 @pytest.mark.parametrize("code", [403, 404])
 def test_service_cidrs_may_be_missing(run, monkeypatch, caplog, code):
     """
-    Old clusters have none, or do not allow it: that is no trouble, and said once.
+    Old clusters lack or forbid them: that is no trouble, and logged once.
 
-    It is believed after some answers only: an API server that starts forbids everything.
+    The reflector waits for some answers before: an API server that starts forbids everything.
     """
 
     waits = record_waits(monkeypatch)
@@ -107,9 +107,9 @@ def test_service_cidrs_may_be_missing(run, monkeypatch, caplog, code):
         async with following(WatchTimeouts(healthy_s=1000, unavailable_s=0.001), CIDRS) as c:
             for _ in range(12):
                 (await c.server.asked()).refuse(code, "NotFound", "not here")
-                await c.told.unavailable_told()
+                await c.feed.next_unavailable()
             await c.watched()
-            assert c.told.troubles.empty()
+            assert c.feed.troubles.empty()
 
     with caplog.at_level("INFO"):
         run(case())
@@ -117,15 +117,15 @@ def test_service_cidrs_may_be_missing(run, monkeypatch, caplog, code):
     assert caplog.text.count(f"ServiceCIDRs unavailable ({code}): ") == 1
 
 
-def test_a_fault_of_ours_begins_anew(run, caplog):
+def test_a_fault_of_nfproxy_leads_to_a_new_list(run, caplog):
     """
-    Nothing that goes wrong ends the task.
+    No error ends the task.
     """
 
     async def case() -> None:
         async with following(PROMPT) as c:
             stream = await c.watched()
-            await stream.send({"type": "ADDED", "object": {"metadata": {}}})  # the sink fails
+            await stream.send({"type": "ADDED", "object": {"metadata": {}}})  # the feed fails
             again = await c.server.asked()
             assert again.query["sendInitialEvents"] == "true"
 
@@ -135,31 +135,31 @@ def test_a_fault_of_ours_begins_anew(run, caplog):
 
 def test_a_server_that_comes_later_is_found(run):
     """
-    Refused connections are told once they repeat, saying what to check.
+    Refused connections are reported when they repeat, with what to check.
     """
 
     async def case() -> None:
         async with scripted() as server:
             port = server.port
-        told = Told()
+        feed = RecordedFeed()
         settings = ClientSettings(master=f"http://127.0.0.1:{port}")
         async with Connection(settings, lambda problem: None) as connection:
-            reflector = Reflector(connection, SERVICES, told, Metrics(FAMILIES, "test"), PATIENT)
+            reflector = Reflector(connection, SERVICES, feed, Metrics(FAMILIES, "test"), PATIENT)
             task = asyncio.create_task(reflector.run())
-            text = await told.trouble_told()
+            text = await feed.next_trouble()
             assert f"127.0.0.1:{port} refuses connections" in text
             async with scripted(port=port) as server:
                 await (await server.asked()).send(complete("1"))
-                assert await told.next(2) == ["begin", "end"]
+                assert await feed.next(2) == ["begin", "end"]
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
     run(case())
 
 
-def test_after_an_outage_without_a_word_the_watch_goes_on_where_it_was(run, monkeypatch):
+def test_after_a_silent_outage_the_watch_resumes(run, monkeypatch):
     """
-    Packets that are dropped say nothing of versions: no list of everything, by every node at once.
+    Dropped packets say nothing about versions, so not every node lists everything.
     """
     monkeypatch.setattr(connection_module, "_CONNECT_ALONE_S", 0.1)
 
@@ -169,7 +169,7 @@ def test_after_an_outage_without_a_word_the_watch_goes_on_where_it_was(run, monk
             await c.server.refuse()
             with black_hole(c.server.port):
                 stream.abort()
-                assert "does not answer" in await c.told.trouble_told()
+                assert "does not answer" in await c.feed.next_trouble()
             await c.server.listen()
             assert (await c.server.asked()).query["resourceVersion"] == "10"
 

@@ -1,4 +1,4 @@
-"""A resource's watch: resumed where it was, listed anew where that cannot be."""
+"""The watch of a resource: resumed at its version, or listed again."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from support.client.reflecting import (
 from nfproxy.kube.listwatch import WatchTimeouts
 
 
-def test_a_bookmark_moves_the_place_to_resume_from(run):
+def test_a_bookmark_moves_the_version_to_resume_from(run):
     """
-    A quiet resource is resumed from the last bookmark; broken connections make no difference.
+    A quiet resource is resumed from the last bookmark, also after a broken connection.
     """
 
     async def case() -> None:
         async with following() as c:
             stream = await c.watched()
             await stream.send(event("MODIFIED", "a", "12"), bookmark("20"))
-            assert await c.told.next(1) == ["put a"]
+            assert await c.feed.next(1) == ["put a"]
             stream.abort()
 
             resumed = await c.server.asked()
@@ -37,7 +37,7 @@ def test_a_bookmark_moves_the_place_to_resume_from(run):
 @pytest.mark.parametrize("by_event", [True, False])
 def test_a_version_that_is_gone_asks_for_a_new_list(run, by_event):
     """
-    410 comes as the answer or as an event; either way everything is told again.
+    410 comes as the answer or as an event; either way the reflector lists again.
     """
 
     async def case() -> None:
@@ -51,22 +51,22 @@ def test_a_version_that_is_gone_asks_for_a_new_list(run, by_event):
             again = await c.server.asked()
             assert again.query["sendInitialEvents"] == "true"
             await again.send(complete("50"))
-            assert await c.told.next(2) == ["begin", "end"]
-            assert c.told.troubles.empty()
+            assert await c.feed.next(2) == ["begin", "end"]
+            assert c.feed.troubles.empty()
 
     run(case())
 
 
 def test_an_event_that_cannot_be_read_costs_the_stream(run):
     """
-    It is resumed before the event; where that does not help, the list begins anew.
+    The watch resumes before the event; if that does not help, the reflector lists again.
     """
 
     async def case() -> None:
         async with following() as c:
             stream = await c.watched()
             await stream.send(event("ADDED", "a", "11"), b'{"type": "ADDED", "obj\n')
-            assert await c.told.next(1) == ["put a"]
+            assert await c.feed.next(1) == ["put a"]
 
             resumed = await c.server.asked()
             assert resumed.query["resourceVersion"] == "11"
@@ -79,9 +79,9 @@ def test_an_event_that_cannot_be_read_costs_the_stream(run):
     run(case())
 
 
-def test_a_silent_stream_is_resumed_without_a_word(run):
+def test_a_silent_stream_is_resumed_without_a_report(run):
     """
-    A watch without even a bookmark has nobody at its other end.
+    A watch without even a bookmark has no server at its other end.
     """
 
     async def case() -> None:
@@ -90,14 +90,14 @@ def test_a_silent_stream_is_resumed_without_a_word(run):
             resumed = await c.server.asked()
             assert resumed.query["resourceVersion"] == "10"
             assert c.ends.reasons == ["silent"]
-            assert c.told.troubles.empty()
+            assert c.feed.troubles.empty()
 
     run(case())
 
 
-def test_a_resumed_stream_that_stays_silent_gives_way_to_a_list(run):
+def test_a_resumed_stream_that_stays_silent_leads_to_a_list(run):
     """
-    An etcd restored from a backup: its versions are behind ours, and are waited for in silence.
+    An etcd was restored from a backup: the server waits in silence for a later version.
     """
 
     async def case() -> None:
@@ -112,7 +112,7 @@ def test_a_resumed_stream_that_stays_silent_gives_way_to_a_list(run):
 
 def test_a_version_that_is_gone_after_an_outage_asks_for_a_list_at_once(run, monkeypatch):
     """
-    The API server is back: what its absence has added up to need not be waited for.
+    The API server is back: the back-off of its absence need not delay the list.
     """
 
     async def case() -> None:

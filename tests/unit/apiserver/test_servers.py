@@ -1,4 +1,4 @@
-"""Which of several API servers is in use: first, next, and again."""
+"""Which of several API servers is in use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def away(server: Server) -> RequestError:
 
 
 def use(servers: Servers, count: int, at_s: float) -> list[Server]:
-    """Let the server in use fail, so many times; return which those were."""
+    """Let the server in use fail, `count` times; return these servers."""
     found = []
     for _ in range(count):
         found.append(servers.current)
@@ -25,9 +25,9 @@ def use(servers: Servers, count: int, at_s: float) -> list[Server]:
     return found
 
 
-def test_nodes_begin_at_different_servers_and_go_on_to_different_ones():
+def test_nodes_start_at_different_servers_and_move_to_different_ones():
     """
-    Those of a server that fails do not all run to the same other one.
+    The nodes of a server that fails do not all move to the same server.
     """
     orders = Counter(tuple(use(Servers(THREE, f"node-{n}"), 3, 0.0)) for n in range(600))
 
@@ -39,7 +39,7 @@ def test_nodes_begin_at_different_servers_and_go_on_to_different_ones():
 
 def test_a_server_is_used_until_it_fails():
     """
-    Not until a better one is back: nodes stay where they are.
+    Nodes do not return to a server that is back.
     """
     servers = Servers(THREE)
     first = servers.current
@@ -52,7 +52,7 @@ def test_a_server_is_used_until_it_fails():
 
 def test_others_failures_do_not_move_what_is_in_use():
     """
-    Four requests fail at the same server at once: one step, not four.
+    If four requests fail at one server, the client moves by one server.
     """
     servers = Servers(THREE)
     first = servers.current
@@ -64,7 +64,7 @@ def test_others_failures_do_not_move_what_is_in_use():
 
 def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
     """
-    After a while it counts as one that may be better.
+    After a while a failure no longer counts.
     """
     servers = Servers(THREE)
     tried = []
@@ -79,10 +79,9 @@ def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
     assert servers.has_other(60.0)
 
 
-def test_every_server_s_failure_is_told_in_the_order_given():
+def test_the_failures_of_all_servers_are_in_the_order_given():
     """
-    The order in which they are tried differs from time to time; a text that does not change is
-    told once.
+    The order of the attempts varies; a text that does not change is reported once.
     """
     servers = Servers(THREE)
     use(servers, 3, 1.0)
@@ -97,9 +96,9 @@ def test_every_server_s_failure_is_told_in_the_order_given():
     assert not alone.has_other(60.0)
 
 
-def test_a_change_is_told_once_when_the_next_has_answered():
+def test_a_change_is_logged_once_when_the_next_server_has_answered():
     """
-    With the reason; and again on the next change only.
+    The line has the reason; the next change has its own line.
     """
     servers = Servers(THREE)
     first = servers.current
@@ -112,12 +111,12 @@ def test_a_change_is_told_once_when_the_next_has_answered():
         f"API server {second.host}: in use now, instead of {first.host}: {first.host} is away"
     )
     assert servers.answered(second, 200, 1.2) == ""
-    assert servers.answered(first, 200, 1.3) == ""  # a late answer, of before
+    assert servers.answered(first, 200, 1.3) == ""  # a late answer
 
 
-def test_a_server_that_has_only_errors_to_say_counts_as_out_of_reach_in_the_end():
+def test_a_server_with_nothing_but_errors_counts_as_out_of_reach_in_the_end():
     """
-    A single success in between, and it does not. 429 says that it works.
+    A single success in between resets that. 429 shows that the server works.
     """
     servers = Servers(THREE)
     first = servers.current
@@ -136,11 +135,11 @@ def test_a_server_that_has_only_errors_to_say_counts_as_out_of_reach_in_the_end(
     assert alone.why().what == ""
 
 
-def test_what_no_server_can_answer_is_not_looked_for_at_one_after_the_other_for_ever():
+def test_a_request_that_fails_everywhere_moves_the_client_ever_more_rarely():
     """
-    An object that none of them can read, say: watches of other kinds are cut each time.
+    No server may be able to read some object, and each move cuts the watches of other kinds.
 
-    After a time without errors patience is short again.
+    After a time without errors, the client moves soon again.
     """
     servers = Servers(THREE)
     lefts = []

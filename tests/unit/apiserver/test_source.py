@@ -1,4 +1,4 @@
-"""All four resources together, as a source."""
+"""All four resources together, as a source of objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLICE = ObjectName("shop", "web-1")
 
 
 class Observed(Metrics):
-    """Notes what is told of objects."""
+    """Records the metrics of objects."""
 
     def __init__(self) -> None:
         super().__init__(FAMILIES, "test")
@@ -53,7 +53,7 @@ class Observed(Metrics):
 
 
 class Case:
-    """A source, the server it follows, and what it reported."""
+    """A source, its server, and the problems it reported."""
 
     def __init__(self, server: ScriptedServer, source: ApiServerSource) -> None:
         self.server = server
@@ -65,14 +65,14 @@ class Case:
         self._next: asyncio.Task[Changes] | None = None
 
     async def stream(self, path: str, *objects: Any, done: bool = True) -> None:
-        """Tell of what there is of a resource."""
+        """Send the objects of a resource."""
         stream = self.streams[path] = await self.server.asked(path)
         await stream.send(*(event("ADDED", obj) for obj in objects))
         if done:
             await stream.send(COMPLETE)
 
     async def loaded(self, *services: Any, slices: Any = (), nodes: Any = ()) -> Changes:
-        """Load from a server that has these."""
+        """Load from a server that has these objects."""
         loading = asyncio.ensure_future(self.source.load())
         await self.stream("/services", *services)
         await self.stream("/endpointslices", *slices)
@@ -158,7 +158,7 @@ def node(name: str = "n1", zone: str = "a", **metadata: Any) -> dict[str, Any]:
 
 def test_loading_gives_everything_once_both_lists_are_complete(run):
     """
-    Services, slices, and the Node, without which nobody knows the zone.
+    These are Services, slices, and the Node, which has the zone.
     """
 
     async def case() -> None:
@@ -200,9 +200,9 @@ def test_half_of_the_objects_is_not_loaded(run):
 
 
 @pytest.mark.parametrize("answer", ["absent", "forbidden"])
-def test_a_node_that_will_not_be_told_delays_nothing(run, answer):
+def test_a_node_that_does_not_come_delays_nothing(run, answer):
     """
-    It is known not to be there, or that we may not read it.
+    The API server has no such Node, or forbids reading it.
     """
 
     async def case() -> None:
@@ -224,7 +224,7 @@ def test_a_node_that_will_not_be_told_delays_nothing(run, answer):
 
 def test_changes_come_as_latest_values(run):
     """
-    A consumer that takes its time misses nothing but what is past.
+    A slow consumer misses nothing but values that are past.
     """
 
     async def case() -> None:
@@ -243,9 +243,9 @@ def test_changes_come_as_latest_values(run):
     run(case())
 
 
-def test_a_new_list_tells_only_differences(run):
+def test_a_new_list_gives_only_differences(run):
     """
-    After 410 what went meanwhile is gone, and what is the same is not told.
+    After 410, objects that are missing are gone, and objects that are the same make no change.
     """
 
     async def case() -> None:
@@ -266,7 +266,7 @@ def test_a_new_list_tells_only_differences(run):
 
 def test_nothing_is_gone_because_the_server_is(run):
     """
-    Its trouble is reported once, for all four resources, and is over when it is back.
+    The trouble is reported once, for all four resources, and ends when the server is back.
     """
 
     async def case() -> None:
@@ -289,7 +289,7 @@ def test_nothing_is_gone_because_the_server_is(run):
             assert set(changes.services) == {WEB}
             assert changes.services[WEB] is not None
             assert c.problems.empty()
-            while c.source.problems:  # noqa: ASYNC110 - each stream tells by itself
+            while c.source.problems:  # noqa: ASYNC110 - each stream clears its own
                 await asyncio.sleep(0.01)
 
     run(case())
@@ -297,7 +297,7 @@ def test_nothing_is_gone_because_the_server_is(run):
 
 def test_an_object_that_cannot_be_read_costs_only_itself(run):
     """
-    Its last good version stays; it is reported and observed once.
+    Its last good version stays; the problem is reported and counted once.
     """
 
     async def case() -> None:
@@ -319,7 +319,7 @@ def test_an_object_that_cannot_be_read_costs_only_itself(run):
 
 def test_the_node_changes_goes_and_comes_back(run):
     """
-    Only this node's counts, whatever the server sends.
+    Only this node's Node counts, whatever the server sends.
     """
 
     async def case() -> None:
@@ -343,7 +343,7 @@ def test_the_node_changes_goes_and_comes_back(run):
 
 def test_trigger_times_are_those_of_changes_since_the_start(run):
     """
-    Each change has its own; what began before this process, or is no time, has none.
+    Each change has one, unless it began before this process or the annotation is no time.
     """
     started_s = time.time()
 
@@ -383,7 +383,7 @@ def test_trigger_times_are_those_of_changes_since_the_start(run):
 
 def test_a_kubeconfig_that_cannot_be_used_ends_loading(run):
     """
-    Before anything is asked.
+    No request is made.
     """
 
     async def case() -> None:
@@ -397,7 +397,7 @@ def test_a_kubeconfig_that_cannot_be_used_ends_loading(run):
 
 def test_closing_while_loading_leaves_nothing_behind(run):
     """
-    Stopped before the API server has answered.
+    The API server has not answered yet.
     """
 
     async def case() -> None:

@@ -1,4 +1,4 @@
-"""The protocol of LIST and WATCH."""
+"""The wire forms of LIST and WATCH."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_any_chunking_gives_the_same_lines(objects, cuts):
 )
 def test_a_line_that_is_too_long_ends_the_stream_at_the_same_place(parts, cuts):
     """
-    What stands before a line beyond the limit is told, however the chunks are cut.
+    Lines before the one beyond the limit come out, however the chunks are cut.
     """
     data = b"\n".join(parts)
     expected: list[bytes | str] = []
@@ -83,7 +83,7 @@ def test_a_line_that_is_too_long_ends_the_stream_at_the_same_place(parts, cuts):
 
 def test_empty_lines_and_an_unfinished_one_are_no_frames():
     """
-    A stream that breaks off inside a line has not told it.
+    A stream that breaks off inside a line has not sent the line.
     """
     assert frames([b"\n\r\n{}\n\n[]\n", b'{"type"']) == [b"{}", b"[]"]
 
@@ -91,7 +91,7 @@ def test_empty_lines_and_an_unfinished_one_are_no_frames():
 @pytest.mark.parametrize("word", ["ADDED", "MODIFIED"])
 def test_an_object_that_is_there_comes_with_its_version(word):
     """
-    ADDED and MODIFIED are the same to whoever keeps the latest value.
+    ADDED and MODIFIED are the same for a cache of the latest values.
     """
     found = read_event(event(word, {"metadata": {"name": "a", "resourceVersion": "7"}}))
 
@@ -102,7 +102,7 @@ def test_an_object_that_is_there_comes_with_its_version(word):
 
 def test_a_deletion_carries_the_version_of_the_deletion():
     """
-    The version goes on with a deletion.
+    A watch resumes after the deletion.
     """
     found = read_event(event("DELETED", {"metadata": {"resourceVersion": "8"}}))
 
@@ -147,7 +147,7 @@ def test_a_complete_state_without_version_cannot_be_followed():
 )
 def test_an_object_with_bad_metadata_is_still_an_event(metadata):
     """
-    What is wrong inside an object is for whoever decodes it; it just gives no version.
+    The object cache reports what is wrong inside an object; the event only has no version.
     """
     found = read_event(event("ADDED", {"metadata": metadata}))
 
@@ -175,7 +175,7 @@ def test_an_error_event_gives_its_status():
 @pytest.mark.parametrize("obj", [{}, None, 5, {"kind": "Pod"}])
 def test_an_error_event_without_status_is_an_error_all_the_same(obj):
     """
-    Whatever an ERROR carries, it is taken for one.
+    An ERROR is an error, whatever it carries.
     """
     found = read_event(event("ERROR", obj))
 
@@ -193,14 +193,14 @@ def test_an_error_event_without_status_is_an_error_all_the_same(obj):
         (Status(429, "TooManyRequests"), False),
     ],
 )
-def test_code_or_reason_tell_that_a_version_is_too_old(status, expired):
+def test_code_or_reason_say_that_a_version_is_too_old(status, expired):
     """
     Either is enough.
     """
     assert expired == status.is_expired
 
 
-def test_an_event_of_a_type_nobody_knows_is_passed_over():
+def test_an_event_of_an_unknown_type_is_skipped():
     """
     A later API may add types.
     """
@@ -225,7 +225,7 @@ def test_an_event_of_a_type_nobody_knows_is_passed_over():
 )
 def test_a_line_that_is_no_event_breaks_the_stream(line):
     """
-    It says so, and nothing else.
+    The only exception is StreamError.
     """
     with pytest.raises(StreamError):
         read_event(line)
@@ -246,7 +246,7 @@ def test_bytes_of_any_kind_raise_nothing_else(line):
 
 def test_a_list_comes_in_pages():
     """
-    A page gives its items raw, the version of the list, and where it goes on.
+    A page has its items raw, the version of the list, and the token for the next page.
     """
     body = {"metadata": {"resourceVersion": "5", "continue": "abc"}, "items": [{"a": 1}]}
 
@@ -280,7 +280,7 @@ def test_a_list_of_nothing_is_null_in_go():
 )
 def test_what_is_no_list_is_never_taken_for_an_empty_one(body):
     """
-    Taking it for one would delete everything.
+    An empty list would delete every object.
     """
     with pytest.raises(StreamError):
         read_page(body)
@@ -288,7 +288,7 @@ def test_what_is_no_list_is_never_taken_for_an_empty_one(body):
 
 def test_a_status_may_ask_to_come_back_later():
     """
-    The wish stands in the details.
+    The time is in the details.
     """
     body = {"kind": "Status", "code": 429, "details": {"retryAfterSeconds": 3}}
 
@@ -296,7 +296,7 @@ def test_a_status_may_ask_to_come_back_later():
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"kind":"Pod"}', b"5"])
-def test_a_page_of_something_in_between_is_no_status(body):
+def test_an_answer_of_a_load_balancer_is_no_status(body):
     """
     Load balancers answer in HTML.
     """

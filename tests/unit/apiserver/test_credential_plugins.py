@@ -1,4 +1,4 @@
-"""Credential plugins: what they give, and what becomes of those that give nothing."""
+"""Credential plugins: tokens, certificates, and plugins that fail."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def credential(**status: str) -> dict[str, Any]:
 
 def test_a_credential_plugin_gives_a_token_for_a_time(write, tmp_path):
     """
-    Shortly before it expires the plugin is due again.
+    Shortly before the token expires, the plugin runs again.
     """
     output = credential(token="abc", expirationTimestamp="2030-01-01T00:00:00Z")  # noqa: S106
     access = of(write(user=plugin(tmp_path, output)))
@@ -54,7 +54,7 @@ def test_a_credential_plugin_gives_a_token_for_a_time(write, tmp_path):
 
 def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):
     """
-    It is used for the connection.
+    The connection uses it.
     """
     certificate, key = authority.issue("client")
     output = credential(
@@ -80,7 +80,7 @@ def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):
 )
 def test_a_credential_plugin_that_fails_may_work_later(write, tmp_path, output, fails, said):
     """
-    So it is no fault of the configuration; the message names the program.
+    So it is no error of the configuration; the message names the program.
     """
     with pytest.raises(PluginError, match=said) as caught:
         of(write(user=plugin(tmp_path, output, fails)))
@@ -89,7 +89,7 @@ def test_a_credential_plugin_that_fails_may_work_later(write, tmp_path, output, 
 
 def test_a_credential_plugin_that_is_not_there(write):
     """
-    It may be installed later.
+    A program may be installed later.
     """
     missing = {"exec": {"apiVersion": "v1", "command": "/nowhere/plugin"}}
 
