@@ -1,8 +1,8 @@
 """
-Nft text into the kernel, by libnftables in a short-lived child process.
+Loads nft text into the kernel, by libnftables in a short-lived child process.
 
-The child may crash or hang without harm: each script is one transaction, in force as a
-whole or not at all, and the caller learns which sentence to log.
+The child may crash or hang without harm to nfproxy. A script is one transaction: the kernel takes
+it as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
-from nfproxy.netlink.sockets import NOT_PERMITTED_REMEDY
+from nfproxy.netlink.sockets import NOT_PERMITTED, NOT_PERMITTED_REMEDY
 
 _CHILD = Path(__file__).with_name("libnftables_child.py")
-_ERROR_LIMIT = 1200
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 TIMEOUT_S = 120.0
 
+#: Exit statuses of the child.
+_DONE, _REFUSED, _NO_LIBRARY, _UNKNOWN_BINDINGS = 0, 1, 3, 4
+
 #: Codes of the DataplaneError of a child that crashed, or did not finish in time.
 CRASHED, TIMED_OUT = "libnftables crashed", "libnftables timed out"
+
+# Limits of an error text, in characters and lines.
+_ERROR_LIMIT, _LINE_LIMIT, _LINES = 1200, 200, 6
 
 
 def load_text(
@@ -39,19 +44,21 @@ def load_text(
     """
     Run an nft script as one transaction and return what it prints.
 
-    With `check` the script is only validated (libnftables' dry run). `started` is told the child's
-    process id, which is also its netlink port, before it changes anything. Raises TransactionError
-    where it is refused, DataplaneError where the child crashed or hung (then the script may or may
-    not be in force: read back before going on), MissingFeatureError without libnftables.
+    With `check` libnftables and the kernel only validate the script. `started` receives the child's
+    process id, which is also its netlink port, before the child changes anything.
+
+    Raises TransactionError if the script is refused, MissingFeatureError without libnftables, and
+    DataplaneError if the child crashes or hangs. In the last case the kernel may have the script or
+    not: read the tables before going on.
     """
     return _run("--check" if check else "--run", text, timeout_s, started)
 
 
 def library_version(timeout_s: float = TIMEOUT_S) -> str:
     """
-    Return the version of libnftables, such as ``1.0.6``, "" where it does not say.
+    Return the version of libnftables, such as ``1.0.6``; "" if the library does not say.
 
-    It says so with each listing in JSON. Raises as `load_text` does.
+    Each listing in JSON names it. Raises as `load_text` does.
     """
     found = re.search(r'"version": *"([^"]{1,32})"', _run("--json", "list tables", timeout_s))
     return found[1] if found else ""
@@ -67,11 +74,13 @@ def _run(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: what has been begun is to be finished
+            # Ctrl-C stops nfproxy, not the child: a transaction that has begun shall finish.
+            start_new_session=True,
         )
     except OSError as error:
         raise DataplaneError(f"cannot start a process for libnftables: {error}") from error
     with child:
+        # The child waits for its script, so it has changed nothing yet.
         started(child.pid)
         try:
             out, err = child.communicate(text.encode(), timeout_s)
@@ -83,54 +92,65 @@ def _run(
                 f"libnftables did not finish within {timeout_s:g} s; its process was killed",
                 code=TIMED_OUT,
             ) from None
-    errors = cut(err.decode("utf-8", "replace"))
-    if child.returncode == 0:
-        return out.decode("utf-8", "replace")
-    if child.returncode == 1:
-        # libnftables gives no number: its text is all there is.
-        remedy = NOT_PERMITTED_REMEDY if os.strerror(errno.EPERM) in errors else ""
-        raise TransactionError(f"libnftables refused the script: {errors}", remedy)
-    if child.returncode == 3:
-        raise MissingFeatureError(
+    if child.returncode != _DONE:
+        raise _error(child.returncode, shorten_errors(err.decode("utf-8", "replace")))
+    return out.decode("utf-8", "replace")
+
+
+def _error(status: int, errors: str) -> DataplaneError | MissingFeatureError:
+    """Return the error of a child that ended with a status and printed `errors`."""
+    if status == _REFUSED:
+        # libnftables has no error numbers: only its text says that something is not permitted.
+        not_permitted = os.strerror(errno.EPERM) in errors
+        return TransactionError(
+            f"libnftables refused the script: {errors}",
+            NOT_PERMITTED_REMEDY if not_permitted else "",
+            NOT_PERMITTED if not_permitted else "",
+        )
+    if status == _NO_LIBRARY:
+        return MissingFeatureError(
             f"libnftables cannot be loaded ({errors})",
             "install the package libnftables1 (Debian, Ubuntu), nftables (Alpine, Arch, RHEL)",
         )
-    raise DataplaneError(
-        f"libnftables ended with {_ending(child.returncode)} ({errors})", code=CRASHED
-    )
+    if status == _UNKNOWN_BINDINGS:
+        return MissingFeatureError(
+            f"nfproxy does not know this version of the Python bindings of libnftables ({errors})",
+            "pip install 'pip-nftables>=1.0.2,<1.1'",
+        )
+    return DataplaneError(f"libnftables ended with {_ending(status)} ({errors})", code=CRASHED)
 
 
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"status {code}"
-    if -code in _CRASHES:
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"status {status}"
+    if -status in _CRASHES:
         return (
-            f"{signal.Signals(-code).name}, as an older one can on what a newer nft wrote into "
+            f"{signal.Signals(-status).name}, as an older one can on what a newer nft wrote into "
             "this network namespace: see `nft list ruleset`"
         )
     try:
-        return signal.Signals(-code).name
+        return signal.Signals(-status).name
     except ValueError:
-        return f"signal {-code}"
+        return f"signal {-status}"
 
 
 def _bindings_path() -> str:
     """Return the directory that holds the Python bindings (pip-nftables)."""
-    found = importlib.util.find_spec("nftables")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("nftables")
+    if spec is None or spec.origin is None:
         raise MissingFeatureError(
             "the Python bindings of libnftables are missing", "pip install pip-nftables"
         )
-    origin = Path(found.origin)
-    return str(origin.parents[1] if origin.name == "__init__.py" else origin.parent)
+    file = Path(spec.origin)
+    return str(file.parents[1] if file.name == "__init__.py" else file.parent)
 
 
-def cut(text: str) -> str:
+def shorten_errors(text: str) -> str:
     """
-    Return an error text fit for a log line.
+    Return libnftables' errors as one line of a log: few lines of the text, none of them long.
 
-    For a failing element libnftables prints the whole command, megabytes of it.
+    For an element that it refuses, libnftables prints the whole command, megabytes of it.
     """
-    lines = [line[:200].strip() for line in text.splitlines() if line.strip(" ^~\t")]
-    joined = " | ".join(lines[:6])
-    return joined[:_ERROR_LIMIT] or "no message"
+    # Lines of marks below the text (^^^) say nothing without the column they stand in.
+    lines = [line[:_LINE_LIMIT].strip() for line in text.splitlines() if line.strip(" ^~\t")]
+    return " | ".join(lines[:_LINES])[:_ERROR_LIMIT] or "no message"

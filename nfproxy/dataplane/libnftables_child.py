@@ -1,12 +1,12 @@
 """
-One job for libnftables, in a process of its own: text on standard input, errors on standard error.
+Runs one job of libnftables in its own process: text on standard input, errors on standard error.
 
-Run as a script, not imported: it must start fast and must not depend on nfproxy. What it
-needs of site-packages is named in its arguments. Exit status: 0 done, 1 refused,
-3 libnftables cannot be loaded.
+A script, not a module to import. It must start fast, so it depends on nothing of nfproxy; its
+arguments name the directory of the Python bindings. Exit status: 0 done, 1 refused, 3 libnftables
+cannot be loaded, 4 the bindings are of an unknown version.
 
-libnftables keeps its peak memory and can crash on what others put into the network
-namespace; here both end with the process.
+libnftables keeps its peak memory, and what other programs put into the network namespace can crash
+it. Both end with this process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_CONTEXT = "_Nftables__ctx"  # the bindings' pointer to libnftables' context, which is private
 
 
 def main() -> int:
-    """Run one script, check it (``--check``), answer in JSON (``--json``); then: import path."""
+    """Run a script; only check it (``--check``); or answer in JSON (``--json``)."""
     mode, path = sys.argv[1], sys.argv[2]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash loop must not fill the disk
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would read the answer
+    # A crash that repeats must not fill the disk with core dumps.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Without nfproxy, no process reads the answer.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     sys.path.append(path)
     try:
-        # The bindings say more than that it is missing, on standard error.
+        # Load the library first: its error is short. The bindings print more before they raise.
         library = ctypes.CDLL("libnftables.so.1")
         import nftables
 
@@ -34,10 +37,15 @@ def main() -> int:
     except (ImportError, OSError, AttributeError) as error:
         print(error, file=sys.stderr)
         return 3
+    # In each mode, so that a new version of the bindings is noticed at the start of the daemon.
+    context = getattr(nft, _CONTEXT, None)
+    if context is None:
+        print(f"nftables.Nftables has no {_CONTEXT}", file=sys.stderr)
+        return 4
     if mode == "--check":
-        # The bindings lack the call; the library has had it since its first release.
+        # The bindings lack this call; the library has had it since its first release.
         library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
-        library.nft_ctx_set_dry_run(nft._Nftables__ctx, True)
+        library.nft_ctx_set_dry_run(context, True)
     if mode == "--json":
         nft.set_json_output(True)
     code, output, errors = nft.cmd(sys.stdin.read())

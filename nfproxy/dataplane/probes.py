@@ -1,5 +1,7 @@
 """
-Why the kernel would not have our program: one sentence, with the remedy.
+What keeps nfproxy's program out of the kernel: privileges, or features that the kernel lacks.
+
+Each error names one cause, with its remedy.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from nfproxy.netlink.sockets import NOT_PERMITTED, NftSocket
 
 class Probe(NamedTuple):
     """
-    A piece of the program that a kernel may lack.
+    A feature of the program that a kernel may lack.
 
-    `body` is what is put into a table, with FAMILY for ``ip`` or ``ip6`` and ADDRESS for one;
-    `remedy` says how to get it, with FAMILY_NUMBER for 4 or 6.
+    `body` is the content of a table that needs it: FAMILY stands for ``ip`` or ``ip6``, ADDRESS for
+    an address. `remedy` says how to get the feature; FAMILY_NUMBER stands for 4 or 6.
     """
 
     what: str
@@ -31,7 +33,7 @@ def _rule(rule: str, hook: str = "prerouting", priority: int = -100) -> str:
     return f"chain c {{\n type nat hook {hook} priority {priority};\n {rule}\n }}"
 
 
-#: What is tried, in order.
+#: The features, in the order in which they are tried: each needs those before it.
 PROBES = (
     Probe("nf_tables", "modprobe nf_tables (CONFIG_NF_TABLES_IPVFAMILY_NUMBER)", "chain c { }"),
     Probe(
@@ -96,10 +98,9 @@ _ADDRESSES = {Family.IPV4: "192.0.2.1", Family.IPV6: "2001:db8::1"}
 
 def require_privileges() -> None:
     """
-    Raise MissingFeatureError unless nf_tables can be reached and changed from here.
-
-    CAP_NET_ADMIN is looked up first: without it the kernel's answers mislead.
+    Raise MissingFeatureError unless this process can read and change nf_tables here.
     """
+    # First, as without this capability the kernel's errors mislead.
     if not may_administer_network():
         raise MissingFeatureError(
             "the capability CAP_NET_ADMIN is missing",
@@ -131,22 +132,21 @@ def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
 
 
 def first_missing_feature(families: Iterable[Family]) -> MissingFeatureError | None:
-    """
-    Return the first thing that `missing_features` finds, None where all of it works alone.
-    """
+    """Return the first error of `missing_features`, None if there is none."""
     return next(missing_features(families), None)
 
 
 def missing_features(families: Iterable[Family]) -> Iterator[MissingFeatureError]:
     """
-    Try what the program is made of, piece by piece, without changing anything.
+    Try the program's features one by one, and yield an error for each that is missing.
 
-    Yields what is missing. A libnftables that crashes or hangs says nothing about the kernel and
-    ends it.
+    Changes nothing. Ends early if libnftables crashes or hangs, which says nothing about the
+    kernel.
     """
     wanted = tuple(families)
     try:
         for probe in PROBES:
+            # Nearly always both families have the feature: one child process instead of two.
             if _refusal("".join(_script(probe, family) for family in wanted)) is None:
                 continue
             for family in wanted:
@@ -162,7 +162,7 @@ def missing_features(families: Iterable[Family]) -> Iterator[MissingFeatureError
 
 
 def _refusal(script: str) -> TransactionError | None:
-    """Return why a script is refused, None if it is not. Raises what `load_text` raises besides."""
+    """Return why a script is refused, None if it is not. Raises other errors of `load_text`."""
     try:
         load_text(script, check=True)
     except TransactionError as error:

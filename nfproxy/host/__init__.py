@@ -1,6 +1,6 @@
 """
-The machine nfproxy runs on, apart from its tables: addresses, sysctls, the process itself.
+The machine that nfproxy runs on, apart from its tables: addresses, sysctls, processes, kube-proxy.
 
-An edge: /proc, /sys and the kernel's address table are read and written here. What follows from
-an address is decided elsewhere.
+These modules read and write /proc and /sys, and ask the kernel for addresses and tables. They
+decide nothing.
 """

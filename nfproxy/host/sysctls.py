@@ -1,8 +1,8 @@
 """
-The sysctls of conntrack that kube-proxy writes at start, from the same configuration.
+The conntrack sysctls that kube-proxy writes at start, from the same configuration.
 
-Computed first, written then, and only where the value differs: what already fits needs no right
-to write.
+`wanted_sysctls` computes the values; `set_conntrack_sysctls` writes those that differ. So a node
+whose values already fit needs no privilege to write them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ from nfproxy.errors import ConfigError, MissingFeatureError
 _DIRECTORY = "sys/net/netfilter"
 _PREFIX = "nf_conntrack_"
 
-#: No more entries than this by ``maxPerCore``, however many processors there are.
+#: The most entries that ``maxPerCore`` asks for, however many processors there are.
 _MOST_BY_CORES = 1 << 20
 
-#: What keeps a container from writing: /proc/sys is mounted read-only there, or belongs to others.
+#: Errors in a container, where /proc/sys is read-only or belongs to another user namespace.
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
-_ABSENT = (
-    "the kernel has no connection tracking here, and did not load it when asked: modprobe "
-    "nf_conntrack nf_conntrack_netlink (CONFIG_NF_CONNTRACK, CONFIG_NF_CT_NETLINK)"
-)
+_ABSENT = "the kernel has no connection tracking here, and did not load it on request"
+_LOAD = "modprobe nf_conntrack nf_conntrack_netlink (CONFIG_NF_CONNTRACK, CONFIG_NF_CT_NETLINK)"
 
 
 class Sysctl(NamedTuple):
-    """One value to write: its name without ``nf_conntrack_``, and the field that asks for it."""
+    """A value to write: its name without ``nf_conntrack_``, and the field that asks for it."""
 
     name: str
     value: int
@@ -42,7 +40,7 @@ class Sysctl(NamedTuple):
 
 
 def wanted_sysctls(config: Conntrack, cpus: int) -> tuple[Sysctl, ...]:
-    """Return what ``conntrack`` of the configuration asks for, in the order of writing."""
+    """Return the sysctls that ``conntrack`` of the configuration asks for, in order of writing."""
     wanted: list[Sysctl] = []
     if config.max_per_core > 0:
         wanted.append(Sysctl("max", _max(config, cpus), "maxPerCore"))
@@ -57,9 +55,10 @@ def wanted_sysctls(config: Conntrack, cpus: int) -> tuple[Sysctl, ...]:
 
 def _max(config: Conntrack, cpus: int) -> int:
     """
-    Return how many connections conntrack shall hold.
+    Return how many connections conntrack should be able to hold.
 
-    ``min`` is not capped, and does not count where the cores alone come to more than the cap.
+    The cap is for the cores' part: ``min`` may exceed it. If the cores alone exceed the cap,
+    ``min`` does not count (as in kube-proxy).
     """
     by_cores = config.max_per_core * cpus
     if by_cores > _MOST_BY_CORES:
@@ -73,21 +72,21 @@ def _timeout(name: str, duration: Duration, field: str) -> list[Sysctl]:
 
 
 def cpu_count(sys: Path = Path("/sys")) -> int:
-    """Return the logical processors of the machine, else those this process may use."""
+    """Return the number of processors of the machine; if unknown, of those this process may use."""
     names = (sys / "devices/system/cpu").glob("cpu[0-9]*/topology")
     found = sum(1 for path in names if re.fullmatch(r"cpu\d+", path.parent.name))
     return found or len(os.sched_getaffinity(0))
 
 
 class Refusal(NamedTuple):
-    """A value that this process may not write, and why, in the system's words."""
+    """A value that this process may not write, and the system's reason."""
 
     sysctl: Sysctl
     reason: str
 
 
 class Outcome(NamedTuple):
-    """What has changed, in words, and what may not be changed from here."""
+    """The changes as texts (``path: old → new``), and the values that could not be written."""
 
     changed: list[str]
     refused: list[Refusal]
@@ -101,12 +100,12 @@ def set_conntrack_sysctls(
     sys: Path = Path("/sys"),
 ) -> Outcome:
     """
-    Set conntrack's sysctls below `proc`; each is tried, whatever became of the others.
+    Set conntrack's sysctls below `proc`; a refusal of one does not keep it from trying the others.
 
-    `load` is called once where there are none: it has the kernel load the module. The table of
-    buckets grows with the maximum, and is one for all network namespaces of the machine. Raises
-    ConfigError where nothing of the kind is below `proc`, MissingFeatureError for a sysctl that
-    does not exist, or will not take the value.
+    If there are no such sysctls, `load` is called once to let the kernel load the module. The
+    number of buckets grows with the maximum; all network namespaces of the machine share it.
+    Raises ConfigError if `proc` has no sysctls of the network, MissingFeatureError for a sysctl
+    that does not exist or does not accept the value.
     """
     wanted = wanted_sysctls(config, cpu_count(sys))
     directory = proc / _DIRECTORY
@@ -115,13 +114,14 @@ def set_conntrack_sysctls(
         return outcome
     if not directory.parent.is_dir():
         raise ConfigError(
-            f"--proc: {directory.parent} does not exist; the node's /proc/sys/net has to be there"
+            f"--proc: {directory.parent} does not exist", "mount the node's /proc/sys/net there"
         )
     if not (directory / f"{_PREFIX}{wanted[0].name}").exists():
         load()
     for sysctl in wanted:
         _set(directory, sysctl, outcome, at_least=False)
-        if sysctl.name == "max":  # writable since Linux 4.7, where the module's parameter is not
+        # Since Linux 4.7 this sysctl can be written, too; the module's parameter cannot.
+        if sysctl.name == "max":
             buckets = Sysctl("buckets", sysctl.value // 4, sysctl.field)
             _set(directory, buckets, outcome, at_least=True)
     return outcome
@@ -136,24 +136,24 @@ def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -
             return
         path.write_text(f"{value}\n", "ascii")
     except FileNotFoundError as error:
-        raise MissingFeatureError(f"{path} does not exist: {_ABSENT}") from error
+        raise MissingFeatureError(f"{path} does not exist: {_ABSENT}", _LOAD) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
             outcome.refused.append(Refusal(sysctl, reason))
             return
         raise MissingFeatureError(
-            f"cannot set {path} to {value}: {reason}; set {_off(sysctl)} to leave it alone"
+            f"cannot set {path} to {value}: {reason}", f"set {_off(sysctl)} to leave it alone"
         ) from error
     outcome.changed.append(f"{path}: {old} → {value}")
 
 
 def refused_text(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> str:
     """
-    Return in one line what may not be set from here, and what helps.
+    Return one line that says which values could not be set, and what to do.
 
-    Where `proc` is not the process's own, this is the init container that others are advised to
-    run, or somebody in its place: then it is about what that lacks.
+    If `proc` is not the process's own, this process is the init container that the line would
+    recommend: then the line says what that container lacks.
     """
     what = ", ".join(f"{one.sysctl.name} to {one.sysctl.value} ({one.reason})" for one in refused)
     lines = " ".join(f"{_FULL_NAME}{one.sysctl.name}={one.sysctl.value}" for one in refused)

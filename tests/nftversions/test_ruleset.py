@@ -1,4 +1,4 @@
-"""What nfproxy programs, between versions of nft: none crashes, all say the same."""
+"""nfproxy's tables and several versions of nft: none crashes, and all list the same."""
 
 import itertools
 import re
@@ -20,7 +20,7 @@ from nfproxy.tools.lab import Lab, Namespace
 CASE = case("everything")
 PAIRS = list(itertools.permutations(versions(), 2))
 
-#: What another program may do to our table: an element, a chain, a set of its own.
+#: What another program may do to nfproxy's table: add elements and a chain.
 MORE = """\
 add element ip nfproxy cluster-ips { 10.96.0.99 }
 add chain ip nfproxy cluster-tcp-99
@@ -39,7 +39,7 @@ def lab(namespaces_allowed: None) -> Iterator[Lab]:
 
 
 def nft(namespace: Namespace, command: Nft, *arguments: str, text: str | None = None) -> str:
-    """Run an nft. Fails with what it said; a crash is told apart from a refusal."""
+    """Run an nft. Fails with its errors, and distinguishes a crash from a refusal."""
     done: subprocess.CompletedProcess[str] = namespace.run(
         [command.command, *arguments], input=text, check=False
     )
@@ -50,12 +50,12 @@ def nft(namespace: Namespace, command: Nft, *arguments: str, text: str | None = 
 
 
 def by_text(namespace: Namespace, writer: Nft) -> None:
-    """Load what `render` prints."""
+    """Load the script that ``nfproxy render`` prints."""
     nft(namespace, writer, "-f", "-", text=CASE.script())
 
 
 def by_netlink(namespace: Namespace, _: Nft) -> None:
-    """Do what `run` does: the program by libnftables, elements by netlink."""
+    """Do what ``nfproxy run`` does: the program by libnftables, elements by netlink."""
     planner: Planner = CASE.planner()
     with RealKernel(namespace) as kernel:
         Reconciler(kernel, planner.desired, planner.config, FAMILIES, lambda: 0.0).sync(
@@ -68,12 +68,12 @@ Write = Callable[[Namespace, Nft], None]
 
 @pytest.mark.parametrize("write", [by_text, by_netlink])
 @pytest.mark.parametrize(("writer", "reader"), PAIRS, ids=str)
-def test_what_one_version_wrote_another_lists_loads_and_changes(
+def test_one_version_lists_loads_and_changes_tables_of_another(
     lab: Lab, writer: Nft, reader: Nft, write: Write
 ):
     """
-    A host's nft and the image's differ: each lists the other's tables, reloads its own listing
-    elsewhere, and adds elements and chains; both then read the same.
+    A host's nft and the image's differ. Each lists the other's tables, loads its listing into
+    another namespace, and adds elements and chains. Both then read the same.
     """
     tables, copies = lab.namespace("tables"), lab.namespace("copies")
     write(tables, writer)
@@ -100,7 +100,7 @@ def test_what_one_version_wrote_another_lists_loads_and_changes(
 @pytest.mark.parametrize("reader", versions(), ids=str)
 def test_elements_by_netlink_list_like_those_by_text(lab: Lab, reader: Nft):
     """
-    The two ways into the kernel cannot be told apart in a listing.
+    A listing does not show which of the two ways an element came.
     """
     texts = []
     for write in (by_text, by_netlink):
@@ -116,7 +116,7 @@ def test_elements_by_netlink_list_like_those_by_text(lab: Lab, reader: Nft):
 @pytest.mark.parametrize("reader", versions(), ids=str)
 def test_every_set_is_declared_by_typeof(lab: Lab, reader: Nft, write: Write):
     """
-    What newer nft records for `type` makes older nft crash; only chains say `type`, for a hook.
+    What a newer nft records for `type` crashes an older one. Only base chains say `type`.
     """
     namespace = lab.namespace("tables")
     write(namespace, versions()[-1])
@@ -131,9 +131,9 @@ def test_every_set_is_declared_by_typeof(lab: Lab, reader: Nft, write: Write):
 
 def in_numbers(listing: str) -> str:
     """
-    Return a listing with priorities as nfproxy writes them.
+    Return a listing with numbers as priorities, as nfproxy writes them.
 
-    Newer nft prints words where nft 1.0.6 refuses them (dstnat in output, srcnat in input).
+    A newer nft prints words that nft 1.0.6 refuses (dstnat in output, srcnat in input).
     """
     listing = listing.replace("priority dstnat;", "priority -100;")
     return listing.replace("priority srcnat;", "priority 100;")
@@ -141,10 +141,10 @@ def in_numbers(listing: str) -> str:
 
 def normal(listing: str) -> dict[str, object]:
     """
-    Return what a listing says, by block, whatever the order of elements and blocks.
+    Return the lines of a listing by block, with elements in sorted order.
 
-    Versions print protocols as numbers where there is no /etc/protocols, priorities as words
-    or as numbers, and wrap differently.
+    Versions print protocols as numbers if there is no /etc/protocols, priorities as words or as
+    numbers, and wrap lines differently.
     """
     for number, word in (("6", "tcp"), ("17", "udp"), ("132", "sctp")):
         listing = re.sub(rf"(?<=\. ){number}(?= \.)", word, listing)

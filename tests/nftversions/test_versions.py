@@ -47,13 +47,13 @@ def in_one_namespace(script: str, *commands: str, text: str = "") -> str:
 
 
 def words(listing: str) -> Counter[str]:
-    """What a listing says, whatever the order and the layout of its elements."""
+    """Return the words of a listing, as their order and layout may differ."""
     return Counter(listing.replace(",", " ").split())
 
 
 def test_there_are_several_versions():
     """
-    Tests across versions have at least two to compare, and none of them twice.
+    Tests across versions have at least two to compare, each once.
     """
     found = [nft.version for nft in versions()]
 
@@ -62,9 +62,9 @@ def test_there_are_several_versions():
 
 
 @pytest.mark.parametrize("nft", versions(), ids=str)
-def test_each_runs_in_a_namespace_and_is_what_it_says(nft: Nft):
+def test_each_command_runs_and_has_its_version(nft: Nft):
     """
-    The command is an nft of that version which reaches the kernel's tables.
+    It reaches the kernel's tables in a new namespace.
     """
     printed = in_one_namespace(
         '"$1" --version; "$1" -f -; "$1" list tables', nft.command, text=TABLE
@@ -77,12 +77,11 @@ def test_each_runs_in_a_namespace_and_is_what_it_says(nft: Nft):
 @pytest.mark.parametrize(
     ("writer", "reader"), list(itertools.permutations(versions(), 2)), ids=lambda nft: str(nft)
 )
-def test_what_one_version_writes_another_reads_and_writes(writer: Nft, reader: Nft):
+def test_one_version_reads_and_changes_tables_of_another(writer: Nft, reader: Nft):
     """
-    Sets and maps declared with `typeof` pass between versions of nft.
+    All versions of nft understand sets and maps declared with `typeof`.
 
-    The reader loads more into the writer's table, and both then list the same, up to the
-    order of elements.
+    The reader adds to the writer's table, and both then list the same, up to the order of elements.
     """
     script = """
         "$1" -f -

@@ -116,14 +116,6 @@ PENDING = frozenset(
         "tests/unit/yaml",
         # apiserver
         "nfproxy/apiserver",
-        # kernel
-        "nfproxy/dataplane",
-        #
-        "nfproxy/host",
-        #
-        "tests/unit/dataplane",
-        #
-        "tests/unit/host",
         # plan
         "nfproxy/model",
         #

@@ -1,4 +1,4 @@
-"""Stale UDP entries leave a real conntrack table, and nothing else does."""
+"""The cleaner deletes stale UDP entries from a real conntrack table, and no others."""
 
 import pytest
 from support.kernel.entries import Entries, destination
@@ -17,7 +17,7 @@ NO_ADDRESSES = {V4: (), V6: ()}
 
 @pytest.fixture
 def namespace(lab):
-    """A namespace for one test, with a table of its own."""
+    """A namespace for one test, with its own connections."""
     made = lab.namespace("conntrack")
     yield made
     lab.drop(made)
@@ -52,7 +52,7 @@ def may(frontends: dict[str, list[str]]) -> dict[FrontendKey, frozenset[bytes]]:
 
 def test_entries_to_endpoints_that_left_are_deleted(entries, cleaner):
     """
-    Those to the others stay, as do those to other addresses and ports.
+    Entries to the other endpoints stay, as do those of other addresses and ports.
     """
     for end in ("10.244.1.1:5353", "10.244.1.2:5353", "10.96.0.1:53"):
         entries.add("10.96.0.1:53", end)
@@ -67,7 +67,7 @@ def test_entries_to_endpoints_that_left_are_deleted(entries, cleaner):
         "10.96.0.2:53 > 10.244.1.2:5353",
     }
     assert report.deleted == {V4: 2, V6: 0}
-    assert report.examined == 3  # the kernel handed out no other
+    assert report.examined == 3  # the kernel listed no other
 
 
 def test_both_families_are_cleaned(entries, cleaner):
@@ -87,7 +87,7 @@ def test_both_families_are_cleaned(entries, cleaner):
 
 def test_ipv6_entries_to_other_addresses_stay(entries, cleaner):
     """
-    Also where the kernel hands them out instead of those that were asked for.
+    Although the kernel may list them instead of those that the request names.
     """
     for asked in ("fd00:96::1:53", "fd00:96::2:53", "fd00:96::1:54"):
         entries.add(asked, "fd00:244::1:5353")
@@ -102,7 +102,7 @@ def test_ipv6_entries_to_other_addresses_stay(entries, cleaner):
 
 def test_tcp_and_sctp_entries_stay(entries, cleaner):
     """
-    At the same address and port as the UDP entries that go.
+    At the same address and port as the UDP entries that are deleted.
     """
     for protocol in Protocol:
         entries.add("10.96.0.1:53", "10.244.1.1:5353", protocol)
@@ -116,7 +116,7 @@ def test_tcp_and_sctp_entries_stay(entries, cleaner):
 
 def test_node_ports_are_cleaned_at_the_nodes_addresses(entries, cleaner):
     """
-    What passes through to the same port elsewhere stays.
+    An entry of forwarded traffic to the same port of another host stays.
     """
     entries.add("192.168.1.1:30053", "10.244.1.1:5353")
     entries.add("192.168.9.9:30053", "192.168.9.9:30053")
@@ -129,7 +129,7 @@ def test_node_ports_are_cleaned_at_the_nodes_addresses(entries, cleaner):
 
 def test_many_frontends_are_cleaned_by_one_listing(entries, cleaner):
     """
-    The kernel then hands out every UDP entry, and those of nobody's frontends stay.
+    The kernel then lists every UDP entry, and those of no frontend stay.
     """
     many = [f"10.96.0.{number}:53" for number in range(1, conntrack_cleaner._FEW + 2)]
     for asked in (*many, "10.96.1.1:53"):
@@ -160,7 +160,7 @@ def test_entries_of_conntrack_zones_are_found(entries, cleaner):
 
 def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch):
     """
-    While the listing they come from goes on, so many at a time.
+    In batches, while the kernel is still listing.
     """
     monkeypatch.setattr(conntrack_cleaner, "_BATCH", 7)
     sizes, delete = [], cleaner._delete
@@ -177,7 +177,7 @@ def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch
     assert sizes == [7, 7, 7, 7, 7, 5]
 
 
-def test_an_entry_that_is_gone_meanwhile_is_no_error(entries, cleaner, monkeypatch):
+def test_an_entry_that_expires_meanwhile_is_no_error(entries, cleaner, monkeypatch):
     """
     It is not counted.
     """
@@ -198,7 +198,7 @@ def test_an_entry_that_is_gone_meanwhile_is_no_error(entries, cleaner, monkeypat
 
 def test_a_later_entry_of_the_same_client_is_not_deleted(entries, cleaner, monkeypatch):
     """
-    Its next packet came first and was sent to an endpoint that serves.
+    The client's next packet came before the deletion, and went to a serving endpoint.
     """
     entries.add("10.96.0.1:53", "10.244.1.1:5353", client_port=1024)
     delete = cleaner._delete
@@ -218,13 +218,13 @@ def test_a_later_entry_of_the_same_client_is_not_deleted(entries, cleaner, monke
 
 def test_after_a_failure_in_the_middle_of_a_listing_it_works_again(entries, cleaner, monkeypatch):
     """
-    The rest of the listing is read, else the kernel would refuse the next.
+    The cleaner reads the rest of the listing, else the kernel would refuse the next one.
     """
-    for number in range(600):  # more than one buffer of the kernel's holds
+    for number in range(600):  # more than the kernel puts into one buffer
         entries.add("10.96.0.1:53", "10.244.1.1:5353", client_port=2000 + number)
 
     def broken(*_):
-        raise DataplaneError("an entry that nobody understands")
+        raise DataplaneError("an entry of an unknown layout")
 
     with monkeypatch.context() as patch:
         patch.setattr(conntrack_cleaner.conntrack, "udp_flow", broken)
@@ -234,9 +234,9 @@ def test_after_a_failure_in_the_middle_of_a_listing_it_works_again(entries, clea
     assert cleaner.clean(may({"10.96.0.1:53": []}), NO_ADDRESSES).deleted[V4] == 600
 
 
-def test_nothing_is_asked_of_the_kernel_without_frontends(entries, cleaner):
+def test_nothing_is_listed_without_frontends(entries, cleaner):
     """
-    A change that concerns no UDP Service costs nothing.
+    A change of Services without UDP costs nothing.
     """
     entries.add("10.96.0.1:53", "10.244.1.1:5353")
 

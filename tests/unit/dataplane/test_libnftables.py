@@ -1,4 +1,4 @@
-"""libnftables in a child: what it says, and that nothing it does harms us."""
+"""libnftables in a child process: results, errors, crashes and hangs."""
 
 import itertools
 from pathlib import Path
@@ -12,7 +12,7 @@ from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
 
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A script that runs in the place of the child; tests write it."""
+    """A script that runs instead of the child; tests write it."""
     script = tmp_path / "child.py"
     monkeypatch.setattr(libnftables, "_CHILD", script)
     return script
@@ -33,7 +33,7 @@ def test_a_script_is_loaded_and_prints_what_it_lists(real: RealKernel):
 
 def test_a_check_changes_nothing(real: RealKernel):
     """
-    libnftables' dry run: the script is judged, and not in force.
+    libnftables and the kernel validate the script, and do not run it.
     """
     load(real, "add table ip sample\n", check=True)
 
@@ -44,7 +44,7 @@ def test_a_check_changes_nothing(real: RealKernel):
 
 def test_a_refusal_says_what_and_where(real: RealKernel):
     """
-    libnftables' own words, in one line.
+    In the words of libnftables, on one line.
     """
     with pytest.raises(TransactionError, match=r"refused the script.*No such file") as caught:
         load(real, "add chain ip absent web\n")
@@ -54,7 +54,7 @@ def test_a_refusal_says_what_and_where(real: RealKernel):
 
 def test_a_refusal_of_a_megabyte_is_cut(real: RealKernel):
     """
-    For a failing element libnftables prints the whole command.
+    For an element that it refuses, libnftables prints the whole command.
     """
     rows = ", ".join(f"10.{a}.{b}.1" for a, b in itertools.product(range(100), range(250)))
     text = (
@@ -77,17 +77,17 @@ def test_a_refusal_of_a_megabyte_is_cut(real: RealKernel):
         ("\n ~~~ ^^ \n", "no message"),
     ],
 )
-def test_error_texts_are_cut_to_a_log_line(text: str, short: str):
+def test_error_texts_are_shortened_to_a_log_line(text: str, short: str):
     """
-    Few lines, none long, without the marks below them.
+    Few lines, none of them long, without the marks below them.
     """
-    assert short == libnftables.cut(text)
+    assert short == libnftables.shorten_errors(text)
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
 def test_a_crash_is_survived_and_named(child: Path, name: str):
     """
-    What others put into the namespace can crash libnftables, not us.
+    Other programs' tables can crash libnftables, but not nfproxy.
     """
     child.write_text(f"import os, signal\nos.kill(os.getpid(), signal.{name})\n")
 
@@ -101,7 +101,7 @@ def test_a_crash_is_survived_and_named(child: Path, name: str):
 )
 def test_a_script_that_is_not_permitted_says_why_that_may_be(child: Path, said: str, hint: bool):
     """
-    A capability is missing, or somebody else owns the table.
+    A capability is missing, or another process owns the table.
     """
     child.write_text(f"raise SystemExit('Error: Could not process rule: {said}')\n")
 
@@ -110,9 +110,9 @@ def test_a_script_that_is_not_permitted_says_why_that_may_be(child: Path, said: 
     assert bool(caught.value.remedy) is hint
 
 
-def test_a_crash_after_some_words_gives_them(child: Path):
+def test_an_error_printed_before_a_crash_is_kept(child: Path):
     """
-    The last words may say why.
+    It may say why the child crashed.
     """
     child.write_text("import os\nos.write(2, b'BUG: oops')\nos.abort()\n")
 
@@ -122,7 +122,7 @@ def test_a_crash_after_some_words_gives_them(child: Path):
 
 def test_a_hang_is_ended(child: Path):
     """
-    A child that does not finish is killed; whether the script is in force is not known.
+    A child that does not finish is killed; the kernel may have its script or not.
     """
     child.write_text("import time\ntime.sleep(60)\n")
 
@@ -133,7 +133,7 @@ def test_a_hang_is_ended(child: Path):
 
 def test_an_unknown_status_is_named(child: Path):
     """
-    Neither done nor refused: the outcome is open.
+    Neither done nor refused: the kernel may have the script or not.
     """
     child.write_text("raise SystemExit(77)\n")
 
@@ -141,9 +141,9 @@ def test_an_unknown_status_is_named(child: Path):
         libnftables.load_text("list ruleset\n")
 
 
-def test_a_child_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch):
+def test_a_child_that_cannot_be_started_is_a_dataplane_error(monkeypatch: pytest.MonkeyPatch):
     """
-    No traceback of the operating system's.
+    An OSError would end the daemon with a traceback.
     """
     monkeypatch.setattr(libnftables.sys, "executable", "/nowhere/python")
 
@@ -151,9 +151,9 @@ def test_a_child_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest.
         libnftables.load_text("list ruleset\n")
 
 
-def test_a_missing_library_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """
-    The bindings are there, libnftables.so.1 is not: the real child, told so by false bindings.
+    The real child, with false bindings that cannot find libnftables.so.1.
     """
     (tmp_path / "nftables.py").write_text(
         "class Nftables:\n"
@@ -166,7 +166,22 @@ def test_a_missing_library_is_said_with_the_remedy(tmp_path: Path, monkeypatch: 
         libnftables.load_text("list ruleset\n")
 
 
-def test_missing_bindings_are_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("check", [False, True])
+def test_bindings_without_the_private_attribute_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool
+):
+    """
+    At the first script already, not only at a check: no new version surprises a daemon later.
+    """
+    (tmp_path / "nftables.py").write_text("class Nftables:\n    context = None\n")
+    monkeypatch.setattr(libnftables, "_bindings_path", lambda: str(tmp_path))
+
+    with pytest.raises(MissingFeatureError, match="has no _Nftables__ctx") as caught:
+        libnftables.load_text("list ruleset\n", check=check)
+    assert "pip-nftables" in caught.value.remedy
+
+
+def test_missing_bindings_are_reported(monkeypatch: pytest.MonkeyPatch):
     """
     pip-nftables is not installed.
     """
@@ -176,9 +191,9 @@ def test_missing_bindings_are_said_with_the_remedy(monkeypatch: pytest.MonkeyPat
         libnftables.load_text("list ruleset\n")
 
 
-def test_the_child_depends_on_nothing_of_ours():
+def test_the_child_does_not_import_nfproxy():
     """
-    It runs isolated, so it must not import nfproxy, and it is small.
+    It runs isolated, without the path of nfproxy's package.
     """
     text = libnftables._CHILD.read_text("utf-8")
 

@@ -62,7 +62,7 @@ def every_chain() -> Iterator[Chain]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_kernel_accepts_every_kind_of_chain(real: RealKernel, name: str):
     """
-    In both families, for every way to recognise pods, made anew and once more over itself.
+    In both families, for every way to recognise pods; loaded twice, the second time over itself.
     """
     chains = list(every_chain())
     for family in FAMILIES:
@@ -76,7 +76,7 @@ def test_the_kernel_accepts_every_kind_of_chain(real: RealKernel, name: str):
 
 def test_every_shape_in_the_kernel_is_read_back_from_its_name(real: RealKernel):
     """
-    The names that the kernel gives back are whole.
+    The kernel does not cut their names.
     """
     shapes = {chain.name: chain for chain in every_chain() if isinstance(chain, Shape)}
     real.load(ruleset.program_text(CONFIG.program, Family.IPV4, shapes.values()))
@@ -97,7 +97,7 @@ def sets_in_kernel(real: RealKernel, family: Family) -> dict[str, SetRow]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_schema_is_what_the_kernel_made_of_the_template(real: RealKernel, family: Family):
     """
-    The same sets; of each the length of key and value, verdicts, ranges and time-outs.
+    The same sets, with the same key and value lengths, verdicts, ranges and timeouts.
     """
     real.load(ruleset.table_text(CONFIG.program, family))
     found = sets_in_kernel(real, family)

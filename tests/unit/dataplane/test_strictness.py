@@ -1,4 +1,4 @@
-"""What a dataplane accepts and refuses: the kernel, and the fake that other tests rest on."""
+"""What a dataplane accepts and refuses: the kernel, and the fake that other tests use."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ OTHER = schema.endpoint_bytes(parse_address("10.244.0.2"), 8080)
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.namespaces)])
 def dataplane(request: pytest.FixtureRequest) -> Dataplane:
-    """Each test runs twice; tables with one balancing chain are loaded."""
+    """The fake, and the kernel: each with tables that have one balancing chain."""
     made: Dataplane = FakeKernel()
     if request.param == "real":
         made = request.getfixturevalue("real")
@@ -54,7 +54,7 @@ def held(dataplane: Dataplane, name: str, family: Family = V4) -> dict[bytes, Va
 
 
 def refuses(dataplane: Dataplane, *operations: Operation) -> None:
-    """Expect a refusal that leaves everything as it was."""
+    """Check that the operations are refused, and that no element changes."""
 
     def everything() -> list[dict[bytes, Value]]:
         return [held(dataplane, name, f) for f in FAMILIES for name in schema.SCHEMAS]
@@ -97,9 +97,9 @@ def test_both_families_change_in_one_transaction(dataplane: Dataplane):
     )
 
 
-def test_deleting_what_is_absent_is_refused(dataplane: Dataplane):
+def test_deleting_an_absent_element_is_refused(dataplane: Dataplane):
     """
-    The reconciler must know what is there.
+    So a reconciler that is wrong about the kernel gets an error.
     """
     refuses(dataplane, delete(schema.ENDPOINTS[Protocol.TCP], SLOT))
 
@@ -144,11 +144,11 @@ def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Datapla
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_adding_what_is_there_changes_nothing(
+def test_adding_a_present_element_changes_nothing(
     dataplane: Dataplane, name: str, key: bytes, value: Value
 ):
     """
-    The same element once more is accepted.
+    The kernel accepts an element that it holds already.
     """
     dataplane.commit([add(name, key, value)])
     dataplane.commit([add(name, key, value)])
@@ -158,7 +158,7 @@ def test_adding_what_is_there_changes_nothing(
 
 def test_delete_and_add_in_one_transaction_replace_a_value(dataplane: Dataplane):
     """
-    This is how a slot gets another endpoint.
+    The reconciler gives a slot another endpoint in this way.
     """
     name = schema.ENDPOINTS[Protocol.TCP]
     dataplane.commit([add(name, SLOT, ONE)])
@@ -187,7 +187,7 @@ def test_overlapping_ranges_are_refused(dataplane: Dataplane, one: str, other: s
 
 def test_overlapping_ranges_of_one_frontend_are_refused_and_others_are_not(dataplane: Dataplane):
     """
-    In a set of concatenations ranges meet only where all fields meet.
+    In a set of concatenations, ranges overlap only if all fields do.
     """
     wide, narrow = parse_prefix("10.0.0.0/8"), parse_prefix("10.1.0.0/16")
     elsewhere = FRONTEND[:8] + schema.port_bytes(81)
@@ -211,11 +211,11 @@ def test_overlapping_ranges_of_one_frontend_are_refused_and_others_are_not(datap
         (["240.0.0.0/4"], ["0.0.0.0/0"]),
     ],
 )
-def test_ranges_give_way_to_others_in_one_transaction(
+def test_ranges_are_replaced_in_one_transaction(
     dataplane: Dataplane, old: list[str], new: list[str]
 ):
     """
-    Deletions first, then additions: larger, smaller, adjacent, up to the last address.
+    Deletions first, then additions: larger, smaller and adjacent ranges, up to the last address.
     """
     name = schema.SERVICE_CIDRS
     dataplane.commit([add(name, cidr(text)) for text in old])
@@ -226,9 +226,9 @@ def test_ranges_give_way_to_others_in_one_transaction(
     assert {cidr(text) for text in new} == held(dataplane, name).keys()
 
 
-def test_source_ranges_give_way_to_others_in_one_transaction(dataplane: Dataplane):
+def test_source_ranges_are_replaced_in_one_transaction(dataplane: Dataplane):
     """
-    A Service's ranges become narrower and wider without a moment in between.
+    A Service's ranges become narrower and wider, without a gap.
     """
     name = schema.SOURCE_RANGES
     wide, narrow = (
@@ -250,7 +250,7 @@ def test_a_verdict_for_a_chain_that_does_not_exist_is_refused(dataplane: Datapla
 
 def test_elements_of_a_set_that_does_not_exist_are_refused(dataplane: Dataplane):
     """
-    As in a network namespace whose table somebody deleted.
+    Another process has deleted the table, say.
     """
     dataplane.load("delete table ip nfproxy\n")
 
@@ -262,9 +262,9 @@ def chain_names(dataplane: Dataplane) -> set[str]:
     return {chain.name for chain in dataplane.chains(V4)}
 
 
-def test_deleting_a_chain_that_is_pointed_to_is_refused(dataplane: Dataplane):
+def test_deleting_a_chain_that_an_element_leads_to_is_refused(dataplane: Dataplane):
     """
-    First nobody points there, later it goes.
+    First delete the elements that lead there, then the chain.
     """
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
     text = ruleset.delete_chain_text(V4, SHAPE.name)
@@ -284,7 +284,7 @@ def test_deleting_a_chain_that_is_pointed_to_is_refused(dataplane: Dataplane):
         ruleset.delete_chain_text(V4, "cluster-tcp-9"),
         "delete chain ip nfproxy services\n",
         "delete table ip nfproxy\ndelete table ip nfproxy\n",
-        "add element ip nfproxy cluster-ips {\n\t10.96.0.1\n}\ndelete chain ip nfproxy nobody\n",
+        "add element ip nfproxy cluster-ips {\n\t10.96.0.1\n}\ndelete chain ip nfproxy absent\n",
         "table ip nfproxy {\n\tset cluster-ips {\n\t\ttypeof meta l4proto\n\t}\n}\n",
         "table ip nfproxy {\n\tchain more {\n\t\tgoto nowhere\n\t}\n}\n",
         "table ip nfproxy {\n\tchain more {\n\t\tip daddr @nothing drop\n\t}\n}\n",
@@ -303,7 +303,7 @@ def test_deleting_a_chain_that_is_pointed_to_is_refused(dataplane: Dataplane):
 )
 def test_scripts_are_refused_as_a_whole(dataplane: Dataplane, text: str):
     """
-    Nothing of a refused script is in force.
+    A refused script changes nothing.
     """
     before = chain_names(dataplane)
 
@@ -315,7 +315,7 @@ def test_scripts_are_refused_as_a_whole(dataplane: Dataplane, text: str):
 
 def test_a_chain_is_deleted_with_its_rules(dataplane: Dataplane):
     """
-    Only being pointed to keeps a chain alive.
+    A chain that neither rules nor elements lead to can be deleted.
     """
     dataplane.load(f"delete chain ip nfproxy {SHAPE.name}\n")
 
@@ -324,7 +324,7 @@ def test_a_chain_is_deleted_with_its_rules(dataplane: Dataplane):
 
 def test_the_program_is_loaded_again_without_touching_elements(dataplane: Dataplane):
     """
-    A takeover gives chains their rules anew, and every element stays.
+    At a restart chains get their rules again, and every element stays.
     """
     verdict = schema.goto(SHAPE.name)
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, verdict)])
@@ -335,7 +335,7 @@ def test_the_program_is_loaded_again_without_touching_elements(dataplane: Datapl
 
 def test_a_replaced_table_is_empty(dataplane: Dataplane):
     """
-    The complete script starts from nothing, whatever was there.
+    The complete script deletes the table first.
     """
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
     dataplane.load(ruleset.replacement_text(CONFIG.program, V4, [SHAPE]))
@@ -344,18 +344,18 @@ def test_a_replaced_table_is_empty(dataplane: Dataplane):
     assert {SHAPE.name, "services"} <= chain_names(dataplane)
 
 
-def test_base_chains_are_told_from_others(dataplane: Dataplane):
+def test_base_chains_have_a_hook(dataplane: Dataplane):
     """
-    A stranger's base chain sees packets, so it matters which chains are attached to a hook.
+    Packets pass a foreign base chain, so the reconciler must find it.
     """
     base = {chain.name for chain in dataplane.chains(V4) if chain.hook is not None}
 
     assert {"nat-prerouting", "nat-output", "nat-postrouting", "nat-input"} == base
 
 
-def test_what_does_not_exist_has_nothing_in_it(dataplane: Dataplane):
+def test_an_absent_table_lists_as_empty(dataplane: Dataplane):
     """
-    Reading an absent table is not an error: it holds nothing.
+    Reading it is not an error.
     """
     dataplane.load("delete table ip nfproxy\n")
 
@@ -366,7 +366,7 @@ def test_what_does_not_exist_has_nothing_in_it(dataplane: Dataplane):
     assert not list(dataplane.affinity_entries(V4, [b""]))
 
 
-def test_notes_are_found_by_what_they_hold_and_removed(dataplane: Dataplane):
+def test_affinity_entries_are_selected_by_a_part_and_deleted(dataplane: Dataplane):
     """
     Affinity entries are added and deleted like other elements; a part selects among them.
     """
@@ -383,9 +383,9 @@ def test_notes_are_found_by_what_they_hold_and_removed(dataplane: Dataplane):
     assert {keys[1]: address} == dict(dataplane.affinity_entries(V4, [b""]))
 
 
-def test_every_transaction_tells_its_watcher():
+def test_every_transaction_calls_the_watcher():
     """
-    The fake calls `watch` after what took effect, and not after a refusal.
+    The fake calls `watch` after a transaction that took effect, and not after a refusal.
     """
     calls: list[Callable[[], None]] = []
     fake = FakeKernel()

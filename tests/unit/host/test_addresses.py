@@ -13,13 +13,13 @@ from nfproxy.tools.lab import Host
 
 LOOPBACK = {"127.0.0.1", "::1"}
 
-#: How long to wait for what must come; it comes in milliseconds.
+#: How long to wait for a change; it comes within milliseconds.
 PATIENCE_S = 20
 
 
 @pytest.fixture
 def host(lab):
-    """A host with nothing but its loopback interface."""
+    """A host with a loopback interface alone."""
     namespace = lab.namespace("host")
     yield Host(namespace)
     lab.drop(namespace)
@@ -27,20 +27,20 @@ def host(lab):
 
 @pytest.fixture
 def neighbour(lab):
-    """Another one, to lay cables to."""
+    """Another host, to connect interfaces to."""
     namespace = lab.namespace("neighbour")
     yield Host(namespace)
     lab.drop(namespace)
 
 
 def texts(addresses: Addresses) -> set[str]:
-    """Return all addresses but those that interfaces give themselves."""
+    """Return all addresses but the link-local ones."""
     every = {format_address(one) for family in addresses for one in addresses[family]}
     return {one for one in every if not one.startswith("fe80:")}
 
 
 def addresses_of(namespace) -> Addresses:
-    """Return the addresses that a namespace has now."""
+    """Return the present addresses of a namespace."""
     with contextlib.closing(namespace.call(LocalAddresses)) as addresses:
         return addresses.current
 
@@ -55,8 +55,8 @@ def run(host, scenario) -> None:
     asyncio.run(inside())
 
 
-async def become(addresses: LocalAddresses, expected: set[str]) -> None:
-    """Wait until the addresses are these."""
+async def wait_for(addresses: LocalAddresses, expected: set[str]) -> None:
+    """Wait until the addresses are as expected."""
     seen: set[str] = set()
     try:
         async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(addresses.changes()) as changes:
@@ -70,7 +70,7 @@ async def become(addresses: LocalAddresses, expected: set[str]) -> None:
 
 def test_addresses_come_and_go(host, neighbour):
     """
-    Of both families, on any interface, the loopback one included.
+    Of both families, on any interface, loopback included.
     """
     host.connect("eth0", neighbour, "eth0")
     host.add_address("192.168.1.1/24")
@@ -80,17 +80,17 @@ def test_addresses_come_and_go(host, neighbour):
         host.add_address("192.168.1.2/24")
         host.add_address("fd00::2/64")
         host.add_address("10.0.0.1/32", "lo")
-        await become(addresses, {*LOOPBACK, "192.168.1.1", "192.168.1.2", "fd00::2", "10.0.0.1"})
+        await wait_for(addresses, {*LOOPBACK, "192.168.1.1", "192.168.1.2", "fd00::2", "10.0.0.1"})
         host.remove_address("192.168.1.2/24")
         host.remove_address("fd00::2/64")
-        await become(addresses, {*LOOPBACK, "192.168.1.1", "10.0.0.1"})
+        await wait_for(addresses, {*LOOPBACK, "192.168.1.1", "10.0.0.1"})
 
     run(host, scenario)
 
 
 def test_both_families_are_always_there(lab):
     """
-    Before any interface is up there is no address, and no error.
+    While no interface is up there is no address, and no error.
     """
     assert addresses_of(lab.namespace("bare")) == {
         Family.IPV4: frozenset(),
@@ -98,9 +98,9 @@ def test_both_families_are_always_there(lab):
     }
 
 
-def test_an_interface_takes_its_addresses_along(host, neighbour):
+def test_addresses_go_with_their_interface(host, neighbour):
     """
-    Interfaces of pods come and go all the time; what is on others stays.
+    Interfaces of pods come and go all the time; addresses on others stay.
     """
     host.connect("eth0", neighbour, "eth0")
     host.add_address("192.168.1.1/24")
@@ -112,14 +112,14 @@ def test_an_interface_takes_its_addresses_along(host, neighbour):
             host.add_address(f"fd00::{number + 1:x}/128", "pod")
             host.remove_interface("pod")
         host.add_address("192.168.1.99/24")
-        await become(addresses, {*LOOPBACK, "192.168.1.1", "192.168.1.99"})
+        await wait_for(addresses, {*LOOPBACK, "192.168.1.1", "192.168.1.99"})
 
     run(host, scenario)
 
 
 def test_an_address_on_two_interfaces_goes_with_the_last(host, neighbour):
     """
-    As when a virtual address moves from one to the other.
+    A virtual address moves from one interface to the other in this way.
     """
     host.connect("eth0", neighbour, "eth0")
     host.add_address("10.0.0.1/32", "lo")
@@ -128,16 +128,16 @@ def test_an_address_on_two_interfaces_goes_with_the_last(host, neighbour):
         host.add_address("10.0.0.1/24", "eth0")
         host.remove_address("10.0.0.1/32", "lo")
         host.add_address("10.0.0.2/32", "lo")
-        await become(addresses, {*LOOPBACK, "10.0.0.1", "10.0.0.2"})
+        await wait_for(addresses, {*LOOPBACK, "10.0.0.1", "10.0.0.2"})
         host.remove_address("10.0.0.1/24", "eth0")
-        await become(addresses, {*LOOPBACK, "10.0.0.2"})
+        await wait_for(addresses, {*LOOPBACK, "10.0.0.2"})
 
     run(host, scenario)
 
 
-def test_of_a_point_to_point_link_the_own_end_counts(host):
+def test_the_own_end_of_a_point_to_point_link_counts(host):
     """
-    The kernel calls the other end the address there.
+    The kernel calls the other end the address of such a link.
     """
     for own, other in (("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")):
         host.namespace.run(["ip", "addr", "add", own, "peer", other, "dev", "lo"])
@@ -147,7 +147,7 @@ def test_of_a_point_to_point_link_the_own_end_counts(host):
 
 def test_a_tentative_address_waits_and_a_deprecated_one_stays(host, neighbour):
     """
-    A tentative one may turn out to be a neighbour's; nothing can be bound to it before.
+    A neighbour may have a tentative address, and no socket can be bound to it yet.
     """
     host.connect("eth0", neighbour, "eth0")
     slow = {"ipv6/conf/eth0/accept_dad": "1", "ipv6/conf/eth0/dad_transmits": "1"}
@@ -159,14 +159,14 @@ def test_a_tentative_address_waits_and_a_deprecated_one_stays(host, neighbour):
         assert texts(addresses.current) == {*LOOPBACK, "fd00::1"}
         for address in ("fd00::bad/64", "fd00::2/64"):  # without nodad
             host.namespace.run(["ip", "addr", "add", address, "dev", "eth0"])
-        await become(addresses, {*LOOPBACK, "fd00::1", "fd00::2"})
+        await wait_for(addresses, {*LOOPBACK, "fd00::1", "fd00::2"})
 
     run(host, scenario)
 
 
-def test_lost_announcements_are_made_up_for(host, monkeypatch):
+def test_lost_notifications_cause_a_listing(host, monkeypatch):
     """
-    More came at once than the socket holds: the table is read again.
+    More come at once than the socket holds: the addresses are listed again.
     """
     many = [f"10.1.{number // 250}.{number % 250 + 1}" for number in range(1000)]
     added = "".join(f"addr add {address}/32 dev lo\n" for address in many)
@@ -178,19 +178,20 @@ def test_lost_announcements_are_made_up_for(host, monkeypatch):
     async def scenario(addresses: LocalAddresses) -> None:
         for commands, expected in ((added, many), (removed, many[:1])):
             listed.clear()
-            host.namespace.run(["ip", "-batch", "-"], input=commands)  # nobody reads meanwhile
-            await become(addresses, LOOPBACK | set(expected))
+            # This blocks the event loop, which does not read meanwhile.
+            host.namespace.run(["ip", "-batch", "-"], input=commands)
+            await wait_for(addresses, LOOPBACK | set(expected))
             assert listed == [1]
         host.add_address("10.0.0.1/32", "lo")
-        await become(addresses, {*LOOPBACK, many[0], "10.0.0.1"})
+        await wait_for(addresses, {*LOOPBACK, many[0], "10.0.0.1"})
         assert listed == [1]
 
     run(host, scenario)
 
 
-def test_a_failed_listing_is_made_up_for_with_the_next_change(host, monkeypatch, caplog):
+def test_a_failed_listing_is_repeated_at_the_next_change(host, monkeypatch, caplog):
     """
-    It is logged; the addresses known until then stay in force.
+    A warning is logged, and the addresses known so far stay.
     """
 
     def fail() -> None:
@@ -206,27 +207,27 @@ def test_a_failed_listing_is_made_up_for_with_the_next_change(host, monkeypatch,
         assert "out of memory" in caplog.text
         assert texts(addresses.current) == LOOPBACK
         host.add_address("10.0.0.2/32", "lo")
-        await become(addresses, {*LOOPBACK, "10.0.0.1", "10.0.0.2"})
+        await wait_for(addresses, {*LOOPBACK, "10.0.0.1", "10.0.0.2"})
 
     run(host, scenario)
 
 
 def test_several_may_follow_at_once(host):
     """
-    Each is told all that differs from what it was told before.
+    Each receives the present addresses, and then every change.
     """
 
     async def follow(changes: AsyncIterator[Addresses]) -> list[set[str]]:
-        told = []
+        received = []
         async for current in changes:
-            told.append(texts(current))
-            if "10.0.0.1" in told[-1]:
+            received.append(texts(current))
+            if "10.0.0.1" in received[-1]:
                 break
-        return told
+        return received
 
     async def scenario(addresses: LocalAddresses) -> None:
         both = [asyncio.create_task(follow(addresses.changes())) for _ in range(2)]
-        await asyncio.sleep(0)  # both have been told what is there
+        await asyncio.sleep(0)  # both have received the present addresses
         host.add_address("10.0.0.1/32", "lo")
         async with asyncio.timeout(PATIENCE_S):
             assert await asyncio.gather(*both) == [[LOOPBACK, {*LOOPBACK, "10.0.0.1"}]] * 2
@@ -236,7 +237,7 @@ def test_several_may_follow_at_once(host):
 
 def test_addresses_are_selected_by_prefix():
     """
-    All of a family without prefixes; loopback ones are not left out.
+    Without prefixes all addresses of the family are selected, loopback included.
     """
     addresses = {
         Family.IPV4: frozenset(map(parse_address, ("127.0.0.1", "192.168.1.1", "10.0.0.1"))),

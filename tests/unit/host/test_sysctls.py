@@ -1,4 +1,4 @@
-"""Conntrack's sysctls, wanted and written."""
+"""Conntrack's sysctls: which values the configuration wants, and writing them."""
 
 import shutil
 from collections.abc import Callable
@@ -30,11 +30,11 @@ EVERYTHING = Conntrack(
 
 
 def no_module() -> None:
-    """Load nothing: the kernel has no such module."""
+    """Load nothing, as a kernel without the module."""
 
 
 class Machine:
-    """A made-up /proc and /sys with four processors."""
+    """A fake /proc and /sys with four processors."""
 
     def __init__(self, root: Path) -> None:
         self.proc, self.sys = root / "proc", root / "sys"
@@ -47,7 +47,7 @@ class Machine:
         self.load_conntrack()
 
     def load_conntrack(self) -> None:
-        """Let the sysctls be there, as they are with the module."""
+        """Make the sysctls, as loading the module does."""
         self._net.mkdir(exist_ok=True)
         self.path("buckets").write_text("16384\n")
         for name in ("max", "tcp_timeout_established", "tcp_timeout_close_wait"):
@@ -56,7 +56,7 @@ class Machine:
             self.path(name).write_text("0\n")
 
     def unload_conntrack(self) -> None:
-        """Take the sysctls away."""
+        """Remove the sysctls, as unloading the module does."""
         shutil.rmtree(self._net)
 
     def path(self, name: str) -> Path:
@@ -64,11 +64,11 @@ class Machine:
         return self._net / f"nf_conntrack_{name}"
 
     def value(self, name: str) -> str:
-        """Return what a sysctl is now."""
+        """Return the present value of a sysctl."""
         return self.path(name).read_text().strip()
 
     def set(self, config: Conntrack, load: Callable[[], None] = no_module) -> list[str]:
-        """Set what a configuration asks for; return what changed, without directories."""
+        """Set the sysctls of a configuration; return the changes, without directories."""
         outcome = set_conntrack_sysctls(config, load, proc=self.proc, sys=self.sys)
         assert outcome.refused == []
         return [text.rpartition("/")[2] for text in outcome.changed]
@@ -94,7 +94,7 @@ def machine(tmp_path):
 )
 def test_the_maximum_follows_cores_and_minimum(per_core, least, cpus, expected):
     """
-    The larger of both; the cores alone come to a million at most, the minimum may exceed it.
+    It is the larger of both. The cores count for a million at most; the minimum may be higher.
     """
     wanted = wanted_sysctls(Conntrack(max_per_core=per_core, min=least), cpus)
 
@@ -103,14 +103,14 @@ def test_the_maximum_follows_cores_and_minimum(per_core, least, cpus, expected):
 
 def test_zero_leaves_everything_alone():
     """
-    The minimum says nothing then either, and tcp_be_liberal is never switched off.
+    The minimum does not count then either, and tcp_be_liberal is never switched off.
     """
     assert wanted_sysctls(NOTHING, 64) == ()
 
 
-def test_all_that_is_asked_for_is_wanted_in_order():
+def test_all_configured_sysctls_are_wanted_in_order():
     """
-    Durations are cut to whole seconds.
+    Durations are rounded down to whole seconds.
     """
     config = Conntrack(
         tcp_established_timeout=Duration.of(3600.9),
@@ -130,9 +130,9 @@ def test_all_that_is_asked_for_is_wanted_in_order():
     ]
 
 
-def test_values_are_written_and_told(machine):
+def test_values_are_written_and_returned(machine):
     """
-    The table of buckets grows with the maximum.
+    The number of buckets grows with the maximum.
     """
     changed = machine.set(EVERYTHING)
 
@@ -149,9 +149,9 @@ def test_values_are_written_and_told(machine):
     assert machine.value("buckets") == "32768"
 
 
-def test_what_fits_is_not_written(machine):
+def test_a_value_that_fits_is_not_written(machine):
     """
-    A second start writes nothing, and a table of more buckets than needed stays.
+    A second start writes nothing, and more buckets than needed stay.
     """
     machine.path("buckets").write_text("262144\n")
     machine.set(EVERYTHING)
@@ -164,7 +164,7 @@ def test_what_fits_is_not_written(machine):
 
 def test_buckets_are_left_alone_with_the_maximum(machine):
     """
-    Without maxPerCore nobody looks at them, so that they may be unreadable.
+    Without maxPerCore nfproxy does not read them, so they may be unreadable.
     """
     machine.path("buckets").unlink()
 
@@ -175,9 +175,9 @@ def test_buckets_are_left_alone_with_the_maximum(machine):
     ("name", "field"),
     [("max", "conntrack.maxPerCore to 0"), ("tcp_be_liberal", "conntrack.tcpBeLiberal to false")],
 )
-def test_what_cannot_be_set_is_fatal_and_says_what_to_do(machine, name, field):
+def test_a_value_that_the_kernel_refuses_is_fatal(machine, name, field):
     """
-    The message names the file, and the field that asks for it.
+    The error names the file, and the field to change.
     """
     machine.path(name).unlink()
     machine.path(name).mkdir()
@@ -200,9 +200,9 @@ def test_unreadable_buckets_are_fatal(machine, content):
         machine.set(Conntrack())
 
 
-def test_a_kernel_without_the_module_is_made_to_load_it(machine):
+def test_the_kernel_loads_a_missing_module(machine):
     """
-    Asked once, before anything is set; a kernel that has none is named, with what to load.
+    Before any value is set; if it has no such module, the error says what to load.
     """
     machine.unload_conntrack()
     with pytest.raises(MissingFeatureError, match="modprobe nf_conntrack"):
@@ -213,15 +213,15 @@ def test_a_kernel_without_the_module_is_made_to_load_it(machine):
 
 def test_a_directory_without_sysctls_is_named(tmp_path):
     """
-    The init container's mount is missing: nothing is loaded, nothing else is to blame.
+    The mount of the init container is missing: no module is loaded for that.
     """
     with pytest.raises(ConfigError, match=rf"--proc: {tmp_path}/sys/net does not exist"):
         set_conntrack_sysctls(Conntrack(), no_module, proc=tmp_path)
 
 
-def test_what_may_not_be_written_is_told_and_the_rest_is_set(lab):
+def test_refusals_are_returned_and_the_rest_is_set(lab):
     """
-    nf_conntrack_max is read-only in a namespace of one's own; the time-outs are not.
+    In a new network namespace nf_conntrack_max is read-only, and timeouts are not.
     """
     namespace = lab.namespace("sysctls")
     now = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
@@ -241,7 +241,7 @@ def test_what_may_not_be_written_is_told_and_the_rest_is_set(lab):
 
 def test_refusals_are_one_line_with_every_remedy():
     """
-    Who may set it, in which way, and how to leave it alone.
+    An init container, a command on the node, or a setting that leaves the value alone.
     """
     text = refused_text(
         [
@@ -260,9 +260,9 @@ def test_refusals_are_one_line_with_every_remedy():
     assert "set conntrack.maxPerCore to 0, conntrack.tcpBeLiberal to false to leave" in text
 
 
-def test_an_init_container_is_not_told_to_be_one():
+def test_an_init_container_is_not_advised_to_use_one():
     """
-    With the node's /proc given it is about what that lacks, and how to do without.
+    With the node's /proc the line says what the container lacks, and how to do without it.
     """
     refused = [Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system")]
     text = refused_text(refused, Path("/host/proc"))
@@ -276,7 +276,7 @@ def test_an_init_container_is_not_told_to_be_one():
 
 def test_processors_are_counted_by_topology(machine, tmp_path):
     """
-    Those that are off have none; where nothing is to be read, the process's own count.
+    Processors that are off have none. Without /sys, the process's own count is returned.
     """
     assert cpu_count(machine.sys) == 4
     assert cpu_count(tmp_path / "nowhere") >= 1

@@ -1,4 +1,4 @@
-"""Elements as netlink bytes: what is sent, and what comes back."""
+"""Elements as netlink bytes: encoded for the kernel, and decoded from a listing."""
 
 import struct
 
@@ -91,7 +91,7 @@ def sent(operations: list[Operation], first: int) -> list[bytes]:
 @pytest.mark.parametrize(("operation", "element"), GOLDEN, ids=lambda v: getattr(v, "set", ""))
 def test_elements_are_packed_as_nf_tables_holds_them(operation: Operation, element: str):
     """
-    Key, verdict or value, both ends of a range; one for a range up to the highest address.
+    Key, verdict or value, and both ends of a range; one end if it is the highest address.
     """
     _, message, _ = sent([operation], 7)
 
@@ -105,7 +105,7 @@ def test_elements_are_packed_as_nf_tables_holds_them(operation: Operation, eleme
 
 def test_a_deletion_names_the_key_and_no_value():
     """
-    The kernel would compare a value; it is not needed.
+    The kernel would compare the value, which is not needed.
     """
     _, message, _ = sent([SLOT._replace(add=False)], 1)
 
@@ -116,7 +116,7 @@ def test_a_deletion_names_the_key_and_no_value():
 
 def test_neighbours_of_one_set_share_a_message_and_the_order_is_kept():
     """
-    Delete, add, delete: three messages, numbered in that order; the last asks for an ACK.
+    Delete, add, delete are three messages, numbered in that order; the last asks for an ACK.
     """
     gone = SLOT._replace(add=False)
     _, *found_messages, _ = sent([gone, SLOT, SLOT, gone._replace(family=V6)], 5)
@@ -127,9 +127,9 @@ def test_neighbours_of_one_set_share_a_message_and_the_order_is_kept():
     assert found_messages[1].count(POD) == 2
 
 
-def test_a_message_s_list_fits_its_16_bit_length():
+def test_an_element_list_fits_its_16_bit_length():
     """
-    Many elements are spread over several messages, none lost.
+    Several messages hold many elements, and none is lost.
     """
     operations = [
         Operation(True, V4, schema.CLUSTER_IPS, number.to_bytes(4, "big")) for number in range(9000)
@@ -169,7 +169,7 @@ ELEMENTS: list[tuple[str, bytes, Value]] = [
 @pytest.mark.parametrize(("name", "key", "value"), ELEMENTS)
 def test_what_was_encoded_is_decoded(name: str, key: bytes, value: Value):
     """
-    A dump has the layout of an addition.
+    A listing has the layout of an addition.
     """
     _, message, _ = sent([Operation(True, V4, name, key, value)], 1)
     raw = raw_elements(message[16:])
@@ -195,7 +195,7 @@ RANGES = ["10.96.0.0/16", "10.97.0.0/24", "10.97.1.0/24", "0.0.0.0/32", "255.255
 
 def test_adjacent_ranges_stay_apart(real: RealKernel):
     """
-    The end of one is the beginning of the next; each is deleted alone.
+    The end of one is the start of the next; each can be deleted alone.
     """
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     keys = [span(text) for text in RANGES]
@@ -208,7 +208,7 @@ def test_adjacent_ranges_stay_apart(real: RealKernel):
 
 def test_a_large_transaction_is_one_transaction(real: RealKernel):
     """
-    Several megabytes, both families; refused at the last element it leaves nothing behind.
+    Several megabytes, both families; refused at the last element, it changes nothing.
     """
     for family in FAMILIES:
         real.load(ruleset.program_text(NodeConfig(node_name="n").program, family, []))
@@ -230,7 +230,7 @@ def test_a_large_transaction_is_one_transaction(real: RealKernel):
 @pytest.mark.parametrize("data", [b"\3\0\1\0", b"\xff\xff\1\0", b"\0\0\0\0", b"\x0c\0\1\0\0\0\0\0"])
 def test_a_malformed_attribute_is_an_error_and_no_endless_loop(data: bytes):
     """
-    A length that is too short or leads beyond the message.
+    The length is too short, or leads beyond the message.
     """
     with pytest.raises(DataplaneError, match="malformed"):
         list(attributes(data, 0, len(data)))

@@ -23,7 +23,7 @@ IP = parse_address("10.96.0.1")
 
 
 class Script:
-    """A socket that answers what a test wrote down; requests are numbered from 2."""
+    """A socket whose answers a test has written; requests are numbered from 2."""
 
     def __init__(self, *answers: bytes | OSError) -> None:
         self.answers = list(answers)
@@ -68,7 +68,7 @@ def commit(connection: NftSocket) -> None:
 
 def test_a_refusal_names_the_error(real: RealKernel):
     """
-    In words and as the constant that people look up.
+    In words, and as the constant that an operator can look up.
     """
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     with pytest.raises(TransactionError, match=r"No such file or directory \(ENOENT\)"):
@@ -82,7 +82,7 @@ def test_a_refusal_names_the_error(real: RealKernel):
 
 def test_the_socket_works_on_after_a_refusal(real: RealKernel):
     """
-    Answers to an old transaction are not taken for those to the next.
+    Answers to one transaction are not taken for those to the next.
     """
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     for _ in range(3):
@@ -94,7 +94,7 @@ def test_the_socket_works_on_after_a_refusal(real: RealKernel):
 
 def test_listing_an_absent_set_has_an_error_code_of_its_own(real: RealKernel):
     """
-    The code is kept: absence is an answer, not a failure.
+    For callers, absence is an answer and not a failure.
     """
     with pytest.raises(DataplaneError) as caught:
         real.kernel._netlink.elements(V4, "nfproxy", "cluster-ips")
@@ -131,9 +131,9 @@ def test_sequence_numbers_leave_room_for_begin_and_end_of_a_batch(scripted):
     assert 1 < three < 100
 
 
-def test_a_dump_that_was_interrupted_is_repeated(scripted):
+def test_an_interrupted_listing_is_repeated(scripted):
     """
-    A change of the ruleset meanwhile may have hidden something.
+    A change of the ruleset meanwhile may have hidden a row.
     """
     done = NLMSG_DONE
     connection, script = scripted(reply(2, kind=done, flags=NLM_F_DUMP_INTR), reply(5, kind=done))
@@ -142,9 +142,9 @@ def test_a_dump_that_was_interrupted_is_repeated(scripted):
     assert len(script.sent) == 2
 
 
-def test_a_dump_that_is_always_interrupted_is_given_up(scripted):
+def test_a_listing_that_is_always_interrupted_fails(scripted):
     """
-    With a reason, after some attempts.
+    With a reason, after some tries.
     """
     done = NLMSG_DONE
     answers = [reply(2 + 3 * i, kind=done, flags=NLM_F_DUMP_INTR) for i in range(sockets._TRIES)]
@@ -156,7 +156,7 @@ def test_a_dump_that_is_always_interrupted_is_given_up(scripted):
 
 def test_answers_to_earlier_requests_are_passed_over(scripted):
     """
-    A late answer does not end a dump.
+    A late answer does not end a listing.
     """
     done = NLMSG_DONE
     connection, script = scripted(reply(1, errno.EIO) + reply(1, kind=done), reply(2, kind=done))
@@ -165,9 +165,9 @@ def test_answers_to_earlier_requests_are_passed_over(scripted):
     assert script.answers == []
 
 
-def test_a_dump_the_kernel_refuses_is_an_error(scripted):
+def test_a_refused_listing_is_an_error(scripted):
     """
-    With its number.
+    The code names the kernel's errno.
     """
     connection, _ = scripted(reply(2, errno.EPERM))
 
@@ -178,7 +178,7 @@ def test_a_dump_the_kernel_refuses_is_an_error(scripted):
 
 def test_a_transaction_without_an_answer_is_not_taken_for_done(scripted):
     """
-    No error, but no acknowledgement either.
+    The kernel sent no error, but no acknowledgement either.
     """
     connection, _ = scripted()
 
@@ -188,7 +188,7 @@ def test_a_transaction_without_an_answer_is_not_taken_for_done(scripted):
 
 def test_more_errors_than_the_socket_holds_are_a_refusal(scripted):
     """
-    The kernel reports each failing message; that they overflow says enough.
+    The kernel reports each message that fails; an overflow means that some did.
     """
     connection, _ = scripted(OSError(errno.ENOBUFS, "No buffer space available"))
 
@@ -198,7 +198,7 @@ def test_more_errors_than_the_socket_holds_are_a_refusal(scripted):
 
 def test_the_first_error_is_the_one_reported(scripted):
     """
-    Others follow from it.
+    The others follow from it.
     """
     connection, _ = scripted(reply(2, errno.ENOENT) + reply(3, errno.EEXIST))
 
@@ -218,7 +218,7 @@ def test_a_transaction_that_is_not_permitted_says_why_that_may_be(scripted):
 
 def test_a_transaction_that_cannot_be_sent_is_refused(scripted):
     """
-    Nothing of it is in force.
+    The kernel has changed nothing.
     """
     connection, script = scripted()
 
@@ -232,7 +232,7 @@ def test_a_transaction_that_cannot_be_sent_is_refused(scripted):
 
 def test_a_kernel_without_nfnetlink_is_reported(monkeypatch: pytest.MonkeyPatch):
     """
-    One sentence instead of a traceback.
+    As one sentence, not as a traceback.
     """
 
     def refuse(*args: int) -> socket.socket:

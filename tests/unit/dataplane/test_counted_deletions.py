@@ -1,5 +1,5 @@
 """
-What elements had counted: read from the map, and told of those that we deleted.
+What elements have counted: those in a map, and those that nfproxy has deleted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def key(family: Family) -> bytes:
 
 
 class Node:
-    """A namespace with tables, a kernel, and what is told of its deletions."""
+    """A namespace with tables, a kernel, and the reports of its deletions."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
@@ -61,11 +61,11 @@ class Node:
         self.deletions: CountedDeletions = namespace.call(self.kernel.deletions)
 
     def nft(self, text: str) -> None:
-        """Load text as somebody else."""
+        """Load text as another process."""
         self.namespace.run(["nft", "-f", "-"], input=text)
 
     def replace(self, family: Family) -> None:
-        """Let the frontend that has counted go to another shape."""
+        """Lead the frontend that has counted to another chain."""
         delete = Operation(False, family, schema.FRONTENDS, key(family))
         add = Operation(True, family, schema.FRONTENDS, key(family), schema.goto("two"))
         self.kernel.commit([delete, add])
@@ -86,9 +86,9 @@ def node(lab: Lab) -> Iterator[Node]:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-def test_an_element_that_is_replaced_leaves_what_it_had_counted(node: Node, family: Family) -> None:
+def test_the_count_of_a_replaced_element_is_reported(node: Node, family: Family) -> None:
     """
-    With the generation of the ruleset from which on a map is without it.
+    With the generation of the ruleset that no longer has the element.
     """
     before, counted = node.kernel.counters(family, schema.FRONTENDS)
     assert [*counted] == [(key(family), 77)]
@@ -98,14 +98,14 @@ def test_an_element_that_is_replaced_leaves_what_it_had_counted(node: Node, fami
     assert before is not None
     assert after == (before + 1) & 0xFFFF
     assert [*left] == []
-    told = DeletedElement(after, family, schema.FRONTENDS, key(family), 77)
-    assert [*node.deletions.read()] == [told]
+    expected = DeletedElement(after, family, schema.FRONTENDS, key(family), 77)
+    assert [*node.deletions.read()] == [expected]
     assert [*node.deletions.read()] == []
 
 
-def test_what_has_counted_nothing_is_not_told(node: Node) -> None:
+def test_elements_that_have_counted_nothing_are_not_reported(node: Node) -> None:
     """
-    Nor what is added.
+    Added elements are not reported either.
     """
     idle = parse_address(ADDRESS[V4]) + schema.protocol_bytes(6) + schema.port_bytes(81)
     node.kernel.commit([Operation(False, V4, schema.FRONTENDS, idle)])
@@ -114,9 +114,9 @@ def test_what_has_counted_nothing_is_not_told(node: Node) -> None:
     assert [*node.deletions.read()] == []
 
 
-def test_what_others_delete_is_not_told(node: Node) -> None:
+def test_deletions_by_other_processes_are_not_reported(node: Node) -> None:
     """
-    Another proxy's tables must not fill the buffer; what a flush of ours takes along is lost.
+    Another proxy's tables must not fill the buffer.
     """
     node.nft(f"delete element ip nfproxy frontends {{ {ADDRESS[V4]} . tcp . 80 }}")
     node.nft(table(V4, f"{ADDRESS[V4]} . tcp . 80 counter packets 5 bytes 0 : goto one"))
@@ -125,9 +125,9 @@ def test_what_others_delete_is_not_told(node: Node) -> None:
     assert [*node.deletions.read()] == []
 
 
-def test_a_table_that_is_not_there_counts_nothing(lab: Lab) -> None:
+def test_an_absent_table_has_counted_nothing(lab: Lab) -> None:
     """
-    And has no generation.
+    It has no generation.
     """
     namespace = lab.namespace("empty")
     kernel: Kernel = namespace.call(Kernel)
@@ -139,7 +139,7 @@ def test_a_table_that_is_not_there_counts_nothing(lab: Lab) -> None:
 
 def test_more_than_fits_is_lost_without_an_error(node: Node) -> None:
     """
-    Reading goes on with what is there.
+    Reading goes on with what the kernel kept.
     """
     node.deletions.close()
     node.deletions = node.namespace.call(CountedDeletions, node.kernel._netlink.port, 1)
@@ -147,7 +147,7 @@ def test_more_than_fits_is_lost_without_an_error(node: Node) -> None:
         frontend = parse_address(f"10.97.0.{number}") + TCP_80
         add = Operation(True, V4, schema.FRONTENDS, frontend, schema.goto("one"))
         node.kernel.commit([add])
-    node.replace(V4)  # not told
+    node.replace(V4)  # lost
     assert [*node.deletions.read()] == []
     node.replace(V6)
 
