@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 _ANSWER_S = 60.0
@@ -176,12 +175,7 @@ class Load:
         self._number = self._do("load", **self._what)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         if error is None:
             self._last = _figures(self._do("end", load=self._number))
 

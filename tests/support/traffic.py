@@ -21,7 +21,6 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from support.packets.attempts import Attempt, Report, packets_sent_again
@@ -101,12 +100,7 @@ class Traffic:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._stopping = True
         self._thread.join()
         for pending in self._pending.values():

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from nfproxy.tools.lab import Host
@@ -52,12 +51,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

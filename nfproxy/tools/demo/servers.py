@@ -9,7 +9,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Self
 
 from nfproxy.model.addresses import FAMILIES
@@ -49,12 +48,7 @@ class Servers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

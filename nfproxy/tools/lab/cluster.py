@@ -30,7 +30,6 @@ whoever programs the node; services served elsewhere do.
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 from nfproxy.model.addresses import FAMILIES
@@ -107,12 +106,7 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
