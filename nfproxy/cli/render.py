@@ -9,10 +9,10 @@ from nfproxy.cli.output import output_option, print_data, warn
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.errors import MissingFeatureError
+from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.host.processes import may_administer_network
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.reconcile.script import script
-from nfproxy.tools.lab import enter_private_namespace
 from nfproxy.views.describe import describe
 
 

@@ -24,12 +24,13 @@ from rich.table import Table as RichTable
 from bench import machine
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import NfproxyError
+from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
 from nfproxy.netlink.messages import attribute
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
-from nfproxy.tools.lab import Lab, enter_private_namespace
+from nfproxy.tools.lab import Lab
 
 HEADS = ("cleaning", "ms", "processor ms", "handed out", "deleted", "longest hold ms")
 METHOD = """\

@@ -28,7 +28,8 @@ from bench import machine, objects
 from bench.commits import Commits
 from bench.objects import Size
 from bench.targets import Target, at_most
-from nfproxy.tools.lab import Lab, Namespace, enter_private_namespace
+from nfproxy.host.privatenamespace import enter_private_namespace
+from nfproxy.tools.lab import Lab, Namespace
 
 NODE = "node-0"
 SMALL, LARGE = Size(50, 4), Size(10_000, 10)

@@ -9,7 +9,8 @@ import pytest
 from support.processes.apidaemon import Site, site_in
 from support.responders import Responders
 
-from nfproxy.tools.lab import Cluster, Lab, enter_private_namespace
+from nfproxy.host.privatenamespace import enter_private_namespace
+from nfproxy.tools.lab import Cluster, Lab
 
 
 @pytest.fixture(scope="session")

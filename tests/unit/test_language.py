@@ -139,10 +139,6 @@ PENDING = frozenset(
         # tools
         "nfproxy/tools/demo",
         #
-        "nfproxy/tools/lab",
-        #
-        "tests/unit/tools",
-        #
         "tests/demo",
         # tests
         "tests/apiserver",

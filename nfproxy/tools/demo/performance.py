@@ -10,12 +10,12 @@ from contextlib import ExitStack
 
 import msgspec
 
+from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.demo.interrupt import Interrupts
 from nfproxy.tools.demo.keeping import hints
 from nfproxy.tools.demo.results import Results
 from nfproxy.tools.demo.screen import Screen
 from nfproxy.tools.demo.story import Story
-from nfproxy.tools.lab import enter_private_namespace
 
 _CHECK_S = 0.5
 

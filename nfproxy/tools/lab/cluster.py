@@ -10,23 +10,22 @@ A small Kubernetes-like network: nodes with pods, an outside client, one switch.
             +---------------------+-----------------+
                    underlay, 192.168.77.0/24, fd77::/64
 
-Node i has the pod ranges 10.244.i.0/24 and fd00:10:244:i::/64, its pod k the
-addresses ending in 10+k. The client reaches the pod ranges through their nodes, and
-everything else that is not on the underlay, the service ranges above all, through
-node-1. What nobody knows goes to the underlay itself, which is silent.
+Node i has the pod ranges 10.244.i.0/24 and fd00:10:244:i::/64. Its pod k has the addresses that end
+in 10+k. The client reaches pod ranges through their nodes, and service ranges and all other
+addresses outside the underlay through node-1. Packets to unknown addresses go to the underlay,
+which drops them silently.
 
-Pods hang on their node in one of two ways.
+A cluster connects pods to their node in one of two ways.
 
-*routed* (the default): a cable per pod whose end on the node has a name of its own
-and a host route, as Calico or the ptp plugin do it. Every packet of a pod is routed
-by its node, so translation works between pods of one node on any kernel.
+*routed* (the default): each pod has a veth pair whose end on the node has its own name and a host
+route, as with Calico or the ptp plugin. The node routes every packet of a pod, so translation
+works between pods of one node on any kernel.
 
-*bridge*: the cables are ports of the bridge cni0, as with the bridge plugin, and a
-packet of a pod comes in by "cni0". Pods of one node reach each other without being
-routed; that an answer is translated back there needs br_netfilter, which
-`bridge_netfilter` tells. Without it a service served by another pod of the
-same node cannot work (the client gets an answer from an address it did not ask),
-whoever programs the node; services served elsewhere do.
+*bridge*: the veth pairs are ports of the bridge cni0, as with the bridge plugin, so packets of pods
+arrive by "cni0". Pods of one node reach each other through the bridge. To translate an answer back
+there, the kernel needs br_netfilter; see `bridge_netfilter`. Without it a Service fails whose
+endpoint is on the client pod's node, under any proxy: the client receives an answer from an address
+that it did not ask.
 """
 
 from pathlib import Path
@@ -44,7 +43,7 @@ INTERFACE_NAME_MAX = 15  # IFNAMSIZ without the closing zero
 
 
 class Node(Host):
-    """A node. `pod_cidrs` are its pod ranges, `pods` the pods it has, by name."""
+    """A node: `pod_cidrs` are its pod ranges, `pods` its pods by name."""
 
     def __init__(self, namespace: Namespace, number: int) -> None:
         super().__init__(namespace, forwarding=True)
@@ -58,7 +57,7 @@ class Node(Host):
 
 
 class Pod(Host):
-    """A pod. `interface` is the name of its cable's end on the node."""
+    """A pod; `interface` is the name of its veth pair's end on the node."""
 
     def __init__(self, namespace: Namespace, node: Node, interface: str) -> None:
         super().__init__(namespace)
@@ -68,21 +67,21 @@ class Pod(Host):
     @property
     def hardware_address(self) -> str:
         """
-        An address that follows from the IPv4 address.
+        A hardware address that follows from the IPv4 address.
 
-        So neighbours need not learn anew when another pod takes over the address;
-        CNI plugins announce a new pod to the same end.
+        So neighbours need not learn a new one when another pod takes over the IPv4 address. CNI
+        plugins announce a new pod to the same end.
         """
         return "0a:58:" + ":".join(f"{int(part):02x}" for part in self.ipv4.split("."))
 
 
 class Cluster:
     """
-    Build the network above; use it as a context manager.
+    The network above. A context manager; any thread may call it.
 
-    A failure while building leaves nothing behind. `pod_interface_prefix` begins the
-    names of the pods' interfaces on their node ("veth", "cali").
-    Raises MissingFeatureError when namespaces cannot be made.
+    A failure while it is built leaves nothing behind. The names of the pods' interfaces on their
+    node begin with `pod_interface_prefix` ("veth-", "cali"). Raises MissingFeatureError where
+    this process may not make namespaces.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Take everything down. Idempotent."""
+        """Remove everything. Idempotent."""
         self.lab.close()
 
     @property
@@ -135,7 +134,7 @@ class Cluster:
         return self.nodes[node - 1].pods[f"pod-{node}-{number}"]
 
     def add_pod(self, node: Node, name: str = "") -> Pod:
-        """Add a pod to `node`, at the lowest free address; by default named like the others."""
+        """Add a pod to `node` at the lowest free address; its default name is like the others'."""
         taken = {pod.ipv4 for pod in node.pods.values()}
         last = next(n for n in range(11, 251) if node.pod_addresses(n).ipv4 not in taken)
         name = name or f"pod-{node.number}-{last - 10}"
@@ -152,7 +151,7 @@ class Cluster:
         return pod
 
     def remove_pod(self, pod: Pod) -> None:
-        """Remove a pod with what runs in it."""
+        """Remove a pod and end the programs in it."""
         del pod.node.pods[pod.name]
         pod.node.remove_interface(pod.interface)
         self.lab.drop(pod.namespace)
@@ -178,9 +177,9 @@ class Cluster:
 
     def add_client_address(self, last: int) -> Addresses:
         """
-        Give the client another address pair, ending in `last`; it begins with 100 and 101.
+        Give the client another address pair, ending in `last`; it starts with 100 and 101.
 
-        It sends from 100 unless told otherwise.
+        It sends from 100 by default.
         """
         return self._add_underlay_addresses(self.client, last)
 
@@ -230,12 +229,12 @@ class Cluster:
 
 
 def bridge_netfilter() -> bool:
-    """Say whether this kernel can show bridged packets to nftables (br_netfilter is there)."""
+    """Return whether this kernel can show bridged packets to nftables (br_netfilter)."""
     return Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 
 
 def set_bridge_netfilter(host: Host, *, on: bool) -> None:
-    """Show bridged packets of `host` to its nftables rules, or do not, if the kernel can."""
+    """Let nftables rules of `host` see bridged packets or not, where the kernel can."""
     value = "1" if on else "0"
     host.namespace.set_sysctls(
         {f"?bridge/bridge-nf-call-{name}tables": value for name in ("ip", "ip6")}

@@ -17,12 +17,12 @@ IFA_F_NODAD = 0x02
 SCOPE_LINK = 253
 
 _EACH_HOST = {
-    # an address is usable at once: nobody else is on these links
+    # An address is usable at once: no other host on these links can have it.
     "ipv6/conf/{}/disable_ipv6": "0",
     "ipv6/conf/{}/accept_dad": "0",
     "ipv6/conf/{}/accept_ra": "0",
     "ipv6/conf/{}/router_solicitations": "0",
-    # a node that forwards out of the link a packet came from would advise against it
+    # A node sends redirects where it forwards a packet out of the link that it came from.
     "ipv6/conf/{}/accept_redirects": "0",
     "ipv4/conf/{}/accept_redirects": "0",
     "ipv4/conf/{}/send_redirects": "0",
@@ -31,7 +31,7 @@ _EACH_HOST = {
 
 _SYSCTLS = {
     **{name.format(dev): value for dev in ("all", "default") for name, value in _EACH_HOST.items()},
-    # rejected packets are counted in tests, so no rejection may fall under a rate limit
+    # Tests count rejected packets, so no rate limit may swallow a rejection.
     "ipv4/icmp_ratemask": "0",
     "ipv4/icmp_ratelimit": "0",
     "ipv6/icmp/ratelimit": "0",
@@ -58,9 +58,9 @@ class Addresses(NamedTuple):
 
 class Host:
     """
-    A host and its links. All changes are in force when the method returns.
+    A host and its links. Changes are in force when a method returns; any thread may call it.
 
-    `addresses[0]` is the host's own address pair, the others were added.
+    `addresses[0]` is the host's own address pair; the others were added.
     """
 
     def __init__(self, namespace: Namespace, *, forwarding: bool = False) -> None:
@@ -104,8 +104,8 @@ class Host:
         """
         Add a bridge that forwards at once and floods multicast.
 
-        The hardware address is fixed, as it would otherwise follow the ports that
-        come and go and leave neighbours with a stale one.
+        Its hardware address is fixed. Otherwise the kernel would take that of a port, and change it
+        as ports come and go, which leaves neighbours with a stale one.
         """
         self.netlink(
             lambda ip: (
@@ -132,11 +132,10 @@ class Host:
         hardware_address: str = "",
     ) -> None:
         """
-        Lay a cable: `interface` here, `other_interface` there, both up.
+        Connect two hosts by a veth pair: `interface` here, `other_interface` there, both up.
 
-        With `bridge`, the end here becomes a port of that bridge; with `hairpin` it
-        may send a frame back to where it came from. `hardware_address` is that of the
-        other end.
+        With `bridge`, the end here becomes a port of that bridge; with `hairpin`, the bridge may
+        send a frame back out of this port. `hardware_address` is that of the other end.
         """
 
         def here(ip: IPRoute) -> None:
@@ -154,24 +153,24 @@ class Host:
         other.netlink(lambda ip: ip.link("set", index=_index(ip, other_interface), state="up"))
 
     def remove_interface(self, interface: str) -> None:
-        """Remove an interface; of a cable, the other end goes with it."""
+        """Remove an interface; the other end of a veth pair goes with it."""
         self.netlink(lambda ip: ip.link("del", index=_index(ip, interface)))
 
     def add_address(self, address: str, interface: str = "eth0", *, as_source: bool = True) -> None:
         """
         Add an address, written with its prefix length ("192.168.77.50/24").
 
-        With `as_source` false the kernel does not pick it for what the host itself sends.
+        With `as_source` false, the host does not send from it unless it has to.
         """
         self.netlink(lambda ip: _change_address(ip, "add", address, interface, as_source))
         self._wait_until_local(address.partition("/")[0])
 
     def _wait_until_local(self, address: str) -> None:
         """
-        Return when packets to an address are delivered to the host itself.
+        Return when the host receives packets to an address.
 
-        The kernel makes the route to a new IPv6 address in a work queue (addrconf_dad_work),
-        later than it acknowledges the address, and much later while namespaces come and go.
+        The kernel adds the local route of a new IPv6 address in a work queue (addrconf_dad_work),
+        after it has acknowledged the address, and much later while namespaces come and go.
         """
         family = int(family_of(address))
         for _ in range(LOCAL_TRIES):
@@ -191,13 +190,13 @@ class Host:
         """
         Add a route to a prefix or to "default"/"default6", by a gateway or on the link.
 
-        The gateway need not be within a prefix of the interface. `source` is the
-        address that packets made here carry.
+        The gateway need not be within a prefix of the interface. `source` is the address from which
+        the host itself sends.
         """
         self.add_routes([(destination, via, interface, source)])
 
     def add_routes(self, routes: Iterable[tuple[str, str, str, str]]) -> None:
-        """Add many: (destination, via, interface, source), as for `add_route`."""
+        """Add many routes: (destination, via, interface, source), as for `add_route`."""
 
         def change(ip: IPRoute) -> None:
             for destination, via, interface, source in routes:
@@ -206,7 +205,7 @@ class Host:
         self.netlink(change)
 
     def add_blackhole(self) -> None:
-        """Discard what no route knows without a word, in both families."""
+        """Drop packets without a route silently, in both families."""
         self.netlink(
             lambda ip: [
                 ip.route("add", family=int(family), dst="default", type="blackhole")
@@ -240,7 +239,7 @@ def _change_address(ip: IPRoute, command: str, text: str, interface: str, as_sou
         if not as_source:
             options["preferred"] = 0  # deprecated
     elif command == "add" and not as_source and not length:
-        options["scope"] = SCOPE_LINK  # one with a prefix comes second to those it joins
+        options["scope"] = SCOPE_LINK  # with a prefix, the address is a secondary one anyway
     ip.addr(
         command,
         index=_index(ip, interface),

@@ -1,10 +1,10 @@
 """
-Network namespaces without names, and what runs in them.
+Network namespaces without names, and the programs that run in them.
 
-A namespace lives as long as something refers to it: here a file descriptor, so no
-crash can leave one behind. Work inside is done by one thread of the lab that moves
-from namespace to namespace; the threads of the caller never leave theirs. A socket
-stays in the namespace it was made in, whoever uses it.
+A namespace lives as long as something refers to it. Here that is a file descriptor, so no crash can
+leave a namespace behind. One thread of the lab works inside and moves from namespace to namespace;
+the caller's threads stay where they are. A socket stays in the namespace where it was made,
+whichever thread uses it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from nfproxy.errors import MissingFeatureError
-from nfproxy.tools.lab.privileges import CLONE_NEWNET, REMEDY, in_private_namespace, setns, unshare
+from nfproxy.host.privatenamespace import CLONE_NEWNET, REMEDY, in_private_namespace, setns, unshare
 
 T = TypeVar("T")
 
@@ -28,7 +28,11 @@ STOP_SECONDS = 3.0
 
 
 class Namespace:
-    """One network namespace of a lab. Made by `Lab.namespace`, closed by its lab."""
+    """
+    One network namespace of a lab; `Lab.namespace` makes it, and the lab closes it.
+
+    Any thread may call it.
+    """
 
     def __init__(self, name: str, fd: int, worker: ThreadPoolExecutor) -> None:
         self.name = name
@@ -43,8 +47,7 @@ class Namespace:
         """
         Call `function(*args)` inside the namespace and return what it returns.
 
-        It runs in the lab's one worker thread, so it must be short and must not
-        itself use `call`.
+        The lab's only worker thread runs it, so it must be short and must not use `call` itself.
         """
         return self._worker.submit(self._inside, function, args).result()
 
@@ -65,9 +68,9 @@ class Namespace:
 
     def set_sysctls(self, values: dict[str, str]) -> None:
         """
-        Set sysctls, named with slashes below /proc/sys/net ("ipv4/ip_forward").
+        Set sysctls, named by their path below /proc/sys/net ("ipv4/ip_forward").
 
-        A name starting with "?" is left out where the kernel does not have it.
+        Skip a name that starts with "?" where the kernel does not have it.
         """
         self.call(_write_sysctls, values)
 
@@ -82,8 +85,8 @@ class Namespace:
         """
         Run a program inside to its end and return what it printed.
 
-        With `check`, an exit code other than 0 raises CalledProcessError with the
-        program's own words as a note.
+        With `check`, an exit code other than 0 raises CalledProcessError, with the program's error
+        output as a note.
         """
         process = self.start(
             argv,
@@ -104,10 +107,11 @@ class Namespace:
 
     def start(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """
-        Start a program inside; options as for Popen. Closing the lab ends it.
+        Start a program inside, with options as for Popen. Closing the lab ends it.
 
-        It gets a session of its own, so Ctrl-C reaches only us and we end it in
-        order; where setpriv exists the kernel ends it should we be killed.
+        The program gets its own session, so Ctrl-C reaches only the lab's process, which then ends
+        the program in order. Where setpriv exists, the kernel ends the program if the lab's process
+        is killed.
         """
         return self.call(self._start, [*_die_with_us(), *argv], options)
 
@@ -115,12 +119,12 @@ class Namespace:
         process: subprocess.Popen[Any] = subprocess.Popen(
             command, start_new_session=True, **options
         )
-        # noted here, in the worker: the caller may be interrupted while it waits
+        # Kept by the worker: a signal may interrupt the caller while it waits.
         self._processes.append(process)
         return process
 
     def stop(self, process: subprocess.Popen[Any]) -> None:
-        """End a program made by `start` and all of its session; fine if it has ended."""
+        """End a program made by `start` and its whole session; it may have ended already."""
         _end([process])
         if process in self._processes:
             self._processes.remove(process)
@@ -134,7 +138,7 @@ class Namespace:
         return command
 
     def close(self) -> None:
-        """End what runs inside and let the namespace go. Idempotent."""
+        """End the programs inside and release the namespace. Idempotent."""
         processes, self._processes = self._processes, []
         _end(processes)
         if self.fd >= 0:
@@ -143,7 +147,9 @@ class Namespace:
 
 
 class Lab:
-    """A set of namespaces that begin and end together. Use it as a context manager."""
+    """
+    A set of namespaces that end together. A context manager; any thread may call it.
+    """
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab")
@@ -162,17 +168,17 @@ class Lab:
 
     def namespace(self, name: str) -> Namespace:
         """
-        Make an empty namespace; `name` is only for people.
+        Make an empty namespace; `name` is for people only.
 
-        Raises MissingFeatureError when the process may not.
+        Raises MissingFeatureError where the process may not make one.
         """
         try:
             return self._worker.submit(self._new_namespace, name).result()
         except PermissionError as error:
-            raise MissingFeatureError(f"Cannot make a network namespace. {REMEDY}") from error
+            raise MissingFeatureError("cannot make a network namespace", REMEDY) from error
 
     def here(self, name: str) -> Namespace:
-        """Return the namespace that this process is in; closing ends what was started in it."""
+        """Return this process's own namespace; closing it ends the programs started in it."""
         fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         namespace = Namespace(name, fd, self._worker)
         self._namespaces.append(namespace)
@@ -187,7 +193,7 @@ class Lab:
         finally:
             os.close(home)
         namespace = Namespace(name, fd, self._worker)
-        # noted here, in the worker: the caller may be interrupted while it waits
+        # Kept by the worker: a signal may interrupt the caller while it waits.
         self._namespaces.append(namespace)
         return namespace
 
@@ -198,10 +204,9 @@ class Lab:
 
     def close(self) -> None:
         """
-        End every program and let every namespace go. Idempotent.
+        End every program and release every namespace. Idempotent.
 
-        The kernel takes a namespace down a moment after the last file descriptor,
-        socket and process in it is gone.
+        The kernel removes a namespace a moment after its last file descriptor, socket and process.
         """
         for namespace in self._namespaces:
             namespace.close()
@@ -218,9 +223,7 @@ def _write_sysctls(values: dict[str, str]) -> None:
             if not name.startswith("?"):
                 raise
         except PermissionError as error:
-            raise MissingFeatureError(
-                f"Cannot set {path} in a namespace of our own. {REMEDY}"
-            ) from error
+            raise MissingFeatureError(f"cannot set {path} in our own namespace", REMEDY) from error
         except OSError as error:
             error.add_note(f"writing {value!r} to {path}")
             raise
@@ -232,7 +235,7 @@ def _die_with_us() -> list[str]:
 
 
 def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
-    """Ask all to end, then wait, then make them; also what they started."""
+    """End programs and their sessions: by SIGTERM, and by SIGKILL after some seconds."""
     for process in processes:
         _signal(process, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
@@ -247,7 +250,7 @@ def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
 
 
 def _has_ended(process: subprocess.Popen[Any]) -> bool:
-    """Look without reaping: until then the process id names its session and no other."""
+    """Look without reaping: as long as it is a zombie, its id still names its session."""
     if process.returncode is not None:
         return True
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -25,6 +25,7 @@ from nfproxy.dataplane.libnftables import library_version, load_text
 from nfproxy.dataplane.probes import missing_features
 from nfproxy.errors import MissingFeatureError, NfproxyError
 from nfproxy.host.addresses import families_of_host
+from nfproxy.host.privatenamespace import CLONE_NEWNET, enter_private_namespace, unshare
 from nfproxy.host.processes import may_administer_network
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
@@ -36,7 +37,6 @@ from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.script import script
-from nfproxy.tools.lab.privileges import CLONE_NEWNET, enter_private_namespace, unshare
 from nfproxy.tools.preflight.examine import FactSource, IfKnown, Subject
 from nfproxy.tools.preflight.findings import Failure
 from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft, call_nft

@@ -1,4 +1,6 @@
-"""The network that Cluster builds."""
+"""
+The network that Cluster builds.
+"""
 
 from collections.abc import Iterator
 
@@ -60,7 +62,9 @@ def test_addresses(built: tuple[Cluster, Responders]) -> None:
 
 
 def test_fresh_cluster_loses_nothing(built: tuple[Cluster, Responders]) -> None:
-    """The very first packets between any two hosts arrive, over UDP, which never repeats."""
+    """
+    The first packets between any two hosts arrive; UDP never repeats them.
+    """
     cluster, responders = built
     for host in cluster.hosts:
         responders.listen(host, PORT, Protocol.UDP)
@@ -76,7 +80,7 @@ def test_fresh_cluster_loses_nothing(built: tuple[Cluster, Responders]) -> None:
 
 @families
 def test_interface_a_node_sees(built: tuple[Cluster, Responders], family: Family) -> None:
-    """Packets of a pod come in by its own interface when routed, by cni0 when bridged."""
+    """Packets of a routed pod arrive by its own interface, those of a bridged pod by cni0."""
     cluster, responders = built
     pod, far = cluster.pod(1, 1), cluster.pod(2, 1)
     responders.listen(far, PORT)
@@ -95,7 +99,9 @@ def test_interface_a_node_sees(built: tuple[Cluster, Responders], family: Family
 
 @families
 def test_same_node_and_hairpin(built: tuple[Cluster, Responders], family: Family) -> None:
-    """Translation works towards a pod of the same node, and towards the pod itself."""
+    """
+    Translation works towards a pod of the same node, and towards the pod itself.
+    """
     cluster, responders = built
     if cluster.pod_network == "bridge":
         assert bridge_netfilter(), "load br_netfilter: bridged pods need it"
@@ -111,7 +117,7 @@ def test_same_node_and_hairpin(built: tuple[Cluster, Responders], family: Family
 
 @families
 def test_bridge_without_netfilter(namespaces_allowed: None, family: Family) -> None:
-    """Where bridged packets pass nftables by, only services served elsewhere work."""
+    """Where nftables does not see bridged packets, only Services with endpoints elsewhere work."""
     with Cluster(pod_network="bridge") as cluster, Responders() as responders:
         node = cluster.nodes[0]
         set_bridge_netfilter(node, on=False)
@@ -126,7 +132,9 @@ def test_bridge_without_netfilter(namespaces_allowed: None, family: Family) -> N
 
 
 def test_pods_come_and_go(built: tuple[Cluster, Responders]) -> None:
-    """A new pod is reachable at once, a removed one is gone, and its address is used again."""
+    """
+    A new pod is reachable at once; a removed one frees its address for the next.
+    """
     cluster, responders = built
     node = cluster.nodes[0]
     pod = cluster.add_pod(node)
@@ -151,7 +159,9 @@ def test_pods_come_and_go(built: tuple[Cluster, Responders]) -> None:
 
 @families
 def test_addresses_come_and_go(built: tuple[Cluster, Responders], family: Family) -> None:
-    """An address added to a node at run time answers, and is silent when removed."""
+    """
+    An address added to a node answers at once, and no longer once it is removed.
+    """
     cluster, responders = built
     node = cluster.nodes[0]
     address = "203.0.113.9" if family is Family.IPV4 else "2001:db8::9"

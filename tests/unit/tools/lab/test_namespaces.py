@@ -1,4 +1,6 @@
-"""What a lab leaves behind, and how it is entered."""
+"""
+What a lab leaves behind, and how a person enters it.
+"""
 
 import signal
 import subprocess
@@ -14,14 +16,16 @@ from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.errors import MissingFeatureError
-from nfproxy.tools.lab import Cluster, Host, Lab, enter_private_namespace, namespaces, privileges
+from nfproxy.host import privatenamespace
+from nfproxy.host.privatenamespace import enter_private_namespace
+from nfproxy.tools.lab import Cluster, Host, Lab, namespaces
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def witness(namespaces_allowed: None) -> Iterator[Host]:
-    """A host in a lab of its own. The kernel takes its cables away with their other ends."""
+    """A host in its own lab. The kernel removes a veth pair when either end goes."""
     with Lab() as lab:
         yield Host(lab.namespace("witness"))
 
@@ -32,7 +36,7 @@ def interfaces(host: Host) -> list[str]:
 
 
 def eventually(claim: Callable[[], bool]) -> bool:
-    """Wait for what the kernel does in its own time, for at most ten seconds."""
+    """Wait until something holds, for ten seconds at most."""
     deadline = time.monotonic() + 10
     while not claim():
         if time.monotonic() > deadline:
@@ -42,7 +46,7 @@ def eventually(claim: Callable[[], bool]) -> bool:
 
 
 def open_files() -> set[str]:
-    """Return what this process has open."""
+    """Return the open files of this process."""
     targets = set()
     for link in Path("/proc/self/fd").iterdir():
         try:
@@ -53,7 +57,7 @@ def open_files() -> set[str]:
 
 
 def use(cluster: Cluster, witness: Host) -> subprocess.Popen[bytes]:
-    """Do in a cluster what tests do: cables, sockets, programs. Return a running one."""
+    """Use interfaces, sockets and programs in a cluster; return a running program."""
     for host in cluster.hosts:
         witness.connect(f"to-{host.name}", host, "witness")
     process = cluster.client.namespace.start(["sh", "-c", "sleep 600 & wait"])
@@ -79,7 +83,9 @@ def test_close_leaves_nothing(witness: Host) -> None:
 
 
 def test_exception_leaves_nothing(witness: Host) -> None:
-    """The same after an exception in the middle."""
+    """
+    The same holds after an exception in the middle.
+    """
     files, threads = open_files(), set(threading.enumerate())
     started = []
 
@@ -99,7 +105,7 @@ def test_exception_leaves_nothing(witness: Host) -> None:
 
 
 def test_failed_build_leaves_nothing(witness: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster that cannot be finished takes down what there is of it."""
+    """A cluster that cannot be completed removes its parts."""
     files, threads = open_files(), set(threading.enumerate())
 
     def fail(cluster: Cluster, *_: object) -> None:
@@ -115,7 +121,9 @@ def test_failed_build_leaves_nothing(witness: Host, monkeypatch: pytest.MonkeyPa
 
 
 def test_host_network_is_left_alone(namespaces_allowed: None) -> None:
-    """Neither this thread nor its namespace changes, and no lab shares it."""
+    """
+    This thread stays in its namespace, and no lab shares it.
+    """
 
     def links() -> str:
         return Path("/proc/thread-self/net/dev").read_text().partition("lo:")[0]
@@ -145,7 +153,9 @@ def test_enter_command(namespaces_allowed: None) -> None:
 
 
 def test_failed_program_says_why(witness: Host) -> None:
-    """A program that fails gives its own words."""
+    """
+    The error of a failing program quotes its output.
+    """
     with pytest.raises(subprocess.CalledProcessError) as caught:
         witness.namespace.run(["sh", "-c", "echo broken >&2; exit 3"])
     assert caught.value.returncode == 3
@@ -154,7 +164,7 @@ def test_failed_program_says_why(witness: Host) -> None:
 
 
 def test_stubborn_program_is_killed(witness: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that ignores the request to end is made to."""
+    """A program that ignores SIGTERM is killed."""
     monkeypatch.setattr(namespaces, "STOP_SECONDS", 0.1)
     command = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
     process = witness.namespace.start(command, stdout=subprocess.PIPE)
@@ -166,7 +176,8 @@ def test_stubborn_program_is_killed(witness: Host, monkeypatch: pytest.MonkeyPat
 
 CHILD = """
 import time
-from nfproxy.tools.lab import Cluster, enter_private_namespace
+from nfproxy.host.privatenamespace import enter_private_namespace
+from nfproxy.tools.lab import Cluster
 {before}
 print(enter_private_namespace(), flush=True)
 with Cluster() as cluster:
@@ -181,10 +192,10 @@ with Cluster() as cluster:
         print("leaving", flush=True)
 """
 
-# Root becomes nobody; a process that changed its user is not dumpable (PR_SET_DUMPABLE
+# Root becomes an ordinary user; a process that changed its user is not dumpable (PR_SET_DUMPABLE
 # is 4), and its files in /proc are root's. In a user namespace without such a user, root
 # becomes one in a further user namespace, and gives up the capabilities it has there.
-BECOME_NOBODY = """
+DROP_ROOT = """
 import ctypes, os, struct
 from pathlib import Path
 libc = ctypes.CDLL(None)
@@ -204,13 +215,15 @@ if os.geteuid() == 0:
 
 
 def child(before: str = "") -> subprocess.Popen[bytes]:
-    """Start a process that builds a cluster, tells about it and waits."""
+    """
+    Start a process that builds a cluster, prints facts about it and waits.
+    """
     code = CHILD.format(before=before)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
 
 
 def alive(pid: int) -> bool:
-    """Say whether a process exists and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -219,7 +232,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
 def test_end_of_the_process(number: signal.Signals, namespaces_allowed: None) -> None:
-    """Ctrl-C ends everything in order; even a killed process leaves no program behind."""
+    """Ctrl-C ends everything in order; a killed process leaves no program behind either."""
     process = child()
     assert process.stdout is not None
     with process.stdout as lines:
@@ -238,8 +251,10 @@ def test_end_of_the_process(number: signal.Signals, namespaces_allowed: None) ->
 
 @pytest.mark.namespaces
 def test_without_root() -> None:
-    """An ordinary user gets a lab, in a user namespace, and can enter it."""
-    process = child(BECOME_NOBODY)
+    """
+    An ordinary user gets a lab, in a user namespace, and can enter it.
+    """
+    process = child(DROP_ROOT)
     assert process.stdout is not None
     with process.stdout as lines:
         try:
@@ -258,20 +273,22 @@ def test_without_root() -> None:
 
 
 def test_refusal_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where user namespaces are not allowed, the error says what to do."""
+    """Where user namespaces are forbidden, the error says what to do."""
 
     def refuse(flags: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(privileges, "_entered", False)
-    monkeypatch.setattr(privileges, "unshare", refuse)
+    monkeypatch.setattr(privatenamespace, "_entered", False)
+    monkeypatch.setattr(privatenamespace, "unshare", refuse)
     with pytest.raises(MissingFeatureError, match=r"Operation not permitted.*as root.*sysctl"):
         enter_private_namespace()
-    assert not privileges.in_private_namespace()
+    assert not privatenamespace.in_private_namespace()
 
 
 def test_probe_from_worker_does_not_block(witness: Host) -> None:
-    """A probe to the host itself is answered although one thread does all the work inside."""
+    """
+    A probe to the host itself gets its answer although one thread does all the work inside.
+    """
     witness.add_address("192.0.2.1/24", "lo")
     with Responders() as responders:
         responders.listen(witness, 80, addresses=["192.0.2.1"])

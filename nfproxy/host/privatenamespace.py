@@ -1,6 +1,8 @@
 """
-Leave to make namespaces: root's own, or that of a private user namespace.
+Namespaces for this process: those that root may make, or those of a private user namespace.
 """
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -14,10 +16,10 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
 REMEDY = (
-    "Run it as root (sudo), or allow unprivileged user namespaces: "
+    "run it as root (sudo), or allow unprivileged user namespaces: "
     "sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
     "kernel.unprivileged_userns_clone=1 (Debian), user.max_user_namespaces=10000; "
-    "in a container, run it with --privileged."
+    "in a container, run it with --privileged"
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,16 +41,16 @@ def setns(fd: int) -> None:
 
 
 def in_private_namespace() -> bool:
-    """Say whether `enter_private_namespace` moved this process into a user namespace."""
+    """Return whether `enter_private_namespace` moved this process into a user namespace."""
     return _entered
 
 
 def can_make_network_namespaces() -> bool:
     """
-    Try it: enter a new one and come back.
+    Enter a new network namespace and come back; return whether that worked.
 
-    Not in a thread: one that has been joined may still exist for the kernel, which
-    then refuses to move the process into a user namespace.
+    This does not use a thread: the kernel may still know one that has been joined, and then
+    refuses to move the process into a user namespace.
     """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -63,12 +65,11 @@ def can_make_network_namespaces() -> bool:
 
 def enter_private_namespace() -> bool:
     """
-    Make sure that this process may build a lab; return whether it had to move.
+    Make sure that this process may make network namespaces; return whether it had to move.
 
-    A process that may make network namespaces is left as it is. Another is moved,
-    for good, into its own user, network and mount namespaces, where it is root.
-    Call it early: the kernel moves only a process without other threads.
-    Raises MissingFeatureError when the machine does not allow that.
+    A process that may make them stays where it is. Any other moves, for good, into its own user,
+    network and mount namespaces, where it is root. Call this early: the kernel moves only a process
+    without other threads. Raises MissingFeatureError where the machine does not allow it.
     """
     global _entered
     if _entered or can_make_network_namespaces():
@@ -76,19 +77,18 @@ def enter_private_namespace() -> bool:
     user, group = os.geteuid(), os.getegid()
     try:
         unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS)
-        # an unprivileged process may map its group only after giving up setgroups(2)
+        # An unprivileged process may map its group only after giving up setgroups(2).
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     except OSError as error:
-        raise MissingFeatureError(_explain(error)) from error
+        what = (
+            "a process with several threads cannot enter a user namespace"
+            if error.errno == errno.EINVAL
+            else f"network namespaces need root or a user namespace ({error.strerror})"
+        )
+        raise MissingFeatureError(what, REMEDY) from error
     if not can_make_network_namespaces():
-        raise MissingFeatureError(f"This user namespace may not make network namespaces. {REMEDY}")
+        raise MissingFeatureError("this user namespace may not make network namespaces", REMEDY)
     _entered = True
     return True
-
-
-def _explain(error: OSError) -> str:
-    if error.errno == errno.EINVAL:
-        return f"A process with several threads cannot enter a user namespace. {REMEDY}"
-    return f"Network namespaces need root or a user namespace ({error.strerror}). {REMEDY}"
