@@ -1,8 +1,8 @@
 """
 IP addresses and prefixes as the API writes them.
 
-An address is kept in packed form (4 or 16 bytes in network order), which is what
-nf_tables keys hold, hashes fast and takes little memory.
+An address is packed: 4 or 16 bytes in network order. That is what nf_tables keys hold; it hashes
+fast and takes little memory.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def parse_address(text: str) -> bytes:
     """
     Return the packed form of an address.
 
-    As tolerant as Kubernetes: octets may have leading zeros and are decimal, an
-    IPv4-mapped IPv6 address is IPv4. A zone (``%eth0``) is refused.
-    Raises InputError.
+    Accepts what Kubernetes accepts: octets are decimal and may have leading zeros, and an
+    IPv4-mapped IPv6 address is IPv4. Refuses a zone (``%eth0``). Raises InputError.
     """
     if _IPV4.fullmatch(text):
         octets = [int(part) for part in text.split(".")]
@@ -96,7 +95,7 @@ class Prefix(NamedTuple):
         return value.to_bytes(len(self.network), "big")
 
     def __contains__(self, packed: object) -> bool:
-        """Tell whether a packed address lies in the prefix; another family never does."""
+        """Return whether a packed address is in the prefix; one of another family is not."""
         return (
             isinstance(packed, bytes)
             and len(packed) == len(self.network)
@@ -112,8 +111,7 @@ def parse_prefix(text: str) -> Prefix:
     """
     Return a CIDR as a Prefix.
 
-    Surrounding blanks are trimmed and host bits masked off, as Kubernetes does.
-    Raises InputError.
+    Trims surrounding blanks and masks host bits, as Kubernetes does. Raises InputError.
     """
     address, slash, bits = text.strip().partition("/")
     if not slash or not (bits.isascii() and bits.isdigit()) or len(bits) > 3:
@@ -134,8 +132,8 @@ def collapse(prefixes: list[Prefix]) -> list[Prefix]:
     """
     Return the fewest disjoint prefixes that cover the same addresses, sorted.
 
-    nf_tables refuses overlapping intervals of one set, so every list of
-    prefixes passes through here before it becomes elements. One family only.
+    All prefixes are of one family. nf_tables refuses overlapping intervals in one set, so every
+    list of prefixes passes this function before it becomes elements.
     """
     networks = [ipaddress.ip_network((p.network, p.length)) for p in prefixes]
     merged = ipaddress.collapse_addresses(networks)  # type: ignore[type-var]

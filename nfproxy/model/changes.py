@@ -1,8 +1,8 @@
 """
-What a source of objects tells: a batch of changes.
+A batch of changed objects, and what is wrong with an object.
 
-Every source (manifest files, an API server) speaks in these, so what follows
-does not know where objects come from.
+Every source of objects (manifest files, an API server) gives these, so the rest of nfproxy does not
+depend on where objects come from.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from nfproxy.model.service import ObjectName, Service
 
 class Changes(msgspec.Struct, frozen=True):
     """
-    Objects that appeared or changed (the new value) or went away (None).
+    Objects that appeared or changed (the new value) or are gone (None).
 
-    A Service that must not be proxied (headless, ExternalName, foreign
-    service-proxy-name …) counts as gone. `node` is this node's own Node object and is None
-    where it did not change; of one that goes away the last facts hold, and `node_gone` is true.
-    `triggers` holds, by family, when the control plane began the changes of EndpointSlices that
-    are in this batch (annotation ``endpoints.kubernetes.io/last-change-trigger-time``), in Unix
-    seconds, one for each change; only an API server tells these.
+    A Service that nfproxy must not proxy (headless, ExternalName, another service-proxy-name …)
+    counts as gone. `node` is this node's Node, None where it did not change. `node_gone` says that
+    the Node was deleted; what it last said stays in use. `triggers` are the times at which the
+    control plane began the batch's changes of EndpointSlices, by family, one for each change, in
+    Unix seconds (annotation ``endpoints.kubernetes.io/last-change-trigger-time``). Only an API
+    server sends them.
     """
 
     services: dict[ObjectName, Service | None] = {}
@@ -35,7 +35,7 @@ class Changes(msgspec.Struct, frozen=True):
     triggers: dict[Family, tuple[float, ...]] = {}
 
     def __bool__(self) -> bool:
-        """Tell whether anything changed."""
+        """Return whether anything changed."""
         return bool(
             self.services or self.slices or self.service_cidrs or self.node or self.node_gone
         )

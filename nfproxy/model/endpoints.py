@@ -13,7 +13,7 @@ from nfproxy.model.service import ObjectName, Protocol
 
 
 class SlicePort(msgspec.Struct, frozen=True, gc=False):
-    """One usable element of a slice's ``ports``: named (possibly ""), with a number."""
+    """One usable element of a slice's ``ports``; `name` may be ""."""
 
     name: str
     protocol: Protocol
@@ -24,9 +24,9 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """
     One element of a slice's ``endpoints``.
 
-    `address` is packed. `ready` and `serving` are true where the API leaves them out,
-    `terminating` false. `node` is None where ``nodeName`` is absent; such an endpoint
-    is never local. Empty hint tuples mean "no hint".
+    `address` is packed. Where the API leaves them out, `ready` and `serving` are true and
+    `terminating` is false. `node` is None without ``nodeName``; such an endpoint is never local.
+    Empty hints mean that there are none.
     """
 
     address: bytes
@@ -39,7 +39,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 
 
 class EndpointSlice(msgspec.Struct, frozen=True):
-    """The endpoints of one family of one Service, or a part of them."""
+    """Endpoints of one family of one Service: all of them, or a part."""
 
     name: ObjectName
     service: ObjectName

@@ -13,13 +13,13 @@ from nfproxy.model.addresses import Family, Prefix, family_of
 
 class Node(msgspec.Struct, frozen=True):
     """
-    The Node object's facts that matter here.
+    What nfproxy uses of the Node object.
 
     `addresses` are packed: all InternalIPs in order, then all ExternalIPs.
     `zone` is the label ``topology.kubernetes.io/zone``, "" where absent.
-    `pod_cidrs` is ``spec.podCIDRs``. `leaving` tells that the Node is being deleted, or that the
-    cluster autoscaler is about to (taint ``ToBeDeletedByClusterAutoscaler``, KEP-3836): load
-    balancers should send no new connections there.
+    `pod_cidrs` is ``spec.podCIDRs``. `leaving` says that the Node is being deleted, or that the
+    cluster autoscaler is going to delete it (taint ``ToBeDeletedByClusterAutoscaler``, KEP-3836):
+    load balancers should send no new connections there.
     """
 
     name: str

@@ -24,7 +24,7 @@ class LocalPods(msgspec.Struct, frozen=True):
     interface_prefix: str = ""
 
     def exists(self, family: Family) -> bool:
-        """Tell whether local pods can be recognised in a family."""
+        """Return whether the rules of a family can recognise local pods."""
         return bool(self.bridge or self.interface_prefix or family in self.prefixes)
 
 
@@ -47,13 +47,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     This node's identity and policy.
 
-    `node_name` is compared with ``nodeName`` exactly. `zone` is "" where unknown.
-    `node_ips` holds the node IP of each family that has one.
-    `node_port_prefixes` are the disjoint prefixes whose local addresses accept node
-    ports; a family absent or mapped to None accepts them on every local address ("match all").
-    Loopback addresses never accept them.
+    `node_name` equals the ``nodeName`` of local endpoints. `zone` is "" where unknown. `node_ips`
+    has the node IP of each family with one.
+    `node_port_prefixes` are the disjoint prefixes whose local addresses accept node ports. A family
+    that is absent or None accepts them on every local address. Loopback addresses never do.
     `external_ips` false leaves ``spec.externalIPs`` out (gate AllowServiceExternalIPs).
-    `masquerade_mark` is the packet mark bit (one bit set) that asks for source NAT.
+    `masquerade_mark` is the bit of the packet mark that asks for source NAT.
     """
 
     node_name: str

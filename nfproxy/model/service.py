@@ -1,7 +1,7 @@
 """
 Services as nfproxy reads them: only the fields that decide where packets go.
 
-Source: ``v1.Service``. All text has been parsed; see :mod:`nfproxy.kube.decode`.
+Source: ``v1.Service``. :mod:`nfproxy.kube.decode` parses and checks them.
 """
 
 from __future__ import annotations
@@ -40,11 +40,10 @@ class ObjectName(NamedTuple):
 
 class Claim(NamedTuple):
     """
-    Who asks for a frontend, ordered by who gets it.
+    The service port that asks for a frontend. Of two claims the lesser gets the frontend.
 
-    Two Services may name one address and port. The older wins
-    (``metadata.creationTimestamp``), then the lower namespace/name, then the
-    lower port name. Compare claims with ``<``; the least wins.
+    Two Services may name one address and port. The older Service gets it
+    (``metadata.creationTimestamp``), then the lower namespace/name, then the lower port name.
     """
 
     created: str
@@ -63,20 +62,16 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False):
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A Service that has to be proxied.
+    A Service that nfproxy proxies.
 
-    `created` is ``metadata.creationTimestamp`` normalised so that plain string
-    comparison orders by time ("" where absent: oldest of all).
-    `cluster_ips` holds at most one packed address a family (``spec.ipFamilies`` and
-    ``spec.clusterIPs`` have been matched up already); a family that is absent is not
-    proxied at all, external addresses included.
-    `external_ips` and `load_balancer_ips` (``ipMode`` VIP) hold both families.
-    `source_ranges` are disjoint; a family whose list allowed everything has none.
-    `affinity_timeout_s` is None without ClientIP affinity.
-    `external_local` is ``externalTrafficPolicy: Local`` where it has a meaning
-    (LoadBalancer, NodePort, or ClusterIP with externalIPs); `internal_local` likewise
-    ``internalTrafficPolicy``.
-    `health_check_node_port` is 0 unless type LoadBalancer with `external_local`.
+    `created` is ``metadata.creationTimestamp`` in a form that sorts by time ("" where absent: the
+    oldest of all). `cluster_ips` has at most one packed address for each family. A family without
+    one is not proxied, external addresses included. `external_ips` and `load_balancer_ips`
+    (``ipMode`` VIP) are of both families. `source_ranges` are disjoint; a family that allows all
+    sources has none. `affinity_timeout_s` is None without ClientIP affinity. `external_local` is
+    ``externalTrafficPolicy: Local`` where it has a meaning (LoadBalancer, NodePort, or ClusterIP
+    with externalIPs), `internal_local` is ``internalTrafficPolicy: Local``.
+    `health_check_node_port` is 0 unless the type is LoadBalancer with `external_local`.
     """
 
     name: ObjectName

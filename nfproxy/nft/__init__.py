@@ -1,5 +1,9 @@
 """
-The dataplane's vocabulary: our sets and maps, elements, chains and the text they become.
+The tables that nfproxy makes: their sets and maps, their chains, and the nft text for both.
 
-Everything here computes; nothing opens a socket or knows that a kernel exists.
+    schema    sets and maps: the layout of keys and values, verdicts
+    chains    chains as values, and their names
+    ruleset   templates (``rulesets/``) to nft text
+
+Everything here computes; nothing opens a socket.
 """

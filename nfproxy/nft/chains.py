@@ -1,8 +1,8 @@
 """
-The chains that come and go: one per shape of frontend, two or three per sticky service port.
+Chains that depend on Services: one for each shape of frontend, some for session affinity.
 
-A chain is known by its specification, a value; its name follows from that, and for a
-shape the specification follows from the name, so a running table can be read back.
+A chain is a value: what its rules are made from. Its name follows from the value. A shape follows
+from its chain's name, so that nfproxy understands the chains it finds in a table.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REJECT = goto("reject-connection")
 
 
 class Policy(enum.StrEnum):
-    """How a shape treats its clients; see ``rulesets/shape.nft.j2``."""
+    """Which clients get which endpoints, and source NAT; see ``rulesets/shape.nft.j2``."""
 
     CLUSTER = "cluster"
     EXTERNAL = "external"
@@ -42,11 +42,11 @@ class Policy(enum.StrEnum):
 
 class Shape(msgspec.Struct, frozen=True, order=True):
     """
-    What frontends have in common that share a balancing chain.
+    What frontends that share a balancing chain have in common.
 
-    `cluster` is the number of endpoints drawn from; with policy LOCAL the number for
-    pods and the node, while `local` is the number for everyone else (0: dropped).
-    A `guarded` REJECT shape answers only to allowed sources.
+    `cluster` is the number of endpoints to choose from. With policy LOCAL it is that for pods and
+    the node itself, and `local` is the number for all other clients (0: they are dropped).
+    A `guarded` shape with policy REJECT rejects allowed sources and drops others.
     """
 
     policy: Policy
@@ -90,7 +90,7 @@ _SHAPE = re.compile(
 
 
 def parse_shape(name: str) -> Shape | None:
-    """Return the shape a chain's name says, or None where it is no shape's name."""
+    """Return the shape that a chain's name stands for; None if it is no shape's name."""
     match = _SHAPE.fullmatch(name)
     if match is None:
         return None
@@ -123,7 +123,7 @@ class AffinityList(msgspec.Struct, frozen=True, order=True):
     """
     The endpoints with one port number on one list of a service port.
 
-    `high` and `low` are the list's 64-bit name, as two numbers for nft.
+    `high` and `low` are the halves of the list's 64-bit name: nft has no larger numbers.
     """
 
     high: int
@@ -144,8 +144,8 @@ def affinity_list(service_port: str, which: str, endpoint_port: int) -> Affinity
     """
     Return the list `which` (``cluster`` or ``local``) of a service port's endpoints.
 
-    The name is a hash, so that it is the same after a restart and on a fresh render: clients
-    recorded under it stay valid. Among 10,000 lists two meet with a chance of 1 in 10^12.
+    Its name is a hash, so that a restart does not change it and the entries under it stay valid.
+    With 10,000 lists the chance that two have one name is 1 in 10^12.
     """
     digest = _hash64(service_port, which, endpoint_port)
     return AffinityList(
@@ -154,15 +154,15 @@ def affinity_list(service_port: str, which: str, endpoint_port: int) -> Affinity
 
 
 class Finding(enum.StrEnum):
-    """Which of a service port's lists a chain looks a client up in."""
+    """In which of a service port's lists a chain looks for a client."""
 
     CLUSTER = "cluster"
     LOCAL = "local"
-    EXTERNAL = "external"  # local for outside clients, cluster for pods and the node
+    EXTERNAL = "external"  # cluster for pods and the node, local for all other clients
 
 
 class FindChain(msgspec.Struct, frozen=True):
-    """Looks up a client of one service port. Its name is ``affinity-HASH-FINDING``."""
+    """Finds the endpoint of a service port's client. Its name is ``affinity-HASH-FINDING``."""
 
     service_port: str
     finding: Finding
@@ -178,7 +178,7 @@ class FindChain(msgspec.Struct, frozen=True):
 
 class RecordChain(msgspec.Struct, frozen=True):
     """
-    Notes which endpoint a client has got, on the lists the endpoint is on.
+    Records a client's endpoint on each list that has the endpoint.
 
     Its name is ``record-HASH`` or, with two lists, ``record-HASH-both``.
     """
@@ -202,7 +202,7 @@ _AFFINITY_NAME = re.compile(
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a chain name is one that nfproxy gives."""
+    """Return whether nfproxy gives a chain such a name."""
     return (
         name in FIXED_CHAINS
         or parse_shape(name) is not None

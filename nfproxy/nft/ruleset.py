@@ -1,8 +1,8 @@
 """
 From templates to nft text: the program of a table, and single chains.
 
-The templates are in ``rulesets/``. Only parsed numbers, enumerations and checked
-interface names are put into them.
+The templates are in ``rulesets/``. They receive only numbers, words of nft and checked interface
+names, never text of an object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nfproxy.nft.chains import (
     Shape,
 )
 
-#: Written into the table's comment. A table of another layout is replaced as a whole.
+#: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
 LAYOUT = 1
 
 _COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
@@ -48,7 +48,7 @@ _BASE = {
 
 
 class _Loader(jinja2.BaseLoader):
-    """Finds templates in the installed package or, in a source checkout, beside it."""
+    """Finds templates in the installed package or, in a checkout, next to it."""
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, None, None]:
         return read_template(template), None, None
@@ -80,17 +80,17 @@ def _render(template: str, **values: object) -> str:
 
 def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:
     """
-    Return what matches packets from a pod of this node, and what matches all others.
+    Return the match for packets from a pod of this node, and the match for all others.
 
-    Both are "" where local pods cannot be recognised (``detectLocalMode``).
-    Raises ConfigError for an interface name that nft cannot hold.
+    Both are "" where the rules cannot recognise local pods (``detectLocalMode``).
+    Raises ConfigError for an interface name that nft does not accept.
     """
     pods = config.local_pods
     if pods.bridge or pods.interface_prefix:
         name = pods.bridge or pods.interface_prefix
         if not is_interface_name(name):
             raise ConfigError(f"interface name {name[:64]!r}: accepted are {ACCEPTED}")
-        # No name is longer than the longest: one that begins like that is just that.
+        # A prefix as long as a name can be is a whole name, and nft refuses a wildcard behind it.
         whole = pods.bridge or len(name) == LONGEST
         pattern = f'"{name}"' if whole else f'"{name}*"'
         return f"iifname {pattern}", f"iifname != {pattern}"
@@ -120,7 +120,7 @@ def table_text(config: ProgramConfig, family: Family) -> str:
 
 
 def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
-    """Return one chain as it stands within a table block."""
+    """Return the text of one chain, as within a table block."""
     local_pod, not_local_pod = local_pod_match(config, family)
     if isinstance(chain, Shape):
         return _shape_text(
@@ -183,9 +183,9 @@ def _shape_text(
 
 def chains_text(chains: Iterable[Chain], config: ProgramConfig, family: Family) -> str:
     """
-    Return the text that makes chains in an existing table, or gives existing ones their rules.
+    Return the text that makes chains in an existing table; chains that exist get new rules.
 
-    Idempotent, and atomic as one script.
+    Idempotent. As one script it is one transaction.
     """
     wanted = sorted(chains, key=lambda chain: chain.name)
     lines = [_empty_chain(family, chain.name) for chain in wanted]
@@ -203,11 +203,11 @@ def program_text(
     config: ProgramConfig, family: Family, chains: Iterable[Chain], foreign: Collection[str] = ()
 ) -> str:
     """
-    Return the text that gives a table its program and leaves its elements alone.
+    Return the text that gives a table its program and does not change its elements.
 
-    Works on no table and on an existing one of the same layout: fixed and named chains get their
-    rules anew, chains in `foreign` (base chains a stranger put there) are removed.
-    One script is one transaction: no packet sees a state in between.
+    It makes the table or works on one of the same layout. It replaces the rules of the fixed chains
+    and of `chains`, and removes `foreign`: base chains that another process made.
+    As one script it is one transaction: no packet meets a state in between.
     """
     text = [f'table {family.table} {schema.TABLE} {{\n\tcomment "{_COMMENT}"\n}}\n']
     text += [_empty_chain(family, name) for name in FIXED_CHAINS]
@@ -218,16 +218,16 @@ def program_text(
 
 
 def delete_chain_text(family: Family, name: str) -> str:
-    """Return the text that removes a chain no element points to."""
+    """Return the text that removes a chain; no element may point to it."""
     where = f"chain {family.table} {schema.TABLE} {name}"
     return f"flush {where}\ndelete {where}\n"
 
 
 def replacement_text(config: ProgramConfig, family: Family, chains: Iterable[Chain]) -> str:
     """
-    Return the text that replaces whatever table there is by a new one without elements.
+    Return the text that replaces a table, of any layout, by a new one without elements.
 
-    ``add`` before ``delete`` makes it work with and without an existing table.
+    ``add`` comes before ``delete``, so that it works without a table, too.
     """
     where = f"table {family.table} {schema.TABLE}"
     blocks = "\n".join(

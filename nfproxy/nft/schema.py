@@ -1,10 +1,10 @@
 """
-The sets and maps of an nfproxy table, and how their keys and values are laid out.
+The sets and maps of an nfproxy table, and the layout of their keys and values.
 
-Keys and values are bytes exactly as nf_tables holds them: each field padded to a
-multiple of 4 bytes, addresses and ports in network order, numbers (slots, affinity
-lists) in host order. A verdict map's values are instances of Verdict.
-The declarations themselves are in ``rulesets/table.nft.j2``; a test holds both together.
+Keys and values are bytes exactly as nf_tables holds them: each field is padded to a multiple of
+4 bytes, addresses and ports are in network order, numbers (slots, affinity lists) in host order.
+A verdict map's values are instances of Verdict. ``rulesets/table.nft.j2`` declares the sets and
+maps; a test compares it with this module.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from nfproxy.model.service import Protocol
 
 TABLE = "nfproxy"
 
-#: What kube-proxy calls its tables in nftables mode.
+#: The name of kube-proxy's tables in nftables mode.
 KUBE_PROXY_TABLE = "kube-proxy"
 
-#: Endpoints for pods and the node, of a frontend with externalTrafficPolicy Local,
-#: are in slots from here; its local endpoints in slots from 0.
+#: A frontend with externalTrafficPolicy Local has its local endpoints in slots from 0. Those for
+#: pods and the node itself are in slots from here.
 CLUSTER_BASE = 32768
 
-#: How many (client, endpoint list) pairs a table remembers.
+#: The most entries (client, affinity list) that a table remembers.
 AFFINITY_SIZE = 1 << 20
 
 _VERDICT_WORDS = {-5: "return", -4: "goto", -3: "jump", 0: "drop", 1: "accept"}
@@ -88,7 +88,7 @@ class Interval(enum.Enum):
     """How a set holds ranges."""
 
     NO = "no"
-    ENDS = "ends"  # two elements a range: its first address, and the one behind it (rbtree)
+    ENDS = "ends"  # two elements: the first address, and the one after the last (rbtree)
     PAIRS = "pairs"  # one element with two keys, for concatenations (pipapo)
 
 
@@ -103,7 +103,7 @@ class SetSchema(msgspec.Struct, frozen=True):
 
     @property
     def verdicts(self) -> bool:
-        """Tell whether the values are verdicts."""
+        """Whether the values are verdicts."""
         return self.value == ()
 
 
@@ -151,10 +151,10 @@ def _schemas() -> Iterator[SetSchema]:
 #: Every set and map of a table, by name, in the order of the template.
 SCHEMAS = {schema.name: schema for schema in _schemas()}
 
-#: Those whose elements follow from objects. The affinity maps are the kernel's own notes.
+#: Those whose elements nfproxy writes. The kernel writes those of map ``affinity``.
 MANAGED = tuple(name for name, schema in SCHEMAS.items() if not schema.dynamic)
 
-#: Those whose elements count the connections to them.
+#: Maps whose elements count connections.
 COUNTED = (FRONTENDS, NODE_PORTS)
 
 _PORT = struct.Struct("!H2x")
@@ -195,9 +195,9 @@ def endpoint_bytes(address: bytes, port: int) -> bytes:
 
 def prefix_key(prefix: Prefix, rest: bytes = b"") -> bytes:
     """
-    Return the key of a prefix in an interval set: first and last key, joined.
+    Return the key of a prefix in an interval set: the first and the last key, joined.
 
-    `rest` is what follows the address in a concatenation.
+    `rest` are the fields after the address in a concatenation.
     """
     return prefix.network + rest + prefix.last + rest
 

@@ -1,7 +1,14 @@
 """
-Policy: which address may reach which endpoint, and why.
+From objects and the node's configuration to the desired state.
 
-Pure functions from objects and the node's configuration to the desired dataplane. No
-I/O, no clock, no kernel. The semantics are kube-proxy's (nftables mode, Kubernetes 1.36)
-unless a docstring says otherwise.
+    planner     changed objects in, changed parts of the desired state out: start here
+    service     one Service: its frontends, by traffic policy
+    endpoints   which endpoints serve a service port: readiness, termination, topology hints
+    affinity    session affinity of one service port
+    desired     all Services together: who gets a frontend that two ask for
+    frontends   the values all of these work with
+    flows, servicehealth   stale UDP flows; health check node ports
+
+Everything here computes: no I/O, no clock, no kernel. The rules are kube-proxy's (nftables mode,
+Kubernetes 1.36) unless a docstring says otherwise.
 """

@@ -1,7 +1,7 @@
 """
 Session affinity of one service port: its lists, its chains, its elements.
 
-Source: ``spec.sessionAffinity: ClientIP``. See ``rulesets/affinity.nft.j2`` for the kernel's part.
+Source: ``spec.sessionAffinity: ClientIP``. The kernel's part is in ``rulesets/affinity.nft.j2``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from nfproxy.plan.endpoints import Destination, Selection
 from nfproxy.plan.frontends import AffinityListKey, Element, FrontendKey
 
 
-class Sticky(msgspec.Struct, frozen=True):
-    """What one frontend needs for affinity."""
+class FrontendAffinity(msgspec.Struct, frozen=True):
+    """What one frontend needs for session affinity."""
 
     elements: tuple[Element, ...]
     chains: tuple[Chain, ...]
@@ -35,10 +35,10 @@ class Sticky(msgspec.Struct, frozen=True):
 
 class PortAffinity(msgspec.Struct, frozen=True):
     """
-    The affinity of a service port in one family; false where it has none.
+    The session affinity of a service port in one family; false where it has none.
 
-    `cluster` and `local` map a list to the destinations on it, one list for each port
-    number the endpoints have.
+    `cluster` and `local` map affinity lists to the endpoints on them. The kernel's entries hold
+    addresses without ports, so there is a list for each port number of the endpoints.
     """
 
     service_port: str
@@ -65,7 +65,7 @@ class PortAffinity(msgspec.Struct, frozen=True):
         )
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to remember."""
+        """Return whether there are endpoints to remember."""
         return bool(self.cluster or self.local)
 
     def lists(self) -> Iterator[tuple[AffinityListKey, frozenset[bytes]]]:
@@ -76,7 +76,9 @@ class PortAffinity(msgspec.Struct, frozen=True):
                 addresses = frozenset(d[:size] for d in destinations)
                 yield AffinityListKey(self.family, item.number), addresses
 
-    def elements(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> Sticky:
+    def elements(
+        self, key: FrontendKey, policy: Policy, *, internal_local: bool
+    ) -> FrontendAffinity:
         """Return the elements and chains of one of the port's frontends."""
         find = self._find(key, policy, internal_local=internal_local)
         verdict_map, record_map = schema.AFFINITY_NODE_PORTS, schema.RECORD_NODE_PORTS
@@ -94,7 +96,7 @@ class PortAffinity(msgspec.Struct, frozen=True):
                     record_map[key.protocol], destination + where + port, schema.jump(record.name)
                 )
             )
-        return Sticky(tuple(elements), tuple(chains))
+        return FrontendAffinity(tuple(elements), tuple(chains))
 
     def _find(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> FindChain:
         if policy is Policy.LOCAL:
@@ -110,7 +112,7 @@ class PortAffinity(msgspec.Struct, frozen=True):
         )
 
     def _records(self) -> Iterator[tuple[Destination, RecordChain]]:
-        """Yield each destination and the chain that notes its clients, on every list it is on."""
+        """Yield each endpoint and the chain that records its clients, on every list it is on."""
         on: dict[Destination, list[AffinityList]] = {}
         for lists in (self.cluster, self.local):
             for item, destinations in lists.items():

@@ -1,7 +1,7 @@
 """
 The desired state of the whole node: all Services' plans, with conflicts decided.
 
-Kept service by service, so that a change costs what changed and not what exists.
+A change replaces one Service's plan, so that its cost depends on that Service alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nfproxy.plan.frontends import (
 
 class Conflict(NamedTuple):
     """
-    Two Services ask for one frontend; the loser does not get it.
+    Two Services ask for one frontend, and the loser does not get it.
 
     `field` is where the loser asks for it, such as ``spec.ports[].nodePort``.
     """
@@ -36,11 +36,11 @@ class Conflict(NamedTuple):
     field: str
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return one line for an operator."""
         return str(self.problem(lambda _: ""))
 
     def problem(self, source_file: Callable[[ObjectName], str]) -> Problem:
-        """Return it for a person; `source_file` tells which file a Service is in, "" for none."""
+        """Return the loser's problem; `source_file` names a Service's file, "" where none is."""
         place = source_file(self.winner)
         return Problem(
             source_file(self.loser),
@@ -54,9 +54,9 @@ class Conflict(NamedTuple):
 
 class Touched(msgspec.Struct):
     """
-    What may differ from the kernel now: the parts of the desired state that changed.
+    The parts of the desired state that changed, and that the kernel may not have yet.
 
-    `services` are those that were planned anew, whether or not that changed anything.
+    `services` are all that were planned, whether or not that changed anything.
     """
 
     frontends: set[FrontendKey] = msgspec.field(default_factory=set)
@@ -65,7 +65,7 @@ class Touched(msgspec.Struct):
     services: set[ObjectName] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
-        """Tell whether anything changed."""
+        """Return whether anything changed."""
         return bool(self.frontends or self.shared_elements or self.affinity_lists)
 
     def update(self, other: Touched) -> None:
@@ -78,13 +78,14 @@ class Touched(msgspec.Struct):
 
 class Desired:
     """
-    What the kernel should hold.
+    What the kernel should hold. One thread at a time may use it.
 
     `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
     for each element. `affinity_lists` has the endpoint addresses that a list's entries may have.
     """
 
     def __init__(self) -> None:
+        """Start with nothing."""
         self.frontends: dict[FrontendKey, Frontend] = {}
         self.shared_elements: dict[SharedElement, int] = {}
         self.affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
@@ -92,9 +93,13 @@ class Desired:
         self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
         self._node_elements: tuple[SharedElement, ...] = ()
 
-    def replace(self, service: ObjectName, plan: ServicePlan | None) -> Touched:
-        """Put a Service's new plan in place of its old one (None: the Service is gone)."""
-        touched = Touched()
+    def replace(self, service: ObjectName, plan: ServicePlan | None, touched: Touched) -> None:
+        """
+        Put a Service's new plan in place of its old one, and add what changes to `touched`.
+
+        Without a plan (None) the Service is gone.
+        """
+        touched.services.add(service)
         old = self._plans.pop(service, None)
         if plan is not None:
             self._plans[service] = plan
@@ -107,21 +112,18 @@ class Desired:
             old.shared_elements if old else (), plan.shared_elements if plan else (), touched
         )
         self._replace_affinity_lists(old, plan, touched)
-        return touched
 
     def plan_of(self, service: ObjectName) -> ServicePlan | None:
-        """Return what a Service wants, whether or not another has a better claim to it."""
+        """Return what a Service asks for, also where another Service has the better claim."""
         return self._plans.get(service)
 
-    def replace_node(self, elements: tuple[SharedElement, ...]) -> Touched:
-        """Put new set elements of the node's own in place of the old ones."""
-        touched = Touched()
+    def replace_node(self, elements: tuple[SharedElement, ...], touched: Touched) -> None:
+        """Put new elements of the node in place of the old, and add what changes to `touched`."""
         self._recount(self._node_elements, elements, touched)
         self._node_elements = elements
-        return touched
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield every claim that lost."""
+        """Yield a conflict for every claim that lost."""
         for key, claims in self._contested.items():
             winner = self.frontends[key].claim.service
             for loser in sorted(claims):
@@ -133,10 +135,16 @@ class Desired:
         return Touched(set(self.frontends), set(self.shared_elements), set(self.affinity_lists))
 
     def _claim(self, service: ObjectName, key: FrontendKey, new: Frontend | None) -> bool:
-        """Register a Service's claim to a frontend; tell whether the winner changed."""
+        """
+        Replace a Service's claim to a frontend (None: no claim); return whether its winner changed.
+
+        The winner is the least claim, whichever Service came first, so that every node and every
+        restart decides alike.
+        """
         holder = self.frontends.get(key)
         claims = self._contested.get(key)
         if claims is None:
+            # Nearly every frontend has one Service; no list of claims is kept for it.
             if holder is None or holder.claim.service == service:
                 if new is None:
                     self.frontends.pop(key, None)
@@ -159,6 +167,7 @@ class Desired:
     def _recount(
         self, old: tuple[SharedElement, ...], new: tuple[SharedElement, ...], touched: Touched
     ) -> None:
+        """Count who asks for each shared element; only the first and the last one change it."""
         if old == new:
             return
         gone, come = set(old) - set(new), set(new) - set(old)

@@ -23,7 +23,7 @@ Candidates = Mapping[Destination, Endpoint]
 
 
 class Topology(enum.StrEnum):
-    """By which hints the cluster list was narrowed."""
+    """Which topology hints narrowed the cluster list."""
 
     NONE = "none"
     NODE = "same node"
@@ -32,11 +32,11 @@ class Topology(enum.StrEnum):
 
 class Selection(msgspec.Struct, frozen=True):
     """
-    The endpoints of one service port in one family, by who may be sent to them.
+    The endpoints chosen for one service port in one family.
 
-    `cluster` serves traffic with policy Cluster, `local` traffic with policy Local; both sorted,
-    () where the port has no such traffic. `exists` tells whether any endpoint anywhere
-    could serve (it decides between drop and reject).
+    `cluster` serves traffic with policy Cluster, `local` traffic with policy Local. Both are
+    sorted, and () where the port has no such traffic. `exists` says whether any endpoint of the
+    cluster could serve. Without one the port rejects; with one it drops what finds none here.
     """
 
     cluster: tuple[Destination, ...]
@@ -51,10 +51,10 @@ def candidates(
     """
     Return every endpoint of a service port, by destination.
 
-    A port is matched by name and protocol; its number is the slice's, so two slices may
-    give one name different numbers. Of duplicates one that does not terminate wins, among
-    those one that is ready, then the first (slices are taken in the order given). That
-    covers an endpoint moving between slices and an IP used again while the old pod ends.
+    Name and protocol select a slice's port; two slices may give it different numbers. Of two
+    endpoints with one address, one that does not terminate wins, then one that is ready, then the
+    first. So an endpoint may move between slices, and a new pod may have the address of an old one
+    that is still terminating.
     """
     found: dict[Destination, Endpoint] = {}
     for piece in slices:
@@ -78,10 +78,10 @@ def _rank(endpoint: Endpoint) -> tuple[bool, bool]:
 
 def usable(endpoints: Candidates) -> tuple[dict[Destination, Endpoint], bool]:
     """
-    Return the endpoints that new connections may be sent to, and whether they are ready.
+    Return the endpoints for new connections, and whether they are ready.
 
-    Ready ones if there are any; otherwise those that still serve while they terminate,
-    so that a rollout without overlap loses nothing (KEP-1669).
+    They are the ready endpoints. Without any, they are those that still serve while they
+    terminate, so that a rollout without overlap loses no connection (KEP-1669).
     """
     ready = {d: e for d, e in endpoints.items() if e.ready}
     if ready:
@@ -93,8 +93,8 @@ def topology_of(ready: Candidates, node_name: str, zone: str) -> Topology:
     """
     Return which hints narrow a list of ready endpoints.
 
-    A level of hints counts only if every ready endpoint has one and one names us;
-    node hints are tried before zone hints.
+    Hints count only if every ready endpoint has one, and one of them names this node or zone.
+    Node hints come before zone hints.
     """
     if all(e.node_hints for e in ready.values()) and any(
         node_name in e.node_hints for e in ready.values()
@@ -108,7 +108,7 @@ def topology_of(ready: Candidates, node_name: str, zone: str) -> Topology:
 
 
 def hinted(endpoint: Endpoint, topology: Topology, node_name: str, zone: str) -> bool:
-    """Tell whether an endpoint is ours to use under a topology."""
+    """Return whether an endpoint's hints allow this node to use it."""
     if topology is Topology.NODE:
         return node_name in endpoint.node_hints
     if topology is Topology.ZONE:
@@ -127,8 +127,8 @@ def select(
     """
     Return the lists of endpoints of one service port.
 
-    `uses_cluster` and `uses_local` say which kinds of traffic the port has at all.
-    Hints narrow the cluster list only, and only while it holds ready endpoints.
+    `uses_cluster` and `uses_local` say which kinds of traffic the port has. Hints narrow only the
+    cluster list, and only while it has ready endpoints.
     """
     serving, ready = usable(endpoints)
     if not serving:
@@ -151,9 +151,7 @@ def left_out(
     endpoints: Candidates, selection: Selection, node_name: str, *, local: bool
 ) -> dict[Destination, str]:
     """
-    Return why each endpoint is not on a list: the local one, or the cluster list.
-
-    For people; computed only when somebody asks.
+    Return for each endpoint that is not on a list (`local`, or else `cluster`) why it is not.
     """
     chosen = set(selection.local if local else selection.cluster)
     pool = {d: e for d, e in endpoints.items() if e.node == node_name} if local else dict(endpoints)

@@ -1,9 +1,9 @@
 """
-Which UDP flows must not go on as conntrack remembers them.
+Which UDP flows the kernel must forget, as they go to endpoints that are gone.
 
-The kernel translates the first packet of a flow and sends the rest the same way. Over TCP and SCTP
-that is what anyone wants: whoever is gone resets the connection. UDP has no such end: a
-client that keeps its port is sent to an endpoint that left for as long as it goes on asking.
+The kernel translates the first packet of a flow and sends the rest the same way. With TCP and SCTP
+that is right: a host without the connection resets it. UDP has no reset, so a client that keeps
+its source port goes on sending to an endpoint that is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nfproxy.nft.schema import port_bytes
 from nfproxy.plan.endpoints import Destination, candidates
 from nfproxy.plan.frontends import FrontendKey
 
-#: Of each UDP frontend the endpoints that its flows may go to.
+#: For each UDP frontend the endpoints that its flows may go to.
 Flows = Mapping[FrontendKey, frozenset[Destination]]
 
 
@@ -29,11 +29,11 @@ def udp_flows(
     """
     Return where flows to a Service's UDP frontends may go: to any endpoint that serves.
 
-    Traffic policies, topology, readiness and termination play no part: they are about new flows,
-    one that runs may end in peace. An endpoint that is ready counts as serving, as new flows are
-    sent there (``publishNotReadyAddresses`` makes endpoints that are ready and do not serve;
-    kube-proxy would cut their flows at each change). Without any endpoint a frontend
-    has the empty set, and all its flows are stale (kubernetes/kubernetes#139628).
+    Traffic policies, topology hints, readiness and termination decide about new flows only; a flow
+    that exists goes on. A ready endpoint counts as serving, because new flows go there:
+    ``publishNotReadyAddresses`` makes endpoints that are ready and do not serve (kube-proxy would
+    cut their flows at each change). A frontend without endpoints has the empty set, and all its
+    flows are stale (kubernetes/kubernetes#139628).
     """
     pieces = tuple(slices)
     flows: dict[FrontendKey, frozenset[Destination]] = {}
@@ -62,21 +62,21 @@ def _frontends(
 
 
 class Query(NamedTuple):
-    """Flows asked of the kernel by original destination; b"" is any address, 0 any port."""
+    """An original destination to list flows by; b"" is any address, 0 any port."""
 
     address: bytes = b""
     port: int = 0
 
 
 class Judge:
-    """Tells stale flows of one family from others, by what conntrack says of them."""
+    """Decides which flows of one family are stale, from conntrack's two directions of a flow."""
 
     def __init__(self, flows: Flows, family: Family, local: Collection[bytes]) -> None:
         """
         Prepare; `local` are the node's own addresses.
 
-        A flow to the port number of a node port is only ours if it is to one of them:
-        others are forwarded elsewhere (kube-proxy cuts those, too).
+        A flow to a node port's number is nfproxy's only if it goes to one of these. The node
+        forwards others elsewhere (kube-proxy cuts those, too).
         """
         self._size = family.size
         self._local = frozenset(local)
@@ -87,10 +87,10 @@ class Judge:
 
     def is_stale(self, destination: Destination, source: Destination) -> bool:
         """
-        Tell whether a UDP flow goes where its frontend has no endpoint.
+        Return whether a UDP flow goes where its frontend has no endpoint.
 
-        `destination` is the original direction's, `source` the reply direction's: the endpoint,
-        or the frontend itself where the flow is older than our rules.
+        `destination` is that of the original direction. `source` is that of the reply direction: an
+        endpoint, or the frontend itself if the flow is older than nfproxy's rules.
         """
         serving = self._frontends.get(destination)
         if serving is None:

@@ -1,5 +1,5 @@
 """
-The desired dataplane in values: frontends, what they do, and the elements they need.
+What Services ask for, as values: frontends, their endpoints, and the elements they need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nfproxy.plan.endpoints import Destination
 
 
 class Kind(enum.StrEnum):
-    """By which of a Service's addresses a frontend is reached."""
+    """Which of a Service's addresses a frontend is."""
 
     CLUSTER_IP = "clusterIP"
     LOAD_BALANCER_IP = "loadBalancerIP"
@@ -40,7 +40,7 @@ _FIELDS = {
 
 
 class FrontendKey(NamedTuple):
-    """Where a connection is asked for. `address` is packed; b"" for a node port."""
+    """Where clients connect to. `address` is packed, b"" for a node port."""
 
     family: Family
     address: bytes
@@ -74,9 +74,10 @@ class Frontend(msgspec.Struct, frozen=True):
     """
     One frontend as it should be.
 
-    `verdict` is what the frontends or node-ports map answers; `slot_ranges` the endpoints in slots;
-    `own_elements` further elements that exist for this frontend alone (affinity, source
-    ranges); `chains` the chains its verdicts point to. `guarded` with source ranges.
+    `verdict` is its value in the map ``frontends`` or ``node-ports``. `slot_ranges` are its
+    endpoints: those in slots from 0, and those in slots from CLUSTER_BASE, which only policy Local
+    uses. `own_elements` are further elements of this frontend alone (affinity, source ranges).
+    `chains` are the chains its elements point to. `guarded` says that source ranges apply.
     """
 
     key: FrontendKey

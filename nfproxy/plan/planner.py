@@ -1,8 +1,8 @@
 """
 From changed objects to the changed parts of the desired state.
 
-Holds the objects as last seen. A change re-plans just the Services it concerns; a change
-of the node re-plans all.
+The planner holds the objects as it last received them. A change plans only the Services that it
+concerns; a change of the node plans all.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nfproxy.plan.service import plan_node, plan_service
 
 class Planner:
     """
-    Objects in, desired state out.
+    Objects in, desired state out. One thread at a time may call it.
 
-    `desired` is kept up to date by `apply` and `reconfigure`; both return what they
-    touched. Pure apart from its own state: no clock, no kernel.
+    `apply` and `reconfigure` keep `desired` up to date and return what they touched. Everything
+    here computes: no clock, no kernel.
     """
 
     def __init__(self, config: NodeConfig) -> None:
@@ -31,29 +31,40 @@ class Planner:
         self.config = config
         self.desired = Desired()
         self.services: dict[ObjectName, Service] = {}
-        self._slices: dict[ObjectName, EndpointSlice] = {}
-        self._by_service: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
+        self._service_of: dict[ObjectName, ObjectName] = {}  # by the slice's name
+        self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}  # by Service
         self._service_cidrs: dict[str, ServiceCIDR] = {}
-        self.desired.replace_node(plan_node(config, ()))
+        self._plan_node(Touched())
 
     def apply(self, changes: Changes) -> Touched:
-        """Take over changed objects and re-plan what they concern. `changes.node` is not read."""
-        dirty: dict[ObjectName, None] = dict.fromkeys(changes.services)
+        """Take over changed objects and plan what they concern; does not read `changes.node`."""
         for name, service in changes.services.items():
             if service is None:
                 self.services.pop(name, None)
             else:
                 self.services[name] = service
+        affected = dict.fromkeys(changes.services)
         for name, piece in changes.slices.items():
-            dirty.update(dict.fromkeys(self._replace_slice(name, piece)))
-        touched = self._plan(dirty)
+            # A slice may change its Service: both are planned.
+            owner = self._service_of.pop(name, None)
+            if owner is not None:
+                affected[owner] = None
+                del self._slices[owner][name]
+                if not self._slices[owner]:
+                    del self._slices[owner]
+            if piece is not None:
+                affected[piece.service] = None
+                self._service_of[name] = piece.service
+                self._slices.setdefault(piece.service, {})[name] = piece
+        touched = Touched()
+        self._plan(affected, touched)
         if changes.service_cidrs:
             for cidr_name, cidr in changes.service_cidrs.items():
                 if cidr is None:
                     self._service_cidrs.pop(cidr_name, None)
                 else:
                     self._service_cidrs[cidr_name] = cidr
-            touched.update(self._plan_node())
+            self._plan_node(touched)
         return touched
 
     def reconfigure(self, config: NodeConfig) -> Touched:
@@ -61,46 +72,24 @@ class Planner:
         if config == self.config:
             return Touched()
         self.config = config
-        touched = self._plan(self.services)
-        touched.update(self._plan_node())
+        touched = Touched()
+        self._plan(self.services, touched)
+        self._plan_node(touched)
         return touched
 
     def slices_of(self, service: ObjectName) -> list[EndpointSlice]:
         """Return a Service's slices in a stable order."""
-        slices = self._by_service.get(service)
-        if not slices:
-            return []
-        if len(slices) == 1:
-            return list(slices.values())
-        return [slices[name] for name in sorted(slices)]
+        return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
 
-    def _replace_slice(self, name: ObjectName, new: EndpointSlice | None) -> Iterable[ObjectName]:
-        """Put a slice in place and yield the Services it belonged and belongs to."""
-        old = self._slices.pop(name, None)
-        if old is not None:
-            siblings = self._by_service[old.service]
-            del siblings[name]
-            if not siblings:
-                del self._by_service[old.service]
-            yield old.service
-        if new is not None:
-            self._slices[name] = new
-            self._by_service.setdefault(new.service, {})[name] = new
-            yield new.service
-
-    def _plan(self, names: Iterable[ObjectName]) -> Touched:
-        touched = Touched()
+    def _plan(self, names: Iterable[ObjectName], touched: Touched) -> None:
         for name in names:
-            touched.services.add(name)
             service = self.services.get(name)
-            plan = (
-                plan_service(service, self.slices_of(name), self.config)
-                if service is not None
-                else None
-            )
-            touched.update(self.desired.replace(name, plan))
-        return touched
+            if service is None:
+                self.desired.replace(name, None, touched)
+            else:
+                plan = plan_service(service, self.slices_of(name), self.config)
+                self.desired.replace(name, plan, touched)
 
-    def _plan_node(self) -> Touched:
+    def _plan_node(self, touched: Touched) -> None:
         cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]
-        return self.desired.replace_node(plan_node(self.config, cidrs))
+        self.desired.replace_node(plan_node(self.config, cidrs), touched)

@@ -1,8 +1,8 @@
 """
-What one Service wants in the kernel.
+What one Service asks for in the kernel.
 
-The decision tables are those of kube-proxy's nftables mode: for a cluster IP by
-internalTrafficPolicy, for all other frontends by externalTrafficPolicy.
+The decisions are those of kube-proxy's nftables mode. internalTrafficPolicy decides for the cluster
+IP, externalTrafficPolicy for all other frontends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def plan_service(
     service: Service, slices: Sequence[EndpointSlice], config: NodeConfig
 ) -> ServicePlan:
     """
-    Return what a Service wants, given all its EndpointSlices (in a stable order).
+    Return what a Service asks for, given all its EndpointSlices (in a stable order).
 
-    Families are planned apart: one in which the Service has no cluster IP has nothing.
+    Each family is planned by itself. One without a cluster IP of the Service gets nothing, also for
+    its external addresses.
     """
     frontends: dict[FrontendKey, Frontend] = {}
     shared: dict[SharedElement, None] = {}
@@ -72,7 +73,7 @@ def select_for(
         found,
         config.node_name,
         config.zone,
-        # Also with policy Local: pods and the node itself reach all endpoints.
+        # External addresses with policy Local need it, too: pods and the node reach all endpoints.
         uses_cluster=not service.internal_local or external,
         uses_local=service.internal_local or (service.external_local and external),
     )
@@ -92,7 +93,7 @@ def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
 
 
 class _PortPlan:
-    """One service port in one family while it is being planned."""
+    """One service port in one family, and the frontends and elements it needs."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class _PortPlan:
         self._claim = Claim(service.created, service.name, port.name)
 
     def frontends(self, cluster_ip: bytes) -> Iterator[Frontend]:
-        """Yield the port's frontends; where two have one key, the first is meant."""
+        """Yield the port's frontends. Where two have one key, the first one counts."""
         service, family = self._service, self._family
         yield self._internal(cluster_ip)
         guard = self._guard()
@@ -124,7 +125,7 @@ class _PortPlan:
             yield self._external(Kind.NODE_PORT, b"", self._port.node_port)
 
     def hairpins(self) -> Iterator[SharedElement]:
-        """Yield the set elements that let a local endpoint reach itself through the Service."""
+        """Yield the elements that let an endpoint of this node reach itself through the Service."""
         protocol = schema.protocol_bytes(self._port.protocol)
         size, node = self._family.size, self._config.node_name
         endpoints: Candidates = self._endpoints
@@ -137,25 +138,27 @@ class _PortPlan:
                 )
 
     def _internal(self, address: bytes) -> Frontend:
-        """Return the cluster IP's frontend (internalTrafficPolicy)."""
+        """Return the cluster IP's frontend, by internalTrafficPolicy."""
         key = FrontendKey(self._family, address, self._port.protocol, self._port.port)
         chosen = self._chosen
         if not chosen.exists:
             return self._frontend(key, Kind.CLUSTER_IP, REJECT)
         endpoints = chosen.local if self._service.internal_local else chosen.cluster
         if not endpoints:
+            # Policy Local, and endpoints elsewhere only (KEP-2086).
             return self._frontend(key, Kind.CLUSTER_IP, DROP)
         return self._balanced(key, Kind.CLUSTER_IP, Policy.CLUSTER, endpoints)
 
     def _external(
         self, kind: Kind, address: bytes, port: int, guard: tuple[Prefix, ...] = ()
     ) -> Frontend:
-        """Return the frontend of any other address or of a node port (externalTrafficPolicy)."""
+        """Return the frontend of another address or a node port, by externalTrafficPolicy."""
         key = FrontendKey(self._family, address, self._port.protocol, port)
         chosen = self._chosen
         if not chosen.exists:
             if not guard:
                 return self._frontend(key, kind, REJECT)
+            # Sources that are not allowed are dropped, not rejected: so it needs a chain.
             shape = Shape(Policy.REJECT, Protocol.TCP, guarded=True)  # one for all protocols
             return self._frontend(key, kind, goto_shape(shape), shape=shape, guard=guard)
         if self._service.external_local:
@@ -214,10 +217,10 @@ class _PortPlan:
 
     def _guard(self) -> tuple[Prefix, ...]:
         """
-        Return the sources allowed to use load-balancer IPs; () where all are.
+        Return the sources that may use the load-balancer IPs; () where all may.
 
-        If the ranges contain the node's own IP, the load-balancer IPs are added: one bound
-        on the node becomes the source address of what the node sends to it.
+        If the ranges contain the node's IP, they also get the load-balancer IPs. Where one is bound
+        to an interface of the node, it is the source address of what the node sends to it.
         """
         family = self._family
         ranges = [p for p in self._service.source_ranges if p.family is family]
@@ -237,7 +240,7 @@ def _frontend_fields(key: FrontendKey) -> bytes:
 
 
 def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[SharedElement, ...]:
-    """Return the set elements that follow from the node's configuration and the ServiceCIDRs."""
+    """Return the elements that follow from the node's configuration and the ServiceCIDRs."""
     cidrs = list(service_cidrs)
     shared = []
     for family in FAMILIES:

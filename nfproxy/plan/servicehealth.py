@@ -1,8 +1,8 @@
 """
-What a Service's health check node port has to tell load balancers.
+What a Service's health check node port answers to load balancers.
 
-Source: ``spec.healthCheckNodePort`` (KEP-27): a load balancer that keeps to nodes with endpoints
-(externalTrafficPolicy Local) asks each node for theirs.
+Source: ``spec.healthCheckNodePort`` (KEP-27). With externalTrafficPolicy Local a load balancer uses
+only nodes with endpoints of the Service, and asks each node for their number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nfproxy.plan.endpoints import candidates
 
 
 class HealthCheck(NamedTuple):
-    """The port to answer at, and the number of local endpoints to answer with."""
+    """The port to listen on, and the number of local endpoints to answer with."""
 
     port: int
     endpoints: int
@@ -27,7 +27,7 @@ def health_checks(
     service: Service, slices: Sequence[EndpointSlice], node_name: str
 ) -> dict[Family, HealthCheck]:
     """
-    Return the health check of each family that a Service is proxied in; {} where it wants none.
+    Return the health check for each of a Service's families; {} where it asks for none.
     """
     port = service.health_check_node_port
     if not port or not service.ports:
@@ -42,10 +42,9 @@ def _local_endpoints(
     service: Service, slices: Sequence[EndpointSlice], family: Family, node_name: str
 ) -> int:
     """
-    Return how many addresses of this node are ready, at any port of a Service.
+    Return how many endpoint addresses of this node are ready, at any port of a Service.
 
-    Endpoints that only serve until they have terminated do not count, so that load balancers
-    leave before they are gone.
+    Terminating endpoints do not count, so that load balancers leave before the endpoints are gone.
     """
     addresses = {
         endpoint.address

@@ -1,5 +1,5 @@
 """
-What a dump of the kernel's elements says about frontends.
+From the elements in the kernel to frontends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
 from nfproxy.plan.frontends import FrontendKey, SharedElement
 from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 
-#: Sets whose elements Services share, counted and not owned by one frontend.
+#: Sets whose elements several Services may share.
 SHARED_SETS = (
     schema.CLUSTER_IPS,
     schema.HAIRPIN,
@@ -31,10 +31,10 @@ ReadElements = Callable[[Family, str], Iterable[tuple[bytes, Value]]]
 
 class Observed(msgspec.Struct):
     """
-    The managed elements of one or more families, in the reconciler's terms.
+    The elements in the kernel, by frontend.
 
-    `strays` are elements that fit nowhere (slots behind a gap, protocols we do not know);
-    they are to be deleted. `elements` counts all that were read.
+    `strays` are the deletions of elements that belong to no frontend: slots after a gap, unknown
+    protocols. `elements` is the number of elements that were read.
     """
 
     frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
@@ -63,12 +63,12 @@ class _Reader:
         self._own_elements: dict[FrontendKey, dict[ElementKey, Value]] = {}
 
     def read(self) -> None:
-        """Read all sets and maps, then put them together by frontend."""
+        """Read all sets and maps, then put their elements together by frontend."""
         for name in schema.MANAGED:
             size = self._key_length(name)
             for key, value in self._elements(self._family, name):
                 self._into.elements += 1
-                # In a table of another layout keys may have any length.
+                # A table of another layout may have keys of any length.
                 if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)
         for where in self._verdicts.keys() | self._slots.keys() | self._own_elements.keys():
@@ -87,7 +87,7 @@ class _Reader:
         self._into.strays.append(Operation(False, self._family, name, key))
 
     def _take(self, name: str, key: bytes, value: Value) -> bool:
-        """Note one element; tell whether it fits anywhere."""
+        """Take one element; return whether it belongs anywhere."""
         if name in SHARED_SETS:
             self._into.shared_elements.add(SharedElement(self._family, name, key))
             return True
@@ -132,7 +132,7 @@ class _Reader:
         return self._key(address, protocol, key, size + 4 + len(address))
 
     def _key(self, address: bytes, protocol: int, key: bytes, at: int) -> FrontendKey | None:
-        """Return the frontend a key names; None with a protocol or padding that is not ours."""
+        """Return the frontend that a key names; None if its protocol or padding is unknown."""
         port = schema.port_of(key, at)
         if key[at : at + 4] != schema.port_bytes(port):
             return None
@@ -150,7 +150,7 @@ class _Reader:
                 base == 0 and len(slot_range) == CLUSTER_BASE
             ):
                 slot_range.append(slots.pop(base + len(slot_range)))
-        # More than CLUSTER_BASE endpoints without a second range run on through its slots.
+        # More than CLUSTER_BASE endpoints of another policy reach into the second range's slots.
         if len(slot_ranges[0]) == CLUSTER_BASE and slot_ranges[1]:
             shape = shape_of(self._verdicts.get(key))
             if shape is None or shape.policy is not Policy.LOCAL:

@@ -133,7 +133,7 @@ class Reconciler:
         Raises DataplaneError; then nothing, or a part that no packet can reach, is committed.
         """
         reason, elements_read = self._resync_reason, 0
-        self._doubt()
+        self._begin()
         if reason is not None:
             elements_read = self._read_tables()
             touched = self._tracker.everything()
@@ -168,14 +168,14 @@ class Reconciler:
         now = self._clock()
         batch, lists = self._tracker.leftovers(now), self._tracker.lists_due(now)
         batch.main.extend(self._stale_entries(lists))
-        self._doubt()
+        self._begin()
         self._dataplane.commit(batch.main)
         self._resync_reason = None
         self._tracker.removed(batch, lists)
         self._remove_idle_chains(now)
         return batch.operations
 
-    def _doubt(self) -> None:
+    def _begin(self) -> None:
         """Count what follows as failed until it is done. A start that fails is still a start."""
         if self._resync_reason is not ResyncReason.START:
             self._resync_reason = ResyncReason.FAILURE

@@ -1,8 +1,8 @@
 """
-The desired state as one nft script, for any starting state.
+The desired state as one nft script, whatever tables there are.
 
-This is what ``render`` prints: an independent road into the kernel, held equal to the
-element batches that ``run`` commits.
+``nfproxy render`` prints it. A test loads it and compares the tables with those that the element
+batches of ``nfproxy run`` make.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from nfproxy.reconcile.transition import ABSENT, Operation, elements_of, transit
 
 def fresh_elements(desired: Desired, family: Family) -> dict[str, list[Operation]]:
     """
-    Return the elements of a family as a fresh start would make them, by set.
+    Return the elements of a family, by set, as a first load makes them.
 
-    Sorted by set (in the template's order) and key.
+    Sets are in the template's order, elements in the order of their keys.
     """
     by_set: dict[str, list[Operation]] = {name: [] for name in schema.MANAGED}
     for operation in _operations(desired, family):
@@ -41,7 +41,7 @@ def _operations(desired: Desired, family: Family) -> Iterator[Operation]:
 
 
 def _sort_key(operation: Operation) -> bytes:
-    """Return the key with a slot's number last and in network order, so that rows sort."""
+    """Return the key with the slot in network order, so that rows sort by slot."""
     key = operation.key
     if operation.set.startswith(("endpoints-", "node-port-endpoints-")):
         return key[:-4] + schema.number_of(key, len(key) - 4).to_bytes(4, "big")
@@ -49,7 +49,7 @@ def _sort_key(operation: Operation) -> bytes:
 
 
 def wanted_chains(desired: Desired, family: Family) -> dict[str, Chain]:
-    """Return the chains that a family's elements point to, by name."""
+    """Return the chains that a family's elements need, by name."""
     return {
         chain.name: chain
         for key, frontend in desired.frontends.items()
@@ -62,7 +62,7 @@ def script(desired: Desired, config: ProgramConfig, families: Sequence[Family]) 
     """
     Return one nft script that makes tables exactly as desired, whatever was there.
 
-    Deterministic. Applied by ``nft -f`` it is one atomic transaction.
+    The same desired state gives the same text. ``nft -f`` applies it as one transaction.
     """
     return "".join(_table(desired, config, family) for family in families)
 

@@ -1,5 +1,5 @@
 """
-What people read of the desired state and of the kernel: data, differences, totals.
+The desired state and the kernel as operators see them: data, differences, totals.
 
-Everything here computes from a plan and an observation; nothing changes either.
+Everything here computes from a plan and from what was read; nothing changes either.
 """

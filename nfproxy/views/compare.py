@@ -1,5 +1,5 @@
 """
-How the kernel differs from what is desired, in terms of Services and endpoints.
+The differences between the kernel and the desired state, by Service and endpoint.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Difference(msgspec.Struct, frozen=True, order=True):
     """
     One row of a comparison.
 
-    `change` is ``added`` (the kernel lacks it), ``removed`` (nobody wants it), ``changed``, or
-    ``leftover`` (slots without a frontend), as seen from the kernel going to the desired
-    state. `service` is "" where none is known.
+    `change` says what turns the kernel into the desired state: ``added`` (the kernel lacks it),
+    ``removed`` (no object asks for it), ``changed``, or ``leftover`` (slots without a frontend).
+    `service` is "" where none is known.
     """
 
     family: str
@@ -41,8 +41,7 @@ def compare(
     """
     Return the differences, sorted, and the element operations that would end them.
 
-    Equal means: each frontend answers the same way and its slots hold the same endpoints,
-    in any order.
+    A frontend is equal if it has the same verdict and the same endpoints in any order of slots.
     """
     rows: list[Difference] = []
     operations: list[Operation] = list(observed.strays)

@@ -2,9 +2,9 @@
 Connections by service port, from the counters of frontends' elements.
 
 The kernel counts the connections to a frontend in its element of map ``frontends`` or
-``node-ports``: the first packet of each, as nat chains see no other. An element that is replaced
-begins at 0 again, so sums of differences are kept; what it had counted until then, the kernel
-announces with its deletion.
+``node-ports``: the first packet of each, as nat chains see no other. A replaced element begins at
+0, so totals are sums of differences. The kernel reports a deleted element's last count with its
+deletion.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Counted(NamedTuple):
 
 class Reading(NamedTuple):
     """
-    The elements of a map that have counted any, at one generation of the ruleset.
+    The elements of a map that have counted connections, at one generation of the ruleset.
 
-    Generations are numbers of 16 bits, as the kernel tells them; None where there is no map.
+    `generation` are the low 16 bits of the kernel's number; None where there is no map.
     """
 
     generation: int | None
@@ -61,10 +61,10 @@ class PortName(NamedTuple):
 
 class ConnectionTotals:
     """
-    How many connections each service port was asked for, since the first reading.
+    How many connections each service port has received since the first reading.
 
-    Deletions that nobody told leave totals a little low, never too high. A Service that goes takes
-    its totals along.
+    A deletion whose report is lost leaves a total a little low, never too high. The totals of a
+    deleted Service are deleted. One thread at a time may call it.
     """
 
     def __init__(self) -> None:
@@ -82,18 +82,18 @@ class ConnectionTotals:
         exists: Callable[[ObjectName], bool],
     ) -> None:
         """
-        Take over what all elements count now.
+        Add what the elements have counted since the last call.
 
-        `deletions` are those since the last call, told after all of `readings` had been made.
-        `owner` tells who has a frontend, `exists` whether there is a Service. The first reading of
-        a map adds nothing: what it finds was counted before anybody asked.
+        `deletions` are those since the last call, received after all of `readings`. `owner`
+        returns the claim that has a frontend, `exists` whether there is a Service. The first
+        reading of a map adds nothing, as its counts are from before the start.
         """
-        told: dict[Map, list[Deletion]] = {}
+        by_map: dict[Map, list[Deletion]] = {}
         for deletion in (*self._waiting, *deletions):
-            told.setdefault(deletion.map, []).append(deletion)
+            by_map.setdefault(deletion.map, []).append(deletion)
         self._waiting = []
         for where, reading in readings.items():
-            for element, count in self._changes(where, reading, told.get(where, ())):
+            for element, count in self._changes(where, reading, by_map.get(where, ())):
                 self._add(where, element, count, owner)
         for gone in [name for name in self.totals if not exists(name.service)]:
             del self.totals[gone]
@@ -102,10 +102,10 @@ class ConnectionTotals:
         self, where: Map, reading: Reading, deletions: Iterable[Deletion]
     ) -> Iterable[tuple[bytes, int]]:
         """
-        Return how many connections came in by each element, and note the reading.
+        Return how many connections each element has received, and keep the reading.
 
-        A deletion counts before a reading that knows of it, and after one that does not: else the
-        same connections would be counted twice.
+        A deletion counts before a reading of its generation or a later one. If the reading is
+        earlier, the deletion waits for the next one; otherwise its connections would count twice.
         """
         found: list[tuple[bytes, int]] = []
         counts, known = self._counts.get(where), self._generations.get(where)
@@ -137,17 +137,17 @@ class ConnectionTotals:
 
 
 def _increase(before: int, now: int) -> int:
-    """Return what a counter has counted, which may have begun anew."""
+    """Return what a counter has counted; it may have started again at 0."""
     return now - before if now >= before else now
 
 
 def _later(one: int, other: int) -> bool:
-    """Tell whether a generation comes after another, less than half of all numbers away."""
+    """Return whether a generation comes after another, by less than half of all numbers."""
     return 0 < (one - other) & 0xFFFF < 0x8000
 
 
 def frontend_key(where: Map, key: bytes) -> FrontendKey | None:
-    """Return the frontend an element is of; None where its key is none that we would make."""
+    """Return the frontend of an element; None for a key that nfproxy does not make."""
     size = where.family.size if where.name == schema.FRONTENDS else 0
     if len(key) != size + 8:
         return None

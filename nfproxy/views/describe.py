@@ -1,5 +1,5 @@
 """
-The desired state as data for people and programs: ``render -o json``.
+The desired state as data: ``nfproxy render -o json``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Data = dict[str, Any]
 
 def describe(planner: Planner) -> Data:
     """
-    Return everything desired: per Service its frontends with slots, and who was left out and why.
+    Return each Service's frontends with their slots, and why endpoints were left out.
 
-    Plain dictionaries, lists, strings and numbers in a fixed order.
+    Dictionaries, lists, strings and numbers, in a fixed order.
     """
     config, desired = planner.config, planner.desired
     by_service: dict[ObjectName, list[Frontend]] = {}

@@ -1,5 +1,7 @@
 """
-How much is desired, kept up to date by what a change touches and never by walking everything.
+Numbers of frontends, endpoints and elements, for metrics.
+
+A change costs the Services that it touches; nothing here walks all Services.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ class Amounts(NamedTuple):
     """
     Numbers of one Service, or of all, in one family.
 
-    `endpoints` counts slots, `elements` those of all sets and maps. `internal` and `external` are
-    service ports whose policy is Local, which have endpoints, and none of them on this node: what
-    is sent to them is dropped (for `external`, what comes from elsewhere).
+    `endpoints` counts slots, `elements` those of all sets and maps. `internal` and `external` count
+    service ports with policy Local that have endpoints, but none on this node. They drop new
+    connections (for `external`, those of clients outside the node).
     """
 
     frontends: int = 0
@@ -35,7 +37,7 @@ _NOTHING = Amounts()
 
 
 class Tally:
-    """Adds up what Services want. Frontends and elements that two Services claim count twice."""
+    """Adds up what Services ask for. What two Services ask for counts twice."""
 
     def __init__(self) -> None:
         """Start with no Services."""
@@ -48,7 +50,7 @@ class Tally:
         return Amounts(*(counts[field] for field in Amounts._fields))
 
     def update(self, planner: Planner, services: Iterable[ObjectName]) -> None:
-        """Count Services that were planned anew again."""
+        """Count again the Services that were planned."""
         for name in services:
             old = self._services.pop(name, None)
             plan = planner.desired.plan_of(name)
@@ -76,7 +78,7 @@ def _amounts(planner: Planner, plan: ServicePlan, family: Family) -> Amounts:
 
 
 def _without_local(planner: Planner, plan: ServicePlan, family: Family) -> tuple[int, int]:
-    """Return how many of a Service's ports lack a local endpoint that their policy asks for."""
+    """Return how many ports with policy Local have endpoints, but none on this node."""
     service = planner.services[plan.service]
     internal = external = 0
     if family not in service.cluster_ips or not (service.internal_local or service.external_local):
