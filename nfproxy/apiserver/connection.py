@@ -28,8 +28,6 @@ from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 
-__all__ = ["ClientSettings", "Connection", "Request"]
-
 log = logging.getLogger(__name__)
 
 # How long TCP and TLS may take, where there is another server to ask, and where there is none.

@@ -15,7 +15,6 @@ from nfproxy.apiserver.eventseries import (
     Event,
     EventQueue,
     EventSeries,
-    Regarding,
     event_object,
     series_patch,
 )
@@ -25,8 +24,6 @@ from nfproxy.clock import unix_s
 from nfproxy.kube.source import Report
 from nfproxy.kube.status import RequestError, forbidden_events
 from nfproxy.model.changes import Problem
-
-__all__ = ["Event", "EventPoster", "Regarding"]
 
 log = logging.getLogger(__name__)
 

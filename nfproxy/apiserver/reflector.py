@@ -12,13 +12,13 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 
-from nfproxy.apiserver.connection import Connection, Request
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
+from nfproxy.apiserver.transport import Request
 from nfproxy.kube.listwatch import (
     BeginList,
     EndList,
     Healthy,
-    ListRequest,
     ListWatch,
     Output,
     Trouble,
@@ -27,6 +27,7 @@ from nfproxy.kube.listwatch import (
     WatchRequest,
     WatchTimeouts,
 )
+from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.resources import Resource
 from nfproxy.kube.status import RequestError
 from nfproxy.kube.watch import Put, Removed

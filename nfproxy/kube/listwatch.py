@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from nfproxy.backoff import Backoff
+from nfproxy.kube.pagedlist import ListRequest, PagedList
 from nfproxy.kube.resources import Resource
 from nfproxy.kube.status import GONE, RequestError, Status, forbidden, refused
 from nfproxy.kube.watch import (
@@ -39,8 +40,6 @@ from nfproxy.kube.watch import (
 # etcd is too old to report progress.
 _NOT_ABOUT_STREAMING = (401, 403, 404, 429, 503)
 _CONFIRM_UNAVAILABLE_AFTER = 8  # answers, which take about 20 s
-_PAGE_SIZE = "500"  # objects, as in client-go
-_PAGED_ATTEMPTS = 2  # after so many expired lists in pages, ask for one page with everything
 _ABOUT_OBJECTS = (Put, Removed)
 _GARBLED = "check for a proxy or load balancer that changes answers"
 _CUT_OFF = "check that no proxy or load balancer in between cuts connections"
@@ -60,13 +59,6 @@ class WatchTimeouts(msgspec.Struct, frozen=True):
     watch_s: float = 300.0
     #: Between two requests for an optional resource that the server does not have.
     unavailable_s: float = 300.0
-
-
-class ListRequest(msgspec.Struct, frozen=True):
-    """Ask for a page of a list; `is_first` where it is the first page."""
-
-    query: Mapping[str, str]
-    is_first: bool
 
 
 class WatchRequest(msgspec.Struct, frozen=True):
@@ -151,11 +143,9 @@ class ListWatch:
         # The list under way.
         self._streams_list = True  # else in pages
         self._is_paging = False  # the last request was for a page
+        self._pages = PagedList(resource.selectors)
         self._began_at = 0.0
         self._objects = 0
-        self._continue_token = ""
-        self._page_version = ""
-        self._paged_attempts = 0
 
         # The stream under way, or the last one.
         self._lines = LineSplitter()
@@ -170,42 +160,25 @@ class ListWatch:
         self.is_open = self._was_opened = self._has_lasted = self._has_received = False
         self._is_paging = False
         self._lines = LineSplitter()
-        if self._latest is not None:
-            # An object without a readable version leaves an older one in place: the server repeats
-            # some events then, which is harmless.
-            self._version, self._latest = self._latest.version or self._version, None
+        self._read_version()
         if self._version:
             return self._watch({"resourceVersion": self._version})
         if self._streams_list:
             self._began_at = now_s
             initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
             return self._watch(initial)
-        return self._next_page(now_s)
+        self._is_paging = True
+        request = self._pages.request()
+        if request.is_first:
+            self._began_at = now_s
+        return request
 
     def _watch(self, query: Mapping[str, str]) -> WatchRequest:
         # The nodes of a cluster must not all open their watches at the same moment.
         timeout_s = round(self._timeouts.watch_s * (1 + self._random()))
-        common = {
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(timeout_s),
-        }
-        return WatchRequest(
-            {**self._resource.selectors, **common, **query}, self._timeouts.silence_s
-        )
-
-    def _next_page(self, now_s: float) -> ListRequest:
-        self._is_paging = True
-        query = dict(self._resource.selectors)
-        # A list that takes too long expires between two pages. After two of these, one request asks
-        # for everything: a large answer, but one that cannot expire.
-        if self._paged_attempts < _PAGED_ATTEMPTS:
-            query["limit"] = _PAGE_SIZE
-        if self._continue_token:
-            query["continue"] = self._continue_token
-        elif not self._paged_attempts:
-            self._began_at = now_s
-        return ListRequest(query, is_first=not self._continue_token)
+        common = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(timeout_s)}
+        query = {**self._resource.selectors, **common, **query}
+        return WatchRequest(query, self._timeouts.silence_s)
 
     # -- a list in pages --------------------------------------------------------------------
 
@@ -214,30 +187,20 @@ class ListWatch:
         try:
             page = read_page(body)
         except StreamError as error:
-            self._abandon_pages()
+            self._pages.reset()
             return self._malformed(error)
-        outputs: list[Output] = []
-        if not self._page_version:
-            self._objects = 0
-            outputs.append(BeginList())
-        elif page.version != self._page_version:
-            # Objects may have come or gone between the pages: the list would have gaps.
-            return self.failed(
-                RequestError("a list changed between its pages", status=Status(code=GONE)), now_s
-            )
+        if not self._pages.fits(page):
+            gone = RequestError("a list changed between its pages", status=Status(code=GONE))
+            return self.failed(gone, now_s)
+        outputs: list[Output] = [] if self._pages.has_begun else [BeginList()]
+        self._pages.add(page)
         outputs += map(Put, page.items)
-        self._objects += len(page.items)
-        self._page_version, self._continue_token = page.version, page.continue_token
         if not page.continue_token:
-            self._version = page.version
-            self._abandon_pages()
+            self._version, self._objects = page.version, self._pages.objects
+            self._pages.reset()
             self._streams_list = True  # the next list may be streamed again
             outputs.append(self._end_list(now_s))
         return outputs
-
-    def _abandon_pages(self) -> None:
-        self._continue_token = self._page_version = ""
-        self._paged_attempts = 0
 
     def _end_list(self, now_s: float) -> EndList:
         self._absences.reset()
@@ -252,7 +215,7 @@ class ListWatch:
         self._silent_at = now_s + self._timeouts.initial_silence_s
         self._objects = 0
         begin: list[Output] = [] if self._version else [BeginList()]
-        return begin + self._after(now_s)
+        return begin + self.time_passed(now_s)
 
     def received(self, chunk: bytes, now_s: float) -> list[Output]:
         """
@@ -281,19 +244,14 @@ class ListWatch:
             return outputs + self._malformed(error)
         if self.deadline_at is not None:
             self._silent_at = now_s + self._timeouts.initial_silence_s
-            outputs += self._after(now_s)
+            outputs += self.time_passed(now_s)
         return outputs
-
-    def time_passed(self, now_s: float) -> list[Output]:
-        """Take it that `deadline_at` has passed without a chunk."""
-        return self._after(now_s)
 
     def closed(self, now_s: float) -> list[Output]:
         """Take it that the server ended the stream in order."""
         outputs = self._check_lasted(now_s)
         self._streams_list &= bool(self._version)
-        what = "the API server ends each watch at once"
-        return outputs + self._ended("closed", what, _CUT_OFF)
+        return outputs + self._ended("closed", "the API server ends each watch at once", _CUT_OFF)
 
     def _control(self, event: WatchEvent, now_s: float) -> list[Output]:
         """Take an event that is about the stream, not about an object."""
@@ -312,7 +270,7 @@ class ListWatch:
         self._version = event.version
         return [self._end_list(now_s)]
 
-    def _after(self, now_s: float) -> list[Output]:
+    def time_passed(self, now_s: float) -> list[Output]:
         """Act on the deadlines that have passed, and set the next one."""
         outputs = self._check_lasted(now_s)
         deadlines = [] if self._has_lasted else [self._healthy_at]
@@ -336,8 +294,7 @@ class ListWatch:
 
     def _list_in_pages(self) -> list[Output]:
         """Give up the streaming list and ask for pages at once; nothing is wrong."""
-        self.is_open, self.deadline_at = False, None
-        self._streams_list = False
+        self.is_open, self.deadline_at, self._streams_list = False, None, False
         return []
 
     # -- what went wrong --------------------------------------------------------------------
@@ -347,19 +304,22 @@ class ListWatch:
         outputs = self._check_lasted(now_s) if self.is_open else []
         status = error.status
         if not self._version:
-            if self._is_paging and status.is_expired and self._paged_attempts < _PAGED_ATTEMPTS:
-                # The token in the answer would go on at a later version, with gaps: begin again.
-                attempts = self._paged_attempts + 1
-                self._abandon_pages()
-                self._paged_attempts = attempts
+            if self._is_paging and status.is_expired and self._pages.start_over():
                 return outputs
-            if not self._is_paging and _may_list_in_pages(status):
+            says_nothing = status.code < 400 or status.code in _NOT_ABOUT_STREAMING
+            if not (self._is_paging or says_nothing):
                 return outputs + self._list_in_pages()
-            self._abandon_pages()
+            self._pages.reset()
             # A list that broke off may get through in pages.
             self._streams_list &= not self._was_opened
         if status.is_expired:
-            return outputs + self._expired()
+            # The first expired version after a watch shows that the server is back after an outage:
+            # the back-off of the outage need not delay the list.
+            if not self._is_relisting:
+                self._retries.reset()
+            self._is_relisting = True
+            self._forget_version()
+            return outputs + self._ended("expired")
         if error.is_silent and self._was_opened and not self._has_received:
             # Not even a bookmark: a server that was restored from a backup waits in silence for a
             # version that it has not reached yet. But if the server could not be reached, the
@@ -379,28 +339,27 @@ class ListWatch:
         """Take it that the caller failed while it acted on outputs: list everything again."""
         self._streams_list &= bool(self._version) or not self._was_opened
         self._forget_version()
-        self._abandon_pages()
+        self._pages.reset()
         return self._ended("failed")
-
-    def _expired(self) -> list[Output]:
-        """List again: the server no longer has the events since our version."""
-        self._forget_version()
-        # The first expired version after a watch shows that the server is back after an outage:
-        # what the failures of the outage have added up to need not delay the list.
-        if not self._is_relisting:
-            self._retries.reset()
-        self._is_relisting = True
-        return self._ended("expired")
 
     def _malformed(self, error: StreamError) -> list[Output]:
         """Resume before the line; where that has been tried already, list again."""
         self._streams_list &= bool(self._version) or not self._was_opened
-        if self._latest is not None:
-            self._version, self._latest = self._latest.version or self._version, None
+        self._read_version()
         if self._version == self._malformed_at:
             self._forget_version()
         self._malformed_at = self._version
         return self._ended("malformed", str(error), _GARBLED)
+
+    def _read_version(self) -> None:
+        """
+        Set the version to that of the latest event.
+
+        An object without a readable version leaves an older one in place: then the server repeats
+        some events, which is harmless.
+        """
+        if self._latest is not None:
+            self._version, self._latest = self._latest.version or self._version, None
 
     def _forget_version(self) -> None:
         self._version, self._latest = "", None
@@ -439,8 +398,3 @@ class ListWatch:
         if what and (self._retries.failures > 1 or (status and status.code)):
             outputs.append(Trouble(what, remedy))
         return outputs
-
-
-def _may_list_in_pages(status: Status) -> bool:
-    """Return whether a list in pages may work after this answer to a streaming list."""
-    return status.code >= 400 and status.code not in _NOT_ABOUT_STREAMING

@@ -12,7 +12,8 @@ from pathlib import Path
 from support.apiserver import StandIn
 from support.processes.commands import endpoint_slice, node_object, service
 
-from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.kube.listwatch import WatchTimeouts
 from nfproxy.model.changes import Changes, Problem

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import msgspec
 
 from nfproxy.apiserver.access import ClientSettings
-from nfproxy.apiserver.connection import Connection, Request
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.eventseries import Event, EventSeries, Regarding, event_object, series_patch
+from nfproxy.apiserver.transport import Request
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.decode import decode

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from nfproxy.apiserver.access import ClientSettings
-from nfproxy.apiserver.connection import Connection, Request
+from nfproxy.apiserver.connection import Connection
+from nfproxy.apiserver.transport import Request
 from nfproxy.errors import ConfigError, InputError, NfproxyError
 from nfproxy.kube.decode import decode
 from nfproxy.kube.decoded import Kind

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import pytest
 from support.client.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
-from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.reflector import Reflector
 from nfproxy.backoff import Backoff
 from nfproxy.kube import listwatch

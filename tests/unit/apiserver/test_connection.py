@@ -13,7 +13,9 @@ import yaml
 from support.client.certificates import Authority
 from support.client.scriptedserver import FOREVER_S, ScriptedServer, scripted
 
-from nfproxy.apiserver.connection import ClientSettings, Connection, Request
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection
+from nfproxy.apiserver.transport import Request
 from nfproxy.errors import ConfigError
 from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics

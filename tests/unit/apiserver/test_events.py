@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nfproxy.apiserver.connection import Request
-from nfproxy.apiserver.events import Event, EventPoster, Regarding
+from nfproxy.apiserver.events import EventPoster
+from nfproxy.apiserver.eventseries import Event, Regarding
+from nfproxy.apiserver.transport import Request
 from nfproxy.backoff import Backoff
 from nfproxy.kube.status import RequestError, Status
 from nfproxy.model.changes import Problem

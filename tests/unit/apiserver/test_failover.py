@@ -14,9 +14,11 @@ from support.client.scriptedserver import ScriptedServer, black_hole, scripted
 
 from nfproxy.apiserver import connection as module
 from nfproxy.apiserver import servers as servers_module
-from nfproxy.apiserver.connection import ClientSettings, Connection, Request
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.failures import IN_CLUSTER
 from nfproxy.apiserver.servers import Server, Servers
+from nfproxy.apiserver.transport import Request
 from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES

@@ -19,7 +19,8 @@ from support.client.reflecting import (
 from support.client.scriptedserver import FOREVER_S, black_hole, scripted
 
 from nfproxy.apiserver import connection as connection_module
-from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.reflector import Reflector
 from nfproxy.kube.listwatch import WatchTimeouts
 from nfproxy.metrics import Metrics

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from support.client.scriptedserver import FOREVER_S, Exchange, ScriptedServer, scripted
 
-from nfproxy.apiserver.connection import ClientSettings, Connection
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.errors import ConfigError
 from nfproxy.kube.decoded import Kind

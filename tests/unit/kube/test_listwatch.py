@@ -15,7 +15,6 @@ from nfproxy.kube.listwatch import (
     BeginList,
     EndList,
     Healthy,
-    ListRequest,
     ListWatch,
     Output,
     Trouble,
@@ -24,6 +23,7 @@ from nfproxy.kube.listwatch import (
     WatchRequest,
     WatchTimeouts,
 )
+from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.resources import resources
 from nfproxy.kube.status import RequestError, Status, refused
 from nfproxy.kube.watch import Put, Removed

@@ -1,0 +1,82 @@
+"""
+A list in pages, which works with every API server.
+
+Source: "Kubernetes API Concepts", retrieving large results sets in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from nfproxy.kube.watch import Page
+
+_PAGE_SIZE = "500"  # objects, as in client-go
+_PAGED_ATTEMPTS = 2
+
+
+class ListRequest(msgspec.Struct, frozen=True):
+    """Ask for a page of a list; `is_first` where it is the first page."""
+
+    query: Mapping[str, str]
+    is_first: bool
+
+
+class PagedList:
+    """
+    Which page to ask for. All pages must be of one version: otherwise objects may have come or gone
+    between them, and the list would have gaps.
+    """
+
+    def __init__(self, selectors: Mapping[str, str]) -> None:
+        """Begin with the first page."""
+        self._selectors = selectors
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, for another list."""
+        self._attempts = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._token = self._version = ""
+        self.objects = 0
+
+    def request(self) -> ListRequest:
+        """Return what to ask next."""
+        query = dict(self._selectors)
+        # A list that takes too long expires between two pages. After two such lists, one request
+        # asks for everything: a large answer, but one that cannot expire.
+        if self._attempts < _PAGED_ATTEMPTS:
+            query["limit"] = _PAGE_SIZE
+        if self._token:
+            query["continue"] = self._token
+        return ListRequest(query, is_first=not self._token)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a page has been added since the beginning."""
+        return bool(self._version)
+
+    def fits(self, page: Page) -> bool:
+        """Return whether a page continues the list."""
+        return page.version == self._version or not self._version
+
+    def add(self, page: Page) -> None:
+        """Take a page that fits."""
+        self._version, self._token = page.version, page.continue_token
+        self.objects += len(page.items)
+
+    def start_over(self) -> bool:
+        """
+        Begin again after the list expired; return False if that was tried often enough.
+
+        The token in such an answer would continue at a later version, with gaps.
+        """
+        if self._attempts == _PAGED_ATTEMPTS:
+            self.reset()
+            return False
+        self._attempts += 1
+        self._begin()
+        return True
