@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 import click
 
-from nfproxy.cli.output import output_option
+from nfproxy.cli.output import output_option, print_data
 from nfproxy.tools.demo.interrupt import Interrupted, Interrupts
 
 
@@ -39,7 +40,8 @@ def command(keep: bool, output: str) -> None:
         # Imported here, because importing takes a while and Ctrl-C must work meanwhile.
         from nfproxy.tools.demo.performance import perform
 
-        perform(interrupts, keep=keep, as_json=output == "json")
+        show = partial(print_data, form="json") if output == "json" else None
+        perform(interrupts, keep=keep, print_results=show)
     except Interrupted:
         click.echo("\nInterrupted; everything has been removed.", err=True)
     if interrupts.number:

@@ -14,9 +14,8 @@ from pathlib import Path
 import click
 
 from nfproxy import __version__
-from nfproxy.cli.cleanup import remove_own_tables
+from nfproxy.cli.cleanup import remove_leftovers, remove_own_tables
 from nfproxy.cli.output import set_up_logging
-from nfproxy.cli.takeover import CleanupOptions, remove_leftovers
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
@@ -75,7 +74,7 @@ def command(manifests: str, proc: str, flags: Flags) -> None:
         require_privileges()
         remove_own_tables()
         # Without a refusal, as kube-proxy's own --cleanup.
-        status = remove_leftovers(CleanupOptions(force=True))
+        status = remove_leftovers(force=True)
         raise SystemExit(status)
     configure = Configurator(loaded.config, socket.gethostname(), log.warning)
     require_privileges()

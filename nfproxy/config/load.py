@@ -15,8 +15,7 @@ import msgspec
 
 from nfproxy.config.addresses import PRIMARY, is_address, with_port
 from nfproxy.config.commandline import CommandLine
-from nfproxy.config.decode import decode
-from nfproxy.config.document import read_document
+from nfproxy.config.document import decode, read_document
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import MODES, KubeProxyConfiguration
 from nfproxy.config.setting import Setting

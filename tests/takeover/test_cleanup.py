@@ -306,4 +306,4 @@ def test_own_tables_go_after_a_warning_if_nfproxy_runs(
         eventually(True, lambda: {"ip nfproxy", "ip6 nfproxy"} <= set(commands.tables()))
 
     assert planned == (0, "would remove table ip nfproxy\nwould remove table ip6 nfproxy\n", "")
-    assert f"nfproxy is running on this node (process {daemon.process.pid})" in done.err
+    assert f"nfproxy runs on this node (process {daemon.process.pid})" in done.err

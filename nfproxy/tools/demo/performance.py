@@ -4,11 +4,9 @@ The demo from start to end: tell the story, perhaps stay, and take everything do
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-
-import msgspec
 
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.demo.interrupt import Interrupts
@@ -20,29 +18,37 @@ from nfproxy.tools.demo.story import Story
 _CHECK_S = 0.5
 
 
-def perform(interrupts: Interrupts, *, keep: bool, as_json: bool) -> None:
+def perform(
+    interrupts: Interrupts, *, keep: bool, print_results: Callable[[Results], None] | None = None
+) -> None:
     """
     Run the demo. Nothing of it is left when this returns or raises.
 
     Raises Interrupted, DemoError, MissingFeatureError. With `keep` it only returns by raising.
+    With `print_results` standard output has the results alone; progress goes to standard error.
     """
     enter_private_namespace()
-    screen = Screen(quiet=as_json)
+    screen = Screen(quiet=print_results is not None)
     with ExitStack() as stack:
         try:
-            results = _perform(screen, stack, keep=keep, as_json=as_json)
+            results = _perform(screen, stack, print_results, keep=keep)
         finally:
             interrupts.hold()
     screen.farewell(results)
 
 
-def _perform(screen: Screen, stack: ExitStack, *, keep: bool, as_json: bool) -> Results:
+def _perform(
+    screen: Screen,
+    stack: ExitStack,
+    print_results: Callable[[Results], None] | None,
+    *,
+    keep: bool,
+) -> Results:
     story = Story(screen, stack)
     try:
         results = story.tell()
-        if as_json:
-            sys.stdout.write(msgspec.json.format(msgspec.json.encode(results)).decode() + "\n")
-            sys.stdout.flush()
+        if print_results:
+            print_results(results)
         if keep:
             _keep(screen, story)
         story.clean_up()
