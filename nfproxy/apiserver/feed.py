@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Raw
 
 from nfproxy.apiserver.connection import Connection
 from nfproxy.clock import monotonic_s
-from nfproxy.kube.cache import ObjectCache, Outcome
+from nfproxy.kube.cache import CacheChange, ObjectCache
 from nfproxy.kube.decoded import Kind
 from nfproxy.kube.source import Report
 from nfproxy.metrics import Metrics
@@ -91,25 +92,33 @@ class Feed:
         self._report = report
         self._troubles = troubles
         self._changed = changed
+        #: Take an object as it is now, or that it is gone; the caller passes the answer to `count`.
+        self.put: Callable[[Raw], CacheChange] = partial(cache.put, kind)
+        self.remove: Callable[[Raw], CacheChange] = partial(cache.remove, kind)
 
     def begin_list(self) -> None:
         """A list begins, or begins again."""
         self._cache.begin_list(self.kind)
 
-    def put(self, data: Raw) -> None:
-        """Take an object as it is now."""
-        self._count(self._cache.put(self.kind, data))
-
-    def remove(self, data: Raw) -> None:
-        """Take it that an object is gone; `data` is its last version."""
-        self._count(self._cache.remove(self.kind, data))
-
     def end_list(self) -> None:
         """The list is complete: what it did not hold is gone."""
         for outcome in self._cache.end_list(self.kind):
-            self._count(outcome)
+            self.count(outcome)
         self.listed.set()
         self.settled.set()
+
+    def count(self, outcome: CacheChange) -> None:
+        """Count an event, report what is wrong with the object, and wake the reader."""
+        if self.kind is Kind.SERVICE:
+            self._metrics.service_event()
+        elif self.kind is Kind.ENDPOINT_SLICE:
+            self._metrics.slice_event(outcome.changed)
+        if outcome.changed:
+            self._changed()
+        if outcome.problems and not outcome.is_usable:
+            self._metrics.undecodable(self.kind, outcome.name, outcome.problems)
+        for problem in outcome.problems:
+            self._report(problem)
 
     def trouble(self, what: str, remedy: str) -> None:
         """The kind cannot be followed at the moment; may be called again and again."""
@@ -122,16 +131,3 @@ class Feed:
     def unavailable(self) -> None:
         """The API server does not have the kind, or does not let us read it."""
         self.settled.set()
-
-    def _count(self, outcome: Outcome) -> None:
-        """Count an event, report what is wrong with the object, and wake the reader."""
-        if self.kind is Kind.SERVICE:
-            self._metrics.service_event()
-        elif self.kind is Kind.ENDPOINT_SLICE:
-            self._metrics.slice_event(outcome.changed)
-        if outcome.changed:
-            self._changed()
-        if outcome.problems and not outcome.is_usable:
-            self._metrics.undecodable(self.kind, outcome.name, outcome.problems)
-        for problem in outcome.problems:
-            self._report(problem)

@@ -105,9 +105,9 @@ class Reflector:
         for output in outputs:
             match output:
                 case Put():
-                    self._feed.put(output.object)
+                    self._feed.count(self._feed.put(output.object))
                 case Removed():
-                    self._feed.remove(output.object)
+                    self._feed.count(self._feed.remove(output.object))
                 case BeginList():
                     self._feed.begin_list()
                 case EndList():

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 
 from nfproxy import __version__
 from nfproxy.apiserver.connection import Connection
@@ -100,13 +100,15 @@ class ApiServerSource:
         feed = self._feeds[resource.kind]
         return Reflector(self._connection, resource, feed, self._metrics, self._timeouts)
 
-    async def changes(self) -> AsyncIterator[Changes]:
-        """Yield what has changed, each time all that has since the last."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if changes := self._cache.take():
-                yield changes
+    async def changed(self) -> None:
+        """Return when there may be something to take."""
+        await self._changed.wait()
+        self._changed.clear()  # before `take`: what changes from here on wakes the caller again
+
+    @property
+    def take(self) -> Callable[[], Changes]:
+        """The function that returns what has changed since its last call, or since `load`."""
+        return self._cache.take
 
     async def aclose(self) -> None:
         """Stop following; idempotent."""

@@ -174,10 +174,8 @@ async def _source(
     """Open the source of objects, and what posts Events where there is an API server."""
     if options.manifests:
         log.info("node %s, objects from %s", options.node_name, options.manifests)
-        yield (
-            ManifestSource(options.manifests, options.node_name, _report),
-            NodeEvents(None, options.node_name),
-        )
+        async with ManifestSource(options.manifests, options.node_name, _report) as source:
+            yield source, NodeEvents(None, options.node_name)
         return
     settings = client_settings(options.loaded, options.node_name)
     async with Connection(settings, _report, metrics) as connection:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
@@ -84,20 +84,20 @@ class Daemon:
         try:
             first = await _unless(stopped, self._source.load())
             if first is not None:
-                async with aclosing(_Inbox(_follow(self._source), self._wake)) as inbox:
-                    await self._start(first, inbox, stopped)
+                async with aclosing(_Waiting(self._source, self._wake)) as waiting:
+                    await self._start(first, waiting, stopped)
                     with self._watching_foreign_changes():
-                        await self._serve(inbox, stopped)
+                        await self._serve(waiting, stopped)
         finally:
             stopped.cancel()
         log.info("stopping; installed rules stay")
 
     # --- the start -----------------------------------------------------------------------
 
-    async def _start(self, first: Changes, inbox: _Inbox, stopped: asyncio.Future[Any]) -> None:
+    async def _start(self, first: Changes, waiting: _Waiting, stopped: asyncio.Future[Any]) -> None:
         """Plan and program everything, for the first time."""
         batches = [first]
-        config = await self._first_config(batches, inbox, stopped)
+        config = await self._first_config(batches, waiting, stopped)
         if config is None:
             return
         self._proxier = Proxier(
@@ -116,7 +116,7 @@ class Daemon:
             await self._take_in(batches[-1])
 
     async def _first_config(
-        self, batches: list[Changes], inbox: _Inbox, stopped: asyncio.Future[Any]
+        self, batches: list[Changes], waiting: _Waiting, stopped: asyncio.Future[Any]
     ) -> NodeConfig | None:
         """
         Return the configuration for the Node; None if the daemon is stopped before there is one.
@@ -134,14 +134,13 @@ class Daemon:
                 if not left_s:
                     raise
                 log.warning("%s; waiting for that, %.0f s at most", error, left_s)
-            changes = await inbox.next(stopped, left_s)
-            if changes is not None:
-                batches.append(changes)
+            if await waiting.changed(stopped, left_s):
+                batches.append(self._source.take())
         return None
 
     # --- afterwards ----------------------------------------------------------------------
 
-    async def _serve(self, inbox: _Inbox, stopped: asyncio.Future[Any]) -> None:
+    async def _serve(self, waiting: _Waiting, stopped: asyncio.Future[Any]) -> None:
         """Take in what changes and do what is due, until stopped."""
         schedule = self._schedule
         while not stopped.done():
@@ -151,8 +150,8 @@ class Daemon:
                 # What the source has to say meanwhile it says in one batch afterwards.
                 await asyncio.wait((stopped,), timeout=min(pause_s, schedule.idle_s(moment)))
             else:
-                changes = await inbox.next(stopped, schedule.idle_s(moment))
-                if changes is not None and not stopped.done():
+                has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
+                if has_changes and not stopped.done() and (changes := self._source.take()):
                     await self._take_in(changes)
             # Between two batches, too: a source that never rests must not put the tasks off.
             task = schedule.due(monotonic_s())
@@ -166,7 +165,7 @@ class Daemon:
         if self._schedule.retry_pending:
             await asyncio.to_thread(self._proxier.plan, changes, config)
         else:
-            self._settle(await asyncio.to_thread(self._proxier.plan_and_sync, changes, config))
+            self._settle(await asyncio.to_thread(self._proxier.sync, changes, config))
 
     async def _do(self, task: Task) -> None:
         """Do a task that is due."""
@@ -177,7 +176,7 @@ class Daemon:
             case Task.USE_NO_ADDRESSES:
                 self._schedule.addresses_settled()
                 config = self._new_config(self._node)
-                self._settle(await asyncio.to_thread(proxier.plan_and_sync, Changes(), config))
+                self._settle(await asyncio.to_thread(proxier.sync, Changes(), config))
             case Task.REPAIR | Task.AUDIT:
                 reason = ResyncReason.AUDIT if task is Task.AUDIT else ResyncReason.FOREIGN
                 self._settle(await asyncio.to_thread(proxier.compare_and_sync, reason))
@@ -247,52 +246,46 @@ class Daemon:
         self._wake.set()
 
 
-class _Inbox:
-    """Awaits the next batch of a stream of changes; keeps a batch that comes after a timeout."""
+class _Waiting:
+    """Awaits changes of a source beside other things, without giving up half a scan."""
 
-    def __init__(self, stream: AsyncGenerator[Changes, None], wake: asyncio.Event) -> None:
-        self._stream = stream
+    def __init__(self, source: Source, wake: asyncio.Event) -> None:
+        self._source = source
         self._wake = wake
-        self._upcoming: asyncio.Future[Changes] | None = None
+        self._upcoming: asyncio.Future[None] | None = None
 
-    async def next(self, stopped: asyncio.Future[Any], timeout_s: float) -> Changes | None:
-        """Return the next batch; None after a timeout, when woken, or when stopped."""
-        # The stream's step is not cancelled by a timeout: it may hold changes that would be lost.
+    async def changed(self, stopped: asyncio.Future[Any], timeout_s: float) -> bool:
+        """Return true for changes; false after a timeout, when woken, or when stopped."""
+        # A timeout does not cancel the wait for the source: it may be reading a large file.
         if self._upcoming is None:
-            self._upcoming = asyncio.ensure_future(anext(self._stream))
+            self._upcoming = asyncio.ensure_future(_changed(self._source))
         woken = asyncio.ensure_future(self._wake.wait())
         awaited: tuple[asyncio.Future[Any], ...] = (stopped, self._upcoming, woken)
         await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         woken.cancel()
         self._wake.clear()
         if not self._upcoming.done():
-            return None
-        changes, self._upcoming = self._upcoming.result(), None
-        return changes
+            return False
+        self._upcoming = None
+        return True
 
     async def aclose(self) -> None:
-        """Close the stream."""
+        """Stop waiting."""
         if self._upcoming is not None:
             self._upcoming.cancel()
             await asyncio.gather(self._upcoming, return_exceptions=True)
-        await self._stream.aclose()
 
 
-async def _follow(source: Source) -> AsyncGenerator[Changes, None]:
-    """Yield the changes of a source; one that ends or fails is followed again, with back-off."""
+async def _changed(source: Source) -> None:
+    """Return when a source has changes; await one that fails again, with back-off."""
     backoff = Backoff(_FIRST_WAIT_S, _LAST_WAIT_S)
     while True:
-        failure: Exception | None = None
         try:
-            async for changes in source.changes():
-                backoff.reset()
-                yield changes
-        except Exception as error:
-            failure = error
-        # A bug of nfproxy either way: the rules stay, and the traceback is for a report.
-        delay_s = backoff.next_s()
-        how = "failed" if failure else "ended"
-        log.error("the source of objects %s, next try in %.2g s", how, delay_s, exc_info=failure)
+            return await source.changed()
+        except Exception:
+            # A bug of nfproxy: the rules stay, and the traceback is for a report.
+            delay_s = backoff.next_s()
+            log.exception("the source of objects failed, next try in %.2g s", delay_s)
         await asyncio.sleep(delay_s)
 
 

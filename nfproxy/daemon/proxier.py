@@ -137,23 +137,20 @@ class Proxier:
             log.warning("%s", conflict.problem(self._source_file))
         self._conflicts = conflicts
 
-    def plan_and_sync(self, changes: Changes, config: NodeConfig | None = None) -> Outcome:
-        """Plan changes and commit them, with everything that waited."""
-        self.plan(changes, config)
-        return self.sync()
-
     def compare_and_sync(self, reason: ResyncReason) -> Outcome:
         """Read the whole tables, and commit what differs; `reason` is for the metrics."""
         self._reconciler.distrust(reason)
         return self.sync()
 
-    def sync(self) -> Outcome:
+    def sync(self, changes: Changes | None = None, config: NodeConfig | None = None) -> Outcome:
         """
-        Commit what was planned since the last sync that succeeded.
+        Plan changes, if any, and commit what was planned since the last sync that succeeded.
 
         After a failure everything waits for the next call. Raises ConfigError or
         MissingFeatureError where the first sync cannot succeed on this node.
         """
+        if changes is not None:
+            self.plan(changes, config)
         began = monotonic_s()
         try:
             report = self._reconciler.sync(self._pending)

@@ -36,7 +36,7 @@ class ObjectKey(NamedTuple):
         return f"{self.kind.word} {path}"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class CacheChange(msgspec.Struct, frozen=True):
     """
     What an event of an API server did to the cache.
 
@@ -125,6 +125,8 @@ class ObjectCache:
         }
         # While a list of a kind is under way: what is known and has not been in the list yet.
         self._unlisted: dict[Kind, set[ObjectName | None]] = {}
+        # By an API server. A directory need not hold the Node: its absence there says nothing.
+        self._node_was_removed = False
         self._files: dict[str, _File] = {}
         self._holders: dict[ObjectKey, tuple[str, ...]] = {}
         self._contested: set[ObjectKey] = set()
@@ -143,9 +145,14 @@ class ObjectCache:
                 name.name: value for name, value in self._differences(Kind.SERVICE_CIDR).items()
             },
             node=node,
-            node_gone=bool(nodes) and node is None,
+            node_gone=bool(nodes) and node is None and self._node_was_removed,
             triggers=_by_family(triggers.values()) if triggers else {},
         )
+
+    @property
+    def has_changes(self) -> bool:
+        """Tell whether there may be something to take."""
+        return any(self._taken.values())
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -189,12 +196,12 @@ class ObjectCache:
 
     # --- from an API server ----------------------------------------------------------------
 
-    def put(self, kind: Kind, data: Data) -> Outcome:
+    def put(self, kind: Kind, data: Data) -> CacheChange:
         """Take the new version of an object, as JSON."""
         decoded = decode(kind, data)
         name = decoded.name
         if kind is Kind.NODE and name is not None and name.name != self._node_name:
-            return Outcome(kind, name)
+            return CacheChange(kind, name)
         if kind in self._unlisted:
             self._unlisted[kind].discard(name)
         problems = self._replace_problems(kind, name, decoded.problems)
@@ -204,12 +211,12 @@ class ObjectCache:
             changed = self._set(kind, name, decoded.value)
             if changed and kind is Kind.ENDPOINT_SLICE:
                 self._note_trigger(decoded.value, before, decoded.triggered_s)
-        return Outcome(kind, name, changed, problems, decoded.usable)
+        return CacheChange(kind, name, changed, problems, decoded.usable)
 
-    def remove(self, kind: Kind, data: Data) -> Outcome:
+    def remove(self, kind: Kind, data: Data) -> CacheChange:
         """Take it that an object is gone; `data` is its last version, as JSON."""
         name = identify(data).object_name(kind)
-        return Outcome(kind, None) if name is None else self._remove(kind, name)
+        return CacheChange(kind, None) if name is None else self._remove(kind, name)
 
     def begin_list(self, kind: Kind) -> None:
         """
@@ -219,20 +226,21 @@ class ObjectCache:
         """
         self._unlisted[kind] = {*self._current[kind], *self._problems[kind]}
 
-    def end_list(self, kind: Kind) -> list[Outcome]:
+    def end_list(self, kind: Kind) -> list[CacheChange]:
         """Take it that the list is complete: what it did not hold is gone. Return what that was."""
         unlisted = self._unlisted.pop(kind, set())
         if None in unlisted:
             self._problems[kind].pop(None, None)
         return [self._remove(kind, name) for name in unlisted if name is not None]
 
-    def _remove(self, kind: Kind, name: ObjectName) -> Outcome:
+    def _remove(self, kind: Kind, name: ObjectName) -> CacheChange:
         self._problems[kind].pop(name, None)
         before = self._current[kind].get(name)
         changed = self._set(kind, name, None)
+        self._node_was_removed |= kind is Kind.NODE
         if changed and kind is Kind.ENDPOINT_SLICE:
             self._note_trigger(None, before, None)
-        return Outcome(kind, name, changed)
+        return CacheChange(kind, name, changed)
 
     def _replace_problems(
         self, kind: Kind, name: ObjectName | None, problems: tuple[Problem, ...]

@@ -40,31 +40,23 @@ Value = Service | EndpointSlice | Node | ServiceCIDR
 W = TypeVar("W")
 
 
-class _Way(msgspec.Struct, Generic[W], frozen=True):
-    """How a kind is decoded: its wire form, and from there to the model."""
+class _Form(msgspec.Struct, Generic[W], frozen=True):
+    """A kind's wire form, and how it becomes a value of the model."""
 
     wire_type: type[W]
     decoder: Any  # msgspec.json.Decoder[W], which is no type msgspec knows
     to_model: Callable[[W, str], Decoded[Value]]
 
-    def __call__(self, data: Data, source_file: str) -> Decoded[Value]:
-        """Return the object. Raises one of UNREADABLE."""
-        if isinstance(data, (bytes, msgspec.Raw)):
-            typed: W = self.decoder.decode(data)
-        else:
-            typed = msgspec.convert(data, self.wire_type)
-        return self.to_model(typed, source_file)
+
+def _form(wire_type: type[W], to_model: Callable[[W, str], Decoded[Value]]) -> _Form[W]:
+    return _Form(wire_type, msgspec.json.Decoder(wire_type), to_model)
 
 
-def _way(wire_type: type[W], to_model: Callable[[W, str], Decoded[Value]]) -> _Way[W]:
-    return _Way(wire_type, msgspec.json.Decoder(wire_type), to_model)
-
-
-_WAYS: dict[Kind, _Way[Any]] = {
-    Kind.SERVICE: _way(wire.Service, decode_service),
-    Kind.ENDPOINT_SLICE: _way(wire.EndpointSlice, decode_slice),
-    Kind.NODE: _way(wire.Node, decode_node),
-    Kind.SERVICE_CIDR: _way(wire.ServiceCIDR, decode_service_cidr),
+_FORMS: dict[Kind, _Form[Any]] = {
+    Kind.SERVICE: _form(wire.Service, decode_service),
+    Kind.ENDPOINT_SLICE: _form(wire.EndpointSlice, decode_slice),
+    Kind.NODE: _form(wire.Node, decode_node),
+    Kind.SERVICE_CIDR: _form(wire.ServiceCIDR, decode_service_cidr),
 }
 
 
@@ -76,11 +68,17 @@ def decode(kind: Kind, data: Data, source_file: str = "") -> Decoded[Value]:
     path of the field that is missing or of the wrong type, and with its name if it has
     one that the API would accept.
     """
+    form = _FORMS[kind]
     try:
-        return _WAYS[kind](data, source_file)
+        if isinstance(data, (bytes, msgspec.Raw)):
+            typed = form.decoder.decode(data)
+        else:
+            typed = msgspec.convert(data, form.wire_type)
+        return form.to_model(typed, source_file)
     except UNREADABLE:
+        # Only now: on the good path the data is walked once.
         identity = msgspec.structs.replace(identify(data), kind=kind.word)  # lists leave it out
-        found = mismatch(data, _WAYS[kind].wire_type)
+        found = mismatch(data, form.wire_type)
         problem = Problem(
             source_file, identity.subject, found.field, found.what, kind=identity.shown_kind
         )

@@ -4,7 +4,7 @@ What the daemon asks of a source of objects.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from nfproxy.model.changes import Changes, Problem
@@ -15,32 +15,36 @@ Report = Callable[[Problem], None]
 
 class Source(Protocol):
     """
-    A cluster as somebody tells it: manifest files, or an API server.
+    The objects of a cluster: from manifest files, or from an API server.
 
-    Use: await `load` once, then iterate over `changes` once. Whoever iterates sets the pace:
-    what happens between two steps arrives as one batch holding only the latest values, so a
-    slow consumer costs nothing but freshness.
+    Use from the event loop: await `load` once, then `changed` and `take` in turns. The caller sets
+    the pace: `take` returns all that happened since, as latest values in one batch.
     """
 
     async def load(self) -> Changes:
         """
-        Return everything there is, complete: what is absent here does not exist.
+        Return all objects; what is absent here does not exist.
 
         Nothing may be deleted from the kernel before this has returned.
         """
         ...
 
-    def changes(self) -> AsyncIterator[Changes]:
+    async def changed(self) -> None:
         """
-        Yield what differs from all that was told before, never an empty batch.
+        Return when there may be something to take.
 
-        Goes on for ever; a source that fails keeps what it knew in force, reports, and
-        tries again.
+        The call may be cancelled; one at a time. A source that cannot be followed for some time
+        keeps its objects, reports a problem, and tries again.
         """
         ...
 
+    @property
+    def take(self) -> Callable[[], Changes]:
+        """The function that returns what differs from all that was returned before."""
+        ...
+
     def source_file(self, service: ObjectName) -> str:
-        """Return where a Service comes from, such as a file, for messages; "" for an API server."""
+        """Return the file a Service comes from, for messages; "" for an API server."""
         ...
 
     @property

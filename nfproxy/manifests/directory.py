@@ -8,9 +8,7 @@ rewritten in place and now lacks objects or does not parse.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import msgspec
+from collections.abc import Callable, Iterable
 
 from nfproxy.kube.cache import FileContent, ObjectCache, count_objects
 from nfproxy.manifests.files import Signature
@@ -66,9 +64,19 @@ class ManifestDirectory:
         due = min(self._changed_at + QUIET_S, self._waiting_since + MAX_WAIT_S)
         return max(due - now, 0.0)
 
-    def take(self, scan: Scan, now: float, at_once: bool = False) -> Changes:
+    @property
+    def take(self) -> Callable[[], Changes]:
+        """The function that returns what has changed since its last call."""
+        return self._cache.take
+
+    @property
+    def has_changes(self) -> bool:
+        """Tell whether there may be something to take."""
+        return self._cache.has_changes
+
+    def apply(self, scan: Scan, now: float, at_once: bool = False) -> None:
         """
-        Take a scan into account and return what follows for the objects.
+        Take a scan into account.
 
         `now` is in seconds of any clock that never goes back. With `at_once` losses take effect
         without waiting.
@@ -78,7 +86,7 @@ class ManifestDirectory:
             self._unreadable = [self._stays(self._root, why, self._signatures)]
             self._identity = None  # an inode number may be given to another directory
             self._missing, self._waiting, self._waiting_since = set(), {}, None
-            return Changes()
+            return
         self._identity = scan.identity
         self._unreadable = [
             self._stays(path, why, self._files_below(path))
@@ -94,9 +102,6 @@ class ManifestDirectory:
             self._waiting_since = now
         if not self._missing:  # while a file is being moved, old and new place both hold it
             self._conflicts = self._cache.conflicts()
-        changes = self._cache.take()
-        # A directory need not hold the Node, so a Node that is gone says nothing of the machine.
-        return msgspec.structs.replace(changes, node_gone=False) if changes.node_gone else changes
 
     def _was_replaced_by_nothing(self, scan: Scan) -> bool:
         """Tell whether the root is another directory than before, with no file in it."""
@@ -124,7 +129,8 @@ class ManifestDirectory:
                 self._waiting[path] = signature, content
             else:
                 self._waiting.pop(path, None)
-                self._apply(path, signature, content)
+                self._signatures[path] = signature
+                self._cache.replace_file(path, content)
 
     def _may_be_half_written(self, path: str, signature: Signature, content: FileContent) -> bool:
         """Tell whether a file may have been read while a program was writing it."""
@@ -143,12 +149,9 @@ class ManifestDirectory:
             self._cache.remove_file(path)
         self._missing = set()
         for path, (signature, content) in self._waiting.items():
-            self._apply(path, signature, content)
+            self._signatures[path] = signature
+            self._cache.replace_file(path, content)
         self._waiting = {}
-
-    def _apply(self, path: str, signature: Signature, content: FileContent) -> None:
-        self._signatures[path] = signature
-        self._cache.replace_file(path, content)
 
     def _files_below(self, path: str) -> list[str]:
         """Return the known files at or below a path."""

@@ -38,29 +38,15 @@ def parse(text: Text, source_file: str, node_name: str) -> FileContent:
     """
     reader = _Reader(source_file, node_name)
     try:
-        _read(text, reader)
+        if not (text.json_only or text.data.strip()):
+            # An empty file is what a full disk leaves of an edited one: it may have held anything.
+            # To remove objects, remove the file.
+            reader.blank()
+        elif not (text.json and reader.read_json(text)):
+            reader.read_yaml(decode_text(text.data))  # of which JSON is a part
     except InputError as error:
         reader.fail(str(error))
     return reader.content()
-
-
-def _read(text: Text, reader: _Reader) -> None:
-    """
-    Read a file as what it looks like: JSON, or YAML, of which JSON is a part.
-
-    One without any content is what a full disk leaves of an edited file: it may have held
-    anything. Whoever wants objects gone removes the file.
-    """
-    if not (text.json_only or text.data.strip()):
-        reader.blank()
-        return
-    if text.json:
-        refused = reader.read_json(text.data)
-        if refused is None:
-            return
-        if text.json_only or len(text.data) > MAX_YAML_MIB * MIB:
-            raise InputError(refused)
-    reader.read_yaml(decode_text(text.data))
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -111,16 +97,22 @@ class _Reader:
         self._parsed = False
         self._problems.append(Problem(self._source_file, "", "", message))
 
-    def read_json(self, data: bytes) -> str | None:
-        """Read a JSON file; return what is wrong with its text, None where nothing is."""
+    def read_json(self, text: Text) -> bool:
+        """
+        Read a JSON file; return false for one that may be YAML.
+
+        Raises InputError for one that is neither.
+        """
         try:
-            raw = msgspec.json.decode(data, type=msgspec.Raw)
-        except RecursionError:
-            return "is nested too deeply"
-        except UNREADABLE:
-            return json_error(data)
+            raw = msgspec.json.decode(text.data, type=msgspec.Raw)
+        except UNREADABLE as error:
+            if text.json_only or len(text.data) > MAX_YAML_MIB * MIB:
+                is_deep = isinstance(error, RecursionError)
+                what = "is nested too deeply" if is_deep else json_error(text.data)
+                raise InputError(what) from None
+            return False
         self._read(raw, "", 0)
-        return None
+        return True
 
     def read_yaml(self, text: str) -> None:
         """Read a file of YAML documents."""

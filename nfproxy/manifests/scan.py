@@ -62,19 +62,15 @@ def scan(
         listing = list_files(root)
     except OSError as error:
         return Scan(Listing({}, {}, []), {}, error=reason(error))
-    contents = {
-        path: _content(path, node_name)
-        for path, signature in listing.files.items()
-        if known.get(path) != signature
-        or (path in suspects and signature.ctime_ns >= last_started_ns - _TICK_NS)
-    }
+    contents: dict[str, FileContent] = {}
+    for path, signature in listing.files.items():
+        is_suspect = path in suspects and signature.ctime_ns >= last_started_ns - _TICK_NS
+        if known.get(path) == signature and not is_suspect:
+            continue
+        try:
+            contents[path] = parse(read_text(path), shown(path), node_name)
+        except InputError as error:  # it counts as one that does not parse
+            problem = Problem(shown(path), "", "", error.what, error.remedy)
+            contents[path] = FileContent(problems=(problem,), parsed=False)
     identity = status.st_dev, status.st_ino
     return Scan(listing, contents, identity, started_ns=started_ns)
-
-
-def _content(path: str, node_name: str) -> FileContent:
-    """Return what a file says; one that cannot be read counts as one that does not parse."""
-    try:
-        return parse(read_text(path), shown(path), node_name)
-    except InputError as error:
-        return FileContent(problems=(Problem(shown(path), "", "", str(error)),), parsed=False)

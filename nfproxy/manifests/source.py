@@ -1,33 +1,33 @@
 """
-A directory of manifest files as a source.
+A directory of manifest files as a source of objects.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import InputError
 from nfproxy.kube.source import Report
 from nfproxy.manifests.directory import ManifestDirectory
 from nfproxy.manifests.scan import Scan, scan
-from nfproxy.manifests.watching import Watch, targets
+from nfproxy.manifests.watching import Targets, Watch, targets
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.text import shown
 
-_WITHOUT_WATCH_S = 10.0  # how often to look while inotify cannot be had
+_WITHOUT_WATCH_S = 10.0  # between two scans while inotify is not available
 
 
 class ManifestSource:
     """
     Reads every ``.yaml``, ``.yml`` and ``.json`` file below `path`, and follows changes.
 
-    `path` may also be one file. Of Nodes only the one called `node_name` is read. Every
-    problem is given to `report` once when it arises, and again if it comes back.
-    Implements :class:`~nfproxy.kube.source.Source`.
+    `path` may also be one file. Of Nodes only the one called `node_name` is read. Every problem is
+    given to `report` when it arises, and again if it comes back. Use from the event loop, within
+    ``async with``. Implements :class:`~nfproxy.kube.source.Source`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class ManifestSource:
         report: Report,
         clock: Callable[[], float] = monotonic_s,
     ) -> None:
-        self._path = os.path.abspath(path)  # noqa: PTH100 - links are to be followed anew each time
+        self._path = os.path.abspath(path)  # noqa: PTH100 - links are followed again at each scan
         self._node_name = node_name
         self._report = report
         self._clock = clock
@@ -45,6 +45,8 @@ class ManifestSource:
         self._links: tuple[str, ...] = ()
         self._scanned_ns = 0
         self._watch = Watch()
+        self._targets: Targets | None = None
+        self._suspects: set[str] = set()  # files that an event named since the last scan
         self._problems: tuple[Problem, ...] = ()
 
     @property
@@ -58,49 +60,67 @@ class ManifestSource:
 
     async def load(self) -> Changes:
         """
-        Return all objects there are.
+        Return all objects.
 
-        Raises InputError where the path does not exist or cannot be looked at: taking
-        that for an empty cluster would delete what an earlier run programmed.
+        Raises InputError where the path does not exist or cannot be looked at: an empty answer
+        would delete what an earlier run programmed.
         """
-        found = await self._scan(set())
+        found = await self._scan()
         if found.error:
             raise InputError(f"{shown(self._path)}: {found.error}")
-        return self._take(found, at_once=True)
+        self._apply(found, at_once=True)
+        return self._directory.take()
 
-    async def changes(self) -> AsyncIterator[Changes]:
-        """Yield what changes in the files, each time all that has changed since the last."""
-        suspects: set[str] = set()
-        try:
-            while True:
-                aim = await asyncio.to_thread(targets, self._path, self._links)
-                await self._watch.aim(aim)
-                changes = self._take(await self._scan(suspects))
-                if changes:
-                    yield changes
-                suspects = set()
-                if aim == await asyncio.to_thread(targets, self._path, self._links):
-                    suspects = await self._watch.wait(self._timeout_s())
-        finally:
-            await self._watch.close()
+    async def changed(self) -> None:
+        """Return when there may be something to take."""
+        while True:
+            if self._targets is not None and self._targets == await self._find_targets():
+                # The last scan came after these were watched, so events show all that came later.
+                self._suspects = await self._watch.wait(self._timeout_s())
+            self._targets = await self._find_targets()
+            await self._watch.aim(self._targets)
+            self._apply(await self._scan())
+            if self._directory.has_changes:
+                return
 
-    async def _scan(self, suspects: set[str]) -> Scan:
+    @property
+    def take(self) -> Callable[[], Changes]:
+        """The function that returns what has changed since its last call, or since `load`."""
+        return self._directory.take
+
+    async def aclose(self) -> None:
+        """Stop watching; idempotent."""
+        await self._watch.close()
+
+    async def __aenter__(self) -> ManifestSource:
+        """Return the source; its watch ends with the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop watching."""
+        await self.aclose()
+
+    async def _find_targets(self) -> Targets:
+        return await asyncio.to_thread(targets, self._path, self._links)
+
+    async def _scan(self) -> Scan:
         """Look at the files, in a thread: a large file takes seconds to parse."""
         found = await asyncio.to_thread(
             scan,
             self._path,
             self._directory.signatures,
-            suspects,
+            self._suspects,
             self._node_name,
             self._scanned_ns,
         )
+        self._suspects = set()
         self._scanned_ns = found.started_ns
         self._links = tuple(found.listing.links)
         return found
 
-    def _take(self, found: Scan, at_once: bool = False) -> Changes:
+    def _apply(self, found: Scan, at_once: bool = False) -> None:
         """Take a scan into account, and report what is wrong that was not before."""
-        changes = self._directory.take(found, self._clock(), at_once)
+        self._directory.apply(found, self._clock(), at_once)
         problems = self._directory.problems
         if self._watch.error:
             text = (
@@ -113,7 +133,6 @@ class ManifestSource:
         for problem in problems:
             if problem not in before:
                 self._report(problem)
-        return changes
 
     def _timeout_s(self) -> float | None:
         """Return how long to wait for a change at most, None for ever."""

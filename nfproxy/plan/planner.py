@@ -7,8 +7,6 @@ concerns; a change of the node plans all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import ServiceCIDR
@@ -57,7 +55,12 @@ class Planner:
                 self._service_of[name] = piece.service
                 self._slices.setdefault(piece.service, {})[name] = piece
         touched = Touched()
-        self._plan(affected, touched)
+        for name in affected:
+            service = self.services.get(name)
+            plan = None
+            if service is not None:
+                plan = plan_service(service, self.slices_of(name), self.config)
+            self.desired.replace(name, plan, touched)
         if changes.service_cidrs:
             for cidr_name, cidr in changes.service_cidrs.items():
                 if cidr is None:
@@ -72,23 +75,13 @@ class Planner:
         if config == self.config:
             return Touched()
         self.config = config
-        touched = Touched()
-        self._plan(self.services, touched)
+        touched = self.apply(Changes(services=dict(self.services)))
         self._plan_node(touched)
         return touched
 
     def slices_of(self, service: ObjectName) -> list[EndpointSlice]:
         """Return a Service's slices in a stable order."""
         return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
-
-    def _plan(self, names: Iterable[ObjectName], touched: Touched) -> None:
-        for name in names:
-            service = self.services.get(name)
-            if service is None:
-                self.desired.replace(name, None, touched)
-            else:
-                plan = plan_service(service, self.slices_of(name), self.config)
-                self.desired.replace(name, plan, touched)
 
     def _plan_node(self, touched: Touched) -> None:
         cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]

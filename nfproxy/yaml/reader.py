@@ -30,9 +30,16 @@ def documents(text: str, limits: Limits = _DEFAULT_LIMITS) -> Iterator[Document 
     """
     for line, part in _parts(text):
         try:
-            yield from _parse(part, line, limits)
+            parser = yaml.CSafeLoader(part)
+            while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
+                if isinstance(event, yaml.DocumentStartEvent):
+                    yield Builder(parser.get_event, line, limits).document()
         except InputError as error:
             yield error
+        except yaml.MarkedYAMLError as error:
+            yield InputError(_located(part, line, error.problem_mark, limits))
+        except yaml.YAMLError:
+            yield InputError("not valid YAML: holds control characters")
 
 
 def first_document(data: bytes, limits: Limits = _DEFAULT_LIMITS) -> tuple[Document, bool]:
@@ -79,21 +86,6 @@ def _only_directives(part: str) -> bool:
         return False
     rows = [row for row in part.splitlines() if row.strip() and not row.startswith("#")]
     return bool(rows) and all(row.startswith("%") for row in rows)
-
-
-def _parse(text: str, line: int, limits: Limits) -> Iterator[Document]:
-    """
-    Yield the documents of a text that starts `line` lines into its file. Raises InputError.
-    """
-    try:
-        parser = yaml.CSafeLoader(text)
-        while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
-            if isinstance(event, yaml.DocumentStartEvent):
-                yield Builder(parser.get_event, line, limits).document()
-    except yaml.MarkedYAMLError as error:
-        raise InputError(_located(text, line, error.problem_mark, limits)) from None
-    except yaml.YAMLError:
-        raise InputError("not valid YAML: holds control characters") from None
 
 
 def _located(text: str, line: int, mark: yaml.error.Mark | None, limits: Limits) -> str:

@@ -17,6 +17,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None if isinstance(plain_value(text), str) else "'"
+    if not text.isprintable():  # PyYAML breaks lines at characters where YAML 1.1 would fold them
+        style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

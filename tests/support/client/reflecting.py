@@ -49,6 +49,9 @@ class RecordedFeed:
         """Note that an object is gone."""
         self.lines.put_nowait(f"remove {json.loads(bytes(data))['metadata']['name']}")
 
+    def count(self, change: Any) -> None:
+        """Do nothing."""
+
     def end_list(self) -> None:
         """Note that a list is complete."""
         self.lines.put_nowait("end")

@@ -62,8 +62,6 @@ class Case:
         self.problems: asyncio.Queue[Problem] = asyncio.Queue()
         self.observed = Observed()
         self.streams: dict[str, Exchange] = {}
-        self._changes = source.changes()
-        self._next: asyncio.Task[Changes] | None = None
 
     async def stream(self, path: str, *objects: Any, done: bool = True) -> None:
         """Send the objects of a resource."""
@@ -86,7 +84,11 @@ class Case:
         await self._changes.aclose()
 
     async def next(self) -> Changes:
-        return await asyncio.wait_for(anext(self._changes), FOREVER_S)
+        async with asyncio.timeout(FOREVER_S):
+            while True:
+                await self.source.changed()
+                if changes := self.source.take():
+                    return changes
 
     async def problem(self) -> str:
         return str(await asyncio.wait_for(self.problems.get(), FOREVER_S))

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfproxy.kube.cache import FileContent, ObjectCache, ObjectKey, Outcome, UnusableObject
+from nfproxy.kube.cache import CacheChange, FileContent, ObjectCache, ObjectKey, UnusableObject
 from nfproxy.kube.decoded import Kind
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Problem
@@ -46,10 +46,10 @@ class Cache(ObjectCache):
     def __init__(self) -> None:
         super().__init__("n1")
 
-    def put_service(self, data: bytes) -> Outcome:
+    def put_service(self, data: bytes) -> CacheChange:
         return self.put(Kind.SERVICE, data)
 
-    def remove_service(self, name: str) -> Outcome:
+    def remove_service(self, name: str) -> CacheChange:
         return self.remove(Kind.SERVICE, data(name))
 
     def versions(self) -> dict[ObjectName, int | None]:

@@ -65,7 +65,8 @@ class Directory:
     def look(self, at_once: bool = False, error: str = "") -> dict[str, str]:
         """Take a scan; return changes as name → version, "" for gone."""
         if error:
-            return told(self.state.take(Scan(Listing({}, {}, []), {}, error=error), self.now))
+            self.state.apply(Scan(Listing({}, {}, []), {}, error=error), self.now)
+            return told(self.state.take())
         known = self.state.signatures
         files = {
             path: signature
@@ -74,7 +75,8 @@ class Directory:
         }
         read = {p: self.files[p][1] for p, signature in files.items() if known.get(p) != signature}
         scan = Scan(Listing(files, self.unreadable, []), read, self.identity)
-        return told(self.state.take(scan, self.now, at_once))
+        self.state.apply(scan, self.now, at_once)
+        return told(self.state.take())
 
     def wait(self) -> dict[str, str]:
         """Let as much time pass as is asked for, and look again."""

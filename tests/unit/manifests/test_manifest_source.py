@@ -41,6 +41,13 @@ def told(changes: Changes) -> dict[str, int]:
     }
 
 
+async def next_changes(source: ManifestSource) -> Changes:
+    while True:
+        await source.changed()
+        if changes := source.take():
+            return changes
+
+
 class Followed:
     """A source that is being followed, and what it told."""
 
@@ -50,8 +57,9 @@ class Followed:
         self.changes: asyncio.Queue[dict[str, int]] = asyncio.Queue()
 
     async def run(self) -> None:
-        async for changes in self.source.changes():
-            self.changes.put_nowait(told(changes))
+        async with self.source:
+            while True:
+                self.changes.put_nowait(told(await next_changes(self.source)))
 
     async def next(self) -> dict[str, int]:
         return await asyncio.wait_for(self.changes.get(), FOREVER_S)
@@ -118,12 +126,11 @@ def test_a_fifo_in_place_of_the_directory_is_an_error(tmp_path):
 
 def test_what_changed_between_load_and_changes_is_not_missed(root):
     async def test() -> None:
-        source = ManifestSource(str(root), "n1", print)
-        await source.load()
-        (root / "b.yaml").write_text(service("two", 1))
-        changes = source.changes()
-        assert told(await asyncio.wait_for(anext(changes), FOREVER_S)) == {"two": 1}
-        await changes.aclose()
+        async with ManifestSource(str(root), "n1", print) as source:
+            await source.load()
+            (root / "b.yaml").write_text(service("two", 1))
+            found = await asyncio.wait_for(next_changes(source), FOREVER_S)
+            assert told(found) == {"two": 1}
 
     run(test)
 
@@ -340,18 +347,16 @@ def test_the_node_and_service_cidrs_are_followed(root):
         return json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": metadata})
 
     async def test() -> None:
-        source = ManifestSource(str(root), "n1", print)
-        await source.load()
-        changes = source.changes()
-        (root / "n.yaml").write_text(node("a"))
-        found = await asyncio.wait_for(anext(changes), FOREVER_S)
-        assert found.node is not None
-        assert (found.node.zone, found.services) == ("a", {})
-        (root / "n.yaml").write_text(node("b"))
-        found = await asyncio.wait_for(anext(changes), FOREVER_S)
-        assert found.node is not None
-        assert found.node.zone == "b"
-        await changes.aclose()
+        async with ManifestSource(str(root), "n1", print) as source:
+            await source.load()
+            (root / "n.yaml").write_text(node("a"))
+            found = await asyncio.wait_for(next_changes(source), FOREVER_S)
+            assert found.node is not None
+            assert (found.node.zone, found.services) == ("a", {})
+            (root / "n.yaml").write_text(node("b"))
+            found = await asyncio.wait_for(next_changes(source), FOREVER_S)
+            assert found.node is not None
+            assert found.node.zone == "b"
 
     run(test)
 
