@@ -7,6 +7,10 @@ plans and commits in a worker thread. ``hooks`` is what follows a commit (health
 check node ports), ``staleflows`` the removal of stale UDP flows, ``connections`` counts connections
 by Service, ``events`` posts Events, ``background`` has the smaller tasks beside the loop. Every
 task belongs to ``assembly``, and ends with it.
+
+Threads: sources, schedule, servers and all hooks but one belong to the event loop. Planner,
+reconciler and the hook after a commit run in a worker thread, one call at a time; the loop awaits
+each. Conntrack is cleaned, and metrics are written, in a thread of their own.
 """
 
 from nfproxy.daemon.loop import Configure, Daemon

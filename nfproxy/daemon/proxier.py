@@ -126,12 +126,14 @@ class Proxier:
 
     def plan(self, changes: Changes, config: NodeConfig | None = None) -> None:
         """Plan changes, which the next sync commits; `config` replaces the node's configuration."""
+        # The configuration first: the changes are then planned once, and for the right Node.
         if config is not None:
             self._pending.update(self._planner.reconfigure(config))
             self._reconciler.reconfigure(config)
         self._pending.update(self._planner.apply(changes))
         for family, times in changes.triggers.items():
             self._triggers[family] = self._triggers.get(family, ()) + times
+        # Each conflict is logged once, while it lasts.
         conflicts = set(self._planner.desired.conflicts())
         for conflict in sorted(conflicts - self._conflicts):
             log.warning("%s", conflict.problem(self._source_file))
@@ -160,16 +162,15 @@ class Proxier:
                 self._raise_if_unrecoverable(error)
             return self._outcome(began, error=error)
         outcome = self._outcome(began, tables_read=report.resynced)
-        commit = Commit(
-            report,
-            self._pending,
-            self._triggers,
-            outcome.ended_s - began,
-            len(self._conflicts),
-        )
+        seconds, contested = outcome.ended_s - began, len(self._conflicts)
+        commit = Commit(report, self._pending, self._triggers, seconds, contested)
         self._pending = Touched()
         self._triggers = {}
-        self._log(commit)
+        if commits.isEnabledFor(logging.INFO):
+            self._log(commit)
+        if not self._ready:
+            self._ready = True
+            self._log_ready()
         self._hooks.on_committed(self._planner, commit)
         return outcome
 
@@ -223,14 +224,14 @@ class Proxier:
                 _plural(report.elements_read, "element"),
                 took,
             )
-        if not self._ready:
-            self._ready = True
-            log.info(
-                "ready after %.2f s: %s, %s",
-                monotonic_s() - self._started_s,
-                _plural(len(self._planner.services), "Service"),
-                _plural(len(self._planner.desired.frontends), "frontend"),
-            )
+
+    def _log_ready(self) -> None:
+        log.info(
+            "ready after %.2f s: %s, %s",
+            monotonic_s() - self._started_s,
+            _plural(len(self._planner.services), "Service"),
+            _plural(len(self._planner.desired.frontends), "frontend"),
+        )
 
     def _subject(self, commit: Commit) -> str:
         """Return what a commit was about: a service port, a Service, or how many Services."""

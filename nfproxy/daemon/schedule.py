@@ -54,9 +54,8 @@ class Schedule:
     """
     Which task is due when.
 
-    After a failed sync only its retry is due: every other task needs a kernel that takes commits,
-    and the retry reads and compares the tables anyway. Otherwise the task that became due is
-    answered in the order of :class:`Task`.
+    After a failure only the retry is due: every other task needs a kernel that takes commits.
+    Otherwise, of several tasks that are due, the first in the order of :class:`Task` is.
 
     Belongs to the event loop.
     """

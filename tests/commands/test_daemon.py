@@ -21,7 +21,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.nft import schema
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile import reconciler
+from nfproxy.reconcile import tracker
 from nfproxy.reconcile.transition import Operation
 
 FIRST = changes(service("web"), endpoint_slice("web", "10.244.1.5"))
@@ -380,7 +380,7 @@ def test_each_hook_runs_in_the_thread_that_its_contract_names(
 
     A foreign change alone may be reported while the hook after a commit is at work.
     """
-    monkeypatch.setattr(reconciler, "IDLE_S", 0.0)  # unused chains are removed at once
+    monkeypatch.setattr(tracker, "IDLE_S", 0.0)  # unused chains are removed at once
 
     class Kernel(BrokenKernel):
         def load(self, text: str) -> None:

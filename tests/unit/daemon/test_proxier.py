@@ -1,0 +1,200 @@
+"""Planning and committing, as the daemon does it in its worker thread, over a kernel in memory."""
+
+import logging
+import re
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from support.kernel.fake import FakeKernel, FlakyKernel
+from support.objects.model import changes, endpoint_slice, gone, service
+
+from nfproxy.daemon import proxier as module
+from nfproxy.daemon.proxier import Commit, Hooks, Proxier
+from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.changes import Changes
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.reconciler import ResyncReason
+
+CONFIG = NodeConfig(node_name="node-1")
+A, B, C = "10.244.1.1", "10.244.1.2", "10.244.1.3"
+HTTP, HTTPS = ServicePort("http", Protocol.TCP, 80), ServicePort("https", Protocol.TCP, 443)
+
+
+class Commits(Hooks):
+    """Hooks that keep the commits."""
+
+    def __init__(self) -> None:
+        self.commits: list[Commit] = []
+
+    def on_committed(self, planner: Planner, commit: Commit) -> None:
+        self.commits.append(commit)
+
+
+def made(kernel: FakeKernel, hooks: Hooks | None = None) -> Proxier:
+    """Return the proxier of a node; nothing is planned yet."""
+    return Proxier(kernel, FAMILIES, CONFIG, hooks or Hooks(), lambda _: "", 0.0)
+
+
+def two_ports(name: str = "web", cluster_ip: str = "10.96.0.1") -> Service:
+    """Return a Service with the ports http and https."""
+    return service(name, cluster_ips=(cluster_ip,), ports=(HTTP, HTTPS))
+
+
+def slice_of(port_name: str, *addresses: str, of: str = "web") -> Changes:
+    """Return the endpoints of one port of a Service, in a slice of its own."""
+    made_ = endpoint_slice(of, *addresses, port_name=port_name)
+    name = made_.name._replace(name=f"{of}-{port_name}")
+    return changes(msgspec.structs.replace(made_, name=name))
+
+
+# --- the log ------------------------------------------------------------------------------
+
+
+def said(caplog: pytest.LogCaptureFixture, work: Callable[[], object]) -> list[str]:
+    """Return the lines that something logs, without durations."""
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    work()
+    return [re.sub(r" in [\d.]+ m?s", " in T", record.getMessage()) for record in caplog.records]
+
+
+def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    A start over tables that match says how many elements were read.
+    """
+    kernel = FakeKernel()
+    objects = changes(service("web"), endpoint_slice("web", A, B))
+    first, ready = said(caplog, lambda: made(kernel).plan_and_sync(objects))
+    again, _ = said(caplog, lambda: made(kernel).plan_and_sync(objects))
+
+    assert re.fullmatch(r"synced 1 Service: \d+ changes in T, after reading the tables", first)
+    assert re.fullmatch(r"ready after [\d.]+ s: 1 Service, 1 frontend", ready)
+    assert re.fullmatch(r"kernel tables already match \(read \d+ elements in T\)", again)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (slice_of("http", A, B, C), "synced default/web:http: 3 changes and 1 new chain in T"),
+        (slice_of("http", A, C), "synced default/web:http: 2 changes in T"),
+        (changes(service("other", cluster_ips=("10.96.0.9",))), "synced default/other: 2 changes"),
+        (gone(two_ports("old")), "synced default/old: "),
+    ],
+    ids=["growing", "replacing", "a port without a name", "a deleted Service"],
+)
+def test_a_commit_about_one_service_names_it(
+    caplog: pytest.LogCaptureFixture, change: Changes, line: str
+) -> None:
+    """
+    With the port, if it has a name and the others did not change.
+    """
+    proxier = made(FakeKernel())
+    proxier.plan(slice_of("http", A, B))
+    proxier.plan(slice_of("https", A))
+    proxier.plan_and_sync(changes(two_ports(), two_ports("old", "10.96.0.2")))
+
+    assert said(caplog, lambda: proxier.plan_and_sync(change))[0].startswith(line)
+
+
+def test_a_commit_about_several_services_counts_them(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A commit that changed no element is not logged.
+    """
+    proxier = made(FakeKernel())
+    proxier.plan_and_sync(changes(service("web"), endpoint_slice("web", A)))
+    more = changes(
+        service("b", cluster_ips=("10.96.0.2",)), service("c", cluster_ips=("10.96.0.3",))
+    )
+
+    (line,) = said(caplog, lambda: proxier.plan_and_sync(more))
+    assert line.startswith("synced 2 Services: 4 changes in T")
+    assert said(caplog, lambda: proxier.plan_and_sync(more)) == []
+
+
+# --- failures -----------------------------------------------------------------------------
+
+
+def test_what_a_failed_sync_left_is_committed_by_the_next_one() -> None:
+    """
+    With the changes planned since then, and with all times at which changes began.
+    """
+    kernel, hooks = FlakyKernel(), Commits()
+    proxier = made(kernel, hooks)
+    proxier.plan_and_sync(changes(service("web"), endpoint_slice("web", A)))
+    kernel.faults = ["before"]
+    early = changes(endpoint_slice("web", B))
+    failed = proxier.plan_and_sync(msgspec.structs.replace(early, triggers={Family.IPV4: (1.0,)}))
+    proxier.plan(Changes(triggers={Family.IPV4: (2.0,)}))
+    outcome = proxier.sync()
+
+    assert isinstance(failed.error, TransactionError)
+    assert (outcome.error, outcome.tables_read) == (None, True)
+    assert len(hooks.commits) == 2
+    assert hooks.commits[-1].report.reason is ResyncReason.FAILURE
+    assert hooks.commits[-1].triggers == {Family.IPV4: (1.0, 2.0)}
+    assert proxier.compare_and_sync(ResyncReason.AUDIT).error is None
+    assert hooks.commits[-1].report.operations == 0
+
+
+def test_a_missing_feature_ends_the_start_but_not_a_running_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    After the first success there are rules to keep.
+    """
+    missing = MissingFeatureError("the kernel lacks numgen")
+    monkeypatch.setattr(module, "first_missing_feature", lambda families: missing)
+    objects = changes(service("web"), endpoint_slice("web", A))
+    kernel = FlakyKernel()
+    kernel.faults = [""] * 100
+    proxier = made(kernel)
+    proxier.plan_and_sync(objects)
+    kernel.faults = ["before"]
+    assert isinstance(proxier.plan_and_sync(gone(service("web"))).error, TransactionError)
+
+    refusing = FlakyKernel()
+    refusing.load = _refuse  # type: ignore[method-assign]
+    with pytest.raises(MissingFeatureError, match="lacks numgen"):
+        made(refusing).plan_and_sync(objects)
+
+
+def _refuse(text: str) -> None:
+    raise TransactionError("refused")
+
+
+def test_tidying_is_due_after_a_slot_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The outcome of a sync says when; a failure to tidy is an outcome like that of a sync.
+    """
+    times = [100.0]
+    monkeypatch.setattr(module, "monotonic_s", lambda: times[-1])
+    kernel = FlakyKernel()
+    proxier = made(kernel)
+    proxier.plan_and_sync(changes(service("web"), endpoint_slice("web", A, B)))
+    outcome = proxier.plan_and_sync(changes(endpoint_slice("web", A)))
+    assert outcome.tidy_at is not None
+    assert 0 < outcome.tidy_at - outcome.ended_s <= 1
+
+    times.append(outcome.tidy_at)
+    kernel.faults = ["before"]
+    assert isinstance(proxier.tidy().error, DataplaneError)
+    assert (proxier.sync().error, proxier.tidy().error) == (None, None)
+
+
+def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    And again when they come back.
+    """
+    proxier = made(FakeKernel())
+    proxier.plan(changes(service("a", created="2026-01-01"), service("b", created="2026-01-02")))
+    proxier.plan(changes(service("c", cluster_ips=("10.96.0.9",))))
+    assert caplog.text.count("belongs to the older Service default/a") == 1
+    proxier.plan(gone(service("a")))
+    proxier.plan(changes(service("a", created="2026-01-01")))
+    assert caplog.text.count("belongs to the older Service default/a") == 2
