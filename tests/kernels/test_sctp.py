@@ -18,6 +18,7 @@ import pytest
 from support.kernel.nodeproxy import NodeProxy
 from support.objects.model import changes, endpoint_slice, gone, service
 from support.packets.scenes import CLUSTER_IP, CONFIG, NODE_PORT, PORT, TARGET_PORT
+from support.packets.steps import families
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
@@ -26,7 +27,6 @@ from nfproxy.tools.lab import Cluster, Host
 
 TIMEOUT_S = 60.0
 IN_VAIN_S = 2.0
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 
 
 def sctp_socket(host: Host, family: Family) -> socket.socket:

@@ -20,7 +20,6 @@ from support.packets.steps import (
     Proxy,
     answers,
     at,
-    crowd,
     endpoints_of,
     everywhere,
     families,
@@ -44,20 +43,13 @@ SECOND_PORT = 8081
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let pods and the first node answer, pods on a second port too."""
-    for host in (*cluster.pods, cluster.nodes[0]):
-        for protocol in Protocol:
-            responders.listen(host, ENDPOINT_PORT, protocol)
-    for pod in cluster.pods:
+def served(served: Cluster, responders: Responders) -> Cluster:
+    """Let the first node answer, too, and pods on a second port."""
+    for protocol in Protocol:
+        responders.listen(served.nodes[0], ENDPOINT_PORT, protocol)
+    for pod in served.pods:
         responders.listen(pod, SECOND_PORT, identity=f"{pod.name}:second")
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def clients(served: Cluster) -> Crowd:
-    """Thirty-two outside clients."""
-    return crowd(served)
+    return served
 
 
 def notes(proxy: Proxy, family: Family) -> dict[bytes, str]:

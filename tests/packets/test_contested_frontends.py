@@ -11,7 +11,6 @@ import pytest
 from support.objects.model import gone, service
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     EXTERNAL_IP,
     LOAD_BALANCER_IP,
     NODE_PORT,
@@ -22,7 +21,6 @@ from support.packets.steps import (
     slice_of,
     target,
 )
-from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Service
@@ -30,14 +28,6 @@ from nfproxy.tools.lab import Cluster
 
 A, B, C, D = "pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2"
 REFUSED = {"refused"}
-
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        responders.listen(pod, ENDPOINT_PORT)
-    return cluster
 
 
 Claims = Callable[[str, str], Service]

@@ -4,7 +4,6 @@ Who counts as a local pod, by ``detectLocalMode``, decides on source NAT and sho
 The complete matrix of sources and frontends, for each mode.
 """
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import pytest
@@ -14,18 +13,14 @@ from support.packets.scenes import (
     Scene,
     Table,
     both_families,
-    bridge_scene,
-    routed_scene,
     table,
     with_pods,
 )
+from support.packets.steps import families, protocols
 
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import LocalPods
 from nfproxy.model.service import Protocol
-
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
 
 
 class Expected(NamedTuple):
@@ -107,13 +102,6 @@ MODES = {
 
 
 modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-
-
-@pytest.fixture(scope="module")
-def scenes(namespaces_allowed: None) -> Iterator[dict[str, Scene]]:
-    """Pods with interfaces of their own, and pods that all come in by a bridge."""
-    with routed_scene() as routed, bridge_scene() as bridge:
-        yield {"routed": routed, "bridge": bridge}
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from support.packets.allprotocols import SERVICE_PORTS, SLICE_PORTS, assert_reac
 from support.packets.sending import repeat
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     OTHER_CLUSTER_IP,
     Frontend,
     at,
@@ -28,7 +27,6 @@ from support.packets.steps import (
     slice_of,
     target,
 )
-from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
@@ -38,15 +36,6 @@ from nfproxy.tools.lab import Cluster, Host
 A, B, C, D = "pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2"
 ALL = {A, B, C, D}
 REFUSED = {"refused"}
-
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    return cluster
 
 
 def web(**fields: Any) -> Service:

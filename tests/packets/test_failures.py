@@ -21,12 +21,10 @@ from support.kernel.wholetable import (
 from support.objects.model import changes, gone
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     Streams,
     families,
     reached,
 )
-from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.dataplane.kernel import Kernel
@@ -36,21 +34,7 @@ from nfproxy.model.service import Protocol
 from nfproxy.reconcile.reconciler import ResyncReason
 from nfproxy.tools.lab import Cluster
 
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    return cluster
-
-
-@pytest.fixture(autouse=True)
-def no_rules(served: Cluster) -> Iterator[None]:
-    """Leave nothing behind, whatever a test did."""
-    yield
-    rules.flush(served.nodes[0])
+pytestmark = pytest.mark.usefixtures("flushed")
 
 
 @contextmanager

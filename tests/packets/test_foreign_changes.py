@@ -6,7 +6,7 @@ Whatever they did, a process that starts puts everything back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,34 +20,17 @@ from support.kernel.wholetable import (
 )
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     families,
     reached,
 )
-from support.responders import Responders
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Cluster
 
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    return cluster
-
-
-@pytest.fixture(autouse=True)
-def no_rules(served: Cluster) -> Iterator[None]:
-    """Leave nothing behind, whatever a test did."""
-    yield
-    rules.flush(served.nodes[0])
+pytestmark = pytest.mark.usefixtures("flushed")
 
 
 # What strangers did to a table, as nft text. F is the family, FE a cluster IP with port 80, LB a

@@ -5,7 +5,6 @@ Traffic policies, source NAT and node port addresses have modules of their own.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -19,18 +18,16 @@ from support.packets.scenes import (
     PORT,
     TARGET_PORT,
     Scene,
-    routed_scene,
     table,
 )
 from support.packets.sending import Probe, Protocol, probe_many, tally
+from support.packets.steps import families, protocols
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import SlicePort
 from nfproxy.model.service import ServicePort
 from nfproxy.plan.frontends import Kind
 
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
 policies = pytest.mark.parametrize("local", [False, True], ids=["Cluster", "Local"])
 kinds = pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)
 
@@ -41,15 +38,14 @@ EVERYBODY = ("pod", "node", "outside")
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces_allowed: None) -> Iterator[Scene]:
+def scene(scene: Scene) -> Scene:
     """One lab for the module, with a second port where all pods answer by another name."""
-    with routed_scene() as made:
-        for pod in made.cluster.pods:
-            for protocol in Protocol:
-                made.responders.listen(
-                    pod, SECOND_TARGET, protocol, identity=f"{pod.name}-{SECOND_TARGET}"
-                )
-        yield made
+    for pod in scene.cluster.pods:
+        for protocol in Protocol:
+            scene.responders.listen(
+                pod, SECOND_TARGET, protocol, identity=f"{pod.name}-{SECOND_TARGET}"
+            )
+    return scene
 
 
 def assert_even(counted: Counter[str], names: set[str]) -> None:

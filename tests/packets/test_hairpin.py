@@ -5,34 +5,22 @@ Its packet would come back to it from its own address, which no pod accepts: it 
 masqueraded, even where nobody else is.
 """
 
-from collections.abc import Iterator
-
 import pytest
 from support.packets.scenes import (
     CLUSTER_CIDR,
     NO_DETECTOR,
     Scene,
-    bridge_scene,
-    routed_scene,
     table,
     with_pods,
 )
 from support.packets.sending import Protocol
+from support.packets.steps import families, protocols
 
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import LocalPods
 
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
 policies = pytest.mark.parametrize("local", [False, True], ids=["Cluster", "Local"])
 networks = pytest.mark.parametrize("network", ["routed", "bridge"])
-
-
-@pytest.fixture(scope="module")
-def scenes(namespaces_allowed: None) -> Iterator[dict[str, Scene]]:
-    """Pods with interfaces of their own, and pods on a bridge."""
-    with routed_scene() as routed, bridge_scene() as bridge:
-        yield {"routed": routed, "bridge": bridge}
 
 
 @pytest.fixture

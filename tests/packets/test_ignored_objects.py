@@ -20,20 +20,17 @@ from support.packets.scenes import (
     NODE_PORT,
     PORT,
     Scene,
-    routed_scene,
     table,
 )
 from support.packets.sending import probe_many
-from support.packets.steps import answers
+from support.packets.steps import answers, families
 
-from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
+from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Protocol
 from nfproxy.plan.frontends import Kind
 from nfproxy.tools.lab import Addresses
-
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 
 OTHER_CLUSTER_IP = Addresses("10.96.0.2", "fd00:10:96::2")
 SERVICE_CIDRS = Addresses("10.96.0.0/16", "fd00:10:96::/112")
@@ -54,17 +51,17 @@ ignored = pytest.mark.parametrize("fields", IGNORED.values(), ids=IGNORED)
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces_allowed: None) -> Iterator[Scene]:
+def scene(scene: Scene) -> Iterator[Scene]:
     """One lab for the module, with a process of the node at every frontend."""
     virtual = [*CLUSTER_IP, *LOAD_BALANCER_IP, *EXTERNAL_IP]
-    with routed_scene() as made, made.bound(*virtual), ExitStack() as stack:
+    with scene.bound(*virtual), ExitStack() as stack:
         for protocol in Protocol:
-            for addresses, port in ((virtual, PORT), (made.node.addresses[0], NODE_PORT)):
-                responder = made.responders.listen(
-                    made.node, port, protocol, addresses=addresses, identity=HOST
+            for addresses, port in ((virtual, PORT), (scene.node.addresses[0], NODE_PORT)):
+                responder = scene.responders.listen(
+                    scene.node, port, protocol, addresses=addresses, identity=HOST
                 )
                 stack.callback(responder.close)
-        yield made
+        yield scene
 
 
 def asked(scene: Scene, family: Family, *kinds: Kind) -> set[str]:

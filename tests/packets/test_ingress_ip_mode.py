@@ -7,18 +7,16 @@ out there, which is a process on another node here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.objects.api import decoded, slices, web
-from support.packets.scenes import LOAD_BALANCER_IP, PORT, Scene, routed_scene, table
+from support.packets.scenes import LOAD_BALANCER_IP, PORT, Scene, table
+from support.packets.steps import families
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Addresses
-
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 
 #: Everybody sends to it through node-1.
 BALANCER_IP = Addresses("198.51.100.20", "2001:db8:1::20")
@@ -28,18 +26,15 @@ SOMEBODY_ELSE = ["203.0.113.0/24", "2001:db8:9::/64"]
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces_allowed: None) -> Iterator[Scene]:
+def scene(scene: Scene) -> Scene:
     """One lab for the module, with a load balancer on node-2."""
-    with routed_scene() as made:
-        outside = made.cluster.nodes[1]
-        for family in FAMILIES:
-            outside.add_address(BALANCER_IP.of(family), as_source=False)
-            made.node.add_route(BALANCER_IP.of(family), via=outside.address(family))
-        for protocol in Protocol:
-            made.responders.listen(
-                outside, PORT, protocol, addresses=BALANCER_IP, identity=BALANCER
-            )
-        yield made
+    outside = scene.cluster.nodes[1]
+    for family in FAMILIES:
+        outside.add_address(BALANCER_IP.of(family), as_source=False)
+        scene.node.add_route(BALANCER_IP.of(family), via=outside.address(family))
+    for protocol in Protocol:
+        scene.responders.listen(outside, PORT, protocol, addresses=BALANCER_IP, identity=BALANCER)
+    return scene
 
 
 def ingress(mode: str | None) -> list[dict[str, Any]]:

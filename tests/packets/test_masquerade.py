@@ -14,19 +14,17 @@ from support.packets.scenes import (
     TARGET_PORT,
     Scene,
     Table,
-    routed_scene,
     table,
     with_pods,
 )
 from support.packets.sending import Probe, Protocol, probe_many
+from support.packets.steps import families, protocols
 
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.plan.frontends import Kind
 from nfproxy.tools.lab import Host
 
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
 detectors = pytest.mark.parametrize(
     "pods",
     [CLUSTER_CIDR, LocalPods(interface_prefix="veth"), NO_DETECTOR],
@@ -36,13 +34,6 @@ bits = pytest.mark.parametrize("bit", [14, 0, 20, 31])
 
 FOREIGN_MARK = 0x0200
 EVERYBODY = ("pod", "node", "outside")
-
-
-@pytest.fixture(scope="module")
-def scene(namespaces_allowed: None) -> Iterator[Scene]:
-    """One lab for the module."""
-    with routed_scene() as made:
-        yield made
 
 
 @pytest.fixture

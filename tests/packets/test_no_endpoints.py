@@ -15,7 +15,6 @@ from support.objects.model import endpoint_slice, service
 from support.packets.sending import Probe, probe, probe_many
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     EXTERNAL_IP,
     LOAD_BALANCER_IP,
     NODE_PORT,
@@ -48,12 +47,9 @@ SERVICE_CIDRS = ("10.96.0.0/16", "fd00:10:96::/112")
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer, and, at an unallocated address, the other node."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    node, other = cluster.nodes
+def served(served: Cluster, responders: Responders) -> Cluster:
+    """Let the other node answer at an unallocated address."""
+    node, other = served.nodes
     for family, length in zip(FAMILIES, (32, 128), strict=True):
         # to be seen where packets to it are let through
         local = f"{UNALLOCATED.of(family)}/{length}"
@@ -61,7 +57,7 @@ def served(cluster: Cluster, responders: Responders) -> Cluster:
         node.add_route(local, via=other.address(family))
     for protocol in Protocol:
         responders.listen(other, 80, protocol, addresses=UNALLOCATED)
-    return cluster
+    return served
 
 
 def sources(cluster: Cluster) -> dict[str, Host]:

@@ -5,8 +5,6 @@ A process of the node listens on the very same port wherever it can. Where the n
 not accepted, and only there, that process answers.
 """
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 from support.objects.model import endpoint_slice, service
@@ -18,16 +16,13 @@ from support.packets.scenes import (
     SECOND_IP,
     TARGET_PORT,
     Scene,
-    routed_scene,
 )
 from support.packets.sending import Probe, Protocol
+from support.packets.steps import families, protocols
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.tools.lab import Addresses
-
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
 
 LOOPBACK = Addresses("127.0.0.1", "::1")
 #: Routed to node-1, which does not have it to begin with.
@@ -39,16 +34,13 @@ HOST = "host-process"
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces_allowed: None) -> Iterator[Scene]:
+def scene(scene: Scene) -> Scene:
     """One lab for the module, with a process of the node on the node port's number."""
-    with routed_scene() as made:
-        addresses = [*made.node.addresses[0], *SECOND_IP, *LOOPBACK]
-        for protocol in Protocol:
-            made.responders.listen(
-                made.node, NODE_PORT, protocol, addresses=addresses, identity=HOST
-            )
-            made.responders.listen(made.cluster.nodes[1], NODE_PORT, protocol)
-        yield made
+    addresses = [*scene.node.addresses[0], *SECOND_IP, *LOOPBACK]
+    for protocol in Protocol:
+        scene.responders.listen(scene.node, NODE_PORT, protocol, addresses=addresses, identity=HOST)
+        scene.responders.listen(scene.cluster.nodes[1], NODE_PORT, protocol)
+    return scene
 
 
 def accepting(*prefixes: str) -> NodeConfig:

@@ -5,8 +5,6 @@ The rows with both policies alike, and every way to recognise pods, are in
 test_detect_local.py; here the policies are mixed and endpoints are missing.
 """
 
-from collections.abc import Iterator
-
 import pytest
 from support.objects.model import endpoint, endpoint_slice
 from support.packets.scenes import (
@@ -14,25 +12,16 @@ from support.packets.scenes import (
     NO_DETECTOR,
     TARGET_PORT,
     Scene,
-    routed_scene,
     table,
     with_pods,
 )
 from support.packets.sending import Protocol
+from support.packets.steps import families, protocols
 
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import SlicePort
 
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
-protocols = pytest.mark.parametrize("protocol", Protocol, ids=lambda protocol: protocol.word)
 policies = pytest.mark.parametrize("local", [False, True], ids=["Cluster", "Local"])
-
-
-@pytest.fixture(scope="module")
-def scene(namespaces_allowed: None) -> Iterator[Scene]:
-    """One lab for the module."""
-    with routed_scene() as made:
-        yield made
 
 
 @families

@@ -8,7 +8,6 @@ import pytest
 from support.objects.model import gone, service
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     LOAD_BALANCER_IP,
     NODE_PORT,
     Frontend,
@@ -35,15 +34,14 @@ OTHER_PORTS = (8081, 8082)
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer on three ports, and say on which where it is not the usual one."""
-    for pod in cluster.pods:
+def served(served: Cluster, responders: Responders) -> Cluster:
+    """Let the pods answer on two more ports, and say on which."""
+    for pod in served.pods:
         for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
             for port in OTHER_PORTS:
                 identity = f"{pod.name}:{port}/{protocol.word}"
                 responders.listen(pod, port, protocol, identity=identity)
-    return cluster
+    return served
 
 
 DNS = (

@@ -15,7 +15,6 @@ from support.objects.model import service
 from support.packets.allprotocols import SERVICE_PORTS, SLICE_PORTS
 from support.packets.sending import Probe, probe_many
 from support.packets.steps import (
-    ENDPOINT_PORT,
     LOAD_BALANCER_IP,
     SHORT_S,
     Frontend,
@@ -30,7 +29,6 @@ from support.packets.steps import (
     reached,
     target,
 )
-from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.model.addresses import FAMILIES, Family
@@ -41,15 +39,6 @@ CLIENT_ONLY = ("192.168.77.100/32", "fd77::100/128")
 PODS = ("10.244.0.0/16", "fd00:10:244::/48")
 UNDERLAY = ("192.168.77.0/24", "fd77::/64")
 NOBODY = ("198.51.100.0/24", "2001:db8:198::/48")
-
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    return cluster
 
 
 def ask_all(

@@ -8,7 +8,6 @@ another layout give way as a whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from support.kernel import rules
@@ -24,19 +23,16 @@ from support.objects.model import endpoint_slice
 from support.packets.sending import probe
 from support.packets.steps import (
     CLUSTER_IP,
-    ENDPOINT_PORT,
     SHORT_S,
     Crowd,
     Frontend,
     Streams,
-    crowd,
     endpoints_of,
     everywhere,
     families,
     reached,
     target,
 )
-from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.model.addresses import FAMILIES, Family
@@ -44,27 +40,7 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster
 
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def clients(served: Cluster) -> Crowd:
-    """Many outside clients."""
-    return crowd(served)
-
-
-@pytest.fixture(autouse=True)
-def no_rules(served: Cluster) -> Iterator[None]:
-    """Leave nothing behind, whatever a test did."""
-    yield
-    rules.flush(served.nodes[0])
+pytestmark = pytest.mark.usefixtures("flushed")
 
 
 def test_nothing_is_done_where_nothing_changed(served: Cluster, clients: Crowd) -> None:

@@ -25,7 +25,6 @@ from support.packets.steps import (
     proxied,
     target,
 )
-from support.responders import Responders
 
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.host.addresses import LocalAddresses
@@ -40,14 +39,6 @@ from nfproxy.tools.lab import Cluster, Host
 WEB = everywhere(ports=[ServicePort("udp", Protocol.UDP, 80, NODE_PORT)])
 
 frontends = pytest.mark.parametrize("frontend", Frontend.ALL)
-
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        responders.listen(pod, ENDPOINT_PORT, Protocol.UDP)
-    return cluster
 
 
 @pytest.fixture

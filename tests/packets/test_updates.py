@@ -35,7 +35,6 @@ from support.packets.steps import (
     reached,
     target,
 )
-from support.responders import Responders
 from support.traffic import Traffic
 
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
@@ -57,15 +56,6 @@ def cluster(namespaces_allowed: None) -> Iterator[Cluster]:
     """Two nodes with five pods each."""
     with Cluster(pods_per_node=5) as built:
         yield built
-
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, responders: Responders) -> Cluster:
-    """Let the pods answer."""
-    for pod in cluster.pods:
-        for protocol in Protocol:
-            responders.listen(pod, ENDPOINT_PORT, protocol)
-    return cluster
 
 
 def web(name: str = "web", **fields: Any) -> Service:

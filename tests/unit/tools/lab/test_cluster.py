@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.kernel import rules
 from support.packets.sending import Probe, probe, probe_many, tally
+from support.packets.steps import families
 from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family
@@ -15,8 +16,6 @@ from nfproxy.tools.lab import Cluster, Node, Pod
 from nfproxy.tools.lab.cluster import bridge_netfilter, set_bridge_netfilter
 
 PORT = 8080
-
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 
 
 @pytest.fixture(params=["routed", "bridge"])
