@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from nfproxy.config.process import Logging
+from nfproxy.config.componentbase import Logging
 from nfproxy.yaml import dump
 
 if TYPE_CHECKING:  # rich is imported when a terminal is there: other commands start faster

@@ -9,7 +9,7 @@ The configuration of nfproxy: kube-proxy's flags and configuration file.
     Node object ───────────────────────────────────────────┘
 
 Each setting is declared once, on the field that holds it: ``Annotated[int, Setting(flag=…, …)]`` in
-:mod:`~nfproxy.config.kubeproxy` (with its blocks in ``process`` and ``othermodes``), or in
+:mod:`~nfproxy.config.kubeproxy` (with its blocks in ``componentbase`` and ``othermodes``), or in
 :mod:`~nfproxy.config.commandline` for a flag that the file has no field for. Click options,
 decoding, defaults, validation, warnings and ``/flagz`` derive from these declarations.
 

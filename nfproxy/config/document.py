@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nfproxy.config.kubeproxy import API_VERSION, KIND
-from nfproxy.config.settings import BY_FIELD
+from nfproxy.config.lookup import BY_FIELD
 from nfproxy.config.validate import InvalidValue, describe
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.yaml import Limits, decode_text, first_document

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from nfproxy.config.lookup import BY_FLAG
 from nfproxy.config.setting import Setting
-from nfproxy.config.settings import BY_FLAG
 from nfproxy.config.validate import describe
 
 F = TypeVar("F", bound=Callable[..., Any])

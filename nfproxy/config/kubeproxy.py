@@ -13,10 +13,10 @@ from typing import Annotated
 
 import msgspec
 
+from nfproxy.config.componentbase import ClientConnection, Logging
 from nfproxy.config.durations import Duration
 from nfproxy.config.kinds import ADDRESS, ADDRESS_PORT, choice, duration, integer
 from nfproxy.config.othermodes import IPVS, IPTables, Winkernel
-from nfproxy.config.process import ClientConnection, Logging
 from nfproxy.config.setting import Block, Group, Setting, Treatment
 from nfproxy.yaml import dump
 

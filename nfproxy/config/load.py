@@ -18,8 +18,8 @@ from nfproxy.config.commandline import CommandLine
 from nfproxy.config.document import decode, read_document
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import MODES, KubeProxyConfiguration
+from nfproxy.config.lookup import BY_FIELD, BY_FLAG, BY_KEY, with_values
 from nfproxy.config.setting import Setting
-from nfproxy.config.settings import BY_FIELD, BY_FLAG, BY_KEY, with_values
 from nfproxy.config.validate import (
     InvalidConfigError,
     InvalidValue,

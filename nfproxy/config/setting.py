@@ -7,7 +7,7 @@ A setting is declared once, on a field of a struct::
 
 :class:`~nfproxy.config.kubeproxy.KubeProxyConfiguration` has the fields of the configuration file,
 :class:`~nfproxy.config.commandline.CommandLine` the flags that no field of the file carries.
-Everything else is derived from these two: see :mod:`nfproxy.config.settings`.
+Everything else is derived from these two: see :mod:`nfproxy.config.lookup`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from nfproxy.config.addresses import (
     split_address_port,
 )
 from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE, KubeProxyConfiguration
-from nfproxy.config.settings import BY_FIELD, BY_KEY, value_of
+from nfproxy.config.lookup import BY_FIELD, BY_KEY, value_of
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import parse_prefix
 from nfproxy.model.interfaces import ACCEPTED, is_interface_name

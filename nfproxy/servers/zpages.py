@@ -22,7 +22,7 @@ from aiohttp import web
 from nfproxy.clock import unix_s
 from nfproxy.config.kinds import VModuleItem
 from nfproxy.config.load import LoadedConfig
-from nfproxy.config.settings import BY_FLAG
+from nfproxy.config.lookup import BY_FLAG
 from nfproxy.metrics.component import process_start_s, runtime_version
 from nfproxy.servers.pages import JSON, TEXT, Page, answer, error
 

@@ -20,7 +20,7 @@ from support.manifests.helm import CHART, preset
 from nfproxy.config.addresses import is_cidr
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
-from nfproxy.config.settings import BY_FIELD
+from nfproxy.config.lookup import BY_FIELD
 from nfproxy.errors import ConfigError
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text("utf-8"))

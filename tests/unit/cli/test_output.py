@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from nfproxy.cli.output import OutputRow, print_data, print_table, set_up_logging
-from nfproxy.config.process import Logging
+from nfproxy.config.componentbase import Logging
 
 
 @pytest.fixture(autouse=True)

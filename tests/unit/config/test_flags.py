@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags, node_flags
-from nfproxy.config.settings import BY_FLAG
+from nfproxy.config.lookup import BY_FLAG
 
 
 def invoke(args, decorate=kube_proxy_flags):

@@ -8,7 +8,7 @@ from nfproxy.config.durations import Duration
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import KubeProxyConfiguration, write_config
 from nfproxy.config.load import load
-from nfproxy.config.settings import value_of
+from nfproxy.config.lookup import value_of
 
 KUBEADM = """\
 bindAddress: 0.0.0.0

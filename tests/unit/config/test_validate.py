@@ -3,7 +3,7 @@
 import pytest
 
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
-from nfproxy.config.settings import with_values
+from nfproxy.config.lookup import with_values
 from nfproxy.config.validate import validate
 
 

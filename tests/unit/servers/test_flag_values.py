@@ -2,7 +2,7 @@
 
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
-from nfproxy.config.settings import BY_FLAG
+from nfproxy.config.lookup import BY_FLAG
 from nfproxy.servers.zpages import flag_values
 
 

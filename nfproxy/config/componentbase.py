@@ -1,5 +1,7 @@
 """
-Blocks of the configuration file about the process: its API client and its log lines.
+Blocks that kube-proxy shares with other Kubernetes components: the API client and logging.
+
+Source: ``k8s.io/component-base/config`` and ``k8s.io/component-base/logs/api/v1``.
 """
 
 from __future__ import annotations

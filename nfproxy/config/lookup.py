@@ -1,7 +1,5 @@
 """
-All settings of kube-proxy, as the two structs declare them, and access to their values by path.
-
-Click options, decoding, validation, warnings and ``/flagz`` use these tables.
+All declared settings, by flag and by field, and the values of fields by their path.
 """
 
 from __future__ import annotations
