@@ -329,7 +329,7 @@ def test_an_empty_directory_is_an_empty_cluster(commands: Commands, manifests: P
     """
     assert commands.run("render", "-f", manifests).code == 0
     with commands.daemon(manifests) as daemon:
-        assert "0 services" in daemon.log
+        assert "0 Services" in daemon.log
         assert commands.frontends() == {}
         assert commands.run("diff", "-f", manifests).code == 0
         write(manifests / "good.yaml", service("good", "10.96.0.100"))

@@ -100,8 +100,6 @@ FOREIGN_NAMES = frozenset({"get_origin", "__notes__", "add_note", "spec.origin"}
 #: removed here, and from then on it stays clean. An area covers what no longer area covers.
 PENDING = frozenset(
     {
-        # pages
-        "deploy/docs",
         # objects
         "nfproxy/kube",
         #
