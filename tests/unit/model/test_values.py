@@ -43,7 +43,7 @@ def test_the_node_ip_of_a_family_is_its_first_address():
 
 def test_local_pods_are_recognised_in_the_families_that_have_a_way_to():
     """
-    An interface tells pods of both families, a prefix those of its own.
+    An interface recognises pods of both families, a prefix those of its family.
     """
     only_v4 = LocalPods(prefixes={Family.IPV4: parse_prefix("10.244.0.0/16")})
 

@@ -43,7 +43,7 @@ def test_the_older_service_gets_a_frontend_whatever_came_first():
 
 def test_the_loser_is_named_with_the_field_that_asks():
     """
-    A line for a person; what is not contested the loser keeps.
+    One line for an operator. The loser keeps its other frontends.
     """
     made = planner(OLDER, YOUNGER)
     (conflict,) = made.desired.conflicts()
@@ -56,7 +56,7 @@ def test_the_loser_is_named_with_the_field_that_asks():
 
 def test_the_loser_takes_over_when_the_winner_leaves():
     """
-    And only the frontend that changed hands is touched, beside the winner's own.
+    Only this frontend is touched, apart from the winner's own.
     """
     made = planner(OLDER, YOUNGER)
     touched = made.apply(gone(OLDER))
@@ -69,7 +69,7 @@ def test_the_loser_takes_over_when_the_winner_leaves():
 
 def test_a_claim_that_loses_touches_nothing_of_the_winner():
     """
-    An established Service is not disturbed by a newcomer.
+    A new Service does not change what an older one has.
     """
     made = planner(OLDER)
     touched = made.apply(changes(YOUNGER))
@@ -79,7 +79,7 @@ def test_a_claim_that_loses_touches_nothing_of_the_winner():
 
 def test_a_loser_that_changes_or_leaves_does_not_touch_the_winner():
     """
-    Only the winner's version of a contested frontend counts.
+    A change of the loser's endpoints does not matter to the kernel.
     """
     made = planner(OLDER, YOUNGER)
     changed = made.apply(changes(endpoint_slice("younger", "10.244.1.5")))
@@ -107,7 +107,7 @@ def test_of_three_the_next_oldest_follows():
     assert SHARED not in made.desired.frontends
 
 
-def test_a_shared_set_element_stays_until_nobody_asks_for_it():
+def test_a_shared_element_stays_until_no_service_asks_for_it():
     """
     Two Services with one endpoint on this node share its hairpin element.
     """

@@ -70,9 +70,9 @@ def test_ready_endpoints_serve_and_terminating_ones_where_none_is_ready(
     assert exists == selection.exists
 
 
-def test_lists_that_nobody_uses_are_empty():
+def test_lists_without_traffic_are_empty():
     """
-    A port without such traffic has no such list; whether anything could serve is known anyhow.
+    Whether any endpoint could serve is known all the same.
     """
     selection = chosen(endpoint("10.0.0.1", HERE), cluster=False, local=False)
 

@@ -1,4 +1,4 @@
-"""Where UDP flows may go, and which of those that run are stale."""
+"""Where UDP flows may go, and which existing flows are stale."""
 
 import msgspec
 import pytest
@@ -119,7 +119,7 @@ def test_external_ips_that_are_switched_off_have_no_flows():
 
 def test_a_service_without_udp_has_no_flows():
     """
-    TCP and SCTP flows are nobody's business: they go on to whoever they were sent to.
+    TCP and SCTP flows go on: a host that does not know them resets them.
     """
     ports = [ServicePort("a", TCP, 80, 30080), ServicePort("b", Protocol.SCTP, 80, 30080)]
     pieces = [endpoint_slice("web", "10.244.1.1", port_name="a")]
@@ -137,7 +137,7 @@ def stale(one: Judge, asked: str, answers: str) -> bool:
 
 def test_a_flow_is_stale_if_it_goes_elsewhere_than_its_frontend():
     """
-    To an endpoint that left, to one's other port, or, from before our rules, to the frontend.
+    To an endpoint that is gone, to another port, or (older than the rules) to the frontend itself.
     """
     one = judge({DNS_FRONTEND: ends("10.244.1.1:5353", "10.244.2.2:5353")})
 
@@ -148,7 +148,7 @@ def test_a_flow_is_stale_if_it_goes_elsewhere_than_its_frontend():
     assert stale(one, "10.96.0.1:53", "10.96.0.1:53")
 
 
-def test_flows_to_other_addresses_and_ports_are_let_be():
+def test_flows_to_other_addresses_and_ports_stay():
     """
     Also those to an endpoint itself.
     """
@@ -159,7 +159,7 @@ def test_flows_to_other_addresses_and_ports_are_let_be():
     assert not stale(one, "192.168.1.1:53", "10.244.3.3:5353")
 
 
-def test_all_flows_are_stale_where_nobody_serves():
+def test_all_flows_are_stale_without_serving_endpoints():
     """
     Scaled to zero, or the frontend is gone.
     """

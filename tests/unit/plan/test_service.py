@@ -70,7 +70,7 @@ def test_what_each_frontend_answers(
     }
 
 
-def test_local_endpoints_and_all_endpoints_are_in_lanes_of_their_own():
+def test_local_endpoints_and_all_endpoints_are_in_their_own_slot_ranges():
     """
     With externalTrafficPolicy Local, slots from 0 are local, slots from 32768 everything.
     """
@@ -255,7 +255,7 @@ def test_all_frontends_of_a_port_note_clients_on_the_same_lists():
     assert {c.timeout_s for c in recorded[0]} == {30}
 
 
-def test_every_sticky_endpoint_is_noted_at_every_frontend():
+def test_every_sticky_endpoint_is_recorded_at_every_frontend():
     """
     One record element per endpoint, with the frontend's address and port in its key.
     """

@@ -1,4 +1,4 @@
-"""What a Service's health check node port has to tell."""
+"""What a Service's health check node port answers."""
 
 import msgspec
 from support.objects.model import endpoint, endpoint_slice, service
@@ -43,7 +43,7 @@ def test_only_ready_endpoints_of_this_node_count():
 
 def test_terminating_endpoints_do_not_count_even_alone():
     """
-    Load balancers are to leave while there is still somebody to serve them.
+    Load balancers should leave while the endpoint still serves.
     """
     assert count(endpoint("10.0.0.6", HERE, ready=False, terminating=True)) == 0
 
@@ -80,14 +80,14 @@ def test_families_are_counted_apart():
     assert {Family.IPV4} == health_checks(load_balanced(), slices, HERE).keys()
 
 
-def test_without_endpoints_the_port_is_answered_all_the_same():
+def test_without_endpoints_the_port_answers_with_0():
     """
-    That is when load balancers must be told to stay away.
+    The answer keeps load balancers away from this node.
     """
     assert {Family.IPV4: HealthCheck(PORT, 0)} == health_checks(load_balanced(), [], HERE)
 
 
-def test_a_service_that_wants_none_has_none():
+def test_a_service_without_such_a_port_has_no_check():
     """
     Nor one without ports.
     """

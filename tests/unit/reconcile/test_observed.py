@@ -34,7 +34,7 @@ def slot(number: int) -> tuple[str, bytes, Value]:
 
 def test_everything_committed_is_read_back():
     """
-    Every element belongs to a frontend or is shared; nothing is astray.
+    Every element belongs to a frontend or is shared; there are no strays.
     """
     proxy = MemoryProxy(FlakyKernel())
     proxy.put(
@@ -67,9 +67,9 @@ def test_everything_committed_is_read_back():
     assert observed.frontends.keys() == proxy.planner.desired.frontends.keys()
 
 
-def test_the_lanes_of_a_frontend_are_read_up_to_the_first_hole():
+def test_slot_ranges_are_read_up_to_the_first_gap():
     """
-    What is behind a hole is astray.
+    Slots after a gap are strays.
     """
     held = Held(*map(slot, (0, 1, 3, 32768, 32770)))
     observed = observe(held.elements, [Family.IPV4])
@@ -90,9 +90,9 @@ def test_the_lanes_of_a_frontend_are_read_up_to_the_first_hole():
     ],
     ids=lambda e: e[0],
 )
-def test_what_nfproxy_would_not_write_is_astray(element: tuple[str, bytes, Value]):
+def test_what_nfproxy_does_not_write_is_a_stray(element: tuple[str, bytes, Value]):
     """
-    A protocol that Services cannot have, a range over several ports: to be deleted.
+    A protocol that Services cannot have, a range over several ports.
     """
     observed = observe(Held(element).elements, [Family.IPV4])
 
@@ -100,9 +100,9 @@ def test_what_nfproxy_would_not_write_is_astray(element: tuple[str, bytes, Value
     assert not observed.frontends
 
 
-def test_slots_without_a_verdict_belong_to_a_frontend_all_the_same():
+def test_slots_without_a_verdict_belong_to_a_frontend():
     """
-    They may linger, or be staged; the frontend decides what becomes of them.
+    They linger or are staged, and the next transition of the frontend uses or removes them.
     """
     observed = observe(Held(slot(0)).elements, [Family.IPV4])
     (state,) = observed.frontends.values()

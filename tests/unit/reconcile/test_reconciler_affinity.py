@@ -25,7 +25,7 @@ def entries(proxy: MemoryProxy) -> set[bytes]:
     return {key for key, _ in proxy.kernel.affinity_entries(Family.IPV4, [b""])}
 
 
-def test_notes_on_an_endpoint_go_with_it(proxy: MemoryProxy):
+def test_an_endpoints_entries_go_with_it(proxy: MemoryProxy):
     """
     A client is not sent to an endpoint that left; other clients keep theirs.
     """
@@ -37,7 +37,7 @@ def test_notes_on_an_endpoint_go_with_it(proxy: MemoryProxy):
     assert staying in entries(proxy)
 
 
-def test_a_note_that_came_too_late_goes_as_well(proxy: MemoryProxy):
+def test_an_entry_that_came_too_late_goes_as_well(proxy: MemoryProxy):
     """
     A packet on its way may record an endpoint just after it left; one more look finds it.
     """
@@ -51,7 +51,7 @@ def test_a_note_that_came_too_late_goes_as_well(proxy: MemoryProxy):
 
 def test_an_entry_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryProxy):
     """
-    The second look is owed after a fresh reading, too: what left is not known any more.
+    After a reading of the tables all lists are looked at twice: which endpoints left is unknown.
     """
     proxy.put(STICKY, web(A, B))
     successor = proxy.successor()
@@ -63,7 +63,7 @@ def test_an_entry_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryPro
     assert late not in entries(proxy)
 
 
-def test_another_timeout_rewrites_the_chain_that_entries(proxy: MemoryProxy):
+def test_another_timeout_rewrites_the_chain_that_records(proxy: MemoryProxy):
     """
     The chain keeps its name, and gets the new rule before anything else happens.
     """
@@ -77,7 +77,7 @@ def test_another_timeout_rewrites_the_chain_that_entries(proxy: MemoryProxy):
 
 def test_a_takeover_keeps_clients_where_they_are(proxy: MemoryProxy):
     """
-    Notes that are still right survive a restart, others do not.
+    Entries that are still right survive a restart, others do not.
     """
     proxy.put(STICKY, web(A, B))
     right, wrong = record(proxy, "192.0.2.1", A), record(proxy, "192.0.2.2", C)

@@ -11,7 +11,7 @@ from nfproxy.model.service import Protocol
 
 def test_an_unused_chain_is_kept_for_a_while_and_then_removed(proxy: MemoryProxy):
     """
-    The next rollout passes through the same counts; after that nobody needs the chain.
+    The next rollout may go through the same numbers of endpoints.
     """
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
@@ -26,7 +26,7 @@ def test_an_unused_chain_is_kept_for_a_while_and_then_removed(proxy: MemoryProxy
 
 def test_a_chain_that_is_needed_again_stays(proxy: MemoryProxy):
     """
-    An idle chain comes back into use without being made anew.
+    An idle chain is used again as it is.
     """
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
@@ -39,7 +39,7 @@ def test_a_chain_that_is_needed_again_stays(proxy: MemoryProxy):
 
 def test_a_chain_removal_of_unknown_outcome_is_tried_again(proxy: MemoryProxy):
     """
-    Where libnftables crashed the chains may be gone already; that is not an error for ever.
+    The removal may have taken effect before libnftables crashed; then the next try has less to do.
     """
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
@@ -53,7 +53,7 @@ def test_a_chain_removal_of_unknown_outcome_is_tried_again(proxy: MemoryProxy):
 
 def test_a_chain_that_may_be_gone_is_made_before_it_is_used(proxy: MemoryProxy):
     """
-    After a removal of unknown outcome nothing relies on the chain.
+    After a removal with unknown outcome, the chain is made again before it is used.
     """
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
@@ -68,7 +68,7 @@ def test_a_chain_that_may_be_gone_is_made_before_it_is_used(proxy: MemoryProxy):
 
 def test_guarded_frontends_without_endpoints_share_one_chain(proxy: MemoryProxy):
     """
-    The chain does not depend on the protocol, so it is not written anew for each.
+    The chain does not depend on the protocol, so there is one for all.
     """
 
     def guarded(name: str, protocol: Protocol):

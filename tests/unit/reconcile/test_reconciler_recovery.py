@@ -1,4 +1,4 @@
-"""What the reconciler makes of failures, strangers and predecessors."""
+"""The reconciler after failures, and over tables that other processes made or changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frontend_element(address: str) -> bytes:
 
 def test_a_takeover_commits_nothing_where_all_is_right(proxy: MemoryProxy):
     """
-    A new process over the tables of the old one reads them, and leaves every element alone.
+    A new process reads the tables of the old one and changes no element.
     """
     proxy.put(WEB, web(A, B))
     before = proxy.kernel.operations
@@ -36,7 +36,7 @@ def test_a_takeover_commits_nothing_where_all_is_right(proxy: MemoryProxy):
 
 def test_a_takeover_keeps_the_slots_it_finds(proxy: MemoryProxy):
     """
-    Which endpoint sits in which slot is history, and a new process does not rewrite it.
+    The slot of an endpoint has no meaning, so a new process does not change it.
     """
     proxy.put(WEB, web(B, C))
     proxy.put(web(A, B, C))
@@ -48,7 +48,7 @@ def test_a_takeover_keeps_the_slots_it_finds(proxy: MemoryProxy):
 
 def test_what_lingers_at_a_takeover_is_removed_by_the_successor(proxy: MemoryProxy):
     """
-    Leftovers of the old process do not stay for ever.
+    The new process removes what the old one left for packets on their way.
     """
     proxy.put(WEB, web(A, B, C))
     proxy.put(web(A))
@@ -87,7 +87,7 @@ def test_after_a_failure_the_next_sync_makes_it_right(
 
 def test_after_a_failure_nothing_is_trusted_until_a_sync_succeeds(proxy: MemoryProxy):
     """
-    `tidy` does not touch a table that nobody has read.
+    `tidy` does not touch tables whose contents are unknown.
     """
     proxy.put(WEB, web(A, B))
     proxy.kernel.faults = ["before"]
@@ -102,7 +102,7 @@ def test_after_a_failure_nothing_is_trusted_until_a_sync_succeeds(proxy: MemoryP
 
 def test_a_slot_that_a_stranger_deleted_comes_back(proxy: MemoryProxy):
     """
-    A takeover repairs a hole in a frontend's slots.
+    A takeover fills a gap in a frontend's slots.
     """
     proxy.put(WEB, web(A, B, C))
     stranger(proxy, Operation(False, Family.IPV4, TCP_SLOTS, slot_key(1)))
@@ -115,7 +115,7 @@ def test_a_slot_that_a_stranger_deleted_comes_back(proxy: MemoryProxy):
 @pytest.mark.parametrize("value", [A, "10.244.1.9"])
 def test_slots_without_a_verdict_do_not_hinder_a_repair(proxy: MemoryProxy, value: str):
     """
-    A slot behind a hole is cleared away before the slots of a new frontend are written.
+    A slot after a gap is removed before a new frontend's slots are written.
     """
     proxy.put(WEB)
     data = schema.endpoint_bytes(parse_address(value), 8080)
@@ -135,7 +135,7 @@ def test_slots_without_a_verdict_do_not_hinder_a_repair(proxy: MemoryProxy, valu
 
 def test_elements_that_a_stranger_added_go(proxy: MemoryProxy):
     """
-    A takeover removes what nobody asked for.
+    A takeover removes what no object asks for.
     """
     proxy.put(WEB, web(A))
     wanted = dump(proxy.kernel)
@@ -152,7 +152,7 @@ def test_elements_that_a_stranger_added_go(proxy: MemoryProxy):
 
 def test_a_base_chain_that_a_stranger_added_goes(proxy: MemoryProxy):
     """
-    It sees packets, so it must not stay; a takeover removes it with the same script.
+    It meets packets. A takeover removes it in the transaction that loads the program.
     """
     proxy.put(WEB, web(A))
     proxy.kernel.load(
@@ -165,7 +165,7 @@ def test_a_base_chain_that_a_stranger_added_goes(proxy: MemoryProxy):
 
 def test_rules_that_a_stranger_changed_are_restored(proxy: MemoryProxy):
     """
-    Fixed chains and shapes in use get their rules anew.
+    A takeover writes the rules of fixed chains and of shapes that exist.
     """
     proxy.put(WEB, web(A))
     rules = {name: list(r) for name, r in proxy.kernel.tables[Family.IPV4].rules.items()}

@@ -75,7 +75,7 @@ def test_slots_keep_what_is_there_and_wanted(held: str, goal: str, result: str):
 
 def test_a_new_frontend_is_staged_behind_its_verdict():
     """
-    Nobody can reach slots without a verdict, so they may be committed before.
+    No packet reaches slots without a verdict, so they may be committed before it.
     """
     step = transition(KEY, ABSENT, wanted(1, 2))
 

@@ -1,5 +1,5 @@
 """
-Connections by service port, summed up from counters that begin anew.
+Connections by service port, added up from counters that may start again at 0.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ OWNERS = {
 HTTP = PortName(WEB, "http", Protocol.TCP)
 MAPS = [Map(family, name) for family in (V4, V6) for name in schema.COUNTED]
 
-#: Numbers of generations around which they begin anew.
+#: The last number of a generation; the next one is 0.
 LAST = 0xFFFF
 
 
 class Node:
-    """A kernel's counters and whoever reads them, after a first reading."""
+    """A kernel's counters and their reader, after a first reading."""
 
     def __init__(self, first: int = 0, generation: int = LAST) -> None:
         self.services = {WEB, DNS}
@@ -77,7 +77,7 @@ class Node:
         self, counters: Mapping[Counter, int], *deletions: tuple[int, Counter, int]
     ) -> dict[PortName, int]:
         """
-        Read counters, and deletions: so many generations after the one before, what, its count.
+        Read counters and deletions: generations after the current one, element, its count.
 
         Return the totals.
         """
@@ -88,11 +88,11 @@ class Node:
             )
             for where in MAPS
         }
-        told = [
+        reported = [
             Deletion((self.generation + after) & 0xFFFF, c.map, Counted(c.key, n))
             for after, c, n in deletions
         ]
-        self.connections.read(readings, told, OWNERS.get, self.services.__contains__)
+        self.connections.read(readings, reported, OWNERS.get, self.services.__contains__)
         return dict(self.connections.totals)
 
     def commit(self) -> None:
@@ -102,7 +102,7 @@ class Node:
 
 def test_what_was_counted_before_the_first_reading_is_not_ours() -> None:
     """
-    A new process finds the counters of the one before, whose totals are known to nobody.
+    A new process finds the counters of the one before, and does not know its totals.
     """
     node = Node(first=1000)
 
@@ -119,7 +119,7 @@ def test_all_frontends_of_a_service_port_are_one() -> None:
 
 def test_an_element_that_was_replaced_counts_from_the_beginning() -> None:
     """
-    Its Service's total never gets less, whether or not the deletion is told.
+    The total never decreases, whether or not the deletion is reported.
     """
     node = Node()
     node.read({CLUSTER: 10})
@@ -131,7 +131,7 @@ def test_an_element_that_was_replaced_counts_from_the_beginning() -> None:
 
 def test_what_an_element_counted_before_its_deletion_is_added() -> None:
     """
-    Since it was read last; also of one that came and went in between.
+    Also that of an element that came and went between two readings.
     """
     node = Node()
     node.read({CLUSTER: 10})
@@ -145,7 +145,7 @@ def test_what_an_element_counted_before_its_deletion_is_added() -> None:
 
 def test_a_deletion_during_a_reading_waits_for_the_next() -> None:
     """
-    The reading knows nothing of it: it found the element as it was before.
+    The reading found the element as it was before.
     """
     node = Node()
     assert node.read({CLUSTER: 12}, (1, CLUSTER, 15)) == {HTTP: 12}
@@ -155,9 +155,9 @@ def test_a_deletion_during_a_reading_waits_for_the_next() -> None:
     assert node.read({CLUSTER: 5}) == {HTTP: 20}
 
 
-def test_a_deletion_that_is_told_late_is_not_counted() -> None:
+def test_a_deletion_that_is_reported_late_is_not_counted() -> None:
     """
-    The reading before knew of it, and took the new element's count for more of the old one's.
+    The reading before it found the new element, and took its count for more of the old one's.
     """
     node = Node()
     node.read({CLUSTER: 1000})
@@ -169,7 +169,7 @@ def test_a_deletion_that_is_told_late_is_not_counted() -> None:
 
 def test_deletions_before_the_first_reading_are_not_ours() -> None:
     """
-    As the counters themselves.
+    They are of the time before the start.
     """
     node = Node.__new__(Node)
     node.services, node.connections, node.generation = {WEB}, ConnectionTotals(), 5
@@ -180,7 +180,7 @@ def test_deletions_before_the_first_reading_are_not_ours() -> None:
 
 def test_without_a_table_what_it_had_counted_stays() -> None:
     """
-    Somebody flushed the ruleset; it is about to be there again.
+    Another process flushed the ruleset, and nfproxy makes it again.
     """
     node = Node()
     node.read({CLUSTER: 10})
@@ -191,15 +191,14 @@ def test_without_a_table_what_it_had_counted_stays() -> None:
     assert node.read({CLUSTER: 4}) == {HTTP: 14}
 
 
-#: What may happen: connections, a replacement of the element, a reading; of the latter two also one
-#: in the middle of the other.
+#: Connections, a replacement of the element, a reading, and a replacement during a reading.
 STEPS = st.lists(st.sampled_from(["connect", "replace", "read", "read, then replace"]))
 
 
 @given(STEPS, st.integers(0, LAST))
 def test_every_connection_is_counted_whatever_happens(steps: list[str], generation: int) -> None:
     """
-    Once, as long as deletions are told.
+    Exactly once, as long as all deletions are reported.
     """
     node = Node(generation=generation)
     made = count = 0
@@ -214,9 +213,9 @@ def test_every_connection_is_counted_whatever_happens(steps: list[str], generati
 
     def read() -> dict[PortName, int]:
         now = node.generation
-        told = [((number - now + 0x8000) % 0x10000 - 0x8000, CLUSTER, n) for number, n in deleted]
+        seen = [((number - now + 0x8000) % 0x10000 - 0x8000, CLUSTER, n) for number, n in deleted]
         deleted.clear()
-        return node.read({CLUSTER: count}, *told)
+        return node.read({CLUSTER: count}, *seen)
 
     for step in [*steps, "read"]:
         if step == "connect":
@@ -236,18 +235,18 @@ def test_every_connection_is_counted_whatever_happens(steps: list[str], generati
     assert read().get(HTTP, 0) == made
 
 
-def test_ports_are_told_apart_by_protocol() -> None:
+def test_ports_differ_by_protocol() -> None:
     """
-    The name does not say it where a Service has one port.
+    Two ports of a Service may have one number and no name.
     """
     node = Node()
 
     assert {PortName(DNS, "dns", Protocol.UDP): 7} == node.read({DNS_UDP: 7})
 
 
-def test_a_service_that_goes_takes_its_total_along() -> None:
+def test_a_deleted_service_loses_its_totals() -> None:
     """
-    One of the same name begins anew.
+    A new one with its name starts at 0.
     """
     node = Node()
     node.read({CLUSTER: 10, DNS_UDP: 1})
@@ -267,11 +266,11 @@ def test_a_service_that_goes_takes_its_total_along() -> None:
         node_port(30080, 99),
         Counter(CLUSTER_V6.map, CLUSTER.key),
     ],
-    ids=["nobody's", "nobody's node port", "another layout", "a protocol", "another family"],
+    ids=["unknown", "unknown node port", "another layout", "a protocol", "another family"],
 )
-def test_what_belongs_to_nobody_is_not_counted(counter: Counter) -> None:
+def test_elements_without_a_service_are_not_counted(counter: Counter) -> None:
     """
-    An element on its way out, or a stranger's.
+    It is about to be deleted, or another process made it.
     """
     assert Node().read({counter: 5}) == {}
 
@@ -287,8 +286,8 @@ def test_what_belongs_to_nobody_is_not_counted(counter: Counter) -> None:
         ),
     ],
 )
-def test_elements_are_known_by_their_keys(counter: Counter, expected: FrontendKey) -> None:
+def test_an_elements_key_names_its_frontend(counter: Counter, expected: FrontendKey) -> None:
     """
-    As the planner knows frontends.
+    The same key as the planner's.
     """
     assert expected == frontend_key(*counter)
