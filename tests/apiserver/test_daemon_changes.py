@@ -1,7 +1,7 @@
 """
-Every kind of change the API server tells, and what it does to the kernel; one daemon for all.
+Every kind of change that the API server sends, and its effect on the kernel; one daemon for all.
 
-With NFPROXY_TEST_APISERVER (see conftest.py) the same on a real kube-apiserver.
+With NFPROXY_TEST_APISERVER (see conftest.py) the tests run on a real kube-apiserver.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def site(namespaces_allowed: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def becomes(site: Site, address: str, endpoints: tuple[str, ...] | None) -> None:
-    """Assert that a cluster IP gets exactly these endpoints at port 80; None: it is gone."""
+    """Assert that a cluster IP gets exactly these endpoints at port 80, or, for None, goes."""
     wanted = None if endpoints is None else tuple(f"{one}:8080" for one in endpoints)
     eventually(wanted, lambda: site.commands.frontends().get(f"{address}:80/tcp"))
 
 
 def test_endpoints_come_and_go(site: Site) -> None:
     """
-    Added, replaced, removed, down to none and up again; from two slices as from one.
+    They are added, replaced and removed, down to none and up again, from one slice and from two.
     """
     site.api.apply(service("a", "10.96.1.1"), endpoint_slice("a", "10.244.1.1"))
     becomes(site, "10.96.1.1", ("10.244.1.1",))
@@ -47,7 +47,7 @@ def test_endpoints_come_and_go(site: Site) -> None:
 
 def test_endpoints_that_terminate_serve_only_where_none_is_ready(site: Site) -> None:
     """
-    KEP-1669: a rollout without overlap loses nothing.
+    KEP-1669: a rollout without overlap loses no connection.
     """
     leaving = {"ready": False, "serving": True, "terminating": True}
     site.api.apply(
@@ -66,7 +66,7 @@ def test_endpoints_that_terminate_serve_only_where_none_is_ready(site: Site) -> 
 
 def test_a_service_changes_and_goes(site: Site) -> None:
     """
-    Its address and ports are those of its latest version; the slices stay, and wait.
+    The latest version has the address and ports; the slices stay without it.
     """
     site.api.apply(service("c", "10.96.1.3"), endpoint_slice("c", "10.244.1.1"))
     becomes(site, "10.96.1.3", ("10.244.1.1",))
@@ -79,9 +79,9 @@ def test_a_service_changes_and_goes(site: Site) -> None:
     becomes(site, "10.96.1.33", ("10.244.1.1",))
 
 
-def test_a_service_of_another_proxy_is_none_of_ours(site: Site) -> None:
+def test_a_service_of_another_proxy_is_ignored(site: Site) -> None:
     """
-    The label service-proxy-name takes it away, and gives it back.
+    Setting the label service-proxy-name removes it, and clearing it brings it back.
     """
     label = {"service.kubernetes.io/service-proxy-name": "cilium"}
     site.api.apply(service("d", "10.96.1.4"), endpoint_slice("d", "10.244.1.1"))
@@ -94,7 +94,7 @@ def test_a_service_of_another_proxy_is_none_of_ours(site: Site) -> None:
 
 def test_a_service_that_becomes_a_name_has_no_address(site: Site) -> None:
     """
-    The type ExternalName is for DNS alone, whatever addresses a version may still show.
+    The type ExternalName is for DNS alone, even if the object still has addresses.
     """
     site.api.apply(service("e", "10.96.1.5"), endpoint_slice("e", "10.244.1.1"))
     becomes(site, "10.96.1.5", ("10.244.1.1",))
@@ -106,7 +106,7 @@ def test_a_service_that_becomes_a_name_has_no_address(site: Site) -> None:
 
 def test_slices_that_become_headless_are_not_looked_at(site: Site) -> None:
     """
-    The label is the API server's way to say that nobody proxies them.
+    By this label the control plane marks slices that no proxy serves.
     """
     site.api.apply(service("f", "10.96.1.6"), endpoint_slice("f", "10.244.1.1"))
     becomes(site, "10.96.1.6", ("10.244.1.1",))
@@ -116,9 +116,9 @@ def test_slices_that_become_headless_are_not_looked_at(site: Site) -> None:
     becomes(site, "10.96.1.6", ())
 
 
-def test_a_node_that_moves_to_another_zone_is_planned_anew(site: Site) -> None:
+def test_a_node_that_moves_to_another_zone_is_planned_again(site: Site) -> None:
     """
-    Hints name zones; the Node's label says which one counts.
+    Hints name zones; the Node's label has the zone of this node.
     """
     hinted = endpoint_slice("g", "10.244.1.1", "10.244.1.2")
     for endpoint, zone in zip(hinted["endpoints"], "ab", strict=True):
@@ -130,8 +130,8 @@ def test_a_node_that_moves_to_another_zone_is_planned_anew(site: Site) -> None:
         becomes(site, "10.96.1.7", chosen)
 
 
-def test_after_all_that_the_kernel_holds_what_it_should(site: Site) -> None:
+def test_after_all_changes_the_kernel_matches_the_objects(site: Site) -> None:
     """
-    ``nfproxy diff`` asks the API server for itself.
+    ``nfproxy diff`` reads the objects from the API server itself.
     """
     site.is_in_step()

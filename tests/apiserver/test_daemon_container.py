@@ -1,6 +1,6 @@
 """
-``nfproxy run`` as the DaemonSet's main container runs it, with an API server: CAP_NET_ADMIN alone,
-and nowhere to write.
+``nfproxy run`` as in the DaemonSet's main container, with an API server: CAP_NET_ADMIN alone, and
+a read-only file system.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def objects(site: Site) -> None:
 @pytest.mark.parametrize("kind", ["tokenFile", "clientcert-data"])
 def test_it_serves(site: Site, kind: Kind) -> None:
     """
-    Credentials need no file but those that are there, a new shape no directory for its text, and
-    a token file may be root's alone: without CAP_DAC_OVERRIDE root is its owner still.
+    Credentials and new shapes need no writable directory. A token file may be root's alone: root
+    owns it, also without CAP_DAC_OVERRIDE.
     """
     site.api.write_kubeconfig(site.kubeconfig, kind)
     for path in site.kubeconfig.parent.glob("kubeconfig*"):
@@ -44,7 +44,7 @@ def test_it_serves(site: Site, kind: Kind) -> None:
 
 def test_sysctls_that_it_may_not_write_cost_a_line(site: Site) -> None:
     """
-    The line names each, who can set it, and how; what fits already is not mentioned.
+    The line names each sysctl and how to set it, and omits those that fit already.
     """
     before = site.namespace.call(TIMEOUT.read_text)
     flags = (

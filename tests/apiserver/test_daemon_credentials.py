@@ -1,5 +1,5 @@
 """
-Who ``nfproxy run`` is to the API server, and whether it believes it is talking to that one.
+The credentials of ``nfproxy run``, and how it verifies the API server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from support.processes.commands import endpoint_slice, errors_in, node_object, s
 
 WEB = "10.96.0.1:80/tcp"
 
-#: Runs a program where the directory it is given is a pod's service account.
+#: Runs a program with a directory mounted as a pod's service account.
 IN_POD = (
     "mount -t tmpfs none /var/run && mkdir -p /var/run/secrets/kubernetes.io && "
     'ln -s "$0" /var/run/secrets/kubernetes.io/serviceaccount && exec "$@"'
@@ -29,23 +29,23 @@ def objects(site: Site) -> None:
 
 
 def changes_arrive(site: Site) -> None:
-    """Assert that a change gets into the kernel."""
+    """Assert that a change reaches the kernel."""
     site.serves({WEB: ("10.244.1.5:8080",)})
     site.api.apply(endpoint_slice("web", "10.244.1.6"))
     site.serves({WEB: ("10.244.1.6:8080",)})
 
 
 def replace(path: Path, text: str) -> None:
-    """Put a file in the place of another at once, as the kubelet does."""
+    """Replace a file atomically, as the kubelet does."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text)
     partial.replace(path)
 
 
 @pytest.mark.parametrize("kind", ["token", "clientcert", "clientcert-data"])
-def test_the_kubeconfig_says_who_we_are(site: Site, kind: Kind) -> None:
+def test_the_kubeconfig_names_the_user(site: Site, kind: Kind) -> None:
     """
-    To the API server every request is of the user that kube-proxy's ClusterRole is bound to.
+    Every request comes from the user that kube-proxy's ClusterRole is bound to.
     """
     site.api.write_kubeconfig(site.kubeconfig, kind)
     with site.daemon():
@@ -55,9 +55,9 @@ def test_the_kubeconfig_says_who_we_are(site: Site, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tokenFile", "exec"])
-def test_a_token_that_is_rotated_is_used_from_then_on(site: Site, kind: Kind) -> None:
+def test_a_rotated_token_is_used_from_then_on(site: Site, kind: Kind) -> None:
     """
-    The old one is refused: read again, by file or plugin, without losing anything.
+    The API server refuses the old token; nfproxy reads the new one, from a file or a plugin.
     """
     site.api.write_kubeconfig(site.kubeconfig, kind)
     with site.daemon() as daemon:
@@ -71,9 +71,9 @@ def test_a_token_that_is_rotated_is_used_from_then_on(site: Site, kind: Kind) ->
         assert "not accepted" not in daemon.log
 
 
-def test_a_token_that_is_not_accepted_is_told_and_waited_for(site: Site) -> None:
+def test_a_token_that_is_not_accepted_is_reported_until_a_valid_one_comes(site: Site) -> None:
     """
-    Until the kubeconfig has one that is; what is programmed stays.
+    Installed rules stay until the kubeconfig has a valid token.
     """
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
@@ -93,7 +93,7 @@ def test_a_token_that_is_not_accepted_is_told_and_waited_for(site: Site) -> None
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_pod_has_a_service_account(site: Site, tmp_path: Path, host: str) -> None:
     """
-    Address and port are in the environment, also for IPv6; the token is rotated by the kubelet.
+    The environment has address and port, also for IPv6; the kubelet rotates the token.
     """
     account = tmp_path / "account"
     environment = site.api.write_service_account(account) | {"KUBERNETES_SERVICE_HOST": host}
@@ -108,14 +108,14 @@ def test_a_pod_has_a_service_account(site: Site, tmp_path: Path, host: str) -> N
         changes_arrive(site)
 
 
-def test_a_ca_that_is_rotated_is_believed_from_then_on(site: Site, tmp_path: Path) -> None:
+def test_a_rotated_ca_is_trusted_from_then_on(site: Site, tmp_path: Path) -> None:
     """
-    A certificate of an unknown CA is refused, whoever shows it.
+    A certificate of an unknown CA is refused.
     """
     ca = tmp_path / "ca.crt"
     text = site.kubeconfig.read_text()
     replace(site.kubeconfig, text.replace(str(site.api.ca_file), str(ca)))
-    shutil.copy(site.api.client_certificate("nobody")[0], ca)  # has not signed the server's
+    shutil.copy(site.api.client_certificate("stranger")[0], ca)  # has not signed the server's
     with site.daemon(ready=False) as daemon:
         log = daemon.wait_for("is not trusted")
         assert "check certificate-authority and server in the kubeconfig" in log
@@ -127,9 +127,9 @@ def test_a_ca_that_is_rotated_is_believed_from_then_on(site: Site, tmp_path: Pat
         changes_arrive(site)
 
 
-def test_a_certificate_that_has_expired_is_told_and_waited_for(site: Site) -> None:
+def test_an_expired_certificate_is_reported_until_it_is_renewed(site: Site) -> None:
     """
-    Renewed, the API server is followed again.
+    With a new certificate, the daemon follows the API server again.
     """
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
@@ -146,7 +146,7 @@ def test_a_certificate_that_has_expired_is_told_and_waited_for(site: Site) -> No
 
 def test_events_that_may_not_be_written_are_no_trouble(site: Site) -> None:
     """
-    The rule that is missing is named, once.
+    The log names the missing rule once.
     """
     site.api.forbid("events")
     with site.daemon() as daemon:
@@ -158,7 +158,7 @@ def test_events_that_may_not_be_written_are_no_trouble(site: Site) -> None:
 @pytest.mark.parametrize("text", ["{", "apiVersion: v1\nkind: Config\n"], ids=["cut", "empty"])
 def test_a_kubeconfig_that_cannot_be_used_ends_the_start(site: Site, text: str) -> None:
     """
-    With the file's name, and before anything is programmed.
+    The error names the file, and no rule is installed.
     """
     site.kubeconfig.write_text(text)
     with site.daemon(ready=False) as daemon:
@@ -171,7 +171,7 @@ def test_a_kubeconfig_that_cannot_be_used_ends_the_start(site: Site, text: str) 
 
 def test_an_api_server_behind_a_proxy(site: Site, tmp_path: Path) -> None:
     """
-    By ``proxy-url``: TLS ends at the API server, the proxy only relays.
+    With ``proxy-url``, TLS ends at the API server; the proxy only relays.
     """
     with ConnectProxy(site.namespace) as proxy:
         site.kubeconfig = site.api.write_kubeconfig(tmp_path / "by-proxy", proxy_url=proxy.url)

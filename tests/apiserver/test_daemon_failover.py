@@ -1,5 +1,5 @@
 """
-``nfproxy run`` with two API servers of one cluster, of which one is used at a time.
+``nfproxy run`` with two API servers of one cluster, of which it uses one at a time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IN_POD = (
 
 
 class Two:
-    """Two API servers with the same objects; the daemon of node-1 begins with `first`."""
+    """Two API servers with the same objects; the daemon of node-1 starts with `first`."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -46,21 +46,21 @@ class Two:
         return self.site.daemon(f"--master={self.urls}", *flags, **options)
 
     def change(self, address: str) -> None:
-        """Change the Service's endpoint, and see that it gets into the kernel."""
+        """Change the Service's endpoint, and wait until the kernel has it."""
         self.site.api.apply(endpoint_slice("web", address))
         self.site.serves({WEB: (f"{address}:8080",)})
 
     def watches(self) -> tuple[int, int]:
-        """Return how many watches each has."""
+        """Return how many watches each server has."""
         return self.first.watches(), self.second.watches()
 
     def metric(self, name: str, api: Any, **labels: str) -> float:
-        """Return a metric about one of them."""
+        """Return a metric about one server."""
         return self.site.metric(name, host=f"127.0.0.1:{api.port}", **labels)
 
     @contextlib.contextmanager
     def black_hole(self, api: Any) -> Iterator[None]:
-        """Let nothing that is sent to one of them arrive."""
+        """Drop every packet to one server."""
         rule = f"meta l4proto tcp th dport {api.port} drop"
         chain = f"chain in {{\n type filter hook input priority 0\n {rule}\n }}"
         self.site.commands.nft(f"table inet black-hole {{\n {chain}\n }}\n")
@@ -77,9 +77,10 @@ def two(site: Site) -> Two:
     return Two(site)
 
 
-def test_watches_go_on_at_the_next_server_and_stay_there(two: Two) -> None:
+def test_watches_resume_at_the_next_server_and_stay_there(two: Two) -> None:
     """
-    Where they were, without a new list. The first may come back: it is used when the next fails.
+    They resume at their version, without a new list. The first server is used again when the
+    second fails.
     """
     with two.daemon() as daemon:
         eventually((4, 0), two.watches)
@@ -104,9 +105,9 @@ def test_watches_go_on_at_the_next_server_and_stay_there(two: Two) -> None:
         assert errors_in(daemon.log) == []
 
 
-def test_what_the_next_server_has_forgotten_is_listed_anew(two: Two) -> None:
+def test_a_version_that_the_next_server_has_forgotten_leads_to_a_list(two: Two) -> None:
     """
-    A version that is too old for it.
+    The version is too old for that server.
     """
     with two.daemon():
         eventually((4, 0), two.watches)
@@ -118,9 +119,9 @@ def test_what_the_next_server_has_forgotten_is_listed_anew(two: Two) -> None:
         two.change("10.244.1.7")
 
 
-def test_a_server_that_is_a_black_hole_at_start_is_passed_over(two: Two) -> None:
+def test_a_silent_server_at_start_is_left(two: Two) -> None:
     """
-    Each request finds out by itself once at most, and after that nobody asks it.
+    Each request waits for it once at most; later requests go elsewhere.
     """
     with two.black_hole(two.first), two.daemon():
         two.change("10.244.1.6")
@@ -132,9 +133,9 @@ def test_a_server_that_is_a_black_hole_at_start_is_passed_over(two: Two) -> None
     assert two.first.requests() == []
 
 
-def test_a_server_that_becomes_a_black_hole_is_left(two: Two) -> None:
+def test_a_server_that_falls_silent_is_left(two: Two) -> None:
     """
-    As soon as watches break and cannot be resumed there.
+    This happens as soon as watches break and cannot be resumed there.
     """
     with two.daemon():
         eventually((4, 0), two.watches)
@@ -144,9 +145,11 @@ def test_a_server_that_becomes_a_black_hole_is_left(two: Two) -> None:
             two.change("10.244.1.6")
 
 
-def test_all_servers_away_is_told_once_and_ends_with_the_first_that_comes_back(two: Two) -> None:
+def test_an_outage_of_all_servers_is_reported_once_and_ends_with_the_first_to_return(
+    two: Two,
+) -> None:
     """
-    What is programmed stays; nobody is asked more often than the back-off allows.
+    Installed rules stay; requests keep to the back-off.
     """
     with two.daemon() as daemon:
         eventually((4, 0), two.watches)
@@ -173,7 +176,7 @@ def failures(two: Two) -> float:
 
 def test_a_pod_s_credentials_serve_for_the_servers_that_are_named(two: Two, tmp_path: Path) -> None:
     """
-    With --master in a pod, CA and token are those of its service account.
+    With --master in a pod, CA and token come from its service account.
     """
     account = tmp_path / "account"
     two.site.api.write_service_account(account)
@@ -184,11 +187,9 @@ def test_a_pod_s_credentials_serve_for_the_servers_that_are_named(two: Two, tmp_
         two.change("10.244.1.7")
 
 
-def test_the_service_s_own_address_is_explained_where_nobody_serves_it(
-    site: Site, tmp_path: Path
-) -> None:
+def test_the_service_s_own_address_without_a_proxy_is_explained(site: Site, tmp_path: Path) -> None:
     """
-    A pod without a kubeconfig looks for the API server where a proxy is to have made it reachable.
+    A pod without a kubeconfig asks the Service kubernetes, which needs a proxy.
     """
     account = tmp_path / "account"
     environment = site.api.write_service_account(account)

@@ -1,5 +1,5 @@
 """
-``nfproxy run`` when the kernel is not written to, or not often: health, metrics, recovery.
+``nfproxy run`` when writing to the kernel fails, or is limited: health, metrics, recovery.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from support.processes.commands import (
 
 WEB = "10.96.0.1:80/tcp"
 CALL = "    code, output, errors = nft.cmd("
-#: Put into the child that is about to call libnftables: crashes while the file `broken` is there.
+#: Runs in the child before it calls libnftables: crashes while the file `broken` exists.
 CRASH = """
     import os, pathlib
     if pathlib.Path(__file__).with_name("broken").exists():
@@ -32,7 +32,7 @@ CRASH = """
 
 
 class Nft:
-    """libnftables, as the daemon of a site has it."""
+    """The libnftables of a site's daemon."""
 
     def __init__(self, site: Site, directory: Path) -> None:
         child = (ROOT / "nfproxy/dataplane/libnftables_child.py").read_text()
@@ -43,13 +43,13 @@ class Nft:
         site.commands = Commands(site.namespace, directory, root)
 
     def be_broken(self, broken: bool) -> None:
-        """Crash at each call from now on, or no longer."""
+        """Crash at each call from now on, or stop crashing."""
         self._file.touch() if broken else self._file.unlink()
 
 
 @pytest.fixture
 def nft(site: Site, tmp_path: Path) -> Nft:
-    """A libnftables that can be broken."""
+    """A libnftables that a test can break."""
     return Nft(site, tmp_path)
 
 
@@ -60,19 +60,19 @@ def objects(site: Site) -> None:
 
 
 def codes(site: Site) -> list[int]:
-    """Return what /healthz and /livez answer."""
+    """Return the status codes of /healthz and /livez."""
     return [site.code("/healthz"), site.code("/livez")]
 
 
 def test_a_kernel_that_cannot_be_written_to_makes_the_node_unhealthy(site: Site, nft: Nft) -> None:
     """
-    After twice the syncPeriod; what was programmed stays. It recovers by itself, with all changes.
+    This takes twice the syncPeriod; installed rules stay. The daemon recovers with all changes.
     """
     failures = "kubeproxy_sync_proxy_rules_nftables_sync_failures_total"
     with site.daemon("--iptables-sync-period=400ms") as daemon:
         eventually([200, 200], lambda: codes(site))
         nft.be_broken(True)
-        # Two endpoints need a chain that is not there yet.
+        # Two endpoints need a chain that does not exist yet.
         site.api.apply(endpoint_slice("web", "10.244.1.6", "10.244.1.7"))
         eventually([503, 503], lambda: codes(site))
         assert daemon.log.count("SIGSEGV") >= 2
@@ -92,7 +92,7 @@ def test_a_kernel_that_cannot_be_written_to_makes_the_node_unhealthy(site: Site,
 
 def test_a_kernel_that_cannot_be_written_to_at_start_is_tried_again(site: Site, nft: Nft) -> None:
     """
-    The node is not ready before; nothing is half programmed.
+    The node is not ready before that, and no family has rules without the other.
     """
     nft.be_broken(True)
     with site.daemon("--iptables-sync-period=400ms", ready=False) as daemon:
@@ -107,9 +107,9 @@ def test_a_kernel_that_cannot_be_written_to_at_start_is_tried_again(site: Site, 
         eventually([200, 200], lambda: codes(site))
 
 
-def test_a_table_of_another_owner_is_waited_for(site: Site) -> None:
+def test_the_daemon_waits_for_a_table_of_another_owner(site: Site) -> None:
     """
-    The kernel lets nobody touch a table with an owner; when that one ends, the table goes.
+    The kernel lets no other process change an owned table; the table goes with its owner.
     """
     with site.namespace.call(_owner) as owner:
         assert owner.stdin is not None
@@ -129,7 +129,7 @@ def test_a_table_of_another_owner_is_waited_for(site: Site) -> None:
 
 
 def _owner() -> subprocess.Popen[str]:
-    """Start what takes nft commands, and owns the tables it makes until its input ends."""
+    """Start a process that takes nft commands and owns its tables until its input ends."""
     return subprocess.Popen(
         ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -137,17 +137,17 @@ def _owner() -> subprocess.Popen[str]:
 
 def test_changes_within_min_sync_period_are_one_commit(site: Site) -> None:
     """
-    The first is acted upon at once, what follows within the period together.
+    The first change is applied at once, later ones within the period together.
     """
     period_s = 1.0
-    told = "kubeproxy_sync_proxy_rules_endpoint_changes_total"
+    counter = "kubeproxy_sync_proxy_rules_endpoint_changes_total"
     with site.daemon(f"--iptables-min-sync-period={period_s:g}s"):
         site.api.wait_for_watches(count=4)
-        before, first = site.commands.generation(), site.metric(told)
+        before, first = site.commands.generation(), site.metric(counter)
         began = time.monotonic()
         for last in range(2, 42):
             site.api.apply(endpoint_slice("web", f"10.244.1.{last}"))
-            wait_until(lambda: site.metric(told) >= first + last - 1)  # noqa: B023
+            wait_until(lambda: site.metric(counter) >= first + last - 1)  # noqa: B023
         site.serves({WEB: ("10.244.1.41:8080",)})
         periods = (time.monotonic() - began) / period_s
         assert 1 <= site.commands.generation() - before <= 2 + periods

@@ -1,5 +1,5 @@
 """
-What ``nfproxy run`` tells of itself: health, metrics, Events, health-check node ports.
+What ``nfproxy run`` reports: health, metrics, Events, health-check node ports.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def following(namespaces_allowed: None, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(autouse=True)
 def node(request: pytest.FixtureRequest) -> None:
-    """Begin each test of the module's site with the Node as it was."""
+    """Restore the Node before each test of the module's site."""
     if "following" in request.fixturenames:
         request.getfixturevalue("following").api.apply(node_object())
 
 
 def test_the_start_is_an_event(following: Site) -> None:
     """
-    With kube-proxy's reason, about the Node.
+    It has kube-proxy's reason, and is about the Node.
     """
     event = following.wait_for_event("Starting")
     assert (event["type"], event["action"]) == ("Normal", "StartKubeProxy")
@@ -54,7 +54,7 @@ def test_the_start_is_an_event(following: Site) -> None:
 @pytest.mark.parametrize("how", ["taint", "deletion timestamp", "gone"])
 def test_a_node_that_leaves_is_taken_out_of_load_balancers(following: Site, how: str) -> None:
     """
-    /healthz says 503 from then on; the process is as well as before (/livez).
+    /healthz answers 503 from then on; /livez does not change.
     """
     codes = {path: f"kubeproxy_proxy_{path[1:]}_total" for path in ("/healthz", "/livez")}
     eventually([200, 200], lambda: [following.code(path) for path in codes])
@@ -84,7 +84,7 @@ def test_a_node_that_leaves_is_taken_out_of_load_balancers(following: Site, how:
 
 def test_changes_and_syncs_are_counted(following: Site) -> None:
     """
-    A Service counts in both families, a slice once; every commit in each of both.
+    A Service counts in both families, a slice once, and each commit in both families.
     """
     names = {
         "services": "kubeproxy_sync_proxy_rules_service_changes_total",
@@ -111,7 +111,8 @@ def test_changes_and_syncs_are_counted(following: Site) -> None:
 
 def test_the_time_since_the_trigger_is_measured(following: Site) -> None:
     """
-    From the annotation of the EndpointSlice to the commit; an old one from before us is not.
+    It runs from the annotation of the EndpointSlice to the commit; times before the start do not
+    count.
     """
     count = "kubeproxy_network_programming_duration_seconds_count"
     total = "kubeproxy_network_programming_duration_seconds_sum"
@@ -137,7 +138,7 @@ def test_the_time_since_the_trigger_is_measured(following: Site) -> None:
 @pytest.mark.parametrize("policy", ["internal", "external"])
 def test_services_without_local_endpoints_are_counted(following: Site, policy: str) -> None:
     """
-    A port with a Local policy whose endpoints are all elsewhere.
+    These are ports with a Local policy whose endpoints are all on other nodes.
     """
     name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total"
 
@@ -160,7 +161,7 @@ def test_services_without_local_endpoints_are_counted(following: Site, policy: s
 
 def test_a_health_check_node_port_opens_answers_and_closes(following: Site) -> None:
     """
-    At the node's addresses that accept node ports, also at one that comes later.
+    It is at the addresses that accept node ports, also at one that comes later.
     """
     site = following
 
@@ -200,7 +201,7 @@ def test_a_health_check_node_port_opens_answers_and_closes(following: Site) -> N
 
 def test_a_health_check_node_port_that_is_taken_is_an_event(following: Site) -> None:
     """
-    About the Service, and counted; the Service itself works.
+    The Event is about the Service, and counted; the Service itself works.
     """
     with following.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
         taken.bind(("192.168.77.11", CHECK_PORT + 1))

@@ -1,6 +1,7 @@
 """
-What ``nfproxy run`` needs of its node besides the tables: ports to answer at, and sysctls. And the
-cluster's ServiceCIDRs, which a real API server lets change only with a controller's help.
+What ``nfproxy run`` needs of its node besides the tables: ports to serve, and sysctls.
+
+Also the cluster's ServiceCIDRs: on a real API server they change only with a controller's help.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WEB = "10.96.0.1:80/tcp"
 @pytest.mark.parametrize("port", [HEALTH_PORT, METRICS_PORT])
 def test_a_port_that_is_taken_costs_only_its_pages(site: Site, port: int) -> None:
     """
-    It is tried again and again; the log says who may have it. Programming goes on.
+    The daemon tries again; the log says what may have the port. Rules are installed all the same.
     """
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     with site.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
@@ -55,7 +56,7 @@ def test_a_port_that_is_taken_can_be_fatal(site: Site, port: int, reason: str) -
 
 def test_sysctls_are_written_as_configured(site: Site) -> None:
     """
-    The time-outs of conntrack are the namespace's own.
+    The timeouts of conntrack belong to the network namespace.
     """
     site.api.apply(node_object(), service())
     flags = ("--conntrack-tcp-timeout-established=23h", "--conntrack-udp-timeout=33s")
@@ -77,7 +78,7 @@ def cidrs(*ranges: str) -> dict[str, Any]:
 
 def test_service_cidrs_change(site: Site) -> None:
     """
-    Packets to addresses in them that nobody has are dropped, so the kernel has to know them.
+    Packets to their unallocated addresses are dropped, so the kernel must have the ranges.
     """
     ranges = ["10.96.0.0/16", "10.112.0.0/16"]
 

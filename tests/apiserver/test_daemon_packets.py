@@ -1,5 +1,5 @@
 """
-``nfproxy run`` on an API server, by the packets: what changes, and what goes on meanwhile.
+``nfproxy run`` with an API server and real packets: changes, and connections that continue.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def site(
 
 @pytest.fixture(autouse=True)
 def objects(site: Site, cluster: Cluster) -> Iterator[None]:
-    """Services steady, whose two endpoints never change, and web, with one; tables without them."""
+    """The Service steady, whose two endpoints never change, and web, with one; empty tables."""
     site.api.apply(
         service("steady", STEADY),
         slice_of("steady", *cluster.pods[1:3]),
@@ -58,19 +58,19 @@ def slice_of(name: str, *pods: Host, **more: Any) -> dict[str, Any]:
 
 
 def traffic(cluster: Cluster) -> Traffic:
-    """Return connections without end to the Service steady, some of them kept open."""
+    """Return endless connections to the Service steady, some of them kept open."""
     return Traffic(cluster.client, STEADY, 80, rate=100, held=4)
 
 
 def reaches(cluster: Cluster, *wanted: str) -> None:
-    """Assert that web comes to be answered by exactly these pods, or has this verdict."""
+    """Wait until exactly these pods answer for web, or web has this verdict."""
     one = Probe(cluster.client, WEB, 80)
     eventually({*wanted}, lambda: set(tally(probe_many([one] * 24))))
 
 
 def test_changes_reach_the_packets(site: Site, cluster: Cluster) -> None:
     """
-    And nothing of it disturbs a Service that is not concerned.
+    They do not disturb another Service.
     """
     a, b, *_ = pods = cluster.pods
     leaving = {"ready": False, "serving": True, "terminating": True}
@@ -94,11 +94,11 @@ def test_changes_reach_the_packets(site: Site, cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
-def test_connections_go_on_while_the_daemon_restarts(
+def test_connections_continue_while_the_daemon_restarts(
     site: Site, cluster: Cluster, number: signal.Signals
 ) -> None:
     """
-    Old ones and new ones; what changed while it was away counts afterwards.
+    Old and new ones do; changes from that time count afterwards.
     """
     a, b, *_ = cluster.pods
     with site.daemon() as daemon, traffic(cluster) as steady:
@@ -113,9 +113,9 @@ def test_connections_go_on_while_the_daemon_restarts(
     assert steady.failures == []
 
 
-def test_connections_go_on_while_the_api_server_is_away(site: Site, cluster: Cluster) -> None:
+def test_connections_continue_while_the_api_server_is_away(site: Site, cluster: Cluster) -> None:
     """
-    What is changed meanwhile arrives when it is back.
+    Changes from that time arrive when it is back.
     """
     a, b, *_ = cluster.pods
     with site.daemon() as daemon, traffic(cluster) as steady:
@@ -145,9 +145,9 @@ def dns_slice(*pods: Host) -> dict[str, Any]:
 
 def test_udp_flows_follow_their_service(site: Site, cluster: Cluster) -> None:
     """
-    One flow, from one port: from before there was an endpoint, to one, to another, to none.
+    One flow from one port starts without an endpoint, then has one, another, and none.
 
-    Conntrack would have it go on as it began.
+    Conntrack alone would keep the flow as it started.
     """
     a, b, *_ = cluster.pods
 

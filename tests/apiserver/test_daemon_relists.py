@@ -1,5 +1,5 @@
 """
-What ``nfproxy run`` makes of watches that break, lie, or forget: nothing is missed, nothing undone.
+``nfproxy run`` with watches that break, send nonsense or expire: it misses no change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESOURCES = ("services", "endpointslices", "nodes", "servicecidrs")
 
 @pytest.fixture
 def daemon(site: Site) -> Iterator[Daemon]:
-    """The daemon, which has programmed the Services web and other."""
+    """The daemon, with rules for the Services web and other."""
     site.api.apply(
         node_object(),
         service(),
@@ -40,7 +40,7 @@ def daemon(site: Site) -> Iterator[Daemon]:
 
 
 def send_html(site: Site) -> None:
-    """Let something in between say what it thinks."""
+    """Answer with a page of HTML, as a proxy in between may."""
     site.api.send_raw("endpointslices", "<html><body>504 Gateway Time-out</body></html>\n")
 
 
@@ -54,9 +54,9 @@ FAULTS: dict[str, Callable[[Site], object]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_watch_that_breaks_is_made_anew(site: Site, daemon: Daemon, fault: str) -> None:
+def test_a_watch_that_breaks_is_resumed(site: Site, daemon: Daemon, fault: str) -> None:
     """
-    By itself that changes nothing in the kernel; what changes after it arrives.
+    That changes nothing in the kernel; later changes arrive.
     """
     generation = site.commands.generation()
     ended = "nfproxy_watches_ended_total"
@@ -69,11 +69,11 @@ def test_a_watch_that_breaks_is_made_anew(site: Site, daemon: Daemon, fault: str
     site.api.wait_for_watches("endpointslices")
     site.api.apply(service("third", "10.96.0.3"), endpoint_slice("web", "10.244.1.6"))
     site.serves({WEB: ("10.244.1.6:8080",), OTHER: ("10.244.1.7:8080",), "10.96.0.3:80/tcp": ()})
-    assert site.commands.generation() <= generation + 3  # two changes, and a chain for none
+    assert site.commands.generation() <= generation + 3  # two changes, and a chain for no endpoint
     assert errors_in(daemon.log) == []
 
 
-def test_an_event_cut_in_the_middle_is_told_again(site: Site, daemon: Daemon) -> None:
+def test_an_event_cut_in_the_middle_is_sent_again(site: Site, daemon: Daemon) -> None:
     """
     A stream that ends within an event is resumed before it.
     """
@@ -83,9 +83,9 @@ def test_an_event_cut_in_the_middle_is_told_again(site: Site, daemon: Daemon) ->
     assert errors_in(daemon.log) == []
 
 
-def test_events_of_an_unknown_type_are_passed_over(site: Site, daemon: Daemon) -> None:
+def test_events_of_an_unknown_type_are_skipped(site: Site, daemon: Daemon) -> None:
     """
-    They cost neither the watch nor the object they are about.
+    Neither the watch nor the object is affected.
     """
     for resource in ("services", "endpointslices"):
         changed = {"kind": "Whatever", "metadata": {"namespace": "default", "name": "web"}}
@@ -100,7 +100,7 @@ def test_a_deletion_that_was_missed_is_found_by_the_next_list(
     site: Site, daemon: Daemon, resource: str
 ) -> None:
     """
-    The history is gone (410): what is not in the list any more is gone, the rest stays as it is.
+    The history is gone (410): objects that are not in the list go, the others stay.
     """
     name = "web" if resource == "services" else "web-ipv4"
     with site.api.withheld():
@@ -115,9 +115,9 @@ def test_a_deletion_that_was_missed_is_found_by_the_next_list(
     site.is_in_step()
 
 
-def test_a_list_that_expires_between_its_pages_begins_anew(site: Site) -> None:
+def test_a_list_that_expires_between_its_pages_starts_over(site: Site) -> None:
     """
-    Going on with what the API server offers instead would leave gaps.
+    Continuing with the token that the API server offers would leave gaps.
     """
     site.api.configure(streaming_lists=False)
     site.api.apply(
@@ -153,7 +153,7 @@ def test_an_object_that_cannot_be_read_stays_as_it_was(
     site: Site, daemon: Daemon, good: dict[str, Any], bad: dict[str, Any], resource: str
 ) -> None:
     """
-    It is told once, in the log, as an Event and as a metric, and costs nobody else anything.
+    It is reported once, in the log, as an Event and as a metric; other objects are not affected.
     """
     kind = good["kind"]
     site.api.apply(bad)
@@ -165,7 +165,7 @@ def test_an_object_that_cannot_be_read_stays_as_it_was(
     assert site.metric("nfproxy_undecodable_objects_total", kind=kind) == 1
     assert daemon.log.count("WARNING") == daemon.log.count("OOM score") + 1
 
-    # A new list tells it again, which is no news.
+    # A new list holds it again, which is no news.
     site.api.apply(endpoint_slice("other", "10.244.1.8"))
     site.api.compact()
     site.api.close_watches()

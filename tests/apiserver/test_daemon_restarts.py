@@ -1,5 +1,5 @@
 """
-``nfproxy run`` and the API server restart, apart: nothing is undone, nothing done twice.
+``nfproxy run`` and the API server restart separately: no change is undone or repeated.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def apply_two(site: Site) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_daemon_that_starts_again_finds_all_in_place(site: Site, number: signal.Signals) -> None:
+def test_a_daemon_that_restarts_finds_its_rules(site: Site, number: signal.Signals) -> None:
     """
-    However it ended: what is programmed stays, and without a change no element is written, but
-    the rules that never change, once.
+    However it ended, installed rules stay. Without a change it writes no element, only the fixed
+    rules, once.
     """
     site.api.apply(*everything())
     with site.daemon() as daemon:
@@ -50,9 +50,9 @@ def test_a_daemon_that_starts_again_finds_all_in_place(site: Site, number: signa
     assert site.commands.state() == state
 
 
-def test_what_changed_meanwhile_is_made_good_at_the_start(site: Site) -> None:
+def test_changes_during_the_restart_are_applied_at_the_start(site: Site) -> None:
     """
-    Added, changed and deleted: only that is written, and the rest left alone.
+    Only objects that were added, changed or deleted lead to writes.
     """
     apply_two(site)
     with site.daemon() as daemon:
@@ -67,9 +67,9 @@ def test_what_changed_meanwhile_is_made_good_at_the_start(site: Site) -> None:
 @pytest.mark.parametrize("how", ["same", "port"])
 def test_an_api_server_that_restarts_is_found_again(site: Site, how: str) -> None:
     """
-    Where it was, or elsewhere by a kubeconfig that has changed.
+    It is at its address again, or at that of a changed kubeconfig.
 
-    What was deleted in between is not known from any event.
+    No event reports what was deleted in between.
     """
     apply_two(site)
     with site.daemon() as daemon:
@@ -89,9 +89,9 @@ def test_an_api_server_that_restarts_is_found_again(site: Site, how: str) -> Non
         assert errors_in(daemon.log) == []
 
 
-def test_an_api_server_that_is_away_is_waited_for(site: Site) -> None:
+def test_rules_stay_while_the_api_server_is_away(site: Site) -> None:
     """
-    Meanwhile everything stays programmed and is kept so, and health is good.
+    The daemon also repairs them, and is healthy.
     """
     apply_two(site)
     with site.daemon() as daemon:
@@ -103,7 +103,7 @@ def test_an_api_server_that_is_away_is_waited_for(site: Site) -> None:
         daemon.wait_for("refuses connections; check that the API server runs there")
         assert site.commands.generation() == generation
         assert [site.code(path) for path in ("/healthz", "/livez", "/readyz")] == [200] * 3
-        site.commands.nft("delete table ip nfproxy")  # repaired from what is known
+        site.commands.nft("delete table ip nfproxy")  # repaired from the known objects
         site.serves({WEB: ("10.244.1.5:8080",), OTHER: ("10.244.1.7:8080",)})
 
         site.api.start()
@@ -112,9 +112,9 @@ def test_an_api_server_that_is_away_is_waited_for(site: Site) -> None:
         assert daemon.log.count("trying again") == 1
 
 
-def test_a_daemon_that_starts_without_api_server_touches_nothing(site: Site) -> None:
+def test_a_daemon_that_starts_without_api_server_changes_nothing(site: Site) -> None:
     """
-    What an earlier one has programmed works on until the objects are known.
+    The rules of an earlier daemon stay until the objects are known.
     """
     apply_two(site)
     with site.daemon() as daemon:

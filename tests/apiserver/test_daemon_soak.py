@@ -1,5 +1,5 @@
 """
-``nfproxy run`` in a cluster that never rests, with a network that is no good.
+``nfproxy run`` in a cluster that never rests, with a bad network.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def site(
 @pytest.mark.timeout(0)
 def test_a_cluster_that_never_rests(site: Site, cluster: Cluster, soak_s: float) -> None:
     """
-    Thousands of changes a minute, watches that break, both sides restarting: at the end the
-    kernel holds what the API server says, no connection has failed, and memory is what it was.
+    There are thousands of changes a minute, watches break, both sides restart. In the end the
+    kernel matches the API server, no connection has failed, and memory has not grown.
     """
     churn = Churn(site, [pod.ipv4 for pod in cluster.pods], seed=int(soak_s))
     rate = max(1, min(50, int(CONNECTIONS / soak_s)))
@@ -84,12 +84,12 @@ def test_a_cluster_that_never_rests(site: Site, cluster: Cluster, soak_s: float)
             assert site.metric("nfproxy_transaction_operations_count") > soak_s
     assert [stream.failures for stream in streams] == [[], []]
     assert after - before < GROWTH
-    assert churn.changes > soak_s * RATE / 4  # a slow machine makes fewer, not none
+    assert churn.changes > soak_s * RATE / 4  # a slow machine makes fewer
     assert churn.faults >= 4  # each part begins with one
 
 
 def go_on(churn: Churn, seconds: float, fault_every_s: float) -> None:
-    """Make changes and faults for so long."""
+    """Make changes and faults for that time."""
     until = time.monotonic() + seconds
     change, fault = pace(RATE, time.monotonic), pace(1 / fault_every_s, time.monotonic)
     while time.monotonic() < until:
@@ -102,7 +102,7 @@ def go_on(churn: Churn, seconds: float, fault_every_s: float) -> None:
 
 
 def settled(site: Site) -> str:
-    """Return what differs between kernel and API server, as soon as nothing does."""
+    """Wait until kernel and API server match; return what still differs."""
     said: list[str] = []
 
     def equal() -> bool:
@@ -115,7 +115,7 @@ def settled(site: Site) -> str:
 
 
 def memory(daemon: Daemon) -> int:
-    """Return the bytes that the daemon has in memory."""
+    """Return the memory of the daemon, in bytes."""
     lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
     (value,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
     return int(value) * 1024

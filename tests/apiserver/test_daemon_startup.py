@@ -1,5 +1,5 @@
 """
-How ``nfproxy run`` starts with an API server that is slow, refuses, or is not there.
+``nfproxy run`` at start, with an API server that is slow, refuses, or is absent.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ LISTED = ("services", "endpointslices")
 
 
 def apply_web(site: Site) -> None:
-    """Give the API server a Node, a Service and its endpoint."""
+    """Create a Node, a Service and its endpoint."""
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
 
 
 @pytest.mark.parametrize("resource", LISTED)
-def test_nothing_is_programmed_by_half_of_the_objects(site: Site, resource: str) -> None:
+def test_no_rule_is_installed_from_half_of_the_objects(site: Site, resource: str) -> None:
     """
-    Without EndpointSlices all Services would be refused: nothing until both are there.
+    Without EndpointSlices every Service would be rejected, so both lists must be complete.
 
-    A resource that may not be read is told with the RBAC rule that is missing.
+    For a forbidden resource, the log names the missing RBAC rule.
     """
     apply_web(site)
     site.api.forbid(resource)
@@ -53,9 +53,9 @@ def test_nothing_is_programmed_by_half_of_the_objects(site: Site, resource: str)
         assert daemon.log.count("trying again") == 1
 
 
-def test_nothing_is_programmed_while_a_list_is_under_way(site: Site) -> None:
+def test_no_rule_is_installed_while_a_list_is_under_way(site: Site) -> None:
     """
-    A list that breaks off is none; the next one counts.
+    A list that breaks off does not count; the next one does.
     """
     apply_web(site)
     site.api.configure(streaming_lists=False)
@@ -73,9 +73,9 @@ def test_nothing_is_programmed_while_a_list_is_under_way(site: Site) -> None:
         site.serves(WEB)
 
 
-def test_an_api_server_that_is_not_there_is_waited_for(site: Site) -> None:
+def test_the_daemon_waits_for_an_api_server(site: Site) -> None:
     """
-    The log says what to check, once and not with every try.
+    The log says what to check, once and not at every attempt.
     """
     apply_web(site)
     site.api.stop()
@@ -98,14 +98,14 @@ def failed_requests(site: Site) -> float:
     """Return how many requests of the daemon got no answer."""
     try:
         return site.metric("rest_client_requests_total", code="<error>", method="GET")
-    except ConnectionRefusedError:  # it has not got that far
+    except ConnectionRefusedError:  # it does not serve yet
         return 0.0
 
 
 @pytest.mark.parametrize("how", ["away", "frozen"])
 def test_a_daemon_that_waits_for_an_api_server_can_be_stopped(site: Site, how: str) -> None:
     """
-    In good order, as at any other time.
+    It stops cleanly, as at any other time.
     """
     site.api.stop() if how == "away" else site.api.freeze()
     with site.daemon(ready=False) as daemon:
@@ -116,9 +116,9 @@ def test_a_daemon_that_waits_for_an_api_server_can_be_stopped(site: Site, how: s
     assert site.commands.tables() == []
 
 
-def test_a_node_that_comes_late_is_taken_over(site: Site) -> None:
+def test_a_node_that_comes_late_counts(site: Site) -> None:
     """
-    Its addresses are known from then on; node ports wait for them, and health follows.
+    Node ports wait for its addresses, and health follows.
     """
     ports = [{"port": 80, "nodePort": 30080}]
     site.api.apply(service(type="NodePort", ports=ports), endpoint_slice("web", "10.244.1.5"))
@@ -136,16 +136,16 @@ def test_a_node_that_comes_late_is_taken_over(site: Site) -> None:
 
 
 def node_port_addresses(site: Site) -> list[str]:
-    """Return what the kernel takes for addresses that accept node ports."""
+    """Return the addresses that accept node ports, from the kernel."""
     table = site.namespace.run(["nft", "list", "table", "ip", "nfproxy"]).stdout
     assert "@node-port-addresses" in table  # not every local address
     listed = site.namespace.run(["nft", "list", "set", "ip", "nfproxy", "node-port-addresses"])
     return re.findall(r"\d+\.\d+\.\d+\.\d+", listed.stdout)
 
 
-def test_a_node_without_pod_ranges_is_waited_for_where_they_decide(site: Site) -> None:
+def test_the_daemon_waits_for_pod_ranges_where_they_decide(site: Site) -> None:
     """
-    With detectLocalMode NodeCIDR there is no masquerading by the rules without them.
+    With detectLocalMode NodeCIDR, masquerading depends on them.
     """
     apply_web(site)
     node = node_object()
@@ -154,7 +154,7 @@ def test_a_node_without_pod_ranges_is_waited_for_where_they_decide(site: Site) -
     with site.daemon("--detect-local-mode=NodeCIDR", ready=False) as daemon:
         daemon.wait_for("needs spec.podCIDRs")
         site.programs_nothing()
-        site.api.apply(endpoint_slice("web", "10.244.1.6"))  # not lost meanwhile
+        site.api.apply(endpoint_slice("web", "10.244.1.6"))  # and this change is not lost
 
         node["spec"]["podCIDRs"] = ranges
         site.api.apply(node)
@@ -167,7 +167,7 @@ def test_a_node_without_pod_ranges_is_waited_for_where_they_decide(site: Site) -
 @pytest.mark.parametrize("why", ["forbidden", "absent"])
 def test_service_cidrs_may_be_missing(site: Site, why: str) -> None:
     """
-    An old cluster has none, an old ClusterRole does not mention them: no reason to wait.
+    An old cluster lacks them, or an old ClusterRole does not grant them: no reason to wait.
     """
     apply_web(site)
     if why == "absent":
@@ -184,7 +184,7 @@ def test_service_cidrs_may_be_missing(site: Site, why: str) -> None:
 
 def test_both_families_are_programmed_together(site: Site) -> None:
     """
-    A dual-stack Service has endpoints of either family from slices of that family.
+    A dual-stack Service has the endpoints of a family from slices of that family.
     """
     site.api.apply(
         node_object(),
@@ -198,7 +198,7 @@ def test_both_families_are_programmed_together(site: Site) -> None:
 
 def test_an_older_api_server_is_asked_for_pages(site: Site) -> None:
     """
-    Where streaming lists are refused, lists come in pages of 500, and nothing is missed.
+    If it refuses streaming lists, lists come in pages of 500, and no object is missing.
     """
     site.api.configure(streaming_lists=False)
     site.api.apply(
@@ -219,11 +219,11 @@ def test_an_older_api_server_is_asked_for_pages(site: Site) -> None:
 @pytest.mark.parametrize(
     ("code", "retry_after_s"), [(429, 1), (503, 1), (500, None)], ids=["429", "503", "500"]
 )
-def test_an_overloaded_api_server_is_given_the_time_it_asks_for(
+def test_an_overloaded_api_server_gets_the_time_it_asks_for(
     site: Site, code: int, retry_after_s: int | None
 ) -> None:
     """
-    Not sooner than Retry-After says, and with success then.
+    The next attempt is not sooner than Retry-After, and succeeds.
     """
     apply_web(site)
     site.api.fail_next("services", code, retry_after_s=retry_after_s)

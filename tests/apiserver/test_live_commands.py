@@ -1,5 +1,5 @@
 """
-``render`` and ``diff`` of what an API server tells: asked before anything is switched over.
+``render`` and ``diff`` with the objects of an API server, before the switch to nfproxy.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ CIDR = "--cluster-cidr=10.244.0.0/16"
 
 def test_render_prints_the_same_as_from_files(site: Site, tmp_path: Path) -> None:
     """
-    To the byte, whoever tells of the objects, and without touching the node.
+    The output is equal to the byte, and the node is not changed.
     """
     objects = (node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     site.api.apply(*objects)
@@ -27,9 +27,9 @@ def test_render_prints_the_same_as_from_files(site: Site, tmp_path: Path) -> Non
     assert site.commands.tables() == []
 
 
-def test_diff_tells_what_would_change(site: Site) -> None:
+def test_diff_shows_what_would_change(site: Site) -> None:
     """
-    Exit status 1 before, 0 with a daemon on the node, and 1 for what it has not been told.
+    The exit status is 1 before, 0 with a daemon on the node, and 1 for a change it has not seen.
     """
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     arguments = (
@@ -50,11 +50,9 @@ def test_diff_tells_what_would_change(site: Site) -> None:
 
 
 @pytest.mark.parametrize("command", ["render", "diff"])
-def test_an_api_server_that_cannot_be_asked_is_said_within_seconds(
-    site: Site, command: str
-) -> None:
+def test_an_unreachable_api_server_is_an_error_within_seconds(site: Site, command: str) -> None:
     """
-    In one line with what to check; diff's status for that is 2.
+    The error is one line with what to check; diff's exit status is 2.
     """
     site.api.refuse()
     result = site.commands.run(command, "--kubeconfig", site.kubeconfig)

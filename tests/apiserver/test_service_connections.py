@@ -1,5 +1,5 @@
 """
-``/metrics/services``: real connections, counted by the kernel, told by service port.
+``/metrics/services``: real connections, counted by the kernel, per service port.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def objects(*pods: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def node(site: Site) -> Iterator[Site]:
-    """A node whose pods' addresses are its own, with servers, the daemon, and a first reading."""
+    """A node that has the pods' addresses, with servers, the daemon, and a first reading."""
     run = site.namespace.run
     run(["ip", "link", "add", "eth0", "type", "bridge"])
     run(["ip", "link", "set", "eth0", "up"])
@@ -49,7 +49,7 @@ def node(site: Site) -> Iterator[Site]:
     servers[-1].bind((PODS[0], 5353))
     site.api.apply(*objects(PODS[0]))
     with site.daemon():
-        assert told(site) == {}
+        assert totals(site) == {}
         yield site
     for server in servers:
         server.close()
@@ -73,8 +73,8 @@ def connect(site: Site, address: str, port: int, times: int = 1) -> None:
             client.connect((address, port))
 
 
-def told(site: Site) -> dict[str, float]:
-    """Return what the page tells: by its labels, without their names."""
+def totals(site: Site) -> dict[str, float]:
+    """Return the samples of the page by their label values."""
     page = site.page(METRICS_PORT, "/metrics/services")
     assert page.code == 200
     samples = [line for line in page.body.splitlines() if not line.startswith("#")]
@@ -87,7 +87,7 @@ def told(site: Site) -> dict[str, float]:
 
 def test_each_connection_counts_once(node: Site) -> None:
     """
-    By cluster IP in both families and by node port; a UDP flow like a connection.
+    By cluster IP in both families and by node port; a UDP flow counts like a connection.
     """
     connect(node, "10.96.0.1", 80, times=5)
     connect(node, "fd00:10:96::1", 80, times=2)
@@ -97,15 +97,15 @@ def test_each_connection_counts_once(node: Site) -> None:
         for _ in range(3):
             flow.send(b"?")
 
-    assert told(node) == {"default/web/http/TCP": 8, "default/dns/dns/UDP": 1}
+    assert totals(node) == {"default/web/http/TCP": 8, "default/dns/dns/UDP": 1}
 
 
-def test_totals_go_on_when_the_number_of_endpoints_changes(node: Site) -> None:
+def test_totals_continue_when_the_number_of_endpoints_changes(node: Site) -> None:
     """
-    The kernel's element is another one then, whose counter begins at 0.
+    The kernel then has a new element, whose counter begins at 0.
     """
     connect(node, "10.96.0.1", 80, times=2)
-    assert told(node) == {"default/web/http/TCP": 2}
+    assert totals(node) == {"default/web/http/TCP": 2}
     connect(node, "10.96.0.1", 80, times=3)
     connect(node, "192.168.77.11", 30080)
     node.api.apply(*objects(*PODS))
@@ -120,12 +120,12 @@ def test_totals_go_on_when_the_number_of_endpoints_changes(node: Site) -> None:
     )
     connect(node, "10.96.0.1", 80, times=3)
 
-    assert told(node) == {"default/web/http/TCP": 9}
+    assert totals(node) == {"default/web/http/TCP": 9}
 
 
-def test_it_is_no_part_of_the_other_metrics(node: Site) -> None:
+def test_the_other_metrics_do_not_include_it(node: Site) -> None:
     """
-    Nobody gets thousands of series who did not ask.
+    A scrape of /metrics does not get thousands of series.
     """
     connect(node, "10.96.0.1", 80)
 

@@ -1,7 +1,7 @@
 """
-The API server as a source, when its watches are open and nobody is behind them any more.
+The API server as a source, when its watches are open but their server is gone.
 
-In this process, as the daemon waits for minutes before it takes silence for an end.
+It runs in this process with short timeouts: the daemon waits for minutes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ async def changed(source: ApiServerSource, name: ObjectName) -> Changes:
                 return changes
 
 
-def test_a_watch_that_has_gone_silent_is_made_anew(standin: StandIn, tmp_path: Path) -> None:
+def test_a_silent_watch_is_resumed(standin: StandIn, tmp_path: Path) -> None:
     """
-    A connection nobody has closed, to a machine that is gone: resumed, nothing is missed.
+    The machine is gone without closing the connection; the watch resumes and misses no change.
     """
     standin.configure(bookmark_s=SILENCE_S / 2)
     standin.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
@@ -44,10 +44,10 @@ def test_a_watch_that_has_gone_silent_is_made_anew(standin: StandIn, tmp_path: P
 
     async def follow() -> None:
         settings = ClientSettings(kubeconfig=str(kubeconfig), qps=-1)
-        pace = WatchTimeouts(silence_s=SILENCE_S, healthy_s=0.1)
+        timeouts = WatchTimeouts(silence_s=SILENCE_S, healthy_s=0.1)
         async with (
             Connection(settings, problems.append) as connection,
-            ApiServerSource(connection, "node-1", problems.append, timeouts=pace) as source,
+            ApiServerSource(connection, "node-1", problems.append, timeouts=timeouts) as source,
         ):
             await source.load()
             await asyncio.to_thread(standin.wait_for_watches, "endpointslices")
@@ -58,7 +58,7 @@ def test_a_watch_that_has_gone_silent_is_made_anew(standin: StandIn, tmp_path: P
             slice_ = (await changed(source, name)).slices[name]
             assert slice_ is not None
             assert [endpoint.address[-1] for endpoint in slice_.endpoints] == [6]
-        await asyncio.sleep(0.1)  # aiohttp's connections close in the loop's next rounds
+        await asyncio.sleep(0.1)  # aiohttp closes connections in the loop's next rounds
 
     asyncio.run(follow())
 

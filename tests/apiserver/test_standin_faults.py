@@ -1,5 +1,5 @@
 """
-What the stand-in does wrong when told, and that it does right again afterwards.
+The faults of the stand-in, on command, and that it recovers afterwards.
 """
 
 import itertools
@@ -25,7 +25,9 @@ def names(answer: Answer) -> list[str]:
 
 
 @pytest.mark.parametrize(("code", "reason"), [(500, "InternalError"), (503, "ServiceUnavailable")])
-def test_requests_fail_as_often_as_told(standin: StandIn, admin: Client, code: int, reason: str):
+def test_requests_fail_as_often_as_commanded(
+    standin: StandIn, admin: Client, code: int, reason: str
+):
     """
     The next requests to a resource fail with a Status, and only these.
     """
@@ -43,7 +45,7 @@ def test_requests_fail_as_often_as_told(standin: StandIn, admin: Client, code: i
 
 def test_too_many_requests_is_no_status(standin: StandIn, admin: Client):
     """
-    429 is plain text, as priority and fairness sends it; without Retry-After if so told.
+    429 is plain text, as priority and fairness sends it; Retry-After can be left out.
     """
     standin.fail_next("", 429, verb="list")
 
@@ -56,7 +58,7 @@ def test_too_many_requests_is_no_status(standin: StandIn, admin: Client):
 
 def test_any_body_can_be_answered(standin: StandIn, admin: Client):
     """
-    A body can take the place of the Status.
+    A body can replace the Status.
     """
     standin.fail_next("services", 502, body="{}")
 
@@ -65,7 +67,7 @@ def test_any_body_can_be_answered(standin: StandIn, admin: Client):
 
 def test_connections_are_refused_and_taken_again(standin: StandIn, admin: Client):
     """
-    While it refuses, nobody listens; streams that are open go on. Then it has the same port.
+    While it refuses, no socket listens, and open streams continue. Later it has the same port.
     """
     with admin.watch(SERVICES, resourceVersion=standin.version) as watch:
         standin.refuse()
@@ -113,7 +115,7 @@ def test_a_frozen_server_accepts_and_is_silent(standin: StandIn, admin: Client):
 
 def test_muted_watches_stay_open_and_others_work(standin: StandIn, admin: Client):
     """
-    A muted watch says nothing and does not end, while a new one tells all.
+    A muted watch sends nothing and does not end, while a new one sends everything.
     """
     query = {"resourceVersion": standin.version, "timeoutSeconds": 1}
     with admin.watch(SERVICES, **query) as muted:
@@ -172,7 +174,7 @@ def test_anything_can_be_said_on_a_watch(standin: StandIn, admin: Client):
 
 def test_withheld_changes_are_only_in_lists(standin: StandIn, admin: Client):
     """
-    What happens while changes are withheld no watch ever hears of, whenever it begins.
+    No watch sends changes that are withheld, whenever it begins.
     """
     start = standin.apply(service("old"))
     with admin.watch(SERVICES, resourceVersion=start) as watch:
@@ -188,7 +190,7 @@ def test_withheld_changes_are_only_in_lists(standin: StandIn, admin: Client):
 
 def test_compacted_history_is_gone(standin: StandIn, admin: Client):
     """
-    After compaction, watches, exact lists and pages from before are told 410.
+    After compaction, watches, exact lists and pages from before get 410.
     """
     start = standin.apply(service("a"), service("b"), service("c"))
     rest = admin.get(SERVICES, limit=1).content["metadata"]["continue"]
@@ -206,7 +208,7 @@ def test_compacted_history_is_gone(standin: StandIn, admin: Client):
     assert names(admin.get(SERVICES, **{"continue": fresh})) == ["b", "c"]
 
 
-def test_history_is_as_long_as_told(standin: StandIn, admin: Client):
+def test_history_has_the_length_commanded(standin: StandIn, admin: Client):
     """
     Of more changes than history holds, the oldest are forgotten.
     """
@@ -256,7 +258,7 @@ def test_a_restart_keeps_objects(standin: StandIn, admin: Client):
         admin.get(SERVICES)
 
 
-def test_versions_can_begin_anew(standin: StandIn, admin: Client):
+def test_versions_can_begin_again(standin: StandIn, admin: Client):
     """
     With versions reset, objects stay and versions are lower than any before.
     """
@@ -299,7 +301,7 @@ def test_a_watch_on_an_old_server_ends_its_initial_events_with_nothing(
         assert [event["type"] for event in watch.take(2)] == ["ADDED", "ADDED"]
 
 
-def test_bookmarks_come_as_often_as_told(standin: StandIn, admin: Client):
+def test_bookmarks_come_at_the_interval_commanded(standin: StandIn, admin: Client):
     """
     Bookmarks come at the interval, with versions that grow as in any living cluster.
     """
@@ -315,7 +317,7 @@ def test_bookmarks_come_as_often_as_told(standin: StandIn, admin: Client):
 
 def test_a_resource_can_be_missing(standin: StandIn, admin: Client):
     """
-    What an older server does not have in a group that it has is not found, in a Status.
+    A resource that an older server lacks in a known group is not found, with a Status.
     """
     standin.configure(without=["servicecidrs"])
 
@@ -327,7 +329,7 @@ def test_a_resource_can_be_missing(standin: StandIn, admin: Client):
 
 def test_another_certificate_is_shown(standin: StandIn, admin: Client, tmp_path: Path):
     """
-    New connections can be shown a certificate of an unknown CA, or one that is over.
+    New connections can get a certificate of an unknown CA, or an expired one.
     """
     standin.renew_server_certificate(other_ca=True)
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get"):

@@ -72,7 +72,7 @@ def test_pages_show_one_moment(server: Subject):
     assert pages[-1].content["items"][0]["endpoints"]
 
 
-def test_pages_of_a_selection_tell_no_remaining_count(server: Subject):
+def test_pages_of_a_selection_have_no_remaining_count(server: Subject):
     """
     With a selector a page is filled with what it selects, and how much remains is unknown.
     """
@@ -178,7 +178,7 @@ def test_an_exact_version_shows_the_past(server: Subject):
 
 def test_a_version_that_is_not_there_yet_is_a_timeout(server: Subject):
     """
-    Who asks for a version beyond the current one is told to come again: 504, Retry-After.
+    A request for a version beyond the current one gets 504 with Retry-After.
     """
     ahead = int(server.version()) + 100_000
 

@@ -172,7 +172,9 @@ def test_a_wrong_token_is_unauthorized(server: Subject):
         ("GET", "/metrics", 'forbidden: User "system:anonymous" cannot get path "/metrics"'),
     ],
 )
-def test_who_may_not_is_told_what_is_missing(server: Subject, method: str, path: str, message: str):
+def test_a_forbidden_request_learns_the_missing_rule(
+    server: Subject, method: str, path: str, message: str
+):
     """
     403 names the user, the verb, the resource and where.
     """
@@ -183,7 +185,7 @@ def test_who_may_not_is_told_what_is_missing(server: Subject, method: str, path:
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/livez", "/healthz"])
-def test_health_is_told_to_everyone(server: Subject, path: str):
+def test_health_needs_no_credentials(server: Subject, path: str):
     """
     Health needs no credentials.
     """
@@ -194,7 +196,7 @@ def test_health_is_told_to_everyone(server: Subject, path: str):
 
 def test_version_and_resources_can_be_discovered(server: Subject):
     """
-    /version, /api and /apis tell what there is.
+    /version, /api and /apis list what exists.
     """
     get = server.client.get
     listed = get("/apis/discovery.k8s.io/v1").content
@@ -206,7 +208,7 @@ def test_version_and_resources_can_be_discovered(server: Subject):
     assert get("/apis/nothing.example/v1/things").code == 404
 
 
-def test_what_there_is_not_is_told_in_two_ways(server: Subject):
+def test_unknown_resources_get_two_kinds_of_answers(server: Subject):
     """
     An unknown resource of a known group is a Status, an unknown group plain text.
     """

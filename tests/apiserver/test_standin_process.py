@@ -31,7 +31,7 @@ def process() -> Iterator[StandInProcess]:
 
 def test_it_listens_inside_a_namespace(namespaces_allowed: None, tmp_path: Path):
     """
-    It is there for programs in its namespace, by IPv4 and IPv6, and for nobody else.
+    Programs in its namespace reach it by IPv4 and IPv6, and no others.
     """
     with Lab() as lab:
         namespace = lab.namespace("node")
@@ -52,7 +52,7 @@ def test_it_listens_inside_a_namespace(namespaces_allowed: None, tmp_path: Path)
 
 def test_a_process_takes_the_same_commands(process: StandInProcess, tmp_path: Path):
     """
-    Commands reach a process: objects, faults, and what clients did.
+    Commands reach a process: objects, faults, and the log of requests.
     """
     client = Client(process.write_kubeconfig(tmp_path / "kubeconfig"))
     version = process.apply(service("web"), endpoint_slice("web", "10.244.1.11"))
@@ -90,7 +90,7 @@ def test_a_process_ends_with_its_input(tmp_path: Path):
 @pytest.mark.parametrize("ca", ["file", "data"])
 def test_kubeconfigs_let_clients_in(standin: StandIn, tmp_path: Path, kind: str, ca: str):
     """
-    With a kubeconfig of any kind a client is who it should be.
+    With a kubeconfig of any kind, a client has the right user.
     """
     path = standin.write_kubeconfig(tmp_path / "kubeconfig", kind, ca=ca)  # type: ignore[arg-type]
 
@@ -100,7 +100,7 @@ def test_kubeconfigs_let_clients_in(standin: StandIn, tmp_path: Path, kind: str,
 
 def test_a_token_can_come_from_a_program(standin: StandIn, tmp_path: Path):
     """
-    The exec plugin hands out what the token's file holds, and notes that it was asked.
+    The exec plugin prints the token from a file, and records its runs.
     """
     path = standin.write_kubeconfig(tmp_path / "kubeconfig", "exec")
     (tmp_path / "kubeconfig.token").write_text("another")

@@ -1,5 +1,5 @@
 """
-WATCH: where it begins, what it tells, how it ends. Holds for the stand-in and kube-apiserver.
+WATCH: where it begins, what it sends, how it ends. Holds for the stand-in and kube-apiserver.
 """
 
 import pytest
@@ -11,7 +11,7 @@ SLICES = "endpointslices"
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
-def test_a_watch_tells_what_comes_after_its_version(server: Subject):
+def test_a_watch_sends_what_comes_after_its_version(server: Subject):
     """
     Events are those after the version given, with whole objects that say their kind.
     """
@@ -246,7 +246,7 @@ def test_a_watch_ahead_of_time_is_silent(server: Subject):
 
 def test_a_watch_ends_in_good_order_after_its_time(server: Subject):
     """
-    After timeoutSeconds the stream ends; shortly before, a bookmark tells how far it came.
+    After timeoutSeconds the stream ends; shortly before, a bookmark has the latest version.
     """
     version = server.version()
     query = {"resourceVersion": version, "timeoutSeconds": 3, "allowWatchBookmarks": "true"}
