@@ -26,15 +26,15 @@ from nfproxy.model.service import ObjectName
 log = logging.getLogger(__name__)
 
 _NODE_GRACE_S = 30.0  # zone and addresses decide policy; kube-proxy waits as long for node IPs
-_CIDR_GRACE_S = 1.0  # only about addresses nobody has
+_CIDR_GRACE_S = 1.0  # about unallocated addresses alone
 
 
 class ApiServerSource:
     """
     Services, EndpointSlices, ServiceCIDRs and this node's Node from an API server.
 
-    While the API server is away, what it said last holds. Problems of objects and of the
-    connection are given to `report` once when they arise. Whoever makes a source closes it.
+    While the API server is away, its last objects count. `report` gets each problem of an object or
+    of the connection once, when it arises. The owner of a source closes it.
     Implements :class:`~nfproxy.kube.source.Source`.
     """
 
@@ -49,7 +49,7 @@ class ApiServerSource:
         timeouts: WatchTimeouts | None = None,
     ) -> None:
         """
-        Take what to ask and whom to tell; nothing happens before :meth:`load`.
+        Prepare; nothing happens before :meth:`load`.
 
         `started_s` is when this process began, in Unix seconds, by default now.
         """
@@ -73,7 +73,7 @@ class ApiServerSource:
         return tuple(sorted({*self._cache.problems, *self._troubles.problems}))
 
     def source_file(self, service: ObjectName) -> str:
-        """Return where a Service comes from: nothing a message need say."""
+        """Return "": objects of an API server are in no file."""
         return ""
 
     async def load(self) -> Changes:

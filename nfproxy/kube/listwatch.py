@@ -25,6 +25,7 @@ from nfproxy.kube.pagedlist import ListRequest, PagedList
 from nfproxy.kube.resources import Resource
 from nfproxy.kube.status import GONE, RequestError, Status, forbidden, refused
 from nfproxy.kube.watch import (
+    MAX_FRAME_BYTES,
     Bookmark,
     LineSplitter,
     Put,
@@ -139,14 +140,12 @@ class ListWatch:
         self._latest: Put | Removed | None = None
         self._malformed_at: str | None = None  # the version after which a line was no event
         self._is_relisting = False  # because of an expired version, and no stream has lasted since
-
         # The list under way.
         self._streams_list = True  # else in pages
         self._is_paging = False  # the last request was for a page
         self._pages = PagedList(resource.selectors)
         self._began_at = 0.0
         self._objects = 0
-
         # The stream under way, or the last one.
         self._lines = LineSplitter()
         self._was_opened = self._has_lasted = self._has_received = False
@@ -157,8 +156,8 @@ class ListWatch:
     def next_request(self, now_s: float) -> ListRequest | WatchRequest:
         """Return what to ask after waiting for `wait_s`."""
         self.wait_s = 0.0
-        self.is_open = self._was_opened = self._has_lasted = self._has_received = False
-        self._is_paging = False
+        self._is_paging = self.is_open = self._was_opened = False
+        self._has_lasted = self._has_received = False
         self._lines = LineSplitter()
         self._read_version()
         if self._version:
@@ -177,8 +176,8 @@ class ListWatch:
         # The nodes of a cluster must not all open their watches at the same moment.
         timeout_s = round(self._timeouts.watch_s * (1 + self._random()))
         common = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(timeout_s)}
-        query = {**self._resource.selectors, **common, **query}
-        return WatchRequest(query, self._timeouts.silence_s)
+        selectors = self._resource.selectors
+        return WatchRequest({**selectors, **common, **query}, self._timeouts.silence_s)
 
     # -- a list in pages --------------------------------------------------------------------
 
@@ -240,6 +239,8 @@ class ListWatch:
                     outputs += self._control(event, now_s)
                     if not self.is_open:
                         return outputs
+            if self._lines.is_too_long:
+                raise StreamError(f"a watch event is longer than {MAX_FRAME_BYTES} bytes")
         except StreamError as error:
             return outputs + self._malformed(error)
         if self.deadline_at is not None:
@@ -325,12 +326,11 @@ class ListWatch:
             # version that it has not reached yet. But if the server could not be reached, the
             # version is still good: after an outage, not every node should list everything.
             self._forget_version()
+        if self._resource.is_optional and status.code in (403, 404):
+            return outputs + self._unavailable(status)
         what, remedy = error.what, error.remedy
         if status.code == 403:
             what, remedy = forbidden(self._resource.group, self._resource.plural, status.message)
-        if status.code == 403 or (self._resource.is_optional and status.code == 404):
-            if self._resource.is_optional:
-                return outputs + self._unavailable(status)
             outputs.append(Unavailable(status))
         reason = "silent" if error.is_silent else "failed"
         return outputs + self._ended(reason, what, remedy, status)

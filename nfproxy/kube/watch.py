@@ -8,8 +8,6 @@ any length; the chunks that arrive may end anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
 
@@ -65,35 +63,33 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class LineSplitter:
-    """Cuts a stream of chunks into lines."""
+    """Cuts a stream of chunks into lines, until one `is_too_long`: then the stream is lost."""
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         """Accept lines of up to `limit` bytes."""
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
+        self.is_too_long = False
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """
-        Yield the lines that end in `chunk`, without empty ones; exhaust it before the next call.
-
-        Raises StreamError at a line beyond the limit; the stream cannot be read after that.
-        """
-        start, chunk_end = 0, len(chunk)
-        while start < chunk_end:
-            end = chunk.find(b"\n", start)
-            part = chunk[start:] if end < 0 else chunk[start:end]
-            self._size += len(part)
-            if self._size > self._limit:
-                raise StreamError(f"a watch event is longer than {self._limit} bytes")
-            self._parts.append(part)
-            if end < 0:
-                return
-            start = end + 1
-            line = part if len(self._parts) == 1 else b"".join(self._parts)
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that end in `chunk`, without empty ones, up to one that is too long."""
+        lines: list[bytes] = []
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join((*self._parts, end)) if self._parts else end
             self._parts, self._size = [], 0
+            if len(line) > self._limit:
+                self.is_too_long = True
+                return lines
             if line.strip():
-                yield line
+                lines.append(line)
+        # Not joined to what came before: a long line in many chunks would be copied each time.
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+            self.is_too_long = self._size > self._limit
+        return lines
 
 
 class _Frame(msgspec.Struct):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.apiserver.churn import Churn, pace
+from support.apiserver.churn import Churn, at_rate
 from support.processes.apidaemon import Site, site_in
 from support.processes.commands import (
     Daemon,
@@ -91,7 +91,7 @@ def test_a_cluster_that_never_rests(site: Site, cluster: Cluster, soak_s: float)
 def go_on(churn: Churn, seconds: float, fault_every_s: float) -> None:
     """Make changes and faults for that time."""
     until = time.monotonic() + seconds
-    change, fault = pace(RATE, time.monotonic), pace(1 / fault_every_s, time.monotonic)
+    change, fault = at_rate(RATE, time.monotonic), at_rate(1 / fault_every_s, time.monotonic)
     while time.monotonic() < until:
         if change():
             churn.change()

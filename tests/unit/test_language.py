@@ -112,15 +112,11 @@ PENDING = frozenset(
         "tests/unit/manifests",
         #
         "tests/unit/yaml",
-        # apiserver
-        "nfproxy/apiserver",
         # tools
         "nfproxy/tools/demo",
         #
         "tests/demo",
         # tests
-        "tests/apiserver",
-        #
         "tests/bench",
         #
         "tests/deploy",

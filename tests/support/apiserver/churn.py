@@ -132,7 +132,7 @@ class Churn:
         self._expire()
 
 
-def pace(rate: float, now: Callable[[], float]) -> Callable[[], bool]:
+def at_rate(rate: float, now: Callable[[], float]) -> Callable[[], bool]:
     """Return a function that tells whether the next of `rate` things a second is due."""
     began, done = now(), 0
 

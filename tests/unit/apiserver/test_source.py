@@ -79,10 +79,6 @@ class Case:
         await self.stream("/nodes", *nodes)
         return await asyncio.wait_for(loading, FOREVER_S)
 
-    async def close(self) -> None:
-        """End the stream of changes."""
-        await self._changes.aclose()
-
     async def next(self) -> Changes:
         async with asyncio.timeout(FOREVER_S):
             while True:
@@ -113,7 +109,6 @@ async def sourced(started_s: float = 0.0) -> AsyncIterator[Case]:
                 case = Case(server, source)
                 case.problems, case.observed = problems, observed
                 yield case
-                await case.close()
 
 
 def event(type_: str, obj: Any) -> dict[str, Any]:

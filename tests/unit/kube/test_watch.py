@@ -35,11 +35,11 @@ def frames(chunks: list[bytes], limit: int = 1000) -> list[bytes | str]:
     """Return what a splitter makes of chunks, and "too long" where it gives up."""
     splitter = LineSplitter(limit)
     found: list[bytes | str] = []
-    try:
-        for chunk in chunks:
-            found.extend(splitter.feed(chunk))
-    except StreamError:
-        found.append("too long")
+    for chunk in chunks:
+        found.extend(splitter.feed(chunk))
+        if splitter.is_too_long:
+            found.append("too long")
+            break
     return found
 
 
