@@ -15,6 +15,11 @@ An error is a value: what happened, what to do about it, and a code for callers 
 caller searches or splits the text.
 """
 
+from __future__ import annotations
+
+import errno
+import os
+
 
 class NfproxyError(Exception):
     """
@@ -59,3 +64,15 @@ class DataplaneError(NfproxyError):
 
 class TransactionError(DataplaneError):
     """The kernel refused a transaction as a whole; nothing of it is in force."""
+
+
+def reason_of(error: BaseException) -> str:
+    """
+    Return why something foreign failed, without what Python and libraries put around it.
+
+    That is the system's description of an errno, else the error's own text, else its class.
+    """
+    code = getattr(error, "code", None)  # of netlink errors of pyroute2
+    if isinstance(code, int) and code in errno.errorcode:
+        return os.strerror(code)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -23,7 +23,7 @@ from nfproxy.apiserver.kubeclient import ConfigException, Configuration, InClust
 from nfproxy.apiserver.kubeconfig import NOT_FOR_HEADERS, fits_header
 from nfproxy.apiserver.servers import Server, proxy_for
 from nfproxy.config.load import LoadedConfig
-from nfproxy.errors import ConfigError, NfproxyError
+from nfproxy.errors import ConfigError, reason_of
 from nfproxy.text import shorten
 
 #: Where a pod finds the Service ``kubernetes``.
@@ -139,7 +139,7 @@ def read_token(path: str) -> str:
     try:
         token = Path(path).read_text("utf-8").strip()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: the token cannot be read: {_reason(error)}") from error
+        raise ConfigError(f"{path}: the token cannot be read: {reason_of(error)}") from error
     if not token:
         raise ConfigError(f"{path}: is empty")
     if not fits_header(token):
@@ -231,7 +231,7 @@ def _load_service_account(
             token, f"{directory}/ca.crt", try_refresh_token=False, environ=environ
         ).load_and_set(configuration)
     except (ConfigException, OSError, ValueError) as error:
-        raise ConfigError(f"service account in {directory}: {_reason(error)}") from error
+        raise ConfigError(f"service account in {directory}: {reason_of(error)}") from error
     read_token(token)
     return Credentials(token)
 
@@ -278,7 +278,7 @@ def check_tls(access: Access, make: Any) -> Any:
         except (OSError, ValueError):
             field = f"certificate-authority {configuration.ssl_ca_cert or 'data'}"
         raise ConfigError(
-            f"{access.credentials}: {field} cannot be used: {_reason(error)}"
+            f"{access.credentials}: {field} cannot be used: {reason_of(error)}"
         ) from error
     finally:
         access.files.close()
@@ -295,9 +295,3 @@ def _states(paths: tuple[str, ...]) -> FileStates:
         else:
             found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
     return tuple(found)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, NfproxyError):
-        return str(error)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from nfproxy.errors import reason_of
 from nfproxy.kube.status import RequestError, one_line
 
 _EXPIRED, _NOT_YET = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID
@@ -123,8 +124,7 @@ def _cause(error: BaseException | None) -> str:
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number in errno.errorcode:
         return os.strerror(number)
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return one_line(str(text))
+    return one_line(reason_of(error)) if error else "no reason"
 
 
 def retry_after_s(header: str | None, now_s: float) -> float | None:

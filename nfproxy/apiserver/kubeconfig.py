@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from nfproxy.errors import ConfigError, InputError
+from nfproxy.errors import ConfigError, InputError, reason_of
 from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.text import shorten
 from nfproxy.yaml import first_document
@@ -95,7 +95,7 @@ def read_kubeconfig(path: str) -> dict[str, Any]:
     try:
         document, _ = first_document(Path(path).read_bytes())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", "check --kubeconfig") from error
+        raise ConfigError(f"{path}: {reason_of(error)}", "check --kubeconfig") from error
     except InputError as error:
         raise ConfigError(f"{path}: {error.what}", error.remedy) from error
     if not isinstance(document.value, dict):
@@ -211,8 +211,8 @@ def _check_files(path: str, item: msgspec.Struct, *fields: str) -> None:
         try:
             file.open("rb").close()
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{path}: {_yaml_name(field)}: {file}: {reason}") from error
+            what = f"{path}: {_yaml_name(field)}: {file}: {reason_of(error)}"
+            raise ConfigError(what) from error
 
 
 def _yaml_name(field: str) -> str:

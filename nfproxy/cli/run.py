@@ -22,7 +22,7 @@ from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
 from nfproxy.dataplane.probes import first_missing_feature, require_privileges
-from nfproxy.errors import ConfigError, MissingFeatureError
+from nfproxy.errors import ConfigError, MissingFeatureError, reason_of
 
 log = logging.getLogger("nfproxy")
 
@@ -109,7 +109,7 @@ def _write_config(loaded: LoadedConfig) -> None:
     try:
         path.write_text(write_config(loaded.config), "utf-8")
     except OSError as error:
-        raise ConfigError(f"--write-config-to: {path}: {error.strerror or error}") from None
+        raise ConfigError(f"--write-config-to: {path}: {reason_of(error)}") from None
     log.info("wrote the configuration to %s", path)
 
 

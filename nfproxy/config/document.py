@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from nfproxy.config.kubeproxy import API_VERSION, KIND
 from nfproxy.config.lookup import BY_FIELD
 from nfproxy.config.validate import InvalidValue, describe
-from nfproxy.errors import ConfigError, InputError
+from nfproxy.errors import ConfigError, InputError, reason_of
 from nfproxy.yaml import Limits, decode_text, first_document
 
 MAX_BYTES = 256 << 10
@@ -46,7 +46,7 @@ def read_document(path: str) -> ConfigData:
         with Path(path).open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a valid path"
+        reason = reason_of(error) if isinstance(error, OSError) else "not a valid path"
         raise ConfigError(f"{path}: cannot read the configuration file: {reason}") from None
     return parse_document(raw, path)
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError, reason_of
 from nfproxy.netlink.sockets import NOT_PERMITTED, NOT_PERMITTED_REMEDY
 
 _CHILD = Path(__file__).with_name("libnftables_child.py")
@@ -78,7 +78,9 @@ def _run(
             start_new_session=True,
         )
     except OSError as error:
-        raise DataplaneError(f"cannot start a process for libnftables: {error}") from error
+        raise DataplaneError(
+            f"cannot start a process for libnftables: {reason_of(error)}"
+        ) from error
     with child:
         # The child waits for its script, so it has changed nothing yet.
         started(child.pid)

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from nfproxy.errors import DataplaneError
+from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import counted_elements, set_of
 from nfproxy.netlink.messages import messages
@@ -204,7 +204,7 @@ def _listen(port: int, *, ours: bool, buffer: int) -> socket.socket:
         opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
     except OSError as error:
         opened.close()
-        raise DataplaneError(f"cannot listen to nf_tables: {error}") from error
+        raise DataplaneError(f"cannot listen to nf_tables: {reason_of(error)}") from error
     return opened
 
 

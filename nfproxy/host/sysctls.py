@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from nfproxy.config.durations import SECOND, Duration
 from nfproxy.config.kubeproxy import Conntrack
-from nfproxy.errors import ConfigError, MissingFeatureError
+from nfproxy.errors import ConfigError, MissingFeatureError, reason_of
 
 _DIRECTORY = "sys/net/netfilter"
 _PREFIX = "nf_conntrack_"
@@ -138,7 +138,7 @@ def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -
     except FileNotFoundError as error:
         raise MissingFeatureError(f"{path} does not exist: {_ABSENT}", _LOAD) from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = reason_of(error)
         if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
             outcome.refused.append(Refusal(sysctl, reason))
             return

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, reason_of
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
@@ -83,7 +83,7 @@ def _look_into(directory: str, seen: set[tuple[int, int]], listing: Listing) -> 
         with os.scandir(directory) as found:
             members = sorted((e for e in found if not e.name.startswith(".")), key=_name)
     except OSError as error:
-        listing.unreadable[directory] = reason(error)
+        listing.unreadable[directory] = reason_of(error)
         return []
     directories: list[str] = []
     for member in members:
@@ -96,7 +96,7 @@ def _look_into(directory: str, seen: set[tuple[int, int]], listing: Listing) -> 
                 listing.unreadable[member.path] = "is a link to nothing"
             continue
         except OSError as error:
-            listing.unreadable[member.path] = reason(error)
+            listing.unreadable[member.path] = reason_of(error)
             continue
         if stat.S_ISDIR(status.st_mode):
             identity = status.st_dev, status.st_ino
@@ -136,7 +136,7 @@ def read_text(path: str) -> Text:
             size = os.fstat(file.fileno()).st_size
             return _read(file, size, json_only=path.endswith(".json"))
     except OSError as error:
-        raise InputError(f"cannot be read: {reason(error)}") from None
+        raise InputError(f"cannot be read: {reason_of(error)}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -171,8 +171,3 @@ def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
     while size > 0 and (chunk := file.read(min(size, MIB))):
         yield chunk
         size -= len(chunk)
-
-
-def reason(error: OSError) -> str:
-    """Return the system's words for an error."""
-    return error.strerror or str(error)

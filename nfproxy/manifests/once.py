@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, reason_of
 from nfproxy.kube.cache import ObjectCache
-from nfproxy.manifests.files import STDIN, list_files, read_text, reason
+from nfproxy.manifests.files import STDIN, list_files, read_text
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
@@ -54,6 +54,6 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
     try:
         listing = list_files(path)
     except OSError as error:
-        raise InputError(f"{shown(path)}: {reason(error)}") from None
+        raise InputError(f"{shown(path)}: {reason_of(error)}") from None
     problems += [Problem(shown(place), "", "", why) for place, why in listing.unreadable.items()]
     return list(listing.files)

@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from nfproxy.clock import now
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, reason_of
 from nfproxy.kube.cache import FileContent
-from nfproxy.manifests.files import Listing, Signature, list_files, read_text, reason
+from nfproxy.manifests.files import Listing, Signature, list_files, read_text
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Problem
 from nfproxy.text import shown
@@ -61,7 +61,7 @@ def scan(
             return Scan(Listing({}, {}, []), {}, error="is no directory and no regular file")
         listing = list_files(root)
     except OSError as error:
-        return Scan(Listing({}, {}, []), {}, error=reason(error))
+        return Scan(Listing({}, {}, []), {}, error=reason_of(error))
     contents: dict[str, FileContent] = {}
     for path, signature in listing.files.items():
         is_suspect = path in suspects and signature.ctime_ns >= last_started_ns - _TICK_NS

@@ -19,6 +19,8 @@ from pathlib import Path
 import msgspec
 from watchfiles import Change, awatch
 
+from nfproxy.errors import reason_of
+
 # A change is told once nothing more happened for a step, and after the limit at the latest.
 _STEP_MS = 20
 _LIMIT_MS = 400
@@ -166,5 +168,5 @@ class Watch:
                 self._paths |= {path for _, path in changes}
                 self._bell.set()
         except (OSError, RuntimeError) as error:  # too many watches; a directory just gone
-            self.error = str(error) or type(error).__name__
+            self.error = reason_of(error)
             self._bell.set()

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from nfproxy.errors import DataplaneError, TransactionError
+from nfproxy.errors import DataplaneError, TransactionError, reason_of
 from nfproxy.netlink.messages import (
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -85,7 +85,7 @@ def open_socket(
         # Errors come without a copy of the request, which may be megabytes.
         opened.setsockopt(SOL_NETLINK, _NETLINK_CAP_ACK, 1)
     except OSError as error:
-        raise DataplaneError(f"cannot open a {name} netlink socket: {error}") from error
+        raise DataplaneError(f"cannot open a {name} netlink socket: {reason_of(error)}") from error
     return opened
 
 
@@ -136,7 +136,7 @@ class NetlinkSocket:
                         _raise_for(error_number(data, answer.start), what)
                         return
         except OSError as error:
-            raise DataplaneError(f"cannot {what}: {error}") from error
+            raise DataplaneError(f"cannot {what}: {reason_of(error)}") from error
 
     def dump(self, kind: int, payload: bytes, what: str) -> list[bytes]:
         """
@@ -151,7 +151,7 @@ class NetlinkSocket:
                 self._socket.send(message(kind, NLM_F_DUMP, sequence, payload))
                 found = self._read_dump(sequence, what)
             except OSError as error:
-                raise DataplaneError(f"cannot list {what}: {error}") from error
+                raise DataplaneError(f"cannot list {what}: {reason_of(error)}") from error
             if found is not None:
                 return found
         raise DataplaneError(f"cannot list {what}: it keeps changing meanwhile")
@@ -251,7 +251,7 @@ class NftSocket(NetlinkSocket):
             self._socket.send(data)
         except OSError as error:
             raise TransactionError(
-                f"cannot send a transaction: {error}", code=code_of(error.errno or 0)
+                f"cannot send a transaction: {reason_of(error)}", code=code_of(error.errno or 0)
             ) from error
         self._read_answers(first + len(requests) - 1)
 

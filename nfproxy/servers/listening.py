@@ -8,7 +8,7 @@ import errno
 import socket
 
 from nfproxy.config.addresses import split_address_port
-from nfproxy.errors import ListenError
+from nfproxy.errors import ListenError, reason_of
 from nfproxy.model.addresses import Family, format_address, parse_address
 
 #: Connections the kernel holds until they are accepted; at most net.core.somaxconn.
@@ -74,7 +74,7 @@ def why_not(error: OSError) -> str:
 
 
 def _cause(error: OSError) -> tuple[str, str]:
-    return _CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
+    return _CAUSES.get(error.errno or 0, (reason_of(error), ""))
 
 
 def _listen_at_both(port: int) -> socket.socket:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nfproxy.errors import NfproxyError
+from nfproxy.errors import NfproxyError, reason_of
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "nfproxy").rglob("*.py"))
@@ -157,3 +157,27 @@ def test_an_error_reads_as_one_line_of_its_parts() -> None:
     assert str(NfproxyError("a.yaml: not YAML")) == "a.yaml: not YAML"
     assert str(NfproxyError("kernel too old", "update it")) == "kernel too old; update it"
     assert NfproxyError("x", code="y").code == "y"
+
+
+class NetlinkError(Exception):
+    """An error with an errno as its code, as pyroute2 raises it."""
+
+    code = 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/x"), "No such file or directory"),
+        (NetlinkError(1, "whatever"), "Operation not permitted"),
+        (RuntimeError("too many watches"), "too many watches"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_the_reason_of_a_foreign_error_has_no_numbers_and_brackets(
+    error: Exception, reason: str
+) -> None:
+    """
+    The system's words, else the text, else the class.
+    """
+    assert reason_of(error) == reason

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from nfproxy.errors import NfproxyError
+from nfproxy.errors import NfproxyError, reason_of
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.findings import Failure, Finding, warn
 
@@ -136,7 +136,7 @@ class _Reading:
             needed = self._examination.facts(self.source.needs)
             self._facts = self.source.read(self._examination.subject, *needed)
         except Exception as error:  # whatever happened: the other checks go on
-            self._trouble = str(error) or type(error).__name__
+            self._trouble = reason_of(error)
         self._done.set()
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, reason_of
 from nfproxy.tools.preflight.examine import FactSource
 from nfproxy.tools.preflight.hostroot import HostRoot
 
@@ -100,7 +100,7 @@ def call_nft(command: Sequence[str]) -> NftCall:
     except subprocess.TimeoutExpired:
         return NftCall(trouble=f"nft did not finish within {_CALL_S:g} s")
     except OSError as error:
-        return NftCall(trouble=f"{command[0]}: {error.strerror}")
+        return NftCall(trouble=f"{command[0]}: {reason_of(error)}")
     status, output = done.returncode, done.stdout.decode("utf-8", "replace")
     if status < 0:
         return NftCall("", f"signal {-status} ended it (11 is a crash)", status)

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, reason_of
 from nfproxy.text import shorten
 
 _FILE_LIMIT = 1 << 20  # bytes that are read of a file
@@ -64,14 +64,14 @@ class HostRoot:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise InputError(f"{shorten(path)}: {_why(error)}") from None
+            raise InputError(f"{shorten(path)}: {reason_of(error)}") from None
         try:
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 raise InputError(f"{shorten(path)}: not a regular file")
             with os.fdopen(number, "rb", closefd=False) as file:
                 return file.read(_FILE_LIMIT).decode("utf-8", "replace")
         except OSError as error:
-            raise InputError(f"{shorten(path)}: {_why(error)}") from None
+            raise InputError(f"{shorten(path)}: {reason_of(error)}") from None
         finally:
             os.close(number)
 
@@ -93,7 +93,3 @@ class HostRoot:
         for name in self.names(folder or "/"):
             if PurePosixPath(name).match(last):
                 yield f"{folder}/{name}"
-
-
-def _why(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nfproxy.errors import DataplaneError
+from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address, parse_address
 from nfproxy.tools.takeover.names import IPVS_DEVICE
 from nfproxy.tools.takeover.virtualservers import (
@@ -96,7 +96,7 @@ class Ipvs:
                     ipvs.service("del", service)
                 except NetlinkError as error:
                     if error.code not in (2, 3):  # ENOENT, ESRCH: gone
-                        raise DataplaneError(f"IPVS keeps {server}: {error}") from error
+                        raise DataplaneError(f"IPVS keeps {server}: {reason_of(error)}") from error
 
     def prefer_own_source(self, bound: Iterable[bytes]) -> None:
         """
@@ -137,7 +137,7 @@ class Ipvs:
                     )
                 except NetlinkError as error:
                     if error.code not in (2, 19, 99):  # ENOENT, ENODEV, EADDRNOTAVAIL: gone
-                        raise DataplaneError(f"cannot remove {text}: {error}") from error
+                        raise DataplaneError(f"cannot remove {text}: {reason_of(error)}") from error
                 with suppress(NetlinkError):  # the kernel removed its own route with the address
                     ip.route("del", **_local_route(address, _interface(family, index[0])))
 
@@ -151,7 +151,9 @@ class Ipvs:
                 try:
                     ip.link("del", index=index)
                 except NetlinkError as error:
-                    raise DataplaneError(f"cannot delete {IPVS_DEVICE}: {error}") from error
+                    raise DataplaneError(
+                        f"cannot delete {IPVS_DEVICE}: {reason_of(error)}"
+                    ) from error
 
     def _read(self, name: str) -> str:
         """Return a file of this network namespace, "" where there is none."""
@@ -161,7 +163,7 @@ class Ipvs:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise DataplaneError(f"cannot read {path}: {error.strerror}") from error
+            raise DataplaneError(f"cannot read {path}: {reason_of(error)}") from error
 
 
 def _name_source(ip: Any, address: bytes, device: int, source: str) -> None:

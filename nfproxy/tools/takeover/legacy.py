@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from nfproxy.errors import DataplaneError, MissingFeatureError
+from nfproxy.errors import DataplaneError, MissingFeatureError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.tools.takeover import names
 from nfproxy.tools.takeover.tables import TABLES, Backend, IptablesRule, IptablesTable, TablePlan
@@ -61,7 +61,7 @@ class LegacyIptables:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise DataplaneError(f"cannot read {path}: {error.strerror}") from error
+            raise DataplaneError(f"cannot read {path}: {reason_of(error)}") from error
         return [name for name in TABLES if name in present]
 
     def remove_rules(self, plans: Iterable[TablePlan], *, entries: bool) -> None:
@@ -138,7 +138,7 @@ def _run(family: Family, what: str, arguments: Sequence[str], text: str = "") ->
             [program, *arguments], input=text, capture_output=True, text=True, timeout=_TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataplaneError(f"{program}: {error}") from error
+        raise DataplaneError(f"{program}: {reason_of(error)}") from error
     if done.returncode:
         words = " ".join(done.stderr.split())[:400]
         raise DataplaneError(f"{program}: {words or f'status {done.returncode}'}", _RIGHTS)

@@ -8,7 +8,7 @@ import errno
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from nfproxy.errors import DataplaneError
+from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
 from nfproxy.netlink.messages import GENERIC_SIZE, generic, string, text, values
@@ -56,7 +56,7 @@ def kube_proxy_sets() -> KubeProxySets:
     except (NetlinkError, OSError) as error:
         if not found:  # a kernel without ipset answers in several ways
             return KubeProxySets((), frozenset())
-        raise DataplaneError(f"cannot list ipsets: {error}") from error
+        raise DataplaneError(f"cannot list ipsets: {reason_of(error)}") from error
     return KubeProxySets(tuple(sorted(found)), frozenset(ports))
 
 
