@@ -24,3 +24,8 @@ def shown(path: str) -> str:
 def quoted_text(text: str, limit: int = 64) -> str:
     """Return hostile text shortened, in quotes, with everything odd in it escaped."""
     return repr(shorten(text, limit))
+
+
+def plural(count: int, word: str) -> str:
+    """Return ``1 change``, ``12,000 changes``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

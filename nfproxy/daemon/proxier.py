@@ -23,6 +23,7 @@ from nfproxy.model.service import ObjectName
 from nfproxy.plan.desired import Conflict, Touched
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Dataplane, Reconciler, Report, ResyncReason
+from nfproxy.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ class Proxier:
         elif report.resynced:
             commits.info(
                 "kernel tables already match (read %s in %s)",
-                _plural(report.elements_read, "element"),
+                plural(report.elements_read, "element"),
                 took,
             )
 
@@ -229,14 +230,14 @@ class Proxier:
         log.info(
             "ready after %.2f s: %s, %s",
             monotonic_s() - self._started_s,
-            _plural(len(self._planner.services), "Service"),
-            _plural(len(self._planner.desired.frontends), "frontend"),
+            plural(len(self._planner.services), "Service"),
+            plural(len(self._planner.desired.frontends), "frontend"),
         )
 
     def _subject(self, commit: Commit) -> str:
         """Return what a commit was about: a service port, a Service, or how many Services."""
         if commit.report.resynced:
-            return _plural(len(self._planner.services), "Service")
+            return plural(len(self._planner.services), "Service")
         frontends, touched = self._planner.desired.frontends, commit.touched
         claims = {frontends[key].claim for key in touched.frontends if key in frontends}
         services = {claim.service for claim in claims}
@@ -244,7 +245,7 @@ class Proxier:
             # Set elements have no owner here, and a frontend that went away has none any more.
             claims, services = set(), touched.services
         if len(services) != 1:
-            return _plural(len(services), "Service") if services else "this node"
+            return plural(len(services), "Service") if services else "this node"
         (service,) = services
         port_names = {claim.port_name for claim in claims}
         return f"{service}:{port_names.pop()}".rstrip(":") if len(port_names) == 1 else str(service)
@@ -272,15 +273,10 @@ def bulk_load() -> Iterator[None]:
 def _amount(report: Report) -> str:
     parts = []
     if report.operations:
-        parts.append(_plural(report.operations, "change"))
+        parts.append(plural(report.operations, "change"))
     if report.chains_made and not report.resynced:
-        parts.append(_plural(report.chains_made, "new chain"))
+        parts.append(plural(report.chains_made, "new chain"))
     return " and ".join(parts)
-
-
-def _plural(count: int, word: str) -> str:
-    """Return ``1 change``, ``12,000 changes``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

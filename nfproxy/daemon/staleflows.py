@@ -18,6 +18,7 @@ from nfproxy.plan.desired import Touched
 from nfproxy.plan.flows import Flows, udp_flows
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
+from nfproxy.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -100,5 +101,5 @@ class StaleFlowCleaning:
             self._metrics.conntrack_cleaned(family, seconds, deleted)
         if total := sum(report.deleted.values()):
             took_ms = sum(report.seconds.values()) * 1000
-            log.info("removed %d stale UDP flow%s in %.1f ms", total, "s" * (total > 1), took_ms)
+            log.info("removed %s in %.1f ms", plural(total, "stale UDP flow"), took_ms)
         return True

@@ -19,7 +19,7 @@ from nfproxy.kube.identity import identify
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.text import shown
+from nfproxy.text import plural, shown
 
 _MAX_TRIGGERS = 1000  # kept for one Service until the next `take`
 
@@ -289,7 +289,7 @@ class ObjectCache:
         objects, stay = _successor(content, old)
         problems = content.problems
         if stay:
-            text = f"{count_objects(stay)} in force as of the last good version"
+            text = f"{plural(stay, 'object')} in force as of the last good version"
             problems += (Problem(shown(path), "", "", text),)
         self._files[path] = _File(objects, problems, has_parsed)
         self._change_holder(path, old.objects if old else {}, objects)
@@ -336,11 +336,6 @@ class ObjectCache:
         else:
             current[name] = now
         return True
-
-
-def count_objects(count: int) -> str:
-    """Return a number of objects for a message."""
-    return f"{count} object{'s' * (count != 1)}"
 
 
 def _successor(

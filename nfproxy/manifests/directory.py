@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nfproxy.kube.cache import FileContent, ObjectCache, count_objects
+from nfproxy.kube.cache import FileContent, ObjectCache
 from nfproxy.manifests.files import Signature
 from nfproxy.manifests.scan import Identity, Scan
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.text import shown
+from nfproxy.text import plural, shown
 
 QUIET_S = 0.2  # a loss takes effect after so long without any change
 MAX_WAIT_S = 3.0  # and at the latest after this
@@ -160,7 +160,9 @@ class ManifestDirectory:
     def _stays(self, path: str, why: str, files: Iterable[str]) -> Problem:
         """Return the problem of a path that cannot be looked at."""
         count = sum(len(self._cache.objects_in(file) or ()) for file in files)
-        rest = f"; what is known from there ({count_objects(count)}) stays in force" * bool(count)
+        rest = f"; what is known from there ({plural(count, 'object')}) stays in force" * bool(
+            count
+        )
         return Problem(shown(path), "", "", f"{why}{rest}")
 
 

@@ -70,8 +70,8 @@ def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
     """
     kernel = FakeKernel()
     objects = changes(service("web"), endpoint_slice("web", A, B))
-    first, ready = said(caplog, lambda: made(kernel).plan_and_sync(objects))
-    again, _ = said(caplog, lambda: made(kernel).plan_and_sync(objects))
+    first, ready = said(caplog, lambda: made(kernel).sync(objects))
+    again, _ = said(caplog, lambda: made(kernel).sync(objects))
 
     assert re.fullmatch(r"synced 1 Service: \d+ changes in T, after reading the tables", first)
     assert re.fullmatch(r"ready after [\d.]+ s: 1 Service, 1 frontend", ready)
@@ -97,9 +97,9 @@ def test_a_commit_about_one_service_names_it(
     proxier = made(FakeKernel())
     proxier.plan(slice_of("http", A, B))
     proxier.plan(slice_of("https", A))
-    proxier.plan_and_sync(changes(two_ports(), two_ports("old", "10.96.0.2")))
+    proxier.sync(changes(two_ports(), two_ports("old", "10.96.0.2")))
 
-    assert said(caplog, lambda: proxier.plan_and_sync(change))[0].startswith(line)
+    assert said(caplog, lambda: proxier.sync(change))[0].startswith(line)
 
 
 def test_a_commit_about_several_services_counts_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -107,14 +107,14 @@ def test_a_commit_about_several_services_counts_them(caplog: pytest.LogCaptureFi
     A commit that changed no element is not logged.
     """
     proxier = made(FakeKernel())
-    proxier.plan_and_sync(changes(service("web"), endpoint_slice("web", A)))
+    proxier.sync(changes(service("web"), endpoint_slice("web", A)))
     more = changes(
         service("b", cluster_ips=("10.96.0.2",)), service("c", cluster_ips=("10.96.0.3",))
     )
 
-    (line,) = said(caplog, lambda: proxier.plan_and_sync(more))
+    (line,) = said(caplog, lambda: proxier.sync(more))
     assert line.startswith("synced 2 Services: 4 changes in T")
-    assert said(caplog, lambda: proxier.plan_and_sync(more)) == []
+    assert said(caplog, lambda: proxier.sync(more)) == []
 
 
 # --- failures -----------------------------------------------------------------------------
@@ -126,10 +126,10 @@ def test_what_a_failed_sync_left_is_committed_by_the_next_one() -> None:
     """
     kernel, hooks = FlakyKernel(), Commits()
     proxier = made(kernel, hooks)
-    proxier.plan_and_sync(changes(service("web"), endpoint_slice("web", A)))
+    proxier.sync(changes(service("web"), endpoint_slice("web", A)))
     kernel.faults = ["before"]
     early = changes(endpoint_slice("web", B))
-    failed = proxier.plan_and_sync(msgspec.structs.replace(early, triggers={Family.IPV4: (1.0,)}))
+    failed = proxier.sync(msgspec.structs.replace(early, triggers={Family.IPV4: (1.0,)}))
     proxier.plan(Changes(triggers={Family.IPV4: (2.0,)}))
     outcome = proxier.sync()
 
@@ -154,14 +154,14 @@ def test_a_missing_feature_ends_the_start_but_not_a_running_daemon(
     kernel = FlakyKernel()
     kernel.faults = [""] * 100
     proxier = made(kernel)
-    proxier.plan_and_sync(objects)
+    proxier.sync(objects)
     kernel.faults = ["before"]
-    assert isinstance(proxier.plan_and_sync(gone(service("web"))).error, TransactionError)
+    assert isinstance(proxier.sync(gone(service("web"))).error, TransactionError)
 
     refusing = FlakyKernel()
     refusing.load = _refuse  # type: ignore[method-assign]
     with pytest.raises(MissingFeatureError, match="lacks numgen"):
-        made(refusing).plan_and_sync(objects)
+        made(refusing).sync(objects)
 
 
 def _refuse(text: str) -> None:
@@ -176,8 +176,8 @@ def test_tidying_is_due_after_a_slot_was_given_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "monotonic_s", lambda: times[-1])
     kernel = FlakyKernel()
     proxier = made(kernel)
-    proxier.plan_and_sync(changes(service("web"), endpoint_slice("web", A, B)))
-    outcome = proxier.plan_and_sync(changes(endpoint_slice("web", A)))
+    proxier.sync(changes(service("web"), endpoint_slice("web", A, B)))
+    outcome = proxier.sync(changes(endpoint_slice("web", A)))
     assert outcome.tidy_at is not None
     assert 0 < outcome.tidy_at - outcome.ended_s <= 1
 
