@@ -23,7 +23,7 @@ from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE, KubeProxyConfiguration
 from nfproxy.config.lookup import BY_FIELD, BY_KEY, value_of
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import parse_prefix
-from nfproxy.model.interfaces import ACCEPTED, is_interface_name
+from nfproxy.model.nodeconfig import INTERFACE_NAMES, is_interface_name
 from nfproxy.text import shorten
 
 Place = Callable[[str], str]
@@ -171,7 +171,7 @@ def _cluster_cidr(text: str) -> Iterable[InvalidValue]:
 
 def _interface(field: str, name: str) -> Iterable[InvalidValue]:
     if not is_interface_name(name):
-        accepted = f"{ACCEPTED}; detectLocalMode needs it"
+        accepted = f"{INTERFACE_NAMES}; detectLocalMode needs it"
         yield InvalidValue(field, describe(name), accepted, others=("detectLocalMode",))
 
 

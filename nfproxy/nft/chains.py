@@ -153,7 +153,7 @@ def affinity_list(service_port: str, which: str, endpoint_port: int) -> Affinity
     )
 
 
-class Finding(enum.StrEnum):
+class Search(enum.StrEnum):
     """In which of a service port's lists a chain looks for a client."""
 
     CLUSTER = "cluster"
@@ -165,7 +165,7 @@ class FindChain(msgspec.Struct, frozen=True):
     """Finds the endpoint of a service port's client. Its name is ``affinity-HASH-FINDING``."""
 
     service_port: str
-    finding: Finding
+    search: Search
     protocol: Protocol
     cluster: tuple[AffinityList, ...] = ()
     local: tuple[AffinityList, ...] = ()
@@ -173,7 +173,7 @@ class FindChain(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The chain's name."""
-        return f"affinity-{_hash64(self.service_port).hex()}-{self.finding}"
+        return f"affinity-{_hash64(self.service_port).hex()}-{self.search}"
 
 
 class RecordChain(msgspec.Struct, frozen=True):

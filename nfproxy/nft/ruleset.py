@@ -16,8 +16,12 @@ import jinja2
 
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import Family
-from nfproxy.model.interfaces import ACCEPTED, LONGEST, is_interface_name
-from nfproxy.model.nodeconfig import ProgramConfig
+from nfproxy.model.nodeconfig import (
+    INTERFACE_NAMES,
+    LONGEST_INTERFACE_NAME,
+    ProgramConfig,
+    is_interface_name,
+)
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import (
@@ -25,10 +29,11 @@ from nfproxy.nft.chains import (
     FIXED_CHAINS,
     AffinityList,
     Chain,
-    Finding,
     RecordChain,
+    Search,
     Shape,
 )
+from nfproxy.text import quoted_text
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
 LAYOUT = 1
@@ -47,15 +52,8 @@ _BASE = {
 }
 
 
-class _Loader(jinja2.BaseLoader):
-    """Finds templates in the installed package or, in a checkout, next to it."""
-
-    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, None, None]:
-        return read_template(template), None, None
-
-
 def read_template(name: str) -> str:
-    """Return the text of a file of ``rulesets/``."""
+    """Return a file of ``rulesets/``: from the installed package or, in a checkout, next to it."""
     try:
         packaged = resources.files("nfproxy.rulesets")
     except ModuleNotFoundError:
@@ -66,7 +64,7 @@ def read_template(name: str) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(  # noqa: S701 - the output is nft, not HTML
-        loader=_Loader(),
+        loader=jinja2.FunctionLoader(read_template),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=False,
@@ -89,9 +87,11 @@ def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:
     if pods.bridge or pods.interface_prefix:
         name = pods.bridge or pods.interface_prefix
         if not is_interface_name(name):
-            raise ConfigError(f"interface name {name[:64]!r}: accepted are {ACCEPTED}")
+            raise ConfigError(
+                f"interface name {quoted_text(name)} is not accepted", f"use {INTERFACE_NAMES}"
+            )
         # A prefix as long as a name can be is a whole name, and nft refuses a wildcard behind it.
-        whole = pods.bridge or len(name) == LONGEST
+        whole = pods.bridge or len(name) == LONGEST_INTERFACE_NAME
         pattern = f'"{name}"' if whole else f'"{name}*"'
         return f"iifname {pattern}", f"iifname != {pattern}"
     prefix = pods.prefixes.get(family)
@@ -144,7 +144,7 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
         kind="find",
         cluster=[_numbers(item) for item in chain.cluster],
         local=[_numbers(item) for item in chain.local],
-        prefer_local=chain.finding is Finding.EXTERNAL,
+        prefer_local=chain.search is Search.EXTERNAL,
         local_pod=local_pod,
     )
 

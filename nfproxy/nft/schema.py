@@ -188,11 +188,6 @@ def number_of(data: bytes, at: int) -> int:
     return number
 
 
-def endpoint_bytes(address: bytes, port: int) -> bytes:
-    """Return an endpoint as the endpoint maps hold it."""
-    return address + _PORT.pack(port)
-
-
 def prefix_key(prefix: Prefix, rest: bytes = b"") -> bytes:
     """
     Return the key of a prefix in an interval set: the first and the last key, joined.

@@ -17,9 +17,9 @@ from nfproxy.nft.chains import (
     AffinityList,
     Chain,
     FindChain,
-    Finding,
     Policy,
     RecordChain,
+    Search,
     affinity_list,
 )
 from nfproxy.plan.endpoints import Destination, Selection
@@ -100,15 +100,15 @@ class PortAffinity(msgspec.Struct, frozen=True):
 
     def _find(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> FindChain:
         if policy is Policy.LOCAL:
-            finding = Finding.EXTERNAL
+            search = Search.EXTERNAL
         else:
-            finding = Finding.LOCAL if internal_local else Finding.CLUSTER
+            search = Search.LOCAL if internal_local else Search.CLUSTER
         return FindChain(
             self.service_port,
-            finding,
+            search,
             key.protocol,
-            () if finding is Finding.LOCAL else tuple(self.cluster),
-            () if finding is Finding.CLUSTER else tuple(self.local),
+            () if search is Search.LOCAL else tuple(self.cluster),
+            () if search is Search.CLUSTER else tuple(self.local),
         )
 
     def _records(self) -> Iterator[tuple[Destination, RecordChain]]:

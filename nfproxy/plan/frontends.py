@@ -17,7 +17,7 @@ from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
 
 
-class Kind(enum.StrEnum):
+class FrontendKind(enum.StrEnum):
     """Which of a Service's addresses a frontend is."""
 
     CLUSTER_IP = "clusterIP"
@@ -32,10 +32,10 @@ class Kind(enum.StrEnum):
 
 
 _FIELDS = {
-    Kind.CLUSTER_IP: "spec.clusterIPs",
-    Kind.LOAD_BALANCER_IP: "status.loadBalancer.ingress",
-    Kind.EXTERNAL_IP: "spec.externalIPs",
-    Kind.NODE_PORT: "spec.ports[].nodePort",
+    FrontendKind.CLUSTER_IP: "spec.clusterIPs",
+    FrontendKind.LOAD_BALANCER_IP: "status.loadBalancer.ingress",
+    FrontendKind.EXTERNAL_IP: "spec.externalIPs",
+    FrontendKind.NODE_PORT: "spec.ports[].nodePort",
 }
 
 
@@ -81,7 +81,7 @@ class Frontend(msgspec.Struct, frozen=True):
     """
 
     key: FrontendKey
-    kind: Kind
+    kind: FrontendKind
     claim: Claim
     verdict: Verdict
     slot_ranges: SlotRanges = NO_SLOTS

@@ -25,7 +25,7 @@ from nfproxy.plan.frontends import (
     Element,
     Frontend,
     FrontendKey,
-    Kind,
+    FrontendKind,
     ServicePlan,
     SharedElement,
 )
@@ -117,12 +117,12 @@ class _PortPlan:
         yield self._internal(cluster_ip)
         guard = self._guard()
         for address in _of_family(service.load_balancer_ips, family):
-            yield self._external(Kind.LOAD_BALANCER_IP, address, self._port.port, guard)
+            yield self._external(FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard)
         allowed = service.external_ips if self._config.external_ips else ()
         for address in _of_family(allowed, family):
-            yield self._external(Kind.EXTERNAL_IP, address, self._port.port)
+            yield self._external(FrontendKind.EXTERNAL_IP, address, self._port.port)
         if self._port.node_port:
-            yield self._external(Kind.NODE_PORT, b"", self._port.node_port)
+            yield self._external(FrontendKind.NODE_PORT, b"", self._port.node_port)
 
     def hairpins(self) -> Iterator[SharedElement]:
         """Yield the elements that let an endpoint of this node reach itself through the Service."""
@@ -142,15 +142,15 @@ class _PortPlan:
         key = FrontendKey(self._family, address, self._port.protocol, self._port.port)
         chosen = self._chosen
         if not chosen.exists:
-            return self._frontend(key, Kind.CLUSTER_IP, REJECT)
+            return self._frontend(key, FrontendKind.CLUSTER_IP, REJECT)
         endpoints = chosen.local if self._service.internal_local else chosen.cluster
         if not endpoints:
             # Policy Local, and endpoints elsewhere only (KEP-2086).
-            return self._frontend(key, Kind.CLUSTER_IP, DROP)
-        return self._balanced(key, Kind.CLUSTER_IP, Policy.CLUSTER, endpoints)
+            return self._frontend(key, FrontendKind.CLUSTER_IP, DROP)
+        return self._balanced(key, FrontendKind.CLUSTER_IP, Policy.CLUSTER, endpoints)
 
     def _external(
-        self, kind: Kind, address: bytes, port: int, guard: tuple[Prefix, ...] = ()
+        self, kind: FrontendKind, address: bytes, port: int, guard: tuple[Prefix, ...] = ()
     ) -> Frontend:
         """Return the frontend of another address or a node port, by externalTrafficPolicy."""
         key = FrontendKey(self._family, address, self._port.protocol, port)
@@ -169,7 +169,7 @@ class _PortPlan:
     def _balanced(
         self,
         key: FrontendKey,
-        kind: Kind,
+        kind: FrontendKind,
         policy: Policy,
         cluster: tuple[Destination, ...],
         local: tuple[Destination, ...] = (),
@@ -192,7 +192,7 @@ class _PortPlan:
     def _frontend(
         self,
         key: FrontendKey,
-        kind: Kind,
+        kind: FrontendKind,
         verdict: Verdict,
         *,
         slot_ranges: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
@@ -202,7 +202,7 @@ class _PortPlan:
         own_elements: tuple[Element, ...] = ()
         chains: tuple[Chain, ...] = (shape,) if shape else ()
         if shape is not None and shape.sticky:
-            internal_local = kind is Kind.CLUSTER_IP and self._service.internal_local
+            internal_local = kind is FrontendKind.CLUSTER_IP and self._service.internal_local
             sticky = self.affinity.elements(key, shape.policy, internal_local=internal_local)
             own_elements += sticky.elements
             chains += sticky.chains

@@ -47,11 +47,11 @@ def observe(read: ReadElements, families: Iterable[Family]) -> Observed:
     """Read all managed elements of each family's table, once."""
     observed = Observed()
     for family in families:
-        _Reader(read, family, observed).read()
+        _TableReader(read, family, observed).read()
     return observed
 
 
-class _Reader:
+class _TableReader:
     """Reads one family's table."""
 
     def __init__(self, read: ReadElements, family: Family, into: Observed) -> None:

@@ -14,9 +14,9 @@ from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import (
     Chain,
     FindChain,
-    Finding,
     Policy,
     RecordChain,
+    Search,
     Shape,
     affinity_list,
     parse_shape,
@@ -51,7 +51,7 @@ def every_chain() -> Iterator[Chain]:
             yield Shape(Policy.LOCAL, protocol, 3, 2, *more)
     yield Shape(Policy.REJECT, Protocol.TCP, guarded=True)
     lists = tuple(affinity_list("default/web/tcp/", w, 8080) for w in ("cluster", "local"))
-    for protocol, finding in itertools.product(Protocol, Finding):
+    for protocol, finding in itertools.product(Protocol, Search):
         yield FindChain(f"default/{protocol.word}", finding, protocol, lists[:1], lists[1:])
     for name in ("cluster", "local"):
         yield RecordChain((affinity_list("default/web", name, 1),), 1)

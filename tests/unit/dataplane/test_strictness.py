@@ -22,8 +22,8 @@ V4, V6 = Family.IPV4, Family.IPV6
 SHAPE = Shape(Policy.CLUSTER, Protocol.TCP, cluster=2)
 FRONTEND = parse_address("10.96.0.1") + schema.protocol_bytes(6) + schema.port_bytes(80)
 SLOT = parse_address("10.96.0.1") + schema.port_bytes(80) + schema.number_bytes(0)
-ONE = schema.endpoint_bytes(parse_address("10.244.0.1"), 8080)
-OTHER = schema.endpoint_bytes(parse_address("10.244.0.2"), 8080)
+ONE = parse_address("10.244.0.1") + schema.port_bytes(8080)
+OTHER = parse_address("10.244.0.2") + schema.port_bytes(8080)
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.namespaces)])

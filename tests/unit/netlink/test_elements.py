@@ -18,7 +18,7 @@ from nfproxy.reconcile.transition import Operation
 
 V4, V6 = Family.IPV4, Family.IPV6
 IP, TCP, PORT = parse_address("10.96.0.1"), schema.protocol_bytes(6), schema.port_bytes(80)
-POD = schema.endpoint_bytes(parse_address("10.244.1.5"), 8080)
+POD = parse_address("10.244.1.5") + schema.port_bytes(8080)
 TCP_SLOTS = schema.ENDPOINTS[Protocol.TCP]
 SLOT = Operation(True, V4, TCP_SLOTS, IP + PORT + schema.number_bytes(2), POD)
 

@@ -11,9 +11,9 @@ from nfproxy.nft.chains import (
     FIXED_CHAINS,
     AffinityList,
     FindChain,
-    Finding,
     Policy,
     RecordChain,
+    Search,
     Shape,
     affinity_list,
     is_ours,
@@ -101,7 +101,7 @@ def test_nfproxy_knows_its_own_chains():
     ours = [
         *FIXED_CHAINS,
         Shape(Policy.CLUSTER, TCP, cluster=1).name,
-        FindChain("default/web/tcp/", Finding.EXTERNAL, TCP).name,
+        FindChain("default/web/tcp/", Search.EXTERNAL, TCP).name,
         RecordChain((item,), 30).name,
         RecordChain((item, item), 30).name,
     ]

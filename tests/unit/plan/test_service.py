@@ -8,7 +8,7 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
-from nfproxy.nft.chains import FindChain, Finding, RecordChain, Shape
+from nfproxy.nft.chains import FindChain, RecordChain, Search, Shape
 from nfproxy.plan.frontends import Frontend, ServicePlan
 from nfproxy.plan.service import plan_node, plan_service
 
@@ -211,21 +211,21 @@ def sticky(**more: object) -> Service:
     return service(affinity_timeout_s=30, node_port=30080, **more)  # type: ignore[arg-type]
 
 
-def finding(frontend: Frontend) -> list[Finding]:
-    return [c.finding for c in frontend.chains if isinstance(c, FindChain)]
+def search(frontend: Frontend) -> list[Search]:
+    return [c.search for c in frontend.chains if isinstance(c, FindChain)]
 
 
 @pytest.mark.parametrize(
     ("internal", "external", "inside", "outside"),
     [
-        (False, False, Finding.CLUSTER, Finding.CLUSTER),
-        (False, True, Finding.CLUSTER, Finding.EXTERNAL),
-        (True, False, Finding.LOCAL, Finding.CLUSTER),
-        (True, True, Finding.LOCAL, Finding.EXTERNAL),
+        (False, False, Search.CLUSTER, Search.CLUSTER),
+        (False, True, Search.CLUSTER, Search.EXTERNAL),
+        (True, False, Search.LOCAL, Search.CLUSTER),
+        (True, True, Search.LOCAL, Search.EXTERNAL),
     ],
 )
 def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
-    internal: bool, external: bool, inside: Finding, outside: Finding
+    internal: bool, external: bool, inside: Search, outside: Search
 ):
     """
     A client is never sent to a recorded endpoint that the policy rules out.
@@ -235,8 +235,8 @@ def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
         endpoint_slice("web", LOCAL, REMOTE),
     )
 
-    assert finding(at(made, CLUSTER_IP)) == [inside]
-    assert finding(at(made, NODE_PORT)) == [outside]
+    assert search(at(made, CLUSTER_IP)) == [inside]
+    assert search(at(made, NODE_PORT)) == [outside]
     assert at(made, CLUSTER_IP).verdict.chain.endswith("-sticky")
 
 

@@ -24,7 +24,7 @@ class Held:
 
 
 IP, TCP, PORT = parse_address("10.96.0.1"), schema.protocol_bytes(6), schema.port_bytes(80)
-POD = schema.endpoint_bytes(parse_address("10.244.1.5"), 8080)
+POD = parse_address("10.244.1.5") + schema.port_bytes(8080)
 TCP_SLOTS = schema.ENDPOINTS[Protocol.TCP]
 
 

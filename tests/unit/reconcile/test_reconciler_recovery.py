@@ -118,7 +118,7 @@ def test_slots_without_a_verdict_do_not_hinder_a_repair(proxy: MemoryProxy, valu
     A slot after a gap is removed before a new frontend's slots are written.
     """
     proxy.put(WEB)
-    data = schema.endpoint_bytes(parse_address(value), 8080)
+    data = parse_address(value) + schema.port_bytes(8080)
     stranger(
         proxy,
         Operation(True, Family.IPV4, TCP_SLOTS, slot_key(1), data),
