@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from functools import partial
+from types import FrameType
 
 import click
 
 from nfproxy.cli.output import output_option, print_data
-from nfproxy.tools.demo.interrupt import Interrupted, Interrupts
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _InterruptedError(BaseException):
+    """A signal asks the program to end."""
+
+
+class _Interrupts:
+    """
+    Raises _InterruptedError in the main thread at the first SIGINT, SIGTERM or SIGHUP.
+
+    Later signals, and all signals after `hold`, only set `number`: nothing interrupts the clean-up.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._is_held = False
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def hold(self) -> None:
+        """Raise nothing from now on."""
+        self._is_held = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+        if not self._is_held:
+            self._is_held = True
+            raise _InterruptedError
 
 
 @click.command("demo", short_help="Show nfproxy at work, in network namespaces.")
@@ -34,15 +65,15 @@ def command(keep: bool, output: str) -> None:
 
     Exit status: 0 all checks passed, 1 a check failed, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    interrupts = Interrupts()
+    interrupts = _Interrupts()
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     try:
         # Imported here, because importing takes a while and Ctrl-C must work meanwhile.
         from nfproxy.tools.demo.performance import perform
 
         show = partial(print_data, form="json") if output == "json" else None
-        perform(interrupts, keep=keep, print_results=show)
-    except Interrupted:
+        perform(interrupts.hold, keep=keep, print_results=show)
+    except _InterruptedError:
         click.echo("\nInterrupted; everything has been removed.", err=True)
     if interrupts.number:
         sys.exit(128 + interrupts.number)

@@ -1,7 +1,10 @@
-"""``nfproxy demo``, run as a person runs it."""
+"""
+``nfproxy demo``, run as a person runs it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -22,17 +25,19 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 90.0
 #: A process that is not root, and may make user namespaces.
 UNPRIVILEGED = ("unshare", "--map-user=1000", "--map-group=1000", "--")
-STRANGERS_TABLE = "add table ip nfproxy\nadd chain ip nfproxy somebody-elses\n"
+OTHER_TABLE = "add table ip nfproxy\nadd chain ip nfproxy of-the-caller\n"
 
 
 class Demo:
-    """A running demo. All it starts inherits a mark in the environment."""
+    """A running demo. All processes that it starts inherit a mark in their environment."""
 
     def __init__(
         self, caller: Namespace, home: Path, *arguments: str, prefix: tuple[str, ...] = ()
     ) -> None:
         self.home = home
         self.home.mkdir()
+        self.namespaces: set[int] = set()
+        self._caller = os.fstat(caller.fd).st_ino
         self._mark = f"NFPROXY_DEMO_TEST={uuid.uuid4()}"
         name, _, value = self._mark.partition("=")
         (home / "tmp").mkdir()
@@ -48,25 +53,36 @@ class Demo:
 
     @property
     def out(self) -> str:
-        """What it printed so far on standard output."""
+        """Its standard output so far."""
         return (self.home / "out").read_text()
 
     @property
     def err(self) -> str:
-        """What it printed so far on standard error."""
+        """Its standard error so far."""
         return (self.home / "err").read_text()
 
     def wait_for(self, text: str) -> None:
         """Wait until it has printed something on standard output."""
         assert eventually(lambda: text in self.out or self.process.poll() is not None)
         assert text in self.out, self.err
+        self._look_at_namespaces()
 
     def finish(self) -> int:
         """Wait for its end and return its exit code."""
-        return self.process.wait(LIMIT_S)
+        assert eventually(lambda: self._look_at_namespaces() or self.process.poll() is not None)
+        return self.process.wait()
+
+    def _look_at_namespaces(self) -> None:
+        """Remember the network namespaces that the demo holds open now, by inode."""
+        for number in Path(f"/proc/{self.process.pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):  # a file that has just been closed
+                target = str(number.readlink())
+                if target.startswith("net:["):
+                    self.namespaces.add(int(target[5:-1]))
+        self.namespaces.discard(self._caller)
 
     def processes(self) -> list[int]:
-        """Return the processes it has started that live, itself included."""
+        """Return the live processes that it started, itself included."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -87,8 +103,10 @@ class Demo:
         raise LookupError(node)
 
     def assert_gone(self, *, files: bool = True) -> None:
-        """Assert that it has left no process, no network namespace with a name, no file."""
+        """Assert that it has left no process, no network namespace and no file."""
         assert eventually(lambda: self.processes() == [])
+        assert len(self.namespaces) >= 9  # nodes, pods and the client
+        assert eventually(lambda: not self.namespaces & namespaces_in_use())
         if files:
             assert list((self.home / "tmp").iterdir()) == []
 
@@ -103,38 +121,42 @@ def eventually(claim: Callable[[], bool]) -> bool:
     return True
 
 
-def traces(caller: Namespace) -> tuple[str, str, list[str]]:
-    """Return what a demo could have changed for its caller: rules, links, named namespaces."""
-    named = Path("/run/netns")
-    names = [path.name for path in named.iterdir()] if named.is_dir() else []
-    return (
-        caller.run(["nft", "list", "ruleset"]).stdout,
-        caller.run(["ip", "-o", "link"]).stdout,
-        sorted(name for name in names if not name.startswith("cni-")),  # those are a kubelet's
-    )
+def namespaces_in_use() -> set[int]:
+    """Return the network namespaces of all processes, and those with a name, by inode."""
+    found = set()
+    for path in (*Path("/proc").glob("[0-9]*/ns/net"), *Path("/run/netns").glob("*")):
+        with contextlib.suppress(OSError):  # a process or a namespace that has just ended
+            found.add(path.stat().st_ino)
+    return found
+
+
+def network_of(caller: Namespace) -> tuple[str, str]:
+    """Return what a demo could have changed for its caller: rules and links."""
+    ruleset = caller.run(["nft", "list", "ruleset"]).stdout
+    return ruleset, caller.run(["ip", "-o", "link"]).stdout
 
 
 @pytest.fixture(scope="module")
 def caller(namespaces_allowed: None) -> Iterator[Namespace]:
-    """The namespace the demo is started in. It has an nfproxy table, made by somebody else."""
+    """The network namespace of the demo's caller, with an nfproxy table of its own."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     with Lab() as lab:
         namespace = lab.namespace("caller")
-        namespace.run(["nft", "-f", "-"], input=STRANGERS_TABLE)
+        namespace.run(["nft", "-f", "-"], input=OTHER_TABLE)
         yield namespace
 
 
 @pytest.fixture(scope="module")
-def before(caller: Namespace) -> tuple[str, str, list[str]]:
-    """What the caller's namespace was like before any demo."""
-    return traces(caller)
+def before(caller: Namespace) -> tuple[str, str]:
+    """The caller's network before any demo."""
+    return network_of(caller)
 
 
 @pytest.fixture(scope="module")
 def demos(
     caller: Namespace, before: object, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Demo]:
-    """Two demos at a time: one for a program, and one that stays, without privileges."""
+    """Two demos at the same time: one with JSON output, and one that stays, without root."""
     homes = tmp_path_factory.mktemp("demos")
     return {
         "json": Demo(caller, homes / "json", "-o", "json"),
@@ -144,7 +166,7 @@ def demos(
 
 @pytest.fixture(scope="module")
 def found(demos: dict[str, Demo]) -> dict[str, Any]:
-    """What the demo found out, as data."""
+    """The demo's results as data."""
     demo = demos["json"]
     assert demo.finish() == 0, demo.err
     result = json.loads(demo.out)
@@ -154,7 +176,7 @@ def found(demos: dict[str, Demo]) -> dict[str, Any]:
 
 def test_every_kind_of_request_has_its_outcome(found: dict[str, Any]) -> None:
     """
-    Answered, refused and dropped requests are there in both families, each for its reason.
+    Requests are answered, refused and dropped in both families, each for its reason.
     """
     outcomes: dict[str, set[tuple[str, str]]] = {}
     for row in found["requests"]:
@@ -183,7 +205,7 @@ def test_every_kind_of_request_has_its_outcome(found: dict[str, Any]) -> None:
 
 def test_nothing_fails_while_services_change(found: dict[str, Any]) -> None:
     """
-    Connections were made during every change and none failed, nor did one held open.
+    New connections during each change succeed, and open ones go on.
     """
     counts = []
     for change in found["changes"]:
@@ -199,7 +221,7 @@ def test_nothing_fails_while_services_change(found: dict[str, Any]) -> None:
 
 def test_services_are_elements_and_not_rules(found: dict[str, Any]) -> None:
     """
-    Five hundred Services more add elements, no chain and no rule.
+    500 more Services add elements, but no chain and no rule.
     """
     nothing, example, crowded, scaled = found["sizes"]
 
@@ -212,9 +234,9 @@ def test_services_are_elements_and_not_rules(found: dict[str, Any]) -> None:
     assert "frontends: 10.96.0.10 . tcp . 80 : goto cluster-tcp-2" in found["rows"]
 
 
-def test_diff_sees_what_a_stranger_did(found: dict[str, Any]) -> None:
+def test_diff_sees_the_change_of_another_program(found: dict[str, Any]) -> None:
     """
-    The difference is empty, then names the Service, and is empty once nfproxy runs again.
+    The difference is empty, then names the Service, and is empty after nfproxy's next start.
     """
     drift = found["drift"]
 
@@ -227,22 +249,22 @@ def test_nothing_is_left(
     demos: dict[str, Demo], found: dict[str, Any], caller: Namespace, before: object
 ) -> None:
     """
-    Afterwards there is no process and no file, and the caller's own network is as it was.
+    The demo leaves no process, namespace or file, and the caller's network is unchanged.
     """
     demos["json"].assert_gone()
 
-    assert "somebody-elses" in str(before)
-    assert before == traces(caller)
+    assert "of-the-caller" in str(before)
+    assert before == network_of(caller)
 
 
 def test_keep_without_privileges_then_a_failure(demos: dict[str, Demo]) -> None:
     """
-    It stays, the commands it prints work; when nfproxy dies it shows the log and fails.
+    The demo stays and its hints work; when nfproxy dies, it prints the log and fails.
 
-    A stranger's change would be repaired before `diff` can see it, so nfproxy sleeps meanwhile.
+    nfproxy would repair a change before `diff` can see it, so the test stops it meanwhile.
     """
     demo = demos["keep"]
-    demo.wait_for("# what nfproxy says\n")
+    demo.wait_for("# nfproxy's log on node-1\n")
     assert "\x1b" not in demo.out
     assert max(len(line) for line in demo.out.partition("keeps running")[0].splitlines()) <= 100
     hints = [line for line in demo.out.splitlines() if line.startswith(("nsenter", "sudo nsenter"))]
@@ -260,12 +282,12 @@ def test_keep_without_privileges_then_a_failure(demos: dict[str, Demo]) -> None:
     assert demo.finish() == 1
     assert "The end of nfproxy's log on node-1:" in demo.err
     assert "INFO node node-1" in demo.err
-    assert "nfproxy: error: nfproxy on node-1 ended" in demo.err
+    assert "nfproxy: error: nfproxy on node-1 exited" in demo.err
     demo.assert_gone()
 
 
 def in_shell(command: str, code: int) -> str:
-    """Type a command in a shell and return what it prints."""
+    """Run a command in a shell and return what it prints."""
     done = subprocess.run(
         ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -276,11 +298,11 @@ def in_shell(command: str, code: int) -> str:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_interrupted_it_cleans_up(
+def test_an_interrupted_demo_cleans_up(
     caller: Namespace, before: object, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """
-    Whatever ends the demo in the middle, what it started ends with it.
+    A signal in the middle ends the demo and everything that it started.
     """
     demo = Demo(caller, tmp_path / "demo")
     demo.wait_for("nfproxy runs on both nodes")
@@ -290,4 +312,4 @@ def test_interrupted_it_cleans_up(
 
     assert code == demo.finish()
     demo.assert_gone(files=number != signal.SIGKILL)
-    assert before == traces(caller)
+    assert before == network_of(caller)

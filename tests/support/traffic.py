@@ -23,13 +23,13 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from support.packets.attempts import Attempt, Report, packets_sent_again
+from support.packets.attempts import Attempt, Report
 from support.packets.sctp import socket_family
 from support.packets.sending import Outcome, Probe, attempt, outcome_of
 from support.responders import settle_all
 
 from nfproxy.model.service import Protocol
-from nfproxy.tools.lab import Host
+from nfproxy.tools.lab.hosts import Host, packets_sent_again
 
 PATIENCE_SECONDS = 0.9  # less than the second after which a lost SYN is sent again
 ECHO_SECONDS = 0.02

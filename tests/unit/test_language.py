@@ -112,10 +112,6 @@ PENDING = frozenset(
         "tests/unit/manifests",
         #
         "tests/unit/yaml",
-        # tools
-        "nfproxy/tools/demo",
-        #
-        "tests/demo",
         # tests
         "tests/bench",
         #

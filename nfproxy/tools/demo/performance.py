@@ -1,31 +1,39 @@
 """
-The demo from start to end: tell the story, perhaps stay, and take everything down.
+The demo from start to end: the story, a while to look around with ``--keep``, and the clean-up.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from nfproxy.host.privatenamespace import enter_private_namespace
-from nfproxy.tools.demo.interrupt import Interrupts
-from nfproxy.tools.demo.keeping import hints
 from nfproxy.tools.demo.results import Results
 from nfproxy.tools.demo.screen import Screen
 from nfproxy.tools.demo.story import Story
+from nfproxy.tools.lab import Host
 
 _CHECK_S = 0.5
 
 
 def perform(
-    interrupts: Interrupts, *, keep: bool, print_results: Callable[[Results], None] | None = None
+    hold_interrupts: Callable[[], None],
+    *,
+    keep: bool,
+    print_results: Callable[[Results], None] | None = None,
 ) -> None:
     """
     Run the demo. Nothing of it is left when this returns or raises.
 
-    Raises Interrupted, DemoError, MissingFeatureError. With `keep` it only returns by raising.
-    With `print_results` standard output has the results alone; progress goes to standard error.
+    `hold_interrupts` is called before the clean-up, which no signal may interrupt. With
+    `print_results`, standard output has the results alone and progress goes to standard error. With
+    `keep`, only a signal or an error ends the demo. Raises DemoError, MissingFeatureError, and what
+    a signal handler raises.
     """
     enter_private_namespace()
     screen = Screen(quiet=print_results is not None)
@@ -33,7 +41,7 @@ def perform(
         try:
             results = _perform(screen, stack, print_results, keep=keep)
         finally:
-            interrupts.hold()
+            hold_interrupts()
     screen.farewell(results)
 
 
@@ -46,22 +54,64 @@ def _perform(
 ) -> Results:
     story = Story(screen, stack)
     try:
-        results = story.tell()
+        results = story.run()
         if print_results:
             print_results(results)
         if keep:
             _keep(screen, story)
         story.clean_up()
     except Exception:
-        screen.trouble(story.last_words())
+        screen.trouble(story.ends_of_logs())
         raise
     return results
 
 
 def _keep(screen: Screen, story: Story) -> None:
-    """Wait for a signal. Raises DemoError when nfproxy ends on a node."""
+    """Wait for a signal. Raises DemoError when nfproxy exits on a node."""
     screen.announce("The cluster keeps running until Ctrl-C. In another terminal:")
-    screen.announce(hints(story))
+    screen.announce(_hints(story))
     while True:
         story.check()
         time.sleep(_CHECK_S)
+
+
+def _hints(story: Story) -> str:
+    """Return commands to try in another terminal, each with a title."""
+    node, client, pod = story.cluster.nodes[0], story.cluster.client, story.cluster.pod(1, 3)
+    proxy = story.proxies[0]
+    diff = shlex.join([*_shortest(proxy.command), *proxy.arguments("diff")])
+    parts = [
+        ("send a request to web from outside, and from a pod", [_in(client, _get("10.96.0.10"))]),
+        ("", [_in(pod, _get("[fd00:10:96::10]"))]),
+        ("the ruleset of node-1", [_in(node, "nft list table ip nfproxy")]),
+        ("the difference between the manifests and the kernel", [_in(node, diff)]),
+        ("a shell on node-1, and on node-2", [_in(node, "bash")]),
+        ("", [_in(story.cluster.nodes[1], "bash")]),
+        ("the manifests: edit one, nfproxy follows", [f"ls {story.workspace.manifests}"]),
+        ("nfproxy's log on node-1", [f"tail -f {proxy.log}"]),
+    ]
+    lines = []
+    for title, commands in parts:
+        lines += [f"# {title}"] if title else []
+        lines += commands
+    return "\n".join(lines)
+
+
+def _get(host: str) -> str:
+    url = f"http://{host}/"
+    if shutil.which("curl"):
+        return shlex.join(["curl", url])
+    return shlex.join(
+        ["python3", "-c", f"import urllib.request as r; print(r.urlopen('{url}').read().decode())"]
+    )
+
+
+def _in(host: Host, command: str) -> str:
+    sudo = "sudo " if os.environ.get("SUDO_USER") else ""
+    return f"{sudo}{shlex.join(host.namespace.enter_command())} {command}"
+
+
+def _shortest(command: list[str]) -> list[str]:
+    """Return the installed command where there is one: it works in every directory."""
+    installed = shutil.which(sys.argv[0])
+    return [os.path.abspath(installed)] if installed else command  # noqa: PTH100 - keep links

@@ -1,5 +1,5 @@
 """
-nfproxy's own commands, run on the nodes as a person would run them.
+Runs nfproxy's own commands on the nodes, as a person would.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ _READY_S = 30.0
 _TAIL_LINES = 25
 
 
-class Proxy:
-    """``nfproxy run`` on one node. The node's lab ends it with everything else."""
+class NodeDaemon:
+    """
+    ``nfproxy run`` on one node. One thread uses it.
+
+    The lab ends the process with everything else on the node.
+    """
 
     def __init__(self, node: Node, workspace: Workspace) -> None:
         self.node = node
@@ -34,16 +38,16 @@ class Proxy:
 
     @property
     def command(self) -> list[str]:
-        """How this installation's nfproxy is called."""
+        """The command that starts this installation's nfproxy."""
         return [sys.executable, "-m", "nfproxy"]
 
     def arguments(self, command: str) -> list[str]:
-        """Return the arguments of a command that works on this node and the demo's manifests."""
+        """Return a command with the arguments for this node and the demo's manifests."""
         option = "--manifests" if command == "run" else "-f"
         return [command, option, str(self._manifests), *self._facts]
 
     def start(self) -> None:
-        """Start it; `wait` says when it has programmed the kernel."""
+        """Start it; see `wait`."""
         with self.log.open("ab") as log:
             self._read_from = log.tell()
             self._process = self.node.namespace.start(
@@ -54,7 +58,7 @@ class Proxy:
             )
 
     def wait(self) -> None:
-        """Return once the kernel is programmed. Raises DemoError."""
+        """Return once it has programmed the kernel. Raises DemoError."""
         deadline = time.monotonic() + _READY_S
         while _READY not in self._new_text():
             self.check()
@@ -63,13 +67,13 @@ class Proxy:
             time.sleep(0.01)
 
     def check(self) -> None:
-        """Raise DemoError unless it is running."""
+        """Raise DemoError where it has exited."""
         code = None if self._process is None else self._process.poll()
         if code is not None:
-            raise DemoError(f"nfproxy on {self.node.name} ended with exit code {code}")
+            raise DemoError(f"nfproxy on {self.node.name} exited with code {code}")
 
     def stop(self) -> None:
-        """End it, as a service manager would; what it programmed stays."""
+        """End it as a service manager does; its rules stay in the kernel."""
         process, self._process = self._process, None
         if process is not None:
             self.node.namespace.stop(process)
@@ -79,7 +83,7 @@ class Proxy:
         return self.node.namespace.run([*self.command, command, *more], check=False)
 
     def diff(self, expected: int) -> str:
-        """Return what ``nfproxy diff`` prints. Raises DemoError at another exit code."""
+        """Return the output of ``nfproxy diff``. Raises DemoError at another exit code."""
         done = self.call(*self.arguments("diff"))
         if done.returncode != expected:
             raise DemoError(
@@ -88,13 +92,13 @@ class Proxy:
             )
         return done.stdout.rstrip()
 
-    def first_commit(self) -> str:
-        """Return what it logged about its first transaction since it was started."""
+    def first_sync(self) -> str:
+        """Return the log line of its first sync since its last start, "" without one."""
         lines = self._new_text().splitlines()
         return next((_message(line) for line in lines if "synced " in line), "")
 
-    def last_words(self) -> str:
-        """Return the end of its log, "" where there is none."""
+    def end_of_log(self) -> str:
+        """Return the end of its log, "" without a log."""
         return _tail(self.log)
 
     def _new_text(self) -> str:
@@ -104,8 +108,8 @@ class Proxy:
 
 
 def _message(line: str) -> str:
-    """Return a log line without date, time and level."""
-    return line.split(maxsplit=3)[-1]
+    """Return a log line without its time and level."""
+    return line.split(maxsplit=2)[-1]
 
 
 def _tail(path: Path) -> str:

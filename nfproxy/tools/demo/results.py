@@ -1,5 +1,5 @@
 """
-What the demo found out: plain values, printed as text or JSON.
+What the demo measured: plain values, printed as text or JSON.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from nfproxy.errors import NfproxyError
 
 
 class DemoError(NfproxyError):
-    """Something the demo set out to show did not happen."""
+    """A claim of the demo did not hold."""
 
 
-class Size(msgspec.Struct, frozen=True, rename="camel"):
-    """How large a node's tables are, both families together."""
+class TableSize(msgspec.Struct, frozen=True, rename="camel"):
+    """The size of a node's tables, both families together."""
 
     when: str
     chains: int
@@ -22,13 +22,13 @@ class Size(msgspec.Struct, frozen=True, rename="camel"):
     elements: int
 
 
-class Asked(msgspec.Struct, frozen=True, rename="camel"):
+class RequestResult(msgspec.Struct, frozen=True, rename="camel"):
     """
-    One row of requests: who asked whom, and what came of it.
+    One row of requests, from one host to one address.
 
-    `answers` counts requests by the pod that answered, `seen` by the client address the pod
-    saw; `refused` and `dropped` count those without an answer. `target` is address and port.
-    `second_address`: sent from an address that is not the host's first.
+    `target` is address and port. `answers` counts requests by the pod that answered, `seen` by the
+    client address that the pod saw; `refused` and `dropped` count requests without an answer.
+    `second_address` says that the host sent from its second address.
     """
 
     service: str
@@ -44,13 +44,13 @@ class Asked(msgspec.Struct, frozen=True, rename="camel"):
     remark: str
 
 
-class Change(msgspec.Struct, frozen=True, rename="camel"):
+class ServiceChange(msgspec.Struct, frozen=True, rename="camel"):
     """
-    One change made while connections run.
+    A change that the demo made while connections ran.
 
-    `in_force_s` is the time from writing the file to both kernels answering accordingly, None
-    where nothing was to change. `failures` describe connections that failed,
-    `sent_again` counts packets that had to be sent twice.
+    `in_force_s` is the time from writing the file until both kernels had the change, None where the
+    change needed none. `failures` describe connections that failed. `sent_again` counts packets
+    that had to be sent again.
     """
 
     what: str
@@ -61,8 +61,8 @@ class Change(msgspec.Struct, frozen=True, rename="camel"):
     answers: dict[str, int]
 
 
-class Held(msgspec.Struct, frozen=True, rename="camel"):
-    """Connections that stayed open during all changes, and what was asked over them."""
+class HeldConnections(msgspec.Struct, frozen=True, rename="camel"):
+    """The connections that stayed open during all changes, and the requests over them."""
 
     connections: int
     requests: int
@@ -70,7 +70,7 @@ class Held(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Drift(msgspec.Struct, frozen=True, rename="camel"):
-    """What ``nfproxy diff`` said before and after a stranger's command, and once mended."""
+    """The output of ``nfproxy diff`` before and after another command, and after the repair."""
 
     before: str
     command: str
@@ -79,12 +79,12 @@ class Drift(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Results(msgspec.Struct, frozen=True, rename="camel"):
-    """All of it."""
+    """Everything that the demo measured."""
 
-    requests: tuple[Asked, ...]
-    changes: tuple[Change, ...]
-    held: Held
-    sizes: tuple[Size, ...]
+    requests: tuple[RequestResult, ...]
+    changes: tuple[ServiceChange, ...]
+    held: HeldConnections
+    sizes: tuple[TableSize, ...]
     rows: tuple[str, ...]
     drift: Drift
     seconds: float

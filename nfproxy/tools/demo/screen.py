@@ -1,5 +1,5 @@
 """
-How the demo looks.
+What the demo prints.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ from io import TextIOWrapper
 from rich.console import Console
 from rich.text import Text
 
-from nfproxy.tools.demo.results import Asked, Change, Held, Results, Size
-from nfproxy.tools.demo.tables import Row
+from nfproxy.tools.demo.results import (
+    HeldConnections,
+    RequestResult,
+    Results,
+    ServiceChange,
+    TableSize,
+)
+from nfproxy.tools.demo.tables import ElementRow
 
 _WIDTH = 100
 _INDENT = 2
 _GAP = 2
 _TIMES = "\u00d7"
-_REQUEST_COLUMNS = ("  FROM", "TO", "ANSWERED BY", "SEES THE CLIENT AS")
+_REQUEST_COLUMNS = ("  FROM", "TO", "ANSWERED BY", "POD SEES CLIENT")
 
 
 class Screen:
     """
-    Prints the story on standard output or, with `quiet`, only its steps on standard error.
+    Prints the demo on standard output or, with `quiet`, only its steps on standard error.
 
-    Colours and a spinner on a terminal, plain text elsewhere.
+    A terminal gets colours and a spinner, other outputs plain text. One thread uses it.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -41,7 +47,7 @@ class Screen:
 
     @contextmanager
     def step(self, doing: str) -> Iterator[Callable[[str], None]]:
-        """Show that something goes on; then, with a tick and the time it took, what was done."""
+        """Show what is going on; then a tick, what was done and the time it took."""
         began = time.monotonic()
         done = [doing]
         with self._console.status(f"{doing} …"):
@@ -66,16 +72,16 @@ class Screen:
             self._print(Text(line, style))
 
     def announce(self, text: str) -> None:
-        """Print what a person needs to know, even when quiet."""
+        """Print a text even with `quiet`."""
         self._console.print()
         self._console.print(Text(text), soft_wrap=True)
 
     def trouble(self, text: str) -> None:
-        """Print what may explain a failure, on standard error."""
+        """Print a text that may explain a failure, on standard error."""
         Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
 
     def requests(
-        self, rows: Sequence[Asked], about: Mapping[str, str], names: Mapping[str, str]
+        self, rows: Sequence[RequestResult], about: Mapping[str, str], names: Mapping[str, str]
     ) -> None:
         """Print the requests, a title and a few rows for each Service."""
         cells = [(f"  {row.source}", row.target, _answered(row), _seen(row, names)) for row in rows]
@@ -88,8 +94,8 @@ class Screen:
                 self._print(Text.assemble((service, "bold cyan"), "  ", (about[service], "dim")))
             self._print(line)
 
-    def changes(self, rows: Sequence[Change], held: Held) -> None:
-        """Print what happened to connections during the changes."""
+    def changes(self, rows: Sequence[ServiceChange], held: HeldConnections) -> None:
+        """Print the changes and the connections made meanwhile."""
         pods = sorted({pod for row in rows for pod in row.answers})
         cells = [
             (
@@ -101,18 +107,18 @@ class Screen:
             )
             for row in rows
         ]
-        head = ("", "IN FORCE", "CONNECTIONS", "FAILED", *pods)
+        head = ("", "IN KERNEL", "CONNECTIONS", "FAILED", *pods)
         for line in _aligned(head, cells, right=True):
             self._print(line)
         again = sum(row.sent_again for row in rows)
         self.say(
-            f"{held.connections} connections stayed open all the while: {held.requests:,} "
-            f"requests, {len(held.failures)} failed,\nall answered by the pod the connection began "
-            f"with. {again or 'No'} packet{'s' * (again > 1)} had to be sent twice."
+            f"{held.connections} connections stayed open throughout: {held.requests:,} requests, "
+            f"{len(held.failures)} failed. On each connection\nthe same pod answered all requests. "
+            f"{again or 'No'} packet{'s' * (again > 1)} had to be sent again."
         )
 
-    def sizes(self, sizes: Sequence[Size]) -> None:
-        """Print how the tables grew."""
+    def sizes(self, sizes: Sequence[TableSize]) -> None:
+        """Print how the tables grow."""
         cells = [
             (size.when, f"{size.chains:,}", f"{size.rules:,}", f"{size.elements:,}")
             for size in sizes
@@ -120,17 +126,17 @@ class Screen:
         for line in _aligned(("", "CHAINS", "RULES", "ELEMENTS"), cells, right=True):
             self._print(line)
 
-    def rows(self, rows: Sequence[Row]) -> None:
-        """Print elements beside the names of their maps."""
+    def rows(self, rows: Sequence[ElementRow]) -> None:
+        """Print elements after the names of their maps."""
         cells = [(Text(f"@{row.map}", "cyan"), row.element) for row in rows]
         for line in _aligned(("", ""), cells)[1:]:
             self._print(line)
 
     def farewell(self, results: Results) -> None:
-        """End the story."""
+        """Print the last lines."""
         made = sum(change.connections for change in results.changes)
         self.heading(
-            "Done, and everything is removed again.",
+            "Done. The demo has removed everything.",
             f"{results.seconds:.0f} s; {made:,} connections during changes, none failed",
         )
 
@@ -144,7 +150,7 @@ class Screen:
 def _aligned(
     head: Sequence[str], rows: Sequence[Sequence[Text | str]], *, right: bool = False
 ) -> list[Text]:
-    """Return lines of aligned columns, the head's first; `right`: all but the first column."""
+    """Return lines of aligned columns, the head first; `right` aligns all but the first column."""
     texts = [[Text(word, "dim") for word in head]]
     texts += [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*texts, strict=True)]
@@ -161,7 +167,7 @@ def _line(cells: Sequence[Text], widths: Sequence[int], *, right: bool) -> Text:
     return line
 
 
-def _answered(row: Asked) -> Text:
+def _answered(row: RequestResult) -> Text:
     if row.dropped:
         return Text("no answer: dropped", "yellow")
     if row.refused:
@@ -170,7 +176,7 @@ def _answered(row: Asked) -> Text:
     return Text("  ".join(f"{pod} {_TIMES}{count}" for pod, count in answers))
 
 
-def _seen(row: Asked, names: Mapping[str, str]) -> Text:
+def _seen(row: RequestResult, names: Mapping[str, str]) -> Text:
     text = Text(", ".join(dict.fromkeys(names[address] for address in row.seen)))
     if row.remark:
         text.append(f"{'  ' if text else ''}{row.remark}", "dim")

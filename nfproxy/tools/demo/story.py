@@ -10,22 +10,29 @@ from contextlib import ExitStack
 
 from nfproxy.model.addresses import Family
 from nfproxy.tools.demo import scenario
-from nfproxy.tools.demo.proxies import Proxy
-from nfproxy.tools.demo.results import Asked, Change, DemoError, Drift, Held, Results, Size
+from nfproxy.tools.demo.proxies import NodeDaemon
+from nfproxy.tools.demo.results import (
+    DemoError,
+    Drift,
+    HeldConnections,
+    RequestResult,
+    Results,
+    ServiceChange,
+    TableSize,
+)
 from nfproxy.tools.demo.screen import Screen
-from nfproxy.tools.demo.servers import Servers
 from nfproxy.tools.demo.tables import Tables
 from nfproxy.tools.demo.traffic import Traffic
 from nfproxy.tools.demo.workspace import Workspace
-from nfproxy.tools.lab import Cluster, Pod
+from nfproxy.tools.lab import Cluster, Pod, Responders
 
 _WEB = ("10.96.0.10", "fd00:10:96::10")
-_PORT = 80
+_PORT, _POD_PORT = 80, 8080
 _SCALABLE = ("pod-1-1", "pod-2-1", "pod-1-2", "pod-2-2")
 _AT_FIRST = 2
 _CROWD = 500
 _HELD_EACH = 5
-_TRAFFIC_S = 0.5  # how long connections run after each change
+_TRAFFIC_S = 0.5  # for which connections run after each change
 _IN_FLIGHT_S = 0.05
 _IN_FORCE_S = 15.0
 
@@ -35,12 +42,17 @@ pod-1-1  pod-1-2  pod-1-3        pod-2-1  pod-2-2  pod-2-3
          node-1                           node-2                client
       192.168.77.11                    192.168.77.12        192.168.77.100
             └────────────────────────────────┴────────────────────┘
-Each is a network namespace. Pods have 10.244.1.11 to .13 and 10.244.2.11 to .13. All have an
-IPv6 address, too: fd00:10:244:1::11 is pod-1-1, fd77::11 is node-1, fd77::100 the client."""
+Each of them is a network namespace. Pods have the addresses 10.244.1.11 to 10.244.1.13 and
+10.244.2.11 to 10.244.2.13. All have an IPv6 address, too: fd00:10:244:1::11 is pod-1-1, fd77::11
+is node-1, and fd77::100 is the client."""
 
 
 class Story:
-    """Builds the cluster piece by piece and tells what happens in it. `stack` takes it down."""
+    """
+    Builds the cluster, runs the demo in it and prints what happens; `stack` removes the cluster.
+
+    The main thread uses it.
+    """
 
     def __init__(self, screen: Screen, stack: ExitStack) -> None:
         self._screen = screen
@@ -51,14 +63,16 @@ class Story:
         screen.heading("Setting up")
         with screen.step("building the network") as done:
             self.cluster = stack.enter_context(Cluster(pods_per_node=3))
-            stack.enter_context(Servers(self.cluster.pods))
+            servers = stack.enter_context(Responders())
+            for pod in self.cluster.pods:
+                servers.listen(pod, _POD_PORT, pages=True)
             self.tables = [stack.enter_context(Tables(node)) for node in self.cluster.nodes]
             done("built the network: 2 nodes, 6 pods with an HTTP server each, a client")
-        self.proxies = [Proxy(node, self.workspace) for node in self.cluster.nodes]
-        self._sizes: list[Size] = []
+        self.proxies = [NodeDaemon(node, self.workspace) for node in self.cluster.nodes]
+        self._sizes: list[TableSize] = []
 
-    def tell(self) -> Results:
-        """Do and show everything but cleaning up. Raises DemoError."""
+    def run(self) -> Results:
+        """Do and show everything except the clean-up. Raises DemoError."""
         self._start()
         requests = self._requests()
         changes, held = self._changes()
@@ -76,8 +90,8 @@ class Story:
         )
 
     def clean_up(self) -> None:
-        """Stop nfproxy on the nodes and remove its tables, by its own command."""
-        with self._screen.step("nfproxy cleanup, on both nodes") as done:
+        """Stop nfproxy on the nodes and remove its tables with its own command."""
+        with self._screen.step("running nfproxy cleanup on both nodes") as done:
             for proxy, tables in zip(self.proxies, self.tables, strict=True):
                 proxy.stop()
                 result = proxy.call("cleanup")
@@ -90,13 +104,13 @@ class Story:
             done("nfproxy cleanup removed its tables from both nodes")
 
     def check(self) -> None:
-        """Raise DemoError unless nfproxy runs on all nodes."""
+        """Raise DemoError where nfproxy has exited on a node."""
         for proxy in self.proxies:
             proxy.check()
 
-    def last_words(self) -> str:
-        """Return what nfproxy said last on each node."""
-        texts = [(proxy.node.name, proxy.last_words()) for proxy in self.proxies]
+    def ends_of_logs(self) -> str:
+        """Return the end of nfproxy's log on each node."""
+        texts = [(proxy.node.name, proxy.end_of_log()) for proxy in self.proxies]
         return "\n".join(f"The end of nfproxy's log on {name}:\n{text}" for name, text in texts)
 
     def _start(self) -> None:
@@ -107,41 +121,42 @@ class Story:
             for proxy in self.proxies:
                 proxy.wait()
             files = len(list(self.workspace.manifests.iterdir()))
-            done(f"nfproxy runs on both nodes and has programmed their kernels from {files} files")
+            done(f"nfproxy runs on both nodes and has programmed both kernels from {files} files")
         self._sizes.append(self.tables[0].size("with the example Services"))
 
-    def _requests(self) -> tuple[Asked, ...]:
-        with self._screen.step("asking") as done:
-            asked = scenario.ask_all(self.cluster)
-            total = sum(sum(row.answers.values()) + row.refused + row.dropped for row in asked)
-            done(f"made {total} HTTP requests, each over a new connection; all went as they should")
-        self._screen.heading("Who answers")
-        self._screen.requests(asked, scenario.ABOUT, scenario.names_by_address(self.cluster))
-        return asked
+    def _requests(self) -> tuple[RequestResult, ...]:
+        with self._screen.step("sending requests to Services") as done:
+            results = scenario.ask_all(self.cluster)
+            total = sum(sum(row.answers.values()) + row.refused + row.dropped for row in results)
+            done(f"sent {total} HTTP requests, each over a new connection; each ended as expected")
+        self._screen.heading("Which pod answers, and which client address it sees")
+        self._screen.requests(results, scenario.ABOUT, scenario.names_by_address(self.cluster))
+        return results
 
-    def _changes(self) -> tuple[list[Change], Held]:
+    def _changes(self) -> tuple[list[ServiceChange], HeldConnections]:
         self._screen.heading(
-            "Changes while connections run", "to web, IPv4 and IPv6, from outside, a node and pods"
+            "Changes while connections run",
+            "from the client, a node and pods to web, IPv4 and IPv6",
         )
         cluster = self.cluster
-        ways = [
+        paths = [
             (cluster.client, _WEB[0], _PORT),
             (cluster.pod(1, 3), _WEB[1], _PORT),
             (cluster.pod(2, 3), _WEB[0], _PORT),
             (cluster.nodes[1], _WEB[1], _PORT),
         ]
-        with self._screen.step("changing things under traffic") as done:
-            with Traffic(ways, _HELD_EACH) as traffic:
+        with self._screen.step("changing Services under traffic") as done:
+            with Traffic(paths, _HELD_EACH) as traffic:
                 changes = self._make_changes(traffic)
                 held = traffic.held()
             total = sum(change.connections for change in changes)
-            done(f"rewrote manifests while {total:,} connections were made")
+            done(f"changed manifests while the hosts made {total:,} connections")
         self._screen.changes(changes, held)
         if held.failures:
-            raise DemoError(f"a connection held open failed: {held.failures[0]}")
+            raise DemoError(f"an open connection failed: {held.failures[0]}")
         return changes, held
 
-    def _make_changes(self, traffic: Traffic) -> list[Change]:
+    def _make_changes(self, traffic: Traffic) -> list[ServiceChange]:
         return [
             self._watch(traffic, f"web has {_AT_FIRST} endpoints", _AT_FIRST),
             self._crowd(traffic),
@@ -151,18 +166,18 @@ class Story:
             self._scale(traffic, _AT_FIRST, f"web scaled up, 1 to {_AT_FIRST}"),
         ]
 
-    def _scale(self, traffic: Traffic, count: int, what: str) -> Change:
+    def _scale(self, traffic: Traffic, count: int, what: str) -> ServiceChange:
         began = time.monotonic()
         self.workspace.scale(self._pods(count))
         self._until(what, lambda t: all(t.endpoints(address, _PORT) == count for address in _WEB))
         in_force_s = time.monotonic() - began
         if count > _AT_FIRST:
             self._sizes.append(
-                self.tables[0].size(f"without those, and web scaled up to {count} endpoints")
+                self.tables[0].size(f"without those, web scaled up to {count} endpoints")
             )
         return self._watch(traffic, what, count, in_force_s)
 
-    def _crowd(self, traffic: Traffic) -> Change:
+    def _crowd(self, traffic: Traffic) -> ServiceChange:
         what = f"{_CROWD} more Services"
         usual = self.tables[0].frontends()
         began = time.monotonic()
@@ -170,14 +185,16 @@ class Story:
         self._until(what, lambda t: t.frontends()[0] == usual[0] + 2 * _CROWD)
         in_force_s = time.monotonic() - began
         self._sizes.append(
-            self.tables[0].size(f"with {_CROWD} more, dual-stack, {_AT_FIRST} endpoints each")
+            self.tables[0].size(
+                f"with {_CROWD} more Services, dual-stack, {_AT_FIRST} endpoints each"
+            )
         )
         change = self._watch(traffic, what, _AT_FIRST, in_force_s)
         self.workspace.remove_crowd()
         self._until(f"{what} removed", lambda t: t.frontends() == usual)
         return change
 
-    def _restart(self, traffic: Traffic) -> Change:
+    def _restart(self, traffic: Traffic) -> ServiceChange:
         self.proxies[0].stop()
         self.proxies[0].start()
         self.proxies[0].wait()
@@ -188,21 +205,21 @@ class Story:
         return [by_name[name] for name in _SCALABLE[:count]]
 
     def _until(self, what: str, holds: Callable[[Tables], bool]) -> None:
-        """Return once something holds on both nodes."""
+        """Return once `holds` is true on both nodes. Raises DemoError."""
         deadline = time.monotonic() + _IN_FORCE_S
         for tables in self.tables:
             while not holds(tables):
                 self.check()
                 if time.monotonic() > deadline:
                     raise DemoError(
-                        f"{what}: not in force on {tables.node.name} in {_IN_FORCE_S:g} s"
+                        f"{what}: not in the kernel of {tables.node.name} within {_IN_FORCE_S:g} s"
                     )
                 time.sleep(0.002)
 
     def _watch(
         self, traffic: Traffic, what: str, count: int, in_force_s: float | None = None
-    ) -> Change:
-        """Let connections run for a while; return them with those made during the change."""
+    ) -> ServiceChange:
+        """Let connections run for a while; count them and those made during the change."""
         time.sleep(_IN_FLIGHT_S)
         during = traffic.take()
         time.sleep(_TRAFFIC_S)
@@ -211,8 +228,9 @@ class Story:
         if failures:
             raise DemoError(f"{what}: {len(failures)} connections failed; {failures[0]}")
         if set(after.answers) != set(_SCALABLE[:count]):
-            raise DemoError(f"{what}: answered by {', '.join(sorted(after.answers)) or 'nobody'}")
-        return Change(
+            pods = ", ".join(sorted(after.answers)) or "no pod"
+            raise DemoError(f"{what}: answers came from {pods}")
+        return ServiceChange(
             what=what,
             in_force_s=in_force_s,
             connections=during.answers.total() + after.answers.total(),
@@ -222,40 +240,40 @@ class Story:
         )
 
     def _show_sizes(self) -> None:
-        self._screen.heading("The ruleset on node-1", "both families")
+        self._screen.heading("Size of the ruleset on node-1", "both families")
         self._screen.sizes(self._sizes)
 
     def _show_service(self) -> tuple[str, ...]:
         rows = self.tables[0].rows(_WEB[0], _PORT)
         chain = f"cluster-tcp-{_AT_FIRST}"
-        self._screen.heading("One Service in the kernel", "web, IPv4, on node-1")
+        self._screen.heading("One Service in the kernel", "the elements of web, IPv4, on node-1")
         self._screen.rows(rows)
-        self._screen.say(f"and one chain for all Services with {_AT_FIRST} endpoints:")
+        self._screen.say(f"and one chain, which all Services with {_AT_FIRST} endpoints share:")
         self._screen.say(self.tables[0].chain(Family.IPV4, chain))
         return tuple(f"{row.map}: {row.element}" for row in rows)
 
     def _drift(self) -> Drift:
-        """Let somebody delete an endpoint's element behind nfproxy's back, and mend it."""
+        """Delete an element of an endpoint while nfproxy is stopped; show diff and repair."""
         proxy, tables = self.proxies[0], self.tables[0]
-        self._screen.heading("Somebody else changes the table", "node-1, nfproxy is stopped")
+        self._screen.heading("Another program changes the table", "node-1, nfproxy is stopped")
         command = f"delete element ip nfproxy endpoints-tcp {{ {_WEB[0]} . {_PORT} . 1 }}"
-        with self._screen.step("comparing desired state and kernel") as done:
+        with self._screen.step("comparing the manifests with the kernel") as done:
             proxy.stop()
             before = proxy.diff(0)
             tables.run_nft(command)
             after = proxy.diff(1)
             proxy.start()
             proxy.wait()
-            mending = proxy.first_commit()
+            repair = proxy.first_sync()
             mended = proxy.diff(0)
-            done("compared desired state and kernel three times")
-        for line, said in (
+            done("compared the manifests with the kernel three times")
+        for line, output in (
             ("nfproxy diff -f manifests", before),
             (f"nft {command}", ""),
             ("nfproxy diff -f manifests", after),
-            ("nfproxy run --manifests manifests &", mending),
+            ("nfproxy run --manifests manifests &", repair),
             ("nfproxy diff -f manifests", mended),
         ):
             self._screen.say(f"$ {line}", "bold")
-            self._screen.say(said.replace("\t", "  "))
+            self._screen.say(output.replace("\t", "  "))
         return Drift(before, f"nft {command}", after, mended)

@@ -1,5 +1,5 @@
 """
-What a node's kernel holds: sizes, the rows of one frontend, what a frontend answers.
+Reads nfproxy's tables in a node's kernel: sizes, endpoint counts, the elements of a frontend.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from nfproxy.model.service import Protocol
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft import schema
 from nfproxy.nft.chains import shape_of
-from nfproxy.tools.demo.results import Size
+from nfproxy.tools.demo.results import TableSize
 from nfproxy.tools.lab import Node
 
 
-class Row(NamedTuple):
-    """An element in nft's notation, and the map that holds it."""
+class ElementRow(NamedTuple):
+    """An element in nft's notation, and its map."""
 
     map: str
     element: str
 
 
 class Tables:
-    """Reads the nfproxy tables of a node. A context manager."""
+    """
+    Reads the nfproxy tables of a node. A context manager; one thread at a time uses it.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        # The socket stays in the node's namespace, whichever thread uses it.
+        # The socket stays in the node's network namespace, whichever thread uses it.
         self._kernel: Kernel = node.namespace.call(Kernel)
 
     def __enter__(self) -> Self:
@@ -38,9 +40,9 @@ class Tables:
     def __exit__(self, *_: object) -> None:
         self._kernel.close()
 
-    def size(self, when: str) -> Size:
+    def size(self, when: str) -> TableSize:
         """Count chains, rules and elements of both families."""
-        return Size(
+        return TableSize(
             when,
             chains=sum(len(self._kernel.chains(family)) for family in FAMILIES),
             rules=self.node.namespace.call(_count_rules),
@@ -54,13 +56,13 @@ class Tables:
         return sum(1 for _ in self._kernel.elements(family, name))
 
     def frontends(self) -> tuple[int, int]:
-        """Return how many TCP frontends there are, without node ports, and how many slots."""
+        """Return the numbers of frontends without node ports, and of TCP slots."""
         names = (schema.FRONTENDS, schema.ENDPOINTS[Protocol.TCP])
         frontends, slots = (sum(self.count(f, name) for f in FAMILIES) for name in names)
         return frontends, slots
 
     def endpoints(self, address: str, port: int) -> int:
-        """Return over how many endpoints a TCP frontend is balanced; 0 without one."""
+        """Return the number of endpoints of a TCP frontend, 0 where there is none."""
         packed = parse_address(address)
         key = packed + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(port)
         for found, verdict in self._kernel.elements(family_of(packed), schema.FRONTENDS):
@@ -69,7 +71,7 @@ class Tables:
                 return shape.cluster if shape else 0
         return 0
 
-    def rows(self, address: str, port: int) -> list[Row]:
+    def rows(self, address: str, port: int) -> list[ElementRow]:
         """Return the elements that make up a TCP frontend."""
         packed = parse_address(address)
         family = family_of(packed)
@@ -86,7 +88,7 @@ class Tables:
                 pod = value[: family.size]
                 starts.append((schema.HAIRPIN, pod + pod + tcp + value[family.size :]))
         return [
-            Row(name, schema.format_element(schema.SCHEMAS[name], key, value, family))
+            ElementRow(name, schema.format_element(schema.SCHEMAS[name], key, value, family))
             for name, start in starts
             for key, value in sorted(self._kernel.elements(family, name))
             if key.startswith(start)
@@ -101,7 +103,7 @@ class Tables:
         return "\n".join(line.removeprefix("\t").replace("\t", "    ") for line in lines)
 
     def run_nft(self, command: str) -> None:
-        """Run an nft command on the node, as anybody there could."""
+        """Run an nft command on the node, as any other program there could."""
         self.node.namespace.call(load_text, f"{command}\n")
 
 

@@ -1,26 +1,88 @@
 """
-Connections that never stop while things change.
+HTTP requests from hosts of the lab, and connections that go on while Services change.
 """
 
 from __future__ import annotations
 
 import functools
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
-from nfproxy.tools.demo.http import Connection
-from nfproxy.tools.demo.results import Held
-from nfproxy.tools.lab import Host
+from nfproxy.tools.demo.results import HeldConnections
+from nfproxy.tools.lab.hosts import Host, packets_sent_again
 
+_HEAD_LIMIT = 65536
 _PAUSE_S = 0.005
 _JOIN_S = 10.0
 
 
+class PodAnswer(NamedTuple):
+    """The pod that answered, and the client address that it saw."""
+
+    pod: str
+    seen: str
+
+
+class HttpConnection:
+    """
+    A connection from a host to an address and port. A context manager; one thread uses it.
+
+    Raises what `connect` does: ConnectionRefusedError, TimeoutError or another OSError.
+    """
+
+    def __init__(
+        self, host: Host, address: str, port: int, *, source: str = "", timeout_s: float = 5.0
+    ) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._address = address
+        self._socket = host.namespace.socket(family, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(timeout_s)
+            if source:
+                self._socket.bind((source, 0))
+            self._socket.connect((address, port))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def ask(self) -> PodAnswer:
+        """
+        Send a request and return the answer. Raises OSError.
+
+        The connection stays open, so that the client closes it first. A server that did would keep
+        it in TIME-WAIT, and refuse a new connection that happens to have the same ports.
+        """
+        self._socket.sendall(f"GET / HTTP/1.1\r\nHost: {self._address}\r\n\r\n".encode())
+        data = b""
+        while not data.endswith(b"\n") or b"\r\n\r\n" not in data[:-2]:
+            received = self._socket.recv(4096)
+            if not received or len(data) > _HEAD_LIMIT:
+                raise ConnectionResetError("the connection ended within an answer")
+            data += received
+        pod, _, seen = data.rpartition(b"\r\n\r\n")[2].decode().split()
+        return PodAnswer(pod, seen)
+
+    def sent_again(self) -> int:
+        """Return how many packets the kernel had to send again."""
+        return packets_sent_again(self._socket)
+
+
 class Taken(NamedTuple):
-    """What happened to new connections since the last time somebody asked."""
+    """What happened to new connections since the last call of `Traffic.take`."""
 
     answers: Counter[str]
     failures: tuple[str, ...]
@@ -29,14 +91,13 @@ class Taken(NamedTuple):
 
 class Traffic:
     """
-    A steady stream of new connections on each of several ways, and connections held open.
+    New connections all the time on each of several paths, and connections that stay open.
 
-    A way is (host, address, port). `held_each` connections are opened per way before the
-    streams start and asked in turns until the end. A context manager.
+    A path is (host, address, port). `held_each` connections per path are opened first; until the
+    end they send one request after the other. A context manager; any thread may call it.
     """
 
-    def __init__(self, ways: Iterable[tuple[Host, str, int]], held_each: int) -> None:
-        self._ways = list(ways)
+    def __init__(self, paths: Iterable[tuple[Host, str, int]], held_each: int) -> None:
         self._lock = threading.Lock()
         self._answers: Counter[str] = Counter()
         self._failures: list[str] = []
@@ -44,16 +105,17 @@ class Traffic:
         self._held_requests = 0
         self._held_failures: list[str] = []
         self._stop = threading.Event()
-        self._held: list[tuple[str, Connection, str]] = []  # way, connection, pod
+        self._held: list[tuple[str, HttpConnection, str]] = []  # path, connection, pod
         self._threads: list[threading.Thread] = []
+        every = list(paths)
         try:
-            for way in self._ways:
+            for path in every:
                 for _ in range(held_each):
-                    self._hold(*way)
+                    self._hold(*path)
         except BaseException:
             self.close()
             raise
-        streams = [functools.partial(self._stream, *way) for way in self._ways]
+        streams = [functools.partial(self._stream, *path) for path in every]
         jobs: list[Callable[[], None]] = [*streams, self._ask_held]
         for job in jobs:
             thread = threading.Thread(target=job, name="traffic", daemon=True)
@@ -73,9 +135,9 @@ class Traffic:
             self._answers, self._failures, self._sent_again = Counter(), [], 0
         return taken
 
-    def held(self) -> Held:
-        """Return what happened to the connections that were held open."""
-        return Held(len(self._held), self._held_requests, tuple(self._held_failures))
+    def held(self) -> HeldConnections:
+        """Return what happened to the connections that stay open."""
+        return HeldConnections(len(self._held), self._held_requests, tuple(self._held_failures))
 
     def close(self) -> None:
         """Stop everything. Idempotent."""
@@ -86,14 +148,14 @@ class Traffic:
             connection.close()
 
     def _hold(self, host: Host, address: str, port: int) -> None:
-        connection = Connection(host, address, port)
+        connection = HttpConnection(host, address, port)
         pod = connection.ask().pod
         self._held.append((f"{host.name} to {address} on {pod}", connection, pod))
 
     def _stream(self, host: Host, address: str, port: int) -> None:
         while not self._stop.is_set():
             try:
-                with Connection(host, address, port) as connection:
+                with HttpConnection(host, address, port) as connection:
                     pod, again = connection.ask().pod, connection.sent_again()
             except OSError as error:
                 with self._lock:
@@ -107,15 +169,15 @@ class Traffic:
     def _ask_held(self) -> None:
         broken: set[int] = set()
         while not self._stop.is_set():
-            for index, (way, connection, pod) in enumerate(self._held):
+            for index, (path, connection, pod) in enumerate(self._held):
                 if index in broken:
                     continue
                 try:
                     answer = connection.ask()
                     if answer.pod != pod:
-                        raise ConnectionError(f"suddenly answered by {answer.pod}")
+                        raise ConnectionError(f"suddenly {answer.pod} answered")
                     self._held_requests += 1
                 except OSError as error:
                     broken.add(index)
-                    self._held_failures.append(f"{way}: {error}")
+                    self._held_failures.append(f"{path}: {error}")
                 time.sleep(_PAUSE_S)

@@ -1,5 +1,5 @@
 """
-The demo's own copy of the example manifests, and how it rewrites them.
+The demo's copy of the example manifests, and its changes to them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CROWD = "crowd.json"
 
 
 class Workspace:
-    """A temporary directory with `manifests` in it, and room for logs. A context manager."""
+    """A temporary directory with `manifests` and logs. A context manager; one thread uses it."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="nfproxy-demo-"))
@@ -43,11 +43,11 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Remove it. Idempotent."""
+        """Remove the directory. Idempotent."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def scale(self, pods: Sequence[Pod]) -> None:
-        """Make these pods the endpoints of the Service web."""
+        """Make these pods the endpoints of Service web."""
         path = self.manifests / _SCALED
         objects = list(yaml.safe_load_all(path.read_text("utf-8")))
         for item in objects:
@@ -57,17 +57,17 @@ class Workspace:
         self._replace(_SCALED, text.encode())
 
     def add_crowd(self, services: int, pods: Sequence[Pod]) -> None:
-        """Add many dual-stack Services, each with an endpoint at every one of these pods."""
+        """Add many dual-stack Services, each with all of these pods as endpoints."""
         items = [part for number in range(services) for part in _service(number, pods)]
         listed = {"apiVersion": "v1", "kind": "List", "items": items}
         self._replace(_CROWD, msgspec.json.encode(listed))
 
     def remove_crowd(self) -> None:
-        """Remove them."""
+        """Remove the Services that `add_crowd` added."""
         (self.manifests / _CROWD).unlink()
 
     def _replace(self, name: str, data: bytes) -> None:
-        """Write a file beside the old one and rename it over, as editors do."""
+        """Write a new file and rename it over the old one, as editors do."""
         fresh = self.manifests / f".{name}.new"
         fresh.write_bytes(data)
         fresh.rename(self.manifests / name)

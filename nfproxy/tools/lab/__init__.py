@@ -12,6 +12,7 @@ have no names, only file descriptors of this process.
 from nfproxy.tools.lab.cluster import Cluster, Node, Pod
 from nfproxy.tools.lab.hosts import Addresses, Host
 from nfproxy.tools.lab.namespaces import Lab, Namespace
+from nfproxy.tools.lab.responders import Responders
 
 __all__ = [
     "Addresses",
@@ -21,4 +22,5 @@ __all__ = [
     "Namespace",
     "Node",
     "Pod",
+    "Responders",
 ]

@@ -2,6 +2,8 @@
 A host of the lab: a namespace with interfaces, addresses and routes, both families.
 """
 
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +17,8 @@ T = TypeVar("T")
 
 IFA_F_NODAD = 0x02
 SCOPE_LINK = 253
+# struct tcp_info: eight octets, then 32-bit words; the 24th is tcpi_total_retrans
+_TOTAL_RETRANS = 8 + 23 * 4
 
 _EACH_HOST = {
     # An address is usable at once: no other host on these links can have it.
@@ -221,6 +225,16 @@ class Host:
 def family_of(text: str) -> Family:
     """Return the family of an address or prefix written as text."""
     return Family.IPV6 if ":" in text else Family.IPV4
+
+
+def packets_sent_again(sock: socket.socket) -> int:
+    """
+    Return how many packets of a TCP connection the kernel has sent again so far.
+
+    A lost SYN shows here and not as a failure: the connection is only a second late.
+    """
+    data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS + 4)
+    return int(struct.unpack_from("=I", data, _TOTAL_RETRANS)[0])
 
 
 def _index(ip: IPRoute, interface: str) -> int:

@@ -16,13 +16,11 @@ from typing import Protocol as Interface
 from support.packets import sctp
 
 from nfproxy.model.service import Protocol
-from nfproxy.tools.lab import Host
+from nfproxy.tools.lab.hosts import Host, packets_sent_again
 
 # <linux/in.h>, <linux/in6.h>: report every ICMP error, not only the fatal ones
 IP_RECVERR = 11
 IPV6_RECVERR = 25
-# struct tcp_info: eight octets, then 32-bit words; the 24th is tcpi_total_retrans
-_TOTAL_RETRANS = 8 + 23 * 4
 
 
 class Report(NamedTuple):
@@ -244,13 +242,6 @@ def _queued_error(sock: socket.socket) -> tuple[bytes, int] | None:
         return None
     (error,) = struct.unpack_from("=I", ancillary[-1][2])
     return quoted, int(error)
-
-
-def packets_sent_again(sock: socket.socket) -> int:
-    """Return how many packets of a TCP connection the kernel has sent again so far."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS + 4)
-    (count,) = struct.unpack_from("=I", info, _TOTAL_RETRANS)
-    return int(count)
 
 
 def _report_icmp_errors(sock: socket.socket) -> None:
