@@ -10,7 +10,7 @@ import click
 
 from nfproxy.cli.inputs import files_option, planned
 from nfproxy.cli.output import OutputRow, output_option, print_data, print_table, warn
-from nfproxy.cli.programs import ProgramDifference, compare_programs
+from nfproxy.cli.programdiff import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.probes import require_privileges

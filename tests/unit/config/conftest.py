@@ -28,8 +28,8 @@ def configured(from_file):
 
 
 @pytest.fixture
-def problems(configured):
-    """Return the problems of a file's body, or of flags without a file."""
+def invalid_values(configured):
+    """Return the invalid values of a file's body, or of flags without a file."""
 
     def of(body=None, **flags):
         with pytest.raises(InvalidConfigError) as caught:

@@ -38,7 +38,7 @@ def test_yaml_and_json_become_plain_data(text, data):
 
 
 @pytest.mark.parametrize("text", ["mode: a\nx: 1\nmode: b\n", '{"mode": "a", "x": 1, "mode": "b"}'])
-def test_of_a_duplicate_key_the_last_counts_and_a_warning_names_it(text):
+def test_the_last_of_duplicate_keys_counts_and_a_warning_names_it(text):
     """
     kube-proxy logs duplicates and goes on; so does nfproxy.
     """
@@ -51,14 +51,14 @@ def test_of_a_duplicate_key_the_last_counts_and_a_warning_names_it(text):
 
 def test_a_duplicate_key_is_found_by_its_line():
     """
-    YAML knows lines, so the warning names the second one's.
+    The warning of YAML names the line of the second one.
     """
     assert "line 3" in parse("a:\n  b: 1\n  b: 2\n").warnings[0]
 
 
 def test_of_several_documents_the_first_counts():
     """
-    The others are named, not silently dropped.
+    A warning says that the others are not read.
     """
     data, warnings = parse("a: 1\n---\na: 2\n")
 
@@ -122,7 +122,7 @@ def test_files_that_cannot_be_read_are_config_errors(tmp_path):
 
 def test_a_file_is_read(tmp_path):
     """
-    What stands in the file comes back as data.
+    The content of the file comes back as data.
     """
     path = tmp_path / "kp.yaml"
     path.write_text("a: 1" + os.linesep)

@@ -37,7 +37,7 @@ INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 )
 def test_durations_are_read_and_printed_as_in_go(text, nanoseconds, printed):
     """
-    Text, nanoseconds and Go's own text of them belong together.
+    A text gives its nanoseconds, and those print as in Go.
     """
     assert nanoseconds == parse_duration(text)
     assert printed == str(parse_duration(text))
@@ -68,7 +68,7 @@ def test_printing_and_reading_gives_the_duration_back(nanoseconds):
 
 def test_seconds_convert_both_ways():
     """
-    Durations are counted in nanoseconds and asked for in seconds.
+    A duration counts nanoseconds; callers give and take seconds.
     """
     assert Duration(1_500_000_000) == Duration.of(1.5)
     assert Duration.of(1.5).seconds == 1.5

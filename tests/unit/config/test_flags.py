@@ -31,7 +31,7 @@ def given(*args, decorate=kube_proxy_flags):
 
 def test_nothing_given_is_nothing_collected():
     """
-    Defaults are the loader's business.
+    `load` supplies the defaults.
     """
     assert given() == {}
 
@@ -48,7 +48,7 @@ def test_every_flag_of_kube_proxy_is_accepted(name):
 @pytest.mark.parametrize("name", [name for name, row in BY_FLAG.items() if row.kind.switch])
 def test_switches_stand_alone_or_with_a_value(name):
     """
-    ``--flag``, ``--flag=false``; what follows a bare switch is not its value.
+    ``--flag`` and ``--flag=false`` work; a word after a bare switch is not its value.
     """
     result, files, flags = invoke([f"--{name}", "-f", "x"])
 
@@ -78,7 +78,7 @@ def test_switches_stand_alone_or_with_a_value(name):
 )
 def test_flags_are_written_as_for_kube_proxy(args, flags):
     """
-    Lists add up, of others the last counts.
+    The values of a list add up; of other flags the last value counts.
     """
     assert flags == given(*args)
 
@@ -95,9 +95,9 @@ def test_unknown_flags_are_refused():
 
 
 @pytest.mark.parametrize("decorate", [kube_proxy_flags, node_flags])
-def test_help_shows_what_has_an_effect_and_hides_the_rest(decorate):
+def test_help_shows_flags_with_an_effect_and_hides_the_rest(decorate):
     """
-    Flags without effect work but are not advertised, nor are spellings.
+    The help leaves out flags without effect, and other spellings; both work.
     """
     output = invoke(["--help"], decorate)[0].output
 
@@ -109,9 +109,9 @@ def test_help_shows_what_has_an_effect_and_hides_the_rest(decorate):
     assert output.index("A manifest.") < output.index("--cluster-cidr")
 
 
-def test_commands_that_compute_show_only_what_bears_on_the_dataplane():
+def test_commands_that_change_nothing_show_flags_that_bear_on_the_dataplane():
     """
-    They accept the rest too, so that arguments carry over, but no other action.
+    They accept the others as well, so that arguments can be reused, except other actions.
     """
     output = invoke(["--help"], node_flags)[0].output
 

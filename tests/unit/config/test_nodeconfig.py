@@ -59,7 +59,7 @@ def test_the_node_is_named_by_override_or_host_name(override, host, name):
 @pytest.mark.parametrize("host", ["", " \n"])
 def test_a_node_without_a_name_is_refused(host):
     """
-    The message says how to name it.
+    The error says how to name it.
     """
     with pytest.raises(ConfigError, match="--hostname-override"):
         node_name(load(Flags()).config, host)
@@ -117,9 +117,9 @@ def test_primary_without_any_node_ip_accepts_everywhere_and_warns(of, why):
     assert why in warnings[0]
 
 
-def test_a_loopback_bind_address_is_warned_of():
+def test_a_loopback_bind_address_gets_a_warning():
     """
-    It takes the node IP of its family away.
+    The node then has no IP of that family.
     """
     _, warnings = planned(node("10.0.0.1", "fd00::1"), bind_address="127.0.0.1")
 
@@ -164,9 +164,9 @@ V4_PREFIXES = st.tuples(st.binary(min_size=4, max_size=4), st.integers(0, 32)).m
 
 
 @given(st.lists(V4_PREFIXES, min_size=1, max_size=8), st.binary(min_size=4, max_size=4))
-def test_prefixes_never_overlap_and_cover_what_was_asked(texts, address):
+def test_prefixes_never_overlap_and_cover_the_given_cidrs(texts, address):
     """
-    Whatever CIDRs are given, in any order.
+    This holds for all CIDRs, in any order.
     """
     config, _ = planned(node("192.0.2.1"), nodeport_addresses=",".join(texts))
 
@@ -228,7 +228,7 @@ def test_node_cidr_mode_knows_pods_by_the_nodes_pod_cidrs():
 )
 def test_node_cidr_mode_without_pod_cidrs_says_what_to_do(of, message):
     """
-    Guessing would masquerade wrongly.
+    A guess would masquerade the wrong packets.
     """
     with pytest.raises(ConfigError, match=message) as caught:
         planned(of, detect_local_mode="NodeCIDR")

@@ -90,7 +90,7 @@ def test_what_kube_proxy_accepts_is_accepted(values):
 )
 def test_what_kube_proxy_refuses_is_refused(field, value):
     """
-    One problem, about that field.
+    There is one invalid value, of that field.
     """
     assert [field] == fields({field: value})
 
@@ -114,9 +114,9 @@ def test_cluster_cidrs_are_judged_in_their_own_mode(text):
     ],
 )
 @pytest.mark.parametrize("name", ["", 'a"b', "a b", "a;b", "a\nb", "veth*", "x" * 16, "a\\b", "ü"])
-def test_interface_names_are_ones_that_can_stand_in_a_rule(mode, field, name):
+def test_interface_names_must_be_safe_in_a_rule(mode, field, name):
     """
-    The parameter is mandatory in its mode, and never text that means something to nft.
+    The parameter is mandatory in its mode; no text with a meaning in nft passes.
     """
     assert [field] == fields({"detectLocalMode": mode, field: name})
 
@@ -130,7 +130,7 @@ def test_modules_and_json_logs_exclude_each_other():
 
 def test_all_failures_are_reported():
     """
-    Not only the first.
+    Every wrong field is reported, not only the first.
     """
     found = fields({"mode": "x", "bindAddress": "x", "nodePortAddresses": ("x", "primary")})
 

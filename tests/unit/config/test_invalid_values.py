@@ -1,4 +1,4 @@
-"""What cannot be used, and how it is said."""
+"""Values that cannot be used, and the errors that report them."""
 
 import pytest
 
@@ -40,16 +40,16 @@ HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfigurati
         (f"mode: {'x' * 9000}", "mode", repr("x" * 63 + "…")),
     ],
 )
-def test_wrong_types_name_file_field_value_and_what_is_accepted(problems, body, field, value):
+def test_wrong_types_name_file_field_value_and_what_is_accepted(invalid_values, body, field, value):
     """
-    Whatever stands in a field, the message is complete and short.
+    The message is complete and short for every content of a field.
     """
-    (problem,) = problems(body)
+    (invalid,) = invalid_values(body)
 
-    assert (field, value) == (problem.field, problem.value)
-    assert problem.where.endswith(f"kp.yaml: {field}")
-    assert f"{value} cannot be used; accepted: {problem.accepted}" in str(problem)
-    assert len(str(problem)) < 400
+    assert (field, value) == (invalid.field, invalid.value)
+    assert invalid.where.endswith(f"kp.yaml: {field}")
+    assert f"{value} cannot be used; accepted: {invalid.accepted}" in str(invalid)
+    assert len(str(invalid)) < 400
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,21 @@ def test_a_file_that_is_no_configuration_is_refused(from_file, text, message):
         ({"log_json_info_buffer_size": "big"}, "'big'"),
     ],
 )
-def test_flags_that_cannot_be_read_are_named(problems, flags, value):
+def test_flags_that_cannot_be_read_are_named(invalid_values, flags, value):
     """
     The message has the flag as it is written on the command line.
     """
-    (problem,) = problems(**flags)
+    (invalid,) = invalid_values(**flags)
 
     (flag,) = flags
-    assert (f"--{flag.replace('_', '-')}", value) == (problem.where, problem.value)
+    assert (f"--{flag.replace('_', '-')}", value) == (invalid.where, invalid.value)
 
 
-def test_everything_wrong_is_said_at_once(problems):
+def test_all_wrong_values_are_reported_together(invalid_values):
     """
-    Types and ranges, from file and flags.
+    One error has wrong types and ranges, from file and flags.
     """
-    found = problems(
+    found = invalid_values(
         "clusterCIDR: x\nconntrack: {min: -1, maxPerCore: a}\nmode: kernelspace", v="loud"
     )
 
@@ -132,12 +132,12 @@ def test_everything_wrong_is_said_at_once(problems):
         "conntrack.min",
         "clusterCIDR",
         "mode",
-    } == {problem.where.rpartition(": ")[2] for problem in found}
+    } == {invalid.where.rpartition(": ")[2] for invalid in found}
 
 
-def test_several_problems_print_one_per_line():
+def test_several_values_print_one_per_line():
     """
-    The error's text says how many and lists them.
+    The error's text has their number and a line for each.
     """
     with pytest.raises(ConfigError) as caught:
         load(Flags.of(conntrack_min="a", oom_score_adj="b"))
@@ -147,10 +147,10 @@ def test_several_problems_print_one_per_line():
     assert lines[1].startswith("  --conntrack-min: 'a' cannot be used; accepted: an integer")
 
 
-def test_what_rests_on_an_unreadable_value_is_not_judged(problems):
+def test_checks_that_depend_on_an_unreadable_value_are_left_out(invalid_values):
     """
     With syncPeriod unreadable, minSyncPeriod cannot be too long for it.
     """
-    (problem,) = problems("nftables: {syncPeriod: long, minSyncPeriod: 1h}")
+    (invalid,) = invalid_values("nftables: {syncPeriod: long, minSyncPeriod: 1h}")
 
-    assert problem.field == "nftables.syncPeriod"
+    assert invalid.field == "nftables.syncPeriod"
