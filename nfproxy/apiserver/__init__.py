@@ -5,12 +5,12 @@ A client of the Kubernetes API: it reads objects into the object cache, and post
 
     configuration ─► access ◄─ credentials ◄─ kubeconfig, credential plugins, a pod's files
                        │
-       servers ──► connection ──► transport ──► official client (kubeclient)
+       serverpool ► connection ──► transport ──► official client (kubeclient)
                     ▲      ▲
-                    │      └── events ◄─ eventseries
+                    │      └── eventposter ◄─ eventseries
                     └── reflector (one for each resource) ──► feed ──► object cache ──► source
 
-Modules that only compute: ``servers`` (which of several API servers, and its proxy) and
+Modules that only compute: ``serverpool`` (which of several API servers, and its proxy) and
 ``eventseries`` (which Events, and when). The protocol of lists and watches is decided in
 :mod:`nfproxy.kube.listwatch`; the reflector only asks, reads and sleeps. What people read about
 failures: ``failures`` for requests without an answer, :mod:`nfproxy.kube.status` for answers.

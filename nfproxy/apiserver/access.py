@@ -21,7 +21,7 @@ import msgspec
 from nfproxy.apiserver.credentials import Credentials, MemoryFiles, PluginRunner, load_kubeconfig
 from nfproxy.apiserver.kubeclient import ConfigException, Configuration, InClusterConfigLoader
 from nfproxy.apiserver.kubeconfig import NOT_FOR_HEADERS, fits_header
-from nfproxy.apiserver.servers import Server, proxy_for
+from nfproxy.apiserver.serverpool import Server, proxy_for
 from nfproxy.config.load import LoadedConfig
 from nfproxy.errors import ConfigError, reason_of
 from nfproxy.text import shorten

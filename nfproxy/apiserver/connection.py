@@ -18,8 +18,8 @@ from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
 from nfproxy.apiserver.credentials import PluginError, PluginRunner
-from nfproxy.apiserver.servers import Server, Servers
-from nfproxy.apiserver.transport import Request, Transport, exchange, headers
+from nfproxy.apiserver.serverpool import Server, ServerPool
+from nfproxy.apiserver.transport import ApiRequest, Transport, exchange, headers
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.source import Report
@@ -55,7 +55,7 @@ class Connection:
         self._plugins = PluginRunner()
         self._access: Access | None = None
         self._transport: Transport | None = None
-        self._servers: Servers | None = None
+        self._servers: ServerPool | None = None
         self._open: dict[aiohttp.ClientResponse, Server] = {}
         self._has_answered = False  # any of the present servers
         self._reading = asyncio.Lock()
@@ -101,7 +101,7 @@ class Connection:
         await self.aclose()
 
     @contextlib.asynccontextmanager
-    async def ask(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def ask(self, request: ApiRequest) -> AsyncIterator[aiohttp.ClientResponse]:
         """
         Make a request, and give the response while its body is being read.
 
@@ -131,7 +131,7 @@ class Connection:
                     self._leave(server, failure)
                 raise failure from error
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, request: ApiRequest) -> bytes:
         """Make a request and return the whole body. Raises RequestError."""
         async with self.ask(request) as response:
             server = self._open[response]
@@ -139,7 +139,7 @@ class Connection:
         self._metrics.received(request.method, server.host, len(body))
         return body
 
-    async def _take_turn(self, request: Request) -> None:
+    async def _take_turn(self, request: ApiRequest) -> None:
         if self._throttle is None or not request.counted:
             return
         began = monotonic_s()
@@ -149,7 +149,7 @@ class Connection:
     # -- which server -----------------------------------------------------------------------
 
     async def _send(
-        self, request: Request, stack: contextlib.AsyncExitStack, rejected: Access | None
+        self, request: ApiRequest, stack: contextlib.AsyncExitStack, rejected: Access | None
     ) -> Answer:
         """
         Return the server that answered with a success, and its response, which `stack` closes.
@@ -186,7 +186,7 @@ class Connection:
                 return server, response
 
     def _should_ask_next(
-        self, request: Request, servers: Servers, server: Server, error: RequestError
+        self, request: ApiRequest, servers: ServerPool, server: Server, error: RequestError
     ) -> bool:
         """Take a failure; return whether the next server should get the same request."""
         if error.status.code:
@@ -206,7 +206,7 @@ class Connection:
         self._leave(server, error)
         return True
 
-    def _answered(self, request: Request, server: Server, code: int) -> None:
+    def _answered(self, request: ApiRequest, server: Server, code: int) -> None:
         """Take an answer, with a success or not."""
         if self._servers is None or server not in self._servers.all:
             return  # the kubeconfig names other servers by now
@@ -233,7 +233,7 @@ class Connection:
 
     # -- credentials ------------------------------------------------------------------------
 
-    async def _current(self, rejected: Access | None) -> tuple[Access, Transport, Servers]:
+    async def _current(self, rejected: Access | None) -> tuple[Access, Transport, ServerPool]:
         """
         Return what a request needs, read again if `rejected` is still in use, or if files changed.
 
@@ -259,7 +259,7 @@ class Connection:
                 return previous
             self._reported = ""
             if servers is None or servers.all != access.servers:
-                servers = Servers(access.servers, self._settings.spread)
+                servers = ServerPool(access.servers, self._settings.spread)
                 self._has_answered = False
             self._access, self._transport, self._servers = access, transport, servers
         if before is not None:

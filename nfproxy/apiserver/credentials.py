@@ -25,8 +25,8 @@ from nfproxy.apiserver.kubeclient import (
 )
 from nfproxy.apiserver.kubeconfig import (
     NOT_FOR_HEADERS,
-    Cluster,
-    User,
+    KubeconfigCluster,
+    KubeconfigUser,
     current_context,
     fits_header,
     read_kubeconfig,
@@ -135,7 +135,7 @@ def renewal(expires: object) -> datetime.datetime | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _RENEW_EARLY
 
 
-class _Loader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
+class _KubeconfigLoader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
     """The client's loader, but a plugin that fails raises an error instead of logging a line."""
 
     def __init__(
@@ -183,7 +183,7 @@ async def load_kubeconfig(
     user_data = _user_of_context(data)
     _move_to_files(user_data, files)
     try:
-        loader = _Loader(
+        loader = _KubeconfigLoader(
             ConfigNode("users/exec", user_data.get("exec"), path),
             plugins,
             files,
@@ -198,7 +198,7 @@ async def load_kubeconfig(
     return Credentials(token_file, loader.renew_at, _impersonation(user))
 
 
-def _impersonation(user: User) -> tuple[tuple[str, str], ...]:
+def _impersonation(user: KubeconfigUser) -> tuple[tuple[str, str], ...]:
     """
     Return the headers that ask the API server to act as another user.
 
@@ -223,7 +223,9 @@ def _replace_server(data: dict[str, Any], master: str) -> None:
             item["cluster"]["server"] = master
 
 
-def _adapt(data: dict[str, Any], cluster: Cluster, user: User, has_token_file: bool) -> None:
+def _adapt(
+    data: dict[str, Any], cluster: KubeconfigCluster, user: KubeconfigUser, has_token_file: bool
+) -> None:
     """
     Change a checked kubeconfig into one that the client's loader reads as client-go would.
 

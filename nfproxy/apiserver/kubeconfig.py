@@ -26,7 +26,7 @@ _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----")
 NOT_FOR_HEADERS = "holds a line break, a control character or another that no HTTP header can carry"
 
 
-class Cluster(msgspec.Struct, rename="kebab"):
+class KubeconfigCluster(msgspec.Struct, rename="kebab"):
     """Where an API server is, and how to verify it."""
 
     server: str
@@ -44,7 +44,7 @@ class _Exec(msgspec.Struct):
     env: list[dict[str, str]] | None = None
 
 
-class User(msgspec.Struct, rename="kebab"):
+class KubeconfigUser(msgspec.Struct, rename="kebab"):
     """The client's credentials, and the user to impersonate (fields that begin with `as`)."""
 
     token: str | None = None
@@ -70,12 +70,12 @@ class _Context(msgspec.Struct):
 
 class _NamedCluster(msgspec.Struct):
     name: str
-    cluster: Cluster
+    cluster: KubeconfigCluster
 
 
 class _NamedUser(msgspec.Struct):
     name: str
-    user: User | None = None
+    user: KubeconfigUser | None = None
 
 
 class _NamedContext(msgspec.Struct):
@@ -103,7 +103,7 @@ def read_kubeconfig(path: str) -> dict[str, Any]:
     return document.value
 
 
-def current_context(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:
+def current_context(path: str, data: dict[str, Any]) -> tuple[KubeconfigCluster, KubeconfigUser]:
     """Return cluster and user of the current context. Raises ConfigError naming the field."""
     try:
         config = msgspec.convert(data, _Kubeconfig)
@@ -111,7 +111,7 @@ def current_context(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:
         raise ConfigError(f"{path}: {mismatch(data, _Kubeconfig)}") from error
     contexts = {item.name: item.context for item in config.contexts}
     clusters = {item.name: item.cluster for item in config.clusters}
-    users = {item.name: item.user or User() for item in config.users or ()}
+    users = {item.name: item.user or KubeconfigUser() for item in config.users or ()}
     context = contexts.get(config.current_context)
     if context is None:
         raise _absent(path, "current-context", config.current_context, "contexts")
@@ -120,7 +120,7 @@ def current_context(path: str, data: dict[str, Any]) -> tuple[Cluster, User]:
         raise _absent(path, "context.cluster", context.cluster, "clusters")
     if context.user and context.user not in users:
         raise _absent(path, "context.user", context.user, "users")
-    user = users[context.user] if context.user else User()
+    user = users[context.user] if context.user else KubeconfigUser()
     _check_pem(path, cluster, "certificate_authority_data", _CERTIFICATE, "certificate")
     _check_pem(path, user, "client_certificate_data", _CERTIFICATE, "certificate")
     _check_pem(path, user, "client_key_data", _KEY, "private key")
@@ -159,7 +159,7 @@ def _check_pem(
         )
 
 
-def _check_trust(path: str, cluster: Cluster) -> None:
+def _check_trust(path: str, cluster: KubeconfigCluster) -> None:
     for field in ("certificate_authority", "certificate_authority_data"):
         if cluster.insecure_skip_tls_verify and getattr(cluster, field):
             raise ConfigError(
@@ -169,7 +169,7 @@ def _check_trust(path: str, cluster: Cluster) -> None:
             )
 
 
-def _check_credentials(path: str, user: User) -> None:
+def _check_credentials(path: str, user: KubeconfigUser) -> None:
     if user.auth_provider is not None:
         name = shorten(str(user.auth_provider.get("name", "")))
         raise ConfigError(
@@ -181,7 +181,7 @@ def _check_credentials(path: str, user: User) -> None:
         raise ConfigError(f"{path}: token: {NOT_FOR_HEADERS}")
 
 
-def _check_impersonation(path: str, user: User) -> None:
+def _check_impersonation(path: str, user: KubeconfigUser) -> None:
     """Raise ConfigError, as client-go does, for a part of an identity without its name."""
     extra = user.as_user_extra or {}
     parts = {

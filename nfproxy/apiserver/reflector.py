@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.kube.listwatch import (
     BeginList,
     EndList,
@@ -75,7 +75,7 @@ class Reflector:
         try:
             if isinstance(request, ListRequest):
                 path, counted = self._resource.path, request.is_first
-                body = await self._connection.read(Request(path, request.query, counted=counted))
+                body = await self._connection.read(ApiRequest(path, request.query, counted=counted))
                 await self._act(self._protocol.page(body, now()))
             else:
                 await self._watch(request, now)
@@ -85,7 +85,7 @@ class Reflector:
     async def _watch(self, watch: WatchRequest, now: Callable[[], float]) -> None:
         """Read a stream until it ends, or the protocol gives it up. Raises RequestError."""
         protocol = self._protocol
-        request = Request(self._resource.path, watch.query, silence_s=watch.silence_s)
+        request = ApiRequest(self._resource.path, watch.query, silence_s=watch.silence_s)
         async with self._connection.ask(request) as response:
             await self._act(protocol.opened(now()))
             while protocol.is_open:

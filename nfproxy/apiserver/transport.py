@@ -19,7 +19,7 @@ from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access
 from nfproxy.apiserver.kubeclient import RESTClientObject
-from nfproxy.apiserver.servers import Server
+from nfproxy.apiserver.serverpool import Server
 from nfproxy.clock import monotonic_s, unix_s
 from nfproxy.kube.status import RequestError, Status, read_status, refused
 from nfproxy.metrics import Metrics
@@ -39,7 +39,7 @@ _USER_AGENT = f"nfproxy/{__version__}"
 _TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, ValueError)
 
 
-class Request(msgspec.Struct, frozen=True):
+class ApiRequest(msgspec.Struct, frozen=True):
     """
     What to ask.
 
@@ -122,7 +122,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-def headers(access: Access, request: Request) -> CIMultiDict[str]:
+def headers(access: Access, request: ApiRequest) -> CIMultiDict[str]:
     """Return the headers of a request. Raises ConfigError if the token cannot be read."""
     made = CIMultiDict(
         {
@@ -140,7 +140,7 @@ def headers(access: Access, request: Request) -> CIMultiDict[str]:
 async def exchange(
     transport: Transport,
     server: Server,
-    request: Request,
+    request: ApiRequest,
     head: CIMultiDict[str],
     connect_s: float,
     credentials: str,

@@ -16,7 +16,7 @@ import msgspec
 from nfproxy import __version__
 from nfproxy.apiserver.access import client_settings
 from nfproxy.apiserver.connection import Connection
-from nfproxy.apiserver.events import EventPoster
+from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
 from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE

@@ -4,7 +4,7 @@ Events of the Kubernetes API about this node's proxy, with kube-proxy's reasons 
 
 from __future__ import annotations
 
-from nfproxy.apiserver.events import EventPoster
+from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.eventseries import Event, Regarding
 from nfproxy.errors import ListenError
 from nfproxy.kube.decoded import Kind

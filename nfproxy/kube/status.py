@@ -52,7 +52,7 @@ class _Details(msgspec.Struct, rename="camel"):
     retry_after_seconds: float | None = None
 
 
-class _Status(msgspec.Struct):
+class _WireStatus(msgspec.Struct):
     kind: str | None = None
     code: int | None = None
     reason: str | None = None
@@ -60,7 +60,7 @@ class _Status(msgspec.Struct):
     details: _Details | None = None
 
 
-_status = msgspec.json.Decoder(_Status)
+_status = msgspec.json.Decoder(_WireStatus)
 
 
 def read_status(data: bytes | Raw) -> Status | None:

@@ -92,7 +92,7 @@ class LineSplitter:
         return lines
 
 
-class _Frame(msgspec.Struct):
+class _WireEvent(msgspec.Struct):
     type: str
     object: Raw
 
@@ -115,14 +115,14 @@ class _ListMetadata(msgspec.Struct, rename="camel"):
     continue_token: str | None = field(name="continue", default=None)
 
 
-class _List(msgspec.Struct):
+class _WireList(msgspec.Struct):
     metadata: _ListMetadata
     items: list[Raw] | UnsetType | None = UNSET
 
 
-_frame = msgspec.json.Decoder(_Frame)
+_frame = msgspec.json.Decoder(_WireEvent)
 _object = msgspec.json.Decoder(_Object)
-_list = msgspec.json.Decoder(_List)
+_list = msgspec.json.Decoder(_WireList)
 
 
 def read_event(line: bytes) -> WatchEvent | None:
@@ -135,7 +135,7 @@ def read_event(line: bytes) -> WatchEvent | None:
     try:
         frame = _frame.decode(line)
     except UNREADABLE:
-        raise StreamError(f"a watch event cannot be read: {mismatch(line, _Frame)}") from None
+        raise StreamError(f"a watch event cannot be read: {mismatch(line, _WireEvent)}") from None
     match frame.type:
         case "MODIFIED" | "ADDED":
             return Put(frame.object)
@@ -173,7 +173,7 @@ def read_page(body: bytes) -> Page:
     try:
         found = _list.decode(body)
     except UNREADABLE:
-        raise StreamError(f"a list cannot be read: {mismatch(body, _List)}") from None
+        raise StreamError(f"a list cannot be read: {mismatch(body, _WireList)}") from None
     if found.items is UNSET:
         raise StreamError("a list has no items field")
     version = found.metadata.resource_version or ""

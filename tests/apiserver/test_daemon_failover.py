@@ -22,7 +22,7 @@ from support.processes.commands import (
     wait_until,
 )
 
-from nfproxy.apiserver.servers import Server, Servers
+from nfproxy.apiserver.serverpool import Server, ServerPool
 
 WEB = "10.96.0.1:80/tcp"
 IN_POD = (
@@ -38,7 +38,7 @@ class Two:
         self.site = site
         apis = {api.url: api for api in (site.api, site.api.beside())}
         self.urls = ",".join(apis)
-        self.first: Any = apis[Servers([Server(url) for url in apis], "node-1").current.url]
+        self.first: Any = apis[ServerPool([Server(url) for url in apis], "node-1").current.url]
         (self.second,) = [api for api in apis.values() if api is not self.first]
 
     def daemon(self, *flags: object, **options: Any) -> AbstractContextManager[Daemon]:

@@ -16,8 +16,14 @@ import msgspec
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
-from nfproxy.apiserver.eventseries import Event, EventSeries, Regarding, event_object, series_patch
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.eventseries import (
+    Event,
+    EventSeries,
+    Regarding,
+    event_object,
+    series_patch,
+)
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.decode import decode
@@ -114,7 +120,7 @@ async def _follow(connection: Connection, resource: Resource) -> list[Attempt]:
     if version:
         query["resourceVersion"] = version
     try:
-        async with asyncio.timeout(ANSWER_S), connection.ask(Request(resource.path, query)):
+        async with asyncio.timeout(ANSWER_S), connection.ask(ApiRequest(resource.path, query)):
             pass  # an open watch is enough
     except (NfproxyError, TimeoutError) as error:
         watched = _failed(watched, error)
@@ -128,8 +134,8 @@ async def _events(connection: Connection, node_name: str) -> list[Attempt]:
     series = EventSeries(event, f"nfproxy-preflight.{int(now * 1e9):x}", now, now, count=2)
     body = event_object(series, "nfproxy-preflight")
     dry = {"dryRun": "All"}
-    create = Request(_EVENTS, dry, method="POST", body=body)
-    patch = Request(
+    create = ApiRequest(_EVENTS, dry, method="POST", body=body)
+    patch = ApiRequest(
         f"{_EVENTS}/{series.name}",
         dry,
         method="PATCH",
@@ -182,7 +188,7 @@ class _List(msgspec.Struct):
 async def _count(connection: Connection, path: str) -> int | None:
     """Return how many objects there are, None where the API server does not say."""
     try:
-        body = await within(connection.read(Request(path, {"limit": "1"})))
+        body = await within(connection.read(ApiRequest(path, {"limit": "1"})))
         found = msgspec.json.decode(body, type=_List)
     except (NfproxyError, TimeoutError, msgspec.MsgspecError):
         return None

@@ -16,7 +16,7 @@ import msgspec
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.errors import ConfigError, InputError, NfproxyError
 from nfproxy.kube.decode import decode
 from nfproxy.kube.decoded import Kind
@@ -110,7 +110,7 @@ async def _server(settings: ClientSettings) -> ApiServer:
         host = connection.host
         found = ApiServer(settings.master or host, host, await _addresses(host))
         try:
-            await within(connection.read(Request("/version")))
+            await within(connection.read(ApiRequest("/version")))
         except RequestError as error:
             return found._replace(code=error.status.code, trouble=Failure.of(error))
         except TimeoutError:
@@ -170,7 +170,7 @@ async def within(work: Awaitable[T]) -> T:
 
 async def read_one_page(connection: Connection, path: str, query: dict[str, str]) -> Page:
     """Return the first page of a list. Raises NfproxyError, TimeoutError."""
-    return read_page(await within(connection.read(Request(path, query))))
+    return read_page(await within(connection.read(ApiRequest(path, query))))
 
 
 API_SERVERS = FactSource("the API server", read_api_servers, limit_s=_LIMIT_S)

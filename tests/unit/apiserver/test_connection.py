@@ -15,14 +15,14 @@ from support.client.scriptedserver import FOREVER_S, ScriptedServer, scripted
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.errors import ConfigError
 from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 
-PAGE = Request("/api/v1/services", {"labelSelector": "!a/b", "x": "ä&="})
+PAGE = ApiRequest("/api/v1/services", {"labelSelector": "!a/b", "x": "ä&="})
 
 
 class Measured(Metrics):
@@ -115,7 +115,7 @@ def test_a_body_is_json_of_the_type_that_is_given(run):
             connected(ClientSettings(master=server.url)) as connection,
         ):
             kind = "application/merge-patch+json"
-            request = Request("/x", method="PATCH", body={"a": "ä"}, content_type=kind)
+            request = ApiRequest("/x", method="PATCH", body={"a": "ä"}, content_type=kind)
             reading = asyncio.ensure_future(connection.read(request))
             exchange = await server.asked()
             exchange.reply({})
@@ -406,7 +406,7 @@ def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
             with pytest.raises(RequestError, match=f"127.0.0.1:{server.port}"):
                 await reading
             with pytest.raises(RequestError, match="does not answer") as caught:
-                await connection.read(Request("/slow", head_s=0.05))
+                await connection.read(ApiRequest("/slow", head_s=0.05))
             assert caught.value.is_silent
 
     run(case())
@@ -425,7 +425,7 @@ def test_requests_beyond_the_burst_wait(run, qps, burst, held):
                 for _ in range(burst):
                     await answered(server, connection)
                 third = asyncio.ensure_future(connection.read(PAGE))
-                free = asyncio.ensure_future(connection.read(Request("/page", counted=False)))
+                free = asyncio.ensure_future(connection.read(ApiRequest("/page", counted=False)))
                 (await server.asked("/page")).reply({})
                 await asyncio.wait_for(free, FOREVER_S)
                 if held:

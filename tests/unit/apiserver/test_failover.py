@@ -13,17 +13,17 @@ from support.client.access import kubeconfig
 from support.client.scriptedserver import ScriptedServer, black_hole, scripted
 
 from nfproxy.apiserver import connection as module
-from nfproxy.apiserver import servers as servers_module
+from nfproxy.apiserver import serverpool as servers_module
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.failures import IN_CLUSTER
-from nfproxy.apiserver.servers import Server, Servers
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.serverpool import Server, ServerPool
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 
-PAGE = Request("/api/v1/services")
+PAGE = ApiRequest("/api/v1/services")
 
 
 class Seen(Metrics):
@@ -46,7 +46,7 @@ def in_order(*urls: str) -> ClientSettings:
     """Return settings with which the client uses these servers in this order."""
     servers = [Server(url) for url in urls]
     for number in range(10_000):
-        made = Servers(servers, str(number))
+        made = ServerPool(servers, str(number))
         tried = []
         for _ in urls:
             tried.append(made.current.url)
@@ -62,7 +62,9 @@ async def connected(settings: ClientSettings, seen: Seen) -> AsyncIterator[Conne
         yield connection
 
 
-async def answered(server: ScriptedServer, connection: Connection, request: Request = PAGE) -> None:
+async def answered(
+    server: ScriptedServer, connection: Connection, request: ApiRequest = PAGE
+) -> None:
     """Make a request that this server answers."""
     reading = asyncio.ensure_future(connection.read(request))
     (await server.asked()).reply({})
@@ -205,7 +207,7 @@ def test_a_write_that_fails_is_no_reason_to_leave_a_server(run, monkeypatch):
     With a failing webhook every server answers 500 to each Event, while watches work.
     """
     monkeypatch.setattr(servers_module, "_BROKEN_AFTER_S", 0.0)
-    event = Request("/events", method="POST", body={"a": 1})
+    event = ApiRequest("/events", method="POST", body={"a": 1})
 
     async def case() -> None:
         async with (
@@ -227,7 +229,7 @@ def test_a_write_that_may_have_happened_is_not_repeated(run, refusing):
     """
     If the connection breaks, the Event may be there; without a connection it cannot be.
     """
-    event = Request("/events", method="POST", body={"a": 1})
+    event = ApiRequest("/events", method="POST", body={"a": 1})
     seen = Seen()
 
     async def case() -> None:
@@ -298,7 +300,7 @@ def test_a_late_answer_of_a_server_no_longer_named_changes_nothing(run, tmp_path
             settings = ClientSettings(kubeconfig=str(path), qps=-1)
             async with connected(settings, Seen()) as connection:
                 late = asyncio.ensure_future(connection.read(PAGE))
-                broken = asyncio.ensure_future(connection.read(Request("/nodes")))
+                broken = asyncio.ensure_future(connection.read(ApiRequest("/nodes")))
                 page, nodes = await old.asked("/services"), await old.asked("/nodes")
                 kubeconfig(path, {"server": new.url})
                 await answered(new, connection)

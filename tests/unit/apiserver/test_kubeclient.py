@@ -9,7 +9,7 @@ import pytest
 
 IMPORTED = """
 import sys
-import nfproxy.apiserver.source, nfproxy.apiserver.events
+import nfproxy.apiserver.source, nfproxy.apiserver.eventposter
 heavy = {"pydantic", "kubernetes.aio.client.models", "kubernetes.aio.client.api", "dateutil"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 from nfproxy.apiserver.kubeclient import Configuration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nfproxy.apiserver.servers import proxy_for
+from nfproxy.apiserver.serverpool import proxy_for
 
 PROXY = "http://proxy.example:3128"
 URL = "https://10.1.2.3:6443"

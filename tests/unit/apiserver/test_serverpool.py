@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nfproxy.apiserver.servers import Server, Servers
+from nfproxy.apiserver.serverpool import Server, ServerPool
 from nfproxy.kube.status import RequestError
 
 NAMES = ("10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443")
@@ -16,7 +16,7 @@ def away(server: Server) -> RequestError:
     return RequestError(f"{server.host} is away")
 
 
-def use(servers: Servers, count: int, at_s: float) -> list[Server]:
+def use(servers: ServerPool, count: int, at_s: float) -> list[Server]:
     """Let the server in use fail, `count` times; return these servers."""
     found = []
     for _ in range(count):
@@ -29,19 +29,21 @@ def test_nodes_start_at_different_servers_and_move_to_different_ones():
     """
     The nodes of a server that fails do not all move to the same server.
     """
-    orders = Counter(tuple(use(Servers(THREE, f"node-{n}"), 3, 0.0)) for n in range(600))
+    orders = Counter(tuple(use(ServerPool(THREE, f"node-{n}"), 3, 0.0)) for n in range(600))
 
     assert len(orders) == 6
     assert min(orders.values()) > 50
-    assert use(Servers(THREE, "node-1"), 3, 0.0) == use(Servers(THREE, "node-1"), 3, 0.0)
-    assert use(Servers(THREE[::-1], "node-1"), 3, 0.0) == use(Servers(THREE, "node-1"), 3, 0.0)
+    assert use(ServerPool(THREE, "node-1"), 3, 0.0) == use(ServerPool(THREE, "node-1"), 3, 0.0)
+    assert use(ServerPool(THREE[::-1], "node-1"), 3, 0.0) == use(
+        ServerPool(THREE, "node-1"), 3, 0.0
+    )
 
 
 def test_a_server_is_used_until_it_fails():
     """
     Nodes do not return to a server that is back.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     first = servers.current
     servers.failed(first, away(first), 1.0)
     second = servers.current
@@ -54,19 +56,19 @@ def test_others_failures_do_not_move_what_is_in_use():
     """
     If four requests fail at one server, the client moves by one server.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     first = servers.current
     for _ in range(4):
         servers.failed(first, away(first), 1.0)
 
-    assert use(Servers(THREE), 2, 0.0)[1] == servers.current
+    assert use(ServerPool(THREE), 2, 0.0)[1] == servers.current
 
 
 def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
     """
     After a while a failure no longer counts.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     tried = []
     for now_s in (1.0, 2.0, 3.0):
         tried.append(servers.current)
@@ -83,14 +85,14 @@ def test_the_failures_of_all_servers_are_in_the_order_given():
     """
     The order of the attempts varies; a text that does not change is reported once.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     use(servers, 3, 1.0)
     expected = "none of 3 API servers can be reached: " + ". ".join(f"{n} is away" for n in NAMES)
     assert str(servers.why()) == expected
     use(servers, 2, 2.0)
     assert str(servers.why()) == expected
 
-    alone = Servers(THREE[:1])
+    alone = ServerPool(THREE[:1])
     alone.failed(THREE[0], away(THREE[0]), 1.0)
     assert (alone.why().what, alone.current) == (f"{NAMES[0]} is away", THREE[0])
     assert not alone.has_other(60.0)
@@ -100,7 +102,7 @@ def test_a_change_is_logged_once_when_the_next_server_has_answered():
     """
     The line has the reason; the next change has its own line.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     first = servers.current
     assert servers.answered(first, 200, 0.0) == ""
     servers.failed(first, away(first), 1.0)
@@ -118,7 +120,7 @@ def test_a_server_with_nothing_but_errors_counts_as_out_of_reach_in_the_end():
     """
     A single success in between resets that. 429 shows that the server works.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     first = servers.current
     for now_s in range(14):
         servers.answered(first, 500, now_s)
@@ -129,7 +131,7 @@ def test_a_server_with_nothing_but_errors_counts_as_out_of_reach_in_the_end():
     servers.answered(first, 503, 30.0)
     assert servers.current != first
 
-    alone = Servers(THREE[:1])
+    alone = ServerPool(THREE[:1])
     for now_s in range(60):
         alone.answered(THREE[0], 500, now_s)
     assert alone.why().what == ""
@@ -141,7 +143,7 @@ def test_a_request_that_fails_everywhere_moves_the_client_ever_more_rarely():
 
     After a time without errors, the client moves soon again.
     """
-    servers = Servers(THREE)
+    servers = ServerPool(THREE)
     lefts = []
     for now_s in range(0, 1000, 5):
         before = servers.current

@@ -42,7 +42,7 @@ class Server(msgspec.Struct, frozen=True):
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
-class Servers:
+class ServerPool:
     """The API servers of one cluster, at least one, of which one is in use. For one thread."""
 
     def __init__(self, servers: Sequence[Server], spread: str = "") -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nfproxy.apiserver.events import EventPoster
+from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.eventseries import Event, Regarding
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.backoff import Backoff
 from nfproxy.kube.status import RequestError, Status
 from nfproxy.model.changes import Problem
@@ -26,16 +26,16 @@ class Asked:
 
     def __init__(self, *codes: int) -> None:
         self.codes = list(codes)
-        self.requests: asyncio.Queue[Request] = asyncio.Queue()
+        self.requests: asyncio.Queue[ApiRequest] = asyncio.Queue()
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, request: ApiRequest) -> bytes:
         self.requests.put_nowait(request)
         code = self.codes.pop(0) if self.codes else 201
         if code != 201:
             raise RequestError(f"failed with {code}", status=Status(code))
         return b"{}"
 
-    async def next(self) -> Request:
+    async def next(self) -> ApiRequest:
         return await asyncio.wait_for(self.requests.get(), FOREVER_S)
 
 

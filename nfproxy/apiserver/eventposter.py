@@ -18,7 +18,7 @@ from nfproxy.apiserver.eventseries import (
     event_object,
     series_patch,
 )
-from nfproxy.apiserver.transport import Request
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.backoff import Backoff
 from nfproxy.clock import unix_s
 from nfproxy.kube.source import Report
@@ -33,7 +33,7 @@ _TRANSIENT = (0, 401, 429)  # codes after which another attempt may work, as aft
 
 
 class _Client(Protocol):
-    async def read(self, request: Request) -> bytes: ...
+    async def read(self, request: ApiRequest) -> bytes: ...
 
 
 class EventPoster:
@@ -114,13 +114,13 @@ class EventPoster:
         if not (series.posted_count and await self._patched(series)):
             path = f"/apis/events.k8s.io/v1/namespaces/{series.event.namespace}/events"
             body = event_object(series, self._instance)
-            await self._connection.read(Request(path, method="POST", body=body, counted=False))
+            await self._connection.read(ApiRequest(path, method="POST", body=body, counted=False))
         series.posted_count, series.posted_at = count, unix_s()
 
     async def _patched(self, series: EventSeries) -> bool:
         """Update the series of an Event; return False if the API server no longer has the Event."""
         path = f"/apis/events.k8s.io/v1/namespaces/{series.event.namespace}/events/{series.name}"
-        request = Request(
+        request = ApiRequest(
             path,
             method="PATCH",
             body=series_patch(series),
