@@ -7,7 +7,7 @@ import pytest
 
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
-from nfproxy.model.nodeconfig import LocalPods, NodeConfig
+from nfproxy.model.nodeconfig import LocalPods, NodeConfig, ProgramConfig
 from nfproxy.model.service import Protocol
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import BASE_CHAINS, FIXED_CHAINS, Policy, Shape
@@ -182,3 +182,20 @@ def test_chains_stand_in_a_table_as_people_write_them():
 
     assert "\n\n\tchain cluster-tcp-2 {\n\t\tdnat ip to" in text
     assert text.endswith("\n\t}\n}\n")
+
+
+def test_every_field_of_the_program_configuration_changes_the_text():
+    """
+    A new field belongs here. One that no text depends on would load the program for nothing.
+    """
+    changed = {
+        "local_pods": LocalPods(bridge="cni0"),
+        "masquerade_all": True,
+        "masquerade_mark": 0x1,
+        "node_ports_everywhere": frozenset[Family](),
+    }
+    assert set(changed) == set(ProgramConfig.__struct_fields__)
+    shapes = [Shape(Policy.CLUSTER, Protocol.TCP, cluster=1)]
+    before = ruleset.program_text(ProgramConfig(), V4, shapes)
+    for name, value in changed.items():
+        assert before != ruleset.program_text(ProgramConfig(**{name: value}), V4, shapes), name

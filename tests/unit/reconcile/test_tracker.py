@@ -1,0 +1,89 @@
+"""What waits in the kernel until packets have passed, and which chains are idle."""
+
+import pytest
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.service import Protocol
+from nfproxy.nft.chains import Policy, Shape
+from nfproxy.plan.frontends import FrontendKey
+from nfproxy.reconcile.tracker import IDLE_S, Batch, ChainUses, Deadlines
+from nfproxy.reconcile.transition import Operation
+
+V4 = Family.IPV4
+ONE, TWO = (FrontendKey(V4, bytes(4), Protocol.TCP, port) for port in (80, 81))
+SMALL, LARGE = (Shape(Policy.CLUSTER, Protocol.TCP, cluster=count) for count in (1, 2))
+
+
+def test_keys_are_due_in_the_order_in_which_they_began():
+    """
+    A key that begins again waits behind the others.
+    """
+    deadlines: Deadlines[str] = Deadlines(10.0)
+    for key, now in (("a", 0.0), ("b", 1.0), ("a", 2.0)):
+        deadlines.begin(key, now)
+
+    assert deadlines.next_at == 11.0
+    assert deadlines.due(11.0) == ["b"]
+    assert deadlines.due(12.0) == ["b", "a"]
+    deadlines.end("b")
+    assert deadlines.next_at == 12.0
+    deadlines.end("a")
+    assert (deadlines.next_at, deadlines.due(99.0)) == (None, [])
+
+
+def uses() -> ChainUses:
+    """Return two chains, of which two frontends use the small one."""
+    made = ChainUses()
+    made.reset({(V4, shape.name): shape for shape in (SMALL, LARGE)}, 0.0)
+    for key in (ONE, TWO):
+        made.use(key, (SMALL,), 0.0)
+    return made
+
+
+def test_a_chain_is_idle_once_its_last_frontend_leaves_it():
+    """
+    It counts from then on, and no longer when a frontend comes back.
+    """
+    chains = uses()
+    assert chains.due(IDLE_S) == [(V4, LARGE.name)]
+    chains.use(ONE, (LARGE,), 5.0)
+    assert chains.next_at is None
+    chains.use(TWO, (), 6.0)
+    assert chains.due(6.0 + IDLE_S) == [(V4, SMALL.name)]
+    chains.use(TWO, (SMALL,), 7.0)
+    assert chains.next_at is None
+
+
+def test_a_chain_whose_removal_failed_counts_as_not_loaded():
+    """
+    It may be gone or not, so it is loaded before it is used, and its removal is tried again.
+    """
+    chains = uses()
+    chains.removal_failed([(V4, LARGE.name)], 400.0)
+
+    assert (V4, LARGE.name) not in chains.loaded
+    assert chains.next_at == 400.0 + IDLE_S
+    chains.removed([(V4, LARGE.name)])
+    assert chains.next_at is None
+
+
+@pytest.mark.parametrize(
+    ("prepare", "stage", "main", "sizes"),
+    [
+        (0, 0, 0, [0]),
+        (0, 2, 1, [3]),
+        (1, 2, 1, [1, 3]),
+        (0, 45_000, 3, [20_000, 20_000, 5_000, 3]),
+    ],
+)
+def test_a_batch_is_one_transaction_where_it_can_be(
+    prepare: int, stage: int, main: int, sizes: list[int]
+):
+    """
+    What must be first is a transaction of its own, and a large stage is several.
+    """
+    operation = Operation(True, V4, "endpoints-tcp", b"")
+    batch = Batch(*([operation] * count for count in (prepare, stage, main)))
+
+    assert [len(transaction) for transaction in batch.transactions()] == sizes
+    assert batch.operations == sum(sizes)
