@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.model.service import ObjectName
 
 CONTROLLER = "kube-proxy"  # the name by which dashboards and people find these Events

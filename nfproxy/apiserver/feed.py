@@ -14,7 +14,7 @@ from msgspec import Raw
 from nfproxy.apiserver.connection import Connection
 from nfproxy.clock import monotonic_s
 from nfproxy.kube.cache import CacheChange, ObjectCache
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.kube.source import Report
 from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem

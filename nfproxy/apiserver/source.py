@@ -14,7 +14,7 @@ from nfproxy.apiserver.feed import Feed, Troubles
 from nfproxy.apiserver.reflector import Reflector
 from nfproxy.clock import unix_s
 from nfproxy.kube.cache import ObjectCache
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.kube.listwatch import WatchTimeouts
 from nfproxy.kube.resources import Resource, resources
 from nfproxy.kube.source import Report
@@ -33,9 +33,9 @@ class ApiServerSource:
     """
     Services, EndpointSlices, ServiceCIDRs and this node's Node from an API server.
 
-    While the API server is away, its last objects count. `report` gets each problem of an object or
-    of the connection once, when it arises. The owner of a source closes it.
-    Implements :class:`~nfproxy.kube.source.Source`.
+    While the API server is away, the objects stay as they were. Problems of objects and of the
+    connection are given to `report` once when they arise. Use from the event loop, within
+    ``async with``. Implements :class:`~nfproxy.kube.source.Source`.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.eventseries import Event, Regarding
 from nfproxy.errors import ListenError
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName

@@ -1,8 +1,11 @@
 """
-From the API's wire form to the model.
+From the API's wire form to the model, and the cache of all objects.
 
-:mod:`~nfproxy.kube.wire` holds the fields nfproxy reads, as JSON spells them;
-:mod:`~nfproxy.kube.decode` turns one object into a model value plus what is wrong with
-it. Everything here computes, and nothing raises for bad input: a bad item costs only
-itself, and what is wrong comes back as values.
+:mod:`~nfproxy.kube.wire` holds the fields that nfproxy reads, as JSON spells them;
+:mod:`~nfproxy.kube.decode` turns one object into a value of the model and its problems;
+:mod:`~nfproxy.kube.cache` keeps the latest good version of each object;
+:mod:`~nfproxy.kube.listwatch` is the protocol by which an API server sends them.
+
+Everything here computes: no socket, file, clock or event loop. Bad input raises nothing here: a bad
+item costs only itself, and what is wrong with it is a value.
 """

@@ -1,8 +1,8 @@
 """
-Which addresses may stand where.
+The addresses and ranges in objects: which of them are allowed where.
 
-kube-proxy programs what the API server has let through; manifests pass no API
-server, so its checks on addresses are made here.
+kube-proxy relies on the checks of the API server. Manifests pass no API server, so its checks on
+addresses are made here.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import socket
 from collections.abc import Callable
 
 from nfproxy.errors import InputError
-from nfproxy.kube.decoded import Notes
+from nfproxy.kube.decoded import Problems
 from nfproxy.model.addresses import (
+    FAMILIES,
+    Family,
     Prefix,
+    collapse,
     format_address,
     parse_address,
     parse_prefix,
@@ -26,10 +29,9 @@ def reachable_address(text: str) -> bytes:
     """
     Return the packed form of an address that packets may be sent to through a service.
 
-    Refuses what the API refuses for endpoints, external IPs and load-balancer IPs
-    (ValidateNonSpecialIP): the unspecified address, loopback, link-local and
-    link-local multicast. A translation to 127.0.0.1 would open the node's own
-    private sockets. Raises InputError.
+    Raises InputError for what the API refuses as endpoint, external IP and load-balancer IP
+    (ValidateNonSpecialIP): the unspecified address, loopback, link-local and link-local multicast.
+    A translation to 127.0.0.1 would open the node's own private sockets.
     """
     try:
         packed = socket.inet_pton(socket.AF_INET, text)  # the common case, five times as fast
@@ -44,9 +46,8 @@ def cluster_address(text: str) -> bytes:
     """
     Return the packed form of a cluster IP.
 
-    The API server allocates these from its ranges and has no rule against link-local ones, so
-    only what can never be routed is refused: unspecified, loopback, multicast.
-    Raises InputError.
+    Raises InputError for what can never be routed: unspecified, loopback, multicast. The API server
+    allocates cluster IPs from its ranges and has no rule against link-local ones.
     """
     packed = parse_address(text)
     what = _special(packed)
@@ -82,12 +83,12 @@ def _special(packed: bytes) -> str:
 
 
 def address_list(
-    texts: list[str] | None, field: str, notes: Notes, parse: Parse
+    texts: list[str] | None, field: str, problems: Problems, parse: Parse
 ) -> tuple[bytes, ...]:
     """
     Return the addresses of a list field, in order and each once.
 
-    A bad one is noted and skipped; a blank one is skipped silently, as kube-proxy does.
+    A bad one is skipped, with a problem; a blank one is skipped silently, as in kube-proxy.
     """
     found: dict[bytes, None] = {}
     for index, text in enumerate(texts or ()):
@@ -96,16 +97,58 @@ def address_list(
         try:
             found[parse(text)] = None
         except InputError as error:
-            notes.add(f"{field}[{index}]", f"{error}; ignored")
+            problems.add(f"{field}[{index}]", f"{error}; ignored")
     return tuple(found)
 
 
-def prefix_list(texts: list[str] | None, field: str, notes: Notes) -> tuple[Prefix, ...]:
-    """Return the prefixes of a list field, in order; a bad one is noted and skipped."""
+def prefix_list(texts: list[str] | None, field: str, problems: Problems) -> tuple[Prefix, ...]:
+    """Return the prefixes of a list field, in order; a bad one is skipped, with a problem."""
     found: dict[Prefix, None] = {}
     for index, text in enumerate(texts or ()):
         try:
             found[parse_prefix(text)] = None
         except InputError as error:
-            notes.add(f"{field}[{index}]", f"{error}; ignored")
+            problems.add(f"{field}[{index}]", f"{error}; ignored")
     return tuple(found)
+
+
+# No packet that reaches a service has the unspecified address as its source.
+NO_SOURCE = {Family.IPV4: Prefix(bytes(4), 32), Family.IPV6: Prefix(bytes(16), 128)}
+
+
+def source_ranges(texts: list[str] | None, problems: Problems) -> tuple[Prefix, ...]:
+    """
+    Return the ranges of ``spec.loadBalancerSourceRanges``, disjoint, of both families.
+
+    A family without any is open to all. As in kube-proxy, a list without ranges of a family leaves
+    the family open, and so does a range of length 0. An invalid range is skipped, with a problem.
+
+    One case is stricter than in kube-proxy. Where a list holds only invalid ranges for a family,
+    kube-proxy is left with an empty list, which opens what the list should close. Here the family
+    is closed (`NO_SOURCE`). A range with a ``:`` counts for IPv6, any other for IPv4; if no range
+    of the list is valid, both are closed. API servers refuse such lists, so clusters behave as with
+    kube-proxy.
+    """
+    valid: dict[Family, list[Prefix]] = {family: [] for family in FAMILIES}
+    invalid: set[Family] = set()
+    for index, text in enumerate(texts or ()):
+        try:
+            prefix = parse_prefix(text)
+            valid[prefix.family].append(prefix)
+        except InputError as error:
+            problems.add(f"spec.loadBalancerSourceRanges[{index}]", f"{error}; ignored")
+            invalid.add(Family.IPV6 if ":" in text else Family.IPV4)
+    if not any(valid.values()) and invalid:
+        invalid = set(FAMILIES)
+    ranges: list[Prefix] = []
+    for family, prefixes in valid.items():
+        if not prefixes and family in invalid:
+            problems.add(
+                "spec.loadBalancerSourceRanges",
+                f"holds no valid range for {family.label}, so no source may use the "
+                f"{family.label} load-balancer IPs",
+            )
+            ranges.append(NO_SOURCE[family])
+        elif all(prefix.length for prefix in prefixes):
+            ranges += collapse(prefixes)
+    return tuple(ranges)

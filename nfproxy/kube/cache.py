@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nfproxy.kube.decode import Data, Value, decode
-from nfproxy.kube.decoded import Kind
-from nfproxy.kube.identity import identify
+from nfproxy.kube.identity import Kind, identify
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
@@ -40,7 +39,7 @@ class CacheChange(msgspec.Struct, frozen=True):
     """
     What an event of an API server did to the cache.
 
-    `changed` tells whether anything that nfproxy reads has changed. `problems` are those that the
+    `changed` is true where anything that nfproxy reads has changed. `problems` are those that the
     version before did not have. `is_usable` is false for a version that cannot be used, so that the
     one before stays. `name` is None where the object has none.
     """
@@ -60,7 +59,7 @@ class UnusableObject(NamedTuple):
     name: str
 
     def may_be(self, key: ObjectKey) -> bool:
-        """Tell whether this may be a new, broken version of an object."""
+        """Return whether this may be a new, broken version of an object."""
         return (
             self.kind in (None, key.kind)
             and self.name == key.name.name
@@ -84,7 +83,7 @@ class FileContent(msgspec.Struct, frozen=True):
     has_nameless: bool = False
 
     def may_hold(self, key: ObjectKey) -> bool:
-        """Tell whether an object that is not among `objects` may be in the file all the same."""
+        """Return whether an object that is not among `objects` may still be in the file."""
         return not self.parsed or self.has_nameless or any(u.may_be(key) for u in self.unusable)
 
 
@@ -151,7 +150,7 @@ class ObjectCache:
 
     @property
     def has_changes(self) -> bool:
-        """Tell whether there may be something to take."""
+        """Whether there may be something to take."""
         return any(self._taken.values())
 
     @property
@@ -286,7 +285,7 @@ class ObjectCache:
         """
         old = self._files.get(path)
         has_parsed = content.parsed or (old is not None and old.has_parsed)
-        objects, stay = _successor(content, old)
+        objects, stay = _merged(content, old)
         problems = content.problems
         if stay:
             text = f"{plural(stay, 'object')} in force as of the last good version"
@@ -325,7 +324,7 @@ class ObjectCache:
     # --- from either -----------------------------------------------------------------------
 
     def _set(self, kind: Kind, name: ObjectName, now: Value | None) -> bool:
-        """Put a version in place of the one before (None: gone); tell whether it differs."""
+        """Put a version in place of the one before (None: gone); return whether it differs."""
         current = self._current[kind]
         before = current.get(name)
         if before is now or before == now:
@@ -338,9 +337,7 @@ class ObjectCache:
         return True
 
 
-def _successor(
-    content: FileContent, old: _File | None
-) -> tuple[dict[ObjectKey, Value | None], int]:
+def _merged(content: FileContent, old: _File | None) -> tuple[dict[ObjectKey, Value | None], int]:
     """Return the objects of a file after it was read, and how many of an earlier version stay."""
     if old is None:
         return content.objects, 0

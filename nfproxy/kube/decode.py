@@ -1,8 +1,7 @@
 """
-One object as bytes or data → model value, without ever raising for bad input.
+Decode one object: from JSON of an API server, or the data of a YAML file, to a model value.
 
-The functions by kind are pure and take the typed wire form; `decode` does the typing
-as well. It takes JSON straight from an API server, or what a YAML file held.
+Bad input raises nothing: the result says what is wrong.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from nfproxy.kube import wire
-from nfproxy.kube.decoded import Decoded, Kind
-from nfproxy.kube.identity import identify
+from nfproxy.kube.decoded import Decoded
+from nfproxy.kube.identity import Kind, identify
 from nfproxy.kube.node import decode_node, decode_service_cidr
 from nfproxy.kube.service import decode_service
 from nfproxy.kube.slice import decode_slice
@@ -64,9 +63,8 @@ def decode(kind: Kind, data: Data, source_file: str = "") -> Decoded[Value]:
     """
     Return one object of a known kind.
 
-    Never raises for bad input: data that is no such object comes back unusable, with the
-    path of the field that is missing or of the wrong type, and with its name if it has
-    one that the API would accept.
+    Data that is no such object comes back unusable, with the path of the first field that is
+    missing or of the wrong type, and with its name if the API would accept it.
     """
     form = _FORMS[kind]
     try:

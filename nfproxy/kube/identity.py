@@ -1,19 +1,111 @@
 """
-Which object a piece of data is, found without trusting the rest of it.
+Which object a piece of data is: its kind and name, found without trusting the rest of it.
+
+The API's rules for names are here, too. Names end up in nftables comments, logs and metrics, so
+nothing that these rules refuse gets past this module.
 """
 
 from __future__ import annotations
 
+import enum
+import re
 from typing import Any
 
 import msgspec
 
 from nfproxy.errors import InputError
-from nfproxy.kube import names
-from nfproxy.kube.decoded import Kind
-from nfproxy.kube.subjects import DEFAULT_NAMESPACE
 from nfproxy.model.service import ObjectName
-from nfproxy.text import quoted
+from nfproxy.text import quoted, shorten
+
+DEFAULT_NAMESPACE = "default"  # where kubectl puts an object that names no namespace
+
+_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_SUBDOMAIN = re.compile(
+    r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII
+)
+SUBDOMAIN_LIMIT = 253
+_BUILT_IN_GROUPS = frozenset(("apps", "autoscaling", "batch", "extensions", "policy"))
+_CORE_KINDS = frozenset(
+    (
+        *("Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange"),
+        *("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Pod", "PodTemplate"),
+        *("ReplicationController", "ResourceQuota", "Secret", "ServiceAccount", "Status"),
+    )
+)
+_GROUP_SUFFIX = ".k8s.io"  # reserved for Kubernetes and its subprojects
+
+
+class Kind(enum.Enum):
+    """A kind of object that nfproxy reads; the value is its ``apiVersion``."""
+
+    SERVICE = "v1", "Service"
+    ENDPOINT_SLICE = "discovery.k8s.io/v1", "EndpointSlice"
+    NODE = "v1", "Node"
+    SERVICE_CIDR = "networking.k8s.io/v1", "ServiceCIDR"
+
+    @property
+    def api_version(self) -> str:
+        """The ``apiVersion`` that objects of this kind carry."""
+        return self.value[0]
+
+    @property
+    def word(self) -> str:
+        """The API's word, the value of ``kind``."""
+        return self.value[1]
+
+    @property
+    def namespaced(self) -> bool:
+        """Whether objects of this kind live in a namespace."""
+        return self in (Kind.SERVICE, Kind.ENDPOINT_SLICE)
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+def label(text: str) -> str:
+    """
+    Return `text` if it is an RFC 1123 label: a namespace, Service or port name.
+
+    Services were RFC 1035 labels (no leading digit) up to Kubernetes 1.33. This is the wider rule
+    of later versions. Raises InputError.
+    """
+    if not _LABEL.fullmatch(text):
+        raise InputError(
+            f"{shorten(text)!r} is not a valid name: at most 63 lower-case letters, digits "
+            "and '-', with a letter or digit at both ends"
+        )
+    return text
+
+
+def subdomain(text: str) -> str:
+    """
+    Return `text` if it is an RFC 1123 subdomain: the name of most objects.
+
+    Raises InputError.
+    """
+    if len(text) > SUBDOMAIN_LIMIT or not _SUBDOMAIN.fullmatch(text):
+        raise InputError(
+            f"{shorten(text)!r} is not a valid name: at most {SUBDOMAIN_LIMIT} lower-case "
+            "letters, digits, '-' and '.', with a letter or digit at both ends of each part"
+        )
+    return text
+
+
+def port_name(text: str) -> str:
+    """Return `text` if it is a port name: empty or a label. Raises InputError."""
+    return label(text) if text else text
+
+
+def subject(kind: str, namespace: str | None, name: str) -> str:
+    """
+    Return how messages call a namespaced object, e.g. ``Service default/web``.
+
+    A name with anything unusual in it is quoted and shortened: it may be hostile.
+    """
+    return f"{kind} {quoted(namespace or DEFAULT_NAMESPACE)}/{quoted(name)}"
+
+
+# --- identities --------------------------------------------------------------------------------
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -50,9 +142,9 @@ class Identity(msgspec.Struct, frozen=True):
         """Return the name, None where the API would refuse it."""
         try:
             if not kind.namespaced:
-                return ObjectName("", names.subdomain(self.name))
-            namespace = names.label(self.namespace or DEFAULT_NAMESPACE)
-            return ObjectName(namespace, names.subdomain(self.name))
+                return ObjectName("", subdomain(self.name))
+            namespace = label(self.namespace or DEFAULT_NAMESPACE)
+            return ObjectName(namespace, subdomain(self.name))
         except InputError:
             return None
 
@@ -89,3 +181,46 @@ def identify(data: bytes | msgspec.Raw | Any) -> Identity:
 def _text(value: object) -> str:
     """Return text, "" for anything else."""
     return value if isinstance(value, str) else ""
+
+
+# --- kinds -------------------------------------------------------------------------------------
+
+
+def read_as(identity: Identity) -> Kind | None:
+    """Return the kind an object is read as, None for one that nfproxy does not read."""
+    for kind in Kind:
+        if (identity.api_version, identity.kind) == kind.value:
+            return kind
+    return None
+
+
+def objection(identity: Identity) -> str:
+    """
+    Return what is wrong with an object that nfproxy does not read.
+
+    "" for the many other kinds of Kubernetes. An unknown kind may be a custom resource or a
+    mistake: a person has to decide.
+    """
+    if not identity.kind or not identity.api_version:
+        absent = "kind" if not identity.kind else "apiVersion"
+        return f"has no {absent}, so it is no Kubernetes object; ignored"
+    for kind in Kind:
+        if identity.kind == kind.word:
+            return (
+                f"has apiVersion {quoted(identity.api_version)}, but nfproxy reads "
+                f"{kind.word} of {kind.api_version}; ignored"
+            )
+    if _known(identity):
+        return ""
+    return (
+        f"kind {quoted(identity.kind)} of apiVersion {quoted(identity.api_version)} is not "
+        "known to nfproxy; ignored"
+    )
+
+
+def _known(identity: Identity) -> bool:
+    """Return whether a kind is one of Kubernetes' own."""
+    group, slash, _ = identity.api_version.partition("/")
+    if not slash:
+        return identity.api_version == "v1" and identity.kind in _CORE_KINDS
+    return group in _BUILT_IN_GROUPS or group.endswith(_GROUP_SUFFIX)

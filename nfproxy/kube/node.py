@@ -9,8 +9,8 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import wire
 from nfproxy.kube.addresses import prefix_list
-from nfproxy.kube.decoded import Decoded, Kind, Notes
-from nfproxy.kube.subjects import cluster_scoped_name
+from nfproxy.kube.decoded import Decoded, Problems, cluster_scoped_name
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.text import quoted
@@ -21,30 +21,30 @@ _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 def decode_node(obj: wire.Node, source_file: str = "") -> Decoded[Node]:
     """
-    Return the Node. Addresses and pod CIDRs that cannot be parsed are left out and noted.
+    Return the Node. Addresses and pod CIDRs that cannot be parsed are left out, with a problem.
     """
-    notes = Notes(source_file, Kind.NODE, f"Node {quoted(obj.metadata.name)}")
-    name = cluster_scoped_name(obj.metadata, notes)
+    problems = Problems(source_file, Kind.NODE, f"Node {quoted(obj.metadata.name)}")
+    name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
-        return Decoded(None, None, notes.problems, usable=False)
+        return Decoded(None, None, problems.found, usable=False)
     zone = obj.metadata.labels.zone if obj.metadata.labels else None
     value = Node(
         name=name.name,
-        addresses=_addresses((obj.status.addresses if obj.status else None) or [], notes),
+        addresses=_addresses((obj.status.addresses if obj.status else None) or [], problems),
         zone="" if zone is UNSET or zone is None else zone,
-        pod_cidrs=prefix_list(obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", notes),
+        pod_cidrs=prefix_list(obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", problems),
         leaving=_leaving(obj),
     )
-    return Decoded(name, value, notes.problems)
+    return Decoded(name, value, problems.found)
 
 
 def _leaving(obj: wire.Node) -> bool:
-    """Tell whether the Node is about to go."""
+    """Return whether the Node is about to be removed."""
     taints = (obj.spec.taints if obj.spec else None) or ()
     return bool(obj.metadata.deletion_timestamp) or any(t.key == _TO_BE_DELETED for t in taints)
 
 
-def _addresses(items: list[wire.NodeAddress], notes: Notes) -> tuple[bytes, ...]:
+def _addresses(items: list[wire.NodeAddress], problems: Problems) -> tuple[bytes, ...]:
     """Return all internal addresses in order, then all external ones, each once."""
     found: dict[str, dict[bytes, None]] = {kind: {} for kind in _ADDRESS_TYPES}
     for index, item in enumerate(items):
@@ -53,7 +53,7 @@ def _addresses(items: list[wire.NodeAddress], notes: Notes) -> tuple[bytes, ...]
         try:
             found[item.type][parse_address(item.address)] = None
         except InputError as error:
-            notes.add(f"status.addresses[{index}].address", f"{error}; ignored")
+            problems.add(f"status.addresses[{index}].address", f"{error}; ignored")
     return tuple(dict.fromkeys(address for kind in _ADDRESS_TYPES for address in found[kind]))
 
 
@@ -61,17 +61,16 @@ def decode_service_cidr(obj: wire.ServiceCIDR, source_file: str = "") -> Decoded
     """
     Return the ServiceCIDR.
 
-    CIDRs that cannot be parsed are left out and noted, and so is one of length 0: traffic to
-    addresses of these ranges that no Service has is dropped, which would then be all of
-    the node's.
+    CIDRs that cannot be parsed are left out, with a problem. So is one of length 0: nfproxy drops
+    traffic to addresses of these ranges that no Service has, which would be all traffic.
     """
-    notes = Notes(source_file, Kind.SERVICE_CIDR, f"ServiceCIDR {quoted(obj.metadata.name)}")
-    name = cluster_scoped_name(obj.metadata, notes)
+    problems = Problems(source_file, Kind.SERVICE_CIDR, f"ServiceCIDR {quoted(obj.metadata.name)}")
+    name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
-        return Decoded(None, None, notes.problems, usable=False)
-    cidrs = prefix_list(obj.spec.cidrs, "spec.cidrs", notes)
+        return Decoded(None, None, problems.found, usable=False)
+    cidrs = prefix_list(obj.spec.cidrs, "spec.cidrs", problems)
     for cidr in cidrs:
         if not cidr.length:
-            notes.add("spec.cidrs", f"{cidr} holds every address there is; ignored")
+            problems.add("spec.cidrs", f"{cidr} holds every address there is; ignored")
     value = ServiceCIDR(name.name, tuple(cidr for cidr in cidrs if cidr.length))
-    return Decoded(name, value, notes.problems)
+    return Decoded(name, value, problems.found)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 
 
 class Resource(msgspec.Struct, frozen=True):

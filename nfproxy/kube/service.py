@@ -1,5 +1,5 @@
 """
-Service: from the wire to the model.
+Service: from its wire form to the model.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ import msgspec
 from msgspec import UNSET
 
 from nfproxy.errors import InputError
-from nfproxy.kube import names, timestamps, wire
-from nfproxy.kube.addresses import address_list, cluster_address, reachable_address
-from nfproxy.kube.decoded import Decoded, Kind, Notes
-from nfproxy.kube.source_ranges import source_ranges
-from nfproxy.kube.subjects import namespaced_name, subject
+from nfproxy.kube import identity, timestamps, wire
+from nfproxy.kube.addresses import address_list, cluster_address, reachable_address, source_ranges
+from nfproxy.kube.decoded import Decoded, Problems, namespaced_name
+from nfproxy.kube.identity import Kind, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.text import shorten
@@ -27,38 +26,42 @@ def decode_service(obj: wire.Service, source_file: str = "") -> Decoded[Service]
     """
     Return the Service to proxy, or None where kube-proxy would ignore it.
 
-    Ignored are Services with the service-proxy-name label (even empty), headless ones,
-    ExternalName, and those without a cluster IP that can be used. Items that
-    cannot be used (an external IP, a port …) are left out and noted; the rest of the
-    object is in force. Only a name the API would refuse makes the object unusable.
+    It ignores Services with the service-proxy-name label (even empty), headless ones, ExternalName,
+    and those without a usable cluster IP. Items that cannot be used (an external IP, a port …) are
+    left out, with a problem; the rest of the object counts. Only a name that the API would refuse
+    makes the object unusable.
     """
     called = subject("Service", obj.metadata.namespace, obj.metadata.name)
-    notes = Notes(source_file, Kind.SERVICE, called)
-    name = namespaced_name(obj.metadata, names.label, notes)
+    problems = Problems(source_file, Kind.SERVICE, called)
+    name = namespaced_name(obj.metadata, identity.label, problems)
     if name is None:
-        return Decoded(None, None, notes.problems, usable=False)
+        return Decoded(None, None, problems.found, usable=False)
     if _foreign(obj):
         return Decoded(name, None)
-    cluster_ips = _cluster_ips(obj.spec, notes)
+    cluster_ips = _cluster_ips(obj.spec, problems)
     if not cluster_ips:
-        return Decoded(name, None, notes.problems)
+        return Decoded(name, None, problems.found)
     spec = obj.spec
-    kind = _choice(spec.type, "spec.type", ("ClusterIP", "NodePort", "LoadBalancer"), notes)
-    external_local = _external_local(spec, kind, notes)
+    kind = _choice(spec.type, "spec.type", ("ClusterIP", "NodePort", "LoadBalancer"), problems)
+    external_local = _external_local(spec, kind, problems)
     service = Service(
         name=name,
-        created=_created(obj.metadata, notes),
+        created=_created(obj.metadata, problems),
         cluster_ips=cluster_ips,
-        ports=_ports(spec.ports, notes),
-        external_ips=address_list(spec.external_ips, "spec.externalIPs", notes, reachable_address),
-        load_balancer_ips=_load_balancer_ips(obj.status, notes),
-        source_ranges=source_ranges(spec.load_balancer_source_ranges, notes),
-        affinity_timeout_s=_affinity_timeout_s(spec, notes),
-        internal_local=_policy(spec.internal_traffic_policy, "spec.internalTrafficPolicy", notes),
+        ports=_ports(spec.ports, problems),
+        external_ips=address_list(
+            spec.external_ips, "spec.externalIPs", problems, reachable_address
+        ),
+        load_balancer_ips=_load_balancer_ips(obj.status, problems),
+        source_ranges=source_ranges(spec.load_balancer_source_ranges, problems),
+        affinity_timeout_s=_affinity_timeout_s(spec, problems),
+        internal_local=_policy(
+            spec.internal_traffic_policy, "spec.internalTrafficPolicy", problems
+        ),
         external_local=external_local,
-        health_check_node_port=_health_check_node_port(spec, kind, external_local, notes),
+        health_check_node_port=_health_check_node_port(spec, kind, external_local, problems),
     )
-    return Decoded(name, service, notes.problems)
+    return Decoded(name, service, problems.found)
 
 
 def decode_protocol(text: str | None) -> Protocol:
@@ -72,7 +75,7 @@ def decode_protocol(text: str | None) -> Protocol:
 
 
 def _foreign(obj: wire.Service) -> bool:
-    """Tell whether a Service is somebody else's business, or nobody's."""
+    """Return whether another proxy serves a Service, or none does."""
     labels = obj.metadata.labels
     return (
         (labels is not None and labels.proxy_name is not UNSET)
@@ -82,18 +85,18 @@ def _foreign(obj: wire.Service) -> bool:
     )
 
 
-def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> dict[Family, bytes]:
+def _cluster_ips(spec: wire.ServiceSpec, problems: Problems) -> dict[Family, bytes]:
     """
     Return the cluster IP of each family that has one.
 
-    With ``ipFamilies`` the i-th of ``clusterIPs`` belongs to the i-th family, without it
-    only ``clusterIP`` counts, for its own family. An API server makes ``clusterIP`` and the
-    first of ``clusterIPs`` equal; a manifest may name either.
+    With ``ipFamilies`` the i-th of ``clusterIPs`` belongs to the i-th family. Without it only
+    ``clusterIP`` counts, for its own family. An API server makes ``clusterIP`` and the first of
+    ``clusterIPs`` equal; a manifest may name either.
     """
     listed = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     first = spec.cluster_ip or (listed[0] if listed else "")
     if not first.strip():
-        notes.add(
+        problems.add(
             "spec.clusterIP",
             "is empty, so the Service is not proxied; an API server would have "
             "allocated an address, a manifest file has to name one",
@@ -101,47 +104,49 @@ def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> dict[Family, bytes]:
         return {}
     if not spec.ip_families:
         if spec.cluster_ips and len(spec.cluster_ips) > 1:
-            notes.add("spec.ipFamilies", "is empty, so only the first of spec.clusterIPs is used")
-        return _own_family(first, "spec.clusterIP", notes)
+            problems.add(
+                "spec.ipFamilies", "is empty, so only the first of spec.clusterIPs is used"
+            )
+        return _own_family(first, "spec.clusterIP", problems)
     found: dict[Family, bytes] = {}
     for index, label in enumerate(spec.ip_families):
         family = _FAMILIES.get(label)
         if family is None or family in found:
             why = "is named twice" if family else "is not IPv4 or IPv6"
-            notes.add(f"spec.ipFamilies[{index}]", f"{shorten(label)!r} {why}; ignored")
+            problems.add(f"spec.ipFamilies[{index}]", f"{shorten(label)!r} {why}; ignored")
         elif index < len(listed):
             field = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
-            address = _own_family(listed[index], field, notes)
+            address = _own_family(listed[index], field, problems)
             if address and family not in address:
-                notes.add(field, f"{listed[index]!r} is not of family {label}; ignored")
+                problems.add(field, f"{listed[index]!r} is not of family {label}; ignored")
             elif address:
                 found[family] = address[family]
     return found
 
 
-def _own_family(text: str, field: str, notes: Notes) -> dict[Family, bytes]:
-    """Return one cluster IP under its own family, nothing where it cannot be used."""
+def _own_family(text: str, field: str, problems: Problems) -> dict[Family, bytes]:
+    """Return one cluster IP by its own family, an empty mapping where it cannot be used."""
     try:
         packed = cluster_address(text)
     except InputError as error:
-        notes.add(field, f"{error}; this family of the Service is not proxied")
+        problems.add(field, f"{error}; this family of the Service is not proxied")
         return {}
     return {family_of(packed): packed}
 
 
-def _ports(ports: list[wire.ServicePort] | None, notes: Notes) -> tuple[ServicePort, ...]:
+def _ports(ports: list[wire.ServicePort] | None, problems: Problems) -> tuple[ServicePort, ...]:
     """
     Return the service ports that can be used.
 
-    Name and protocol find the endpoints, port and protocol the frontend, so the API
-    wants each pair once; the first of a Service has it.
+    Name and protocol lead to the endpoints, port and protocol to the frontend. So the API requires
+    that each pair is unique; of two ports with one pair, the first counts.
     """
     found: list[ServicePort] = []
     taken: set[tuple[Protocol, str | int]] = set()
     node_ports: set[tuple[Protocol, int]] = set()
     for index, item in enumerate(ports or ()):
         field = f"spec.ports[{index}]"
-        port = _port(item, field, notes)
+        port = _port(item, field, problems)
         if port is None:
             continue
         pairs: set[tuple[Protocol, str | int]] = {
@@ -149,11 +154,13 @@ def _ports(ports: list[wire.ServicePort] | None, notes: Notes) -> tuple[ServiceP
             (port.protocol, port.port),
         }
         if pairs & taken:
-            notes.add(field, "has the protocol and the name or number of an earlier one; ignored")
+            problems.add(
+                field, "has the protocol and the name or number of an earlier one; ignored"
+            )
             continue
         taken |= pairs
         if port.node_port and (port.protocol, port.node_port) in node_ports:
-            notes.add(
+            problems.add(
                 f"{field}.nodePort",
                 f"{port.node_port} is that of an earlier port with the same protocol; ignored",
             )
@@ -161,28 +168,28 @@ def _ports(ports: list[wire.ServicePort] | None, notes: Notes) -> tuple[ServiceP
         node_ports.add((port.protocol, port.node_port))
         found.append(port)
     if not found:
-        notes.add("spec.ports", "holds no port that can be used")
+        problems.add("spec.ports", "holds no port that can be used")
     return tuple(found)
 
 
-def _port(item: wire.ServicePort, field: str, notes: Notes) -> ServicePort | None:
+def _port(item: wire.ServicePort, field: str, problems: Problems) -> ServicePort | None:
     """Return one service port, or None where it cannot be used."""
     part = field
     try:
         part = f"{field}.name"
-        name = names.port_name(item.name or "")
+        name = identity.port_name(item.name or "")
         part = f"{field}.protocol"
         protocol = decode_protocol(item.protocol)
         part = f"{field}.port"
         port = port_number(item.port)
     except InputError as error:
-        notes.add(part, f"{error}; this port is not proxied")
+        problems.add(part, f"{error}; this port is not proxied")
         return None
     return ServicePort(
         name=name,
         protocol=protocol,
         port=port,
-        node_port=_optional_port(item.node_port, f"{field}.nodePort", notes),
+        node_port=_optional_port(item.node_port, f"{field}.nodePort", problems),
     )
 
 
@@ -198,25 +205,25 @@ def _digits(value: int) -> str:
     return str(value) if value.bit_length() < 256 else "a number of hundreds of bits"
 
 
-def _optional_port(value: int | None, field: str, notes: Notes) -> int:
-    """Return a port number whose 0 or absence means none; so does one out of range."""
+def _optional_port(value: int | None, field: str, problems: Problems) -> int:
+    """Return an optional port number, 0 for none; one out of range counts as none."""
     if not value:
         return 0
     try:
         return port_number(value)
     except InputError as error:
-        notes.add(field, f"{error}; ignored")
+        problems.add(field, f"{error}; ignored")
         return 0
 
 
-def _load_balancer_ips(status: wire.ServiceStatus | None, notes: Notes) -> tuple[bytes, ...]:
-    """Return ``status.loadBalancer.ingress[].ip`` of mode VIP, the mode where none is given."""
+def _load_balancer_ips(status: wire.ServiceStatus | None, problems: Problems) -> tuple[bytes, ...]:
+    """Return ``status.loadBalancer.ingress[].ip`` of mode VIP, the default mode."""
     balancer = status.load_balancer if status else None
     found: dict[bytes, None] = {}
     for index, ingress in enumerate((balancer.ingress if balancer else None) or ()):
         field = f"status.loadBalancer.ingress[{index}]"
         if ingress.ip_mode not in (None, "VIP", "Proxy"):
-            notes.add(
+            problems.add(
                 f"{field}.ipMode", f"{shorten(ingress.ip_mode)!r} is not VIP or Proxy; ignored"
             )
         if not ingress.ip or ingress.ip_mode not in (None, "VIP"):
@@ -224,14 +231,14 @@ def _load_balancer_ips(status: wire.ServiceStatus | None, notes: Notes) -> tuple
         try:
             found[reachable_address(ingress.ip)] = None
         except InputError as error:
-            notes.add(f"{field}.ip", f"{error}; ignored")
+            problems.add(f"{field}.ip", f"{error}; ignored")
     return tuple(found)
 
 
-def _affinity_timeout_s(spec: wire.ServiceSpec, notes: Notes) -> int | None:
+def _affinity_timeout_s(spec: wire.ServiceSpec, problems: Problems) -> int | None:
     """Return the timeout of ClientIP affinity, None without it."""
     if (
-        _choice(spec.session_affinity, "spec.sessionAffinity", ("None", "ClientIP"), notes)
+        _choice(spec.session_affinity, "spec.sessionAffinity", ("None", "ClientIP"), problems)
         == "None"
     ):
         return None
@@ -241,7 +248,7 @@ def _affinity_timeout_s(spec: wire.ServiceSpec, notes: Notes) -> int | None:
         return DEFAULT_AFFINITY_TIMEOUT_S
     if 1 <= client_ip.timeout_seconds <= MAX_AFFINITY_TIMEOUT_S:
         return client_ip.timeout_seconds
-    notes.add(
+    problems.add(
         "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
         f"{shorten(_digits(client_ip.timeout_seconds))} is not between 1 and "
         f"{MAX_AFFINITY_TIMEOUT_S}; {DEFAULT_AFFINITY_TIMEOUT_S} is used",
@@ -249,41 +256,41 @@ def _affinity_timeout_s(spec: wire.ServiceSpec, notes: Notes) -> int | None:
     return DEFAULT_AFFINITY_TIMEOUT_S
 
 
-def _external_local(spec: wire.ServiceSpec, kind: str, notes: Notes) -> bool:
-    """Tell whether ``externalTrafficPolicy: Local`` holds and has a meaning."""
-    local = _policy(spec.external_traffic_policy, "spec.externalTrafficPolicy", notes)
+def _external_local(spec: wire.ServiceSpec, kind: str, problems: Problems) -> bool:
+    """Return whether ``externalTrafficPolicy`` is Local and applies to the Service."""
+    local = _policy(spec.external_traffic_policy, "spec.externalTrafficPolicy", problems)
     return local and (kind != "ClusterIP" or bool(spec.external_ips))
 
 
-def _policy(value: str | None, field: str, notes: Notes) -> bool:
-    """Tell whether a traffic policy is Local."""
-    return _choice(value, field, ("Cluster", "Local"), notes) == "Local"
+def _policy(value: str | None, field: str, problems: Problems) -> bool:
+    """Return whether a traffic policy is Local."""
+    return _choice(value, field, ("Cluster", "Local"), problems) == "Local"
 
 
-def _choice(value: str | None, field: str, choices: tuple[str, ...], notes: Notes) -> str:
-    """Return a value out of a few; the first is the API's default and stands in for others."""
+def _choice(value: str | None, field: str, choices: tuple[str, ...], problems: Problems) -> str:
+    """Return one of a few values; the first is the API's default, used for absent and bad ones."""
     if not value or value in choices:
         return value or choices[0]
     words = " or ".join((", ".join(choices[:-1]), choices[-1]))
-    notes.add(field, f"{shorten(value)!r} is not {words}; taken as {choices[0]}")
+    problems.add(field, f"{shorten(value)!r} is not {words}; taken as {choices[0]}")
     return choices[0]
 
 
 def _health_check_node_port(
-    spec: wire.ServiceSpec, kind: str, external_local: bool, notes: Notes
+    spec: wire.ServiceSpec, kind: str, external_local: bool, problems: Problems
 ) -> int:
     """Return the health check node port, which only a local LoadBalancer has."""
     if kind != "LoadBalancer" or not external_local:
         return 0
-    return _optional_port(spec.health_check_node_port, "spec.healthCheckNodePort", notes)
+    return _optional_port(spec.health_check_node_port, "spec.healthCheckNodePort", problems)
 
 
-def _created(metadata: wire.Metadata, notes: Notes) -> str:
+def _created(metadata: wire.Metadata, problems: Problems) -> str:
     """Return the creation time as a sortable string, "" (oldest) where there is none."""
     if not metadata.creation_timestamp:
         return ""
     try:
         return timestamps.normalise(metadata.creation_timestamp)
     except InputError as error:
-        notes.add("metadata.creationTimestamp", f"{error}; taken as absent")
+        problems.add("metadata.creationTimestamp", f"{error}; taken as absent")
         return ""

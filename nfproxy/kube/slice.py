@@ -1,8 +1,7 @@
 """
-EndpointSlice: from the wire to the model.
+EndpointSlice: from its wire form to the model.
 
-There may be 100,000 endpoints, so values they share (node names, hints) are made
-once.
+There may be 100,000 endpoints, so values that they share (node names, hints) exist once.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from functools import lru_cache
 from msgspec import UNSET
 
 from nfproxy.errors import InputError
-from nfproxy.kube import names, timestamps, wire
+from nfproxy.kube import identity, timestamps, wire
 from nfproxy.kube.addresses import reachable_address
-from nfproxy.kube.decoded import Decoded, Kind, Notes
+from nfproxy.kube.decoded import Decoded, Problems, namespaced_name
+from nfproxy.kube.identity import Kind, subject
 from nfproxy.kube.service import decode_protocol, port_number
-from nfproxy.kube.subjects import namespaced_name, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.service import ObjectName, Protocol
@@ -25,42 +24,42 @@ from nfproxy.text import shorten
 
 _FAMILIES = {family.label: family for family in FAMILIES}
 _ALL_TRUE = wire.Conditions()
-_WORD_LIMIT = 253  # of a node's name; zones, as label values, are shorter still
+_MAX_NAME = 253  # of a node's name; zones, as label values, are shorter still
 
 
 def decode_slice(obj: wire.EndpointSlice, source_file: str = "") -> Decoded[EndpointSlice]:
     """
     Return the slice, or None where kube-proxy would ignore it.
 
-    Ignored are slices with the headless label, of address type FQDN, and without the label
-    that names their Service. A port without a name has the name "", which is what an API server
-    fills in and a manifest may leave out; ports without a number are left
-    out silently, bad ports and endpoints are left out and noted. Only a name the API would
-    refuse, or an address type it does not know, makes the object unusable.
+    It ignores slices with the headless label, of address type FQDN, and without the label that
+    names their Service. A port without a name has the name "": an API server fills that in, and a
+    manifest may leave it out. Ports without a number are left out silently; bad ports and endpoints
+    are left out, with a problem. Only a name or an address type that the API would refuse makes the
+    object unusable.
     """
     called = subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name)
-    notes = Notes(source_file, Kind.ENDPOINT_SLICE, called)
-    name = namespaced_name(obj.metadata, names.subdomain, notes)
+    problems = Problems(source_file, Kind.ENDPOINT_SLICE, called)
+    name = namespaced_name(obj.metadata, identity.subdomain, problems)
     if name is None:
-        return Decoded(None, None, notes.problems, usable=False)
+        return Decoded(None, None, problems.found, usable=False)
     labels = obj.metadata.labels or wire.Labels()
     if labels.headless is not UNSET or obj.address_type == "FQDN":
         return Decoded(name, None)
     family = _FAMILIES.get(obj.address_type)
     if family is None:
-        notes.add("addressType", f"{shorten(obj.address_type)!r} is not IPv4, IPv6 or FQDN")
-        return Decoded(name, None, notes.problems, usable=False)
-    service = _service(name, labels, notes)
+        problems.add("addressType", f"{shorten(obj.address_type)!r} is not IPv4, IPv6 or FQDN")
+        return Decoded(name, None, problems.found, usable=False)
+    service = _service(name, labels, problems)
     if service is None:
-        return Decoded(name, None, notes.problems)
+        return Decoded(name, None, problems.found)
     value = EndpointSlice(
         name=name,
         service=service,
         family=family,
-        ports=_ports(obj.ports, notes),
-        endpoints=_endpoints(obj.endpoints or [], family, notes),
+        ports=_ports(obj.ports, problems),
+        endpoints=_endpoints(obj.endpoints or [], family, problems),
     )
-    return Decoded(name, value, notes.problems, triggered_s=_triggered_s(obj.metadata))
+    return Decoded(name, value, problems.found, triggered_s=_triggered_s(obj.metadata))
 
 
 def _triggered_s(metadata: wire.Metadata) -> float | None:
@@ -74,21 +73,21 @@ def _triggered_s(metadata: wire.Metadata) -> float | None:
         return None
 
 
-def _service(name: ObjectName, labels: wire.Labels, notes: Notes) -> ObjectName | None:
-    """Return the Service a slice belongs to, None and a note where it names none."""
+def _service(name: ObjectName, labels: wire.Labels, problems: Problems) -> ObjectName | None:
+    """Return the Service a slice belongs to; None, and a problem, where it names none."""
     field = "metadata.labels['kubernetes.io/service-name']"
     text = labels.service_name
     if text is UNSET or not text:
-        notes.add(field, "is missing, so the slice belongs to no Service")
+        problems.add(field, "is missing, so the slice belongs to no Service")
         return None
     try:
-        return ObjectName(name.namespace, names.label(text))
+        return ObjectName(name.namespace, identity.label(text))
     except InputError as error:
-        notes.add(field, error)
+        problems.add(field, error)
         return None
 
 
-def _ports(ports: list[wire.SlicePort] | None, notes: Notes) -> tuple[SlicePort, ...]:
+def _ports(ports: list[wire.SlicePort] | None, problems: Problems) -> tuple[SlicePort, ...]:
     """Return the ports that have a number."""
     found: list[SlicePort] = []
     for index, item in enumerate(ports or ()):
@@ -96,13 +95,13 @@ def _ports(ports: list[wire.SlicePort] | None, notes: Notes) -> tuple[SlicePort,
             continue
         part = "name"
         try:
-            name = names.port_name(item.name or "")
+            name = identity.port_name(item.name or "")
             part = "protocol"
             protocol = decode_protocol(item.protocol)
             part = "port"
             found.append(_slice_port(name, protocol, port_number(item.port)))
         except InputError as error:
-            notes.add(f"ports[{index}].{part}", f"{error}; ignored")
+            problems.add(f"ports[{index}].{part}", f"{error}; ignored")
     return tuple(found)
 
 
@@ -112,20 +111,22 @@ def _slice_port(name: str, protocol: Protocol, port: int) -> SlicePort:
     return SlicePort(name, protocol, port)
 
 
-def _endpoints(items: list[wire.Endpoint], family: Family, notes: Notes) -> tuple[Endpoint, ...]:
+def _endpoints(
+    items: list[wire.Endpoint], family: Family, problems: Problems
+) -> tuple[Endpoint, ...]:
     """Return the endpoints that have an address of the slice's family."""
     found: list[Endpoint] = []
     for index, item in enumerate(items):
         if not item.addresses:
-            notes.add(f"endpoints[{index}].addresses", "is empty; endpoint ignored")
+            problems.add(f"endpoints[{index}].addresses", "is empty; endpoint ignored")
             continue
         try:
             address = reachable_address(item.addresses[0])
         except InputError as error:
-            notes.add(f"endpoints[{index}].addresses[0]", f"{error}; endpoint ignored")
+            problems.add(f"endpoints[{index}].addresses[0]", f"{error}; endpoint ignored")
             continue
         if family_of(address) is not family:
-            notes.add(
+            problems.add(
                 f"endpoints[{index}].addresses[0]",
                 f"{shorten(item.addresses[0])!r} is not {family.label}; endpoint ignored",
             )
@@ -135,7 +136,7 @@ def _endpoints(items: list[wire.Endpoint], family: Family, notes: Notes) -> tupl
 
 
 def _endpoint(item: wire.Endpoint, address: bytes) -> Endpoint:
-    """Return one endpoint: ready and serving unless said otherwise, terminating if said so."""
+    """Return one endpoint. By default it is ready and serving, and not terminating."""
     conditions = item.conditions or _ALL_TRUE
     hints = item.hints
     return Endpoint(
@@ -164,7 +165,7 @@ def _shared(text: str) -> str:
     """
     Return the one string that stands for a name of a node or zone.
 
-    Such names are only compared. One longer than any real name is cut just beyond the limit:
-    it still matches nothing, still counts as a hint, and takes no room.
+    Such names are only compared. One longer than any real name is cut just beyond the limit: it
+    still matches no node or zone and still counts as a hint, but takes little memory.
     """
-    return sys.intern(text[: _WORD_LIMIT + 1])
+    return sys.intern(text[: _MAX_NAME + 1])

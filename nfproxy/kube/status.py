@@ -35,7 +35,7 @@ class RequestError(NfproxyError):
     """
     A request to the API server failed.
 
-    `status` is the answer, with code 0 where there was none. `is_silent` tells that nothing arrived
+    `status` is the answer, with code 0 where there was none. `is_silent` means that nothing arrived
     for too long, as opposed to something wrong.
     """
 

@@ -1,12 +1,11 @@
 """
-Exactly the API fields nfproxy reads, in their wire form.
+The API fields that nfproxy reads, in their wire form.
 
-Go's decoder takes an explicit ``null`` for an absent field, and API servers do send
-it (``ports: null``), so everything but names and specs may be None. Fields not named
-here are skipped without being built.
+For Go's decoder an explicit ``null`` is an absent field, and API servers send it
+(``ports: null``). So everything but names and specs may be None. The decoder skips other fields.
 
-Decoded data has no cycles, so the garbage collector need not look at it (``gc=False``):
-at 100,000 endpoints that is a third of the time.
+Decoded data has no cycles, so the garbage collector need not look at it (``gc=False``): at 100,000
+endpoints that saves a third of the time.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Annotations(msgspec.Struct, frozen=True, gc=False):
     """
     The one annotation that matters, on EndpointSlices: when its latest change began.
 
-    It only feeds a metric, so nothing it may hold spoils the object.
+    It only feeds a metric, so a bad value does not make the object unusable.
     """
 
     trigger_time: Any = field(name="endpoints.kubernetes.io/last-change-trigger-time", default=None)

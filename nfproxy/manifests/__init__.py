@@ -1,7 +1,12 @@
 """
-Where objects come from.
+Manifest files as a source of objects, for a node without an API server.
 
-Every source is a :class:`~nfproxy.kube.source.Source`: first everything there is,
-then what changes. This is an edge: files, threads and the clock are allowed here;
-what an object means is decided in :mod:`nfproxy.kube`.
+::
+
+    watching (inotify) ──► scan ──► parsing ──► directory ──► object cache
+                            └─ files
+
+:class:`~nfproxy.manifests.source.ManifestSource` is the whole, :mod:`~nfproxy.manifests.once` reads
+files for commands. Files, threads and the clock are used here; :mod:`nfproxy.kube` decides what an
+object means.
 """

@@ -71,7 +71,7 @@ class ManifestDirectory:
 
     @property
     def has_changes(self) -> bool:
-        """Tell whether there may be something to take."""
+        """Whether there may be something to take."""
         return self._cache.has_changes
 
     def apply(self, scan: Scan, now: float, at_once: bool = False) -> None:
@@ -104,7 +104,7 @@ class ManifestDirectory:
             self._conflicts = self._cache.conflicts()
 
     def _was_replaced_by_nothing(self, scan: Scan) -> bool:
-        """Tell whether the root is another directory than before, with no file in it."""
+        """Return whether the root is another directory than before, with no file in it."""
         known = bool(self._signatures)
         return known and not scan.listing.files and scan.identity != self._identity
 
@@ -133,7 +133,7 @@ class ManifestDirectory:
                 self._cache.replace_file(path, content)
 
     def _may_be_half_written(self, path: str, signature: Signature, content: FileContent) -> bool:
-        """Tell whether a file may have been read while a program was writing it."""
+        """Return whether a file may have been read while a program was writing it."""
         known = self._signatures.get(path)
         if known is None:
             return not content.parsed
@@ -167,5 +167,5 @@ class ManifestDirectory:
 
 
 def _is_below(path: str, places: tuple[str, ...]) -> bool:
-    """Tell whether a path is one of some places or lies below one."""
+    """Return whether a path is one of some places or lies below one."""
     return any(path == place or path.startswith(f"{place.rstrip('/')}/") for place in places)

@@ -1,5 +1,5 @@
 """
-Manifest files on disk: which there are, and what is in them.
+Manifest files on disk: which exist, and what is in them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Signature(NamedTuple):
-    """What tells one state of a file from another."""
+    """What differs between two states of a file."""
 
     device: int
     inode: int
@@ -37,10 +37,10 @@ class Signature(NamedTuple):
 
 class Listing(msgspec.Struct, frozen=True):
     """
-    The manifest files below a directory, in reading order, and what could not be looked at.
+    The manifest files below a directory, in reading order.
 
-    `unreadable` maps paths of directories (and files) to the reason; what is below them is
-    unknown and not absent. `links` are the symbolic links among all these.
+    `unreadable` maps paths of directories and files that could not be read to the reason: what is
+    below them is unknown, not absent. `links` are the symbolic links among all these.
     """
 
     files: dict[str, Signature]
@@ -60,10 +60,10 @@ def list_files(root: str) -> Listing:
     """
     Return the manifest files of a directory, or the one file that `root` is.
 
-    Order: by path. Names that start with a dot are left out: editors' swap files, and
-    the directories behind a ConfigMap volume, whose files are seen through their links.
-    Links are followed; a directory that is reached twice counts once. Raises OSError if
-    `root` cannot be looked at.
+    They are in order of path, without names that start with a dot: editors' swap files, and the
+    directories behind a ConfigMap volume, whose files are seen through their links. Links are
+    followed; a directory that is reached twice counts once. Raises OSError if `root` cannot be
+    read.
     """
     status = Path(root).stat()
     if not stat.S_ISDIR(status.st_mode):
@@ -140,12 +140,12 @@ def read_text(path: str) -> Text:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file of /proc, say, that looks regular but would let its reader wait for ever."""
+    """Open a file that looks regular but may block its reader for ever, as some in /proc do."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(file: BinaryIO, size: int, json_only: bool) -> Text:
-    """Return what is in a file of `size` bytes, 0 for a pipe, whose size nobody knows."""
+    """Return what is in a file of `size` bytes, 0 for a pipe of unknown size."""
     head = b"".join(_chunks(file, _SNIFF))
     json = json_only or head.removeprefix(_BOM).lstrip().startswith(b"{")
     limit = MAX_JSON_MIB if json else MAX_YAML_MIB

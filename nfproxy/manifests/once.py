@@ -1,5 +1,5 @@
 """
-Manifests read once, for the commands that do not follow them.
+Manifests read once, for commands.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Prob
     """
     Return all objects of some files, directories and standard input (``-``), and all problems.
 
-    Of Nodes only the one called `node_name` is read. What cannot be used is left out and
-    is among the problems; whether that should stop a command is for the command to
-    decide. Where two files hold one object the first in path order has it, standard input
-    before all, so neither the order of `paths` nor naming one twice matters. A path that is
-    missing altogether, most likely a slip of the fingers, raises InputError.
+    Of Nodes only the one called `node_name` is read. What cannot be used is left out and is among
+    the problems; the command decides whether to go on. Where two files hold one object the first in
+    path order has it, standard input before all: neither the order of `paths` nor a repeated one
+    matters. Raises InputError for a path that does not exist, which is most likely a mistake.
     """
     changes, problems, _ = read_with_sources(paths, node_name)
     return changes, problems
@@ -32,7 +31,7 @@ def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Prob
 def read_with_sources(
     paths: Iterable[str], node_name: str
 ) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
-    """Like :func:`read_once`; also return the function from a Service to the file it is in."""
+    """Return the same as :func:`read_once`, and the function from a Service to its file."""
     problems: list[Problem] = []
     cache = ObjectCache(node_name)
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
@@ -40,7 +39,7 @@ def read_with_sources(
         try:
             content = parse(read_text(path), source_file, node_name)
         except InputError as error:
-            problems.append(Problem(source_file, "", "", str(error)))
+            problems.append(Problem(source_file, "", "", error.what, error.remedy))
             continue
         cache.replace_file(path, content)
     found = {*problems, *cache.problems, *cache.conflicts()}
@@ -48,7 +47,7 @@ def read_with_sources(
 
 
 def _files(path: str, problems: list[Problem]) -> list[str]:
-    """Return the files that a path given by a person stands for."""
+    """Return the files that a given path stands for."""
     if path == STDIN:
         return [path]
     try:

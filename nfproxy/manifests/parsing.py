@@ -1,5 +1,5 @@
 """
-What is in one manifest file: text → objects, and what is wrong with it.
+The content of one manifest file: its objects, and what is wrong with it.
 
 Pure: bytes in, values out.
 """
@@ -12,19 +12,16 @@ from typing import Any, TypeGuard
 import msgspec
 
 from nfproxy.errors import InputError
-from nfproxy.kube import kinds
 from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.decode import Value, decode
-from nfproxy.kube.decoded import Kind
-from nfproxy.kube.identity import Identity, identify
-from nfproxy.kube.subjects import DEFAULT_NAMESPACE
+from nfproxy.kube.identity import DEFAULT_NAMESPACE, Identity, Kind, identify, objection, read_as
 from nfproxy.manifests.files import MAX_YAML_MIB, MIB, Text
 from nfproxy.mismatch import UNREADABLE, json_error, mismatch
 from nfproxy.model.changes import Problem
 from nfproxy.yaml import decode_text, documents
 
 _MAX_LISTS_IN_LISTS = 5
-_MAX_PROBLEMS = 200  # told of one file
+_MAX_PROBLEMS = 200  # reported of one file
 _MAX_REFUSED = 10_000  # after so many, a file is no file of objects and not read any further
 _MAX_EMPTY = 100_000  # `{}` in a list; each would take twenty times its room
 _Data = msgspec.Raw | Mapping[str, Any]
@@ -50,7 +47,7 @@ def parse(text: Text, source_file: str, node_name: str) -> FileContent:
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """What tells a list from an object."""
+    """What differs between a list and an object."""
 
     kind: Any = ""
     items: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -89,11 +86,11 @@ class _Reader:
         )
 
     def blank(self) -> None:
-        """Note that the file holds nothing at all."""
+        """The file holds nothing at all."""
         self._has_nameless = True
 
     def fail(self, message: str) -> None:
-        """Note that the file, or a part of it, cannot be read."""
+        """The file, or a part of it, cannot be read."""
         self._parsed = False
         self._problems.append(Problem(self._source_file, "", "", message))
 
@@ -145,9 +142,9 @@ class _Reader:
             identity = msgspec.structs.replace(identity, api_version=api_version, kind=kind)
         if identity.kind.endswith("List") and (items := _items(data)) is not None:
             self._read_list(items, identity, where, level)
-        elif (used := kinds.read_as(identity)) is not None:
+        elif (used := read_as(identity)) is not None:
             self._read_object(used, data, identity)
-        elif message := kinds.objection(identity):
+        elif message := objection(identity):
             self._refuse(identity, where, message)
 
     def _read_list(
@@ -169,7 +166,7 @@ class _Reader:
         if kind is Kind.NODE and identity.name and identity.name != self._node_name:
             return
         decoded = decode(kind, data, self._source_file)
-        self._note(decoded.problems)
+        self._add(decoded.problems)
         if not decoded.usable or decoded.name is None:
             self._add_unusable(kind, identity, named=decoded.name is not None)
             return
@@ -180,7 +177,7 @@ class _Reader:
         self._objects[key] = decoded.value
 
     def _refuse(self, identity: Identity, where: str, message: str) -> None:
-        """Note an object that is not read; an unknown kind is told once a file."""
+        """Add an object that is not read; an unknown kind is one problem per file."""
         self._add_unusable(None, identity)
         kind = identity.api_version, identity.kind
         if kind in self._unknown:
@@ -190,7 +187,7 @@ class _Reader:
         self._problem(identity.subject or where, message, identity.shown_kind)
 
     def _add_unusable(self, kind: Kind | None, identity: Identity, named: bool = True) -> None:
-        """Note that an object is there but cannot be used."""
+        """An object is in the file but cannot be used."""
         if named and identity.name:
             namespace = identity.namespace or DEFAULT_NAMESPACE
             self._unusable.add(UnusableObject(kind, namespace, identity.name))
@@ -198,9 +195,9 @@ class _Reader:
             self._has_nameless = True
 
     def _problem(self, subject: str, what: str, kind: str = "") -> None:
-        self._note((Problem(self._source_file, subject, "", what, kind=kind),))
+        self._add((Problem(self._source_file, subject, "", what, kind=kind),))
 
-    def _note(self, problems: Sequence[Problem]) -> None:
+    def _add(self, problems: Sequence[Problem]) -> None:
         room = _MAX_PROBLEMS - len(self._problems)
         self._problems += problems[:room]
         self._more_problems += len(problems[room:])
@@ -209,7 +206,7 @@ class _Reader:
 
 
 def _is_object(data: object) -> TypeGuard[_Data]:
-    """Tell whether data is a JSON object or a YAML mapping."""
+    """Return whether data is a JSON object or a YAML mapping."""
     if isinstance(data, msgspec.Raw):
         return bytes(memoryview(data)[:32]).lstrip().startswith(b"{")
     return isinstance(data, Mapping)

@@ -1,7 +1,7 @@
 """
-One look at the manifest files: which there are, and what changed ones say.
+One scan of the manifest files: which exist, and the content of those that changed.
 
-Blocking; runs in a thread. Knows nothing of what is in force.
+It blocks, so it runs in a thread.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _TICK_NS = 12_000_000  # file times come from a clock with at most 10 ms between
 
 class Scan(msgspec.Struct, frozen=True):
     """
-    What was found. `error` says why the root cannot be looked at; there is no more then.
+    What a scan found. `error` says why the root cannot be read; then there is nothing else.
 
-    `identity` (device, inode) tells the root from another of its name. `contents` holds
-    the files that were read, being new or changed. `started_ns` is when, by the wall clock,
-    as file times are.
+    `identity` is the root's (device, inode): another directory of the same name has another one.
+    `contents` holds the new and the changed files. `started_ns` is the time of the start, by the
+    clock of file times.
     """
 
     listing: Listing
@@ -48,11 +48,11 @@ def scan(
     last_started_ns: int = 0,
 ) -> Scan:
     """
-    Look at a directory, and read the files whose signature differs from the known one.
+    Return what is in a directory; read the files whose signature differs from the known one.
 
-    Two changes within one tick of the file system's clock leave one signature. So `suspects`,
-    files of which an event told, are read in any case, unless they were last changed
-    clearly before the last scan started, which then has seen them as they are.
+    Two changes within one tick of the file system's clock leave one signature. So `suspects`, files
+    that an event named, are read in any case, unless they last changed clearly before the last scan
+    started.
     """
     started_ns = now().unix_ns
     try:

@@ -1,9 +1,9 @@
 """
-The file system's own word that something may have changed.
+The file system's events about the manifest files.
 
-inotify watches directories it was shown, and follows neither a link nor a
-directory that is replaced by another of its name. So next to the tree itself the way to it is
-watched, name by name: every directory on the path, and what links stand for.
+inotify watches given directories; it follows neither a link nor a directory that is replaced by
+another of its name. So beside the tree itself, the watch covers the way to it, name by name: every
+directory on the path, and the targets of links.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from watchfiles import Change, awatch
 
 from nfproxy.errors import reason_of
 
-# A change is told once nothing more happened for a step, and after the limit at the latest.
+# An event is passed on after a step without another, and after the limit at the latest.
 _STEP_MS = 20
 _LIMIT_MS = 400
 _MAX_LINKS = 40  # on one path, as in the kernel
@@ -35,7 +35,7 @@ class Targets(msgspec.Struct, frozen=True):
 
     `tree` is a directory to watch with all below it, "" for none. `names` maps each directory on
     the way to the names in it that matter. `identities` are those of all these directories:
-    when one is replaced by another, it has to be watched anew.
+    when one is replaced by another, the watch has to be set up again.
     """
 
     tree: str
@@ -44,7 +44,7 @@ class Targets(msgspec.Struct, frozen=True):
 
 
 def targets(path: str, links: Iterable[str]) -> Targets:
-    """Return what to watch to learn of all changes at and below a path with links in it."""
+    """Return what to watch for all changes at and below a path with links in it."""
     root = os.path.abspath(path)  # noqa: PTH100 - without following links
     real = os.path.realpath(root)
     names: dict[str, set[str]] = {}
@@ -102,21 +102,21 @@ def _identity(path: str) -> _Identity | None:
 
 class Watch:
     """
-    Tells when something may have changed at or below its targets.
+    Waits until something may have changed at or below its targets.
 
-    Use within one event loop: `aim`, `wait` in turns, and `close` in the end.
+    Use within one event loop: `aim` and `wait` in turns, and `close` in the end.
     """
 
     def __init__(self) -> None:
         self._targets: Targets | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._bell = asyncio.Event()
+        self._changed = asyncio.Event()
         self._paths: set[str] = set()
         self.error = ""
 
     async def aim(self, wanted: Targets) -> None:
         """
-        Watch these targets and no others. From the return on, nothing is missed.
+        Watch these targets and no others. No event after the return is missed.
         """
         if wanted == self._targets and not self.error:
             return
@@ -129,15 +129,15 @@ class Watch:
         # awatch opens inotify before it first waits, so one turn of the loop is enough.
         await asyncio.sleep(0)
         if self.error:
-            self._bell.clear()  # known at once, no reason to wake up for
+            self._changed.clear()  # known at once, no reason to wake up for
 
     async def wait(self, timeout_s: float | None) -> set[str]:
         """
-        Return, at a change or at the latest after some time, the paths that were named.
+        Return the paths that events named: at an event, or after the timeout.
         """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._bell.wait(), timeout_s)
-        self._bell.clear()
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        self._changed.clear()
         paths, self._paths = self._paths, set()
         return paths
 
@@ -149,7 +149,7 @@ class Watch:
         self._tasks, self._targets = [], None
 
     async def _listen(self, paths: list[str], names: dict[str, frozenset[str]] | None) -> None:
-        """Ring at changes: in a whole tree, or of some names in some directories."""
+        """Wake `wait` at changes: in a whole tree, or of some names in some directories."""
 
         def matters(change: Change, path: str) -> bool:
             directory, _, name = path.rpartition("/")
@@ -166,7 +166,7 @@ class Watch:
                 ignore_permission_denied=True,
             ):
                 self._paths |= {path for _, path in changes}
-                self._bell.set()
+                self._changed.set()
         except (OSError, RuntimeError) as error:  # too many watches; a directory just gone
             self.error = reason_of(error)
-            self._bell.set()
+            self._changed.set()

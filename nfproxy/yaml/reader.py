@@ -1,9 +1,9 @@
 """
-YAML as Kubernetes reads it, from hands that may be hostile.
+Read YAML as Kubernetes does; the text may be hostile.
 
-PyYAML's C parser gives events; :mod:`~nfproxy.yaml.values` builds the values,
-because PyYAML's own loader recurses in C (100,000 nested brackets end the process), keeps
-the whole node tree in memory and turns dates into datetimes.
+PyYAML's C parser gives events, and :mod:`~nfproxy.yaml.values` builds the values. PyYAML's own
+loader recurses in C (100,000 nested brackets end the process), keeps the whole node tree in memory
+and turns dates into datetimes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _only_directives(part: str) -> bool:
-    """Tell whether a part is ``%`` lines, and perhaps comments, with no document yet."""
+    """Return whether a part is ``%`` lines, and perhaps comments, with no document yet."""
     if not part.lstrip().startswith(("%", "#")):
         return False
     rows = [row for row in part.splitlines() if row.strip() and not row.startswith("#")]

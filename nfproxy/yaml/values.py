@@ -96,9 +96,9 @@ class Builder:
     """
     Builds one document out of a parser's events.
 
-    An alias gives the very object its anchor has, so it costs nothing here; but whoever walks
-    the value walks it every time, which is why the nodes that aliases stand for are
-    counted, nested ones included, and limited.
+    An alias gives the same object as its anchor, so it costs nothing here. But a caller that walks
+    the value walks it every time: so the nodes that aliases stand for are counted, nested ones
+    included, and limited.
     """
 
     def __init__(self, next_event: Callable[[], Any], line: int, limits: Limits) -> None:
@@ -189,7 +189,7 @@ class Builder:
             frame.key = None
 
     def _merge(self, frame: _Frame, value: Any, event: Any) -> None:
-        """Note the mappings that ``<<`` names; a mapping's own keys go before theirs."""
+        """Take the mappings that ``<<`` names; a mapping's own keys go before theirs."""
         mappings = value if isinstance(value, list) else [value]
         for mapping in mappings:
             if not isinstance(mapping, dict):
@@ -264,14 +264,14 @@ class Builder:
         return value
 
     def _awaits_key(self) -> bool:
-        """Tell whether the next value is a key of a mapping."""
+        """Return whether the next value is a key of a mapping."""
         if not self._stack:
             return False
         frame = self._stack[-1]
         return type(frame.value) is dict and frame.key is None
 
     def _duplicate(self, key: str, event: Any) -> None:
-        """Note that a mapping has a key twice; the last one counts, as in kube-proxy."""
+        """Report that a mapping has a key twice; the last one counts, as in kube-proxy."""
         if len(self._duplicates) < MAX_DUPLICATES:
             line = event.start_mark.line + self._line + 1
             self._duplicates.append(f"key {shorten(key)!r} twice, the last counts, line {line}")
@@ -295,6 +295,6 @@ def plain_value(text: str) -> Any:
         base, found = next((b, d) for b, d in zip((2, 8, 16, 10), by_base, strict=True) if d)
         return int(sign + found, base)
     if _FLOAT.fullmatch(digits) and not math.isinf(number := float(digits)):
-        # JSON does not tell 1000.0 from 1000, so an integer field takes ``1e3``.
+        # In JSON 1000.0 and 1000 are one number, so an integer field takes ``1e3``.
         return int(number) if number.is_integer() and abs(number) < _MAX_INTEGRAL else number
     return text

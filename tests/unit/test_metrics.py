@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.prometheus import expose, number
 from nfproxy.model.addresses import FAMILIES

@@ -27,7 +27,7 @@ from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.decode import decode
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.kube.resources import Resource, resources
 from nfproxy.kube.status import RequestError
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address

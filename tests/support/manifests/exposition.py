@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family

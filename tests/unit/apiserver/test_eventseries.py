@@ -12,7 +12,7 @@ from nfproxy.apiserver.eventseries import (
     Regarding,
     event_object,
 )
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.model.service import ObjectName
 
 WEB = Regarding.service(ObjectName("shop", "web"))

@@ -16,7 +16,7 @@ from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.errors import ConfigError
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.kube.listwatch import WatchTimeouts
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfproxy.kube.cache import CacheChange, FileContent, ObjectCache, ObjectKey, UnusableObject
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName, Service

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfproxy.kube.decode import decode
-from nfproxy.kube.decoded import Decoded, Kind
-from nfproxy.kube.identity import identify
+from nfproxy.kube.decoded import Decoded
+from nfproxy.kube.identity import Kind, identify
 
 WORDS = re.findall(
     r"\S+",

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nfproxy.kube.decode import decode
-from nfproxy.kube.decoded import Decoded, Kind
+from nfproxy.kube.decoded import Decoded
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import parse_address, parse_prefix
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.model.service import ObjectName

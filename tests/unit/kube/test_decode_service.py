@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nfproxy.kube.decode import decode
-from nfproxy.kube.decoded import Decoded, Kind
+from nfproxy.kube.decoded import Decoded
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
 
@@ -76,8 +77,8 @@ def test_other_labels_do_not_matter():
 
 
 @pytest.mark.parametrize("cluster_ip", [None, "", " "])
-def test_a_service_without_cluster_ip_is_ignored_and_told(cluster_ip):
-    """Only manifests lack one; whoever wrote it should learn why nothing happens."""
+def test_a_service_without_cluster_ip_is_ignored_and_reported(cluster_ip):
+    """Only manifests lack one; the author should learn why nothing happens."""
     result = decoded(manifest(clusterIP=cluster_ip))
 
     assert (result.value, fields(result), result.usable) == (None, ["spec.clusterIP"], True)
@@ -295,7 +296,7 @@ def test_only_a_local_load_balancer_has_a_health_check_port(spec, expected):
     "field",
     ["type", "sessionAffinity", "externalTrafficPolicy", "internalTrafficPolicy"],
 )
-def test_a_word_the_api_does_not_know_is_told_and_the_default_used(field):
+def test_a_word_the_api_does_not_know_is_reported_and_the_default_used(field):
     expected = service(manifest())
     result = decoded(manifest(**{field: "local"}))
 
@@ -402,7 +403,7 @@ def test_a_name_may_begin_with_a_digit():
     assert service(obj).name.name == "7-eleven"
 
 
-def test_an_object_with_endless_problems_tells_twenty():
+def test_an_object_with_endless_problems_reports_twenty():
     ips = [f"x{number}" for number in range(5000)]
     problems = decoded(manifest(externalIPs=ips)).problems
 

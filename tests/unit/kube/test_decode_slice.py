@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from nfproxy.kube.decode import decode
-from nfproxy.kube.decoded import Decoded, Kind
+from nfproxy.kube.decoded import Decoded
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.service import ObjectName, Protocol
@@ -80,7 +81,7 @@ def test_a_slice_that_is_not_for_a_proxy_is_ignored_in_silence(obj):
 @pytest.mark.parametrize(
     "labels", [{}, {SERVICE_NAME: ""}, {SERVICE_NAME: None}, {SERVICE_NAME: "a;b"}]
 )
-def test_a_slice_that_names_no_service_is_ignored_and_told(labels):
+def test_a_slice_that_names_no_service_is_ignored_and_reported(labels):
     result = decoded(manifest(labels=labels))
 
     assert (result.value, result.usable) == (None, True)
@@ -259,7 +260,7 @@ def test_a_name_may_have_dots():
         ({"a": 1}, None),
     ],
 )
-def test_the_time_of_the_change_is_told_if_it_is_one(annotation, expected):
+def test_the_time_of_the_change_is_reported_if_it_is_one(annotation, expected):
     """
     It only feeds a metric, so nothing it holds spoils the slice or is worth a word.
     """

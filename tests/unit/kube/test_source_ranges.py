@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nfproxy.kube.decoded import Kind, Notes
-from nfproxy.kube.source_ranges import source_ranges
+from nfproxy.kube.addresses import source_ranges
+from nfproxy.kube.decoded import Problems
+from nfproxy.kube.identity import Kind
 
-NOBODY_4, NOBODY_6 = "0.0.0.0/32", "::/128"
+NO_SOURCE_4, NO_SOURCE_6 = "0.0.0.0/32", "::/128"
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,10 @@ NOBODY_4, NOBODY_6 = "0.0.0.0/32", "::/128"
 )
 def test_valid_lists(texts, expected):
     """A family without a range is open, and so is one with a range of length 0."""
-    notes = Notes("", Kind.SERVICE, "")
+    problems = Problems("", Kind.SERVICE, "")
 
-    assert expected == [str(prefix) for prefix in source_ranges(texts, notes)]
-    assert notes.problems == ()
+    assert expected == [str(prefix) for prefix in source_ranges(texts, problems)]
+    assert problems.found == ()
 
 
 @pytest.mark.parametrize(
@@ -39,17 +40,17 @@ def test_valid_lists(texts, expected):
     [
         (["10.0.0.0/8", "10.0.0.0/33"], ["10.0.0.0/8"]),
         (["10.0.0.0/8", "office"], ["10.0.0.0/8"]),
-        (["10.0.0.0/8", "fd00::/129"], ["10.0.0.0/8", NOBODY_6]),
-        (["fd00::/8", "10.0.0.1"], [NOBODY_4, "fd00::/8"]),
+        (["10.0.0.0/8", "fd00::/129"], ["10.0.0.0/8", NO_SOURCE_6]),
+        (["fd00::/8", "10.0.0.1"], [NO_SOURCE_4, "fd00::/8"]),
         (["0.0.0.0/0", "10.0.0.0/x"], []),
-        (["office"], [NOBODY_4, NOBODY_6]),
-        ([""], [NOBODY_4, NOBODY_6]),
-        (["10.0.0.0/99"], [NOBODY_4, NOBODY_6]),
+        (["office"], [NO_SOURCE_4, NO_SOURCE_6]),
+        ([""], [NO_SOURCE_4, NO_SOURCE_6]),
+        (["10.0.0.0/99"], [NO_SOURCE_4, NO_SOURCE_6]),
     ],
 )
 def test_invalid_ranges_never_open_a_family(texts, expected):
     """Where nothing valid is left for a family, it is closed, unlike in kube-proxy."""
-    notes = Notes("", Kind.SERVICE, "")
+    problems = Problems("", Kind.SERVICE, "")
 
-    assert expected == [str(prefix) for prefix in source_ranges(texts, notes)]
-    assert "spec.loadBalancerSourceRanges" in notes.problems[0].field
+    assert expected == [str(prefix) for prefix in source_ranges(texts, problems)]
+    assert "spec.loadBalancerSourceRanges" in problems.found[0].field

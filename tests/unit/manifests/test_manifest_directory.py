@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.manifests.directory import MAX_WAIT_S, QUIET_S, ManifestDirectory
 from nfproxy.manifests.files import Listing, Signature
 from nfproxy.manifests.scan import Scan
@@ -66,7 +66,7 @@ class Directory:
         """Take a scan; return changes as name → version, "" for gone."""
         if error:
             self.state.apply(Scan(Listing({}, {}, []), {}, error=error), self.now)
-            return told(self.state.take())
+            return versions(self.state.take())
         known = self.state.signatures
         files = {
             path: signature
@@ -76,7 +76,7 @@ class Directory:
         read = {p: self.files[p][1] for p, signature in files.items() if known.get(p) != signature}
         scan = Scan(Listing(files, self.unreadable, []), read, self.identity)
         self.state.apply(scan, self.now, at_once)
-        return told(self.state.take())
+        return versions(self.state.take())
 
     def wait(self) -> dict[str, str]:
         """Let as much time pass as is asked for, and look again."""
@@ -90,7 +90,7 @@ class Directory:
         return [str(problem) for problem in self.state.problems]
 
 
-def told(changes: Changes) -> dict[str, str]:
+def versions(changes: Changes) -> dict[str, str]:
     return {
         name.name: str(service.cluster_ips[Family.IPV4][3]) if service else ""
         for name, service in changes.services.items()
@@ -274,7 +274,7 @@ def test_a_directory_that_comes_back_is_picked_up(directory):
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_an_empty_directory_in_place_of_the_known_one_says_nothing(directory, seen):
-    """A mount point whose volume is not mounted; or somebody is about to fill it."""
+    """A mount point whose volume is not mounted; or a program is about to fill it."""
     if seen:
         directory.look(error="gone")
     else:

@@ -65,7 +65,7 @@ def test_links_are_followed_and_loops_end(tmp_path):
     }
 
 
-def test_what_is_no_file_is_told_and_not_opened(tmp_path):
+def test_what_is_no_file_is_reported_and_not_opened(tmp_path):
     """Opening a FIFO would wait for ever."""
     os.mkfifo(tmp_path / "fifo.yaml")
     with socket.socket(socket.AF_UNIX) as listener:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfproxy.kube.cache import FileContent, ObjectKey
-from nfproxy.kube.decoded import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.manifests.files import Text
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.service import ObjectName
@@ -153,11 +153,11 @@ NO_OBJECT = "is not an object (a mapping with apiVersion and kind); ignored"
         ),
     ],
 )
-def test_what_is_not_read_is_told(obj, line):
+def test_what_is_not_read_is_reported(obj, line):
     assert [f"f.yaml: {line}"] == lines(read_yaml(obj))
 
 
-def test_an_unknown_kind_is_told_once():
+def test_an_unknown_kind_is_reported_once():
     custom = [
         {"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": f"w{number}"}}
         for number in range(50)
@@ -198,7 +198,7 @@ def test_a_document_that_does_not_parse_leaves_the_others():
     assert not content.parsed
 
 
-def test_duplicate_keys_are_told_with_the_object():
+def test_duplicate_keys_are_reported_with_the_object():
     data = yaml_text(service("web")).replace(b'"spec"', b'"kind": "Service", "spec"')
     (line,) = lines(read_raw(data))
 
@@ -322,7 +322,7 @@ def test_arbitrary_bytes_never_raise(raw, as_json):
     read_raw(raw, as_json, as_json)
 
 
-def test_of_very_many_problems_a_few_hundred_are_told() -> None:
+def test_of_very_many_problems_a_few_hundred_are_reported() -> None:
     """
     The number of the others is, too.
     """

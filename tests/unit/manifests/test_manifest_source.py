@@ -33,7 +33,7 @@ def service(name: str, version: int) -> str:
     )
 
 
-def told(changes: Changes) -> dict[str, int]:
+def versions(changes: Changes) -> dict[str, int]:
     """Return changes of Services as name → version, 0 for gone."""
     return {
         name.name: service.cluster_ips[Family.IPV4][3] if service else 0
@@ -49,7 +49,7 @@ async def next_changes(source: ManifestSource) -> Changes:
 
 
 class Followed:
-    """A source that is being followed, and what it told."""
+    """A source that is being followed, and its changes."""
 
     def __init__(self, source: ManifestSource, problems: asyncio.Queue[Problem]) -> None:
         self.source = source
@@ -59,7 +59,7 @@ class Followed:
     async def run(self) -> None:
         async with self.source:
             while True:
-                self.changes.put_nowait(told(await next_changes(self.source)))
+                self.changes.put_nowait(versions(await next_changes(self.source)))
 
     async def next(self) -> dict[str, int]:
         return await asyncio.wait_for(self.changes.get(), FOREVER_S)
@@ -75,7 +75,7 @@ async def following(path: Path, directory: bool = True) -> AsyncIterator[Followe
     await followed.source.load()
     task = asyncio.create_task(followed.run())
     try:
-        if directory:  # once this was told, the directory is being watched
+        if directory:  # after this change, the directory is being watched
             (path / "ready.yaml").write_text(service("ready", 1))
             assert await followed.next() == {"ready": 1}
         yield followed
@@ -105,7 +105,7 @@ def test_load_gives_everything(root):
     problems: list[Problem] = []
     source = ManifestSource(str(root), "n1", problems.append)
 
-    assert told(asyncio.run(source.load())) == {"one": 1, "two": 1}
+    assert versions(asyncio.run(source.load())) == {"one": 1, "two": 1}
     assert problems == [*source.problems]
     assert len(problems) == 1
 
@@ -130,7 +130,7 @@ def test_what_changed_between_load_and_changes_is_not_missed(root):
             await source.load()
             (root / "b.yaml").write_text(service("two", 1))
             found = await asyncio.wait_for(next_changes(source), FOREVER_S)
-            assert told(found) == {"two": 1}
+            assert versions(found) == {"two": 1}
 
     run(test)
 
@@ -195,8 +195,8 @@ def test_a_broken_file_keeps_its_objects_until_it_is_mended(root):
     async def test() -> None:
         async with following(root) as followed:
             (root / "a.yaml").write_text("a: [")
-            told_problems = {await followed.next_problem(), await followed.next_problem()}
-            assert any("1 object in force as of the last good version" in p for p in told_problems)
+            reported = {await followed.next_problem(), await followed.next_problem()}
+            assert any("1 object in force as of the last good version" in p for p in reported)
             assert followed.changes.empty()
             (root / "a.yaml").write_text(service("one", 2))
             assert await followed.next() == {"one": 2}
@@ -233,7 +233,7 @@ def test_a_directory_that_vanishes_and_returns(root, tmp_path):
     run(test)
 
 
-def test_a_directory_that_is_deleted_and_made_anew(root):
+def test_a_directory_that_is_deleted_and_made_again(root):
     async def test() -> None:
         async with following(root) as followed:
             shutil.rmtree(root)

@@ -95,7 +95,7 @@ def test_of_an_object_in_two_files_the_first_by_path_counts(tmp_path):
 
 
 def test_a_headless_first_one_hides_the_second(tmp_path):
-    """Otherwise deleting the one in force would bring back one nobody thinks of."""
+    """Otherwise, deleting the one that counts would bring back a forgotten one."""
     first = write(tmp_path / "a.yaml", service("web", "None"))
     write(tmp_path / "b.yaml", service("web"))
     changes, problems = read_once([str(tmp_path)], "")

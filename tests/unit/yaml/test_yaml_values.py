@@ -67,7 +67,7 @@ def test_keys_become_text_as_in_json():
     }
 
 
-def test_of_a_duplicate_key_the_last_counts_and_it_is_told():
+def test_of_a_duplicate_key_the_last_counts_and_it_is_reported():
     (document,) = documents("a: 1\nb: 2\na: 3\n")
 
     assert document.value == {"a": 3, "b": 2}
