@@ -168,7 +168,7 @@ class ConntrackCleaner:
         with suppress(BlockingIOError):
             while True:
                 data = self._deleting.recv(_RECEIVE, socket.MSG_DONTWAIT)
-                codes += [error_number(data, message.start) for message in messages(data)]
+                codes += [error_number(data, start) for _, _, _, start, _, _ in messages(data)]
         return [code for code in codes if code]
 
     def _next_sequence(self) -> int:

@@ -7,6 +7,7 @@ layout is one concatenation of byte strings. Source: ``linux/netfilter/nf_tables
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -190,6 +191,7 @@ def _raw_element(data: bytes, at: int, end: int) -> RawElement:
     return key, value, last, is_end
 
 
+@functools.lru_cache(maxsize=16384)  # a few verdicts are the values of all frontends
 def read_verdict(data: bytes) -> Verdict:
     """Return a verdict from the payload of its attribute (NFTA_DATA_VERDICT)."""
     found = values(data)

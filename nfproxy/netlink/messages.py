@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError
 
@@ -25,15 +24,8 @@ TYPE_MASK = 0x3FFF
 _ERROR = struct.Struct("=i")  # the number in NLMSG_ERROR and NLMSG_DONE; negative
 
 
-class Message(NamedTuple):
-    """One received message; its payload is ``data[start:end]`` of the buffer it came in."""
-
-    kind: int
-    flags: int
-    sequence: int
-    start: int
-    end: int
-    port: int
+#: Type, flags, sequence number, start and end of the payload in the buffer, netlink port.
+Message = tuple[int, int, int, int, int, int]
 
 
 def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
@@ -60,13 +52,14 @@ def string(kind: int, text: str) -> bytes:
 
 
 def messages(data: bytes) -> Iterator[Message]:
-    """Yield the messages in a received buffer."""
+    """Yield the messages in a received buffer; their payloads are parts of it."""
     at, total = 0, len(data)
     while at + HEADER.size <= total:
         size, kind, flags, sequence, port = HEADER.unpack_from(data, at)
         if size < HEADER.size:
             return
-        yield Message(kind, flags, sequence, at + HEADER.size, at + size, port)
+        # No NamedTuple, which takes twice the time: a listing of connections has 200,000 of these.
+        yield kind, flags, sequence, at + HEADER.size, at + size, port
         at += (size + 3) & ~3
 
 

@@ -131,9 +131,9 @@ class NetlinkSocket:
             self._socket.send(message(kind, flags | NLM_F_ACK, sequence, payload))
             while True:
                 data = self._socket.recv(_RECEIVE)
-                for answer in messages(data):
-                    if answer.sequence == sequence and answer.kind == NLMSG_ERROR:
-                        _raise_for(error_number(data, answer.start), what)
+                for answer, _, number, start, _, _ in messages(data):
+                    if number == sequence and answer == NLMSG_ERROR:
+                        _raise_for(error_number(data, start), what)
                         return
         except OSError as error:
             raise DataplaneError(f"cannot {what}: {reason_of(error)}") from error

@@ -85,7 +85,7 @@ GOLDEN = [
 def sent(operations: list[Operation], first: int) -> list[bytes]:
     """Return the messages of a transaction, its begin and end included."""
     data = batch(element_requests(operations), first)
-    return [data[m.start - 16 : m.end] for m in messages(data)]
+    return [data[start - 16 : end] for _, _, _, start, end, _ in messages(data)]
 
 
 @pytest.mark.parametrize(("operation", "element"), GOLDEN, ids=lambda v: getattr(v, "set", ""))
