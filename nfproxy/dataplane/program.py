@@ -7,24 +7,16 @@ load it into a new network namespace and read it back: so nothing here has to un
 
 from __future__ import annotations
 
-import ctypes
-import os
-import threading
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 import msgspec
 
 from nfproxy.dataplane.libnftables import load_text
-from nfproxy.errors import MissingFeatureError
+from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Hook, SetRow
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import TABLE
-
-_CLONE_NEWNET = 0x40000000
-
-T = TypeVar("T")
 
 
 class ChainContents(msgspec.Struct, frozen=True):
@@ -85,30 +77,3 @@ def programs_of_text(text: str, families: Iterable[Family]) -> Programs:
         return programs_in_kernel(families)
 
     return in_new_network_namespace(load_and_read)
-
-
-def in_new_network_namespace(function: Callable[[], T]) -> T:
-    """Call a function in a new network namespace, which ends with the call."""
-    result: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.unshare(_CLONE_NEWNET):
-                reason = os.strerror(ctypes.get_errno())
-                raise MissingFeatureError(
-                    f"cannot make a new network namespace ({reason})", "run with CAP_SYS_ADMIN"
-                )
-            result.append(function())
-        except BaseException as error:
-            errors.append(error)
-
-    # A network namespace belongs to a thread. This one never comes back from its own, so it must
-    # not be a thread that does other work.
-    thread = threading.Thread(target=work, name="network-namespace")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0]

@@ -7,7 +7,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from nfproxy.errors import MissingFeatureError
 
@@ -22,6 +25,8 @@ REMEDY = (
     "in a container, run it with --privileged"
 )
 
+T = TypeVar("T")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _entered = False
 
@@ -30,14 +35,14 @@ def unshare(flags: int) -> None:
     """Move the calling thread into new namespaces (unshare(2)). Raises OSError."""
     if _libc.unshare(flags):
         code = ctypes.get_errno()
-        raise OSError(code, f"unshare: {os.strerror(code)}")
+        raise OSError(code, os.strerror(code), "unshare")
 
 
 def setns(fd: int) -> None:
     """Move the calling thread into the network namespace behind `fd`. Raises OSError."""
     if _libc.setns(fd, CLONE_NEWNET):
         code = ctypes.get_errno()
-        raise OSError(code, f"setns: {os.strerror(code)}")
+        raise OSError(code, os.strerror(code), "setns")
 
 
 def in_private_namespace() -> bool:
@@ -92,3 +97,34 @@ def enter_private_namespace() -> bool:
         raise MissingFeatureError("this user namespace may not make network namespaces", REMEDY)
     _entered = True
     return True
+
+
+def in_new_network_namespace(function: Callable[[], T]) -> T:
+    """
+    Call a function in a new network namespace, which ends with the call.
+
+    Raises MissingFeatureError if this process may not make one, which takes CAP_SYS_ADMIN.
+    """
+    result: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            unshare(CLONE_NEWNET)
+        except OSError as error:
+            what = f"cannot make a new network namespace ({error.strerror})"
+            errors.append(MissingFeatureError(what, "run with CAP_SYS_ADMIN"))
+            return
+        try:
+            result.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    # A network namespace belongs to a thread. This one never comes back from its own, so it must
+    # not be a thread that does other work.
+    thread = threading.Thread(target=work, name="network-namespace")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return result[0]

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,11 +18,11 @@ import msgspec
 from watchfiles import Change, awatch
 
 from nfproxy.errors import reason_of
+from nfproxy.host.paths import follow
 
 # An event is passed on after a step without another, and after the limit at the latest.
 _STEP_MS = 20
 _LIMIT_MS = 400
-_MAX_LINKS = 40  # on one path, as in the kernel
 
 _Identity = tuple[int, int]
 
@@ -49,7 +47,9 @@ def targets(path: str, links: Iterable[str]) -> Targets:
     real = os.path.realpath(root)
     names: dict[str, set[str]] = {}
     for place in (root, *links):
-        for directory, name in _way(os.path.abspath(place)):  # noqa: PTH100
+        for directory, name in follow(os.path.abspath(place)).lookups:  # noqa: PTH100
+            if not os.path.isdir(directory):  # noqa: PTH112 - the way breaks off before
+                break
             if place == root or not f"{directory}/".startswith(f"{real.rstrip('/')}/"):
                 names.setdefault(directory, set()).add(name)
     tree = root if _identity(root) and Path(root).is_dir() else ""
@@ -59,36 +59,6 @@ def targets(path: str, links: Iterable[str]) -> Targets:
         {directory: frozenset(names[directory]) for directory in sorted(names)},
         {place: identity for place, identity in identities.items() if identity},
     )
-
-
-def _way(path: str) -> Iterator[tuple[str, str]]:
-    """
-    Yield (directory, name) for each step the kernel takes to a path, up to what is missing.
-    """
-    here, links = "/", 0
-    steps = deque(path.split("/"))
-    while steps:
-        step = steps.popleft()
-        if step in ("", "."):
-            continue
-        if step == "..":
-            here = os.path.dirname(here)  # noqa: PTH120
-            continue
-        yield here, step
-        place = f"{here.rstrip('/')}/{step}"
-        try:
-            if not stat.S_ISLNK(Path(place).lstat().st_mode):
-                here = place
-                continue
-            target = os.readlink(place)  # noqa: PTH115 - the text, not a path
-        except OSError:
-            return
-        links += 1
-        if links > _MAX_LINKS:
-            return
-        if target.startswith("/"):
-            here = "/"
-        steps.extendleft(reversed(target.split("/")))
 
 
 def _identity(path: str) -> _Identity | None:

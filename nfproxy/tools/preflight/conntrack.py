@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from nfproxy.host.paths import HostRoot
 from nfproxy.host.sysctls import cpu_count, wanted_sysctls
 from nfproxy.tools.preflight.examine import Check, FactSource, Subject
 from nfproxy.tools.preflight.findings import Finding, ok, warn
-from nfproxy.tools.preflight.hostroot import HostRoot
 
 _FULL_PERCENT = 80
 _ENTRIES_PER_BUCKET = 8

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.errors import InputError
+from nfproxy.host.paths import HostRoot
 from nfproxy.host.processes import name_of, pids_in_this_network
 from nfproxy.model.addresses import Family
 from nfproxy.tools.preflight.examine import Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, ok, warn
-from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
 from nfproxy.tools.takeover.tables import Backend, accept_command
 

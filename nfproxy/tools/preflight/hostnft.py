@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfproxy.errors import InputError, reason_of
+from nfproxy.host.paths import HostRoot
 from nfproxy.tools.preflight.examine import FactSource
-from nfproxy.tools.preflight.hostroot import HostRoot
 
 _PLACES = (
     "/usr/sbin/nft",

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nfproxy.errors import InputError
+from nfproxy.host.paths import HostRoot
 from nfproxy.tools.preflight.access import ACCESS, ApiAccess
 from nfproxy.tools.preflight.conntrack import whole_number
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
-from nfproxy.tools.preflight.hostroot import HostRoot
 
 _LIMITLESS = 1 << 60  # cgroup v1 says "no limit" by a number near 2^63
 #: The daemon's resident bytes, measured with 50 Services of 4 endpoints and 10,000 of 10.

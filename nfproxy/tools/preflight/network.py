@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nfproxy.errors import InputError
+from nfproxy.host.paths import HostRoot
 from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.access import NODE_FAMILIES
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
-from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES
 
 #: Sysctls below net/, by names such as ``ipv4.ip_forward``; absent where the kernel has none.

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nfproxy.host.kubeproxy import proxies_running
+from nfproxy.host.paths import HostRoot
 from nfproxy.nft.schema import TABLE
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
-from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.network import LINKS, Link
 from nfproxy.tools.preflight.nft import LISTING, TableListing
 from nfproxy.tools.preflight.ports import PORTS, Port

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nfproxy.host.paths import HostRoot
 from nfproxy.netlink.nftables import FAMILY_WORDS
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import DROP
 from nfproxy.tools.preflight.examine import FactSource
-from nfproxy.tools.preflight.hostroot import HostRoot
 
 _SAVE_S = 4.0  # for iptables-legacy-save
 

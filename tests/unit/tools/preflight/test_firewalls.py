@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.preflight import levels, put
 
+from nfproxy.host.paths import HostRoot
 from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.firewalls import (
     FirewallFiles,
@@ -16,7 +17,6 @@ from nfproxy.tools.preflight.firewalls import (
     read_firewall_files,
     read_processes,
 )
-from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.ruleset import Chain, Ruleset
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nfproxy.host.paths import HostRoot
 from nfproxy.tools.preflight import proxies
 from nfproxy.tools.preflight.findings import Level
-from nfproxy.tools.preflight.hostroot import HostRoot
 from nfproxy.tools.preflight.network import Link
 from nfproxy.tools.preflight.nft import TableListing
 from nfproxy.tools.preflight.ports import Port

@@ -1,13 +1,17 @@
 """
-Files of a host whose root directory is mounted somewhere. Their authors may be hostile.
+Paths with symbolic links, and files of a host whose root directory is mounted somewhere.
+
+The authors of a host's files may be hostile.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from nfproxy.errors import InputError, reason_of
 from nfproxy.text import shorten
@@ -15,6 +19,50 @@ from nfproxy.text import shorten
 _FILE_LIMIT = 1 << 20  # bytes that are read of a file
 _LINKS = 40  # as the kernel
 _NAMES_LIMIT = 1000  # names of one directory
+
+
+class Walk(NamedTuple):
+    """
+    How the kernel gets to a path.
+
+    `end` is the path without links, None after more links than the kernel follows. `lookups` are
+    the names it looks up on the way, each as (directory, name).
+    """
+
+    end: str | None
+    lookups: list[tuple[str, str]]
+
+
+def follow(path: str, root: str = "") -> Walk:
+    """
+    Follow an absolute path with its symbolic links, as a process with that root directory would.
+
+    A part that is missing counts as a directory. Nothing is opened.
+    """
+    here, links = "/", 0
+    lookups = []
+    waiting = deque(path.split("/"))
+    while waiting:
+        name = waiting.popleft()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = os.path.dirname(here)  # noqa: PTH120 - of text
+            continue
+        lookups.append((here, name))
+        place = f"{here.rstrip('/')}/{name}"
+        try:
+            target = os.readlink(f"{root.rstrip('/')}{place}")  # noqa: PTH115 - the text
+        except (OSError, ValueError):  # no link, or missing, or a name that no file can have
+            here = place
+            continue
+        links += 1
+        if links > _LINKS:
+            return Walk(None, lookups)
+        if target.startswith("/"):
+            here = "/"
+        waiting.extendleft(reversed(target.split("/")))
+    return Walk(here, lookups)
 
 
 class HostRoot:
@@ -31,26 +79,10 @@ class HostRoot:
 
     def find(self, path: str) -> Path:
         """Return where a path of the host is here. Raises InputError where links form a circle."""
-        waiting = list(reversed(PurePosixPath("/", path).parts[1:]))
-        done: list[str] = []
-        links = 0
-        while waiting:
-            part = waiting.pop()
-            if part == "..":
-                done = done[:-1]
-                continue
-            try:
-                target = str(self.directory.joinpath(*done, part).readlink())
-            except (OSError, ValueError):
-                done.append(part)
-                continue
-            links += 1
-            if links > _LINKS:
-                raise InputError(f"{shorten(path)}: too many symbolic links")
-            if target.startswith("/"):
-                done = []
-            waiting += [p for p in reversed(PurePosixPath(target).parts) if p != "/"]
-        return self.directory.joinpath(*done)
+        end = follow(path, str(self.directory)).end
+        if end is None:
+            raise InputError(f"{shorten(path)}: too many symbolic links")
+        return self.directory / end.lstrip("/")
 
     def read(self, path: str) -> str | None:
         """

@@ -1,5 +1,5 @@
 """
-Files of a host, below a directory that stands for its root.
+Paths with links, and files of a host below a directory that stands for its root.
 """
 
 import os
@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from nfproxy.errors import InputError
-from nfproxy.tools.preflight.hostroot import HostRoot
+from nfproxy.host.paths import HostRoot
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root directory with an /etc, beside a file that a link must not reach."""
+    (tmp_path / "outside").write_text("secret")
+    made = tmp_path / "root"
+    (made / "etc").mkdir(parents=True)
+    return made
 
 
 def test_links_never_lead_out(root: Path) -> None:
