@@ -41,6 +41,16 @@ files_option = click.option(
     "--kubeconfig or --master, of the pod's service account, or of kubectl's configuration.",
 )
 
+proc_option = click.option(
+    "--proc",
+    type=click.Path(path_type=Path),
+    default=Path("/proc"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the node's sysctls are (DIR/sys/net); those of a container's own /proc are "
+    "read-only.",
+)
+
 
 class Objects(NamedTuple):
     """All objects of a source, their problems, and which file each Service comes from."""

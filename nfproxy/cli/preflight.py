@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from nfproxy.cli.inputs import kubeconfig_of_user
+from nfproxy.cli.inputs import kubeconfig_of_user, proc_option
 from nfproxy.cli.output import (
     OutputRow,
     output_option,
@@ -53,14 +53,7 @@ def _port_range(context: click.Context, parameter: click.Parameter, text: str) -
     help="Where the host's / is mounted in this container, to find its nft, the configuration of "
     "its firewall and its processes.",
 )
-@click.option(
-    "--proc",
-    type=click.Path(path_type=Path),
-    default=Path("/proc"),
-    show_default=True,
-    metavar="DIR",
-    help="Where to read sysctls (DIR/sys/net), as for `nfproxy run`.",
-)
+@proc_option
 @click.option(
     "--node-port-range",
     default="30000-32767",

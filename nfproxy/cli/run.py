@@ -15,6 +15,7 @@ import click
 
 from nfproxy import __version__
 from nfproxy.cli.cleanup import remove_leftovers, remove_own_tables
+from nfproxy.cli.inputs import proc_option
 from nfproxy.cli.output import set_up_logging
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
 from nfproxy.config.kubeproxy import write_config
@@ -22,7 +23,7 @@ from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
 from nfproxy.dataplane.probes import first_missing_feature, require_privileges
-from nfproxy.errors import ConfigError, MissingFeatureError, reason_of
+from nfproxy.errors import ConfigError, reason_of
 
 log = logging.getLogger("nfproxy")
 
@@ -40,15 +41,9 @@ GRACE_S = 5.0
     help="Read Services, EndpointSlices, ServiceCIDRs and this node's Node from every .yaml, .yml "
     "and .json file below DIR instead of an API server, and follow the files as they change.",
 )
-@click.option(
-    "--proc",
-    default="/proc",
-    metavar="DIR",
-    help="Where the node's /proc/sys/net is writable (DIR/sys/net); a container's own is "
-    "read-only. [default: /proc]",
-)
+@proc_option
 @kube_proxy_flags
-def command(manifests: str, proc: str, flags: Flags) -> None:
+def command(manifests: str, proc: Path, flags: Flags) -> None:
     """
     Program this machine's nftables and keep them in step with the objects.
 
@@ -113,7 +108,7 @@ def _write_config(loaded: LoadedConfig) -> None:
     log.info("wrote the configuration to %s", path)
 
 
-def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
+def _prepare_node(loaded: LoadedConfig, proc: Path) -> None:
     """
     Set the node's conntrack sysctls and, for the daemon, its own oom_score_adj.
 
@@ -123,16 +118,16 @@ def _prepare_node(loaded: LoadedConfig, proc: str) -> None:
     """
     from nfproxy.host.addresses import families_of_host
     from nfproxy.host.processes import set_oom_score_adj
-    from nfproxy.host.sysctls import refused_text, set_conntrack_sysctls
+    from nfproxy.host.sysctls import refused_error, set_conntrack_sysctls
 
-    outcome = set_conntrack_sysctls(loaded.config.conntrack, load_conntrack, proc=Path(proc))
+    outcome = set_conntrack_sysctls(loaded.config.conntrack, load_conntrack, proc=proc)
     for text in outcome.changed:
         log.info("%s", text)
     if outcome.refused:
-        text = refused_text(outcome.refused, Path(proc))
+        error = refused_error(outcome.refused, proc)
         if loaded.command_line.init_only:
-            raise MissingFeatureError(text)
-        log.warning("%s", text)
+            raise error
+        log.warning("%s", error)
     if loaded.command_line.init_only:
         missing = first_missing_feature(families_of_host())
         if missing is not None:

@@ -148,29 +148,29 @@ def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -
     outcome.changed.append(f"{path}: {old} → {value}")
 
 
-def refused_text(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> str:
+def refused_error(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> MissingFeatureError:
     """
-    Return one line that says which values could not be set, and what to do.
+    Return the error that names the values that could not be set, and what to do.
 
-    If `proc` is not the process's own, this process is the init container that the line would
-    recommend: then the line says what that container lacks.
+    If `proc` is not the process's own, this process is the init container that the remedy would
+    recommend: then the remedy names what that container needs.
     """
     what = ", ".join(f"{one.sysctl.name} to {one.sysctl.value} ({one.reason})" for one in refused)
     lines = " ".join(f"{_FULL_NAME}{one.sysctl.name}={one.sysctl.value}" for one in refused)
     fields = ", ".join(dict.fromkeys(_off(one.sysctl) for one in refused))
+    on_node = f"run on the node: sysctl -w {lines}; or set {fields} to leave them alone"
     if proc == Path("/proc"):
-        return (
-            f"cannot set net.netfilter.nf_conntrack_… from here: {what}. Run `nfproxy run "
-            "--init-only --proc DIR` before, in an init container with the node's /proc/sys/net "
-            f"mounted at DIR/sys/net; or run on the node: sysctl -w {lines}; or set {fields} to "
-            "leave them alone"
+        return MissingFeatureError(
+            f"cannot set net.netfilter.nf_conntrack_… from here: {what}",
+            "run `nfproxy run --init-only --proc DIR` before, in an init container with the node's "
+            f"/proc/sys/net mounted at DIR/sys/net; or {on_node}",
         )
-    return (
-        f"cannot set net.netfilter.nf_conntrack_… below {proc / 'sys/net'}: {what}. It takes the "
-        "node's /proc/sys/net mounted there without readOnly, hostNetwork, user 0 and the "
-        "capability NET_ADMIN, and a security module (AppArmor, SELinux) that allows it. Or run on "
-        f"the node: sysctl -w {lines}; or set {fields} to leave them alone; or go without the init "
-        "container (kustomize component without-prepare, prepare.enabled=false in the chart)"
+    return MissingFeatureError(
+        f"cannot set net.netfilter.nf_conntrack_… below {proc / 'sys/net'}: {what}",
+        "mount the node's /proc/sys/net there without readOnly, with hostNetwork, user 0, the "
+        "capability NET_ADMIN, and a security module (AppArmor, SELinux) that allows it; or "
+        f"{on_node}; or go without the init container (kustomize component without-prepare, "
+        "prepare.enabled=false in the chart)",
     )
 
 

@@ -14,7 +14,7 @@ from nfproxy.host.sysctls import (
     Refusal,
     Sysctl,
     cpu_count,
-    refused_text,
+    refused_error,
     set_conntrack_sysctls,
     wanted_sysctls,
 )
@@ -243,12 +243,14 @@ def test_refusals_are_one_line_with_every_remedy():
     """
     An init container, a command on the node, or a setting that leaves the value alone.
     """
-    text = refused_text(
-        [
-            Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system"),
-            Refusal(Sysctl("buckets", 32768, "maxPerCore"), "Read-only file system"),
-            Refusal(Sysctl("tcp_be_liberal", 1, "tcpBeLiberal"), "Permission denied"),
-        ]
+    text = str(
+        refused_error(
+            [
+                Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system"),
+                Refusal(Sysctl("buckets", 32768, "maxPerCore"), "Read-only file system"),
+                Refusal(Sysctl("tcp_be_liberal", 1, "tcpBeLiberal"), "Permission denied"),
+            ]
+        )
     )
 
     assert "max to 131072 (Read-only file system), buckets to 32768 (Read-only" in text
@@ -265,9 +267,9 @@ def test_an_init_container_is_not_advised_to_use_one():
     With the node's /proc the line says what the container lacks, and how to do without it.
     """
     refused = [Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system")]
-    text = refused_text(refused, Path("/host/proc"))
+    text = str(refused_error(refused, Path("/host/proc")))
 
-    assert "below /host/proc/sys/net: max to 131072 (Read-only file system). It takes" in text
+    assert "below /host/proc/sys/net: max to 131072 (Read-only file system); mount the" in text
     assert "--proc" not in text
     for remedy in ("without readOnly", "NET_ADMIN", "conntrack.maxPerCore to 0", "sysctl -w net."):
         assert remedy in text
