@@ -81,21 +81,17 @@ class PortAffinity(msgspec.Struct, frozen=True):
     ) -> FrontendAffinity:
         """Return the elements and chains of one of the port's frontends."""
         find = self._find(key, policy, internal_local=internal_local)
-        verdict_map, record_map = schema.AFFINITY_NODE_PORTS, schema.RECORD_NODE_PORTS
-        where = b""
         if key.address:
-            verdict_map, record_map = schema.AFFINITY_FRONTENDS, schema.RECORD_FRONTENDS
-            where = key.address
-        protocol, port = schema.protocol_bytes(key.protocol), schema.port_bytes(key.port)
-        elements = [Element(verdict_map, where + protocol + port, schema.jump(find.name))]
+            find_map, record_maps = schema.AFFINITY_FRONTENDS, schema.RECORD_FRONTENDS
+        else:
+            find_map, record_maps = schema.AFFINITY_NODE_PORTS, schema.RECORD_NODE_PORTS
+        elements = [Element(find_map, key.element_key, schema.jump(find.name))]
+        frontend = key.address + schema.port_bytes(key.port)
         chains: dict[Chain, None] = {find: None}
         for destination, record in self._records():
             chains[record] = None
-            elements.append(
-                Element(
-                    record_map[key.protocol], destination + where + port, schema.jump(record.name)
-                )
-            )
+            record_map, jump = record_maps[key.protocol], schema.jump(record.name)
+            elements.append(Element(record_map, destination + frontend, jump))
         return FrontendAffinity(tuple(elements), tuple(chains))
 
     def _find(self, key: FrontendKey, policy: Policy, *, internal_local: bool) -> FindChain:

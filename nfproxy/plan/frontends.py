@@ -12,6 +12,7 @@ import msgspec
 
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import Claim, ObjectName, Protocol
+from nfproxy.nft import schema
 from nfproxy.nft.chains import Chain
 from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
@@ -46,6 +47,25 @@ class FrontendKey(NamedTuple):
     address: bytes
     protocol: Protocol
     port: int
+
+    @classmethod
+    def of_element(cls, family: Family, name: str, element_key: bytes) -> FrontendKey | None:
+        """Return the frontend of an element of map `name`; None for a key nfproxy does not make."""
+        size = family.size if name == schema.FRONTENDS else 0
+        if len(element_key) != size + 8:
+            return None
+        try:
+            protocol = Protocol(element_key[size])
+        except ValueError:
+            return None
+        key = cls(family, element_key[:size], protocol, schema.port_of(element_key, size + 4))
+        return key if key.element_key == element_key else None
+
+    @property
+    def element_key(self) -> bytes:
+        """The key of its element in map ``frontends`` or ``node-ports``."""
+        protocol = schema.protocol_bytes(self.protocol)
+        return self.address + protocol + schema.port_bytes(self.port)
 
     def __str__(self) -> str:
         """Return ``10.96.0.1:80/tcp``, or ``node port 30080/tcp (IPv4)``."""

@@ -207,9 +207,8 @@ class _PortPlan:
             own_elements += sticky.elements
             chains += sticky.chains
         if guard:
-            rest = _frontend_fields(key)
             own_elements += tuple(
-                Element(schema.SOURCE_RANGES, schema.prefix_key(p, rest)) for p in guard
+                Element(schema.SOURCE_RANGES, schema.prefix_key(p, key.element_key)) for p in guard
             )
         return Frontend(
             key, kind, self._claim, verdict, slot_ranges, own_elements, chains, guarded=bool(guard)
@@ -233,10 +232,6 @@ class _PortPlan:
                 for a in _of_family(self._service.load_balancer_ips, family)
             ]
         return tuple(collapse(ranges))
-
-
-def _frontend_fields(key: FrontendKey) -> bytes:
-    return key.address + schema.protocol_bytes(key.protocol) + schema.port_bytes(key.port)
 
 
 def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[SharedElement, ...]:

@@ -93,11 +93,8 @@ class _TableReader:
             return True
         size = self._family.size
         if name in (schema.FRONTENDS, schema.NODE_PORTS):
-            address = b"" if name == schema.NODE_PORTS else key[:size]
-            where = self._key(address, key[len(address)], key, len(address) + 4)
+            where = FrontendKey.of_element(self._family, name, key)
             if where is None or not isinstance(value, Verdict):
-                return False
-            if key[len(address) : -4] != schema.protocol_bytes(where.protocol):
                 return False
             self._verdicts[where] = value
             return True

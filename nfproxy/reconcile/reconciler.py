@@ -25,7 +25,7 @@ from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
-from nfproxy.reconcile.tracker import ChainKey, Tracker
+from nfproxy.reconcile.tracker import IDLE_S, ChainKey, Tracker
 from nfproxy.reconcile.transition import Operation
 
 log = logging.getLogger(__name__)
@@ -269,15 +269,23 @@ class Reconciler:
                 else:
                     unknown.append(where)
                     if not is_ours(found.name):
-                        log.warning("chain %s of table %s is not ours", found.name, family.table)
+                        log.warning(
+                            "table %s nfproxy: leaving chain %s of another process alone",
+                            family.table,
+                            found.name,
+                        )
         for family, names in foreign.items():
-            log.warning("removing foreign base chains of table %s: %s", family.table, names)
+            log.warning(
+                "table %s nfproxy: removing base chains of another process: %s",
+                family.table,
+                ", ".join(names),
+            )
         try:
             self._dataplane.load(self._program_text(chains, foreign))
         except TransactionError as error:
             if not any(self._dataplane.has_table(family) for family in self._families):
                 raise
-            log.warning("replacing tables of another layout: %s", error)
+            log.warning("the nfproxy tables have another layout (%s): replacing them", error)
             chains, unknown = self._replace_tables(), []
         self._program_changed = False
         # Those that no frontend turns out to use are idle from now on.
@@ -307,7 +315,7 @@ class Reconciler:
             if text:
                 self._dataplane.load(text)
         except NfproxyError as error:
-            log.warning("unused chains stay for now: %s", error)
+            log.warning("cannot remove unused chains: %s; next try in %.0f s", error, IDLE_S)
             self.cleanup_failures += 1
             uses.removal_failed(idle, now)
         else:

@@ -93,7 +93,7 @@ def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) 
         main = slots + main
         slots = []
     if verdict != state.verdict:
-        where, name = _verdict_key(key), _verdict_map(key)
+        where, name = key.element_key, _verdict_map(key)
         if state.verdict is not None:
             main.append(Operation(False, key.family, name, where))
         if verdict is not None:
@@ -252,14 +252,10 @@ def _verdict_map(key: FrontendKey) -> str:
     return schema.FRONTENDS if key.address else schema.NODE_PORTS
 
 
-def _verdict_key(key: FrontendKey) -> bytes:
-    return key.address + schema.protocol_bytes(key.protocol) + schema.port_bytes(key.port)
-
-
 def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
     """Yield every element of a frontend in the kernel, as the operation that adds it."""
     if state.verdict is not None:
-        yield Operation(True, key.family, _verdict_map(key), _verdict_key(key), state.verdict)
+        yield Operation(True, key.family, _verdict_map(key), key.element_key, state.verdict)
     prefix, name = slot_prefix(key), slot_map(key)
     for start, slots in zip(_RANGE_STARTS, state.slot_ranges, strict=True):
         for index, destination in enumerate(slots):

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Claim, ObjectName, Protocol
-from nfproxy.nft import schema
 from nfproxy.plan.frontends import FrontendKey
 
 
@@ -129,7 +128,7 @@ class ConnectionTotals:
     def _add(
         self, where: Map, element: bytes, count: int, owner: Callable[[FrontendKey], Claim | None]
     ) -> None:
-        key = frontend_key(where, element)
+        key = FrontendKey.of_element(where.family, where.name, element)
         claim = owner(key) if key is not None else None
         if key is not None and claim is not None:
             name = PortName(claim.service, claim.port_name, key.protocol)
@@ -144,15 +143,3 @@ def _increase(before: int, now: int) -> int:
 def _later(one: int, other: int) -> bool:
     """Return whether a generation comes after another, by less than half of all numbers."""
     return 0 < (one - other) & 0xFFFF < 0x8000
-
-
-def frontend_key(where: Map, key: bytes) -> FrontendKey | None:
-    """Return the frontend of an element; None for a key that nfproxy does not make."""
-    size = where.family.size if where.name == schema.FRONTENDS else 0
-    if len(key) != size + 8:
-        return None
-    try:
-        protocol = Protocol(key[size])
-    except ValueError:
-        return None
-    return FrontendKey(where.family, key[:size], protocol, schema.port_of(key, size + 4))

@@ -22,7 +22,6 @@ from nfproxy.views.connections import (
     Map,
     PortName,
     Reading,
-    frontend_key,
 )
 
 WEB, DNS = ObjectName("default", "web"), ObjectName("kube-system", "dns")
@@ -49,13 +48,18 @@ def node_port(port: int, protocol: int = Protocol.TCP, family: Family = V4) -> C
     return Counter(Map(family, schema.NODE_PORTS), key)
 
 
+def frontend(counter: Counter) -> FrontendKey | None:
+    """Return the frontend of an element."""
+    return FrontendKey.of_element(*counter.map, counter.key)
+
+
 CLUSTER, CLUSTER_V6, NODE_PORT = at("10.96.0.1", 80), at("fd00::1", 80), node_port(30080)
 DNS_UDP = at("10.96.0.10", 53, Protocol.UDP)
 OWNERS = {
-    frontend_key(*CLUSTER): Claim("", WEB, "http"),
-    frontend_key(*CLUSTER_V6): Claim("", WEB, "http"),
-    frontend_key(*NODE_PORT): Claim("", WEB, "http"),
-    frontend_key(*DNS_UDP): Claim("", DNS, "dns"),
+    frontend(CLUSTER): Claim("", WEB, "http"),
+    frontend(CLUSTER_V6): Claim("", WEB, "http"),
+    frontend(NODE_PORT): Claim("", WEB, "http"),
+    frontend(DNS_UDP): Claim("", DNS, "dns"),
 }
 HTTP = PortName(WEB, "http", Protocol.TCP)
 MAPS = [Map(family, name) for family in (V4, V6) for name in schema.COUNTED]
@@ -290,4 +294,4 @@ def test_an_elements_key_names_its_frontend(counter: Counter, expected: Frontend
     """
     The same key as the planner's.
     """
-    assert expected == frontend_key(*counter)
+    assert expected == frontend(counter)
