@@ -111,8 +111,7 @@ class Daemon:
         with bulk_load():
             # One sync for all batches: an early one may lack what a later one has.
             for early in batches[:-1]:
-                self._hooks.on_received(early)
-                await asyncio.to_thread(self._proxier.plan, early, self._config_for(early))
+                await self._take_in(early, commit=False)
             await self._take_in(batches[-1])
 
     async def _first_config(
@@ -158,14 +157,13 @@ class Daemon:
             if task is not None and not stopped.done():
                 await self._do(task)
 
-    async def _take_in(self, changes: Changes) -> None:
-        """Plan changes, and sync them unless a failed sync waits for its retry."""
+    async def _take_in(self, changes: Changes, *, commit: bool = True) -> None:
+        """Plan changes, and commit them unless a failed sync waits for its retry."""
         self._hooks.on_received(changes)
         config = self._config_for(changes)
-        if self._schedule.retry_pending:
-            await asyncio.to_thread(self._proxier.plan, changes, config)
-        else:
-            self._settle(await asyncio.to_thread(self._proxier.sync, changes, config))
+        commit = commit and not self._schedule.retry_pending
+        sync = self._proxier.sync
+        self._settle(await asyncio.to_thread(sync, changes, config, commit=commit))
 
     async def _do(self, task: Task) -> None:
         """Do a task that is due."""
@@ -176,15 +174,17 @@ class Daemon:
             case Task.USE_NO_ADDRESSES:
                 self._schedule.addresses_settled()
                 config = self._new_config(self._node)
-                self._settle(await asyncio.to_thread(proxier.sync, Changes(), config))
+                self._settle(await asyncio.to_thread(proxier.sync, config=config))
             case Task.REPAIR | Task.AUDIT:
                 reason = ResyncReason.AUDIT if task is Task.AUDIT else ResyncReason.FOREIGN
                 self._settle(await asyncio.to_thread(proxier.compare_and_sync, reason))
             case Task.TIDY:
                 self._settle(await asyncio.to_thread(proxier.tidy), synced=False)
 
-    def _settle(self, outcome: Outcome, *, synced: bool = True) -> None:
-        """Take over into the schedule how a sync or tidying went."""
+    def _settle(self, outcome: Outcome | None, *, synced: bool = True) -> None:
+        """Take over into the schedule how a sync or tidying went; None: there was none."""
+        if outcome is None:
+            return
         schedule = self._schedule
         schedule.tidy_due(outcome.tidy_at)
         if outcome.error is not None:

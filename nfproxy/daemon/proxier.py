@@ -125,55 +125,44 @@ class Proxier:
         self._conflicts: set[Conflict] = set()
         self._ready = False
 
-    def plan(self, changes: Changes, config: NodeConfig | None = None) -> None:
-        """Plan changes, which the next sync commits; `config` replaces the node's configuration."""
+    def sync(
+        self,
+        changes: Changes | None = None,
+        config: NodeConfig | None = None,
+        *,
+        commit: bool = True,
+    ) -> Outcome | None:
+        """
+        Plan changes, if any, and commit everything planned since the last sync that succeeded.
+
+        `config` replaces the node's configuration. Without `commit` the changes wait for the next
+        call, and None is returned. Raises ConfigError or MissingFeatureError where the first sync
+        cannot succeed on this node.
+        """
         # The configuration first: the changes are then planned once, and for the right Node.
         if config is not None:
             self._pending.update(self._planner.reconfigure(config))
             self._reconciler.reconfigure(config)
-        self._pending.update(self._planner.apply(changes))
-        for family, times in changes.triggers.items():
-            self._triggers[family] = self._triggers.get(family, ()) + times
-        # Each conflict is logged once, while it lasts.
-        conflicts = set(self._planner.desired.conflicts())
-        for conflict in sorted(conflicts - self._conflicts):
-            log.warning("%s", conflict.problem(self._source_file))
-        self._conflicts = conflicts
-
-    def compare_and_sync(self, reason: ResyncReason) -> Outcome:
-        """Read the whole tables, and commit what differs; `reason` is for the metrics."""
-        self._reconciler.distrust(reason)
-        return self.sync()
-
-    def sync(self, changes: Changes | None = None, config: NodeConfig | None = None) -> Outcome:
-        """
-        Plan changes, if any, and commit what was planned since the last sync that succeeded.
-
-        After a failure everything waits for the next call. Raises ConfigError or
-        MissingFeatureError where the first sync cannot succeed on this node.
-        """
         if changes is not None:
-            self.plan(changes, config)
-        began = monotonic_s()
+            self._pending.update(self._planner.apply(changes))
+            self._keep_triggers(changes)
+            self._log_conflicts()
+        if not commit:
+            return None
+        began_s = monotonic_s()
         try:
             report = self._reconciler.sync(self._pending)
         except (NfproxyError, OSError) as error:
             # Later there are rules to keep, and the daemon retries whatever the error.
             if not self._ready:
                 self._raise_if_unrecoverable(error)
-            return self._outcome(began, error=error)
-        outcome = self._outcome(began, tables_read=report.resynced)
-        seconds, contested = outcome.ended_s - began, len(self._conflicts)
-        commit = Commit(report, self._pending, self._triggers, seconds, contested)
-        self._pending = Touched()
-        self._triggers = {}
-        if commits.isEnabledFor(logging.INFO):
-            self._log(commit)
-        if not self._ready:
-            self._ready = True
-            self._log_ready()
-        self._hooks.on_committed(self._planner, commit)
-        return outcome
+            return self._outcome(began_s, error=error)
+        return self._committed(report, began_s)
+
+    def compare_and_sync(self, reason: ResyncReason) -> Outcome | None:
+        """Read the whole tables, and commit what differs; `reason` is for the metrics."""
+        self._reconciler.distrust(reason)
+        return self.sync()
 
     def tidy(self) -> Outcome:
         """Remove what lingers and is due."""
@@ -185,6 +174,32 @@ class Proxier:
             error = failure
         failed = self._reconciler.cleanup_failures != failures
         return self._outcome(began, error=error, cleanup_failed=failed)
+
+    def _keep_triggers(self, changes: Changes) -> None:
+        for family, times in changes.triggers.items():
+            self._triggers[family] = self._triggers.get(family, ()) + times
+
+    def _log_conflicts(self) -> None:
+        """Log each conflict once, while it lasts."""
+        conflicts = set(self._planner.desired.conflicts())
+        for conflict in sorted(conflicts - self._conflicts):
+            log.warning("%s", conflict.problem(self._source_file))
+        self._conflicts = conflicts
+
+    def _committed(self, report: Report, began_s: float) -> Outcome:
+        """Log a sync that succeeded, and call the hook after it."""
+        outcome = self._outcome(began_s, tables_read=report.resynced)
+        seconds, contested = outcome.ended_s - began_s, len(self._conflicts)
+        commit = Commit(report, self._pending, self._triggers, seconds, contested)
+        self._pending = Touched()
+        self._triggers = {}
+        if commits.isEnabledFor(logging.INFO):
+            self._log(commit)
+        if not self._ready:
+            self._ready = True
+            self._log_ready()
+        self._hooks.on_committed(self._planner, commit)
+        return outcome
 
     def _outcome(
         self,

@@ -95,8 +95,8 @@ def test_a_commit_about_one_service_names_it(
     With the port, if it has a name and the others did not change.
     """
     proxier = made(FakeKernel())
-    proxier.plan(slice_of("http", A, B))
-    proxier.plan(slice_of("https", A))
+    proxier.sync(slice_of("http", A, B), commit=False)
+    proxier.sync(slice_of("https", A), commit=False)
     proxier.sync(changes(two_ports(), two_ports("old", "10.96.0.2")))
 
     assert said(caplog, lambda: proxier.sync(change))[0].startswith(line)
@@ -130,7 +130,7 @@ def test_what_a_failed_sync_left_is_committed_by_the_next_one() -> None:
     kernel.faults = ["before"]
     early = changes(endpoint_slice("web", B))
     failed = proxier.sync(msgspec.structs.replace(early, triggers={Family.IPV4: (1.0,)}))
-    proxier.plan(Changes(triggers={Family.IPV4: (2.0,)}))
+    proxier.sync(Changes(triggers={Family.IPV4: (2.0,)}), commit=False)
     outcome = proxier.sync()
 
     assert isinstance(failed.error, TransactionError)
@@ -192,9 +192,12 @@ def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixt
     And again when they come back.
     """
     proxier = made(FakeKernel())
-    proxier.plan(changes(service("a", created="2026-01-01"), service("b", created="2026-01-02")))
-    proxier.plan(changes(service("c", cluster_ips=("10.96.0.9",))))
+    proxier.sync(
+        changes(service("a", created="2026-01-01"), service("b", created="2026-01-02")),
+        commit=False,
+    )
+    proxier.sync(changes(service("c", cluster_ips=("10.96.0.9",))), commit=False)
     assert caplog.text.count("belongs to the older Service default/a") == 1
-    proxier.plan(gone(service("a")))
-    proxier.plan(changes(service("a", created="2026-01-01")))
+    proxier.sync(gone(service("a")), commit=False)
+    proxier.sync(changes(service("a", created="2026-01-01")), commit=False)
     assert caplog.text.count("belongs to the older Service default/a") == 2
