@@ -20,6 +20,7 @@ from support.client.scriptedserver import FOREVER_S, scripted
 import nfproxy
 from nfproxy.apiserver.connection import ClientSettings, Connection
 from nfproxy.apiserver.source import ApiServerSource
+from nfproxy.clock import monotonic_s
 from nfproxy.daemon.loop import Daemon
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.kube.source import Source
@@ -199,7 +200,10 @@ async def proxying(
         async with asyncio.timeout(FOREVER_S):
             while not sock.sent:  # noqa: ASYNC110 - the sending thread knows no event loop
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)  # until the daemon waits again
+        await asyncio.sleep(0.2)  # until the daemon waits again, and has tidied up
+        async with asyncio.timeout(FOREVER_S):
+            while daemon._schedule.idle_s(monotonic_s()) < 60:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         # Threads that are already running are not recorded.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         yield
