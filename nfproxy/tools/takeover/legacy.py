@@ -7,6 +7,7 @@ undoing each other's changes, so it has to be the host's.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -33,48 +34,51 @@ _RIGHTS = (
 )
 
 
-class LegacyIptables:
-    """The tables of iptables-legacy in this network namespace. Any thread may call it."""
+def table_names(family: Family, proc: Path = Path("/proc")) -> list[str]:
+    """Return the names of existing tables; iptables itself would create one to list it."""
+    path = proc / f"net/{_PREFIX[family]}_tables_names"
+    try:
+        return path.read_text("ascii").split()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataplaneError(f"cannot read {path}: {reason_of(error)}") from error
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
 
-    def tables(self) -> list[IptablesTable]:
-        """
-        Return the tables that hold a chain of kube-proxy's.
+def save(family: Family, *arguments: str, timeout_s: float = _TIMEOUT_S) -> str:
+    """
+    Return the output of iptables-legacy-save.
 
-        Raises MissingFeatureError where there are tables but not the programs to read them.
-        """
-        found = []
-        for family in FAMILIES:
-            for name in self._present(family):
-                table = read_table(family, name, _run(family, "save", ["-t", name]))
+    Raises MissingFeatureError without that program, DataplaneError where it fails.
+    """
+    return _run(family, "save", arguments, timeout_s=timeout_s)
+
+
+def kube_proxy_tables() -> list[IptablesTable]:
+    """Return the tables that hold a chain of kube-proxy's. Raises as `save` does."""
+    found = []
+    for family in FAMILIES:
+        present = table_names(family)
+        for name in TABLES:
+            if name in present:
+                table = read_table(family, name, save(family, "-t", name))
                 if any(names.is_chain(name, chain) for chain in table.chains):
                     found.append(table)
-        return found
+    return found
 
-    def _present(self, family: Family) -> list[str]:
-        """Return the names of existing tables; iptables itself would create one to list it."""
-        path = self._proc / f"net/{_PREFIX[family]}_tables_names"
-        try:
-            present = path.read_text("ascii").split()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise DataplaneError(f"cannot read {path}: {reason_of(error)}") from error
-        return [name for name in TABLES if name in present]
 
-    def remove_rules(self, plans: Iterable[TablePlan], *, entries: bool) -> None:
-        """Delete the rules that lead to kube-proxy's chains: the entry points, or the others."""
-        for plan in plans:
-            rules = plan.entries if entries else plan.jumps
-            _restore(plan.table, [deletion(rule) for rule in rules])
+def remove_rules(plans: Iterable[TablePlan], *, entries: bool) -> None:
+    """Delete the rules that lead to kube-proxy's chains: the entry points, or the others."""
+    for plan in plans:
+        rules = plan.entries if entries else plan.jumps
+        _restore(plan.table, [deletion(rule) for rule in rules])
 
-    def remove_chains(self, plans: Iterable[TablePlan]) -> None:
-        """Empty and delete chains, in one transaction a table."""
-        for plan in plans:
-            lines = [f"-F {name}" for name in plan.flush] + [f"-X {name}" for name in plan.delete]
-            _restore(plan.table, lines)
+
+def remove_chains(plans: Iterable[TablePlan]) -> None:
+    """Empty and delete chains, in one transaction a table."""
+    for plan in plans:
+        lines = [f"-F {name}" for name in plan.flush] + [f"-X {name}" for name in plan.delete]
+        _restore(plan.table, lines)
 
 
 def read_table(family: Family, name: str, text: str) -> IptablesTable:
@@ -126,16 +130,23 @@ def _restore(table: IptablesTable, lines: Sequence[str]) -> None:
         _run(table.family, "restore", arguments, text)
 
 
-def _run(family: Family, what: str, arguments: Sequence[str], text: str = "") -> str:
+def _run(
+    family: Family,
+    what: str,
+    arguments: Sequence[str],
+    text: str = "",
+    timeout_s: float = _TIMEOUT_S,
+) -> str:
     program = f"{_PREFIX[family]}tables-legacy-{what}"
-    if shutil.which(program) is None:
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
         raise MissingFeatureError(
             f"there are tables of iptables-legacy, and {program} is missing, which reads them",
             "install the package iptables (Debian, Ubuntu) or iptables-legacy (Alpine, RHEL)",
         )
     try:
         done = subprocess.run(
-            [program, *arguments], input=text, capture_output=True, text=True, timeout=_TIMEOUT_S
+            [path, *arguments], input=text, capture_output=True, text=True, timeout=timeout_s
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataplaneError(f"{program}: {reason_of(error)}") from error

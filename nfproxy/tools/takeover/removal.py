@@ -18,10 +18,10 @@ from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Request, delete_chain, delete_table, flush_chain
 from nfproxy.netlink.sockets import ABSENT, NftSocket
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
+from nfproxy.tools.takeover import legacy
 from nfproxy.tools.takeover.draining import drain
 from nfproxy.tools.takeover.ipvs import HostAddresses, Ipvs
 from nfproxy.tools.takeover.leftovers import Leftovers
-from nfproxy.tools.takeover.legacy import LegacyIptables
 from nfproxy.tools.takeover.nftables import NfTables, rule_deletions
 from nfproxy.tools.takeover.ruleobjects import (
     KubeProxySets,
@@ -88,7 +88,6 @@ class KubeProxyRemoval:
     def __init__(self, say: Callable[[str], object], netlink: NftSocket | None = None) -> None:
         self._say = say
         self._nft = NfTables(netlink)
-        self._legacy = LegacyIptables()
         self._ipvs = Ipvs()
 
     def __enter__(self) -> KubeProxyRemoval:
@@ -103,7 +102,7 @@ class KubeProxyRemoval:
         """Look at everything; the result names what could not be looked at."""
         unknown: list[str] = []
         tables = self._nft.iptables_tables()
-        tables += _read_or(list[IptablesTable](), self._legacy.tables, unknown)
+        tables += _read_or(list[IptablesTable](), legacy.kube_proxy_tables, unknown)
         sets = _read_or(KubeProxySets((), frozenset()), kube_proxy_sets, unknown)
         every = _read_or(list[VirtualServer](), self._ipvs.servers, unknown)
         bound, local = _read_or(HostAddresses(None, frozenset()), self._ipvs.addresses, unknown)
@@ -149,22 +148,22 @@ class KubeProxyRemoval:
         """Remove all rules, chains and tables of iptables and nftables; return what failed."""
         errors: list[str] = []
         nft = [plan for plan in found.tables if plan.table.backend is Backend.NFT]
-        legacy = [plan for plan in found.tables if plan.table.backend is Backend.LEGACY]
+        old = [plan for plan in found.tables if plan.table.backend is Backend.LEGACY]
         own = [(family, KUBE_PROXY_TABLE) for family in found.families]
         entries = [*_entries(self._nft, own), *_deletions(nft, entries=True)]
         _try(lambda: self._nft.commit(entries), errors)
-        _try(lambda: self._legacy.remove_rules(legacy, entries=True), errors)
+        _try(lambda: legacy.remove_rules(old, entries=True), errors)
         if errors:  # packets still enter: what they need later must stay
             return errors
-        if entries or any(plan.entries for plan in legacy):
+        if entries or any(plan.entries for plan in old):
             time.sleep(_PACKET_S)
         _try(lambda: self._nft.commit(_deletions(nft, entries=False)), errors)
-        _try(lambda: self._legacy.remove_rules(legacy, entries=False), errors)
+        _try(lambda: legacy.remove_rules(old, entries=False), errors)
         # Chains lead to each other, so all of them are emptied before any is deleted.
         _try(lambda: self._nft.commit(_flushes(nft), atomic=False), errors)
         for plan in nft:
             errors += self._delete_chains(plan)
-        _try(lambda: self._legacy.remove_chains(legacy), errors)
+        _try(lambda: legacy.remove_chains(old), errors)
         tables = [delete_table(family, name) for family, name in own]
         _try(lambda: self._nft.commit(tables), errors)
         return errors
