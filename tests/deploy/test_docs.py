@@ -89,6 +89,22 @@ def test_the_index_links_every_page_and_the_readme_the_index() -> None:
     assert {page.name for page in DOCS.glob("*.md")} - {INDEX.name} <= linked
 
 
+def test_the_map_of_the_code_names_every_package_and_files_that_exist() -> None:
+    text = (ROOT / "nfproxy" / "README.md").read_text("utf-8")
+    table = text[text.index("## Packages") : text.index("## To change")]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    there = {
+        path.stem
+        for path in (ROOT / "nfproxy").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert named == there - {"__init__", "__main__"}
+
+    for path in re.findall(r"(?<![\w/.])(\w+/(?:\w+/)*[\w.]+\.(?:py|j2))", text):
+        assert (ROOT / "nfproxy" / path).exists() or (ROOT / path).exists(), path
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES
 
