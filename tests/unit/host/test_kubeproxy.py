@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from nfproxy.host.kubeproxy import proxies_running
+from nfproxy.host.kubeproxy import kube_proxy_traces, proxies_running
 
 NO_PAGES = "http://127.0.0.1:9"
 
@@ -91,3 +91,14 @@ def test_an_answer_like_kube_proxys_for_metrics_counts(tmp_path, mode, metrics, 
         thread.join()
 
     assert (f"it answers at {url[7:]}" if found else "") == answer
+
+
+def test_traces_are_tables_and_chains_of_every_mode(lab):
+    """Of kube-proxy's nftables mode and of iptables-nft; other tables and chains do not count."""
+    namespace = lab.namespace("traces")
+    namespace.run(["nft", "-f", "-"], input="table ip nat { chain KUBE-OTHER { }; }")
+    assert namespace.call(kube_proxy_traces) == []
+
+    text = "table ip6 kube-proxy { }\ntable ip nat { chain KUBE-SERVICES { }; }\n"
+    namespace.run(["nft", "-f", "-"], input=text)
+    assert namespace.call(kube_proxy_traces) == ["table ip6 kube-proxy", "chains of iptables-nft"]
