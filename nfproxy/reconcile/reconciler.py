@@ -116,7 +116,7 @@ class Reconciler:
         """Whether the kernel is known to hold what was last committed."""
         return self._resync_reason is None
 
-    def distrust(self, reason: ResyncReason = ResyncReason.AUDIT) -> None:
+    def distrust(self, reason: ResyncReason) -> None:
         """Let the next `sync` read the kernel's tables; an earlier reason to do so remains."""
         self._resync_reason = self._resync_reason or reason
 

@@ -26,10 +26,10 @@ from support.packets.steps import families, protocols
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import SlicePort
 from nfproxy.model.service import ServicePort
-from nfproxy.plan.frontends import Kind
+from nfproxy.plan.frontends import FrontendKind
 
 policies = pytest.mark.parametrize("local", [False, True], ids=["Cluster", "Local"])
-kinds = pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)
+kinds = pytest.mark.parametrize("kind", FrontendKind, ids=lambda kind: kind.value)
 
 SECOND_TARGET = 8081
 #: A port of an external or load-balancer IP that no service has, where the host listens.
@@ -60,7 +60,7 @@ def assert_even(counted: Counter[str], names: set[str]) -> None:
 @kinds
 @families
 @protocols
-def test_even_shares(scene: Scene, kind: Kind, family: Family, protocol: Protocol) -> None:
+def test_even_shares(scene: Scene, kind: FrontendKind, family: Family, protocol: Protocol) -> None:
     """All endpoints, near and far, get the same share of the connections."""
     pods = [scene.cluster.pod(node, number) for node in (1, 2, 3) for number in (1, 2)]
     scene.program(scene.web(), *scene.slices(*pods))
@@ -72,7 +72,9 @@ def test_even_shares(scene: Scene, kind: Kind, family: Family, protocol: Protoco
 @pytest.mark.parametrize("kind", EXTERNAL_KINDS, ids=lambda kind: kind.value)
 @families
 @protocols
-def test_even_shares_local(scene: Scene, kind: Kind, family: Family, protocol: Protocol) -> None:
+def test_even_shares_local(
+    scene: Scene, kind: FrontendKind, family: Family, protocol: Protocol
+) -> None:
     """With policy Local outsiders share the local endpoints, the node shares all."""
     near = [scene.cluster.pod(1, 1), scene.cluster.pod(1, 2)]
     pods = [*near, scene.cluster.pod(2, 1), scene.cluster.pod(3, 1), scene.cluster.pod(3, 2)]
@@ -107,7 +109,7 @@ def test_protocols_are_apart(scene: Scene, family: Family) -> None:
         outcomes = probe_many(
             scene.probe(source, family, protocol, kind)
             for source in ("node", "outside")
-            for kind in Kind
+            for kind in FrontendKind
             for _ in range(3)
         )
         assert tally(outcomes) == {pod.name: 24}
@@ -153,7 +155,7 @@ def test_ports_are_apart(scene: Scene, family: Family, protocol: Protocol) -> No
     )
 
     near, far = scene.local.name, scene.remote.name
-    for kind in Kind:
+    for kind in FrontendKind:
         address, port = scene.frontend(kind, family)
         probes = [scene.probe_to("outside", address, port + n, protocol) for n in (0, 1)]
         both = {near, f"{far}-{SECOND_TARGET}"}
@@ -220,7 +222,9 @@ def test_single_stack(scene: Scene, proxied: Family, protocol: Protocol) -> None
         ]
         assert scene.ask(*probes) == [scene.node.name] * 9
     # no rule either says that the cluster IP it had is a service's: nobody refuses
-    assert scene.ask(scene.probe("outside", other, protocol, Kind.CLUSTER_IP)) == ["dropped"]
+    assert scene.ask(scene.probe("outside", other, protocol, FrontendKind.CLUSTER_IP)) == [
+        "dropped"
+    ]
     expected = table(outside=("remote masqueraded", "remote masqueraded"))
     assert expected == scene.reached(expected, proxied, protocol)
 
@@ -271,7 +275,7 @@ def test_node_of_its_own_accord(scene: Scene, family: Family, protocol: Protocol
     """A process of the node that leaves the choice of its source to the kernel is served."""
     scene.program(scene.web(), *scene.slices(scene.remote))
 
-    probes = [Probe(scene.node, *scene.frontend(kind, family), protocol) for kind in Kind]
+    probes = [Probe(scene.node, *scene.frontend(kind, family), protocol) for kind in FrontendKind]
     assert [one.by for one in probe_many(probes)] == [scene.remote.name] * len(probes)
 
 
@@ -320,7 +324,7 @@ def test_node_and_pod_as_endpoints(scene: Scene, family: Family) -> None:
     scene.program(scene.web(), *scene.slices(*hosts))
 
     for source in EVERYBODY:
-        for kind in Kind:
+        for kind in FrontendKind:
             probe = scene.probe(source, family, Protocol.TCP, kind)
             assert_even(tally(probe_many([probe] * 90)), {host.name for host in hosts})
 
@@ -335,7 +339,7 @@ def test_service_goes(scene: Scene, family: Family, protocol: Protocol) -> None:
 
     scene.program()
     gone = {
-        (source, kind): "refused" if kind is Kind.NODE_PORT else "dropped"
+        (source, kind): "refused" if kind is FrontendKind.NODE_PORT else "dropped"
         for source, kind in served
     }
     assert gone == scene.reached(gone, family, protocol)

@@ -29,7 +29,7 @@ from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Protocol
-from nfproxy.plan.frontends import Kind
+from nfproxy.plan.frontends import FrontendKind
 from nfproxy.tools.lab import Addresses
 
 OTHER_CLUSTER_IP = Addresses("10.96.0.2", "fd00:10:96::2")
@@ -64,13 +64,13 @@ def scene(scene: Scene) -> Iterator[Scene]:
         yield scene
 
 
-def asked(scene: Scene, family: Family, *kinds: Kind) -> set[str]:
+def asked(scene: Scene, family: Family, *kinds: FrontendKind) -> set[str]:
     """Return who answers everybody over every protocol, at all frontends or some kinds of them."""
     probes = [
         scene.probe(source, family, protocol, kind)
         for source in SOURCES
         for protocol in Protocol
-        for kind in kinds or Kind
+        for kind in kinds or FrontendKind
     ]
     return set(answers(probe_many(probes)))
 
@@ -111,11 +111,11 @@ def test_the_cluster_ip_of_another_proxy_is_silent_in_a_service_cidr(
     scene.program(*decoded(other, *slices(scene.remote)))
     try:
         scene.proxy.apply(Changes(service_cidrs={"one": ServiceCIDR("one", cidrs)}))
-        assert {"dropped"} == asked(scene, family, Kind.CLUSTER_IP)
-        assert {HOST} == asked(scene, family, Kind.NODE_PORT, Kind.EXTERNAL_IP)
+        assert {"dropped"} == asked(scene, family, FrontendKind.CLUSTER_IP)
+        assert {HOST} == asked(scene, family, FrontendKind.NODE_PORT, FrontendKind.EXTERNAL_IP)
     finally:
         scene.proxy.apply(Changes(service_cidrs={"one": None}))
-    assert {HOST} == asked(scene, family, Kind.CLUSTER_IP)
+    assert {HOST} == asked(scene, family, FrontendKind.CLUSTER_IP)
 
 
 @pytest.mark.parametrize("value", ["", "true"], ids=["empty", "with a value"])

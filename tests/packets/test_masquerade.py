@@ -22,7 +22,7 @@ from support.packets.steps import families, protocols
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
-from nfproxy.plan.frontends import Kind
+from nfproxy.plan.frontends import FrontendKind
 from nfproxy.tools.lab import Host
 
 detectors = pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_masquerade_all_switched(scene: Scene, family: Family) -> None:
     web, slices = scene.web(), scene.slices()
     for on in (False, True, False):
         scene.program(web, *slices, config=with_pods(CLUSTER_CIDR, masquerade_all=on))
-        expected: Table = {("pod", Kind.CLUSTER_IP): "both masqueraded" if on else "both"}
+        expected: Table = {("pod", FrontendKind.CLUSTER_IP): "both masqueraded" if on else "both"}
         assert expected == scene.reached(expected, family, Protocol.TCP)
 
 
@@ -132,8 +132,8 @@ def test_masquerade_all_switched(scene: Scene, family: Family) -> None:
 def test_source_port_is_random(scene: Scene, family: Family, protocol: Protocol) -> None:
     """Masqueraded connections get random source ports, others keep theirs."""
     scene.program(scene.web(), *scene.slices())
-    outside = scene.probe("outside", family, protocol, Kind.CLUSTER_IP)
-    pod = scene.probe("pod", family, protocol, Kind.CLUSTER_IP)
+    outside = scene.probe("outside", family, protocol, FrontendKind.CLUSTER_IP)
+    pod = scene.probe("pod", family, protocol, FrontendKind.CLUSTER_IP)
 
     outcomes = probe_many([outside] * 20)
     assert sum(one.seen_port == one.source_port for one in outcomes) < 10
@@ -170,7 +170,7 @@ def test_mark_bit(scene: Scene, marks: Marks, bit: int, family: Family, protocol
     scene.program(scene.web(), *scene.slices(), config=_with_bit(bit))
     marks.put(0, 1 << bit)
 
-    expected: Table = {(source, Kind.NODE_PORT): "both masqueraded" for source in EVERYBODY}
+    expected: Table = {(source, FrontendKind.NODE_PORT): "both masqueraded" for source in EVERYBODY}
     assert expected == scene.reached(expected, family, protocol)
     with_bit, seen = marks.counts("before-source-nat")
     without_mark, seen_after = marks.counts("after-source-nat")

@@ -34,7 +34,7 @@ from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
-from nfproxy.plan.frontends import Kind
+from nfproxy.plan.frontends import FrontendKind
 from nfproxy.tools.lab import Addresses, Cluster, Host, Pod
 
 CLUSTER_IP = Addresses("10.96.0.1", "fd00:10:96::1")
@@ -54,7 +54,7 @@ TARGET_PORT = 8080
 DRAWS = 8
 ROUNDS = 8
 
-EXTERNAL_KINDS = (Kind.NODE_PORT, Kind.LOAD_BALANCER_IP, Kind.EXTERNAL_IP)
+EXTERNAL_KINDS = (FrontendKind.NODE_PORT, FrontendKind.LOAD_BALANCER_IP, FrontendKind.EXTERNAL_IP)
 
 
 #: Words that say two answers.
@@ -64,7 +64,7 @@ BOTH = {
 }
 
 #: From source and kind of frontend to what became of the packets, in words.
-Table = dict[tuple[str, Kind], str]
+Table = dict[tuple[str, FrontendKind], str]
 
 
 def both_families(*texts: str) -> dict[Family, Prefix]:
@@ -99,7 +99,7 @@ def table(**rows: tuple[str, str]) -> Table:
     made: Table = {}
     for source, (internal, external) in rows.items():
         name = source.replace("_", " ")
-        made[name, Kind.CLUSTER_IP] = internal
+        made[name, FrontendKind.CLUSTER_IP] = internal
         made.update({(name, kind): external for kind in EXTERNAL_KINDS})
     return made
 
@@ -209,19 +209,19 @@ class Scene:
             for family in FAMILIES
         )
 
-    def frontend(self, kind: Kind, family: Family) -> tuple[str, int]:
+    def frontend(self, kind: FrontendKind, family: Family) -> tuple[str, int]:
         """Return address and port at which the Service is reached."""
         match kind:
-            case Kind.CLUSTER_IP:
+            case FrontendKind.CLUSTER_IP:
                 return CLUSTER_IP.of(family), PORT
-            case Kind.LOAD_BALANCER_IP:
+            case FrontendKind.LOAD_BALANCER_IP:
                 return LOAD_BALANCER_IP.of(family), PORT
-            case Kind.EXTERNAL_IP:
+            case FrontendKind.EXTERNAL_IP:
                 return EXTERNAL_IP.of(family), PORT
-            case Kind.NODE_PORT:
+            case FrontendKind.NODE_PORT:
                 return self.node.address(family), NODE_PORT
 
-    def probe(self, source: str, family: Family, protocol: Protocol, kind: Kind) -> Probe:
+    def probe(self, source: str, family: Family, protocol: Protocol, kind: FrontendKind) -> Probe:
         """Return a probe from one of the four sources to a frontend of the Service."""
         address, port = self.frontend(kind, family)
         return self.probe_to(source, address, port, protocol)
@@ -242,7 +242,7 @@ class Scene:
         probes = {
             (source, kind): self.probe(source, family, protocol, kind) for source, kind in expected
         }
-        seen: dict[tuple[str, Kind], list[Outcome]] = {row: [] for row in probes}
+        seen: dict[tuple[str, FrontendKind], list[Outcome]] = {row: [] for row in probes}
         for _ in range(ROUNDS):
             rows = [row for row in probes if self.summary(seen[row]) != expected[row]]
             asked = [row for row in rows for _ in range(DRAWS)]
