@@ -13,7 +13,7 @@ from nfproxy.config.kinds import PATH, URLS, VERSION, integer
 from nfproxy.config.setting import Group, Setting, Treatment
 
 _general = partial(Setting, group=Group.GENERAL, overrides_file=True)
-_servers = partial(Setting, group=Group.SERVERS)
+_servers = partial(Setting, group=Group.SERVERS, is_deprecated=True)
 _unused = partial(Setting, group=Group.UNUSED, treatment=Treatment.NOT_NEEDED)
 
 
@@ -62,14 +62,14 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         int,
         _servers(
             kind=integer(0, 65535),
-            help="Deprecated: port for a --healthz-bind-address without one; 0 turns it off.",
+            help="port for a --healthz-bind-address without one; 0 turns it off.",
         ),
     ] = 10256
     metrics_port: Annotated[
         int,
         _servers(
             kind=integer(1, 65535),
-            help="Deprecated: port for a --metrics-bind-address without one.",
+            help="port for a --metrics-bind-address without one.",
         ),
     ] = 10249
     machine_id_file: Annotated[

@@ -92,13 +92,13 @@ def _spellings(name: str) -> Iterable[str]:
 
 
 def _help(setting: Setting) -> str:
+    text = f"Deprecated: {setting.help}" if setting.is_deprecated else setting.help
     if not setting.works:
-        return f"{setting.help} No effect."
+        return f"{text} No effect."
     default = setting.default
-    shown = default not in ("", "false", False, (), {})
-    return (
-        f"{setting.help} [default: {describe(default).strip(chr(39))}]" if shown else setting.help
-    )
+    if default in ("", "false", False, (), {}):
+        return text
+    return f"{text} [default: {describe(default).strip(chr(39))}]"
 
 
 def kube_proxy_flags(function: F) -> F:

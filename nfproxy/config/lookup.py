@@ -19,7 +19,7 @@ _GROUPS = list(Group)
 SETTINGS: tuple[Setting, ...] = tuple(
     sorted(
         (*settings_of_flags(CommandLine()), *settings_of_file(KubeProxyConfiguration())),
-        key=lambda setting: _GROUPS.index(setting.group),
+        key=lambda setting: (_GROUPS.index(setting.group), setting.is_deprecated),
     )
 )
 BY_FIELD = {setting.field: setting for setting in SETTINGS if setting.field}

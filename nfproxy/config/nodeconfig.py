@@ -7,8 +7,7 @@ and needs a restart for most changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -63,19 +62,19 @@ def node_config(
     detection of local pods needs the Node's podCIDRs and it has none.
     """
     name = node_name(config, os_hostname)
-    addresses = _node_addresses(config, node)
-    local = _local_pods(config, name, node, addresses.primary)
-    ports = _node_ports(config, name, node, addresses.ips, awaits_addresses)
-    return NodeConfig(
+    warnings: list[str] = []
+    ips, primary = _node_ips(config, node, warnings)
+    result = NodeConfig(
         node_name=name,
         zone=node.zone if node else "",
-        node_ips=addresses.ips,
-        local_pods=local.pods,
+        node_ips=ips,
+        local_pods=_local_pods(config, name, node, primary, warnings),
         masquerade_all=config.nftables.masquerade_all,
         masquerade_mark=1 << config.nftables.masquerade_bit,
         external_ips=config.allows_external_ips,
-        node_port_prefixes=ports.prefixes,
-    ), (*addresses.warnings, *local.warnings, *ports.warnings)
+        node_port_prefixes=_node_ports(config, name, node, ips, awaits_addresses, warnings),
+    )
+    return result, tuple(warnings)
 
 
 class Configurator:
@@ -111,23 +110,9 @@ class Configurator:
         return result
 
 
-class _Addresses(NamedTuple):
-    ips: dict[Family, bytes]
-    primary: Family
-    warnings: tuple[str, ...]
-
-
-class _Local(NamedTuple):
-    pods: LocalPods
-    warnings: tuple[str, ...]
-
-
-class _NodePorts(NamedTuple):
-    prefixes: NodePortPrefixes
-    warnings: tuple[str, ...]
-
-
-def _node_addresses(config: KubeProxyConfiguration, node: Node | None) -> _Addresses:
+def _node_ips(
+    config: KubeProxyConfiguration, node: Node | None, warnings: list[str]
+) -> tuple[dict[Family, bytes], Family]:
     """
     Return the node IP of each family, and the primary family.
 
@@ -138,39 +123,52 @@ def _node_addresses(config: KubeProxyConfiguration, node: Node | None) -> _Addre
     bind = specific_address(config.bind_address)
     if bind is not None:
         known = [bind, *(address for address in known if family_of(address) is not family_of(bind))]
-    primary = family_of(known[0]) if known else Family.IPV4
-    ips: dict[Family, bytes] = {}
+    first: dict[Family, bytes] = {}
     for address in known:
-        ips.setdefault(family_of(address), address)
-    warnings = tuple(
-        f"{'bindAddress' if address == bind else 'Node address'} {format_address(address)}: a "
-        f"loopback address cannot be the node IP; this node has no {family.label} node IP"
-        for family, address in ips.items()
-        if is_loopback(address)
-    )
-    real = {family: ips[family] for family in FAMILIES if family in ips}
-    real = {family: address for family, address in real.items() if not is_loopback(address)}
-    return _Addresses(real, primary, warnings)
+        first.setdefault(family_of(address), address)
+    ips: dict[Family, bytes] = {}
+    for family in FAMILIES:
+        address = first.get(family, b"")
+        if address and is_loopback(address):
+            source = "bindAddress" if address == bind else "Node address"
+            warnings.append(
+                f"{source} {format_address(address)}: a loopback address cannot be the node IP; "
+                f"this node has no {family.label} node IP"
+            )
+        elif address:
+            ips[family] = address
+    return ips, family_of(known[0]) if known else Family.IPV4
 
 
 def _local_pods(
-    config: KubeProxyConfiguration, name: str, node: Node | None, primary: Family
-) -> _Local:
+    config: KubeProxyConfiguration,
+    name: str,
+    node: Node | None,
+    primary: Family,
+    warnings: list[str],
+) -> LocalPods:
     """Return how to recognise packets of local pods, by ``detectLocalMode``."""
     match config.detect_local_mode:
         case "BridgeInterface":
-            return _Local(LocalPods(bridge=config.detect_local.bridge_interface), ())
+            return LocalPods(bridge=config.detect_local.bridge_interface)
         case "InterfaceNamePrefix":
-            prefix = config.detect_local.interface_name_prefix
-            return _Local(LocalPods(interface_prefix=prefix), ())
+            return LocalPods(interface_prefix=config.detect_local.interface_name_prefix)
         case "NodeCIDR":
-            return _by_prefix(_pod_cidrs(name, node), "podCIDRs of the Node", primary)
+            prefixes, source = _pod_cidrs(name, node), "podCIDRs of the Node"
         case _:
             prefixes = [parse_prefix(text) for text in cidr_list(config.cluster_cidr)]
-            return _by_prefix(prefixes, "clusterCIDR", primary)
+            source = "clusterCIDR"
+    pods = LocalPods(prefixes=first_per_family(prefixes))
+    if not pods.exists(primary):
+        what = f"no {primary.label} CIDR" if pods.prefixes else "empty"
+        warnings.append(
+            f"{source}: {what}; traffic of local pods over {primary.label} is treated as any other "
+            "traffic"
+        )
+    return pods
 
 
-def _pod_cidrs(name: str, node: Node | None) -> Iterable[Prefix]:
+def _pod_cidrs(name: str, node: Node | None) -> Sequence[Prefix]:
     if node is None:
         raise ConfigError(
             f"detectLocalMode NodeCIDR needs the Node object {name!r}, and there is none",
@@ -184,25 +182,14 @@ def _pod_cidrs(name: str, node: Node | None) -> Iterable[Prefix]:
     return node.pod_cidrs
 
 
-def _by_prefix(prefixes: Iterable[Prefix], source: str, primary: Family) -> _Local:
-    """Recognise pods by source address, in the first prefix of each family."""
-    pods = LocalPods(prefixes=first_per_family(list(prefixes)))
-    if pods.exists(primary):
-        return _Local(pods, ())
-    what = f"{source}: no {primary.label} CIDR" if pods.prefixes else f"{source}: empty"
-    return _Local(
-        pods,
-        (f"{what}; traffic of local pods over {primary.label} is treated as any other traffic",),
-    )
-
-
 def _node_ports(
     config: KubeProxyConfiguration,
     name: str,
     node: Node | None,
     ips: dict[Family, bytes],
     awaits_addresses: bool,
-) -> _NodePorts:
+    warnings: list[str],
+) -> NodePortPrefixes:
     """
     Return the local addresses that accept node ports, by ``nodePortAddresses``.
 
@@ -211,29 +198,21 @@ def _node_ports(
     normal on a single-stack node.
     """
     if config.node_port_addresses != (PRIMARY,):
-        return _in_cidrs(config.node_port_addresses)
-    prefixes: NodePortPrefixes = {
-        family: (Prefix(ips[family], family.size * 8),) if family in ips else None
-        for family in FAMILIES
-    }
+        return _in_cidrs(config.node_port_addresses, warnings)
     if ips:
-        return _NodePorts(prefixes, ())
-    why = "has no address" if node else "is unknown"
+        return {f: (Prefix(ips[f], f.size * 8),) if f in ips else None for f in FAMILIES}
+    why = f"nodePortAddresses: Node {name!r} {'has no address' if node else 'is unknown'}"
     if awaits_addresses:
-        text = f"nodePortAddresses: Node {name!r} {why} yet; node ports wait for it"
-        return _NodePorts(dict.fromkeys(FAMILIES, ()), (text,))
-    return _NodePorts(
-        prefixes,
-        (
-            f"nodePortAddresses: Node {name!r} {why}, so 'primary' means no address; node ports "
-            "are accepted on every local address",
-        ),
+        warnings.append(f"{why} yet; node ports wait for it")
+        return dict.fromkeys(FAMILIES, ())
+    warnings.append(
+        f"{why}, so 'primary' means no address; node ports are accepted on every local address"
     )
+    return dict.fromkeys(FAMILIES, None)
 
 
-def _in_cidrs(texts: Iterable[str]) -> _NodePorts:
+def _in_cidrs(texts: Iterable[str], warnings: list[str]) -> NodePortPrefixes:
     given = [parse_prefix(text) for text in texts]
-    warnings: list[str] = []
     prefixes: NodePortPrefixes = {}
     for family in FAMILIES:
         own = [prefix for prefix in given if prefix.family is family]
@@ -251,4 +230,4 @@ def _in_cidrs(texts: Iterable[str]) -> _NodePorts:
         disjoint = tuple(collapse(usable))
         everywhere = not own or any(prefix.length == 0 for prefix in disjoint)
         prefixes[family] = None if everywhere else disjoint
-    return _NodePorts(prefixes, tuple(warnings))
+    return prefixes

@@ -58,6 +58,7 @@ class Setting:
     fields zero and "" mean unset (kube-proxy's defaulting).
     `overrides_file`: the flag counts even with ``--config``.
     `for_node`: the setting bears on the dataplane, so ``render`` and ``diff`` show its flag.
+    `is_deprecated`: kube-proxy calls the flag so; the help says it, and has it last in its group.
     `warn_about` is, for a setting without effect, the only value worth a warning; None means every
     value except zero and the default. `replacement` is the field to use in nfproxy.
 
@@ -74,6 +75,7 @@ class Setting:
     keeps_zero: bool = False
     overrides_file: bool = False
     for_node: bool = False
+    is_deprecated: bool = False
     warn_about: Any = None
     replacement: str = ""
     field: str = ""
