@@ -1,29 +1,38 @@
 """
-Text from strangers, made fit for a message: shortened, and quoted where it is not plain.
+Text for people, made of text that others wrote: shortened, quoted, in one line.
+
+Names, addresses and messages of objects, files, servers and programs may be hostile: huge, or full
+of control characters. Everything that puts them into a message uses a function from here.
 """
 
 from __future__ import annotations
 
 
 def shorten(text: str, limit: int = 64) -> str:
-    """Return hostile text cut to a length fit for a message."""
+    """Return text cut to a number of characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def quoted(text: str) -> str:
-    """Return a name as it is if it is harmless, else shortened and in quotes."""
+def quoted(text: str, limit: int = 64) -> str:
+    """Return text shortened and in quotes, with line breaks and control characters escaped."""
+    return repr(shorten(text, limit))
+
+
+def shown_name(text: str) -> str:
+    """Return a name as it is if it is harmless, else like :func:`quoted`."""
     plain = text and all(c.isascii() and (c.isalnum() or c in "-._/") for c in text)
-    return shorten(text) if plain else repr(shorten(text))
+    return shorten(text) if plain else quoted(text)
 
 
-def shown(path: str) -> str:
-    """Return a path for a message: in quotes and escaped where it holds anything odd."""
+def shown_path(path: str) -> str:
+    """Return a path as it is if it is printable, else in quotes and escaped; never shortened."""
     return path if path.isprintable() else repr(path)
 
 
-def quoted_text(text: str, limit: int = 64) -> str:
-    """Return hostile text shortened, in quotes, with everything odd in it escaped."""
-    return repr(shorten(text, limit))
+def one_line(text: str, limit: int = 200) -> str:
+    """Return a message of another program shortened, in one line, without control characters."""
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    return shorten(" ".join(printable.split()), limit)
 
 
 def plural(count: int, word: str) -> str:

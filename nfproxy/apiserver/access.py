@@ -24,7 +24,7 @@ from nfproxy.apiserver.kubeconfig import NOT_FOR_HEADERS, fits_header
 from nfproxy.apiserver.serverpool import Server, proxy_for
 from nfproxy.config.load import LoadedConfig
 from nfproxy.errors import ConfigError, reason_of
-from nfproxy.text import shorten
+from nfproxy.text import quoted, shorten
 
 #: Where a pod finds the Service ``kubernetes``.
 _SERVICE = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
@@ -253,7 +253,7 @@ def _url(given: str, configuration: Any, field: str) -> str:
         is_usable = False
     if not is_usable:
         raise ConfigError(
-            f"{field}: {shorten(given)!r} is not an address such as https://192.0.2.1:6443"
+            f"{field}: {quoted(given)} is not an address such as https://192.0.2.1:6443"
         )
     return url
 

@@ -14,7 +14,8 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from nfproxy.errors import reason_of
-from nfproxy.kube.status import RequestError, one_line
+from nfproxy.kube.status import RequestError
+from nfproxy.text import one_line
 
 _EXPIRED, _NOT_YET = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID
 _NO_SIGN_OF_LIFE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)

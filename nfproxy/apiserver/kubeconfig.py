@@ -16,7 +16,7 @@ import msgspec
 
 from nfproxy.errors import ConfigError, InputError, reason_of
 from nfproxy.mismatch import UNREADABLE, mismatch
-from nfproxy.text import shorten
+from nfproxy.text import quoted, shorten
 from nfproxy.yaml import first_document
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
@@ -133,7 +133,7 @@ def current_context(path: str, data: dict[str, Any]) -> tuple[KubeconfigCluster,
 
 
 def _absent(path: str, field: str, name: str, where: str) -> ConfigError:
-    return ConfigError(f"{path}: {field} is {shorten(name)!r}, which is not among its {where}")
+    return ConfigError(f"{path}: {field} is {quoted(name)}, which is not among its {where}")
 
 
 def _check_pem(

@@ -24,7 +24,7 @@ from nfproxy.config.lookup import BY_FIELD, BY_KEY, value_of
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import parse_prefix
 from nfproxy.model.nodeconfig import INTERFACE_NAMES, is_interface_name
-from nfproxy.text import shorten
+from nfproxy.text import quoted, shorten
 
 Place = Callable[[str], str]
 """Names the place of a setting by its key: ``--flag`` or ``file: field``."""
@@ -87,7 +87,7 @@ def describe(value: object) -> str:
         case dict():
             return "a mapping"
         case str() if type(value) is str:
-            return repr(shorten(value))
+            return quoted(value)
         case int() if abs(value) >> 64:
             return "a huge number"
     return shorten(str(value))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError, reason_of
 from nfproxy.netlink.sockets import NOT_PERMITTED, NOT_PERMITTED_REMEDY
+from nfproxy.text import one_line, shorten
 
 _CHILD = Path(__file__).with_name("libnftables_child.py")
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
@@ -154,5 +155,5 @@ def shorten_errors(text: str) -> str:
     For an element that it refuses, libnftables prints the whole command, megabytes of it.
     """
     # Lines of marks below the text (^^^) say nothing without the column they stand in.
-    lines = [line[:_LINE_LIMIT].strip() for line in text.splitlines() if line.strip(" ^~\t")]
-    return " | ".join(lines[:_LINES])[:_ERROR_LIMIT] or "no message"
+    lines = [one_line(line, _LINE_LIMIT) for line in text.splitlines() if line.strip(" ^~\t")]
+    return shorten(" | ".join(lines[:_LINES]), _ERROR_LIMIT) or "no message"

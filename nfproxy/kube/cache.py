@@ -18,7 +18,7 @@ from nfproxy.kube.identity import Kind, identify
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.text import plural, shown
+from nfproxy.text import plural, shown_path
 
 _MAX_TRIGGERS = 1000  # kept for one Service until the next `take`
 
@@ -164,10 +164,10 @@ class ObjectCache:
         """Return a problem for each object in a file that another file holds before it."""
         return [
             Problem(
-                shown(path),
+                shown_path(path),
                 str(key),
                 "",
-                f"is also in {shown(first)}, which counts",
+                f"is also in {shown_path(first)}, which counts",
                 kind=key.kind.word,
             )
             for key in self._contested
@@ -178,7 +178,7 @@ class ObjectCache:
     def source_file(self, service: ObjectName) -> str:
         """Return the file a Service is in, fit for a message; "" where it is in none."""
         holders = self._holders.get(ObjectKey(Kind.SERVICE, service))
-        return shown(holders[0]) if holders else ""
+        return shown_path(holders[0]) if holders else ""
 
     def _differences(self, kind: Kind) -> dict[ObjectName, Any]:
         """Return a kind's new values by name, None for what is gone."""
@@ -289,7 +289,7 @@ class ObjectCache:
         problems = content.problems
         if stay:
             text = f"{plural(stay, 'object')} in force as of the last good version"
-            problems += (Problem(shown(path), "", "", text),)
+            problems += (Problem(shown_path(path), "", "", text),)
         self._files[path] = _File(objects, problems, has_parsed)
         self._change_holder(path, old.objects if old else {}, objects)
 

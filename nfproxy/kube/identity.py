@@ -15,7 +15,7 @@ import msgspec
 
 from nfproxy.errors import InputError
 from nfproxy.model.service import ObjectName
-from nfproxy.text import quoted, shorten
+from nfproxy.text import quoted, shown_name
 
 DEFAULT_NAMESPACE = "default"  # where kubectl puts an object that names no namespace
 
@@ -71,7 +71,7 @@ def label(text: str) -> str:
     """
     if not _LABEL.fullmatch(text):
         raise InputError(
-            f"{shorten(text)!r} is not a valid name: at most 63 lower-case letters, digits "
+            f"{quoted(text)} is not a valid name: at most 63 lower-case letters, digits "
             "and '-', with a letter or digit at both ends"
         )
     return text
@@ -85,7 +85,7 @@ def subdomain(text: str) -> str:
     """
     if len(text) > SUBDOMAIN_LIMIT or not _SUBDOMAIN.fullmatch(text):
         raise InputError(
-            f"{shorten(text)!r} is not a valid name: at most {SUBDOMAIN_LIMIT} lower-case "
+            f"{quoted(text)} is not a valid name: at most {SUBDOMAIN_LIMIT} lower-case "
             "letters, digits, '-' and '.', with a letter or digit at both ends of each part"
         )
     return text
@@ -102,7 +102,7 @@ def subject(kind: str, namespace: str | None, name: str) -> str:
 
     A name with anything unusual in it is quoted and shortened: it may be hostile.
     """
-    return f"{kind} {quoted(namespace or DEFAULT_NAMESPACE)}/{quoted(name)}"
+    return f"{kind} {shown_name(namespace or DEFAULT_NAMESPACE)}/{shown_name(name)}"
 
 
 # --- identities --------------------------------------------------------------------------------
@@ -127,16 +127,16 @@ class Identity(msgspec.Struct, frozen=True):
             return ""
         known = next((kind for kind in Kind if kind.word == self.kind), None)
         if not self.name:
-            return f"{quoted(self.kind)} without a name"
+            return f"{shown_name(self.kind)} without a name"
         if known and known.namespaced and not self.namespace:
-            return f"{self.kind} {DEFAULT_NAMESPACE}/{quoted(self.name)}"
-        path = f"{quoted(self.namespace)}/" if self.namespace else ""
-        return f"{quoted(self.kind)} {path}{quoted(self.name)}"
+            return f"{self.kind} {DEFAULT_NAMESPACE}/{shown_name(self.name)}"
+        path = f"{shown_name(self.namespace)}/" if self.namespace else ""
+        return f"{shown_name(self.kind)} {path}{shown_name(self.name)}"
 
     @property
     def shown_kind(self) -> str:
         """The kind, fit for a message or a metric's label; "" for an object without one."""
-        return quoted(self.kind) if self.kind else ""
+        return shown_name(self.kind) if self.kind else ""
 
     def object_name(self, kind: Kind) -> ObjectName | None:
         """Return the name, None where the API would refuse it."""
@@ -207,13 +207,13 @@ def objection(identity: Identity) -> str:
     for kind in Kind:
         if identity.kind == kind.word:
             return (
-                f"has apiVersion {quoted(identity.api_version)}, but nfproxy reads "
+                f"has apiVersion {shown_name(identity.api_version)}, but nfproxy reads "
                 f"{kind.word} of {kind.api_version}; ignored"
             )
     if _known(identity):
         return ""
     return (
-        f"kind {quoted(identity.kind)} of apiVersion {quoted(identity.api_version)} is not "
+        f"kind {shown_name(identity.kind)} of apiVersion {shown_name(identity.api_version)} is not "
         "known to nfproxy; ignored"
     )
 

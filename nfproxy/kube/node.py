@@ -13,7 +13,7 @@ from nfproxy.kube.decoded import Decoded, Problems, cluster_scoped_name
 from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.node import Node, ServiceCIDR
-from nfproxy.text import quoted
+from nfproxy.text import shown_name
 
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
@@ -23,7 +23,7 @@ def decode_node(obj: wire.Node, source_file: str = "") -> Decoded[Node]:
     """
     Return the Node. Addresses and pod CIDRs that cannot be parsed are left out, with a problem.
     """
-    problems = Problems(source_file, Kind.NODE, f"Node {quoted(obj.metadata.name)}")
+    problems = Problems(source_file, Kind.NODE, f"Node {shown_name(obj.metadata.name)}")
     name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)
@@ -64,7 +64,8 @@ def decode_service_cidr(obj: wire.ServiceCIDR, source_file: str = "") -> Decoded
     CIDRs that cannot be parsed are left out, with a problem. So is one of length 0: nfproxy drops
     traffic to addresses of these ranges that no Service has, which would be all traffic.
     """
-    problems = Problems(source_file, Kind.SERVICE_CIDR, f"ServiceCIDR {quoted(obj.metadata.name)}")
+    subject = f"ServiceCIDR {shown_name(obj.metadata.name)}"
+    problems = Problems(source_file, Kind.SERVICE_CIDR, subject)
     name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)

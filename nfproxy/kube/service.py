@@ -14,7 +14,7 @@ from nfproxy.kube.decoded import Decoded, Problems, namespaced_name
 from nfproxy.kube.identity import Kind, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.service import Protocol, Service, ServicePort
-from nfproxy.text import shorten
+from nfproxy.text import quoted, shorten
 
 DEFAULT_AFFINITY_TIMEOUT_S = 10800
 MAX_AFFINITY_TIMEOUT_S = 86400
@@ -71,7 +71,7 @@ def decode_protocol(text: str | None) -> Protocol:
     try:
         return _PROTOCOLS[text]
     except KeyError:
-        raise InputError(f"{shorten(text)!r} is not TCP, UDP or SCTP") from None
+        raise InputError(f"{quoted(text)} is not TCP, UDP or SCTP") from None
 
 
 def _foreign(obj: wire.Service) -> bool:
@@ -113,7 +113,7 @@ def _cluster_ips(spec: wire.ServiceSpec, problems: Problems) -> dict[Family, byt
         family = _FAMILIES.get(label)
         if family is None or family in found:
             why = "is named twice" if family else "is not IPv4 or IPv6"
-            problems.add(f"spec.ipFamilies[{index}]", f"{shorten(label)!r} {why}; ignored")
+            problems.add(f"spec.ipFamilies[{index}]", f"{quoted(label)} {why}; ignored")
         elif index < len(listed):
             field = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
             address = _own_family(listed[index], field, problems)
@@ -224,7 +224,7 @@ def _load_balancer_ips(status: wire.ServiceStatus | None, problems: Problems) ->
         field = f"status.loadBalancer.ingress[{index}]"
         if ingress.ip_mode not in (None, "VIP", "Proxy"):
             problems.add(
-                f"{field}.ipMode", f"{shorten(ingress.ip_mode)!r} is not VIP or Proxy; ignored"
+                f"{field}.ipMode", f"{quoted(ingress.ip_mode)} is not VIP or Proxy; ignored"
             )
         if not ingress.ip or ingress.ip_mode not in (None, "VIP"):
             continue
@@ -272,7 +272,7 @@ def _choice(value: str | None, field: str, choices: tuple[str, ...], problems: P
     if not value or value in choices:
         return value or choices[0]
     words = " or ".join((", ".join(choices[:-1]), choices[-1]))
-    problems.add(field, f"{shorten(value)!r} is not {words}; taken as {choices[0]}")
+    problems.add(field, f"{quoted(value)} is not {words}; taken as {choices[0]}")
     return choices[0]
 
 

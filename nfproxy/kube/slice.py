@@ -20,7 +20,7 @@ from nfproxy.kube.service import decode_protocol, port_number
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.service import ObjectName, Protocol
-from nfproxy.text import shorten
+from nfproxy.text import quoted
 
 _FAMILIES = {family.label: family for family in FAMILIES}
 _ALL_TRUE = wire.Conditions()
@@ -47,7 +47,7 @@ def decode_slice(obj: wire.EndpointSlice, source_file: str = "") -> Decoded[Endp
         return Decoded(name, None)
     family = _FAMILIES.get(obj.address_type)
     if family is None:
-        problems.add("addressType", f"{shorten(obj.address_type)!r} is not IPv4, IPv6 or FQDN")
+        problems.add("addressType", f"{quoted(obj.address_type)} is not IPv4, IPv6 or FQDN")
         return Decoded(name, None, problems.found, usable=False)
     service = _service(name, labels, problems)
     if service is None:
@@ -128,7 +128,7 @@ def _endpoints(
         if family_of(address) is not family:
             problems.add(
                 f"endpoints[{index}].addresses[0]",
-                f"{shorten(item.addresses[0])!r} is not {family.label}; endpoint ignored",
+                f"{quoted(item.addresses[0])} is not {family.label}; endpoint ignored",
             )
             continue
         found.append(_endpoint(item, address))

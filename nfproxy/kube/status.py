@@ -11,10 +11,9 @@ from msgspec import Raw
 
 from nfproxy.errors import NfproxyError
 from nfproxy.mismatch import UNREADABLE
-from nfproxy.text import shorten
+from nfproxy.text import one_line
 
 GONE = 410  # the resource version, or the continue token, is too old
-_MAX_TEXT = 200  # characters of an answer in a message
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -73,12 +72,6 @@ def read_status(data: bytes | Raw) -> Status | None:
         return None
     retry_after_s = found.details.retry_after_seconds if found.details else None
     return Status(found.code or 0, found.reason or "", found.message or "", retry_after_s)
-
-
-def one_line(text: str) -> str:
-    """Return text from a server, shortened and without line breaks or control characters."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: 2 * _MAX_TEXT])
-    return shorten(" ".join(printable.split()), _MAX_TEXT)
 
 
 def refused(status: Status, http_reason: str = "", credentials: str = "") -> RequestError:

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from nfproxy.errors import InputError
-from nfproxy.text import shorten
+from nfproxy.text import quoted
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
@@ -52,4 +52,4 @@ def _parse(text: str) -> tuple[datetime, str]:
 
 
 def _refused(text: str) -> InputError:
-    return InputError(f"{shorten(text)!r} is not a time such as '2024-05-01T10:00:00Z' (RFC 3339)")
+    return InputError(f"{quoted(text)} is not a time such as '2024-05-01T10:00:00Z' (RFC 3339)")

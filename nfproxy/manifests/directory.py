@@ -15,7 +15,7 @@ from nfproxy.manifests.files import Signature
 from nfproxy.manifests.scan import Identity, Scan
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.text import plural, shown
+from nfproxy.text import plural, shown_path
 
 QUIET_S = 0.2  # a loss takes effect after so long without any change
 MAX_WAIT_S = 3.0  # and at the latest after this
@@ -163,7 +163,7 @@ class ManifestDirectory:
         rest = f"; what is known from there ({plural(count, 'object')}) stays in force" * bool(
             count
         )
-        return Problem(shown(path), "", "", f"{why}{rest}")
+        return Problem(shown_path(path), "", "", f"{why}{rest}")
 
 
 def _is_below(path: str, places: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ from nfproxy.manifests.files import STDIN, list_files, read_text
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.text import shown
+from nfproxy.text import shown_path
 
 
 def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Problem, ...]]:
@@ -35,7 +35,7 @@ def read_with_sources(
     problems: list[Problem] = []
     cache = ObjectCache(node_name)
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
-        source_file = "standard input" if path == STDIN else shown(path)
+        source_file = "standard input" if path == STDIN else shown_path(path)
         try:
             content = parse(read_text(path), source_file, node_name)
         except InputError as error:
@@ -53,6 +53,7 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
     try:
         listing = list_files(path)
     except OSError as error:
-        raise InputError(f"{shown(path)}: {reason_of(error)}") from None
-    problems += [Problem(shown(place), "", "", why) for place, why in listing.unreadable.items()]
+        raise InputError(f"{shown_path(path)}: {reason_of(error)}") from None
+    unreadable = listing.unreadable.items()
+    problems += [Problem(shown_path(place), "", "", why) for place, why in unreadable]
     return list(listing.files)

@@ -18,7 +18,7 @@ from nfproxy.kube.cache import FileContent
 from nfproxy.manifests.files import Listing, Signature, list_files, read_text
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Problem
-from nfproxy.text import shown
+from nfproxy.text import shown_path
 
 Identity = tuple[int, int]
 _TICK_NS = 12_000_000  # file times come from a clock with at most 10 ms between ticks
@@ -68,9 +68,9 @@ def scan(
         if known.get(path) == signature and not is_suspect:
             continue
         try:
-            contents[path] = parse(read_text(path), shown(path), node_name)
+            contents[path] = parse(read_text(path), shown_path(path), node_name)
         except InputError as error:  # it counts as one that does not parse
-            problem = Problem(shown(path), "", "", error.what, error.remedy)
+            problem = Problem(shown_path(path), "", "", error.what, error.remedy)
             contents[path] = FileContent(problems=(problem,), parsed=False)
     identity = status.st_dev, status.st_ino
     return Scan(listing, contents, identity, started_ns=started_ns)

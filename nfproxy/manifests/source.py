@@ -16,7 +16,7 @@ from nfproxy.manifests.scan import Scan, scan
 from nfproxy.manifests.watching import Targets, Watch, targets
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
-from nfproxy.text import shown
+from nfproxy.text import shown_path
 
 _WITHOUT_WATCH_S = 10.0  # between two scans while inotify is not available
 
@@ -67,7 +67,7 @@ class ManifestSource:
         """
         found = await self._scan()
         if found.error:
-            raise InputError(f"{shown(self._path)}: {found.error}")
+            raise InputError(f"{shown_path(self._path)}: {found.error}")
         self._apply(found, at_once=True)
         return self._directory.take()
 
@@ -127,7 +127,7 @@ class ManifestSource:
                 f"cannot be watched ({self._watch.error}), so changes are looked for every "
                 f"{_WITHOUT_WATCH_S:.0f} s; see /proc/sys/fs/inotify"
             )
-            problems = tuple(sorted({*problems, Problem(shown(self._path), "", "", text)}))
+            problems = tuple(sorted({*problems, Problem(shown_path(self._path), "", "", text)}))
         before = set(self._problems)
         self._problems = problems
         for problem in problems:

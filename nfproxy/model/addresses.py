@@ -14,7 +14,7 @@ import socket
 from typing import NamedTuple
 
 from nfproxy.errors import InputError
-from nfproxy.text import shorten
+from nfproxy.text import quoted
 
 _IPV4 = re.compile(r"\d{1,10}(?:\.\d{1,10}){3}", re.ASCII)
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -60,12 +60,12 @@ def parse_address(text: str) -> bytes:
     if _IPV4.fullmatch(text):
         octets = [int(part) for part in text.split(".")]
         if max(octets) > 255:
-            raise InputError(f"{shorten(text)!r} is not an IP address")
+            raise InputError(f"{quoted(text)} is not an IP address")
         return bytes(octets)
     try:
         packed = socket.inet_pton(socket.AF_INET6, text)
     except (OSError, ValueError, UnicodeError):
-        raise InputError(f"{shorten(text)!r} is not an IP address") from None
+        raise InputError(f"{quoted(text)} is not an IP address") from None
     return packed[12:] if packed.startswith(_MAPPED) else packed
 
 
@@ -115,14 +115,14 @@ def parse_prefix(text: str) -> Prefix:
     """
     address, slash, bits = text.strip().partition("/")
     if not slash or not (bits.isascii() and bits.isdigit()) or len(bits) > 3:
-        raise InputError(f"{shorten(text)!r} is not a CIDR (address/length)")
+        raise InputError(f"{quoted(text)} is not a CIDR (address/length)")
     packed = parse_address(address)
     length = int(bits)
     if len(packed) == 4 and ":" in address:  # ::ffff:10.0.0.0/104 is 10.0.0.0/8
         length -= 96
     total = len(packed) * 8
     if not 0 <= length <= total:
-        raise InputError(f"{shorten(text)!r} is not a CIDR: length must be 0 to {total}")
+        raise InputError(f"{quoted(text)} is not a CIDR: length must be 0 to {total}")
     mask = ((1 << length) - 1) << (total - length)
     value = int.from_bytes(packed, "big") & mask
     return Prefix(value.to_bytes(len(packed), "big"), length)

@@ -33,7 +33,7 @@ from nfproxy.nft.chains import (
     Search,
     Shape,
 )
-from nfproxy.text import quoted_text
+from nfproxy.text import quoted
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
 LAYOUT = 1
@@ -88,7 +88,7 @@ def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:
         name = pods.bridge or pods.interface_prefix
         if not is_interface_name(name):
             raise ConfigError(
-                f"interface name {quoted_text(name)} is not accepted", f"use {INTERFACE_NAMES}"
+                f"interface name {quoted(name)} is not accepted", f"use {INTERFACE_NAMES}"
             )
         # A prefix as long as a name can be is a whole name, and nft refuses a wildcard behind it.
         whole = pods.bridge or len(name) == LONGEST_INTERFACE_NAME

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import yaml
 
 from nfproxy.errors import InputError
-from nfproxy.text import quoted_text
+from nfproxy.text import quoted
 from nfproxy.yaml.values import Builder, Document, Limits
 
 _SEPARATOR = re.compile(r"^---[ \t]*(?:#.*)?\r?$", re.MULTILINE)
@@ -105,5 +105,5 @@ def _located(text: str, line: int, mark: yaml.error.Mark | None, limits: Limits)
     there = text.split("\n", row + 1)[row][mark.column if row == mark.line else 0 :].rstrip()
     if there.startswith("\t"):
         return f"not valid YAML: a tab in place of spaces, line {line + row + 1}"
-    near = f" at {quoted_text(there, 32)}" if there else ": it ends too early"
+    near = f" at {quoted(there, 32)}" if there else ": it ends too early"
     return f"not valid YAML{near}, line {line + row + 1}"

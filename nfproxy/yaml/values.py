@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from nfproxy.errors import InputError
-from nfproxy.text import shorten
+from nfproxy.text import quoted
 
 MAX_DUPLICATES = 10  # reported of one document
 
@@ -146,7 +146,7 @@ class Builder:
         if len(self._stack) >= self._limits.depth:
             raise self._error(event, self._limits.too_deep)
         if event.tag not in (None, "!", _TAG + tag):
-            raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
+            raise self._error(event, f"tag {quoted(event.tag)} is not supported")
         if self._awaits_key():
             raise self._error(event, "a key must be a plain value")
         if event.anchor:
@@ -201,7 +201,7 @@ class Builder:
         """Return what an alias stands for."""
         if event.anchor not in self._anchors:
             raise self._error(
-                event, f"alias {shorten(event.anchor)!r} names nothing, or what it is a part of"
+                event, f"alias {quoted(event.anchor)} names nothing, or what it is a part of"
             )
         value, nodes = self._anchors[event.anchor]
         self._count(nodes, event)
@@ -258,9 +258,9 @@ class Builder:
         value = text if name in ("str", "timestamp") else self._plain(event, text)
         expected = _TAGGED.get(name)
         if expected is None:
-            raise self._error(event, f"tag {shorten(event.tag)!r} is not supported")
+            raise self._error(event, f"tag {quoted(event.tag)} is not supported")
         if not isinstance(value, expected):
-            raise self._error(event, f"{shorten(text)!r} is not of type {name}")
+            raise self._error(event, f"{quoted(text)} is not of type {name}")
         return value
 
     def _awaits_key(self) -> bool:
@@ -274,7 +274,7 @@ class Builder:
         """Report that a mapping has a key twice; the last one counts, as in kube-proxy."""
         if len(self._duplicates) < MAX_DUPLICATES:
             line = event.start_mark.line + self._line + 1
-            self._duplicates.append(f"key {shorten(key)!r} twice, the last counts, line {line}")
+            self._duplicates.append(f"key {quoted(key)} twice, the last counts, line {line}")
 
     def _error(self, event: Any, message: str) -> InputError:
         return InputError(f"YAML: {message}, line {event.start_mark.line + self._line + 1}")

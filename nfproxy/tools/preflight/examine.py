@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from nfproxy.errors import NfproxyError, reason_of
-from nfproxy.text import shorten
+from nfproxy.text import one_line
 from nfproxy.tools.preflight.findings import Failure, Finding, warn
 
 if TYPE_CHECKING:  # the trial's child process must not import all of this
@@ -208,8 +208,8 @@ def examine(
         msgspec.structs.replace(
             finding,
             check=check.name,
-            found=_one_line(finding.found),
-            remedy=_one_line(finding.remedy),
+            found=one_line(finding.found, _TEXT_LIMIT),
+            remedy=one_line(finding.remedy, _TEXT_LIMIT),
         )
         for check in checks
         for finding in _judge(check, examination)
@@ -226,12 +226,6 @@ def _judge(check: Check, examination: Examination) -> Sequence[Finding]:
     except Exception as error:
         remedy = "report it: the other checks are not affected"
         return [warn(f"this check failed: {type(error).__name__}: {error}", remedy)]
-
-
-def _one_line(text: str) -> str:
-    """Return text that others may have written as part of one line."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return shorten(" ".join(printable.split()), _TEXT_LIMIT)
 
 
 SUBJECT = FactSource("the configuration", lambda subject: subject)

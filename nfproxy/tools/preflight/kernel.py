@@ -13,7 +13,7 @@ from nfproxy.dataplane.probes import require_privileges
 from nfproxy.errors import MissingFeatureError
 from nfproxy.host.processes import Privileges, own_privileges
 from nfproxy.model.addresses import Family
-from nfproxy.text import shorten
+from nfproxy.text import quoted
 from nfproxy.tools.preflight.access import NODE_FAMILIES
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
@@ -79,7 +79,7 @@ def judge_release(release: str, trial: Trial | None) -> Finding:
     oldest = ".".join(map(str, OLDEST_KERNEL))
     if len(version) < 2:
         return warn(
-            f"kernel release {shorten(release)!r} names no version", f"use Linux {oldest} or newer"
+            f"kernel release {quoted(release)} names no version", f"use Linux {oldest} or newer"
         )
     if version >= OLDEST_KERNEL:
         return ok(f"Linux {release}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nfproxy.errors import DataplaneError, MissingFeatureError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.text import one_line
 from nfproxy.tools.takeover import names
 from nfproxy.tools.takeover.tables import TABLES, Backend, IptablesRule, IptablesTable, TablePlan
 
@@ -151,6 +152,6 @@ def _run(
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataplaneError(f"{program}: {reason_of(error)}") from error
     if done.returncode:
-        words = " ".join(done.stderr.split())[:400]
+        words = one_line(done.stderr, 400)
         raise DataplaneError(f"{program}: {words or f'status {done.returncode}'}", _RIGHTS)
     return done.stdout

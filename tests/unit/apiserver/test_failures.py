@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from nfproxy.apiserver.failures import retry_after_s, unanswered
-from nfproxy.kube.status import Status, forbidden, one_line, refused
+from nfproxy.kube.status import Status, forbidden, refused
+from nfproxy.text import one_line
 
 HOST = "192.0.2.1:6443"
 KEY: Any = SimpleNamespace(

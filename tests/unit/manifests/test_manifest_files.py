@@ -12,7 +12,7 @@ import pytest
 
 from nfproxy.errors import InputError
 from nfproxy.manifests.files import MAX_JSON_MIB, MAX_YAML_MIB, MIB, list_files, read_text
-from nfproxy.text import shown
+from nfproxy.text import shown_path
 
 
 def touch(root: Path, *names: str) -> None:
@@ -184,4 +184,4 @@ def test_what_cannot_be_read_says_why(tmp_path):
     ],
 )
 def test_a_hostile_path_is_escaped_in_messages(path, text):
-    assert text == shown(path)
+    assert text == shown_path(path)
