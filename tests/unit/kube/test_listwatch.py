@@ -452,7 +452,7 @@ class Play:
             self.cache.act(self.protocol.time_passed(self.now_s))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 2**16), max_size=150), st.randoms(use_true_random=False))
 def test_whatever_the_server_did_the_cache_ends_with_its_objects(numbers, chance):
     """
