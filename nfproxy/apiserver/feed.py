@@ -33,7 +33,7 @@ class Troubles:
         self._connection = connection
         self._report = report
         self._current: dict[Kind, tuple[str, str]] = {}  # what and remedy
-        self._since: dict[tuple[str, str], float] = {}
+        self._since: dict[Kind, float] = {}  # when a kind's first trouble in a row came
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -45,21 +45,19 @@ class Troubles:
         trouble = what, remedy
         is_known = trouble in self._current.values()
         self._current[kind] = trouble
+        self._since.setdefault(kind, monotonic_s())
         if not is_known:
-            self._since[trouble] = monotonic_s()
             self._report(self._problem(what, remedy))
 
     def clear(self, kind: Kind) -> None:
         """Take it that a kind is followed; log it when no other kind has the same trouble left."""
         trouble = self._current.pop(kind, None)
-        if trouble is not None and trouble not in self._current.values():
-            lasted_s = monotonic_s() - self._since.pop(trouble)
-            log.info(
-                "API server %s: reachable again after %.0f s (was: %s)",
-                self._connection.host,
-                lasted_s,
-                trouble[0],
-            )
+        if trouble is None:
+            return
+        lasted_s = monotonic_s() - self._since.pop(kind)
+        if trouble not in self._current.values():
+            line = "API server %s: reachable again after %.0f s (was: %s)"
+            log.info(line, self._connection.host, lasted_s, trouble[0])
 
     def _problem(self, what: str, remedy: str) -> Problem:
         subject = f"API server {self._connection.host}".rstrip()
