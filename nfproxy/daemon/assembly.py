@@ -22,11 +22,11 @@ from nfproxy.clock import now
 from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE
 from nfproxy.config.load import LoadedConfig
 from nfproxy.daemon.background import count_problems, serve_health_checks, until_config_changes
-from nfproxy.daemon.connections import ServiceConnections
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.loop import Configure, Daemon
 from nfproxy.daemon.schedule import SyncTimings
+from nfproxy.daemon.serviceconnections import ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel

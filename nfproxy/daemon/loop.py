@@ -160,7 +160,7 @@ class Daemon:
     async def _take_in(self, changes: Changes, *, commit: bool = True) -> None:
         """Plan changes, and commit them unless a failed sync waits for its retry."""
         self._hooks.on_received(changes)
-        config = self._config_for(changes)
+        config = None if changes.node is None else self._new_config(changes.node)
         commit = commit and not self._schedule.retry_pending
         sync = self._proxier.sync
         self._settle(await asyncio.to_thread(sync, changes, config, commit=commit))
@@ -197,10 +197,6 @@ class Daemon:
             self._hooks.on_cleanup_failed()
 
     # --- the node's configuration --------------------------------------------------------
-
-    def _config_for(self, changes: Changes) -> NodeConfig | None:
-        """Return the configuration for the Node in a batch, None if it stays as it is."""
-        return None if changes.node is None else self._new_config(changes.node)
 
     def _new_config(self, node: Node | None) -> NodeConfig | None:
         """Return the configuration for a Node, None if there can be none for it."""
