@@ -9,8 +9,8 @@ from typing import Annotated
 
 import msgspec
 
-from nfproxy.config.kinds import PATH, URLS, VERSION, integer
 from nfproxy.config.setting import Group, Setting, Treatment
+from nfproxy.config.valuetypes import PATH, URLS, VERSION, integer
 
 _general = partial(Setting, group=Group.GENERAL, overrides_file=True)
 _servers = partial(Setting, group=Group.SERVERS, is_deprecated=True)
@@ -23,7 +23,7 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     config: Annotated[
         str,
         _general(
-            kind=PATH,
+            type=PATH,
             for_node=True,
             help="Configuration file: a KubeProxyConfiguration (v1alpha1), YAML or JSON. With it, "
             "flags that have a field there are ignored, except --hostname-override and the "
@@ -31,7 +31,7 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         ),
     ] = ""
     write_config_to: Annotated[
-        str, _general(kind=PATH, help="Write the effective configuration to this file and exit.")
+        str, _general(type=PATH, help="Write the effective configuration to this file and exit.")
     ] = ""
     cleanup: Annotated[
         bool,
@@ -45,13 +45,13 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     ] = False
     version: Annotated[
         str,
-        _general(kind=VERSION, help="Print the version and exit; --version=raw prints all of it."),
+        _general(type=VERSION, help="Print the version and exit; --version=raw prints all of it."),
     ] = "false"
     master: Annotated[
         str,
         Setting(
             group=Group.API_SERVER,
-            kind=URLS,
+            type=URLS,
             overrides_file=True,
             for_node=True,
             help="URL of the API server, or of several: nfproxy uses one until it cannot reach "
@@ -61,22 +61,22 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     healthz_port: Annotated[
         int,
         _servers(
-            kind=integer(0, 65535),
+            type=integer(0, 65535),
             help="port for a --healthz-bind-address without one; 0 turns it off.",
         ),
     ] = 10256
     metrics_port: Annotated[
         int,
         _servers(
-            kind=integer(1, 65535),
+            type=integer(1, 65535),
             help="port for a --metrics-bind-address without one.",
         ),
     ] = 10249
     machine_id_file: Annotated[
-        str, _unused(kind=PATH, help="Registered by a library that kube-proxy links.")
+        str, _unused(type=PATH, help="Registered by a library that kube-proxy links.")
     ] = "/etc/machine-id,/var/lib/dbus/machine-id"
     boot_id_file: Annotated[
-        str, _unused(kind=PATH, help="Registered by a library that kube-proxy links.")
+        str, _unused(type=PATH, help="Registered by a library that kube-proxy links.")
     ] = "/proc/sys/kernel/random/boot_id"
 
     @property

@@ -10,8 +10,16 @@ from functools import partial
 from typing import Annotated
 
 from nfproxy.config.durations import Duration
-from nfproxy.config.kinds import FLUSH, PATH, QUANTITY, UINT32_MAX, VModuleItem, choice, integer
 from nfproxy.config.setting import Block, Group, Setting, Treatment
+from nfproxy.config.valuetypes import (
+    FLUSH,
+    PATH,
+    QUANTITY,
+    UINT32_MAX,
+    VModuleItem,
+    choice,
+    integer,
+)
 
 _NOT_NEEDED = Treatment.NOT_NEEDED
 
@@ -21,7 +29,7 @@ _unused_logging = partial(_logging, treatment=_NOT_NEEDED)
 _split_stream = partial(
     _unused_logging, help="Errors to standard error, the rest to standard output."
 )
-_buffer_size = partial(_unused_logging, kind=QUANTITY, help="Buffer of the split log stream.")
+_buffer_size = partial(_unused_logging, type=QUANTITY, help="Buffer of the split log stream.")
 
 
 class ClientConnection(Block, frozen=True):
@@ -31,7 +39,7 @@ class ClientConnection(Block, frozen=True):
         str,
         _api_server(
             flag="kubeconfig",
-            kind=PATH,
+            type=PATH,
             for_node=True,
             help="Kubeconfig file with address and credentials. Without it and --master, the "
             "pod's service account is used.",
@@ -56,7 +64,7 @@ class ClientConnection(Block, frozen=True):
         int,
         _api_server(
             flag="kube-api-burst",
-            kind=integer(0),
+            type=integer(0),
             help="Requests to the API server that may exceed the rate for a moment.",
         ),
     ] = 10
@@ -91,7 +99,7 @@ class Logging(Block, frozen=True):
         _logging(
             flag="v",
             short="v",
-            kind=integer(0, UINT32_MAX),
+            type=integer(0, UINT32_MAX),
             for_node=True,
             help="Log level; higher levels log more.",
         ),
@@ -100,7 +108,7 @@ class Logging(Block, frozen=True):
         str,
         _logging(
             flag="logging-format",
-            kind=choice("text", "json"),
+            type=choice("text", "json"),
             for_node=True,
             help="Format of log lines.",
         ),
@@ -113,7 +121,7 @@ class Logging(Block, frozen=True):
         Duration,
         _unused_logging(
             flag="log-flush-frequency",
-            kind=FLUSH,
+            type=FLUSH,
             help="Time between log flushes; nfproxy writes at once.",
         ),
     ] = Duration.of(5)

@@ -121,9 +121,9 @@ def decode(data: Any, name: str) -> FileValues:
             unknown.append(path)
         else:
             try:
-                values[path] = BY_FIELD[path].kind.from_data(value)
+                values[path] = BY_FIELD[path].type.from_data(value)
             except ValueError:
-                accepts = BY_FIELD[path].kind.accepts
+                accepts = BY_FIELD[path].type.accepts
                 invalid.append(InvalidValue(path, describe(value), accepts))
     return FileValues(values, tuple(invalid), tuple(_unknown(unknown, name)))
 

@@ -53,15 +53,15 @@ class FlagOption(click.Option):
         self, param_decls: Sequence[str] | None = None, *, setting: Setting, hidden: bool
     ) -> None:
         """Make the option of a setting."""
-        kind = setting.kind
-        more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if kind.switch else {}
+        values = setting.type
+        more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if values.switch else {}
         names = [f"--{setting.flag}", *([f"-{setting.short}"] if setting.short else [])]
         super().__init__(
             [*(param_decls or ()), *names, _parameter(setting)],
             type=str,
             default=None,
-            multiple=kind.repeatable,
-            metavar=f"[={kind.metavar}]" if kind.switch else kind.metavar,
+            multiple=values.repeatable,
+            metavar=f"[={values.metavar}]" if values.switch else values.metavar,
             help=_help(setting),
             hidden=hidden,
             **more,

@@ -15,9 +15,9 @@ import msgspec
 
 from nfproxy.config.componentbase import ClientConnection, Logging
 from nfproxy.config.durations import Duration
-from nfproxy.config.kinds import ADDRESS, ADDRESS_PORT, choice, duration, integer
 from nfproxy.config.othermodes import IPVS, IPTables, Winkernel
 from nfproxy.config.setting import Block, Group, Setting, Treatment
+from nfproxy.config.valuetypes import ADDRESS, ADDRESS_PORT, choice, duration, integer
 from nfproxy.yaml import dump
 
 API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
@@ -53,7 +53,7 @@ class NFTables(Block, frozen=True):
     masquerade_bit: Annotated[
         int,
         _local_pods(
-            kind=integer(0, 31),
+            type=integer(0, 31),
             keeps_zero=True,
             help="Bit of the packet mark that asks for masquerading.",
         ),
@@ -63,7 +63,7 @@ class NFTables(Block, frozen=True):
         Setting(
             group=Group.SYNC,
             flag="iptables-sync-period",
-            kind=duration(minimum=1),
+            type=duration(minimum=1),
             help="Longest delay before a failed sync is tried again; a node without success for "
             "twice as long is unhealthy. Counts in nftables mode, as in kube-proxy.",
         ),
@@ -73,7 +73,7 @@ class NFTables(Block, frozen=True):
         Setting(
             group=Group.SYNC,
             flag="iptables-min-sync-period",
-            kind=duration(minimum=0),
+            type=duration(minimum=0),
             help="Least time between two changes to the kernel; counts in nftables mode as well.",
         ),
     ] = Duration.of(0.05)
@@ -105,7 +105,7 @@ class Conntrack(Block, frozen=True):
         int,
         _conntrack(
             flag="conntrack-max-per-core",
-            kind=integer(0),
+            type=integer(0),
             keeps_zero=True,
             help="Tracked connections per CPU; 0 leaves the limit as it is.",
         ),
@@ -114,7 +114,7 @@ class Conntrack(Block, frozen=True):
         int,
         _conntrack(
             flag="conntrack-min",
-            kind=integer(0),
+            type=integer(0),
             keeps_zero=True,
             help="Least number of tracked connections to allow.",
         ),
@@ -123,7 +123,7 @@ class Conntrack(Block, frozen=True):
         Duration,
         _conntrack(
             flag="conntrack-tcp-timeout-established",
-            kind=duration(minimum=0),
+            type=duration(minimum=0),
             keeps_zero=True,
             help="Idle time after which the kernel forgets a TCP connection; 0 leaves it as it is.",
         ),
@@ -132,7 +132,7 @@ class Conntrack(Block, frozen=True):
         Duration,
         _conntrack(
             flag="conntrack-tcp-timeout-close-wait",
-            kind=duration(minimum=0),
+            type=duration(minimum=0),
             keeps_zero=True,
             help="The same in state CLOSE_WAIT; 0 leaves it as it is.",
         ),
@@ -148,7 +148,7 @@ class Conntrack(Block, frozen=True):
         Duration,
         _conntrack(
             flag="conntrack-udp-timeout",
-            kind=duration(minimum=0),
+            type=duration(minimum=0),
             help="Idle time of a UDP flow without an answer; 0 leaves it as it is.",
         ),
     ] = Duration(0)
@@ -156,7 +156,7 @@ class Conntrack(Block, frozen=True):
         Duration,
         _conntrack(
             flag="conntrack-udp-timeout-stream",
-            kind=duration(minimum=0),
+            type=duration(minimum=0),
             help="Idle time of a UDP flow with answers; 0 leaves it as it is.",
         ),
     ] = Duration(0)
@@ -182,7 +182,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         str,
         _general(
             flag="proxy-mode",
-            kind=choice(*MODES),
+            type=choice(*MODES),
             for_node=True,
             help="iptables, ipvs and an empty value mean nftables, the only mode of nfproxy.",
         ),
@@ -191,7 +191,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         int,
         _general(
             flag="oom-score-adj",
-            kind=integer(-1000, 1000),
+            type=integer(-1000, 1000),
             keeps_zero=True,
             help="How readily the kernel kills this process when memory runs out.",
         ),
@@ -200,7 +200,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         Duration,
         _general(
             flag="config-sync-period",
-            kind=duration(minimum=1),
+            type=duration(minimum=1),
             treatment=_NOT_NEEDED,
             help="How often kube-proxy goes through its cache again.",
         ),
@@ -217,7 +217,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         str,
         _node(
             flag="bind-address",
-            kind=ADDRESS,
+            type=ADDRESS,
             help="This node's primary IP, in place of the Node object's. nfproxy does not listen "
             "there; 0.0.0.0 and :: leave the choice to the Node object.",
         ),
@@ -235,7 +235,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         str,
         _local_pods(
             flag="detect-local-mode",
-            kind=choice(*LOCAL_MODES),
+            type=choice(*LOCAL_MODES),
             help="How to recognise a packet of a local pod: source in --cluster-cidr (ClusterCIDR, "
             "the default), source in the node's podCIDRs (NodeCIDR), or the interface it comes "
             "from (BridgeInterface, InterfaceNamePrefix).",
@@ -254,7 +254,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         str,
         _servers(
             flag="healthz-bind-address",
-            kind=ADDRESS_PORT,
+            type=ADDRESS_PORT,
             help="Address of the health server; without a port, 10256.",
         ),
     ] = "0.0.0.0:10256"
@@ -262,7 +262,7 @@ class KubeProxyConfiguration(Block, frozen=True):
         str,
         _servers(
             flag="metrics-bind-address",
-            kind=ADDRESS_PORT,
+            type=ADDRESS_PORT,
             help="Address of the metrics server; without a port, 10249.",
         ),
     ] = "127.0.0.1:10249"

@@ -93,11 +93,11 @@ def _read_flags(flags: Flags) -> tuple[dict[str, Any], list[InvalidValue]]:
         if name == "hostname-override" and not text:
             continue  # counts as absent; otherwise it would replace the file's name by nothing
         try:
-            value = setting.kind.from_text(text)
-            if not setting.kind.fits(value):
+            value = setting.type.from_text(text)
+            if not setting.type.fits(value):
                 raise ValueError("out of range")
         except ValueError:
-            accepts = setting.kind.accepts
+            accepts = setting.type.accepts
             invalid.append(InvalidValue(setting.key, describe(text), accepts, where=f"--{name}"))
         else:
             values[setting.key] = value

@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 
 from nfproxy.config.durations import Duration
-from nfproxy.config.kinds import duration, integer
 from nfproxy.config.setting import Block, Group, Setting, Treatment
+from nfproxy.config.valuetypes import duration, integer
 
 _iptables = partial(Setting, group=Group.IPTABLES, treatment=Treatment.OTHER_MODE)
 _ipvs = partial(Setting, group=Group.IPVS, treatment=Treatment.OTHER_MODE)
@@ -25,7 +25,7 @@ class IPTables(Block, frozen=True):
         int,
         _iptables(
             flag="iptables-masquerade-bit",
-            kind=integer(0, 31),
+            type=integer(0, 31),
             keeps_zero=True,
             replacement="nftables.masqueradeBit",
             help="Mark bit in iptables mode.",
@@ -49,7 +49,7 @@ class IPTables(Block, frozen=True):
     sync_period: Annotated[
         Duration,
         _iptables(
-            kind=duration(),
+            type=duration(),
             replacement="nftables.syncPeriod",
             help="Retry delay in iptables mode.",
         ),
@@ -57,7 +57,7 @@ class IPTables(Block, frozen=True):
     min_sync_period: Annotated[
         Duration,
         _iptables(
-            kind=duration(),
+            type=duration(),
             replacement="nftables.minSyncPeriod",
             help="Least time between changes in iptables mode.",
         ),
@@ -71,7 +71,7 @@ class IPVS(Block, frozen=True):
         Duration,
         _ipvs(
             flag="ipvs-sync-period",
-            kind=duration(),
+            type=duration(),
             replacement="nftables.syncPeriod",
             help="Retry delay in ipvs mode.",
         ),
@@ -80,7 +80,7 @@ class IPVS(Block, frozen=True):
         Duration,
         _ipvs(
             flag="ipvs-min-sync-period",
-            kind=duration(),
+            type=duration(),
             replacement="nftables.minSyncPeriod",
             help="Least time between changes in ipvs mode.",
         ),
@@ -97,7 +97,7 @@ class IPVS(Block, frozen=True):
         Duration,
         _ipvs(
             flag="ipvs-tcp-timeout",
-            kind=duration(),
+            type=duration(),
             help="IPVS timeout of idle TCP connections.",
         ),
     ] = Duration(0)
@@ -105,7 +105,7 @@ class IPVS(Block, frozen=True):
         Duration,
         _ipvs(
             flag="ipvs-tcpfin-timeout",
-            kind=duration(),
+            type=duration(),
             help="IPVS timeout of TCP connections after a FIN.",
         ),
     ] = Duration(0)
@@ -113,7 +113,7 @@ class IPVS(Block, frozen=True):
         Duration,
         _ipvs(
             flag="ipvs-udp-timeout",
-            kind=duration(),
+            type=duration(),
             help="IPVS timeout of UDP packets.",
         ),
     ] = Duration(0)

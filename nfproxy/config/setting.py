@@ -3,7 +3,7 @@ What a setting is: its flag, its field in the file, its values, and what nfproxy
 
 A setting is declared once, on a field of a struct::
 
-    min: Annotated[int, Setting(flag="conntrack-min", kind=integer(0), help="…")] = 131072
+    min: Annotated[int, Setting(flag="conntrack-min", type=integer(0), help="…")] = 131072
 
 :class:`~nfproxy.config.kubeproxy.KubeProxyConfiguration` has the fields of the configuration file,
 :class:`~nfproxy.config.commandline.CommandLine` the flags that no field of the file carries.
@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from nfproxy.config.kinds import KIND_OF_TYPE, STRING, Kind
+from nfproxy.config.valuetypes import STRING, TYPE_OF_FIELD, ValueType
 
 
 class Group(enum.Enum):
@@ -53,7 +53,7 @@ class Setting:
     One setting: a flag, a field of the file, or both.
 
     `flag` is written without dashes, `short` is its one-letter form; "" means there is none.
-    `kind` says which values it takes; it may be left out where the field's type says it.
+    `type` says which values it takes; it may be left out where the field's own type says it.
     `keeps_zero`: the field is a pointer in the API, so an explicit zero is a value. In all other
     fields zero and "" mean unset (kube-proxy's defaulting).
     `overrides_file`: the flag counts even with ``--config``.
@@ -70,7 +70,7 @@ class Setting:
     help: str
     flag: str = ""
     short: str = ""
-    kind: Kind = STRING
+    type: ValueType = STRING
     treatment: Treatment = Treatment.HONOURED
     keeps_zero: bool = False
     overrides_file: bool = False
@@ -134,6 +134,6 @@ def _declared(field: msgspec.structs.FieldInfo) -> Setting | None:
     """Return the declaration on a field, None for apiVersion and kind, which have none."""
     for item in getattr(field.type, "__metadata__", ()):
         if isinstance(item, Setting):
-            kind = KIND_OF_TYPE.get(get_args(field.type)[0])
-            return replace(item, kind=kind) if kind and item.kind is STRING else item
+            usual = TYPE_OF_FIELD.get(get_args(field.type)[0])
+            return replace(item, type=usual) if usual and item.type is STRING else item
     return None

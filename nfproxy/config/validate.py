@@ -101,8 +101,8 @@ def validate(config: KubeProxyConfiguration) -> tuple[InvalidValue, ...]:
 def _values(config: KubeProxyConfiguration) -> Iterable[InvalidValue]:
     for path, setting in BY_FIELD.items():
         value = value_of(config, path)
-        if not setting.kind.fits(value):
-            yield InvalidValue(path, describe(value), setting.kind.accepts)
+        if not setting.type.fits(value):
+            yield InvalidValue(path, describe(value), setting.type.accepts)
 
 
 def _host_name(config: KubeProxyConfiguration) -> Iterable[InvalidValue]:

@@ -20,9 +20,9 @@ import msgspec
 from aiohttp import web
 
 from nfproxy.clock import unix_s
-from nfproxy.config.kinds import VModuleItem
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.lookup import BY_FLAG
+from nfproxy.config.valuetypes import VModuleItem
 from nfproxy.metrics.component import process_start_s, runtime_version
 from nfproxy.servers.pages import JSON, TEXT, Page, answer, error
 

@@ -45,7 +45,7 @@ def test_every_flag_of_kube_proxy_is_accepted(name):
     assert {name: "1"} == given(f"--{name.replace('-', '_')}", "1")
 
 
-@pytest.mark.parametrize("name", [name for name, row in BY_FLAG.items() if row.kind.switch])
+@pytest.mark.parametrize("name", [name for name, row in BY_FLAG.items() if row.type.switch])
 def test_switches_stand_alone_or_with_a_value(name):
     """
     ``--flag`` and ``--flag=false`` work; a word after a bare switch is not its value.

@@ -123,7 +123,7 @@ def test_every_flag_without_field_declares_its_setting():
 
 
 @pytest.mark.parametrize("setting", BY_FIELD.values(), ids=lambda setting: setting.field)
-def test_defaults_are_of_the_kind_of_their_setting(setting):
+def test_defaults_are_of_the_type_of_their_setting(setting):
     """
     The text of a default reads back as that default, from a flag and from a file.
     """
@@ -131,10 +131,10 @@ def test_defaults_are_of_the_kind_of_their_setting(setting):
     written = list(default) if isinstance(default, tuple) else default
     written = str(default) if isinstance(default, Duration) else written
 
-    assert default == setting.kind.from_data(written)
-    assert setting.kind.fits(default)
+    assert default == setting.type.from_data(written)
+    assert setting.type.fits(default)
     if not isinstance(default, tuple | dict):
-        assert default == setting.kind.from_text(str(default))
+        assert default == setting.type.from_text(str(default))
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)

@@ -29,6 +29,7 @@ def test_values_are_written_as_go_prints_them():
         nodeport_addresses="10.0.0.0/8,192.168.0.0/16",
         feature_gates="B=false,A=true",
         master="https://10.0.0.1:6443",
+        healthz_port="7",
         iptables_sync_period="90s",
         bind_address_hard_fail="true",
     )
@@ -37,5 +38,6 @@ def test_values_are_written_as_go_prints_them():
     assert values["nodeport-addresses"] == "[10.0.0.0/8,192.168.0.0/16]"
     assert values["feature-gates"] == "A=true,B=false"
     assert values["master"] == "https://10.0.0.1:6443"
+    assert values["healthz-port"] == "7"
     assert values["iptables-sync-period"] == "1m30s"
     assert values["bind-address-hard-fail"] == "true"

@@ -1,8 +1,8 @@
 """
-The kinds of values that settings take: how to read each from a flag and from a file.
+The types of values that settings take: how to read each from a flag and from a file.
 
 A reader raises ValueError for what it cannot read. Its caller knows the flag or field and reports
-it with the values that the kind accepts.
+it with the values that the type accepts.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def _anything(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueType:
     """
-    A kind of value.
+    A type of values.
 
     `metavar` names the value in the help. `accepts` completes "accepted: …". `from_text` reads a
     flag; a `repeatable` flag that is given several times arrives joined by commas. `from_data`
@@ -171,13 +171,13 @@ def _parse_modules(text: str) -> tuple[VModuleItem, ...]:
     return tuple(_module(pattern.strip(), _parse_int(level)) for pattern, _, level in pairs)
 
 
-STRING = Kind("TEXT", "a string", str, _read_str)
+STRING = ValueType("TEXT", "a string", str, _read_str)
 URLS = replace(STRING, metavar="URL,…", accepts="URLs, with commas between", repeatable=True)
 PATH = replace(STRING, metavar="PATH")
 ADDRESS = replace(STRING, metavar="IP", accepts="an IP address")
 ADDRESS_PORT = replace(STRING, metavar="IP[:PORT]", accepts="IP:port, IPv6 in brackets")
-BOOL = Kind("BOOL", "true or false", _parse_bool, _read_bool, switch=True)
-VERSION = Kind(
+BOOL = ValueType("BOOL", "true or false", _parse_bool, _read_bool, switch=True)
+VERSION = ValueType(
     "true|raw|vX.Y.Z",
     "true, false, raw, or a version to report such as v1.36.2",
     str,
@@ -185,27 +185,27 @@ VERSION = Kind(
     lambda text: text in ("true", "false", "raw") or text.startswith("v"),
     switch=True,
 )
-FLOAT = Kind("NUMBER", "a number", _parse_float, _read_float)
-STRINGS = Kind("LIST", "a list of strings", _parse_strings, _read_strings, repeatable=True)
-GATES = Kind(
+FLOAT = ValueType("NUMBER", "a number", _parse_float, _read_float)
+STRINGS = ValueType("LIST", "a list of strings", _parse_strings, _read_strings, repeatable=True)
+GATES = ValueType(
     "NAME=BOOL,…",
     "feature names, each with true or false",
     _parse_gates,
     _read_gates,
     repeatable=True,
 )
-MODULES = Kind(
+MODULES = ValueType(
     "PATTERN=N,…",
     "file patterns, each with a level (in a file: a list of filePattern and verbosity)",
     _parse_modules,
     _read_modules,
     repeatable=True,
 )
-QUANTITY = Kind("SIZE", 'a Kubernetes quantity such as "64Ki"', _read_quantity, _read_quantity)
+QUANTITY = ValueType("SIZE", 'a Kubernetes quantity such as "64Ki"', _read_quantity, _read_quantity)
 
 
-#: The kind of a field that names none, by the type of the field.
-KIND_OF_TYPE: Mapping[Any, Kind] = {
+#: The type of the values of a setting that names none, by the type of its field.
+TYPE_OF_FIELD: Mapping[Any, ValueType] = {
     str: STRING,
     bool: BOOL,
     float: FLOAT,
@@ -215,17 +215,17 @@ KIND_OF_TYPE: Mapping[Any, Kind] = {
 }
 
 
-def integer(low: int = INT32_MIN, high: int = INT32_MAX) -> Kind:
-    """Return the kind of the integers from `low` to `high`, both included."""
+def integer(low: int = INT32_MIN, high: int = INT32_MAX) -> ValueType:
+    """Return the type of the integers from `low` to `high`, both included."""
     accepts = f"an integer from {low} to {high}"
-    return Kind("N", accepts, _parse_int, _read_int, lambda value: low <= value <= high)
+    return ValueType("N", accepts, _parse_int, _read_int, lambda value: low <= value <= high)
 
 
-def duration(*, minimum: int = -(1 << 63)) -> Kind:
-    """Return the kind of durations of at least `minimum` nanoseconds."""
+def duration(*, minimum: int = -(1 << 63)) -> ValueType:
+    """Return the type of durations of at least `minimum` nanoseconds."""
     bound = {0: ", zero or more", 1: ", more than zero"}.get(minimum, "")
     accepts = f'a duration with units such as "30s" or "1h30m"{bound}'
-    return Kind("DURATION", accepts, parse_duration, _read_duration, lambda d: d >= minimum)
+    return ValueType("DURATION", accepts, parse_duration, _read_duration, lambda d: d >= minimum)
 
 
 FLUSH = replace(
@@ -235,9 +235,9 @@ FLUSH = replace(
 )
 
 
-def choice(*values: str) -> Kind:
-    """Return the kind of strings that are empty or one of `values`."""
+def choice(*values: str) -> ValueType:
+    """Return the type of strings that are empty or one of `values`."""
     accepts = f"{', '.join(values)}, or empty"
-    return Kind(
+    return ValueType(
         "|".join(values), accepts, str, _read_str, lambda value: not value or value in values
     )
