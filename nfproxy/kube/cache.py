@@ -3,7 +3,10 @@ The latest good version of every object, and what of that has not been passed on
 
 One cache serves both sources of objects. An API server puts and removes single objects and lists
 a kind as a whole; manifests replace what one file holds. Either way :meth:`ObjectCache.take` gives
-differences: between what its reader took last and what holds now, however that came about.
+differences: between what its reader took last and what is there now, however that came about.
+
+The cache shares its values with what it gives out: an object exists once in memory, here and in
+the planner.
 """
 
 from __future__ import annotations
@@ -202,7 +205,7 @@ class ObjectCache:
         if kind is Kind.NODE and name is not None and name.name != self._node_name:
             return CacheChange(kind, name)
         if kind in self._unlisted:
-            self._unlisted[kind].discard(name)
+            self._unlisted[kind].discard(name)  # also an unusable version shows that it exists
         problems = self._replace_problems(kind, name, decoded.problems)
         changed = False
         if name is not None and decoded.usable:
@@ -288,8 +291,8 @@ class ObjectCache:
         objects, stay = _merged(content, old)
         problems = content.problems
         if stay:
-            text = f"{plural(stay, 'object')} in force as of the last good version"
-            problems += (Problem(shown_path(path), "", "", text),)
+            what = f"{plural(stay, 'object')} of the last good version in use"
+            problems += (Problem(shown_path(path), "", "", what),)
         self._files[path] = _File(objects, problems, has_parsed)
         self._change_holder(path, old.objects if old else {}, objects)
 
@@ -307,6 +310,7 @@ class ObjectCache:
             self._set_holders(key, tuple(p for p in self._holders[key] if p != path))
         for key in new.keys() - old.keys():
             self._set_holders(key, tuple(sorted((*self._holders.get(key, ()), path))))
+        # The first holder may have changed, also for an object that stays in this file.
         for key in old.keys() | new.keys():
             holders = self._holders.get(key)
             self._set(key.kind, key.name, self._files[holders[0]].objects[key] if holders else None)

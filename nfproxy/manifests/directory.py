@@ -160,9 +160,7 @@ class ManifestDirectory:
     def _stays(self, path: str, why: str, files: Iterable[str]) -> Problem:
         """Return the problem of a path that cannot be looked at."""
         count = sum(len(self._cache.objects_in(file) or ()) for file in files)
-        rest = f"; what is known from there ({plural(count, 'object')}) stays in force" * bool(
-            count
-        )
+        rest = f"; {plural(count, 'object')} from there in use as before" if count else ""
         return Problem(shown_path(path), "", "", f"{why}{rest}")
 
 

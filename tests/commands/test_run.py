@@ -105,14 +105,14 @@ def test_a_broken_file_keeps_what_was_good(commands: Commands, manifests: Path) 
 
 def test_a_directory_that_vanishes_changes_nothing(commands: Commands, manifests: Path) -> None:
     """
-    Everything stays in force while it is gone; when it is back it is followed again.
+    Everything stays while it is gone; when it is back, it is followed again.
     """
     start_files(manifests)
     aside = manifests.with_name("aside")
     with commands.daemon(manifests) as daemon:
         good = commands.state()
         manifests.rename(aside)
-        daemon.wait_for("stays in force")
+        daemon.wait_for("in use as before")
         assert commands.state() == good
 
         write(aside / "web-endpoints.yaml", endpoint_slice("web", "10.244.1.9"))

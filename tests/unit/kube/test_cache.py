@@ -425,12 +425,12 @@ def test_what_may_still_be_in_a_file_stays():
     cache.take()
     cache.replace_file("/m/x", content(parsed=False))
     assert not cache.take()
-    assert cache.texts == ["/m/x: 2 objects in force as of the last good version"]
+    assert cache.texts == ["/m/x: 2 objects of the last good version in use"]
 
     unusable = frozenset([UnusableObject(Kind.SERVICE, "default", "b")])
     cache.replace_file("/m/x", content("a2", unusable=unusable))
     assert cache.versions() == {A: 2}
-    assert cache.texts == ["/m/x: 1 object in force as of the last good version"]
+    assert cache.texts == ["/m/x: 1 object of the last good version in use"]
 
     cache.replace_file("/m/x", content("a2"))
     assert cache.versions() == {B: None}

@@ -345,7 +345,7 @@ def test_a_wrong_or_missing_field_makes_the_object_unusable(change, field):
 
 
 def test_an_unusable_object_still_has_its_name():
-    """So that its last good version can stay in force."""
+    """So that its last good version can stay in use."""
     result = decoded(manifest(ports="none"))
 
     assert ObjectName("shop", "web") == result.name

@@ -187,7 +187,7 @@ def test_a_file_that_does_not_parse_keeps_its_last_good_objects(directory, broke
 
     assert directory.look() == {}
     assert directory.state.due_in(directory.now) is None
-    assert any("2 objects in force as of the last good version" in p for p in directory.problems)
+    assert any("2 objects of the last good version in use" in p for p in directory.problems)
 
 
 def test_a_file_broken_in_place_is_reported_after_a_quiet_moment(directory):
@@ -236,7 +236,7 @@ def test_an_object_that_does_not_decode_keeps_its_last_good_version(directory):
     directory.write("/m/a", content("one2", unusable=frozenset([unusable])))
 
     assert directory.look() == {"one": "2"}
-    assert directory.problems == ["/m/a: 1 object in force as of the last good version"]
+    assert directory.problems == ["/m/a: 1 object of the last good version in use"]
 
 
 def test_while_an_object_has_no_name_none_is_taken_for_deleted(directory):
@@ -257,7 +257,7 @@ def test_a_directory_that_vanishes_leaves_everything_in_force(directory):
     assert directory.look(error="No such file or directory") == {}
     assert directory.state.due_in(directory.now) is None
     assert directory.problems == [
-        "/m: No such file or directory; what is known from there (3 objects) stays in force"
+        "/m: No such file or directory; 3 objects from there in use as before"
     ]
 
 
@@ -302,9 +302,7 @@ def test_what_lies_below_an_unreadable_directory_stays(directory):
 
     assert directory.look() == {}
     assert directory.state.due_in(directory.now) is None
-    assert directory.problems == [
-        "/m/d: Permission denied; what is known from there (1 object) stays in force"
-    ]
+    assert directory.problems == ["/m/d: Permission denied; 1 object from there in use as before"]
 
 
 def test_when_the_first_of_two_files_goes_the_second_takes_over(directory):

@@ -196,7 +196,7 @@ def test_a_broken_file_keeps_its_objects_until_it_is_mended(root):
         async with following(root) as followed:
             (root / "a.yaml").write_text("a: [")
             reported = {await followed.next_problem(), await followed.next_problem()}
-            assert any("1 object in force as of the last good version" in p for p in reported)
+            assert any("1 object of the last good version in use" in p for p in reported)
             assert followed.changes.empty()
             (root / "a.yaml").write_text(service("one", 2))
             assert await followed.next() == {"one": 2}
@@ -221,7 +221,7 @@ def test_a_directory_that_vanishes_and_returns(root, tmp_path):
     async def test() -> None:
         async with following(root) as followed:
             root.rename(tmp_path / "away")
-            assert "stays in force" in await followed.next_problem()
+            assert "in use as before" in await followed.next_problem()
             (tmp_path / "away/a.yaml").write_text(service("one", 2))
             assert followed.changes.empty()
             (tmp_path / "away").rename(root)
@@ -237,7 +237,7 @@ def test_a_directory_that_is_deleted_and_made_again(root):
     async def test() -> None:
         async with following(root) as followed:
             shutil.rmtree(root)
-            assert "stays in force" in await followed.next_problem()
+            assert "in use as before" in await followed.next_problem()
             root.mkdir()
             assert "is empty, and not the directory it was" in await followed.next_problem()
             (root / "b.yaml").write_text(service("one", 2))
