@@ -26,22 +26,24 @@ from nfproxy.kube.resources import Resource
 from nfproxy.kube.status import GONE, RequestError, Status, forbidden, refused
 from nfproxy.kube.watch import (
     MAX_FRAME_BYTES,
+    OBJECT_EVENTS,
     Bookmark,
     LineSplitter,
     Put,
     Removed,
     StreamError,
-    WatchEvent,
-    read_event,
+    decode_event,
+    not_an_event,
+    read_control,
     read_page,
 )
+from nfproxy.mismatch import UNREADABLE
 
 # Answers to a streaming list that do not show whether a list in pages would work. Others do:
 # 400 and 422 where the feature gate WatchList is off or the server older, 500 and 504 where its
 # etcd is too old to report progress.
 _NOT_ABOUT_STREAMING = (401, 403, 404, 429, 503)
 _CONFIRM_UNAVAILABLE_AFTER = 8  # answers, which take about 20 s
-_ABOUT_OBJECTS = (Put, Removed)
 _GARBLED = "check for a proxy or load balancer that changes answers"
 _CUT_OFF = "check that no proxy or load balancer in between cuts connections"
 
@@ -217,30 +219,28 @@ class ListWatch:
         return begin + self.time_passed(now_s)
 
     def received(self, chunk: bytes, now_s: float) -> list[Output]:
-        """
-        Take bytes of the stream.
-
-        This is the hot path: an event costs one pass over its JSON here, one in the object cache.
-        """
+        """Take bytes of the stream. Hot path: an event costs one pass over its JSON here."""
         outputs: list[Output] = []
         self._has_received = True
         try:
             for line in self._lines.feed(chunk):
-                event = read_event(line)
-                if isinstance(event, _ABOUT_OBJECTS):
+                raw = decode_event(line)
+                if of_object := OBJECT_EVENTS.get(raw.type):
+                    event = of_object(raw.object)
                     outputs.append(event)
                     if self._version:
                         self._latest = event
                     else:
-                        # Versions of objects in a list are in no order: they say nothing about
-                        # where to resume.
+                        # Versions in a list are in no order: a watch cannot resume from them.
                         self._objects += 1
-                elif event is not None:
-                    outputs += self._control(event, now_s)
+                elif control := read_control(raw):
+                    outputs += self._control(control, now_s)
                     if not self.is_open:
                         return outputs
             if self._lines.is_too_long:
                 raise StreamError(f"a watch event is longer than {MAX_FRAME_BYTES} bytes")
+        except UNREADABLE:
+            return outputs + self._malformed(not_an_event(line))
         except StreamError as error:
             return outputs + self._malformed(error)
         if self.deadline_at is not None:
@@ -254,12 +254,10 @@ class ListWatch:
         self._streams_list &= bool(self._version)
         return outputs + self._ended("closed", "the API server ends each watch at once", _CUT_OFF)
 
-    def _control(self, event: WatchEvent, now_s: float) -> list[Output]:
+    def _control(self, event: Bookmark | Status, now_s: float) -> list[Output]:
         """Take an event that is about the stream, not about an object."""
         if isinstance(event, Status):
             return self.failed(refused(event, event.reason), now_s)
-        if not isinstance(event, Bookmark):
-            return []
         if self._version:
             if event.version:
                 self._version, self._latest = event.version, None

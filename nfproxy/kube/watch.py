@@ -51,9 +51,6 @@ class Bookmark(msgspec.Struct, frozen=True):
     is_complete: bool
 
 
-WatchEvent = Put | Removed | Bookmark | Status
-
-
 class Page(msgspec.Struct, frozen=True):
     """A part of a list; `continue_token` asks for the next page, "" in the last one."""
 
@@ -92,7 +89,11 @@ class LineSplitter:
         return lines
 
 
-class _WireEvent(msgspec.Struct):
+class RawEvent(msgspec.Struct):
+    """
+    A line of a watch. `object` stays raw: the object cache decodes it, and reports what is wrong.
+    """
+
     type: str
     object: Raw
 
@@ -120,31 +121,34 @@ class _WireList(msgspec.Struct):
     items: list[Raw] | UnsetType | None = UNSET
 
 
-_frame = msgspec.json.Decoder(_WireEvent)
+#: Decodes a line; raises one of :data:`~nfproxy.mismatch.UNREADABLE` if it is no event.
+decode_event = msgspec.json.Decoder(RawEvent).decode
+#: The events about objects, by their type.
+OBJECT_EVENTS: dict[str, type[Put] | type[Removed]] = {
+    "ADDED": Put,
+    "MODIFIED": Put,
+    "DELETED": Removed,
+}
 _object = msgspec.json.Decoder(_Object)
 _list = msgspec.json.Decoder(_WireList)
 
 
-def read_event(line: bytes) -> WatchEvent | None:
-    """
-    Return the event of a line, None for an unknown type, which a later API may add.
+def not_an_event(line: bytes) -> StreamError:
+    """Return the error for a line that `decode_event` cannot decode."""
+    return StreamError(f"a watch event cannot be read: {mismatch(line, RawEvent)}")
 
-    The object inside stays raw: the object cache decodes it, and reports what is wrong with it.
-    Raises StreamError if the line is no event.
+
+def read_control(event: RawEvent) -> Bookmark | Status | None:
     """
-    try:
-        frame = _frame.decode(line)
-    except UNREADABLE:
-        raise StreamError(f"a watch event cannot be read: {mismatch(line, _WireEvent)}") from None
-    match frame.type:
-        case "MODIFIED" | "ADDED":
-            return Put(frame.object)
-        case "DELETED":
-            return Removed(frame.object)
+    Return an event that is not about an object; None for a type that only later APIs know.
+
+    Raises StreamError for a bookmark that does not say where to continue.
+    """
+    match event.type:
         case "BOOKMARK":
-            return _bookmark(_metadata(frame.object))
+            return _bookmark(_metadata(event.object))
         case "ERROR":
-            return read_status(frame.object) or Status(message="an error without a Status")
+            return read_status(event.object) or Status(message="an error without a Status")
     return None
 
 

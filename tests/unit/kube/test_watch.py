@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from nfproxy.kube.status import Status, read_status
 from nfproxy.kube.watch import (
+    OBJECT_EVENTS,
     Bookmark,
     LineSplitter,
     Page,
     Put,
     Removed,
     StreamError,
-    read_event,
+    decode_event,
+    not_an_event,
+    read_control,
     read_page,
 )
+from nfproxy.mismatch import UNREADABLE
 
 values = st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3)
 
@@ -41,6 +45,16 @@ def frames(chunks: list[bytes], limit: int = 1000) -> list[bytes | str]:
             found.append("too long")
             break
     return found
+
+
+def read_event(line: bytes) -> Put | Removed | Bookmark | Status | None:
+    """Read a line as :meth:`nfproxy.kube.listwatch.ListWatch.received` does."""
+    try:
+        raw = decode_event(line)
+    except UNREADABLE:
+        raise not_an_event(line) from None
+    of_object = OBJECT_EVENTS.get(raw.type)
+    return of_object(raw.object) if of_object else read_control(raw)
 
 
 def event(type_: str, obj: Any) -> bytes:
