@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.leftovers import Leftovers
+
+COVERAGE = None
+if "NFPROXY_COVERAGE" in os.environ:
+    from support.coverage import Coverage
+
+    COVERAGE = Coverage(os.environ["NFPROXY_COVERAGE"])  # before the plugins import nfproxy
 
 pytest_plugins = ["support.fixtures", "kind.selection"]
 
@@ -55,6 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="COMMAND",
         help="what runs tests/kind/peer.py, {peer}, outside of that cluster (default: here)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look around every test for what it leaves behind, and measure coverage if asked to."""
+    config.pluginmanager.register(Leftovers())
+    if COVERAGE:
+        config.pluginmanager.register(COVERAGE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -38,6 +38,8 @@ Environment:
                          processor, 4 at most)
   NFPROXY_TEST_IMAGE     an image that tests/tools/image.sh has printed  (the working tree's)
   NFPROXY_TEST_CACHE     where what else is fetched is kept          (~/.cache/nfproxy-tests)
+  NFPROXY_COVERAGE       unit: print what of nfproxy tests/unit runs (the default where everything
+                         runs); all: what all tests and their processes run, which takes longer
   NFPROXY_NEWEST         1: the newest Python packages, not those of deploy/requirements-test.txt
   NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
 USAGE
@@ -153,6 +155,9 @@ run_tests() {
     [ -n "${NFPROXY_TEST_WORKERS:-}" ] || [ "$count" -le 4 ] || count=4
     if [ "$count" -gt 1 ]; then
         workers=(-n "$count")
+    fi
+    if [ "$KERNELS" = too ]; then
+        export NFPROXY_COVERAGE=${NFPROXY_COVERAGE:-unit}
     fi
     say "pytest ${PYTEST_ARGUMENTS[*]}"
     "${isolate[@]}" python -m pytest "${workers[@]}" "${PYTEST_ARGUMENTS[@]}"

@@ -73,13 +73,6 @@ class Runner:
 
 
 @pytest.fixture(scope="module")
-def lab(namespaces_allowed: None) -> Iterator[Lab]:
-    """Namespaces for the module."""
-    with Lab() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def runner(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """What runs the image."""
     return Runner(lab, tmp_path_factory.mktemp("pods"))

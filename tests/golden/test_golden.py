@@ -4,8 +4,6 @@ Instructive cases, from objects to the script that `render` prints, in files to 
 After a wanted change: ``pytest tests/golden --update-golden``, then read the difference.
 """
 
-from collections.abc import Iterator
-
 import pytest
 from support.golden import Case, cases
 from support.kernel.fake import FakeKernel
@@ -15,13 +13,6 @@ from support.kernel.tables import dump, program
 from nfproxy.tools.lab import Lab
 
 pytestmark = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-
-
-@pytest.fixture(scope="module")
-def lab(namespaces_allowed: None) -> Iterator[Lab]:
-    """Namespaces for the module."""
-    with Lab() as made:
-        yield made
 
 
 def test_the_script_is_the_expected_one(case: Case, pytestconfig: pytest.Config):

@@ -3,7 +3,7 @@
 import itertools
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from support.golden import case
@@ -29,13 +29,6 @@ numgen random mod 99 map @endpoints-tcp
 add element ip nfproxy frontends { 10.96.0.99 . tcp . 80 : goto cluster-tcp-99 }
 add element ip6 nfproxy service-cidrs { fd00:aa::/64 }
 """
-
-
-@pytest.fixture(scope="module")
-def lab(namespaces_allowed: None) -> Iterator[Lab]:
-    """Namespaces for the module."""
-    with Lab() as made:
-        yield made
 
 
 def nft(namespace: Namespace, command: Nft, *arguments: str, text: str | None = None) -> str:

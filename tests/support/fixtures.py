@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.kernel.real import RealKernel
 from support.processes.apidaemon import Site, site_in
 from support.responders import Responders
 
@@ -17,6 +18,24 @@ from nfproxy.tools.lab import Cluster, Lab
 def namespaces_allowed() -> None:
     """Make sure that namespaces can be made, as root or without."""
     enter_private_namespace()
+
+
+@pytest.fixture(scope="module")
+def lab(namespaces_allowed: None) -> Iterator[Lab]:
+    """Namespaces for one module."""
+    with Lab() as made:
+        made.namespace("spare")  # starts the lab's thread, which is the module's then
+        yield made
+
+
+@pytest.fixture
+def real(lab: Lab) -> Iterator[RealKernel]:
+    """The kernel in a namespace without any rules."""
+    namespace = lab.namespace("rules")
+    kernel = RealKernel(namespace)
+    yield kernel
+    kernel.close()
+    lab.drop(namespace)
 
 
 @pytest.fixture(scope="module")

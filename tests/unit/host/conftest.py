@@ -1,5 +1,0 @@
-"""Network namespaces."""
-
-from support.kernel.fixtures import lab
-
-__all__ = ["lab"]
