@@ -36,6 +36,7 @@ from nfproxy.netlink.sockets import (
     open_socket,
 )
 from nfproxy.nft.schema import TABLE
+from nfproxy.text import shown_name
 
 _NFNLGRP_NFTABLES = 7
 _RECEIVE = 1 << 17  # more than the kernel puts into one notification
@@ -123,7 +124,8 @@ class ForeignChanges:
 
 def _sentence(data: bytes, start: int, end: int, families: set[Family]) -> str:
     name, pid = changing_process(data, start, end)
-    process = name if name and name.isprintable() else "another process"
+    # Any process may choose its name.
+    process = shown_name(name) if name else "another process"
     return f"{process} (pid {pid}) changed table {_tables(families)}"
 
 
@@ -149,7 +151,8 @@ class CountedDeletions:
     """
     Keeps, in a socket's buffer, what deleted elements had counted, until it is read.
 
-    If nothing reads for long while very much changes, the kernel drops some without a report.
+    If nothing reads for long while very much changes, the kernel drops some without a report. One
+    thread at a time.
     """
 
     def __init__(self, own_port: int, buffer: int = _DELETED_BUFFER) -> None:

@@ -3,7 +3,9 @@ Whose changes of nfproxy's tables are reported: in a namespace, with real commit
 """
 
 import select
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +121,14 @@ def test_lost_notifications_are_reported(watched: Watched) -> None:
 
     assert reported == "another process changed table ip nfproxy or ip6 nfproxy (its name was lost)"
     assert watched.reported() == ""
+
+
+def test_an_odd_process_name_is_quoted(watched: Watched, tmp_path: Path) -> None:
+    """
+    A process chooses its name, so a line break in it must not end the log line.
+    """
+    command = tmp_path / "nft\nERROR"
+    command.symlink_to(shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin") or "")
+    watched.namespace.run([str(command), "delete table ip nfproxy"])
+
+    assert watched.reported().startswith(r"'nft\nERROR' (pid ")
