@@ -85,7 +85,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class Outcome(NamedTuple):
+class SysctlChanges(NamedTuple):
     """The changes as texts (``path: old → new``), and the values that could not be written."""
 
     changed: list[str]
@@ -98,7 +98,7 @@ def set_conntrack_sysctls(
     *,
     proc: Path = Path("/proc"),
     sys: Path = Path("/sys"),
-) -> Outcome:
+) -> SysctlChanges:
     """
     Set conntrack's sysctls below `proc`; a refusal of one does not keep it from trying the others.
 
@@ -109,9 +109,9 @@ def set_conntrack_sysctls(
     """
     wanted = wanted_sysctls(config, cpu_count(sys))
     directory = proc / _DIRECTORY
-    outcome = Outcome([], [])
+    changes = SysctlChanges([], [])
     if not wanted:
-        return outcome
+        return changes
     if not directory.parent.is_dir():
         raise ConfigError(
             f"--proc: {directory.parent} does not exist", "mount the node's /proc/sys/net there"
@@ -119,15 +119,15 @@ def set_conntrack_sysctls(
     if not (directory / f"{_PREFIX}{wanted[0].name}").exists():
         load()
     for sysctl in wanted:
-        _set(directory, sysctl, outcome, at_least=False)
+        _set(directory, sysctl, changes, at_least=False)
         # Since Linux 4.7 this sysctl can be written, too; the module's parameter cannot.
         if sysctl.name == "max":
             buckets = Sysctl("buckets", sysctl.value // 4, sysctl.field)
-            _set(directory, buckets, outcome, at_least=True)
-    return outcome
+            _set(directory, buckets, changes, at_least=True)
+    return changes
 
 
-def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -> None:
+def _set(directory: Path, sysctl: Sysctl, changes: SysctlChanges, *, at_least: bool) -> None:
     path = directory / f"{_PREFIX}{sysctl.name}"
     value = sysctl.value
     try:
@@ -140,12 +140,12 @@ def _set(directory: Path, sysctl: Sysctl, outcome: Outcome, *, at_least: bool) -
     except (OSError, ValueError) as error:
         reason = reason_of(error)
         if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
-            outcome.refused.append(Refusal(sysctl, reason))
+            changes.refused.append(Refusal(sysctl, reason))
             return
         raise MissingFeatureError(
             f"cannot set {path} to {value}: {reason}", f"set {_off(sysctl)} to leave it alone"
         ) from error
-    outcome.changed.append(f"{path}: {old} → {value}")
+    changes.changed.append(f"{path}: {old} → {value}")
 
 
 def refused_error(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> MissingFeatureError:

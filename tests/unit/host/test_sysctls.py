@@ -10,9 +10,9 @@ from nfproxy.config.durations import Duration
 from nfproxy.config.kubeproxy import Conntrack
 from nfproxy.errors import ConfigError, MissingFeatureError
 from nfproxy.host.sysctls import (
-    Outcome,
     Refusal,
     Sysctl,
+    SysctlChanges,
     cpu_count,
     refused_error,
     set_conntrack_sysctls,
@@ -227,14 +227,14 @@ def test_refusals_are_returned_and_the_rest_is_set(lab):
     now = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
     wanted = Conntrack(max_per_core=1, min=now + 4, tcp_established_timeout=Duration.of(82800))
 
-    def outcome(config: Conntrack) -> Outcome:
+    def outcome(config: Conntrack) -> SysctlChanges:
         return set_conntrack_sysctls(config, no_module)
 
     first = namespace.call(outcome, wanted)
 
     assert Refusal(Sysctl("max", now + 4, "maxPerCore"), "Permission denied") in first.refused
     assert any("tcp_timeout_established: " in text for text in first.changed)
-    assert namespace.call(outcome, wanted) == Outcome([], first.refused)
+    assert namespace.call(outcome, wanted) == SysctlChanges([], first.refused)
     fits = namespace.call(outcome, Conntrack(max_per_core=1, min=now)).refused
     assert [one for one in fits if one.sysctl.name == "max"] == []
 
