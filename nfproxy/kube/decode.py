@@ -52,10 +52,10 @@ def _form(wire_type: type[W], to_model: Callable[[W, str], Decoded[Value]]) -> _
 
 
 _FORMS: dict[Kind, _Form[Any]] = {
-    Kind.SERVICE: _form(wire.Service, decode_service),
-    Kind.ENDPOINT_SLICE: _form(wire.EndpointSlice, decode_slice),
-    Kind.NODE: _form(wire.Node, decode_node),
-    Kind.SERVICE_CIDR: _form(wire.ServiceCIDR, decode_service_cidr),
+    Kind.SERVICE: _form(wire.ServiceForm, decode_service),
+    Kind.ENDPOINT_SLICE: _form(wire.EndpointSliceForm, decode_slice),
+    Kind.NODE: _form(wire.NodeForm, decode_node),
+    Kind.SERVICE_CIDR: _form(wire.ServiceCIDRForm, decode_service_cidr),
 }
 
 

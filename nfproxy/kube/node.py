@@ -19,7 +19,7 @@ _ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 
-def decode_node(obj: wire.Node, source_file: str = "") -> Decoded[Node]:
+def decode_node(obj: wire.NodeForm, source_file: str = "") -> Decoded[Node]:
     """
     Return the Node. Addresses and pod CIDRs that cannot be parsed are left out, with a problem.
     """
@@ -38,7 +38,7 @@ def decode_node(obj: wire.Node, source_file: str = "") -> Decoded[Node]:
     return Decoded(name, value, problems.found)
 
 
-def _leaving(obj: wire.Node) -> bool:
+def _leaving(obj: wire.NodeForm) -> bool:
     """Return whether the Node is about to be removed."""
     taints = (obj.spec.taints if obj.spec else None) or ()
     return bool(obj.metadata.deletion_timestamp) or any(t.key == _TO_BE_DELETED for t in taints)
@@ -57,7 +57,7 @@ def _addresses(items: list[wire.NodeAddress], problems: Problems) -> tuple[bytes
     return tuple(dict.fromkeys(address for kind in _ADDRESS_TYPES for address in found[kind]))
 
 
-def decode_service_cidr(obj: wire.ServiceCIDR, source_file: str = "") -> Decoded[ServiceCIDR]:
+def decode_service_cidr(obj: wire.ServiceCIDRForm, source_file: str = "") -> Decoded[ServiceCIDR]:
     """
     Return the ServiceCIDR.
 

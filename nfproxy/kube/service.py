@@ -22,7 +22,7 @@ _PROTOCOLS = {protocol.name: protocol for protocol in Protocol}
 _FAMILIES = {family.label: family for family in FAMILIES}
 
 
-def decode_service(obj: wire.Service, source_file: str = "") -> Decoded[Service]:
+def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Service]:
     """
     Return the Service to proxy, or None where kube-proxy would ignore it.
 
@@ -74,7 +74,7 @@ def decode_protocol(text: str | None) -> Protocol:
         raise InputError(f"{quoted(text)} is not TCP, UDP or SCTP") from None
 
 
-def _foreign(obj: wire.Service) -> bool:
+def _foreign(obj: wire.ServiceForm) -> bool:
     """Return whether another proxy serves a Service, or none does."""
     labels = obj.metadata.labels
     return (
@@ -134,7 +134,7 @@ def _own_family(text: str, field: str, problems: Problems) -> dict[Family, bytes
     return {family_of(packed): packed}
 
 
-def _ports(ports: list[wire.ServicePort] | None, problems: Problems) -> tuple[ServicePort, ...]:
+def _ports(ports: list[wire.ServicePortForm] | None, problems: Problems) -> tuple[ServicePort, ...]:
     """
     Return the service ports that can be used.
 
@@ -172,7 +172,7 @@ def _ports(ports: list[wire.ServicePort] | None, problems: Problems) -> tuple[Se
     return tuple(found)
 
 
-def _port(item: wire.ServicePort, field: str, problems: Problems) -> ServicePort | None:
+def _port(item: wire.ServicePortForm, field: str, problems: Problems) -> ServicePort | None:
     """Return one service port, or None where it cannot be used."""
     part = field
     try:

@@ -27,7 +27,7 @@ _ALL_TRUE = wire.Conditions()
 _MAX_NAME = 253  # of a node's name; zones, as label values, are shorter still
 
 
-def decode_slice(obj: wire.EndpointSlice, source_file: str = "") -> Decoded[EndpointSlice]:
+def decode_slice(obj: wire.EndpointSliceForm, source_file: str = "") -> Decoded[EndpointSlice]:
     """
     Return the slice, or None where kube-proxy would ignore it.
 
@@ -87,7 +87,7 @@ def _service(name: ObjectName, labels: wire.Labels, problems: Problems) -> Objec
         return None
 
 
-def _ports(ports: list[wire.SlicePort] | None, problems: Problems) -> tuple[SlicePort, ...]:
+def _ports(ports: list[wire.SlicePortForm] | None, problems: Problems) -> tuple[SlicePort, ...]:
     """Return the ports that have a number."""
     found: list[SlicePort] = []
     for index, item in enumerate(ports or ()):
@@ -112,7 +112,7 @@ def _slice_port(name: str, protocol: Protocol, port: int) -> SlicePort:
 
 
 def _endpoints(
-    items: list[wire.Endpoint], family: Family, problems: Problems
+    items: list[wire.EndpointForm], family: Family, problems: Problems
 ) -> tuple[Endpoint, ...]:
     """Return the endpoints that have an address of the slice's family."""
     found: list[Endpoint] = []
@@ -135,7 +135,7 @@ def _endpoints(
     return tuple(found)
 
 
-def _endpoint(item: wire.Endpoint, address: bytes) -> Endpoint:
+def _endpoint(item: wire.EndpointForm, address: bytes) -> Endpoint:
     """Return one endpoint. By default it is ready and serving, and not terminating."""
     conditions = item.conditions or _ALL_TRUE
     hints = item.hints

@@ -53,7 +53,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     annotations: Annotations | None = None
 
 
-class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class ServicePortForm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``spec.ports[]`` of a Service."""
 
     port: int
@@ -81,7 +81,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     cluster_ip: Text = field(name="clusterIP", default=None)
     cluster_ips: list[str] | None = field(name="clusterIPs", default=None)
     ip_families: list[str] | None = None
-    ports: list[ServicePort] | None = None
+    ports: list[ServicePortForm] | None = None
     external_ips: list[str] | None = field(name="externalIPs", default=None)
     load_balancer_source_ranges: list[str] | None = None
     session_affinity: Text = None
@@ -110,7 +110,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     load_balancer: LoadBalancerStatus | None = None
 
 
-class Service(msgspec.Struct, frozen=True, gc=False):
+class ServiceForm(msgspec.Struct, frozen=True, gc=False):
     """A ``v1`` Service."""
 
     metadata: Metadata
@@ -139,7 +139,7 @@ class Hints(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     for_nodes: list[Hint] | None = None
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class EndpointForm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``endpoints[]`` of a slice."""
 
     addresses: list[str] | None = None
@@ -148,7 +148,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     hints: Hints | None = None
 
 
-class SlicePort(msgspec.Struct, frozen=True, gc=False):
+class SlicePortForm(msgspec.Struct, frozen=True, gc=False):
     """``ports[]`` of a slice."""
 
     name: Text = None
@@ -156,13 +156,13 @@ class SlicePort(msgspec.Struct, frozen=True, gc=False):
     port: Number = None
 
 
-class EndpointSlice(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class EndpointSliceForm(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A ``discovery.k8s.io/v1`` EndpointSlice."""
 
     metadata: Metadata
     address_type: str
-    endpoints: list[Endpoint] | None = None
-    ports: list[SlicePort] | None = None
+    endpoints: list[EndpointForm] | None = None
+    ports: list[SlicePortForm] | None = None
 
 
 class NodeAddress(msgspec.Struct, frozen=True, gc=False):
@@ -191,7 +191,7 @@ class NodeSpec(msgspec.Struct, frozen=True, gc=False):
     taints: list[Taint] | None = None
 
 
-class Node(msgspec.Struct, frozen=True, gc=False):
+class NodeForm(msgspec.Struct, frozen=True, gc=False):
     """A ``v1`` Node. Its spec may be absent: a Node object can be as little as a name."""
 
     metadata: Metadata
@@ -205,7 +205,7 @@ class ServiceCIDRSpec(msgspec.Struct, frozen=True, gc=False):
     cidrs: list[str] | None = None
 
 
-class ServiceCIDR(msgspec.Struct, frozen=True, gc=False):
+class ServiceCIDRForm(msgspec.Struct, frozen=True, gc=False):
     """A ``networking.k8s.io/v1`` ServiceCIDR."""
 
     metadata: Metadata

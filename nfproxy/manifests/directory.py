@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from nfproxy.kube.cache import FileContent, ObjectCache
 from nfproxy.manifests.files import Signature
-from nfproxy.manifests.scan import Identity, Scan
+from nfproxy.manifests.scan import DirectoryId, Scan
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.text import plural, shown_path
@@ -35,7 +35,7 @@ class ManifestDirectory:
         self._signatures: dict[str, Signature] = {}  # of the files whose content is in the cache
         self._waiting: dict[str, tuple[Signature, FileContent]] = {}
         self._missing: set[str] = set()
-        self._identity: Identity | None = None
+        self._root_id: DirectoryId | None = None
         self._changed_at = 0.0
         self._waiting_since: float | None = None
         self._unreadable: list[Problem] = []
@@ -84,10 +84,10 @@ class ManifestDirectory:
         if scan.error or self._was_replaced_by_nothing(scan):
             why = scan.error or "is empty, and not the directory it was"
             self._unreadable = [self._stays(self._root, why, self._signatures)]
-            self._identity = None  # an inode number may be given to another directory
+            self._root_id = None  # an inode number may be given to another directory
             self._missing, self._waiting, self._waiting_since = set(), {}, None
             return
-        self._identity = scan.identity
+        self._root_id = scan.root_id
         self._unreadable = [
             self._stays(path, why, self._files_below(path))
             for path, why in scan.listing.unreadable.items()
@@ -106,7 +106,7 @@ class ManifestDirectory:
     def _was_replaced_by_nothing(self, scan: Scan) -> bool:
         """Return whether the root is another directory than before, with no file in it."""
         known = bool(self._signatures)
-        return known and not scan.listing.files and scan.identity != self._identity
+        return known and not scan.listing.files and scan.root_id != self._root_id
 
     def _note_change(self, scan: Scan, now: float) -> None:
         """Update what waits; any change starts the quiet time again."""

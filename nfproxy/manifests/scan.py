@@ -20,7 +20,7 @@ from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Problem
 from nfproxy.text import shown_path
 
-Identity = tuple[int, int]
+DirectoryId = tuple[int, int]
 _TICK_NS = 12_000_000  # file times come from a clock with at most 10 ms between ticks
 
 
@@ -28,14 +28,14 @@ class Scan(msgspec.Struct, frozen=True):
     """
     What a scan found. `error` says why the root cannot be read; then there is nothing else.
 
-    `identity` is the root's (device, inode): another directory of the same name has another one.
+    `root_id` is the root's (device, inode): another directory of the same name has another one.
     `contents` holds the new and the changed files. `started_ns` is the time of the start, by the
     clock of file times.
     """
 
     listing: Listing
     contents: dict[str, FileContent]
-    identity: Identity = (0, 0)
+    root_id: DirectoryId = (0, 0)
     error: str = ""
     started_ns: int = 0
 
@@ -72,5 +72,5 @@ def scan(
         except InputError as error:  # it counts as one that does not parse
             problem = Problem(shown_path(path), "", "", error.what, error.remedy)
             contents[path] = FileContent(problems=(problem,), parsed=False)
-    identity = status.st_dev, status.st_ino
-    return Scan(listing, contents, identity, started_ns=started_ns)
+    root_id = status.st_dev, status.st_ino
+    return Scan(listing, contents, root_id, started_ns=started_ns)
