@@ -217,10 +217,6 @@ class Host:
             ]
         )
 
-    def remove_route(self, destination: str, *, interface: str = "eth0") -> None:
-        """Remove the route to `destination` that leaves by `interface`."""
-        self.netlink(lambda ip: ip.route("del", **_route(ip, destination, "", interface, "")))
-
 
 def family_of(text: str) -> Family:
     """Return the family of an address or prefix written as text."""
