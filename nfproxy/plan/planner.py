@@ -7,6 +7,9 @@ concerns; a change of the node plans all.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from operator import attrgetter
+
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import ServiceCIDR
@@ -14,6 +17,8 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.service import plan_node, plan_service
+
+_name = attrgetter("name")
 
 
 class Planner:
@@ -30,7 +35,7 @@ class Planner:
         self.desired = Desired()
         self.services: dict[ObjectName, Service] = {}
         self._service_of: dict[ObjectName, ObjectName] = {}  # by the slice's name
-        self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}  # by Service
+        self._slices: dict[ObjectName, tuple[EndpointSlice, ...]] = {}  # by Service
         self._service_cidrs: dict[str, ServiceCIDR] = {}
         self._plan_node(Touched())
 
@@ -47,13 +52,16 @@ class Planner:
             owner = self._service_of.pop(name, None)
             if owner is not None:
                 affected[owner] = None
-                del self._slices[owner][name]
-                if not self._slices[owner]:
-                    del self._slices[owner]
+                slices = self._slices.pop(owner)
+                at = bisect_left(slices, name, key=_name)
+                if len(slices) > 1:
+                    self._slices[owner] = slices[:at] + slices[at + 1 :]
             if piece is not None:
                 affected[piece.service] = None
                 self._service_of[name] = piece.service
-                self._slices.setdefault(piece.service, {})[name] = piece
+                slices = self._slices.get(piece.service, ())
+                at = bisect_left(slices, name, key=_name)
+                self._slices[piece.service] = (*slices[:at], piece, *slices[at:])
         touched = Touched()
         for name in affected:
             service = self.services.get(name)
@@ -79,9 +87,9 @@ class Planner:
         self._plan_node(touched)
         return touched
 
-    def slices_of(self, service: ObjectName) -> list[EndpointSlice]:
-        """Return a Service's slices in a stable order."""
-        return [piece for _, piece in sorted(self._slices.get(service, {}).items())]
+    def slices_of(self, service: ObjectName) -> tuple[EndpointSlice, ...]:
+        """Return a Service's slices in the order of their names."""
+        return self._slices.get(service, ())
 
     def _plan_node(self, touched: Touched) -> None:
         cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]

@@ -7,6 +7,7 @@ IP, externalTrafficPolicy for all other frontends.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
@@ -90,6 +91,12 @@ def _is_external(service: Service, port: ServicePort, family: Family) -> bool:
 
 def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
     return [a for a in addresses if len(a) == family.size]
+
+
+@functools.lru_cache(maxsize=8192)
+def _chains(shape: Shape) -> tuple[Chain, ...]:
+    """Return the shape in a tuple. Frontends with equal shapes share it; there are very many."""
+    return (shape,)
 
 
 class _PortPlan:
@@ -200,7 +207,7 @@ class _PortPlan:
         guard: tuple[Prefix, ...] = (),
     ) -> Frontend:
         own_elements: tuple[Element, ...] = ()
-        chains: tuple[Chain, ...] = (shape,) if shape else ()
+        chains: tuple[Chain, ...] = _chains(shape) if shape else ()
         if shape is not None and shape.sticky:
             internal_local = kind is FrontendKind.CLUSTER_IP and self._service.internal_local
             sticky = self.affinity.elements(key, shape.policy, internal_local=internal_local)

@@ -22,6 +22,9 @@ from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
 #: Set or map, and key: names an element within a family's table.
 ElementKey = tuple[str, bytes]
 
+#: What is in the slots of the two slot ranges.
+HeldRanges = tuple[Sequence[Destination], Sequence[Destination]]
+
 #: The first slots of the two slot ranges.
 _RANGE_STARTS = (0, schema.CLUSTER_BASE)
 
@@ -50,7 +53,7 @@ class FrontendState(NamedTuple):
     """
 
     verdict: Verdict | None = None
-    slot_ranges: tuple[Sequence[Destination], Sequence[Destination]] = NO_SLOTS
+    slot_ranges: HeldRanges = NO_SLOTS
     own_elements: dict[ElementKey, Value] = {}  # noqa: RUF012 - never written to
 
     @property
@@ -98,9 +101,12 @@ def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) 
             main.append(Operation(False, key.family, name, where))
         if verdict is not None:
             main.append(Operation(True, key.family, name, where, verdict))
-    # Without a verdict no packet comes to the slots: they are staged, as a first load has
-    # hundreds of thousands of them, more than fit in one transaction.
-    after = FrontendState(verdict, (first, second), own_elements)
+    # Without a verdict no packet comes to the slots, so they may be staged: a first load has
+    # hundreds of thousands of them, too many for one transaction.
+    held: HeldRanges = (first, second)
+    if first is slot_ranges[0] and second is slot_ranges[1]:
+        held = slot_ranges  # one tuple instead of two, for each of many frontends
+    after = FrontendState(verdict, held, own_elements)
     return Step(prepare, slots, main, after, _lingers(after, wanted))
 
 
