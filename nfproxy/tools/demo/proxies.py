@@ -12,7 +12,7 @@ from typing import Any
 
 from nfproxy.tools.demo.results import DemoError
 from nfproxy.tools.demo.workspace import Workspace
-from nfproxy.tools.lab import Node
+from nfproxy.tools.lab import LabNode
 
 CLUSTER_CIDR = "10.244.0.0/16,fd00:10:244::/48"
 
@@ -28,7 +28,7 @@ class NodeDaemon:
     The lab ends the process with everything else on the node.
     """
 
-    def __init__(self, node: Node, workspace: Workspace) -> None:
+    def __init__(self, node: LabNode, workspace: Workspace) -> None:
         self.node = node
         self.log = workspace.path / f"{node.name}.log"
         self._facts = ["--hostname-override", node.name, "--cluster-cidr", CLUSTER_CIDR]

@@ -14,7 +14,7 @@ from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft import schema
 from nfproxy.nft.chains import shape_of
 from nfproxy.tools.demo.results import TableSize
-from nfproxy.tools.lab import Node
+from nfproxy.tools.lab import LabNode
 
 
 class ElementRow(NamedTuple):
@@ -29,7 +29,7 @@ class Tables:
     Reads the nfproxy tables of a node. A context manager; one thread at a time uses it.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: LabNode) -> None:
         self.node = node
         # The socket stays in the node's network namespace, whichever thread uses it.
         self._kernel: Kernel = node.namespace.call(Kernel)

@@ -9,7 +9,7 @@ caller. Everything is gone when the lab is closed or the process ends in any way
 have no names, only file descriptors of this process.
 """
 
-from nfproxy.tools.lab.cluster import Cluster, Node, Pod
+from nfproxy.tools.lab.cluster import Cluster, LabNode, Pod
 from nfproxy.tools.lab.hosts import Addresses, Host
 from nfproxy.tools.lab.namespaces import Lab, Namespace
 from nfproxy.tools.lab.responders import Responders
@@ -19,8 +19,8 @@ __all__ = [
     "Cluster",
     "Host",
     "Lab",
+    "LabNode",
     "Namespace",
-    "Node",
     "Pod",
     "Responders",
 ]

@@ -42,7 +42,7 @@ POD_GATEWAY = Addresses("169.254.1.1", "fe80::1")  # routed pods: the node's end
 INTERFACE_NAME_MAX = 15  # IFNAMSIZ without the closing zero
 
 
-class Node(Host):
+class LabNode(Host):
     """A node: `pod_cidrs` are its pod ranges, `pods` its pods by name."""
 
     def __init__(self, namespace: Namespace, number: int) -> None:
@@ -59,7 +59,7 @@ class Node(Host):
 class Pod(Host):
     """A pod; `interface` is the name of its veth pair's end on the node."""
 
-    def __init__(self, namespace: Namespace, node: Node, interface: str) -> None:
+    def __init__(self, namespace: Namespace, node: LabNode, interface: str) -> None:
         super().__init__(namespace)
         self.node = node
         self.interface = interface
@@ -95,7 +95,7 @@ class Cluster:
         self.pod_network = pod_network
         self._prefix = pod_interface_prefix
         self.lab = Lab()
-        self.nodes: list[Node] = []
+        self.nodes: list[LabNode] = []
         try:
             self._build(nodes, pods_per_node)
         except BaseException:
@@ -133,7 +133,7 @@ class Cluster:
         """Return pod `number` of node `node`, both counted from 1."""
         return self.nodes[node - 1].pods[f"pod-{node}-{number}"]
 
-    def add_pod(self, node: Node, name: str = "") -> Pod:
+    def add_pod(self, node: LabNode, name: str = "") -> Pod:
         """Add a pod to `node` at the lowest free address; its default name is like the others'."""
         taken = {pod.ipv4 for pod in node.pods.values()}
         last = next(n for n in range(11, 251) if node.pod_addresses(n).ipv4 not in taken)
@@ -183,8 +183,8 @@ class Cluster:
         """
         return self._add_underlay_addresses(self.client, last)
 
-    def _add_node(self, number: int) -> Node:
-        node = Node(self.lab.namespace(f"node-{number}"), number)
+    def _add_node(self, number: int) -> LabNode:
+        node = LabNode(self.lab.namespace(f"node-{number}"), number)
         self._plug_in(node, 10 + number)
         node.add_route("default", via=UNDERLAY_GATEWAY.ipv4)
         node.add_route("default6", via=UNDERLAY_GATEWAY.ipv6)

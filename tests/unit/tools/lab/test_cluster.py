@@ -12,7 +12,7 @@ from support.responders import Responders
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
-from nfproxy.tools.lab import Cluster, Node, Pod
+from nfproxy.tools.lab import Cluster, LabNode, Pod
 from nfproxy.tools.lab.cluster import bridge_netfilter, set_bridge_netfilter
 
 PORT = 8080
@@ -31,7 +31,7 @@ def built(
         yield cluster, responders
 
 
-def translate(node: Node, family: Family, pod: Pod) -> str:
+def translate(node: LabNode, family: Family, pod: Pod) -> str:
     """Translate one service address to `pod`, with masquerade for itself; return the address."""
     service = "10.96.0.1" if family is Family.IPV4 else "fd00:10:96::1"
     address = pod.address(family)
