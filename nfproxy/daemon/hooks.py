@@ -27,9 +27,9 @@ class NodeHooks(Hooks):
     """
     The hooks of ``nfproxy run``.
 
-    A commit costs here what the Services cost that it was about. What takes long, or needs the
-    event loop, is handed over: UDP flows to `flows`, health check ports to
-    :func:`~nfproxy.daemon.background.serve_health_checks`, which reads `health_checks` and
+    The work after a commit grows with the Services that changed, not with all Services. Work that
+    takes long, or needs the event loop, is handed over: UDP flows to `flows`, health check ports
+    to :func:`~nfproxy.daemon.background.serve_health_checks`. That task reads `health_checks` and
     `node_port_prefixes` after `health_checks_changed` was set.
 
     `planner` is that of the last commit, None before the first. The threads are those of

@@ -146,7 +146,7 @@ class Daemon:
             moment = monotonic_s()
             pause_s = schedule.pause_left_s(moment)
             if pause_s:
-                # What the source has to say meanwhile it says in one batch afterwards.
+                # Changes that come in during the pause are one batch afterwards.
                 await asyncio.wait((stopped,), timeout=min(pause_s, schedule.idle_s(moment)))
             else:
                 has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
