@@ -280,8 +280,10 @@ def test_a_changed_manifest_file_passes_few_functions(tmp_path):
         (tmp_path / "service.yaml").write_text(yaml.safe_dump(SERVICE))
         write("10.244.1.1")
         sock = RecordingSocket()
-        source = ManifestSource(str(tmp_path), "n1", print)
-        async with proxying(source, sock, lambda: asyncio.sleep(0)):
+        async with (
+            ManifestSource(str(tmp_path), "n1", print) as source,
+            proxying(source, sock, lambda: asyncio.sleep(0)),
+        ):
             return await road(sock, lambda: write("10.244.1.1", "10.244.1.2"))
 
     found = asyncio.run(case())
