@@ -90,7 +90,10 @@ NONSENSE: list[tuple[Values, str]] = [
     ({"metrics": {"bindAddress": "10249"}}, "bindAddress"),
     ({"metrics": {"bindAddress": "0.0.0.0:65536"}}, "65535"),
     ({"metrics": {"bindAddress": "0.0.0.0:10256"}}, "both about port 10256"),
-    ({"metrics": {"bindAddress": "127.0.0.1:1", "podMonitor": {"enabled": True}}}, "nobody else"),
+    (
+        {"metrics": {"bindAddress": "127.0.0.1:1", "podMonitor": {"enabled": True}}},
+        "Prometheus cannot reach",
+    ),
     ({"metrics": {"podMonitor": {"interval": "0s"}}}, "interval"),
     ({"metrics": {"rules": {"labels": {"release": 1}}}}, "release"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "serviceMonitor"),
