@@ -163,7 +163,7 @@ def _read(file: BinaryIO, size: int, json_only: bool) -> Text:
 
 def _too_large(limit: int, json: bool) -> InputError:
     remedy = "split it" if json else "split it, or convert it to JSON, which is read faster"
-    return InputError(f"is larger than {limit} MiB, the limit for its format; {remedy}")
+    return InputError(f"is larger than {limit} MiB, the limit for its format", remedy)
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -42,7 +42,7 @@ def parse(text: Text, source_file: str, node_name: str) -> FileContent:
         elif not (text.json and reader.read_json(text)):
             reader.read_yaml(decode_text(text.data))  # of which JSON is a part
     except InputError as error:
-        reader.fail(str(error))
+        reader.fail(error)
     return reader.content()
 
 
@@ -89,10 +89,10 @@ class _Reader:
         """The file holds nothing at all."""
         self._has_nameless = True
 
-    def fail(self, message: str) -> None:
+    def fail(self, error: InputError) -> None:
         """The file, or a part of it, cannot be read."""
         self._parsed = False
-        self._problems.append(Problem(self._source_file, "", "", message))
+        self._problems.append(Problem(self._source_file, "", "", error.what, error.remedy))
 
     def read_json(self, text: Text) -> bool:
         """
@@ -115,7 +115,7 @@ class _Reader:
         """Read a file of YAML documents."""
         for number, document in enumerate(documents(text), 1):
             if isinstance(document, InputError):
-                self.fail(str(document))
+                self.fail(document)
                 continue
             where = f"document {number}"
             for message in document.duplicates:
