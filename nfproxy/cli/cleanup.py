@@ -24,7 +24,6 @@ from nfproxy.tools.takeover.leftovers import LeftoverItem, Leftovers, is_fine, i
 from nfproxy.tools.takeover.nftables import NfTables
 from nfproxy.tools.takeover.removal import (
     KubeProxyRemoval,
-    existing_tables,
     remove_tables_in_stages,
 )
 
@@ -97,8 +96,8 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
 def remove_own_tables(*, dry_run: bool = False) -> None:
     """Remove nfproxy's tables of both families, and print which ones."""
     wanted = [(family, TABLE) for family in FAMILIES]
-    with closing(NfTables()) as nft:
-        found = existing_tables(nft, wanted) if dry_run else remove_tables_in_stages(nft, wanted)
+    with NfTables() as nft:
+        found = nft.existing(wanted) if dry_run else remove_tables_in_stages(nft, wanted)
     for family, name in found:
         click.echo(f"{'would remove' if dry_run else 'removed'} table {family.table} {name}")
     if not found:

@@ -14,7 +14,7 @@ from nfproxy.netlink.elements import read_verdict
 from nfproxy.netlink.messages import text, values
 from nfproxy.netlink.nftables import Request, RuleRow, delete_rule, expressions_of
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.schema import DROP, KUBE_PROXY_TABLE
+from nfproxy.nft.schema import DROP
 from nfproxy.tools.takeover import names
 from nfproxy.tools.takeover.tables import TABLES, Backend, IptablesRule, IptablesTable
 
@@ -26,33 +26,19 @@ _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT
 _AT_A_TIME = 4096
 
 
-class NfTables:
-    """
-    The tables of this network namespace. Raises DataplaneError where it cannot read them.
+class NfTables(NftSocket):
+    """The tables of this network namespace, as the removal needs them."""
 
-    One thread at a time uses it.
-    """
-
-    def __init__(self, netlink: NftSocket | None = None) -> None:
-        self._netlink = netlink or NftSocket()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._netlink.close()
-
-    def table_names(self, family: Family) -> list[str]:
-        """Return the names of a family's tables."""
-        return [table.name for table in self._netlink.tables(family)]
-
-    def own_tables(self, table: str = KUBE_PROXY_TABLE) -> list[Family]:
-        """Return the families that have a table of this name, by default kube-proxy's."""
-        return [family for family in FAMILIES if table in self.table_names(family)]
+    def existing(self, tables: Iterable[tuple[Family, str]]) -> list[tuple[Family, str]]:
+        """Return those of some tables, each (family, name), that exist."""
+        present = {(table.family, table.name) for table in self.tables()}
+        return [table for table in tables if table in present]
 
     def iptables_tables(self) -> list[IptablesTable]:
         """Return the tables of iptables-nft that hold a chain of kube-proxy's."""
         found = []
         for family in FAMILIES:
-            chains = self._netlink.chains(family)
+            chains = self.chains(family)
             for name in TABLES:
                 present = [chain for chain in chains if chain.table == name]
                 own = [chain.name for chain in present]
@@ -73,26 +59,21 @@ class NfTables:
         """Return the base chains of a table that translate destinations."""
         return [
             chain.name
-            for chain in self._netlink.chains(family, table)
+            for chain in self.chains(family, table)
             if chain.hook is not None
             and chain.hook.type == "nat"
             and chain.ip_hook in ("prerouting", "output")
         ]
 
-    def commit(self, requests: Sequence[Request], *, atomic: bool = True) -> None:
-        """
-        Commit requests in their order: as one transaction, or as several if not `atomic`.
-
-        Raises TransactionError.
-        """
-        size = len(requests) if atomic else _AT_A_TIME
-        for start in range(0, len(requests), size or 1):
-            self._netlink.commit(requests[start : start + size])
+    def commit_in_parts(self, requests: Sequence[Request]) -> None:
+        """Commit requests in their order, in several transactions. Raises TransactionError."""
+        for start in range(0, len(requests), _AT_A_TIME):
+            self.commit(requests[start : start + _AT_A_TIME])
 
     def _rules(self, family: Family, table: str, chains: Iterable[str]) -> Iterator[IptablesRule]:
         """Yield the rules of some chains: never of kube-proxy's own, which may hold 400,000."""
         for chain in chains:
-            yield from map(read_rule, self._netlink.rules(family, table, chain))
+            yield from map(read_rule, self.rules(family, table, chain))
 
 
 def read_rule(row: RuleRow) -> IptablesRule:

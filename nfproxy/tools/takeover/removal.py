@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from nfproxy.errors import NfproxyError, TransactionError
-from nfproxy.model.addresses import Family
+from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.nftables import Request, delete_chain, delete_table, flush_chain
-from nfproxy.netlink.sockets import ABSENT, NftSocket
+from nfproxy.netlink.sockets import ABSENT
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 from nfproxy.tools.takeover import legacy
 from nfproxy.tools.takeover.draining import drain
@@ -39,17 +39,13 @@ from nfproxy.tools.takeover.virtualservers import (
 
 T = TypeVar("T")
 
+#: The tables of kube-proxy's nftables mode.
+_OWN_TABLES = [(family, KUBE_PROXY_TABLE) for family in FAMILIES]
+
 #: How long a packet may take from prerouting to postrouting, with much to spare.
 _PACKET_S = 0.1
 _RELEASE_S, _RELEASE_INTERVAL_S = 3.0, 0.05
 _TRIES = 3  # another process may change the same tables in between
-
-
-def existing_tables(
-    nft: NfTables, tables: Iterable[tuple[Family, str]]
-) -> list[tuple[Family, str]]:
-    """Return those of some tables that exist."""
-    return [(family, name) for family, name in tables if name in nft.table_names(family)]
 
 
 def remove_tables_in_stages(
@@ -60,7 +56,7 @@ def remove_tables_in_stages(
 
     Returns the tables that existed. Raises TransactionError.
     """
-    found = existing_tables(nft, tables)
+    found = nft.existing(tables)
     entries = _entries(nft, found)
     if entries:
         nft.commit(entries)
@@ -85,9 +81,9 @@ class KubeProxyRemoval:
     `say` receives the progress where something takes long. One thread uses it.
     """
 
-    def __init__(self, say: Callable[[str], object], netlink: NftSocket | None = None) -> None:
+    def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
-        self._nft = NfTables(netlink)
+        self._nft = NfTables()
         self._ipvs = Ipvs()
 
     def __enter__(self) -> KubeProxyRemoval:
@@ -110,7 +106,7 @@ class KubeProxyRemoval:
         plans = [plan_table(table) for table in tables]
         counters = _read_or(list[str](), kube_proxy_counters, unknown)
         return Leftovers(
-            families=tuple(self._nft.own_tables()),
+            families=tuple(family for family, _ in self._nft.existing(_OWN_TABLES)),
             tables=tuple(plan for plan in plans if plan),
             servers=tuple(servers),
             other_servers=len(every) - len(servers),
@@ -160,7 +156,7 @@ class KubeProxyRemoval:
         _try(lambda: self._nft.commit(_deletions(nft, entries=False)), errors)
         _try(lambda: legacy.remove_rules(old, entries=False), errors)
         # Chains lead to each other, so all of them are emptied before any is deleted.
-        _try(lambda: self._nft.commit(_flushes(nft), atomic=False), errors)
+        _try(lambda: self._nft.commit_in_parts(_flushes(nft)), errors)
         for plan in nft:
             errors += self._delete_chains(plan)
         _try(lambda: legacy.remove_chains(old), errors)
@@ -173,7 +169,7 @@ class KubeProxyRemoval:
         table = plan.table
         requests = [delete_chain(table.family, table.name, name) for name in plan.delete]
         try:
-            self._nft.commit(requests, atomic=False)
+            self._nft.commit_in_parts(requests)
         except TransactionError:
             named = zip(plan.delete, requests, strict=True)
             failed = [(name, self._failure(request)) for name, request in named]
