@@ -58,7 +58,7 @@ class Commits:
                     self._came.notify_all()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         with self._came:
             self.count, self.first, self.last = 0, 0.0, 0.0
 

@@ -35,7 +35,7 @@ from nfproxy.tools.lab import Lab
 HEADS = ("cleaning", "ms", "processor ms", "handed out", "deleted", "longest hold ms")
 METHOD = """\
 The table holds UDP entries of IPv4 only, spread evenly over the frontends and, within each, over
-its endpoints. A cleaning is told which of the endpoints serve; "stale" entries lead to the others.
+its endpoints. A cleaning gets the endpoints that serve; "stale" entries lead to the others.
 "processor" is that of the cleaning thread, in the kernel too. "longest hold": the most processor
 time between two system calls, for so long others in the process may wait for the interpreter's
 lock. The pyroute2 rows list without deleting: its plain dump and its filter for one frontend."""
@@ -130,7 +130,7 @@ class Watched:
 
     @classmethod
     def begin(cls) -> None:
-        """Begin anew; all sockets count together."""
+        """Begin again; all sockets count together."""
         cls.longest, cls._since = 0.0, time.thread_time()
 
     def _watch(self, call: Callable[..., Any]) -> Callable[..., Any]:

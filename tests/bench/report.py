@@ -21,7 +21,7 @@ Reconciler.sync, the garbage collector paused. A change is timed from the decode
 acknowledged commit (Planner.apply and Reconciler.sync, not the event loop's hand-over to a thread);
 what lingers is tidied up between, untimed. "new shape": a number of endpoints that no Service had,
 so that a child process makes its chain first. "in the kernel" is the time until a transaction's
-answer; "not interrupted": the scheduler gave the processor to nobody else meanwhile. Memory is
+answer; "not interrupted": the scheduler gave the processor to no other process meanwhile. Memory is
 that of the measuring process at its end, the daemon's modules included; of the
 baseline, nft's peak. The baseline has one chain for each service port, loaded by `nft -f` and
 changed by rewriting one chain with `nft -f -`; making its text is not counted. MB are 10^6

@@ -73,7 +73,7 @@ class FirstLoad(msgspec.Struct, frozen=True):
 
     `total` is one Reconciler.sync: `program` (both families' tables and chains, by a child
     process), `difference` (from the desired state to operations), `encoding` and `commit`.
-    `cpu` is the processor time of all that, the child's included, whoever else used the machine.
+    `cpu` is the processor time of all that, the child's included, whatever other processes used.
     """
 
     total: float

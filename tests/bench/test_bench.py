@@ -68,7 +68,7 @@ def test_tables_are_complete(output: str) -> None:
     assert "| one endpoint replaced |" in markdown(results)
 
 
-def test_spread_tells_the_middle_from_the_tail() -> None:
+def test_spread_shows_the_middle_and_the_tail() -> None:
     """
     The 99th percentile is beyond 98 of 100 values, and the median between both halves.
     """

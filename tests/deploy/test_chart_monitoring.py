@@ -56,7 +56,7 @@ def test_metrics_are_open_only_to_be_scraped(
     metrics: Values, address: str | None, port: int | None
 ) -> None:
     """
-    They stay on loopback, kube-proxy's default, unless somebody asks for something else.
+    They stay on loopback, kube-proxy's default, unless the values ask for something else.
     """
     objects = render(HELM, LEAST, {"metrics": metrics})
     config = yaml.safe_load(find(objects, "ConfigMap")["data"]["config.conf"])
@@ -70,8 +70,8 @@ def test_the_notes_say_where_metrics_are_to_be_opened() -> None:
     """
     The chart does not change a ConfigMap that is not its own.
     """
-    told = "metricsBindAddress in ConfigMap kube-proxy is [::]:20249"
+    shown = "metricsBindAddress in ConfigMap kube-proxy is [::]:20249"
 
-    assert told in notes(preset("kubeadm"), MONITORED)
-    assert told not in notes(preset("kubeadm"))
+    assert shown in notes(preset("kubeadm"), MONITORED)
+    assert shown not in notes(preset("kubeadm"))
     assert "metricsBindAddress" not in notes(LEAST, MONITORED)

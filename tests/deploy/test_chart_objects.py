@@ -278,7 +278,7 @@ def test_api_servers_go_over_the_address_of_a_config_map_that_was_there() -> Non
 
 def test_pods_are_replaced_when_their_configuration_changes_and_not_otherwise() -> None:
     """
-    A changed ConfigMap alone would be noticed by nobody.
+    No pod notices a changed ConfigMap by itself.
     """
 
     def metadata(values: Values) -> Any:
@@ -330,7 +330,7 @@ def test_a_packaged_chart_says_the_same(helm: Helm, tmp_path: Path) -> None:
     [(preset("kubeadm"), ("off", "on")), (preset("trial"), ("trial", "on"))],
     ids=["everywhere", "trial"],
 )
-def test_the_notes_tell_kube_proxy_off_and_on_by_the_same_patches(
+def test_the_notes_switch_kube_proxy_off_and_on_by_the_same_patches(
     values: Values, patches: tuple[str, ...]
 ) -> None:
     """
@@ -338,11 +338,11 @@ def test_the_notes_tell_kube_proxy_off_and_on_by_the_same_patches(
     """
     files = [KUSTOMIZE / "kube-proxy" / f"{name}.yaml" for name in patches]
     expected = [yaml.safe_load(file.read_text("utf-8")) for file in files]
-    told = re.findall(r"patch daemonset kube-proxy --patch '(.*)'", notes(values))
-    errands = re.findall(r"apply -k deploy/kustomize/(\S+)", notes(values))
+    shown = re.findall(r"patch daemonset kube-proxy --patch '(.*)'", notes(values))
+    one_off = re.findall(r"apply -k deploy/kustomize/(\S+)", notes(values))
 
-    assert [yaml.safe_load(text) for text in told] == expected
-    assert [(KUSTOMIZE / path / "kustomization.yaml").exists() for path in errands] == [True, True]
+    assert [yaml.safe_load(text) for text in shown] == expected
+    assert [(KUSTOMIZE / path / "kustomization.yaml").exists() for path in one_off] == [True, True]
 
 
 def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:
@@ -355,18 +355,18 @@ def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:
     assert "WARNING" not in notes(preset("kubeadm"))
 
 
-def test_the_notes_of_a_check_do_not_tell_kube_proxy_off() -> None:
+def test_the_notes_of_a_check_do_not_switch_kube_proxy_off() -> None:
     """
     While only preflight runs, kube-proxy is still needed.
     """
-    told = notes(VALUE_SETS["preflight"])
+    shown = notes(VALUE_SETS["preflight"])
 
-    assert "nfproxy-preflight" in told
-    assert "kube-proxy" not in told
+    assert "nfproxy-preflight" in shown
+    assert "kube-proxy" not in shown
 
 
 @pytest.mark.parametrize(("serving", "code"), [(True, 0), (False, 1)], ids=["served", "not served"])
-def test_the_test_pod_tells_whether_services_answer(serving: bool, code: int) -> None:
+def test_the_test_pod_reports_whether_services_answer(serving: bool, code: int) -> None:
     """
     ``helm test`` fails when the address of Service kubernetes does not answer.
     """

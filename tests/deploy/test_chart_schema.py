@@ -117,7 +117,7 @@ def test_the_schemas_cidrs_are_cidrs(text: str) -> None:
     """
     The schema takes what Python's ipaddress takes, and all of that is right for nfproxy.
 
-    Left out are IPv6 addresses that stand for IPv4 ones: nobody names pods so, and nfproxy
+    Left out are IPv6 addresses that stand for IPv4 ones: no cluster names pods so, and nfproxy
     refuses them.
     """
     accepted = _definition("cidr").is_valid(text)

@@ -19,7 +19,7 @@ from tools.helm import Helm, versions
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
 
-#: Values, and where or what a person is told is wrong with them.
+#: Values, and where or what the error says of them.
 NONSENSE: list[tuple[Values, str]] = [
     ({"apiServer": "https://192.0.2.10"}, "apiServer"),  # a key that there is not
     ({"image": {"name": "nfproxy"}}, "name"),
@@ -139,15 +139,15 @@ NONSENSE: list[tuple[Values, str]] = [
 
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
-@pytest.mark.parametrize(("values", "told"), NONSENSE, ids=[json.dumps(v) for v, _ in NONSENSE])
-def test_nonsense_is_refused(values: Values, told: str, helm: Helm) -> None:
+@pytest.mark.parametrize(("values", "text"), NONSENSE, ids=[json.dumps(v) for v, _ in NONSENSE])
+def test_nonsense_is_refused(values: Values, text: str, helm: Helm) -> None:
     """
     Values that make no sense are refused, and what is said names them.
     """
     with pytest.raises(RefusedError) as refused:
         render(helm, LEAST, values)
 
-    assert told in str(refused.value)
+    assert text in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def online(kubeconfig: Path) -> tuple[str, ...]:
 
 def test_all_that_does_not_go_together_is_said_at_once() -> None:
     """
-    Whoever has made three mistakes hears of three.
+    Three mistakes give three messages.
     """
     values = {"apiServers": [], "serviceAccount": {"create": False}, "extraArgs": ["--cleanup"]}
 

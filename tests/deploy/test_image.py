@@ -69,7 +69,7 @@ def test_it_holds_the_python_packages_of_the_lock_and_no_others(image: BuiltImag
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_they_are_what_pyproject_asks_for_and_what_that_needs(image: BuiltImage, machine: str):
     """
-    Nothing is missing, nothing is too old, and nothing is there that nobody needs.
+    Nothing is missing, nothing is too old, and nothing is there without need.
     """
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     held = image.python_packages()
@@ -129,7 +129,7 @@ def test_nothing_is_left_of_building_it(image: BuiltImage):
     assert not any(image.root.glob("usr/lib/python3*/dist-packages/pip*"))
 
 
-def test_nobody_gets_the_rights_of_others(image: BuiltImage):
+def test_no_file_gives_the_rights_of_another_user(image: BuiltImage):
     """
     No file is setuid or setgid, or can be written to by everyone.
     """

@@ -89,13 +89,13 @@ def programmed(runner: Runner) -> Iterator[KubeletPod]:
         started.delete()
 
 
-def test_anybody_may_ask_it(runner: Runner):
+def test_any_user_may_run_it(runner: Runner):
     """
-    A user without any right reads all that is needed to tell the version, and to render.
+    A user without any right reads all that --version and render need.
     """
-    nobody = {"runAsUser": 65534, "runAsGroup": 65534, "capabilities": {"drop": ["ALL"]}}
-    version = runner.output(pod("--version", **nobody))
-    script = runner.output(pod("render", "-f", "/etc/nfproxy", *FROM_FILES[1:], **nobody))
+    unprivileged = {"runAsUser": 65534, "runAsGroup": 65534, "capabilities": {"drop": ["ALL"]}}
+    version = runner.output(pod("--version", **unprivileged))
+    script = runner.output(pod("render", "-f", "/etc/nfproxy", *FROM_FILES[1:], **unprivileged))
 
     assert f"nfproxy, version {nfproxy.__version__}" in version
     assert "map frontends" in script

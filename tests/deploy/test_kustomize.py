@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support.manifests import KUSTOMIZE, Object, build, check, compose, find, overlay
 from support.manifests.kubeproxy import ELSEWHERE
-from support.manifests.kustomize import ERRANDS, components, overlays
+from support.manifests.kustomize import ONE_OFF, components, overlays
 from support.manifests.podrules import containers
 
 from nfproxy import __version__
@@ -26,13 +26,13 @@ PREFLIGHT = "preflight"
 Combination = tuple[str, tuple[str, ...]]
 
 
-def combinations(*, errands: bool) -> list[Combination]:
-    """Return every overlay, and base and kubeadm with every component; errands or not."""
+def combinations(*, one_off: bool) -> list[Combination]:
+    """Return every overlay, and base and kubeadm with every component.."""
     added = [name for name in components() if name != PREFLIGHT]
     return [
-        *((name, ()) for name in overlays(errands=errands)),
+        *((name, ()) for name in overlays(one_off=one_off)),
         *itertools.product(("base", "kubeadm"), ((name,) for name in added)),
-        *itertools.product(("base", "eks") if errands else (), ((PREFLIGHT,),)),
+        *itertools.product(("base", "eks") if one_off else (), ((PREFLIGHT,),)),
         ("base", tuple(added)),
     ]
 
@@ -48,13 +48,13 @@ def title(combination: Combination) -> str:
     return "+".join((combination[0], *combination[1]))
 
 
-@pytest.fixture(params=combinations(errands=True), ids=title)
+@pytest.fixture(params=combinations(one_off=True), ids=title)
 def everything(request: pytest.FixtureRequest) -> list[Object]:
     """The objects of every combination."""
     return rendered(request.param)
 
 
-@pytest.fixture(params=combinations(errands=False), ids=title)
+@pytest.fixture(params=combinations(one_off=False), ids=title)
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     """The objects of every combination that runs nfproxy."""
     return rendered(request.param)
@@ -88,12 +88,12 @@ def test_every_kustomization_is_built_by_a_test() -> None:
     names = ("kustomization.yaml", "kustomization.yml", "Kustomization")
     found = {path.parent for name in names for path in KUSTOMIZE.rglob(name)}
     expected = {KUSTOMIZE / "components" / name for name in components()}
-    others = [name for name in overlays(errands=True) if name != "base"]
+    others = [name for name in overlays(one_off=True) if name != "base"]
     expected |= {KUSTOMIZE / "overlays" / name for name in others}
     assert expected | {KUSTOMIZE / "base"} == found
     assert {"api-servers", "preflight", "selinux", "trial", "without-prepare"} <= {*components()}
     assert {"eks", "k3s", "kind", "kubeadm", "rke2", "trial"} <= {*others}
-    assert {*ERRANDS} <= {*others}
+    assert {*ONE_OFF} <= {*others}
 
 
 def test_a_kustomization_that_cannot_be_built_is_an_error() -> None:
@@ -151,7 +151,7 @@ def test_of_the_host_only_network_sysctls_are_mounted(objects: list[Object]) -> 
 
 def test_the_pod_is_one_of_its_node(objects: list[Object]) -> None:
     """
-    In the host's network and names, there before all others, on every node that may be had.
+    In the host's network and names, there before all others, on every node, whatever its taints.
     """
     spec = pod(objects)
     assert spec["hostNetwork"] is True

@@ -1,5 +1,5 @@
 """
-What the manifests tell nfproxy is what nfproxy itself takes: flags, configuration, kubeconfig.
+nfproxy takes what the manifests give it: flags, configuration, kubeconfig.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def unexpected(loaded: LoadedConfig) -> list[str]:
 @pytest.mark.parametrize("name", overlays())
 def test_the_daemon_takes_its_flags_and_configuration(understood: Understand, name: str) -> None:
     """
-    Nothing is asked for in vain, nothing is unknown; of kube-proxy's mode it says what it does.
+    No setting is without effect, none is unknown; of kube-proxy's mode it says what it does.
     """
     loaded = understood(name)
     assert unexpected(loaded) == []
@@ -129,7 +129,7 @@ def test_the_init_container_takes_the_same_configuration(understood: Understand,
 @pytest.mark.parametrize("name", overlays())
 def test_the_kubeconfig_gives_address_ca_and_token(understood: Understand, name: str) -> None:
     """
-    Of the pod's ServiceAccount, read anew since it rotates; the address is no cluster IP.
+    Of the pod's ServiceAccount, read again since it rotates; the address is no cluster IP.
     """
     found = access(understood(name))
     expected = {
@@ -176,7 +176,7 @@ def test_pods_are_where_the_cluster_puts_them(
     understood: Understand, name: str, expected: str
 ) -> None:
     """
-    By the defaults of what makes the cluster; with base nobody is masqueraded by mistake.
+    By the defaults of what makes the cluster; with base no client is masqueraded by mistake.
     """
     assert understood(name).config.cluster_cidr == expected
 
@@ -189,7 +189,7 @@ def test_kinds_limit_of_connections_is_left_alone(understood: Understand) -> Non
     assert understood("base").config.conntrack.max_per_core == 32768
 
 
-def test_the_init_container_writes_where_it_is_told_that_the_host_is() -> None:
+def test_the_init_container_writes_to_the_path_of_the_host() -> None:
     """
     The mount is /proc/sys/net of what --proc names.
     """

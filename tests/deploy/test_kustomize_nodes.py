@@ -19,7 +19,7 @@ NODES = ("", "nfproxy", "kube-proxy")
 
 
 def selects(daemonset: Object, label: str) -> bool:
-    """Tell whether a DaemonSet runs on a Linux node with our label (""), as its author means."""
+    """Return whether a DaemonSet runs on a Linux node with our label (""), as its author means."""
     labels = {"kubernetes.io/os": "linux", **({LABEL: label} if label else {})}
     pod = daemonset["spec"]["template"]["spec"]
     if not pod.get("nodeSelector", {}).items() <= labels.items():
@@ -31,7 +31,7 @@ def selects(daemonset: Object, label: str) -> bool:
 
 
 def fits(wanted: Object, labels: Mapping[str, str]) -> bool:
-    """Tell whether labels satisfy an expression. Source: nodeaffinity's requirements."""
+    """Return whether labels satisfy an expression. Source: nodeaffinity's requirements."""
     among = labels.get(wanted["key"]) in wanted["values"]
     return {"In": among, "NotIn": not among}[wanted["operator"]]
 

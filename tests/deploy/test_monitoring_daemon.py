@@ -1,5 +1,5 @@
 """
-The daemon tells what alerts are about in the way that they look at it.
+The daemon's metrics are what the alerts read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def samples(site: Site, name: str) -> dict[str, float]:
 
 
 def waiting(site: Site) -> bool:
-    """Tell whether NfproxyStale sees something that waits."""
+    """Return whether NfproxyStale sees something that waits."""
     queued, synced = samples(site, QUEUED), samples(site, SYNCED)
     assert {*queued} == {*synced} == {'ip_family="IPv4"', 'ip_family="IPv6"'}
     return any(queued[family] > synced[family] for family in queued)

@@ -48,7 +48,7 @@ def granted(site: Site) -> Site:
 def test_the_daemon_asks_for_all_that_is_granted_and_for_nothing_else(granted: Site) -> None:
     """
     Compared with the requests it makes: at its start, after a lost connection, and with an Event
-    that is told anew.
+    that is sent again.
     """
     granted.api.configure(streaming_lists=False)  # with them there is no request that lists
     with granted.daemon() as daemon:
@@ -73,10 +73,10 @@ def test_the_daemon_asks_for_all_that_is_granted_and_for_nothing_else(granted: S
     assert len(listed) == len({*listed})
 
 
-@pytest.mark.parametrize("name", overlays(errands=True))
+@pytest.mark.parametrize("name", overlays(one_off=True))
 def test_no_overlay_grants_more(name: str) -> None:
     """
-    Nor to anybody else.
+    Nor to any other user.
     """
     base, objects = overlay("base"), overlay(name)
     kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")

@@ -1,5 +1,5 @@
 """
-Run tests in a guest of ``tests/run.sh --kernels``, and tell the host how they ended.
+Run tests in a guest of ``tests/run.sh --kernels``, and report to the host how they ended.
 
 Called by the guest's first process, as root, in the namespaces the kernel began with. What
 arguments pytest is to have on this kernel, each time it runs, stands in a file of the host's; the

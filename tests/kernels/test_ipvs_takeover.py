@@ -34,7 +34,7 @@ WEB, WEB6 = "10.96.0.10", "fd00:10:96::10"
 NODE_PORT = 30080
 TIMES = 3  # of each way, between two changes
 LIMIT_S = 60.0
-SOMEBODY_ELSES = "192.0.2.50:80/tcp"
+FOREIGN = "192.0.2.50:80/tcp"
 
 
 @pytest.fixture
@@ -182,10 +182,10 @@ def test_what_is_in_use_stays_until_it_is_not_and_no_connection_is_lost(
         f"[{WEB6}]:80/tcp",
         f"{node.ipv4}:{NODE_PORT}/tcp",
         f"[{node.ipv6}]:{NODE_PORT}/tcp",
-        SOMEBODY_ELSES,
+        FOREIGN,
     }
     assert done[0] == 0, done
-    assert alone == ({SOMEBODY_ELSES}, False)
+    assert alone == ({FOREIGN}, False)
     assert rules_left == Left((), ())
     assert returned.code == 0
     assert all(asked)

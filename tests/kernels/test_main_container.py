@@ -14,7 +14,7 @@ def test_the_main_container_needs_no_other(tmp_path: Path) -> None:
     """
     Without the init container, too, the kernel loads what is needed.
 
-    The sysctls are as the kernel has them, which is told.
+    The sysctls are as the kernel has them, which the log says.
     """
     with api_server() as api, running(api, tmp_path, "without-prepare") as pod:
         assert modules.loaded() >= NEEDED

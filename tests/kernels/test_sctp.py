@@ -26,7 +26,7 @@ from nfproxy.model.service import Protocol, Service
 from nfproxy.tools.lab import Cluster, Host
 
 TIMEOUT_S = 60.0
-IN_VAIN_S = 2.0
+SILENCE_S = 2.0
 
 
 def sctp_socket(host: Host, family: Family) -> socket.socket:
@@ -136,7 +136,7 @@ def test_an_association_outlives_its_service(
         exchange(client, served)
         late.setblocking(False)
         assert late.connect_ex((address, port)) == errno.EINPROGRESS
-        server.settimeout(IN_VAIN_S)
+        server.settimeout(SILENCE_S)
         with pytest.raises(TimeoutError):
             server.accept()
 

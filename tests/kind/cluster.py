@@ -20,7 +20,7 @@ T = TypeVar("T")
 Json = dict[str, Any]
 FAMILIES = ("IPv4", "IPv6")
 
-#: Addresses that nobody has, routed to the nodes by who is outside.
+#: Addresses that no host has, routed to the nodes by who is outside.
 EXTERNAL_IPS = {"IPv4": "198.51.100.3", "IPv6": "2001:db8:1::3"}
 INGRESS_IPS = {"IPv4": "198.51.100.2", "IPv6": "2001:db8:1::2"}
 
@@ -110,7 +110,7 @@ class Cluster(ABC):
         """
         Run one pod that answers on each of these nodes.
 
-        After SIGTERM each serves on until nobody has come for `linger_s`.
+        After SIGTERM each serves on until no client has come for `linger_s`.
         """
 
     @abstractmethod
@@ -177,7 +177,7 @@ class Cluster(ABC):
         assert expected == found, f"expected {expected}, found {found}"
 
     def wait_for(self, web: Web) -> None:
-        """Wait until everybody reaches a workload by its Service, in both families."""
+        """Wait until all clients reach a workload by its Service, in both families."""
         for client in self.clients():
             for family in FAMILIES:
                 at = web.service.cluster_ip(family), web.service.port()

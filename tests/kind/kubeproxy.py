@@ -99,7 +99,7 @@ class KubeProxy:
 
 
 def _stripped(item: Json) -> Json:
-    """Return an object as it can be created anew."""
+    """Return an object as it can be created again."""
     return {
         **{key: item[key] for key in ("apiVersion", "kind", "spec")},
         "metadata": {key: item["metadata"][key] for key in ("name", "namespace", "labels")},
@@ -107,7 +107,7 @@ def _stripped(item: Json) -> Json:
 
 
 def _objects(nfproxy: Json, mode: str, version: str) -> list[Json]:
-    """Return what kubeadm makes for kube-proxy, with the addresses that nfproxy is told."""
+    """Return what kubeadm makes for kube-proxy, with the addresses that nfproxy gets."""
     ours = yaml.safe_load(nfproxy["config.conf"])
     config = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

@@ -200,7 +200,7 @@ class NamespacesCluster(Cluster):
     def proxy_file(self, node: str, path: str) -> str:
         """Return what is in a file, as nfproxy's container sees it."""
         pid = self.proxy(node).running().pid
-        if path.startswith("/proc/1/"):  # nobody can look through its /proc from here
+        if path.startswith("/proc/1/"):  # its /proc is out of reach from here
             return Path(f"/proc/{pid}", path.removeprefix("/proc/1/")).read_text()
         return Path(f"/proc/{pid}/root{path}").read_text()
 

@@ -6,7 +6,7 @@ Server and client in one file, which needs nothing but Python 3.11: it runs in p
 
 A server greets a TCP connection, and answers a UDP datagram, with one line: ``NAME ADDRESS``,
 where ADDRESS is the source it saw; what more comes on a connection it sends back. It says
-"ready" when it listens. On SIGTERM it serves on until nobody has come for LINGER_S seconds, as a
+"ready" when it listens. On SIGTERM it serves on until no client has come for LINGER_S seconds, as a
 server should whose endpoint is about to be taken away, and ends.
 
 A request has an "id", which is in its answer, and a "do": see the methods of `Asker`.
@@ -52,7 +52,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 async def serve(name: str, port: int, linger_s: float) -> None:
-    """Answer until SIGTERM, and on until nobody has come for so long."""
+    """Answer until SIGTERM, and on until no client has come for so long."""
     loop = asyncio.get_running_loop()
     last_s = loop.time()
 
@@ -256,7 +256,7 @@ class Asker:
         return await asyncio.gather(*(one() for _ in range(request["count"])))
 
     async def get(self, request: Json) -> Any:
-        """Return the status of a HTTP GET, 0 where nobody answers."""
+        """Return the status of a HTTP GET, 0 without an answer."""
         try:
             async with asyncio.timeout(request["timeout_s"]):
                 reader, writer = await asyncio.open_connection(request["address"], request["port"])

@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell who distributes the tests what was left out."""
+    """Send what was left out to the process that distributes the tests."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = session.config.stash.get(_LEFT_OUT, {})
@@ -54,5 +54,5 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def in_namespaces(config: pytest.Config) -> bool:
-    """Tell whether the cluster is made of network namespaces."""
+    """Return whether the cluster is made of network namespaces."""
     return bool(config.getoption("cluster") == "namespaces")

@@ -130,7 +130,7 @@ def test_capabilities_are_those_of_containerd_where_none_are_dropped() -> None:
 
 def test_variables_are_expanded_as_kubelet_does() -> None:
     """
-    $(NAME) is replaced, $$(NAME) is $(NAME), and what nobody knows stays.
+    $(NAME) is replaced, $$(NAME) is $(NAME), and an unknown name stays.
     """
     words = command_line(
         {"args": ["--node=$(NODE)", "$$(NODE)", "$(OTHER)", "$NODE"]}, Image(["x"]), {"NODE": "n"}

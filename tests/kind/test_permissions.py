@@ -68,7 +68,7 @@ def test_without_its_binding_it_waits_and_names_verb_and_resource(
     with _pod(lab, bare, objects) as pod:
         _says(pod, "list", "services", "system:serviceaccount:kube-system:nfproxy")
         assert not pod.ready()
-        assert pod.check_alive()  # a restart would help nobody
+        assert pod.check_alive()  # a restart would not help
         lab.api.set_rbac(overlay("kind"))
         pod.wait_ready()
         assert pod.restarts == 0
@@ -111,7 +111,7 @@ def test_without_the_init_container_it_serves(lab: NamespacesCluster, bare: str)
 
 def test_the_init_container_sets_what_the_daemon_may_not(lab: NamespacesCluster, bare: str) -> None:
     """
-    A sysctl of the configuration is written by the init container, and nobody complains.
+    The init container writes a sysctl of the configuration; the daemon does not complain.
     """
     objects = overlay("kind")
     configmap = find(objects, "ConfigMap")

@@ -1,5 +1,5 @@
 """
-Traffic policies Local, and the port that tells load balancers about them; session affinity.
+Traffic policies Local, and the health check port for load balancers; session affinity.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ def test_the_health_check_node_port_counts_local_endpoints(
     cluster: Cluster, external_local: Web, family: str
 ) -> None:
     """
-    Load balancers are told 200 by the node with the endpoint and 503 by the others.
+    The node with the endpoint answers load balancers with 200, the others with 503.
     """
     port = external_local.service.health_check_node_port
     expected = {node.name: 503 for node in cluster.nodes} | {cluster.nodes[0].name: 200}
 
-    def told() -> dict[str, int]:
+    def answered() -> dict[str, int]:
         return {
             node.name: cluster.outside.get(node.addresses[family], port) for node in cluster.nodes
         }
 
-    cluster.eventually(expected, told)
+    cluster.eventually(expected, answered)
 
 
 def test_internal_traffic_local_stays_on_the_node(cluster: Cluster, family: str) -> None:

@@ -41,7 +41,7 @@ def test_a_rolling_update_of_nfproxy_fails_no_request(cluster: Cluster, web: Web
 
 def test_a_crash_of_nfproxy_fails_no_request(cluster: Cluster, web: Web) -> None:
     """
-    nfproxy is killed on a node under load, and started again: nobody notices.
+    nfproxy is killed on a node under load, and started again: no client notices.
     """
     last = cluster.nodes[2].name
     figures = under_load(cluster, web, lambda: cluster.crash_proxy(last), held=2)

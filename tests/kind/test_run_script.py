@@ -131,7 +131,7 @@ def test_the_cluster_can_be_kept(script: Script) -> None:
     assert not any("delete cluster" in call or "rm --force" in call for call in script.calls)
 
 
-def test_a_cluster_of_somebody_else_is_left_alone(script: Script) -> None:
+def test_a_cluster_that_exists_is_left_alone(script: Script) -> None:
     """
     If there is a cluster called kind, the script says so and touches nothing.
     """

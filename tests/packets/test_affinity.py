@@ -65,7 +65,7 @@ def same_each_time(source: Host, served: Cluster, family: Family, protocol: Prot
         for frontend in Frontend.ALL
         for _ in range(6)
     ]
-    first = probe_many(probes[:1])  # until it is answered, nothing is noted
+    first = probe_many(probes[:1])  # until it is answered, nothing is recorded
     return set(answers([*first, *probe_many(probes)]))
 
 
@@ -102,15 +102,15 @@ def test_clients_are_told_apart(
         for _ in range(2):
             assert answers(outcomes.values()) == list(clients.who(address, 80, protocol).values())
         assert len(clients.addresses) == len(notes(proxy, family))
-        if family is Family.IPV4:  # IPv6 clients are noted by a hash
-            noted = {format_address(key[:4]) for key in notes(proxy, family)}
-            assert noted == {pair.ipv4 for pair in clients.addresses}
+        if family is Family.IPV4:  # IPv6 clients are recorded by a hash
+            recorded = {format_address(key[:4]) for key in notes(proxy, family)}
+            assert recorded == {pair.ipv4 for pair in clients.addresses}
 
 
 def test_a_client_is_remembered_from_its_last_connection_on(
     served: Cluster, clients: Crowd
 ) -> None:
-    """Every connection begins the timeout anew; without one for so long the client is forgotten."""
+    """Every connection restarts the timeout; without one for so long the client is forgotten."""
     services = {
         protocol: service(
             protocol.word,
@@ -161,7 +161,7 @@ def test_an_endpoint_that_leaves_is_forgotten_at_once(
         assert after == clients.who(address, 80, protocol)
         assert leaving.address(family) not in notes(proxy, family).values()
 
-        # back again it is a stranger: nobody is drawn to it who has another
+        # back again it is new: no client moves to it that has another
         proxy.put(*endpoints_of("web", pods, protocol=protocol))
         assert after == clients.who(address, 80, protocol)
 
@@ -338,7 +338,7 @@ def test_a_remote_endpoint_is_of_no_use_where_only_local_ones_are(
 
 @families
 def test_pods_stick_to_remote_endpoints_with_policy_local(served: Cluster, family: Family) -> None:
-    """What a pod is noted with, the cluster list, is used although its node has endpoints, too."""
+    """A pod keeps its endpoint of the cluster list although its node has endpoints, too."""
     web = everywhere(affinity_timeout_s=HOURS, external_local=True)
     first_pod, remote = served.pod(1, 1), served.pod(2, 1)
     with proxied(served, web, *endpoints_of("web", [remote])) as proxy:
@@ -392,7 +392,7 @@ def test_endpoints_with_two_port_numbers(served: Cluster, clients: Crowd, family
 def test_an_endpoint_on_the_node_itself(
     served: Cluster, clients: Crowd, family: Family, protocol: Protocol
 ) -> None:
-    """A connection that ends on the node is noted, too, though it never leaves it."""
+    """A connection that ends on the node is recorded, too, though it never leaves it."""
     node, remote = served.nodes[0], served.pod(2, 1)
     web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
     with proxied(served, web, *endpoints_of("web", [node, remote], protocol=protocol)) as proxy:
@@ -435,7 +435,7 @@ def test_terminating_endpoints_keep_their_clients_while_they_serve(
 def test_affinity_without_detection_of_pods(
     served: Cluster, clients: Crowd, family: Family
 ) -> None:
-    """Where pods cannot be told, all but the node have the local list with policy Local."""
+    """Where pods cannot be recognised, all but the node have the local list with policy Local."""
     web = everywhere(affinity_timeout_s=HOURS, external_local=True)
     local = {pod.name for pod in served.nodes[0].pods.values()}
     config = {"local_pods": type(node_config().local_pods)()}

@@ -83,7 +83,7 @@ def test_two_services_ask_for_one_frontend(served: Cluster, family: Family, fron
         check(of_second)
         proxy.put(first("2026-03-03"))  # younger: no change
         check(of_second)
-        proxy.put(first("2026-01-01"))  # made anew and, as told, older
+        proxy.put(first("2026-01-01"))  # created again, and older by its timestamp
         check(of_first)
         proxy.put(first("2026-02-02"))  # as old: the name decides
         check(of_first)

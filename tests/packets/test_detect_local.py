@@ -50,8 +50,8 @@ ALL_PODS = Expected(
     cluster=RECOGNISED.cluster | table(far_pod=("both", "both masqueraded")),
     local=RECOGNISED.local | table(far_pod=("local", "both")),
 )
-#: Nobody is recognised: no source NAT towards cluster IPs, no short cut for pods.
-NOBODY = Expected(
+#: No client is recognised: no source NAT towards cluster IPs, no short cut for pods.
+UNRECOGNISED = Expected(
     cluster=table(
         pod=("both", "both masqueraded"),
         node=("both", "both masqueraded"),
@@ -66,7 +66,7 @@ NOBODY = Expected(
     ),
 )
 
-#: Local pods could be recognised, and there is none: everybody is foreign.
+#: Local pods could be recognised, and there is none: all clients are foreign.
 STRANGERS = Expected(
     cluster=RECOGNISED.cluster | table(pod=("both masqueraded", "both masqueraded")),
     local=RECOGNISED.local | table(pod=("local masqueraded", "local")),
@@ -91,11 +91,11 @@ class Mode(NamedTuple):
 
 MODES = {
     "ClusterCIDR": Mode(CLUSTER_CIDR, ALL_PODS, ALL_PODS),
-    "ClusterCIDR of IPv4 only": Mode(IPV4_ONLY, ALL_PODS, NOBODY),
+    "ClusterCIDR of IPv4 only": Mode(IPV4_ONLY, ALL_PODS, UNRECOGNISED),
     "NodeCIDR": Mode(NODE_CIDR, RECOGNISED, RECOGNISED),
     "InterfaceNamePrefix": Mode(LocalPods(interface_prefix="veth-1"), RECOGNISED, RECOGNISED),
     "InterfaceNamePrefix of none": Mode(LocalPods(interface_prefix="cali"), STRANGERS, STRANGERS),
-    "no detector": Mode(NO_DETECTOR, NOBODY, NOBODY),
+    "no detector": Mode(NO_DETECTOR, UNRECOGNISED, UNRECOGNISED),
     "BridgeInterface": Mode(LocalPods(bridge="cni0"), RECOGNISED, RECOGNISED, "bridge"),
     "BridgeInterface of none": Mode(LocalPods(bridge="cni"), STRANGERS, STRANGERS, "bridge"),
 }
@@ -114,7 +114,7 @@ def scene(scenes: dict[str, Scene], mode: Mode) -> Scene:
 @families
 @protocols
 def test_policies_cluster(scene: Scene, mode: Mode, family: Family, protocol: Protocol) -> None:
-    """With both traffic policies Cluster all endpoints serve everybody."""
+    """With both traffic policies Cluster all endpoints serve all clients."""
     scene.program(scene.web(), *scene.slices(), config=with_pods(mode.pods))
 
     expected = mode.expected(family).cluster

@@ -93,16 +93,14 @@ HINTS = {
     "other zone": Case(ZONES, {B, D}, {A, B}, zone="b"),
     "several zones": Case(ZONES | {D: hints(zones="bca")}, {A, C, D}, {A, B}),
     "one without a zone": Case(ZONES | {D: {}}, ALL, {A, B}),
-    "nobody for our zone": Case(ZONES, ALL, {A, B}, zone="c"),
+    "none for our zone": Case(ZONES, ALL, {A, B}, zone="c"),
     "node without a zone": Case(ZONES, ALL, {A, B}, zone=""),
     "same node": Case(NODES, {A, C}, {A, B}),
     "one without a node": Case(NODES | {D: {}}, ALL, {A, B}),
-    "nobody for our node": Case(
-        {pod: hints(nodes=["node-2"]) for pod in (A, B, C, D)}, ALL, {A, B}
-    ),
+    "none for our node": Case({pod: hints(nodes=["node-2"]) for pod in (A, B, C, D)}, ALL, {A, B}),
     "node before zone": Case(BOTH, {A, C}, {A, B}),
     "one without a node, then zone": Case(BOTH | {A: hints(zones="a")}, {A, B, C}, {A, B}),
-    "nobody for our node, then zone": Case(
+    "none for our node, then zone": Case(
         {pod: hint | {"nodes": ("node-2",)} for pod, hint in BOTH.items()}, {A, B, C}, {A, B}
     ),
     "both levels fail": Case(
@@ -127,14 +125,14 @@ HINTS = {
 
 CONDITIONS = {
     "ready before ending": Case({A: {}, B: ENDING, C: {}, D: ENDING}, {A, C}, {A}),
-    "ending where nobody is ready": Case({A: ENDING, B: ENDED, C: ENDING}, {A, C}, {A}),
+    "ending where none is ready": Case({A: ENDING, B: ENDED, C: ENDING}, {A, C}, {A}),
     "local ending, remote ready": Case({A: ENDING, B: UNREADY, C: {}}, {C}, {A}),
     "local ready, remote ending": Case({A: {}, C: ENDING}, {A}, {A}),
     "local ended, remote ending": Case({A: ENDED, C: ENDING}, {C}, {"dropped"}),
     "local unready, remote ready": Case({A: UNREADY, B: STARTING, C: {}}, {C}, {"dropped"}),
     "not yet ready is never used": Case({A: STARTING, C: STARTING, D: {}}, {D}, {"dropped"}),
     "starting is no fallback": Case({A: STARTING, B: ENDING, C: STARTING}, {B}, {B}),
-    "nobody": Case({A: STARTING, B: UNREADY, C: ENDED}, REFUSED, REFUSED),
+    "none": Case({A: STARTING, B: UNREADY, C: ENDED}, REFUSED, REFUSED),
     "ready and terminating (published not ready)": Case(
         {A: {"ready": True, "serving": False, "terminating": True}, B: ENDING, C: {}}, {A, C}, {A}
     ),
@@ -178,7 +176,7 @@ def test_the_zone_of_the_node_changes(served: Cluster, family: Family) -> None:
 
 @families
 def test_hints_come_and_go(served: Cluster, family: Family) -> None:
-    """Each change of a slice decides anew, down to one hint."""
+    """Each change of a slice decides again, down to one hint."""
     where = target(served, Frontend.CLUSTER_IP, family)
     with proxied(served, web(), piece(served, family, ZONES), zone="a") as proxy:
         assert_reached({A, C}, served.client, *where)

@@ -123,7 +123,7 @@ def test_packets_are_served_through_failures(served: Cluster) -> None:
 @families
 @pytest.mark.parametrize("made", ["elements", "chains", "nothing but leftovers"])
 def test_a_table_that_vanished_comes_back(served: Cluster, family: Family, made: str) -> None:
-    """The kernel refuses the next transaction; the one after it makes the table anew."""
+    """The kernel refuses the next transaction; the one after it makes the table again."""
     with started(served, objects(served)) as proxy:
         expected = snapshot(served)
         change: dict[str, Callable[[], object]] = {

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("flushed")
 
 
 # What strangers did to a table, as nft text. F is the family, FE a cluster IP with port 80, LB a
-# load-balancer IP with source ranges, POD a local endpoint, and NOBODY an address of no use.
+# load-balancer IP with source ranges, POD a local endpoint, and UNUSED an address that no host has.
 
 CHAINS = {
     "a stray rule": "insert rule F nfproxy services accept",
@@ -72,7 +72,7 @@ ELEMENTS = {
     "no service CIDRs": "flush set F nfproxy service-cidrs",
     "no source ranges": "flush set F nfproxy source-ranges",
     "no affinity": "flush map F nfproxy affinity-frontends",
-    "nobody records": "flush map F nfproxy record-frontends-tcp",
+    "no Service records": "flush map F nfproxy record-frontends-tcp",
     "the first slot gone": "delete element F nfproxy endpoints-tcp { FE . 80 . 0 }",
     "a slot in the middle gone": "delete element F nfproxy endpoints-tcp { FE . 80 . 2 }",
     "a frontend and its first slot gone": "delete element F nfproxy frontends"
@@ -80,7 +80,7 @@ ELEMENTS = {
     "a frontend and a slot gone": "delete element F nfproxy frontends"
     " { FE . tcp . 80 }\ndelete element F nfproxy endpoints-tcp { FE . 80 . 1 }",
     "a slot leads elsewhere": "delete element F nfproxy endpoints-tcp { FE . 80 . 1 }\n"
-    "add element F nfproxy endpoints-tcp { FE . 80 . 1 : NOBODY . 80 }",
+    "add element F nfproxy endpoints-tcp { FE . 80 . 1 : UNUSED . 80 }",
     "a source range for everything": "add element F nfproxy source-ranges { * }",
     "two slots alike": "delete element F nfproxy endpoints-tcp { FE . 80 . 1 }\n"
     "delete element F nfproxy endpoints-tcp { FE . 80 . 2 }\n"
@@ -94,28 +94,28 @@ ELEMENTS = {
     "add element F nfproxy frontends { FE . tcp . 80 : return }",
     "a frontend leads to another chain": "delete element F nfproxy frontends"
     " { FE . tcp . 80 }\nadd element F nfproxy frontends { FE . tcp . 80 : goto external-udp-4 }",
-    "a frontend of nobody": "add element F nfproxy frontends { NOBODY . tcp . 80 : drop }",
+    "a frontend of no Service": "add element F nfproxy frontends { UNUSED . tcp . 80 : drop }",
     "a frontend of another protocol": "add element F nfproxy frontends { FE . 47 . 80 : accept }",
     "a frontend for everything": "add element F nfproxy frontends { * : drop }",
-    "an endpoint for everything": "add element F nfproxy endpoints-tcp { * : NOBODY . 80 }",
-    "a node port of nobody": "add element F nfproxy node-ports { tcp . 22 : drop }",
-    "slots far behind": "add element F nfproxy endpoints-tcp { FE . 80 . 9 : NOBODY . 80,"
-    " FE . 80 . 32769 : NOBODY . 80 }",
-    "a hairpin of nobody": "add element F nfproxy hairpin { NOBODY . NOBODY . tcp . 80 }",
-    "a cluster IP of nobody": "add element F nfproxy cluster-ips { NOBODY }",
-    "a service CIDR of nobody": "add element F nfproxy service-cidrs { NOBODYS }",
+    "an endpoint for everything": "add element F nfproxy endpoints-tcp { * : UNUSED . 80 }",
+    "a node port of no Service": "add element F nfproxy node-ports { tcp . 22 : drop }",
+    "slots far behind": "add element F nfproxy endpoints-tcp { FE . 80 . 9 : UNUSED . 80,"
+    " FE . 80 . 32769 : UNUSED . 80 }",
+    "a hairpin of no Service": "add element F nfproxy hairpin { UNUSED . UNUSED . tcp . 80 }",
+    "a cluster IP of no Service": "add element F nfproxy cluster-ips { UNUSED }",
+    "a service CIDR of no Service": "add element F nfproxy service-cidrs { UNUSED_RANGE }",
     "every source": "add element F nfproxy source-ranges { PODS . LB . tcp . 80 }",
-    "a record of nobody": "add element F nfproxy record-frontends-tcp"
-    " { NOBODY . 80 . FE . 80 : drop }",
-    "affinity of nobody": "add element F nfproxy affinity-node-ports { tcp . 22 : drop }",
+    "a record of no Service": "add element F nfproxy record-frontends-tcp"
+    " { UNUSED . 80 . FE . 80 : drop }",
+    "affinity of no Service": "add element F nfproxy affinity-node-ports { tcp . 22 : drop }",
 }
 LATER = {
-    "slots of nobody": "add element F nfproxy endpoints-tcp { NOBODY . 80 . 0 : NOBODY . 80,"
-    " NOBODY . 80 . 5 : NOBODY . 80 }",
-    "source ranges of nobody": "add element F nfproxy source-ranges { PODS . NOBODY . tcp . 80 }",
-    "a slot too many": "add element F nfproxy endpoints-tcp { FE . 80 . 4 : NOBODY . 80 }",
+    "slots of no Service": "add element F nfproxy endpoints-tcp { UNUSED . 80 . 0 : UNUSED . 80,"
+    " UNUSED . 80 . 5 : UNUSED . 80 }",
+    "ranges of no Service": "add element F nfproxy source-ranges { PODS . UNUSED . tcp . 80 }",
+    "a slot too many": "add element F nfproxy endpoints-tcp { FE . 80 . 4 : UNUSED . 80 }",
     "a slot in the other slot range": "add element F nfproxy endpoints-tcp"
-    " { FE . 80 . 32768 : NOBODY . 80 }",
+    " { FE . 80 . 32768 : UNUSED . 80 }",
 }
 
 
@@ -126,8 +126,8 @@ def text(template: str) -> str:
         words = {
             "F": family.table,
             "FE": CLUSTER_IP.of(family),
-            "NOBODY": ("198.51.100.7", "2001:db8:198::7")[index],
-            "NOBODYS": ("198.51.100.0/24", "2001:db8:198::/48")[index],
+            "UNUSED": ("198.51.100.7", "2001:db8:198::7")[index],
+            "UNUSED_RANGE": ("198.51.100.0/24", "2001:db8:198::/48")[index],
             "PODS": ("10.244.0.0/16", "fd00:10:244::/48")[index],
             "POD": ("10.244.1.11", "fd00:10:244:1::11")[index],
             "LB": ("203.0.113.9", "2001:db8:113::9")[index],
@@ -188,9 +188,9 @@ def test_notes_of_strangers_are_removed(served: Cluster, family: Family) -> None
     """A note that leads a client to nowhere does not survive the start."""
     left_by_another(served)
     client = "7 . 8" if family is Family.IPV6 else served.client.address(family)
-    nobody = ("198.51.100.7", "2001:db8:198::7")[FAMILIES.index(family)]
-    element = f"{{ {client} . 1 . 2 : {nobody} }}"
+    unused = ("198.51.100.7", "2001:db8:198::7")[FAMILIES.index(family)]
+    element = f"{{ {client} . 1 . 2 : {unused} }}"
     rules.load(served.nodes[0], f"add element {family.table} nfproxy affinity {element}\n")
     with started(served, objects(served)):
         listed = rules.listing(served.nodes[0], "map", family.table, "nfproxy", "affinity")
-        assert nobody not in listed
+        assert unused not in listed

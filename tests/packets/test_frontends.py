@@ -34,7 +34,7 @@ kinds = pytest.mark.parametrize("kind", FrontendKind, ids=lambda kind: kind.valu
 SECOND_TARGET = 8081
 #: A port of an external or load-balancer IP that no service has, where the host listens.
 HOST_PORT = 8090
-EVERYBODY = ("pod", "node", "outside")
+ALL_SOURCES = ("pod", "node", "outside")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def scene(scene: Scene) -> Scene:
 
 
 def assert_even(counted: Counter[str], names: set[str]) -> None:
-    """Each of `names`, and nobody else, answered a fair share (within six sigma)."""
+    """Each of `names`, and no other, answered a fair share (within six sigma)."""
     assert names == set(counted)
     total, share = counted.total(), 1 / len(names)
     sigma = (total * share * (1 - share)) ** 0.5
@@ -177,7 +177,7 @@ def test_unknown_port_of_a_cluster_ip(scene: Scene, family: Family, protocol: Pr
 
     probes = [
         scene.probe_to(source, CLUSTER_IP.of(family), port, over)
-        for source in (*EVERYBODY, "far pod")
+        for source in (*ALL_SOURCES, "far pod")
         for port, over in tried
     ]
     assert set(scene.ask(*probes)) == {"refused"}
@@ -188,7 +188,7 @@ def test_unknown_port_of_a_cluster_ip(scene: Scene, family: Family, protocol: Pr
 @families
 @protocols
 def test_unknown_port_of_other_addresses(scene: Scene, family: Family, protocol: Protocol) -> None:
-    """Other ports of load-balancer and external IPs are nobody's business but the host's."""
+    """Other ports of load-balancer and external IPs are the host's business alone."""
     scene.program(scene.web(), *scene.slices(scene.remote))
     addresses = [LOAD_BALANCER_IP.of(family), EXTERNAL_IP.of(family)]
 
@@ -196,7 +196,7 @@ def test_unknown_port_of_other_addresses(scene: Scene, family: Family, protocol:
     with scene.bound(*addresses), scene.host_listens(listening, protocol):
         probes = [
             scene.probe_to(source, address, port, protocol)
-            for source in EVERYBODY
+            for source in ALL_SOURCES
             for address in addresses
             for port in (PORT, HOST_PORT)
         ]
@@ -217,11 +217,11 @@ def test_single_stack(scene: Scene, proxied: Family, protocol: Protocol) -> None
     with scene.bound(*virtual), scene.host_listens(rows, protocol):
         probes = [
             scene.probe_to(source, address, port, protocol)
-            for source in EVERYBODY
+            for source in ALL_SOURCES
             for address, port in rows
         ]
         assert scene.ask(*probes) == [scene.node.name] * 9
-    # no rule either says that the cluster IP it had is a service's: nobody refuses
+    # no rule knows the cluster IP that it had, so none refuses
     assert scene.ask(scene.probe("outside", other, protocol, FrontendKind.CLUSTER_IP)) == [
         "dropped"
     ]
@@ -323,7 +323,7 @@ def test_node_and_pod_as_endpoints(scene: Scene, family: Family) -> None:
     hosts = [scene.node, scene.local, scene.remote]
     scene.program(scene.web(), *scene.slices(*hosts))
 
-    for source in EVERYBODY:
+    for source in ALL_SOURCES:
         for kind in FrontendKind:
             probe = scene.probe(source, family, Protocol.TCP, kind)
             assert_even(tally(probe_many([probe] * 90)), {host.name for host in hosts})

@@ -2,7 +2,7 @@
 A pod that reaches itself through its own Service.
 
 Its packet would come back to it from its own address, which no pod accepts: it has to be
-masqueraded, even where nobody else is.
+masqueraded, even where no other client is.
 """
 
 import pytest

@@ -1,5 +1,5 @@
 """
-The packet harness tells the truth: rules written by hand, what they do read from probes.
+The packet harness reports what happens: rules written by hand, what they do read from probes.
 
 Every claim about a rule is tried without the rule first, so none can pass by accident.
 """
@@ -82,7 +82,7 @@ def test_everyone_reaches_everyone(served: Cluster, family: Family, protocol: Pr
 @families
 @protocols
 def test_closed_port_is_refused(served: Cluster, family: Family, protocol: Protocol) -> None:
-    """A port where nobody listens refuses at once."""
+    """A port where no process listens refuses at once."""
     assert probe(served.client, served.pod(2, 1).address(family), 81, protocol).refused
 
 

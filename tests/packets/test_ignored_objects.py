@@ -65,7 +65,7 @@ def scene(scene: Scene) -> Iterator[Scene]:
 
 
 def asked(scene: Scene, family: Family, *kinds: FrontendKind) -> set[str]:
-    """Return who answers everybody over every protocol, at all frontends or some kinds of them."""
+    """Return who answers all sources over every protocol, at all or some frontends."""
     probes = [
         scene.probe(source, family, protocol, kind)
         for source in SOURCES

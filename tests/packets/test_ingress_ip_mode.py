@@ -18,11 +18,11 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Addresses
 
-#: Everybody sends to it through node-1.
+#: All sources send to it through node-1.
 BALANCER_IP = Addresses("198.51.100.20", "2001:db8:1::20")
 BALANCER = "load-balancer"
 SOURCES = ("pod", "node", "outside", "far pod")
-SOMEBODY_ELSE = ["203.0.113.0/24", "2001:db8:9::/64"]
+ANOTHER_CLIENT = ["203.0.113.0/24", "2001:db8:9::/64"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def ingress(mode: str | None) -> list[dict[str, Any]]:
 
 
 def at_balancer(scene: Scene, family: Family) -> set[str]:
-    """Return, in words, what everybody gets at the load balancer's address over each protocol."""
+    """Return, in words, what all sources get at the load balancer's address over each protocol."""
     address = BALANCER_IP.of(family)
     return set(
         scene.ask(
@@ -96,6 +96,6 @@ def test_source_ranges_do_not_concern_an_address_of_mode_proxy(
     """Whom to serve is then the load balancer's decision."""
     endpoints = slices(scene.remote)
     for mode, expected in (("VIP", "dropped"), ("Proxy", BALANCER)):
-        service = web(ingress=ingress(mode), loadBalancerSourceRanges=SOMEBODY_ELSE)
+        service = web(ingress=ingress(mode), loadBalancerSourceRanges=ANOTHER_CLIENT)
         scene.program(*decoded(service, *endpoints))
         assert {expected} == at_balancer(scene, family)

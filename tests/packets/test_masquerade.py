@@ -33,7 +33,7 @@ detectors = pytest.mark.parametrize(
 bits = pytest.mark.parametrize("bit", [14, 0, 20, 31])
 
 FOREIGN_MARK = 0x0200
-EVERYBODY = ("pod", "node", "outside")
+ALL_SOURCES = ("pod", "node", "outside")
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_masquerade_all(scene: Scene, pods: LocalPods, family: Family, protocol:
     config = with_pods(pods, masquerade_all=True)
     scene.program(scene.web(), *scene.slices(), config=config)
 
-    everybody = ("both masqueraded", "both masqueraded")
-    expected = table(pod=everybody, node=everybody, outside=everybody, far_pod=everybody)
+    every = ("both masqueraded", "both masqueraded")
+    expected = table(pod=every, node=every, outside=every, far_pod=every)
     assert expected == scene.reached(expected, family, protocol)
 
 
@@ -170,7 +170,9 @@ def test_mark_bit(scene: Scene, marks: Marks, bit: int, family: Family, protocol
     scene.program(scene.web(), *scene.slices(), config=_with_bit(bit))
     marks.put(0, 1 << bit)
 
-    expected: Table = {(source, FrontendKind.NODE_PORT): "both masqueraded" for source in EVERYBODY}
+    expected: Table = {
+        (source, FrontendKind.NODE_PORT): "both masqueraded" for source in ALL_SOURCES
+    }
     assert expected == scene.reached(expected, family, protocol)
     with_bit, seen = marks.counts("before-source-nat")
     without_mark, seen_after = marks.counts("after-source-nat")

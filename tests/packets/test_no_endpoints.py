@@ -92,7 +92,7 @@ SERVED, REFUSED, DROPPED = all_are("served"), all_are("refused"), all_are("dropp
 def test_without_endpoints_every_frontend_refuses(
     served: Cluster, family: Family, protocol: Protocol, external_local: bool, sticky: int | None
 ) -> None:
-    """Nobody anywhere could serve: told at once, to everybody, whatever the policies."""
+    """No endpoint could serve: every client is refused at once, whatever the policies."""
     web = everywhere(
         protocol=protocol,
         external_local=external_local,
@@ -171,7 +171,7 @@ def test_external_policy_local_without_local_endpoints(
 
 
 @families
-def test_no_short_cut_for_pods_that_cannot_be_told(served: Cluster, family: Family) -> None:
+def test_no_short_cut_for_pods_that_cannot_be_recognised(served: Cluster, family: Family) -> None:
     """Without detection of local pods only the node takes the short cut."""
     web = everywhere(external_local=True)
     slices = endpoints_of("web", served.nodes[1].pods.values())

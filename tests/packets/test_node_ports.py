@@ -173,7 +173,7 @@ def test_reconfiguration(scene: Scene, family: Family) -> None:
 @families
 @protocols
 def test_undefined_ports(scene: Scene, family: Family, protocol: Protocol) -> None:
-    """A port nobody defined is the host's: answered by its process, or refused by it."""
+    """A port that no Service has is the host's: answered by its process, or refused by it."""
     config = EVERYWHERE["match all"]
     scene.program(scene.web(), *scene.slices(scene.remote), config=config)
     address = scene.node.address(family)

@@ -38,16 +38,16 @@ from nfproxy.tools.lab import Cluster, Host
 CLIENT_ONLY = ("192.168.77.100/32", "fd77::100/128")
 PODS = ("10.244.0.0/16", "fd00:10:244::/48")
 UNDERLAY = ("192.168.77.0/24", "fd77::/64")
-NOBODY = ("198.51.100.0/24", "2001:db8:198::/48")
+UNUSED = ("198.51.100.0/24", "2001:db8:198::/48")
 
 
 def ask_all(
     cluster: Cluster, frontend: str, family: Family, *protocols: Protocol
 ) -> dict[str, str]:
     """
-    Return what became of a connection from everybody: served, or the verdict.
+    Return what became of a connection from each source: served, or the verdict.
 
-    Asks over some protocols, all three if none are given. Where they differ all is told.
+    Asks over some protocols, all three if none are given. Where they differ, it names each.
     """
     where = target(cluster, frontend, family)
     sources: dict[str, tuple[Host, str]] = {
@@ -103,7 +103,7 @@ def test_only_sources_in_the_ranges_are_served(
         (PODS, ("pod",)),
         ((*PODS, *CLIENT_ONLY), ("pod", "client")),
         (UNDERLAY, ("client", "second", "node")),
-        (NOBODY, ()),
+        (UNUSED, ()),
         # nested and overlapping prefixes, one of them twice
         (
             (*UNDERLAY, *CLIENT_ONLY, *UNDERLAY, "192.168.77.96/29", "192.168.0.0/16"),
@@ -114,12 +114,12 @@ def test_only_sources_in_the_ranges_are_served(
             ("client", "second"),
         ),
     ],
-    ids=["pods", "pods and client", "underlay", "nobody", "overlapping", "adjacent"],
+    ids=["pods", "pods and client", "underlay", "no client", "overlapping", "adjacent"],
 )
 def test_ranges(
     served: Cluster, family: Family, ranges: Sequence[str], who: tuple[str, ...]
 ) -> None:
-    """Whoever is in one of the ranges is served, however they overlap."""
+    """A client in one of the ranges is served, however they overlap."""
     slices = endpoints_of("web", served.pods, ports=SLICE_PORTS)
     with proxied(served, limited_to(ranges), *slices):
         assert ask_all(served, Frontend.LOAD_BALANCER_IP, family) == expected(*who)
@@ -127,7 +127,7 @@ def test_ranges(
 
 @pytest.mark.parametrize("index", [0, 1], ids=["IPv4 only", "IPv6 only"])
 def test_ranges_of_one_family_leave_the_other_open(served: Cluster, index: int) -> None:
-    """A list without a range of a family allows everybody there."""
+    """A list without a range of a family allows all clients there."""
     guarded, open_ = (Family.IPV4, Family.IPV6) if index == 0 else (Family.IPV6, Family.IPV4)
     slices = endpoints_of("web", served.pods, ports=SLICE_PORTS)
     with proxied(served, limited_to(CLIENT_ONLY[index : index + 1]), *slices):
@@ -166,7 +166,7 @@ def test_a_load_balancer_ip_on_the_node_is_allowed_with_the_node(
 def test_without_endpoints_allowed_sources_are_rejected(
     served: Cluster, family: Family, protocol: Protocol
 ) -> None:
-    """The ranges come first: denied sources are dropped, and only allowed ones are told."""
+    """The ranges come first: denied sources are dropped, and only allowed ones are refused."""
     web = everywhere(protocol=protocol, source_ranges=CLIENT_ONLY)
     with proxied(served, web) as proxy:
         guarded = ask_all(served, Frontend.LOAD_BALANCER_IP, family, protocol)
@@ -205,7 +205,7 @@ def test_ranges_change_while_allowed_sources_send(served: Cluster, family: Famil
     """Who is allowed before and after a change loses nothing; who is not is dropped at once."""
     where = target(served, Frontend.LOAD_BALANCER_IP, family)
     index = FAMILIES.index(family)
-    narrow, wide, apart, pods = (pair[index] for pair in (CLIENT_ONLY, UNDERLAY, NOBODY, PODS))
+    narrow, wide, apart, pods = (pair[index] for pair in (CLIENT_ONLY, UNDERLAY, UNUSED, PODS))
     nested = ("192.168.77.64/26", "fd77::100/120")[index]
     walk: list[tuple[Sequence[str], dict[str, str]]] = [
         ((), ALL),
@@ -268,7 +268,7 @@ def test_nothing_is_left_of_ranges_that_were_removed(served: Cluster, family: Fa
 
 
 def kernel_ranges(proxy: Proxy, family: Family) -> bool:
-    """Tell whether the kernel holds any source range."""
+    """Return whether the kernel holds any source range."""
     return "elements" in rules.listing(proxy.host, "set", family.table, "nfproxy", "source-ranges")
 
 

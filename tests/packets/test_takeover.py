@@ -1,7 +1,7 @@
 """
 A new process over existing tables, with real packets.
 
-Where nothing changed it touches nothing and nobody notices; what changed is applied; tables of
+Where nothing changed it touches nothing and no client notices; what changed is applied; tables of
 another layout give way as a whole.
 """
 
@@ -96,7 +96,7 @@ def test_slots_are_kept_where_history_put_them(served: Cluster) -> None:
     ]
     proxy.put(*turned)
     swap_slots(served)
-    proxy.close(keep_tables=True)  # with leftovers that nobody tidied
+    proxy.close(keep_tables=True)  # with leftovers not yet tidied
     left = snapshot(served)
     with started(served, turned) as second:
         assert second.report.operations == 0
@@ -195,7 +195,7 @@ LAYOUTS = {
         elements = { 192.0.2.1 : 192.0.2.2 }
     }""",
     "empty": "",
-    "somebody else's": "chain input {\n type filter hook input priority 0; policy drop;\n }",
+    "of another program": "chain input {\n type filter hook input priority 0; policy drop;\n }",
 }
 
 
@@ -204,7 +204,7 @@ LAYOUTS = {
 def test_a_table_of_another_layout_is_replaced(
     served: Cluster, family: Family, layout: str
 ) -> None:
-    """What an older version, or somebody else, called nfproxy gives way as a whole."""
+    """What an older version, or another program, called nfproxy gives way as a whole."""
     expected = left_by_another(served)
     node = served.nodes[0]
     rules.load(node, f"delete table {family.table} nfproxy\n")

@@ -97,7 +97,7 @@ def flows(proxy: Proxy) -> dict[FrontendKey, frozenset[Destination]]:
 
 
 def ask(cluster: Cluster, frontend: str, family: Family, port: int) -> str:
-    """Send the next datagram of a flow; tell who answered, or what became of it."""
+    """Send the next datagram of a flow; return who answered, or what became of it."""
     where = target(cluster, frontend, family)
     return answers([probe(cluster.client, *where, Protocol.UDP, source_port=port)])[0]
 
@@ -185,7 +185,7 @@ def test_a_flow_from_before_the_rules_finds_an_endpoint(
     served: Cluster, node: Node, family: Family, port: int
 ) -> None:
     """
-    It was sent to the node itself, where nobody listens, and would be for as long as it goes on.
+    It was sent to the node itself, where no process listens, and would go there for ever.
     """
     with proxied(served) as proxy:
         assert ask(served, Frontend.NODE_PORT, family, port) == "refused"

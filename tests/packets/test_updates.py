@@ -217,7 +217,7 @@ def test_other_services_come_and_go(served: Cluster, family: Family) -> None:
 
 
 @families
-def test_the_whole_program_is_loaded_anew(served: Cluster, family: Family) -> None:
+def test_the_whole_program_is_loaded_again(served: Cluster, family: Family) -> None:
     """Another node configuration rewrites every chain at once."""
     configs = [
         node_config(zone="a"),

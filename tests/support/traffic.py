@@ -274,7 +274,7 @@ class _Held:
 
 
 def _bind_outside(sock: socket.socket, address: str) -> None:
-    """Bind to a port above those of probes, so that a rule can tell these connections."""
+    """Bind to a port above those of probes, so that a rule can match these connections."""
     for port in HELD_PORTS:
         try:
             sock.bind((address, port))

@@ -98,7 +98,7 @@ unpack_program() {
     dpkg-deb --fsys-tarfile "$1" | tar -C "$TEMPORARY/bin" --strip-components=3 -x "./usr/bin/$name"
     "$TEMPORARY/bin/$name" "$command" >/dev/null ||
         fail "the $name of Debian $suite does not start on this machine."
-    rm -rf "${directory:?}" # somebody deleted a part of it
+    rm -rf "${directory:?}" # a part of it was deleted
     mv --no-target-directory "$TEMPORARY/bin" "$directory"
     rm -rf "$TEMPORARY"
 }

@@ -73,7 +73,7 @@ class Helm:
     """A helm that can be run."""
 
     version: str
-    """As helm tells it, without the v: "3.18.0"."""
+    """As helm prints it, without the v: "3.18.0"."""
 
     command: Path
 

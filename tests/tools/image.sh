@@ -14,7 +14,7 @@
 # directory that trixie_root.sh makes, and pip finds the wheels that the machine's own pip has
 # fetched, with their hashes checked again; so packages come from wherever the machine gets its
 # packages. About a minute, and some seconds where only nfproxy's code has changed. An image appears
-# in one step (rename), so an interrupted run leaves nothing half made; images that nobody has asked
+# in one step (rename), so an interrupted run leaves nothing half made; images that no run has asked
 # for in two hours are removed.
 #
 # Needs root, buildah, and the virtual environment that tests/run.sh makes.
@@ -35,7 +35,7 @@ PYTHON=3.13  # of Debian trixie
 MOST_MB=3000 # of what is kept between builds
 
 # Set BUILDAH to buildah with a storage of its own. By overlay mounts, the steps of the Dockerfile
-# are kept between builds; where these cannot be had, as in a container, vfs copies whole trees.
+# are kept between builds; where these are unavailable, as in a container, vfs copies whole trees.
 choose_storage() {
     BUILDAH=(buildah --storage-driver overlay --root "$CACHE/storage")
     BUILDAH+=(--runroot "$CACHE/storage-run")
@@ -43,7 +43,7 @@ choose_storage() {
     if [ -d "$CACHE/storage" ] && [ "$(du -sm "$CACHE/storage" | cut -f 1)" -gt "$MOST_MB" ]; then
         rm -rf "$CACHE"/storage{,-run}
     fi
-    if ! "${BUILDAH[@]}" rm --all >/dev/null 2>&1; then # also tells whether overlay works
+    if ! "${BUILDAH[@]}" rm --all >/dev/null 2>&1; then # also shows whether overlay works
         rm -rf "$CACHE"/storage{,-run}
         BUILDAH=(buildah --storage-driver vfs --root "$WORK/storage" --runroot "$WORK/run")
         LAYERS=()

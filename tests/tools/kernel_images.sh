@@ -181,7 +181,7 @@ make_kernel() {
     mv "$TEMPORARY/package/boot/vmlinuz-$release" "$at/vmlinuz"
     make_file_system "$at/modules.img" modules "$TEMPORARY/base/usr/lib/modules"
     printf '%s\n' "$release" >"$at/release"
-    rm -rf "${1:?}" # somebody deleted a part of it
+    rm -rf "${1:?}" # a part of it was deleted
     mv --no-target-directory "$at" "$1"
     rm -rf "$TEMPORARY"
 }

@@ -100,7 +100,7 @@ class Outcome(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Tell whether there were tests, and all passed."""
+        """Return whether there were tests, and all passed."""
         return not self.reason and all(
             one.exit == 0 and one.passed == one.tests > 0 for one in self.rounds
         )

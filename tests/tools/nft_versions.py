@@ -18,17 +18,17 @@ SCRIPT = Path(__file__).with_name("nft_versions.sh")
 class Nft:
     """An nft that can be run: in any network namespace, with any files, without root's help."""
 
-    origin: str
+    suite: str
     """Where it comes from: "host", or the name of a Debian release such as "trixie"."""
 
     version: str
-    """As nft tells it, without the v: "1.1.3"."""
+    """As nft prints it, without the v: "1.1.3"."""
 
     command: str
     """Path of the executable; arguments follow as for nft(8)."""
 
     def __str__(self) -> str:
-        return f"{self.origin}-{self.version}"
+        return f"{self.suite}-{self.version}"
 
     @property
     def release(self) -> tuple[int, ...]:
@@ -68,5 +68,5 @@ def _listing() -> list[str]:
 
 
 def _parse(line: str) -> Nft:
-    origin, command, version = line.split(" ")
-    return Nft(origin, version.removeprefix("v"), command)
+    suite, command, version = line.split(" ")
+    return Nft(suite, version.removeprefix("v"), command)

@@ -9,7 +9,7 @@
 # From each Debian suite below, nftables and the libraries it needs, libc included, are
 # fetched as packages and unpacked (not installed) into a directory of their own, where a
 # small script "nft" runs that nft with those libraries. That needs no root and no chroot, so
-# it works in any network namespace, and sees the files of whoever calls it.
+# it works in any network namespace, and sees the files of its caller.
 #
 #   bookworm   nft 1.0.6, the oldest that nfproxy works with
 #   trixie     nft 1.1.3, the one in the container image
@@ -59,7 +59,7 @@ prepare() {
     write_launcher "$work/done"
     "$work/done/nft" --version >"$work/done/version" ||
         fail "the nft unpacked from Debian $suite does not start on this machine."
-    rm -rf "${CACHE:?}/$suite" # somebody deleted a part of it
+    rm -rf "${CACHE:?}/$suite" # a part of it was deleted
     mv --no-target-directory "$work/done" "$CACHE/$suite"
     rm -rf "$work"
 }

@@ -7,7 +7,7 @@
 # packages and apt, without documentation, manual pages and translations, and dpkg set to leave
 # these out of what is installed later, too. apt's sources and settings in it are the machine's own,
 # so packages are fetched from inside as they are from outside. About 80 MB, half a minute; made
-# once, and anew when this script or the machine's apt sources change. Appears in one step
+# once, and again when this script or the machine's apt sources change. Appears in one step
 # (rename), so an interrupted run leaves nothing half made.
 #
 # Needs root and mmdebstrap.

@@ -2,7 +2,7 @@
 A stand-in for the API server: LIST, WATCH, Events, and all that can go wrong with them.
 
 It behaves as kube-apiserver 1.36 does for Services, EndpointSlices, Nodes, ServiceCIDRs and
-Events, as far as a client that lists and watches can tell; tests/apiserver runs one suite
+Events, as far as a client that lists and watches can see; tests/apiserver runs one suite
 against both. There is no validation and no allocation: objects are stored as they come. There
 is no HTTP/2, no protobuf, no Table, and of patches only merges.
 

@@ -47,7 +47,7 @@ class Access:
         }
 
     def user(self, request: web.BaseRequest) -> str:
-        """Return who asks: by client certificate, by token, or nobody. Raises StatusError, 401."""
+        """Return who asks: by client certificate, token, or neither. Raises StatusError, 401."""
         encrypted: Any = request.transport and request.transport.get_extra_info("ssl_object")
         certificate = encrypted.getpeercert() if encrypted else None
         for ((name, value),) in (certificate or {}).get("subject", ()):

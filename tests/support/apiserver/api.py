@@ -216,14 +216,14 @@ class Api(ABC):
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": message or f"the stand-in was told to say {reason}",
+            "message": message or f"the test asked for {reason}",
             "reason": reason,
             "code": code,
         }
         return self.send_event(resource, "ERROR", status)
 
     def restart(self, *, new_port: bool = False, reset_versions: bool = False) -> None:
-        """End all connections by RST and start anew; see `commands.restart`."""
+        """End all connections by RST and start again; see `commands.restart`."""
         self.port = self._restart(new_port=new_port, reset_versions=reset_versions)
 
 

@@ -1,5 +1,5 @@
 """
-A cluster that never rests, as an API server tells it: random changes, and faults between them.
+A cluster that never rests, as an API server reports it: random changes, and faults between them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Churn:
     """
     Makes random changes of Services called churn-N, and of the EndpointSlice of ``moving``.
 
-    ``moving`` has at least one ready endpoint at any time, of `serving`; nobody answers at
+    ``moving`` has at least one ready endpoint at any time, of `serving`; no endpoint answers at
     those of the others. The same `seed` makes the same changes.
     """
 
@@ -133,7 +133,7 @@ class Churn:
 
 
 def at_rate(rate: float, now: Callable[[], float]) -> Callable[[], bool]:
-    """Return a function that tells whether the next of `rate` things a second is due."""
+    """Return a function that returns whether the next of `rate` things a second is due."""
     began, done = now(), 0
 
     def due() -> bool:

@@ -66,7 +66,7 @@ class Watch:
         return event
 
     def was_reset(self) -> bool:
-        """Tell whether an RST has come. To be asked before anything else is read."""
+        """Return whether an RST has come. To be asked before anything else is read."""
         state = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         return bool(state == _TCP_CLOSE)
 

@@ -1,5 +1,5 @@
 """
-What tests and benchmarks tell the stand-in, one function each.
+What tests and benchmarks ask of the stand-in, one function each.
 
 They run in its event loop; `support.apiserver.standin` gives them to other threads, and
 `support.apiserver.control` to other processes, so arguments and results are plain data.
@@ -134,7 +134,7 @@ def client_certificate(
 
 
 def renew_server_certificate(host: Host, /, other_ca: bool = False, expired: bool = False) -> None:
-    """Show new connections another certificate: of a CA nobody knows, or one that is over."""
+    """Show new connections another certificate: of an unknown CA, or one that is over."""
     host.renew_certificate(other_ca=other_ca, expired=expired)
 
 
@@ -179,7 +179,7 @@ async def stop(host: Host, /) -> None:
 
 async def restart(host: Host, /, *, new_port: bool = False, reset_versions: bool = False) -> int:
     """
-    End all connections and start anew; return the port.
+    End all connections and start again; return the port.
 
     With `reset_versions`, versions go on from a lower number, and history is forgotten.
     """

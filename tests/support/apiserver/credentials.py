@@ -1,5 +1,5 @@
 """
-How clients are told where the API server is and who they are: kubeconfigs, service accounts.
+Where clients learn the API server's address and who they are: kubeconfigs, service accounts.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What an API server tells about itself: health, version, groups and resources.
+What an API server says of itself: health, version, groups and resources.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What the stand-in was told to do wrong.
+What the stand-in does wrong because a test asked for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Refusal(msgspec.Struct):
     body: bytes | None
 
     def fits(self, resource: str, verb: str) -> bool:
-        """Tell whether a request is meant."""
+        """Return whether a request is meant."""
         return self.resource in ("", resource) and self.verb in ("", verb)
 
 

@@ -1,5 +1,5 @@
 """
-Sockets: listening, accepting, and letting connections die as told.
+Sockets: listening, accepting, and letting connections die when a test asks for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Listener:
     Accepts TLS connections for an HTTP server, on one port of some addresses.
 
     `make_socket` makes a socket in the network namespace that is meant. While `gate` is closed,
-    connections are accepted (by the kernel), and nobody talks to them.
+    connections are accepted (by the kernel), and no process talks to them.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class Policy:
         ]
 
     def allows(self, user: str, verb: str, target: Target) -> bool:
-        """Tell whether a user may do something."""
+        """Return whether a user may do something."""
         groups = groups_of(user)
         return any(
             (not namespace or namespace == target.namespace)

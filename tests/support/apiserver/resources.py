@@ -155,7 +155,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def watching(query: dict[str, str]) -> bool:
-    """Tell whether a request is a watch."""
+    """Return whether a request is a watch."""
     return query.get("watch", "false").lower() not in ("", "0", "false")
 
 

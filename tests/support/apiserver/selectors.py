@@ -32,7 +32,7 @@ class Requirement(msgspec.Struct, frozen=True):
     negated: bool = False
 
     def holds(self, has: Mapping[str, str]) -> bool:
-        """Tell whether something with these labels, or fields, is selected."""
+        """Return whether something with these labels, or fields, is selected."""
         value = has.get(self.key)
         found = value is not None and (self.values is None or value in self.values)
         return found is not self.negated
@@ -51,7 +51,7 @@ class Selection(msgspec.Struct, frozen=True):
         return not self.labels and not self.fields
 
     def matches(self, namespace: str, labels: Mapping[str, str], fields: Mapping[str, str]) -> bool:
-        """Tell whether an object is selected."""
+        """Return whether an object is selected."""
         return (
             (not self.namespace or namespace == self.namespace)
             and all(part.holds(labels) for part in self.labels)

@@ -39,7 +39,7 @@ _NO_PROGRESS = (
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """
-    What the stand-in can be told when it starts, or later. Times are in seconds.
+    Settings of the stand-in, given when it starts or later. Times are in seconds.
 
     Without `streaming_lists` it refuses them, as older servers do. Without `etcd_progress` it
     begins them with an error, as newer ones do whose etcd is older than 3.4.31 or 3.5.13.
@@ -100,7 +100,7 @@ class Server:
         await self.faults.gate.wait()
         target = Target.parse(request.path)
         query = {name: request.query[name] for name in request.query}  # the first of a name counts
-        noted = Request(
+        record = Request(
             time.monotonic(),
             request.method,
             request.path,
@@ -110,44 +110,44 @@ class Server:
             target.resource,
             target.verb(request.method, query),
         )
-        self.requests.append(noted)
+        self.requests.append(record)
         try:
-            response = await self._answer(request, target, noted)
+            response = await self._answer(request, target, record)
         except StatusError as error:
             response = _refusal(error)
-        except ConnectionError:  # the client is gone, or was sent away; nobody reads this
+        except ConnectionError:  # the client is gone, or was sent away: there is no reader
             response = web.Response()
         await self.faults.gate.wait()
-        noted.code = response.status
+        record.code = response.status
         return response
 
     async def _answer(
-        self, request: web.BaseRequest, target: Target, noted: Request
+        self, request: web.BaseRequest, target: Target, record: Request
     ) -> web.StreamResponse:
-        refusal = self.faults.refusal(noted.resource, noted.verb)
+        refusal = self.faults.refusal(record.resource, record.verb)
         if refusal and refusal.body is not None:
             return web.Response(body=refusal.body, status=refusal.code, content_type=_JSON)
         if refusal:
             raise refused(refusal)
-        noted.user = self.access.user(request)
-        self.access.check(noted.user, noted.verb, target)
+        record.user = self.access.user(request)
+        self.access.check(record.user, record.verb, target)
         resource = target.known()
         if resource is None or resource.plural in self.settings.without:
             return discovery.answer(target.path, self.settings.without)
-        if noted.verb in ("list", "watch"):
-            asked = options(target, resource, noted.query, self.settings.streaming_lists)
+        if record.verb in ("list", "watch"):
+            asked = options(target, resource, record.query, self.settings.streaming_lists)
             if asked.watch:
-                return await self._watch(request, resource, asked, noted)
+                return await self._watch(request, resource, asked, record)
             return await self._list(request, resource, asked)
-        return await self._object(request, target, resource, noted)
+        return await self._object(request, target, resource, record)
 
     async def _object(
-        self, request: web.BaseRequest, target: Target, resource: Resource, noted: Request
+        self, request: web.BaseRequest, target: Target, resource: Resource, record: Request
     ) -> web.Response:
         code, body = 200, await request.read()
-        if noted.query.get("dryRun"):
-            return _json(writes.without_writing(self.store, resource, target, noted.verb, body))
-        match noted.verb:
+        if record.query.get("dryRun"):
+            return _json(writes.without_writing(self.store, resource, target, record.verb, body))
+        match record.verb:
             case "get":
                 key = join_key(resource, target.namespace, target.name)
                 found = self.collection(resource.plural).records.get(key)
@@ -215,7 +215,7 @@ class Server:
     # -- watches ----------------------------------------------------------------------------
 
     async def _watch(
-        self, request: web.BaseRequest, resource: Resource, asked: Options, noted: Request
+        self, request: web.BaseRequest, resource: Resource, asked: Options, record: Request
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": _JSON})
         response.enable_chunked_encoding()
@@ -229,7 +229,7 @@ class Server:
         self.streams.add(stream)
         try:
             await response.prepare(request)
-            noted.code = 200
+            record.code = 200
             how = await stream.run(response, self.store, self.settings.bookmark_s)
         finally:
             stream.close()

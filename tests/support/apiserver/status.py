@@ -143,7 +143,7 @@ def injected(code: int, retry_after_s: int | None) -> StatusError:
     }
     return StatusError(
         code,
-        words.get(code, f"the stand-in was told to answer {code}"),
+        words.get(code, f"the test asked for the answer {code}"),
         details={"retryAfterSeconds": retry_after_s} if retry_after_s else None,
     )
 

@@ -47,12 +47,12 @@ class Record(msgspec.Struct, frozen=True):
         return kind % words + self.body(version)[1:]
 
     def selected(self, selection: Selection) -> bool:
-        """Tell whether a selection has it."""
+        """Return whether a selection has it."""
         return selection.matches(self.namespace, self.labels, self.fields)
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An object came, changed or went. One that is `withheld` is never told to a watch."""
+    """An object came, changed or went. One that is `withheld` is never sent to a watch."""
 
     version: int
     before: Record | None
@@ -78,7 +78,7 @@ class Collection:
         self._token_floor = 0
 
     def commit(self, change: Change, history: int) -> None:
-        """Make a change, and tell who listens; all but the last `history` are forgotten."""
+        """Make a change, and call the listeners; all but the last `history` are forgotten."""
         if change.after is not None:
             if change.before is None:
                 bisect.insort(self._keys, change.after.key)
@@ -160,7 +160,7 @@ class Store:
 
     def put(self, resource: Resource, item: dict[str, Any], wanted: str = "") -> Record:
         """
-        Create or replace an object; its version need not be told.
+        Create or replace an object; its version may be missing.
 
         What a server sets it sets here too: uid, creationTimestamp, generation. A replacement
         that changes nothing makes no version. `wanted` is the version the client has seen.
@@ -203,7 +203,7 @@ class Store:
             collection.expire_tokens(self.version)
 
     def reset_versions(self) -> None:
-        """Begin anew at a lower version, as an etcd does that was restored from a backup."""
+        """Begin again at a lower version, as an etcd does that was restored from a backup."""
         self.version //= 2
         for collection in self.collections.values():
             self.version = collection.renumber(self.version)

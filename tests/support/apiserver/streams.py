@@ -1,5 +1,5 @@
 """
-A watch: which events it is told, and the stream that carries them.
+A watch: which events it gets, and the stream that carries them.
 
 Source: k8s.io/apiserver pkg/storage/cacher, cache_watcher.go, Kubernetes 1.36.
 """
@@ -25,9 +25,9 @@ def line(kind: str, document: bytes) -> bytes:
     return b'{"type":"%b","object":%b}\n' % (kind.encode(), document)
 
 
-def told(change: Change, resource: Resource, asked: Options) -> bytes | None:
+def event_for(change: Change, resource: Resource, asked: Options) -> bytes | None:
     """
-    Return what a watch is told of a change.
+    Return what a watch gets of a change.
 
     An object that begins to match its selectors is ADDED to it, one that ceases to is DELETED:
     as it was when it last matched, at the version of the change.
@@ -94,14 +94,14 @@ class Stream:
         start = int(asked.version) or version
         changes = collection.since(start)
         for change in changes:
-            if data := told(change, resource, asked):
+            if data := event_for(change, resource, asked):
                 self.push(data)
         return changes[-1].version if changes else start
 
     def _take(self, change: Change) -> None:
         if change.version <= self._seen:  # a watch from a version that is not there yet
             return
-        if data := told(change, self.resource, self._asked):
+        if data := event_for(change, self.resource, self._asked):
             self.push(data)
 
     def push(self, data: bytes) -> None:

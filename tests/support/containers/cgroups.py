@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 @cache
 def writable() -> bool:
     """
-    Tell whether a container's memory can be limited here: as root, outside of user namespaces.
+    Return whether a container's memory can be limited here: as root, outside of user namespaces.
 
     On cgroup v2 a container's own root cgroup has processes in it and can have no children with
     controllers; there, and without root, containers run without a limit.
@@ -50,7 +50,7 @@ def sweep() -> None:
             pid = int(parent.name.removeprefix(_PARENT))
             if pid == os.getpid() or not Path(f"/proc/{pid}").exists():
                 for made in (*parent.iterdir(), parent):
-                    with contextlib.suppress(OSError):  # a file; or somebody is in it yet
+                    with contextlib.suppress(OSError):  # a file; or a process is in it yet
                         made.rmdir()
 
 

@@ -3,7 +3,7 @@ The container image that deploy/Dockerfile makes, unpacked: its files, packages 
 
 It is that of the working tree, as tests/tools/image.sh has built it before; tests run in network
 namespaces, where nothing can be fetched. NFPROXY_TEST_IMAGE may name a directory that the script
-has printed, as tests/run.sh does: then nobody looks whether the working tree has changed.
+has printed, as tests/run.sh does: then no test looks whether the working tree has changed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def image_directory() -> Path:
 
 
 class DebianPackage(NamedTuple):
-    """An installed package; `manual` tells that it was asked for, and not because of others."""
+    """An installed package; `manual`: it was asked for, and not because of others."""
 
     name: str
     version: str

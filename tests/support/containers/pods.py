@@ -1,5 +1,5 @@
 """
-Kubelet, as far as a pod of a DaemonSet on its node's network can tell.
+Kubelet, as far as a pod of a DaemonSet on its node's network can see.
 
 A pod's volumes are made, its init containers run to their end one after another, then its
 container runs, is started again when it ends, is probed, and is stopped within its grace

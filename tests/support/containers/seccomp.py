@@ -4,7 +4,7 @@ The seccomp profile RuntimeDefault, as containerd has it.
 Debian packages the one of Podman and CRI-O (golang-github-containers-common), which stems from
 the same list. What containerd refuses beyond it is taken away here; what containerd allows
 beyond it (newer system calls, each of which programs try and do without; ptrace) stays refused.
-So this profile is the stricter of the two, but for sockets of AF_VSOCK, which nobody here opens.
+So this profile is the stricter of the two, but for sockets of AF_VSOCK, which no test opens.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _applies(rule: dict[str, Any], capabilities: Sequence[str]) -> bool:
 
 
 def _allowed(rule: dict[str, Any]) -> bool:
-    """Tell whether a rule says anything but what the default does, after the exceptions."""
+    """Return whether a rule says anything but what the default does, after the exceptions."""
     return bool(set(rule["names"]) - _NOT_IN_CONTAINERD) and rule["action"] == "SCMP_ACT_ALLOW"
 
 

@@ -69,7 +69,7 @@ class Entries:
         self._namespace.call(_change, family, "add", fields)
 
     def listed(self) -> set[str]:
-        """Return all entries of both families; those of another protocol than UDP tell it."""
+        """Return all entries of both families; those of another protocol than UDP name it."""
         return {text for family in FAMILIES for text in self._namespace.call(_list, family)}
 
 

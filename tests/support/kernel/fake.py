@@ -83,7 +83,7 @@ class FakeKernel:
             self.operations += len(operations)
 
     def has_table(self, family: Family) -> bool:
-        """Tell whether the family's table exists."""
+        """Return whether the family's table exists."""
         return family in self.tables
 
     def chains(self, family: Family) -> list[ChainRow]:
@@ -156,7 +156,7 @@ def add_element(table: FakeTable, name: str, key: bytes, value: Value) -> None:
 
 
 def _overlap(one: bytes, other: bytes, name: str) -> bool:
-    """Tell whether two ranges have a member in common: they meet in each field."""
+    """Return whether two ranges have a member in common: they meet in each field."""
     half = len(one) // 2
     size = half - 4 * sum(field is not Field.ADDRESS for field in SCHEMAS[name].key)
     size //= sum(field is Field.ADDRESS for field in SCHEMAS[name].key)
@@ -272,7 +272,7 @@ class _Script:
 
 class FlakyKernel(FakeKernel):
     """
-    A kernel that fails when told to.
+    A kernel that fails when the test asks for it.
 
     `faults` holds, for the coming calls in order, "" (nothing happens), "before" (refused) or
     "after" (done, but reported as failed: a child that crashed, an answer that was lost).
@@ -305,7 +305,7 @@ class FlakyKernel(FakeKernel):
             raise TransactionError("injected: refused")
         change()
         if fault == "after":
-            raise DataplaneError("injected: done, but nobody knows")
+            raise DataplaneError("injected: done, but the caller does not know")
 
 
 def _row(family: Family, name: str, is_base: bool) -> ChainRow:

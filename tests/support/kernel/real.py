@@ -43,7 +43,7 @@ class RealKernel:
         self.kernel.commit(operations)
 
     def has_table(self, family: Family) -> bool:
-        """Tell whether the family's table exists."""
+        """Return whether the family's table exists."""
         return self.kernel.has_table(family)
 
     def chains(self, family: Family) -> list[ChainRow]:

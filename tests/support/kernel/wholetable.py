@@ -92,7 +92,7 @@ def left_by_another(cluster: Cluster) -> dict[str, Any]:
 
 def snapshot(cluster: Cluster) -> dict[str, Any]:
     """
-    Return what both tables hold, as nft tells it.
+    Return what both tables hold, as nft lists it.
 
     Chains with their hooks and rules, sets with their declarations and elements; without
     what counts or expires, without order where it means nothing, and without chains that
@@ -132,7 +132,7 @@ def check_packets(cluster: Cluster, family: Family) -> None:
     """
     Assert that every kind of frontend does what it should, in one family.
 
-    A few connections each: that every slot is right is for `snapshot` to tell.
+    A few connections each: `snapshot` shows that every slot is right.
     """
     names = {pod.name for pod in cluster.pods}
     local = {pod.name for pod in cluster.nodes[0].pods.values()}

@@ -2,7 +2,7 @@
 The manifests of deploy/, rendered, and what can be said of rendered objects.
 
     kustomize    overlays and components, built     objects    finding one among them
-    schema       strict validation, whoever rendered the objects
+    schema       strict validation, whatever rendered the objects
     rules, podrules, names, monitoring              what it knows
     alerts       Prometheus' judgement              dashboards queries of Grafana's
 

@@ -89,6 +89,6 @@ def _run(
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env={"HOME": directory, "KUBECONFIG": "/dev/null"},  # nobody's repositories or cluster
+            env={"HOME": directory, "KUBECONFIG": "/dev/null"},  # no user's repositories or cluster
         )
     return done.returncode, done.stdout, done.stderr

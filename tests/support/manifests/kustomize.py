@@ -24,13 +24,13 @@ KUSTOMIZE = _ROOT / "deploy" / "kustomize"
 
 
 #: Overlays that run something else than nfproxy, for a while.
-ERRANDS = ("cleanup", "cleanup-kube-proxy", "preflight")
+ONE_OFF = ("cleanup", "cleanup-kube-proxy", "preflight")
 
 
-def overlays(*, errands: bool = False) -> list[str]:
-    """Return the names that `overlay` takes, of what runs nfproxy; or with errands besides."""
+def overlays(*, one_off: bool = False) -> list[str]:
+    """Return the names that `overlay` takes; those of one-off DaemonSets only if asked for."""
     names = ["base", *_names("overlays", "Kustomization")]
-    return [name for name in names if errands or name not in ERRANDS]
+    return [name for name in names if one_off or name not in ONE_OFF]
 
 
 def components() -> list[str]:

@@ -21,17 +21,17 @@ _FACTORS = {
 
 
 def is_label(text: Any) -> bool:
-    """Tell whether it is a DNS label (RFC 1123): a container's name, a volume's."""
+    """Return whether it is a DNS label (RFC 1123): a container's name, a volume's."""
     return isinstance(text, str) and bool(re.fullmatch(_LABEL, text))
 
 
 def is_subdomain(text: Any) -> bool:
-    """Tell whether it is a DNS subdomain name (RFC 1123): an object's name."""
+    """Return whether it is a DNS subdomain name (RFC 1123): an object's name."""
     return isinstance(text, str) and len(text) <= 253 and bool(_SUBDOMAIN.fullmatch(text))
 
 
 def is_label_name(text: str) -> bool:
-    """Tell whether it can be the key of a label or annotation."""
+    """Return whether it can be the key of a label or annotation."""
     prefix, slash, name = text.rpartition("/")
     return bool(_QUALIFIED.fullmatch(name)) and (not slash or is_subdomain(prefix))
 

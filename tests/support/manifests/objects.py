@@ -12,7 +12,7 @@ Object = dict[str, Any]
 
 def named(item: Object) -> tuple[str, str, str]:
     """
-    Return what tells an object from others: kind, namespace and name.
+    Return what distinguishes an object: kind, namespace and name.
 
     What is not there, or not as it should be, is "".
     """

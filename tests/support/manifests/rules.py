@@ -169,7 +169,7 @@ def _references(item: Object) -> Iterator[tuple[str, str, str]]:
 
 
 def _selects_something(item: Object, objects: list[Object]) -> Iterator[str]:
-    """A selector that selects nothing is a typing error that nobody notices."""
+    """A selector that selects nothing is a typing error that goes unnoticed."""
     spec = item["spec"]
     selector = spec.get("selector") or {}
     wanted = selector if item["kind"] == "Service" else selector.get("matchLabels") or {}

@@ -30,9 +30,9 @@ ROUNDS = 5
 
 def assert_reached(expected: set[str], source: Host, destination: str, port: int) -> None:
     """
-    Over each of the three protocols all of `expected`, and nobody else, answer.
+    Over each of the three protocols all of `expected`, and no other, answer.
 
-    A verdict ("refused") stands for the answer where nobody does. Asks again only where one
+    A verdict ("refused") stands for the answer where none comes. Asks again only where one
     of `expected` has not come yet.
     """
     seen: dict[Protocol, set[str]] = {protocol: set() for protocol in Protocol}

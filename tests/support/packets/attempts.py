@@ -195,7 +195,7 @@ class SctpAttempt:
             except BlockingIOError:
                 return self._icmp_error()
             except OSError:
-                # any attempt to the same address may have caused it: the queue tells
+                # any attempt to the same address may have caused it: the queue says which
                 report = self._icmp_error()
                 if report is not None:
                     return report

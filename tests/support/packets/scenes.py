@@ -10,7 +10,7 @@ a pod of node-1, and `remote`, one of node-2. Four sources ask, all through node
     outside   the client
     far pod   a pod of node-3, whose packets come to node-1 as it sent them
 
-What became of them is told in words, so that a test compares tables::
+What became of them is said in words, so that a test compares tables::
 
     scene.program(scene.web(), *scene.slices())
     expected = table(pod=("both", "both masqueraded"), outside=…)
@@ -42,7 +42,7 @@ LOAD_BALANCER_IP = Addresses("198.51.100.2", "2001:db8:1::2")
 EXTERNAL_IP = Addresses("198.51.100.3", "2001:db8:1::3")
 #: A further address of node-1 that is not its node IP.
 SECOND_IP = Addresses("192.168.77.61", "fd77::61")
-#: Addresses routed to node-1 that nobody has to begin with.
+#: Addresses routed to node-1 that no host has to begin with.
 VIRTUAL_CIDRS = Addresses("198.51.100.0/24", "2001:db8:1::/64")
 
 PORT = 80
@@ -111,7 +111,7 @@ def words(text: str) -> tuple[str, ...]:
 
 class Scene:
     """
-    A cluster of three nodes in which everybody answers on `TARGET_PORT`.
+    A cluster of three nodes in which all hosts answer on `TARGET_PORT`.
 
     `program` may be called any number of times; nothing of an earlier call remains.
     """
@@ -146,8 +146,8 @@ class Scene:
         Send what the far pod asks of services, and answers to it and the client, by node-1.
 
         The answers of pods elsewhere would go straight there otherwise, past the node that
-        has to translate them back; whoever is not masqueraded could not be told apart
-        from whoever is dropped.
+        has to translate them back; a source that is not masqueraded looks the same
+        as one that is dropped.
         """
         second, third = self.cluster.nodes[1:3]
         far = self.sources["far pod"].addresses[0]
@@ -273,12 +273,12 @@ class Scene:
             yield
 
     def ask(self, *probes: Probe, draws: int = 1) -> list[str]:
-        """Send each probe `draws` times and tell, in words, what became of each."""
+        """Send each probe `draws` times and say, in words, what became of each."""
         outcomes = probe_many(one for one in probes for _ in range(draws))
         return [self.summary(outcomes[at * draws : (at + 1) * draws]) for at in range(len(probes))]
 
     def summary(self, outcomes: Iterable[Outcome]) -> str:
-        """Tell in words what became of probes that asked the same."""
+        """Say in words what became of probes that asked the same."""
         seen = tuple(sorted(self._words(outcomes)))
         return next((text for text, both in BOTH.items() if seen == both), ", ".join(seen))
 

@@ -1,5 +1,5 @@
 """
-Send real packets from a host of the lab and tell what became of them.
+Send real packets from a host of the lab and report what became of them.
 
 ::
 
@@ -8,7 +8,7 @@ Send real packets from a host of the lab and tell what became of them.
     assert outcome.seen_address == cluster.client.ipv4     # not masqueraded
     assert tally(probe_many([Probe(pod, "10.96.0.1", 80)] * 200)) == {"pod-1-1": ...}
 
-Each probe is a new connection for conntrack: unless told otherwise, it has a source
+Each probe is a new connection for conntrack: unless the test says otherwise, it has a source
 port none of the last 28,000 probes over its protocol had, from a range without node ports.
 """
 
@@ -65,7 +65,7 @@ class Outcome:
 
     @property
     def answered(self) -> bool:
-        """Say whether somebody answered."""
+        """Return whether a server answered."""
         return self.verdict is Verdict.ANSWERED
 
     @property

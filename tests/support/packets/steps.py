@@ -151,7 +151,7 @@ class Proxy(NodeProxy):
     nfproxy on a node of the lab, in a thread of its own.
 
     Packets are sent and answered while it is at work: `NodeProxy` shares the lab's only
-    worker with whoever opens a socket. `report` is that of the last synchronisation.
+    worker with every caller that opens a socket. `report` is that of the last synchronisation.
     """
 
     report: Report
@@ -204,7 +204,7 @@ def reached(
     times: int = DRAWS,
     source_address: str = "",
 ) -> set[str]:
-    """Return who answered, or the verdict where nobody did, over many connections."""
+    """Return who answered, or the verdict where none did, over many connections."""
     one = Probe(source, destination, port, protocol, source_address)
     return set(tally(probe_many([one] * times, timeout_s=SHORT_S)))
 

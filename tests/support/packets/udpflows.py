@@ -20,7 +20,7 @@ PATIENCE_S = 1.0
 
 class UdpFlows:
     """
-    Keeps flows going from entering to leaving; `failures` tells which were not served.
+    Keeps flows going from entering to leaving; `failures` says which were not served.
 
     An answer has to come from where the first one came, with the same source seen: whatever
     changes, conntrack goes on translating a flow in the same way.
@@ -69,7 +69,7 @@ class _Flow:
         try:
             self._socket.send(b"?")
         except OSError:
-            return  # an error reported for an earlier datagram: the check below tells
+            return  # an error reported for an earlier datagram: the check below shows
 
     def check(self) -> list[str]:
         now = time.monotonic()

@@ -57,7 +57,7 @@ class Site:
     """
     An API server in a namespace, and nfproxy's commands there, for node-1.
 
-    `kubeconfig` is what the daemon is given; it may be written anew.
+    `kubeconfig` is what the daemon is given; it may be written again.
     """
 
     def __init__(self, namespace: Namespace, scratch: Path, api: Any) -> None:
@@ -100,7 +100,7 @@ class Site:
     # -- interfaces -------------------------------------------------------------------------
 
     def page(self, port: int, path: str, address: str = "127.0.0.1") -> Answer:
-        """Ask a server in the namespace. Raises OSError where nobody listens."""
+        """Ask a server in the namespace. Raises OSError where no process listens."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         connection = http.client.HTTPConnection(address, port, timeout=10)
         connection.sock = self.namespace.socket(family, socket.SOCK_STREAM)
@@ -112,7 +112,7 @@ class Site:
             return Answer(answer.status, answer.read().decode())
 
     def code(self, path: str, port: int = HEALTH_PORT, address: str = "127.0.0.1") -> int:
-        """Return the status of an answer, 0 where nobody listens."""
+        """Return the status of an answer, 0 where no process listens."""
         try:
             return self.page(port, path, address).code
         except ConnectionRefusedError:

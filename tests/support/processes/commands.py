@@ -70,7 +70,7 @@ class Daemon:
 
     @property
     def alive(self) -> bool:
-        """Tell whether the process is still there."""
+        """Return whether the process is still there."""
         return self.process.poll() is None
 
     def wait_for(self, text: str, times: int = 1) -> str:
@@ -226,7 +226,7 @@ def eventually(expected: T, look: Callable[[], T]) -> None:
 
 
 def errors_in(log: str) -> list[str]:
-    """Return the lines of a log that tell of trouble."""
+    """Return the lines of a log that report trouble."""
     return [line for line in log.splitlines() if re.search(r"ERROR|CRITICAL|Traceback", line)]
 
 

@@ -357,7 +357,7 @@ class Population:
         return (*self.services.values(), *self.slices.values(), *self.cidrs.values())
 
     def since(self, old: "Population") -> Changes:
-        """Return what a source would tell after `old`."""
+        """Return what a source would report after `old`."""
         return Changes(
             services=_difference(old.services, self.services),
             slices=_difference(old.slices, self.slices),

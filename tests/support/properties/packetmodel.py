@@ -50,9 +50,9 @@ class Generation:
 
 class PacketModel:
     """
-    Checks after each transaction that nobody's packet is lost or led astray.
+    Checks after each transaction that no packet is lost or led astray.
 
-    `want` is told each new desired state before it is synchronised, `synced` when that
+    `want` gets each new desired state before it is synchronised, `synced` when that
     has succeeded. Raises AssertionError.
     """
 
@@ -82,7 +82,7 @@ class PacketModel:
         for generation in self._generations:
             for key, verdict in generation.verdicts.items():
                 self._answers(key, verdict, self._wanted[generation.since :])
-        self._nobody_forgotten()
+        self._no_client_forgotten()
 
     def recordings(self) -> list[Recording]:
         """Return what packets that are on their way now may record."""
@@ -93,7 +93,7 @@ class PacketModel:
         now = self._clock()
         return [g for g in self._generations if now < g.until + LINGER_S]
 
-    def _nobody_forgotten(self) -> None:
+    def _no_client_forgotten(self) -> None:
         """Each frontend that was in force and is still wanted has a verdict."""
         for key in self._wanted[self._applied]:
             if all(key in wanted for wanted in self._wanted[self._applied :]):

@@ -140,13 +140,13 @@ class WatchedWalk(Walk[FlakyKernel]):
                 super().take(step)
 
     def plan(self, touched: Touched) -> None:
-        """Tell the model first."""
+        """Inform the model first."""
         self.packets.want(self.planner.desired.frontends)
         self._kept = {at: value for at, value in self._kept.items() if self._allowed(at, value)}
         super().plan(touched)
 
     def sync(self, touched: Touched) -> Report | None:
-        """Tell the model afterwards."""
+        """Inform the model afterwards."""
         try:
             report = super().sync(touched)
         except NfproxyError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.manifests import Object, compose, overlay
-from support.manifests.kustomize import ERRANDS
+from support.manifests.kustomize import ONE_OFF
 from support.manifests.podrules import containers
 
 from nfproxy import __version__
@@ -25,7 +25,7 @@ def daemon_set(objects: list[Object]) -> Object:
 
 
 def pod(name: str, base: str = "") -> Any:
-    """Return the pod spec of an errand; of preflight on some overlay."""
+    """Return the pod spec of a one-off DaemonSet; of preflight on some overlay."""
     objects = compose(name, base=base) if base else overlay(name)
     return daemon_set(objects)["spec"]["template"]["spec"]
 
@@ -38,8 +38,8 @@ def added(container: Object) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ERRANDS)
-def test_an_errand_is_none_of_nfproxys_pods(name: str) -> None:
+@pytest.mark.parametrize("name", ONE_OFF)
+def test_a_one_off_daemonset_is_none_of_nfproxys_pods(name: str) -> None:
     """
     Nothing that selects those selects it, and it has an image of this version.
     """
@@ -52,8 +52,8 @@ def test_an_errand_is_none_of_nfproxys_pods(name: str) -> None:
     assert images == {f"ghcr.io/nfproxy/nfproxy:{__version__}"}
 
 
-@pytest.mark.parametrize("name", ERRANDS)
-def test_an_errand_has_the_privileges_that_it_needs_while_it_runs(name: str) -> None:
+@pytest.mark.parametrize("name", ONE_OFF)
+def test_a_one_off_daemonset_has_the_privileges_that_it_needs_while_it_runs(name: str) -> None:
     """
     What remains of the pod, so that its state can be seen, has none.
     """
@@ -63,14 +63,14 @@ def test_an_errand_has_the_privileges_that_it_needs_while_it_runs(name: str) -> 
         "preflight": ["NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"],
     }
     spec = pod(name)
-    (errand,), (left,) = spec["initContainers"], spec["containers"]
-    assert added(errand) == needed[name]
+    (one_off,), (left,) = spec["initContainers"], spec["containers"]
+    assert added(one_off) == needed[name]
     assert added(left) == []
     assert left["command"] == ["sleep", "infinity"]
     assert "volumeMounts" not in left
     assert spec["hostNetwork"] is True
     assert spec["tolerations"] == [{"operator": "Exists"}]
-    for container in (errand, left):
+    for container in (one_off, left):
         context = {**spec["securityContext"], **container["securityContext"]}
         assert context["privileged"] is False
         assert context["allowPrivilegeEscalation"] is False
@@ -82,7 +82,7 @@ def test_only_preflight_has_credentials() -> None:
     """
     Those that nfproxy would have.
     """
-    having = [name for name in ERRANDS if pod(name).get("automountServiceAccountToken") is True]
+    having = [name for name in ONE_OFF if pod(name).get("automountServiceAccountToken") is True]
     assert having == ["preflight"]
     assert pod("preflight")["serviceAccountName"] == "nfproxy"
 
@@ -108,16 +108,16 @@ def test_preflight_has_nfproxys_configuration_and_the_hosts_files(base: str) -> 
 
 def test_clean_up_after_kube_proxy_takes_the_lock_and_sees_processes() -> None:
     """
-    So that nobody's iptables rules get lost, and a proxy that runs is noticed.
+    So that no iptables rule of another program gets lost, and a proxy that runs is noticed.
     """
     spec = pod("cleanup-kube-proxy")
-    (errand,) = spec["initContainers"]
+    (one_off,) = spec["initContainers"]
     assert spec["hostPID"] is True
-    assert errand["args"] == ["cleanup", "--kube-proxy"]
-    assert errand["volumeMounts"] == [{"name": "xtables-lock", "mountPath": "/run/xtables.lock"}]
+    assert one_off["args"] == ["cleanup", "--kube-proxy"]
+    assert one_off["volumeMounts"] == [{"name": "xtables-lock", "mountPath": "/run/xtables.lock"}]
     source = {"path": "/run/xtables.lock", "type": "FileOrCreate"}
     assert spec["volumes"] == [{"name": "xtables-lock", "hostPath": source}]
-    assert cleanup.make_context("cleanup", errand["args"][1:]).params["kube_proxy"] is True
+    assert cleanup.make_context("cleanup", one_off["args"][1:]).params["kube_proxy"] is True
 
 
 def test_clean_up_after_nfproxy_waits_until_nfproxy_has_gone() -> None:
@@ -125,7 +125,7 @@ def test_clean_up_after_nfproxy_waits_until_nfproxy_has_gone() -> None:
     By an anti-affinity with nfproxy's own pods; none with a priority has to wait for it.
     """
     spec = pod("cleanup")
-    (errand,) = spec["initContainers"]
+    (one_off,) = spec["initContainers"]
     (term,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     labels = daemon_set(overlay("base"))["spec"]["template"]["metadata"]["labels"]
     assert term == {
@@ -134,6 +134,6 @@ def test_clean_up_after_nfproxy_waits_until_nfproxy_has_gone() -> None:
     }
     assert "nodeAffinity" not in spec["affinity"]
     assert "priorityClassName" not in spec
-    assert errand["args"] == ["cleanup"]
-    assert errand.get("volumeMounts", []) == []
+    assert one_off["args"] == ["cleanup"]
+    assert one_off.get("volumeMounts", []) == []
     assert cleanup.make_context("cleanup", []).params["kube_proxy"] is False
