@@ -96,27 +96,6 @@ PROGRAM_NAMES = {
 #: Identifiers that belong to Python.
 FOREIGN_NAMES = frozenset({"get_origin", "__notes__", "add_note", "spec.origin"})
 
-#: Areas that still hold retired words. This list shrinks: an area that is clean fails until it is
-#: removed here, and from then on it stays clean. An area covers what no longer area covers.
-PENDING = frozenset(
-    {
-        # tests
-        "tests/bench",
-        #
-        "tests/deploy",
-        #
-        "tests/kernels",
-        #
-        "tests/kind",
-        #
-        "tests/packets",
-        #
-        "tests/support",
-        #
-        "tests/tools",
-    }
-)
-
 _SUFFIXES = frozenset(
     {"", ".cfg", ".html", ".ini", ".j2", ".json", ".md", ".py", ".sh", ".svg"}
     | {".toml", ".tpl", ".txt", ".yaml", ".yml"}
@@ -192,14 +171,13 @@ def names_in(path: str, text: str) -> Iterator[tuple[int, str, str]]:
             yield token.start[0], token.string, names[found]
 
 
-@cache
-def findings(path: str) -> tuple[Finding, ...]:
+def findings(path: str) -> list[Finding]:
     """Return what a file of the repository holds of retired words and names, in its order."""
     text = (REPOSITORY / path).read_text("utf-8")
     found = list(words_in(text))
     if path.endswith(".py"):
         found += names_in(path, text)
-    return tuple(Finding(path, *one) for one in sorted(set(found)))
+    return [Finding(path, *one) for one in sorted(set(found))]
 
 
 def files(tops: Iterable[str] = _TOPS) -> Iterator[str]:
@@ -213,28 +191,13 @@ def files(tops: Iterable[str] = _TOPS) -> Iterator[str]:
                 yield name
 
 
-def area(path: str) -> str:
-    """Return the longest area of PENDING that covers a file; "" for none."""
-    covering = (one for one in PENDING if path == one or path.startswith(f"{one}/"))
-    return max(covering, key=len, default="")
-
-
 def test_no_retired_word_comes_back() -> None:
     """
-    Outside of PENDING, no text holds a retired word or name.
+    No text of the repository holds a retired word or name.
     """
-    found = [one for path in files() if not area(path) for one in findings(path)]
+    found = [one for path in files() for one in findings(path)]
 
     assert found == [], "\n" + "\n".join(map(str, found))
-
-
-def test_pending_areas_are_not_clean_yet() -> None:
-    """
-    An area without findings is removed from PENDING, so that it stays clean.
-    """
-    dirty = {area(path) for path in files() if findings(path)}
-
-    assert PENDING - dirty == set(), "clean: remove from PENDING"
 
 
 def test_words_and_names_are_found() -> None:
