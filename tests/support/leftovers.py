@@ -35,6 +35,16 @@ class Held(NamedTuple):
     children: frozenset[str]
     sockets: frozenset[tuple[str, str]]
 
+    def beyond(self, other: Held) -> Held:
+        """
+        Return what is here and not in the other, where there is more of its kind than there.
+
+        As many as before are replacements: a module's server that was started again.
+        """
+        pairs = zip(self, other, strict=True)
+        grown = (mine if len(mine) > len(theirs) else frozenset() for mine, theirs in pairs)
+        return Held(*grown).minus(other)
+
     def minus(self, other: Held) -> Held:
         """Return what is here and not in the other."""
         return Held(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
@@ -121,7 +131,7 @@ class Leftovers:
         """Return what is not allowed, after it had time to end."""
         deadline = time.monotonic() + GRACE_S
         collected = False
-        while (left := held().minus(self._allowed)) != NOTHING and time.monotonic() < deadline:
+        while (left := held().beyond(self._allowed)) != NOTHING and time.monotonic() < deadline:
             if not collected:
                 gc.collect()
                 collected = True
