@@ -114,17 +114,22 @@ def _prepare_node(loaded: LoadedConfig, proc: Path) -> None:
 
     The daemon only warns about sysctls that it may not write: they limit the number of connections
     and nothing else. With --init-only they are the purpose of the process, so it raises
-    MissingFeatureError, also for a kernel that lacks a feature.
+    MissingFeatureError, also for a kernel that lacks a feature. Hash buckets are only warned of
+    there, too: kube-proxy goes on where /sys is read-only.
     """
     from nfproxy.host.addresses import families_of_host
     from nfproxy.host.processes import set_oom_score_adj
-    from nfproxy.host.sysctls import refused_error, set_conntrack_sysctls
+    from nfproxy.host.sysctls import refused_buckets, refused_error, set_conntrack_sysctls
 
     outcome = set_conntrack_sysctls(loaded.config.conntrack, load_conntrack, proc=proc)
     for text in outcome.changed:
         log.info("%s", text)
-    if outcome.refused:
-        error = refused_error(outcome.refused, proc)
+    slower = refused_buckets(outcome.refused)
+    if slower:
+        log.warning("%s", slower)
+    refused = [one for one in outcome.refused if not one.is_harmless]
+    if refused:
+        error = refused_error(refused, proc)
         if loaded.command_line.init_only:
             raise error
         log.warning("%s", error)

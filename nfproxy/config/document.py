@@ -152,8 +152,23 @@ def _fields(block: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
 def _unknown(paths: list[str], name: str) -> Iterable[str]:
     for path in paths[:_MAX_UNKNOWN]:
         text = f"{name}: unknown field {describe(path)} is ignored"
-        known = BY_FIELD if "." in path else [*BY_FIELD, *_BLOCKS]
-        near = difflib.get_close_matches(path[:64], known, n=1)
-        yield f"{text}; did you mean {near[0]}?" if near else text
+        near = _nearest(path)
+        yield f"{text}; did you mean {near}?" if near else text
     if len(paths) > _MAX_UNKNOWN:
         yield f"{name}: {len(paths) - _MAX_UNKNOWN} more unknown fields are ignored"
+
+
+def _nearest(path: str) -> str:
+    """
+    Return the known field that an unknown one may stand for, "" where none is near.
+
+    A field that begins with the whole of it comes first: ``conntrack.max`` is ``maxPerCore``, and
+    not ``min``, from which it differs by two letters.
+    """
+    known = [*BY_FIELD] if "." in path else [*BY_FIELD, *_BLOCKS]
+    short = path[:64].casefold()
+    longer = [name for name in known if name.casefold().startswith(short)]
+    if longer:
+        return min(longer, key=len)
+    near = difflib.get_close_matches(path[:64], known, n=1)
+    return near[0] if near else ""

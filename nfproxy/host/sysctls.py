@@ -1,8 +1,9 @@
 """
 The conntrack sysctls that kube-proxy writes at start, from the same configuration.
 
-`wanted_sysctls` computes the values; `set_conntrack_sysctls` writes those that differ. So a node
-whose values already fit needs no privilege to write them.
+`wanted_sysctls` computes the values; `set_conntrack_sysctls` writes those that differ. The maximum
+and the hash buckets are raised and never lowered (kubernetes/kubernetes#142035). So a node whose
+values already fit needs no privilege to write them.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from nfproxy.errors import ConfigError, MissingFeatureError, reason_of
 
 _DIRECTORY = "sys/net/netfilter"
 _PREFIX = "nf_conntrack_"
+_BUCKETS = "buckets"
 
 #: The most entries that ``maxPerCore`` asks for, however many processors there are.
 _MOST_BY_CORES = 1 << 20
 
 #: Errors in a container, where /proc/sys is read-only or belongs to another user namespace.
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+#: Values that are written only where the present one is lower.
+_RAISED_ONLY = ("max", _BUCKETS)
 
 _ABSENT = "the kernel has no connection tracking here, and did not load it on request"
 _LOAD = "modprobe nf_conntrack nf_conntrack_netlink (CONFIG_NF_CONNTRACK, CONFIG_NF_CT_NETLINK)"
@@ -72,17 +77,35 @@ def _timeout(name: str, duration: Duration, field: str) -> list[Sysctl]:
 
 
 def cpu_count(sys: Path = Path("/sys")) -> int:
-    """Return the number of processors of the machine; if unknown, of those this process may use."""
-    names = (sys / "devices/system/cpu").glob("cpu[0-9]*/topology")
-    found = sum(1 for path in names if re.fullmatch(r"cpu\d+", path.parent.name))
-    return found or len(os.sched_getaffinity(0))
+    """Return how many processors are online; if unknown, how many this process may use."""
+    try:
+        text = (sys / "devices/system/cpu/online").read_text("ascii")
+        return _count(text.strip())
+    except (OSError, ValueError):
+        return len(os.sched_getaffinity(0))
+
+
+def _count(ranges: str) -> int:
+    """Return how many numbers a list of the kernel holds, such as ``0-3,8``. Raises ValueError."""
+    numbers: set[int] = set()
+    for text in ranges.split(","):
+        match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", text, re.ASCII)
+        if match is None:
+            raise ValueError(ranges)
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return len(numbers)
 
 
 class Refusal(NamedTuple):
-    """A value that this process may not write, and the system's reason."""
+    """A value that this process cannot write, and the system's reason."""
 
     sysctl: Sysctl
     reason: str
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether the node works without it: fewer hash buckets only make look-ups slower."""
+        return self.sysctl.name == _BUCKETS
 
 
 class SysctlChanges(NamedTuple):
@@ -105,7 +128,7 @@ def set_conntrack_sysctls(
     If there are no such sysctls, `load` is called once to let the kernel load the module. The
     number of buckets grows with the maximum; all network namespaces of the machine share it.
     Raises ConfigError if `proc` has no sysctls of the network, MissingFeatureError for a sysctl
-    that does not exist or does not accept the value.
+    that does not exist or does not accept the value. Buckets are a refusal in both cases.
     """
     wanted = wanted_sysctls(config, cpu_count(sys))
     directory = proc / _DIRECTORY
@@ -119,29 +142,31 @@ def set_conntrack_sysctls(
     if not (directory / f"{_PREFIX}{wanted[0].name}").exists():
         load()
     for sysctl in wanted:
-        _set(directory, sysctl, changes, at_least=False)
+        _set(directory, sysctl, changes)
         # Since Linux 4.7 this sysctl can be written, too; the module's parameter cannot.
         if sysctl.name == "max":
-            buckets = Sysctl("buckets", sysctl.value // 4, sysctl.field)
-            _set(directory, buckets, changes, at_least=True)
+            _set(directory, Sysctl(_BUCKETS, sysctl.value // 4, sysctl.field), changes)
     return changes
 
 
-def _set(directory: Path, sysctl: Sysctl, changes: SysctlChanges, *, at_least: bool) -> None:
+def _set(directory: Path, sysctl: Sysctl, changes: SysctlChanges) -> None:
     path = directory / f"{_PREFIX}{sysctl.name}"
     value = sysctl.value
     try:
         old = path.read_text("ascii").strip()
-        if old == str(value) or (at_least and int(old) >= value):
+        # A larger table than asked for is another owner's decision, and harms nothing.
+        if old == str(value) or (sysctl.name in _RAISED_ONLY and int(old) >= value):
             return
         path.write_text(f"{value}\n", "ascii")
-    except FileNotFoundError as error:
-        raise MissingFeatureError(f"{path} does not exist: {_ABSENT}", _LOAD) from error
     except (OSError, ValueError) as error:
         reason = reason_of(error)
-        if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
-            changes.refused.append(Refusal(sysctl, reason))
+        refusal = Refusal(sysctl, reason)
+        not_allowed = isinstance(error, OSError) and error.errno in _NOT_ALLOWED
+        if not_allowed or refusal.is_harmless:
+            changes.refused.append(refusal)
             return
+        if isinstance(error, FileNotFoundError):
+            raise MissingFeatureError(f"{path} does not exist: {_ABSENT}", _LOAD) from error
         raise MissingFeatureError(
             f"cannot set {path} to {value}: {reason}", f"set {_off(sysctl)} to leave it alone"
         ) from error
@@ -150,7 +175,7 @@ def _set(directory: Path, sysctl: Sysctl, changes: SysctlChanges, *, at_least: b
 
 def refused_error(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> MissingFeatureError:
     """
-    Return the error that names the values that could not be set, and what to do.
+    Return the error that names values that could not be set and matter, and what to do.
 
     If `proc` is not the process's own, this process is the init container that the remedy would
     recommend: then the remedy names what that container needs.
@@ -172,6 +197,18 @@ def refused_error(refused: Sequence[Refusal], proc: Path = Path("/proc")) -> Mis
         f"{on_node}; or go without the init container (kustomize component without-prepare, "
         "prepare.enabled=false in the chart)",
     )
+
+
+def refused_buckets(refused: Sequence[Refusal]) -> str:
+    """Return a line about hash buckets that could not be added; "" where that was not refused."""
+    for one in refused:
+        if one.is_harmless:
+            return (
+                f"cannot set {_FULL_NAME}{_BUCKETS} to {one.sysctl.value}: {one.reason}; with very "
+                "many connections, look-ups are slower; to mend that, run on the node: "
+                f"sysctl -w {_FULL_NAME}{_BUCKETS}={one.sysctl.value}"
+            )
+    return ""
 
 
 _FULL_NAME = f"net.netfilter.{_PREFIX}"

@@ -54,7 +54,7 @@ def _wanted_limit(subject: Subject) -> int | None:
 
 
 CONNTRACK = FactSource("conntrack", lambda subject: read_conntrack(subject.proc))
-#: The limit that the configuration asks nfproxy to set, None for none.
+#: The least limit that the configuration asks for, None for none.
 WANTED_LIMIT = FactSource("the configured limit of conntrack", _wanted_limit)
 
 
@@ -62,7 +62,7 @@ def judge_conntrack(found: ConntrackTable, wanted: int | None) -> list[Finding]:
     """
     The table has room: each connection takes an entry, and a full table refuses new ones.
 
-    `wanted` is the limit that nfproxy will set, None where it leaves the limit alone.
+    `wanted` is the least limit that nfproxy asks for, None where it leaves the limit alone.
     """
     if found.limit is None:
         return [
@@ -79,27 +79,27 @@ def judge_conntrack(found: ConntrackTable, wanted: int | None) -> list[Finding]:
         remedy = f"sysctl -w net.netfilter.nf_conntrack_max={2 * found.limit}"
         findings.append(warn(text, remedy) if is_full else ok(text))
     findings += _judge_limit(found, found.limit, wanted)
-    crowded = found.buckets and found.limit > _ENTRIES_PER_BUCKET * found.buckets
-    if crowded and wanted is None:  # the kernel sets the buckets along with the limit
+    # nfproxy makes room for a quarter of the limit that it asks for, and removes no buckets.
+    buckets, limit = found.buckets, max(found.limit, wanted or 0)
+    if buckets is not None and limit > _ENTRIES_PER_BUCKET * max(buckets, (wanted or 0) // 4):
         findings.append(
             warn(
-                f"{found.buckets} buckets for {found.limit} connections: looking one up is slow",
-                f"sysctl -w net.netfilter.nf_conntrack_buckets={found.limit // 4}",
+                f"{buckets} buckets for {limit} connections: looking one up is slow",
+                f"sysctl -w net.netfilter.nf_conntrack_buckets={limit // 4}",
             )
         )
     return findings
 
 
 def _judge_limit(found: ConntrackTable, limit: int, wanted: int | None) -> list[Finding]:
-    """Compare the limit with the one that nfproxy will set, as kube-proxy does."""
+    """Compare the limit with the one that nfproxy asks for: it raises a lower one."""
     if wanted is None or wanted == limit:
         return []
     if wanted < limit:
         return [
-            warn(
-                f"nf_conntrack_max is {limit}, and nfproxy would lower it to {wanted}, as "
-                "kube-proxy does (conntrack.maxPerCore, conntrack.min)",
-                "set conntrack.maxPerCore to 0 to leave it alone",
+            ok(
+                f"nf_conntrack_max is {limit}; nfproxy needs {wanted} or more, and leaves it as it "
+                "is (conntrack.maxPerCore, conntrack.min)"
             )
         ]
     text = f"nf_conntrack_max is {limit}; nfproxy will set it to {wanted}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from nfproxy.errors import NfproxyError, reason_of
+from nfproxy.host.processes import are_others_hidden
 from nfproxy.text import one_line
 from nfproxy.tools.preflight.findings import Failure, Finding, warn
 
@@ -28,6 +29,8 @@ _POLL_S = 0.02
 
 #: Files that only a container has.
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+
+_LAYERED = ("overlay", "aufs", "fuse-overlayfs")
 
 
 class Subject(NamedTuple):
@@ -71,7 +74,30 @@ class Subject(NamedTuple):
 
 def _in_container(environ: Mapping[str, str]) -> bool:
     marks = any(Path(mark).exists() for mark in _CONTAINER_MARKS)
-    return marks or "KUBERNETES_SERVICE_HOST" in environ
+    return "KUBERNETES_SERVICE_HOST" in environ or (marks and not is_machines_root())
+
+
+def is_machines_root(proc: Path = Path("/proc")) -> bool:
+    """
+    Return whether this process's root directory is surely that of the machine.
+
+    A machine that was made from a container's image has a container's marks, too. ``ip netns exec``
+    changes mounts, and keeps the root directory. The root of a container is made of layers, or is a
+    directory of a larger file system. Where it is a disk (LXC), the pid namespace shows it.
+    """
+    if are_others_hidden(proc):
+        return False
+    try:
+        lines = (proc / "self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    # The last one is on top, see proc(5): ID, parent, device, root, mount point, ... - type, source
+    found = False
+    for words in map(str.split, lines):
+        if len(words) > 6 and words[4] == "/" and "-" in words[6:-1]:
+            kind = words[words.index("-", 6) + 1]
+            found = words[3] == "/" and kind not in _LAYERED and not words[2].startswith("0:")
+    return found
 
 
 class FactSource(NamedTuple):

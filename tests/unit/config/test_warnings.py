@@ -68,6 +68,8 @@ def test_values_that_ask_for_nothing_get_no_warning(flags):
         ("mode: nftables\nwinkernel: {sourceVip: x}", ["winkernel.sourceVip"]),
         ("mode: nftables\nclusterCidr: 10.0.0.0/8", ["'clusterCidr'", "did you mean clusterCIDR?"]),
         ("mode: nftables\nconntrack: {maxpercore: 5}", ["did you mean conntrack.maxPerCore?"]),
+        ("mode: nftables\nconntrack: {max: 5}", ["did you mean conntrack.maxPerCore?"]),
+        ("mode: nftables\nnftables: {sync: 5s}", ["did you mean nftables.syncPeriod?"]),
         ("mode: nftables\nfoo: {bar: [1, {}]}", ["unknown field 'foo' is ignored"]),
         ("mode: nftables\n1: x", ["unknown field '1'"]),
         ("mode: iptables\nmode: nftables", ["key 'mode' twice, the last counts, line 4"]),

@@ -1,5 +1,6 @@
 """Conntrack's sysctls: which values the configuration wants, and writing them."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from nfproxy.host.sysctls import (
     Sysctl,
     SysctlChanges,
     cpu_count,
+    refused_buckets,
     refused_error,
     set_conntrack_sysctls,
     wanted_sysctls,
@@ -38,13 +40,16 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.proc, self.sys = root / "proc", root / "sys"
-        for number in range(4):
-            (self.sys / f"devices/system/cpu/cpu{number}/topology").mkdir(parents=True)
-        for name in ("cpufreq", "cpuidle", "cpu4"):  # the fifth is off: it has no topology
-            (self.sys / "devices/system/cpu" / name).mkdir()
+        (self.sys / "devices/system/cpu").mkdir(parents=True)
+        self.online.write_text("0-2,5\n")
         (self.proc / "sys/net").mkdir(parents=True)
         self._net = self.proc / "sys/net/netfilter"
         self.load_conntrack()
+
+    @property
+    def online(self) -> Path:
+        """The file that lists the processors that are on."""
+        return self.sys / "devices/system/cpu/online"
 
     def load_conntrack(self) -> None:
         """Make the sysctls, as loading the module does."""
@@ -189,15 +194,47 @@ def test_a_value_that_the_kernel_refuses_is_fatal(machine, name, field):
     assert field in str(raised.value)
 
 
-@pytest.mark.parametrize("content", ["", "many\n"])
-def test_unreadable_buckets_are_fatal(machine, content):
+@pytest.mark.parametrize("present", [131072, 131073, 262144, 1 << 31])
+def test_a_maximum_that_is_high_enough_is_never_lowered(machine, present):
     """
-    As in kube-proxy.
+    Nor written as it is: there may be no privilege for that (kubernetes/kubernetes#142035).
     """
-    machine.path("buckets").write_text(content)
+    machine.path("max").write_text(f"{present}\n")
+    machine.path("max").chmod(0o444)
+    before = machine.path("max").stat().st_mtime_ns
 
-    with pytest.raises(MissingFeatureError, match="nf_conntrack_buckets"):
-        machine.set(Conntrack())
+    assert not any("_max" in text for text in machine.set(EVERYTHING))
+    assert machine.value("max") == str(present)
+    assert machine.path("max").stat().st_mtime_ns == before
+
+
+def test_timeouts_are_lowered(machine):
+    """
+    Only the maximum and the buckets have a direction.
+    """
+    machine.path("tcp_timeout_established").write_text("432000\n")
+
+    assert "nf_conntrack_tcp_timeout_established: 432000 → 86400" in machine.set(EVERYTHING)
+
+
+@pytest.mark.parametrize("content", ["", "many\n", None])
+def test_buckets_that_cannot_be_set_stop_nothing(machine, content):
+    """
+    kube-proxy goes on without them; the values behind are set, and a line says what to do.
+    """
+    if content is None:
+        machine.path("buckets").unlink()
+        machine.path("buckets").mkdir()
+    else:
+        machine.path("buckets").write_text(content)
+    outcome = set_conntrack_sysctls(EVERYTHING, no_module, proc=machine.proc, sys=machine.sys)
+
+    assert [one.sysctl for one in outcome.refused] == [Sysctl("buckets", 32768, "maxPerCore")]
+    assert all(one.is_harmless for one in outcome.refused)
+    assert machine.value("udp_timeout_stream") == "180"
+    text = refused_buckets(outcome.refused)
+    assert "sysctl -w net.netfilter.nf_conntrack_buckets=32768" in text
+    assert refused_buckets([Refusal(Sysctl("max", 1, "maxPerCore"), "no")]) == ""
 
 
 def test_the_kernel_loads_a_missing_module(machine):
@@ -276,9 +313,26 @@ def test_an_init_container_is_not_advised_to_use_one():
     assert "without-prepare, prepare.enabled=false" in text
 
 
-def test_processors_are_counted_by_topology(machine, tmp_path):
+@pytest.mark.parametrize(
+    ("online", "count"), [("0-2,5\n", 4), ("0\n", 1), ("0-127\n", 128), ("0,2-3,8-11", 7)]
+)
+def test_processors_that_are_online_are_counted(machine, online, count):
     """
-    Processors that are off have none. Without /sys, the process's own count is returned.
+    As the kernel lists them, whatever this process may use and whatever directories there are.
     """
-    assert cpu_count(machine.sys) == 4
-    assert cpu_count(tmp_path / "nowhere") >= 1
+    machine.online.write_text(online)
+
+    assert cpu_count(machine.sys) == count
+
+
+@pytest.mark.parametrize(
+    "online", ["", "\n", "many", "0-", "-3", "0-99999999999", "0-3;4", "\u0661"]
+)
+def test_a_list_of_processors_that_cannot_be_read_is_not_used(machine, tmp_path, online):
+    """
+    Nor one that is missing: then the processors of this process count.
+    """
+    machine.online.write_text(online)
+
+    assert cpu_count(machine.sys) == len(os.sched_getaffinity(0))
+    assert cpu_count(tmp_path / "nowhere") == len(os.sched_getaffinity(0))

@@ -30,7 +30,9 @@ def test_what_is_read(tmp_path: Path) -> None:
         (ConntrackTable(800, 1000, 250, is_writable=True), None, [Level.WARN]),
         (ConntrackTable(10, 1000, 250, is_writable=True), 2000, [Level.OK, Level.OK]),
         (ConntrackTable(10, 1000, 250, is_writable=False), 2000, [Level.OK, Level.OK]),
-        (ConntrackTable(10, 1000, 250, is_writable=True), 500, [Level.OK, Level.WARN]),
+        (ConntrackTable(10, 1000, 250, is_writable=True), 500, [Level.OK, Level.OK]),
+        (ConntrackTable(10, 1000, 100, is_writable=True), 500, [Level.OK, Level.OK]),
+        (ConntrackTable(10, 1000, 1, is_writable=True), 400, [Level.OK, Level.OK, Level.WARN]),
         (ConntrackTable(10, 1000, 100, is_writable=True), None, [Level.OK, Level.WARN]),
         (ConntrackTable(10, 0, 0, is_writable=True), None, [Level.WARN]),
         (ConntrackTable(None, None, None, is_writable=False), 1000, [Level.WARN]),
@@ -38,6 +40,6 @@ def test_what_is_read(tmp_path: Path) -> None:
 )
 def test_what_is_judged(found: ConntrackTable, wanted: int | None, expected: list[Level]) -> None:
     """
-    A table may be full, about to shrink, short of buckets, or missing.
+    A table may be full, short of buckets, or missing.
     """
     assert expected == levels(judge_conntrack(found, wanted))

@@ -13,7 +13,14 @@ from nfproxy.apiserver.access import ClientSettings
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.tools.preflight import access, report
 from nfproxy.tools.preflight.access import ApiAccess
-from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown, Subject, examine
+from nfproxy.tools.preflight.examine import (
+    Check,
+    FactSource,
+    IfKnown,
+    Subject,
+    examine,
+    is_machines_root,
+)
 from nfproxy.tools.preflight.findings import Failure, Finding, Level, fail, ok, warn, worst
 
 SUBJECT = Subject(KubeProxyConfiguration(), "n", ClientSettings(), (30000, 32767))
@@ -132,3 +139,34 @@ def test_a_judgement_that_does_io_fails(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     with pytest.raises(AssertionError, match="does I/O: open"):
         access.judge_node(SUBJECT, ApiAccess())
+
+
+@pytest.mark.parametrize(
+    ("pid_namespace", "mounts", "expected"),
+    [
+        ("4026531836", ["1 0 254:0 / / rw - ext4 /dev/vda rw"], True),
+        ("4026531836", ["1 0 254:0 / / rw shared:1 master:2 - ext4 /dev/vda rw"], True),
+        ("4026532999", ["1 0 254:0 / / rw - ext4 /dev/vda rw"], False),  # LXC on a disk of its own
+        ("4026531836", ["1 0 0:61 / / rw - overlay overlay rw"], False),  # hostPID
+        ("4026531836", ["1 0 254:0 /pods/7 / rw - ext4 /dev/vda rw"], False),
+        (
+            "4026531836",
+            ["1 0 254:0 / / rw - ext4 /dev/vda rw", "9 1 0:5 / / rw - overlay o rw"],
+            False,
+        ),
+        ("4026531836", ["1 0 254:0 / /mnt rw - ext4 /dev/vda rw"], False),
+        ("4026531836", ["nonsense"], False),
+        ("4026531836", [], False),
+    ],
+)
+def test_the_root_directory_of_a_machine_is_recognised(
+    tmp_path: Path, pid_namespace: str, mounts: list[str], expected: bool
+) -> None:
+    """
+    A mark such as /.dockerenv does not count there: `ip netns exec` is no container.
+    """
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to(f"pid:[{pid_namespace}]")
+    (tmp_path / "self/mountinfo").write_text("".join(f"{line}\n" for line in mounts))
+
+    assert is_machines_root(tmp_path) is expected
