@@ -154,7 +154,7 @@ run_tests() {
     count=${NFPROXY_TEST_WORKERS:-$(nproc)}
     [ -n "${NFPROXY_TEST_WORKERS:-}" ] || [ "$count" -le 4 ] || count=4
     if [ "$count" -gt 1 ]; then
-        workers=(-n "$count")
+        workers=(-n "$count" --dist worksteal) # neighbours share the fixtures of their module
     fi
     if [ "$KERNELS" = too ]; then
         export NFPROXY_COVERAGE=${NFPROXY_COVERAGE:-unit}
