@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from nfproxy.errors import InputError
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, family_of, parse_address, parse_prefix
 
-PRIMARY = "primary"
+PRIMARY, LOCALHOST, ALL = "primary", "localhost", "all"
+
+#: The words that ``nodePortAddresses`` may hold besides CIDRs, as in kube-proxy 1.37.
+NODE_PORT_KEYWORDS = (PRIMARY, LOCALHOST, ALL)
 
 
 def split_address_port(text: str) -> tuple[str, str] | None:

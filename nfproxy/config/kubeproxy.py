@@ -23,7 +23,23 @@ from nfproxy.yaml import dump
 API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 KIND = "KubeProxyConfiguration"
 MODES = ("nftables", "iptables", "ipvs")
-EXTERNAL_IPS_GATE = "AllowServiceExternalIPs"  # the only feature gate with an effect
+EXTERNAL_IPS_GATE = "AllowServiceExternalIPs"
+LOCALHOST_NODE_PORTS_GATE = "KubeProxyNFTablesLocalhostNodePorts"  # KEP-6032
+ROUTER_GATE = "LoadBalancerIPModeRouter"  # KEP-6272
+
+#: Gates of kube-proxy up to 1.38 that need no warning: those with an effect, and those that a
+#: cluster may set for every component and that have nothing to switch in nfproxy.
+KNOWN_GATES = frozenset(
+    {
+        EXTERNAL_IPS_GATE,
+        LOCALHOST_NODE_PORTS_GATE,
+        ROUTER_GATE,
+        "KubeProxyIPVS",
+        "ManagedFieldsOptOut",
+        "NFTablesNetlink",
+        "NativeHistograms",
+    }
+)
 LOCAL_MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 
 _MINUTE, _HOUR = 60, 3600
@@ -226,9 +242,10 @@ class KubeProxyConfiguration(Block, frozen=True):
         tuple[str, ...],
         _node(
             flag="nodeport-addresses",
-            help='Where node ports are accepted: "primary" (the node\'s IPs, the default), or '
-            "CIDRs that contain the local addresses to use. A family without a CIDR accepts them "
-            "on every local address. Never on loopback.",
+            help="Where node ports are accepted: CIDRs that contain the local addresses to use, "
+            'and the words "primary" (the node\'s IPs, the default), "all" and "localhost", in any '
+            "mix. A family without an entry accepts them on every local address. Loopback "
+            "addresses accept none.",
         ),
     ] = ()
     detect_local_mode: Annotated[
@@ -310,6 +327,16 @@ class KubeProxyConfiguration(Block, frozen=True):
     def allows_external_ips(self) -> bool:
         """Return whether nfproxy serves external IPs of Services (gate AllowServiceExternalIPs)."""
         return self.feature_gates.get(EXTERNAL_IPS_GATE, True)
+
+    @property
+    def serves_localhost_node_ports(self) -> bool:
+        """Return whether gate KubeProxyNFTablesLocalhostNodePorts is on, as in Kubernetes 1.38."""
+        return self.feature_gates.get(LOCALHOST_NODE_PORTS_GATE, True)
+
+    @property
+    def routes_ingress(self) -> bool:
+        """Return whether ``ipMode: Router`` counts (gate LoadBalancerIPModeRouter)."""
+        return self.feature_gates.get(ROUTER_GATE, False)
 
 
 def write_config(config: KubeProxyConfiguration) -> str:

@@ -7,7 +7,7 @@ and needs a restart for most changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -19,20 +19,19 @@ from nfproxy.config.addresses import (
     specific_address,
 )
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.config.nodeports import node_port_addresses
+from nfproxy.config.podranges import cluster_range_problems, node_range_problems
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import (
     FAMILIES,
     Family,
     Prefix,
-    collapse,
     family_of,
     format_address,
     parse_prefix,
 )
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
-
-NodePortPrefixes = dict[Family, tuple[Prefix, ...] | None]
 
 
 def node_name(config: KubeProxyConfiguration, os_hostname: str) -> str:
@@ -64,26 +63,33 @@ def node_config(
     name = node_name(config, os_hostname)
     warnings: list[str] = []
     ips, primary = _node_ips(config, node, warnings)
+    local_pods = _local_pods(config, name, node, primary, warnings)
+    pod_problems = _pod_range_problems(config, local_pods, node)
+    if PRIMARY in config.node_port_addresses and not ips:
+        warnings.append(_no_primary(name, node, awaits_addresses))
+    node_ports = node_port_addresses(config.node_port_addresses, ips, warnings)
     result = NodeConfig(
         node_name=name,
         zone=node.zone if node else "",
         node_ips=ips,
-        local_pods=_local_pods(config, name, node, primary, warnings),
+        local_pods=local_pods,
+        local_pods_mismatch=bool(pod_problems),
         masquerade_all=config.nftables.masquerade_all,
         masquerade_mark=1 << config.nftables.masquerade_bit,
         external_ips=config.allows_external_ips,
-        node_port_prefixes=_node_ports(config, name, node, ips, awaits_addresses, warnings),
+        node_port_prefixes=node_ports.prefixes,
+        loopback_node_ports=node_ports.loopback,
     )
-    return result, tuple(warnings)
+    return result, (*warnings, *pod_problems)
 
 
 class Configurator:
     """
     Gives the dataplane's configuration for each version of the Node object.
 
-    It reports each warning once. A Node without addresses keeps those it had before: it may have
-    been registered again, and its addresses follow later. Without addresses, node ports would be
-    accepted on every local address. Call it from one thread at a time.
+    It reports a warning when it begins to apply, and again if it does after it did not. A Node
+    without addresses keeps those it had before: it may have been registered again, and its
+    addresses follow later. Call it from one thread at a time.
     """
 
     def __init__(
@@ -94,7 +100,7 @@ class Configurator:
         self._config = config
         self._os_hostname = os_hostname
         self._report = report
-        self._reported: set[str] = set()
+        self._current: tuple[str, ...] = ()
         self._addresses: tuple[bytes, ...] = ()
 
     def __call__(self, node: Node | None, awaits_addresses: bool = False) -> NodeConfig:
@@ -103,9 +109,9 @@ class Configurator:
             self._addresses = node.addresses or self._addresses
             node = msgspec.structs.replace(node, addresses=self._addresses)
         result, warnings = node_config(self._config, self._os_hostname, node, awaits_addresses)
+        known, self._current = self._current, warnings
         for text in warnings:
-            if text not in self._reported:
-                self._reported.add(text)
+            if text not in known:
                 self._report(text)
         return result
 
@@ -168,6 +174,28 @@ def _local_pods(
     return pods
 
 
+def _pod_range_problems(
+    config: KubeProxyConfiguration, pods: LocalPods, node: Node | None
+) -> list[str]:
+    """Return what is wrong with the ranges of pods, as far as the Node shows it."""
+    if node is None:
+        return []
+    if config.detect_local_mode == "NodeCIDR":
+        return node_range_problems(pods.prefixes, node)
+    return cluster_range_problems(pods.prefixes, node) if pods.prefixes else []
+
+
+def _no_primary(name: str, node: Node | None, awaits_addresses: bool) -> str:
+    """Return a warning that ``nodePortAddresses`` asks for node IPs, and none is known."""
+    why = f"nodePortAddresses: Node {name!r} {'has no address' if node else 'is unknown'}"
+    if awaits_addresses:
+        return f"{why} yet; node ports wait for it"
+    return (
+        f"{why}, so 'primary' means no address and accepts no node ports; name the right Node with "
+        "--hostname-override, or list CIDRs or 'all'"
+    )
+
+
 def _pod_cidrs(name: str, node: Node | None) -> Sequence[Prefix]:
     if node is None:
         raise ConfigError(
@@ -180,54 +208,3 @@ def _pod_cidrs(name: str, node: Node | None) -> Sequence[Prefix]:
             "let the cluster allocate them, or choose another mode, such as ClusterCIDR",
         )
     return node.pod_cidrs
-
-
-def _node_ports(
-    config: KubeProxyConfiguration,
-    name: str,
-    node: Node | None,
-    ips: dict[Family, bytes],
-    awaits_addresses: bool,
-    warnings: list[str],
-) -> NodePortPrefixes:
-    """
-    Return the local addresses that accept node ports, by ``nodePortAddresses``.
-
-    A family without an address or CIDR accepts them on every local address, as in kube-proxy. The
-    warnings say so, except for the second family of a node whose ``primary`` is known: that is
-    normal on a single-stack node.
-    """
-    if config.node_port_addresses != (PRIMARY,):
-        return _in_cidrs(config.node_port_addresses, warnings)
-    if ips:
-        return {f: (Prefix(ips[f], f.size * 8),) if f in ips else None for f in FAMILIES}
-    why = f"nodePortAddresses: Node {name!r} {'has no address' if node else 'is unknown'}"
-    if awaits_addresses:
-        warnings.append(f"{why} yet; node ports wait for it")
-        return dict.fromkeys(FAMILIES, ())
-    warnings.append(
-        f"{why}, so 'primary' means no address; node ports are accepted on every local address"
-    )
-    return dict.fromkeys(FAMILIES, None)
-
-
-def _in_cidrs(texts: Iterable[str], warnings: list[str]) -> NodePortPrefixes:
-    given = [parse_prefix(text) for text in texts]
-    prefixes: NodePortPrefixes = {}
-    for family in FAMILIES:
-        own = [prefix for prefix in given if prefix.family is family]
-        usable = [prefix for prefix in own if not is_loopback(prefix.network)]
-        warnings += (
-            f"nodePortAddresses: {prefix} is skipped; loopback addresses accept no node ports"
-            for prefix in own
-            if prefix not in usable
-        )
-        if not own:
-            warnings.append(
-                f"nodePortAddresses: no {family.label} CIDR; {family.label} node ports are "
-                "accepted on every local address"
-            )
-        disjoint = tuple(collapse(usable))
-        everywhere = not own or any(prefix.length == 0 for prefix in disjoint)
-        prefixes[family] = None if everywhere else disjoint
-    return prefixes

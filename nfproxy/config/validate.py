@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nfproxy.config.addresses import (
-    PRIMARY,
+    NODE_PORT_KEYWORDS,
     cidr_list,
     is_address,
     is_address_port,
     is_cidr,
     split_address_port,
 )
-from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE, KubeProxyConfiguration
+from nfproxy.config.kubeproxy import KNOWN_GATES, KubeProxyConfiguration
 from nfproxy.config.lookup import BY_FIELD, BY_KEY, value_of
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import parse_prefix
@@ -127,14 +127,10 @@ def _servers(config: KubeProxyConfiguration) -> Iterable[InvalidValue]:
 
 
 def _node_ports(config: KubeProxyConfiguration) -> Iterable[InvalidValue]:
-    entries = config.node_port_addresses
-    if entries == (PRIMARY,):
-        return
-    for text in entries:
-        if text == PRIMARY:
-            yield InvalidValue("nodePortAddresses", describe(text), f'CIDRs, or "{PRIMARY}" alone')
-        elif not is_cidr(text):
-            accepted = f'CIDRs such as "192.0.2.0/24", or "{PRIMARY}" alone'
+    words = ", ".join(f'"{word}"' for word in NODE_PORT_KEYWORDS)
+    accepted = f'CIDRs such as "192.0.2.0/24", and the words {words}'
+    for text in config.node_port_addresses:
+        if text.strip() not in NODE_PORT_KEYWORDS and not is_cidr(text):
             yield InvalidValue("nodePortAddresses", describe(text), accepted)
 
 
@@ -228,10 +224,10 @@ def _ineffective(
 
 
 def _feature_gates(config: KubeProxyConfiguration, place: Place) -> Iterable[str]:
-    others = [describe(gate) for gate in config.feature_gates if gate != EXTERNAL_IPS_GATE]
+    others = [describe(gate) for gate in config.feature_gates if gate not in KNOWN_GATES]
     if others:
         shown = ", ".join(sorted(others)[:10])
-        yield f"{place('featureGates')}: no effect for {shown}; only {EXTERNAL_IPS_GATE} has one"
+        yield f"{place('featureGates')}: no effect for {shown}, which nfproxy does not know"
 
 
 def _mode(

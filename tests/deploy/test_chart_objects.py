@@ -45,7 +45,7 @@ EVERYTHING: Values = {
     "apiServers": ["https://192.0.2.10:6443", "https://[2001:db8::10]:6443", "https://api.example"],
     "clusterCIDRs": ["2001:db8:1::/56", "10.244.0.0/16"],
     "detectLocal": {"mode": "ClusterCIDR"},
-    "nodePortAddresses": ["192.0.2.0/24", "2001:db8::/64"],
+    "nodePortAddresses": ["192.0.2.0/24", "primary", "localhost"],
     "config": {
         "clientConnection": {"qps": 50, "burst": 100},
         "conntrack": {"maxPerCore": 0, "min": 1048576, "tcpEstablishedTimeout": "2h30m"},
@@ -209,7 +209,7 @@ def test_every_value_arrives_where_it_belongs(helm: Helm) -> None:
         "clientConnection": {"kubeconfig": "/etc/nfproxy/kubeconfig.conf", "qps": 50, "burst": 100},
         "clusterCIDR": "2001:db8:1::/56,10.244.0.0/16",
         "detectLocalMode": "ClusterCIDR",
-        "nodePortAddresses": ["192.0.2.0/24", "2001:db8::/64"],
+        "nodePortAddresses": ["192.0.2.0/24", "primary", "localhost"],
         "healthzBindAddress": "0.0.0.0:20256",
         "metricsBindAddress": "[::]:20249",
     }

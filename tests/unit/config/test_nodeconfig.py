@@ -91,13 +91,13 @@ def test_node_ips_come_from_bind_address_then_node(bind, addresses, ips):
     ("addresses", "v4", "v6"),
     [
         (["10.0.0.1", "10.0.0.2", "fd00::1"], prefixes("10.0.0.1/32"), prefixes("fd00::1/128")),
-        (["10.0.0.1"], prefixes("10.0.0.1/32"), None),
-        (["fd00::1"], None, prefixes("fd00::1/128")),
+        (["10.0.0.1"], prefixes("10.0.0.1/32"), ()),
+        (["fd00::1"], (), prefixes("fd00::1/128")),
     ],
 )
 def test_primary_means_the_node_ips(addresses, v4, v6):
     """
-    A family without one accepts node ports everywhere; single-stack nodes need no warning.
+    A family without one accepts no node ports; single-stack nodes need no warning.
     """
     config, warnings = planned(node(*addresses))
 
@@ -106,15 +106,58 @@ def test_primary_means_the_node_ips(addresses, v4, v6):
 
 
 @pytest.mark.parametrize(("of", "why"), [(None, "is unknown"), (node(), "has no address")])
-def test_primary_without_any_node_ip_accepts_everywhere_and_warns(of, why):
+@pytest.mark.parametrize("entries", ["", "primary", "primary,localhost"])
+def test_primary_without_any_node_ip_accepts_no_node_ports_and_warns(of, why, entries):
     """
-    As kube-proxy does when it only knows loopback.
+    kube-proxy would accept them on every address then, which is not what "primary" asks for.
     """
-    config, warnings = planned(of)
+    config, warnings = planned(of, nodeport_addresses=entries)
 
-    assert config.node_port_prefixes == {V4: None, V6: None}
-    assert len(warnings) == 1
+    assert config.node_port_prefixes == {V4: (), V6: ()}
     assert why in warnings[0]
+    assert "--hostname-override" in warnings[0]
+    assert all("is skipped" in text for text in warnings[1:])
+
+
+def test_other_addresses_accept_node_ports_without_a_node():
+    """
+    Only what "primary" stands for is missing.
+    """
+    config, _ = planned(None, nodeport_addresses="primary,10.0.0.0/8")
+
+    assert config.node_port_prefixes == {V4: prefixes("10.0.0.0/8"), V6: ()}
+
+
+V4_OWN, V6_OWN = prefixes("192.0.2.1/32"), prefixes("fd00::1/128")
+
+
+@pytest.mark.parametrize(
+    ("given", "v4", "v6", "loopback"),
+    [
+        ("primary,10.0.0.0/8", prefixes("10.0.0.0/8", "192.0.2.1/32"), V6_OWN, set()),
+        ("10.0.0.0/8, primary", prefixes("10.0.0.0/8", "192.0.2.1/32"), V6_OWN, set()),
+        ("primary,192.0.2.0/24", prefixes("192.0.2.0/24"), V6_OWN, set()),
+        ("primary,primary", V4_OWN, V6_OWN, set()),
+        ("all", None, None, set()),
+        ("all,primary,10.0.0.0/8", None, None, set()),
+        ("0.0.0.0/0,primary", None, V6_OWN, set()),
+        ("localhost", (), (), {V4, V6}),
+        ("primary,localhost", V4_OWN, V6_OWN, {V4, V6}),
+        ("all,localhost", None, None, {V4, V6}),
+        ("primary,127.0.0.1/32", V4_OWN, V6_OWN, {V4}),
+        ("primary,::1/128", V4_OWN, V6_OWN, {V6}),
+        ("127.0.0.0/9,::/0", (), None, {V4}),
+        ("126.0.0.0/7,::/0", prefixes("126.0.0.0/7"), None, set()),
+    ],
+)
+def test_words_and_cidrs_mix(given, v4, v6, loopback):
+    """
+    As in kube-proxy 1.37. Only an entry for loopback itself selects loopback.
+    """
+    config, _ = planned(node("192.0.2.1", "fd00::1"), nodeport_addresses=given)
+
+    assert {V4: v4, V6: v6} == config.node_port_prefixes
+    assert config.loopback_node_ports == loopback
 
 
 def test_a_loopback_bind_address_gets_a_warning():
@@ -185,10 +228,10 @@ def test_prefixes_never_overlap_and_cover_the_given_cidrs(texts, address):
     ("cidrs", "expected", "warned"),
     [
         ("10.244.0.0/16", {V4: "10.244.0.0/16"}, False),
-        ("fd00::/8,10.244.1.1/16", {V4: "10.244.0.0/16", V6: "fd00::/8"}, False),
-        ("fd00::/8", {V6: "fd00::/8"}, True),
+        ("fd01::/16,10.244.1.1/16", {V4: "10.244.0.0/16", V6: "fd01::/16"}, False),
+        ("fd01::/16", {V6: "fd01::/16"}, True),
         ("", {}, True),
-        ("0.0.0.0/0", {V4: "0.0.0.0/0"}, False),
+        ("0.0.0.0/0", {V4: "0.0.0.0/0"}, True),
     ],
 )
 def test_cluster_cidr_mode_knows_pods_by_their_source(cidrs, expected, warned):
@@ -206,8 +249,47 @@ def test_the_nodes_first_address_makes_the_primary_family(addresses):
     """
     An IPv6 node needs no IPv4 detector.
     """
-    assert planned(node(*addresses), cluster_cidr="fd00::/8")[1] == ()
+    assert planned(node(*addresses), cluster_cidr="fd01::/16")[1] == ()
     assert "no IPv6 CIDR" in planned(node(*addresses), cluster_cidr="10.0.0.0/8")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "addresses", "pods", "said"),
+    [
+        ("10.244.0.0/16", ["192.0.2.1"], ["10.244.1.0/24"], []),
+        ("10.244.0.0/16", ["192.0.2.1"], [], []),
+        ("10.244.1.0/24", ["192.0.2.1"], ["10.244.1.0/24"], []),
+        ("10.245.0.0/16", ["192.0.2.1"], ["10.244.1.0/24"], ["does not hold this node's podCIDR"]),
+        ("10.244.1.0/25", ["192.0.2.1"], ["10.244.1.0/24"], ["does not hold this node's podCIDR"]),
+        ("10.0.0.0/8", ["10.0.0.5"], ["10.244.1.0/24"], ["own address 10.0.0.5"]),
+        ("10.0.0.0/16", ["10.0.0.5"], ["10.1.1.0/24"], ["own address", "does not hold"]),
+        ("0.0.0.0/0", ["192.0.2.1"], ["10.244.1.0/24"], ["0.0.0.0/0 holds every address"]),
+        ("10.244.0.0/16,::/0", ["192.0.2.1"], [], ["::/0 holds every address"]),
+        ("10.244.0.0/16", ["192.0.2.1"], ["10.244.1.0/24", "fd00:1::/64"], ["no IPv6 CIDR"]),
+        ("10.244.0.0/16,fd01::/48", ["192.0.2.1", "fd01::1"], [], ["own address fd01::1"]),
+        ("", ["192.0.2.1"], ["10.244.1.0/24"], ["empty"]),
+    ],
+)
+def test_a_cluster_cidr_that_does_not_fit_the_node_is_said(cluster, addresses, pods, said):
+    """
+    It misses pods, holds the node, or holds everything.
+    """
+    config, warnings = planned(node(*addresses, pod_cidrs=pods), cluster_cidr=cluster)
+
+    assert [words in text for words, text in zip(said, warnings, strict=True)] == [True] * len(said)
+    assert config.local_pods_mismatch == bool(said and cluster)
+    assert all(text.startswith("clusterCIDR: ") for text in warnings)
+
+
+def test_pod_cidrs_that_hold_the_node_are_said():
+    """
+    Mode NodeCIDR has the same trap.
+    """
+    of = node("10.244.1.5", pod_cidrs=["10.244.1.0/24"])
+    config, (text,) = planned(of, detect_local_mode="NodeCIDR")
+
+    assert "podCIDRs of the Node: 10.244.1.0/24 holds this node's own address" in text
+    assert config.local_pods_mismatch
 
 
 def test_node_cidr_mode_knows_pods_by_the_nodes_pod_cidrs():
@@ -303,8 +385,19 @@ def test_a_node_registered_again_keeps_its_addresses_until_it_has_others(configu
 
 def test_a_node_that_never_had_an_address_gets_one_warning(configure, reported):
     """
-    "primary" then means no address, and node ports are accepted on every local address.
+    "primary" then means no address, and accepts no node ports.
     """
-    assert configure(node()).node_port_prefixes[V4] is None
-    assert configure(node(zone="b")).node_port_prefixes[V4] is None
+    assert configure(node()).node_port_prefixes[V4] == ()
+    assert configure(node(zone="b")).node_port_prefixes[V4] == ()
     assert ["has no address" in text for text in reported] == [True]
+
+
+def test_a_warning_that_applies_again_is_reported_again(configure, reported):
+    """
+    And not at each version of the Node in between.
+    """
+    wrong, right = node("10.0.0.1"), node("192.0.2.1")
+    for version in (wrong, wrong, right, wrong):
+        configure(version)
+
+    assert ["own address 10.0.0.1" in text for text in reported] == [True, True]

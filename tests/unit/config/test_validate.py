@@ -22,6 +22,7 @@ def fields(values):
         {"healthzBindAddress": "[::1]:1"},
         {"metricsBindAddress": "10.0.0.1:65535"},
         {"nodePortAddresses": ("primary",)},
+        {"nodePortAddresses": ("primary", "localhost", "all", "10.0.0.0/8", "primary")},
         {"nodePortAddresses": ("10.0.0.1/8", "::/0", " 192.0.2.0/24 ")},
         {"detectLocalMode": "ClusterCIDR", "clusterCIDR": ""},
         {"detectLocalMode": "ClusterCIDR", "clusterCIDR": "10.0.0.0/8, fd00::/8"},
@@ -61,7 +62,7 @@ def test_what_kube_proxy_accepts_is_accepted(values):
         ("healthzBindAddress", ":80"),
         ("metricsBindAddress", ""),
         ("metricsBindAddress", "10.0.0.1:-1"),
-        ("nodePortAddresses", ("primary", "10.0.0.0/8")),
+        ("nodePortAddresses", ("localhost", "loopback")),
         ("nodePortAddresses", ("10.0.0.1",)),
         ("nodePortAddresses", ("10.0.0.0/33",)),
         ("nodePortAddresses", ("",)),
@@ -132,6 +133,6 @@ def test_all_failures_are_reported():
     """
     Every wrong field is reported, not only the first.
     """
-    found = fields({"mode": "x", "bindAddress": "x", "nodePortAddresses": ("x", "primary")})
+    found = fields({"mode": "x", "bindAddress": "x", "nodePortAddresses": ("x", "y", "all")})
 
     assert found == ["mode", "bindAddress", "nodePortAddresses", "nodePortAddresses"]

@@ -46,6 +46,9 @@ def test_values_without_effect_get_a_warning(flags, named):
         {"healthz_port": "0"},
         {"metrics_port": "7", "metrics_bind_address": "10.0.0.1"},
         {"feature_gates": "AllowServiceExternalIPs=false"},
+        {"feature_gates": "KubeProxyIPVS=false,NFTablesNetlink=true,NativeHistograms=true"},
+        {"feature_gates": "LoadBalancerIPModeRouter=true,ManagedFieldsOptOut=true"},
+        {"feature_gates": "KubeProxyNFTablesLocalhostNodePorts=false"},
     ],
 )
 def test_values_that_ask_for_nothing_get_no_warning(flags):
