@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
 from nfproxy.apiserver.transport import ApiRequest
-from nfproxy.kube.listwatch import (
+from nfproxy.kube.listwatch import ListWatch
+from nfproxy.kube.pagedlist import ListRequest
+from nfproxy.kube.protocol import (
     BeginList,
     EndList,
     Healthy,
-    ListWatch,
     Output,
     Trouble,
     Unavailable,
@@ -27,7 +28,6 @@ from nfproxy.kube.listwatch import (
     WatchRequest,
     WatchTimeouts,
 )
-from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.resources import Resource
 from nfproxy.kube.status import RequestError
 from nfproxy.kube.watch import Put, Removed

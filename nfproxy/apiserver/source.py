@@ -15,7 +15,7 @@ from nfproxy.apiserver.reflector import Reflector
 from nfproxy.clock import unix_s
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
-from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.kube.resources import Resource, resources
 from nfproxy.kube.source import Report
 from nfproxy.metrics import Metrics

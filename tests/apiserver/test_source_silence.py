@@ -15,7 +15,7 @@ from support.processes.commands import endpoint_slice, node_object, service
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.source import ApiServerSource
-from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 

@@ -18,7 +18,7 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.reflector import Reflector
 from nfproxy.backoff import Backoff
 from nfproxy.kube import listwatch
-from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.kube.resources import resources
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES

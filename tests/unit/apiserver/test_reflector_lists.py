@@ -13,7 +13,7 @@ from support.client.reflecting import (
     record_waits,
 )
 
-from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.protocol import WatchTimeouts
 
 
 def test_a_streaming_list_continues_as_a_watch(run):

@@ -22,7 +22,7 @@ from nfproxy.apiserver import connection as connection_module
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.reflector import Reflector
-from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 

@@ -17,7 +17,7 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.errors import ConfigError
 from nfproxy.kube.identity import Kind
-from nfproxy.kube.listwatch import WatchTimeouts
+from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem

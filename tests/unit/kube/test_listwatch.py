@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfproxy.backoff import LAST_S, MAX_RETRY_AFTER_S
-from nfproxy.kube.listwatch import (
+from nfproxy.kube.listwatch import ListWatch
+from nfproxy.kube.pagedlist import ListRequest
+from nfproxy.kube.protocol import (
     BeginList,
     EndList,
     Healthy,
-    ListWatch,
     Output,
     Trouble,
     Unavailable,
@@ -23,7 +24,6 @@ from nfproxy.kube.listwatch import (
     WatchRequest,
     WatchTimeouts,
 )
-from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.resources import resources
 from nfproxy.kube.status import RequestError, Status, refused
 from nfproxy.kube.watch import Put, Removed
