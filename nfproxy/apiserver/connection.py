@@ -17,6 +17,7 @@ from asyncio_throttle.throttler import Throttler
 from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
+from nfproxy.apiserver.bodies import read_body
 from nfproxy.apiserver.credentials import PluginError, PluginRunner
 from nfproxy.apiserver.serverpool import Server, ServerPool
 from nfproxy.apiserver.transport import ApiRequest, Transport, exchange, headers
@@ -132,10 +133,14 @@ class Connection:
                 raise failure from error
 
     async def read(self, request: ApiRequest) -> bytes:
-        """Make a request and return the whole body. Raises RequestError."""
+        """
+        Make a request and return the whole body.
+
+        Raises RequestError, also for a body that is too long or drips.
+        """
         async with self.ask(request) as response:
             server = self._open[response]
-            body = await response.read()
+            body = await read_body(response, request.max_bytes)
         self._metrics.received(request.method, server.host, len(body))
         return body
 
@@ -161,7 +166,7 @@ class Connection:
             access, transport, servers = await self._current(rejected)
             head = headers(access, request)
         except (ConfigError, PluginError) as error:
-            raise RequestError(error.what, error.remedy) from error
+            raise RequestError(error.what, error.remedy, is_certain=True) from error
         await stack.enter_async_context(transport)
         asked: set[Server] = set()
         while True:

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from nfproxy.apiserver.bodies import TooSlowError
 from nfproxy.errors import reason_of
 from nfproxy.kube.status import RequestError
 from nfproxy.text import one_line
@@ -60,7 +61,9 @@ def is_lifeless(error: BaseException) -> bool:
 def unanswered(error: BaseException, host: str) -> RequestError:
     """Return the error for a request to `host` that got no answer, or half of one."""
     what, remedy = _explain(error, host)
-    return RequestError(what, remedy, is_silent=isinstance(error, TimeoutError))
+    is_slow = isinstance(error, TooSlowError)
+    is_silent = isinstance(error, TimeoutError) and not is_slow
+    return RequestError(what, remedy, is_silent=is_silent, is_certain=is_slow)
 
 
 def _explain(error: BaseException, host: str) -> tuple[str, str]:
@@ -85,6 +88,11 @@ def _explain(error: BaseException, host: str) -> tuple[str, str]:
             )
         case aiohttp.ClientConnectorError() | ConnectionError():
             return _unreachable(getattr(error, "os_error", error), host)
+        case TooSlowError():
+            return (
+                f"{host} sends its answer too slowly: {error}",
+                "check the network, and proxies and load balancers in between",
+            )
         case TimeoutError():
             return f"{host} does not answer", "check the address, routes and firewalls"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():

@@ -41,8 +41,8 @@ _MODULES = {
 }
 # Methods that nfproxy overrides: without them, an override would silently do nothing.
 _OVERRIDDEN = {
-    "RESTClientObject": "_create_connector",
-    "KubeConfigLoader": "load_from_exec_plugin",
+    "RESTClientObject": ("_create_connector", "_create_pool_manager"),
+    "KubeConfigLoader": ("load_from_exec_plugin",),
 }
 
 
@@ -91,8 +91,9 @@ def _load() -> dict[str, Any]:
                 names = _import()
         except (ImportError, AttributeError):
             names = _import()  # takes 20 MB more
-        for name, method in _OVERRIDDEN.items():
-            getattr(names[name], method)
+        for name, methods in _OVERRIDDEN.items():
+            for method in methods:
+                getattr(names[name], method)
     except (ImportError, AttributeError) as error:
         raise MissingFeatureError(
             f"Python package kubernetes {version('kubernetes')}: {error}",

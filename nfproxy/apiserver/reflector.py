@@ -75,7 +75,10 @@ class Reflector:
         try:
             if isinstance(request, ListRequest):
                 path, counted = self._resource.path, request.is_first
-                body = await self._connection.read(ApiRequest(path, request.query, counted=counted))
+                asked = ApiRequest(
+                    path, request.query, max_bytes=request.max_bytes, counted=counted
+                )
+                body = await self._connection.read(asked)
                 await self._act(self._protocol.page(body, now()))
             else:
                 await self._watch(request, now)

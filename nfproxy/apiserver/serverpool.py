@@ -87,9 +87,10 @@ class ServerPool:
         """
         Take an answer with an HTTP status; return a line for the log, "" for none.
 
-        A server that answers anything but 5xx works, whatever it says about the request.
+        A server that answers anything but 5xx works, whatever it says about the request. One that
+        redirects is no API server, or does not want to be.
         """
-        if code >= 500:
+        if code >= 500 or 300 <= code < 400:
             self._last_5xx_at = now_s
             since_s = self._broken_since.setdefault(server, now_s)
             if len(self._servers) > 1 and now_s - since_s >= self._broken_after_s:

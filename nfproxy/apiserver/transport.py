@@ -23,6 +23,7 @@ from nfproxy.apiserver.serverpool import Server
 from nfproxy.clock import monotonic_s, unix_s
 from nfproxy.kube.status import RequestError, Status, read_status, refused
 from nfproxy.metrics import Metrics
+from nfproxy.text import shorten
 
 # The kernel notices within 35 s that a peer is gone, while the client waits or watches.
 _IDLE_S, _PROBE_EVERY_S, _PROBES = 20, 5, 3
@@ -34,6 +35,7 @@ _KEEP_IDLE_S = 3
 
 _READ_BUFFER = 1 << 18  # bytes for each watch; the official client's own are 2 MB
 _MAX_ERROR_BODY = 1 << 16  # bytes
+_ERROR_BODY_S = 10.0  # for the text of an error; its code is known by then
 _USER_AGENT = f"nfproxy/{__version__}"
 # aiohttp raises ValueError for an address or a header that HTTP cannot carry.
 _TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, ValueError)
@@ -44,7 +46,8 @@ class ApiRequest(msgspec.Struct, frozen=True):
     What to ask.
 
     `head_s` is how long the answer may take to begin, `silence_s` how long no byte may come after
-    that. `counted` requests keep to the rate of qps and burst; further pages of a list do not.
+    that, and `max_bytes` how long the body may be where it is read as a whole. `counted` requests
+    keep to the rate of qps and burst; further pages of a list do not.
     """
 
     path: str
@@ -54,6 +57,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
     content_type: str = "application/json"
     head_s: float = 60.0
     silence_s: float = 60.0
+    max_bytes: int = 8 << 20
     counted: bool = True
 
 
@@ -85,6 +89,10 @@ class Transport(RESTClientObject):  # type: ignore[misc] # the client has no typ
             keepalive_timeout=_KEEP_IDLE_S,
         )
 
+    # The same holds for this one.
+    def _create_pool_manager(self) -> Any:
+        return _WithoutRedirects(super()._create_pool_manager())
+
     async def ask(self, proxy: str | None, **request: Any) -> Any:
         """Make a request through a proxy, None for none; see the client's ``request``."""
         self.proxy = proxy  # the client reads it before the request first waits
@@ -108,6 +116,24 @@ class Transport(RESTClientObject):  # type: ignore[misc] # the client has no typ
     async def _close_unused(self) -> None:
         if self._is_retired and not self._users:
             await self.close()
+
+
+class _WithoutRedirects:
+    """
+    A session whose requests go to the server that they name, and nowhere else.
+
+    Another server would receive what is meant for the API server, and its empty list would remove
+    every Service.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(self, **arguments: Any) -> aiohttp.ClientResponse:
+        return await self._session.request(**arguments, allow_redirects=False)
+
+    async def close(self) -> None:
+        await self._session.close()
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -172,7 +198,7 @@ async def exchange(
             response: aiohttp.ClientResponse = answer.response
             code = str(response.status)
             stack.callback(response.close)
-            if response.status < 300:
+            if 200 <= response.status < 300:
                 stack.pop_all()
                 return response
             body = await _error_body(response)
@@ -195,12 +221,21 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes, credentials: str) ->
     reason = response.reason or ""
     if failures.wants_tls(response.status, body):
         reason = failures.USE_HTTPS
-    return refused(status, reason, credentials)
+    return refused(status, reason, credentials, _redirect_target(response))
+
+
+def _redirect_target(response: aiohttp.ClientResponse) -> str:
+    """Return where a redirect leads, without a query: it may hold secrets. "" for no redirect."""
+    location = response.headers.get("Location", "")
+    return shorten(location.partition("?")[0].partition("#")[0].rpartition("@")[2])
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body, or its first part if it is longer than any Status."""
+    """Return the body, its first part if it is longer than any Status, nothing if it drips."""
     try:
-        return await response.content.readexactly(_MAX_ERROR_BODY)
+        async with asyncio.timeout(_ERROR_BODY_S):
+            return await response.content.readexactly(_MAX_ERROR_BODY)
     except asyncio.IncompleteReadError as error:
         return error.partial
+    except (TimeoutError, aiohttp.ClientError):  # the code of the answer says enough
+        return b""

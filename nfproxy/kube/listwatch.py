@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from nfproxy.backoff import Backoff
+from nfproxy.kube.listbounds import ListBounds
 from nfproxy.kube.pagedlist import ListRequest, PagedList
 from nfproxy.kube.protocol import (
     BeginList,
@@ -32,7 +33,7 @@ from nfproxy.kube.protocol import (
     WatchTimeouts,
 )
 from nfproxy.kube.resources import Resource
-from nfproxy.kube.status import GONE, RequestError, Status, forbidden, refused
+from nfproxy.kube.status import GONE, TOO_LONG, RequestError, Status, forbidden, refused
 from nfproxy.kube.watch import (
     MAX_FRAME_BYTES,
     OBJECT_EVENTS,
@@ -53,6 +54,7 @@ from nfproxy.mismatch import UNREADABLE
 # etcd is too old to report progress.
 _NOT_ABOUT_STREAMING = (401, 403, 404, 429, 503)
 _CONFIRM_UNAVAILABLE_AFTER = 8  # answers, which take about 20 s
+_LINELESS = "the API server sends bytes, but no whole event"
 _GARBLED = "check for a proxy or load balancer that changes answers"
 _CUT_OFF = "check that no proxy or load balancer in between cuts connections"
 
@@ -90,12 +92,13 @@ class ListWatch:
         self._streams_list = True  # else in pages
         self._is_paging = False  # the last request was for a page
         self._pages = PagedList(resource.selectors)
+        self._bounds = ListBounds()
         self._began_at = 0.0
         self._objects = 0
         # The stream under way, or the last one.
         self._lines = LineSplitter()
         self._was_opened = self._has_lasted = self._has_received = False
-        self._healthy_at = self._silent_at = 0.0
+        self._healthy_at = self._silent_at = self._lineless_at = 0.0
 
     # -- what to ask ------------------------------------------------------------------------
 
@@ -110,11 +113,13 @@ class ListWatch:
             return self._watch({"resourceVersion": self._version})
         if self._streams_list:
             self._began_at = now_s
+            self._bounds.begin()
             initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
             return self._watch(initial)
         self._is_paging = True
-        request = self._pages.request()
+        request = self._pages.request(self._bounds.body_bytes)
         if request.is_first:
+            self._bounds.begin()
             self._began_at = now_s
         return request
 
@@ -138,7 +143,12 @@ class ListWatch:
             gone = RequestError("a list changed between its pages", status=Status(code=GONE))
             return self.failed(gone, now_s)
         outputs: list[Output] = [] if self._pages.has_begun else [BeginList()]
-        self._pages.add(page)
+        try:
+            self._bounds.add(len(body))
+            self._pages.add(page)
+        except StreamError as error:
+            self._pages.reset()
+            return self._malformed(error)
         outputs += map(Put, page.items)
         if not page.continue_token:
             self._version, self._objects = page.version, self._pages.objects
@@ -149,6 +159,7 @@ class ListWatch:
 
     def _end_list(self, now_s: float) -> EndList:
         self._absences.reset()
+        self._bounds.complete()
         return EndList(self._objects, now_s - self._began_at)
 
     # -- a stream ---------------------------------------------------------------------------
@@ -158,6 +169,7 @@ class ListWatch:
         self.is_open = self._was_opened = True
         self._healthy_at = now_s + self._timeouts.healthy_s
         self._silent_at = now_s + self._timeouts.initial_silence_s
+        self._lineless_at = now_s + self._timeouts.lineless_s
         self._objects = 0
         begin: list[Output] = [] if self._version else [BeginList()]
         return begin + self.time_passed(now_s)
@@ -167,7 +179,12 @@ class ListWatch:
         outputs: list[Output] = []
         self._has_received = True
         try:
-            for line in self._lines.feed(chunk):
+            if not self._version:
+                self._bounds.add(len(chunk))
+            lines = self._lines.feed(chunk)
+            if lines:
+                self._lineless_at = now_s + self._timeouts.lineless_s
+            for line in lines:
                 raw = decode_event(line)
                 if of_object := OBJECT_EVENTS.get(raw.type):
                     event = of_object(raw.object)
@@ -187,10 +204,8 @@ class ListWatch:
             return outputs + self._malformed(not_an_event(line))
         except StreamError as error:
             return outputs + self._malformed(error)
-        if self.deadline_at is not None:
-            self._silent_at = now_s + self._timeouts.initial_silence_s
-            outputs += self.time_passed(now_s)
-        return outputs
+        self._silent_at = now_s + self._timeouts.initial_silence_s
+        return outputs + self.time_passed(now_s)
 
     def closed(self, now_s: float) -> list[Output]:
         """Take it that the server ended the stream in order."""
@@ -216,14 +231,16 @@ class ListWatch:
     def time_passed(self, now_s: float) -> list[Output]:
         """Act on the deadlines that have passed, and set the next one."""
         outputs = self._check_lasted(now_s)
-        deadlines = [] if self._has_lasted else [self._healthy_at]
+        if now_s >= self._lineless_at:
+            return outputs + self._ended("silent", _LINELESS, _CUT_OFF)
+        deadlines = [self._lineless_at] if self._has_lasted else [self._healthy_at]
         if not self._version:
             # An API server that does not stream lists may also send nothing at all.
             list_by = min(self._silent_at, self._began_at + self._timeouts.initial_s)
             if now_s >= list_by:
                 return outputs + self._list_in_pages()
             deadlines.append(list_by)
-        self.deadline_at = min(deadlines, default=None)
+        self.deadline_at = min(deadlines)
         return outputs
 
     def _check_lasted(self, now_s: float) -> list[Output]:
@@ -274,8 +291,10 @@ class ListWatch:
         if status.code == 403:
             what, remedy = forbidden(self._resource.group, self._resource.plural, status.message)
             outputs.append(Unavailable(status))
+        if error.code == TOO_LONG:
+            self._pages.shrink()
         reason = "silent" if error.is_silent else "failed"
-        return outputs + self._ended(reason, what, remedy, status)
+        return outputs + self._ended(reason, what, remedy, status, error.is_certain)
 
     def crashed(self) -> list[Output]:
         """Take it that the caller failed while it acted on outputs: list everything again."""
@@ -291,7 +310,9 @@ class ListWatch:
         if self._version == self._malformed_at:
             self._forget_version()
         self._malformed_at = self._version
-        return self._ended("malformed", str(error), _GARBLED)
+        remedy = error.remedy or _GARBLED
+        is_certain = self._is_paging or error.code == TOO_LONG
+        return self._ended("malformed", error.what, remedy, is_certain=is_certain)
 
     def _read_version(self) -> None:
         """
@@ -323,20 +344,25 @@ class ListWatch:
         return [Unavailable(status, is_news), Healthy()]
 
     def _ended(
-        self, reason: str, what: str = "", remedy: str = "", status: Status | None = None
+        self,
+        reason: str,
+        what: str = "",
+        remedy: str = "",
+        status: Status | None = None,
+        is_certain: bool = False,
     ) -> list[Output]:
         """
         Decide how long to wait and whether a person should know.
 
         After a stream that lasted, ask again at once. The first short stream is no news; the second
-        in a row is, and so is every answer with an error code.
+        in a row is, and so are every answer with an error code and every certain failure.
         """
         self.is_open, self.deadline_at = False, None
         outputs: list[Output] = [WatchEnded(reason)] if self._was_opened else []
-        if self._has_lasted and reason != "failed":
+        if self._has_lasted and reason != "failed" and not is_certain:
             return outputs
         self._absences.reset()
         self.wait_s = self._retries.next_s(status.retry_after_s if status else None)
-        if what and (self._retries.failures > 1 or (status and status.code)):
+        if what and (self._retries.failures > 1 or is_certain or (status and status.code)):
             outputs.append(Trouble(what, remedy))
         return outputs

@@ -10,17 +10,20 @@ from collections.abc import Mapping
 
 import msgspec
 
-from nfproxy.kube.watch import Page
+from nfproxy.kube.watch import Page, StreamError
 
-_PAGE_SIZE = "500"  # objects, as in client-go
+_PAGE_SIZE, _SMALLEST_PAGE = 500, 4  # objects; as in client-go
+_SMALLER = 5  # a page that is too long is asked for again with this part of the objects
 _PAGED_ATTEMPTS = 2
+_EMPTY_PAGES = 10  # in a row
 
 
 class ListRequest(msgspec.Struct, frozen=True):
-    """Ask for a page of a list; `is_first` where it is the first page."""
+    """Ask for a page of a list, of up to `max_bytes`; `is_first` where it is the first page."""
 
     query: Mapping[str, str]
     is_first: bool
+    max_bytes: int
 
 
 class PagedList:
@@ -32,6 +35,7 @@ class PagedList:
     def __init__(self, selectors: Mapping[str, str]) -> None:
         """Begin with the first page."""
         self._selectors = selectors
+        self._page_size = _PAGE_SIZE
         self.reset()
 
     def reset(self) -> None:
@@ -41,18 +45,20 @@ class PagedList:
 
     def _begin(self) -> None:
         self._token = self._version = ""
+        self._tokens: set[str] = set()
+        self._empty_pages = 0
         self.objects = 0
 
-    def request(self) -> ListRequest:
+    def request(self, max_bytes: int) -> ListRequest:
         """Return what to ask next."""
         query = dict(self._selectors)
         # A list that takes too long expires between two pages. After two such lists, one request
         # asks for everything: a large answer, but one that cannot expire.
         if self._attempts < _PAGED_ATTEMPTS:
-            query["limit"] = _PAGE_SIZE
+            query["limit"] = str(self._page_size)
         if self._token:
             query["continue"] = self._token
-        return ListRequest(query, is_first=not self._token)
+        return ListRequest(query, not self._token, max_bytes)
 
     @property
     def has_begun(self) -> bool:
@@ -64,9 +70,20 @@ class PagedList:
         return page.version == self._version or not self._version
 
     def add(self, page: Page) -> None:
-        """Take a page that fits."""
+        """Take a page that fits. Raises StreamError if the pages never end."""
+        self._empty_pages = 0 if page.items else self._empty_pages + 1
+        if page.continue_token in self._tokens:
+            raise StreamError("a list never ends: a continue token came twice")
+        if page.continue_token and self._empty_pages >= _EMPTY_PAGES:
+            raise StreamError(f"a list never ends: {_EMPTY_PAGES} pages had no object")
+        if page.continue_token:
+            self._tokens.add(page.continue_token)
         self._version, self._token = page.version, page.continue_token
         self.objects += len(page.items)
+
+    def shrink(self) -> None:
+        """Ask for smaller pages: one was too long."""
+        self._page_size = max(self._page_size // _SMALLER, _SMALLEST_PAGE)
 
     def start_over(self) -> bool:
         """

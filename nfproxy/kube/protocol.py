@@ -17,6 +17,8 @@ class WatchTimeouts(msgspec.Struct, frozen=True):
 
     #: Without a byte for so long, the server is gone: it sends a bookmark about every minute.
     silence_s: float = 200.0
+    #: Bytes came, but no whole event for so long: the stream is of no use.
+    lineless_s: float = 400.0
     #: A stream that lasts so long works: earlier troubles are over.
     healthy_s: float = 5.0
     #: The initial events of a streaming list: the longest pause, and all of them.

@@ -15,6 +15,9 @@ from nfproxy.text import one_line
 
 GONE = 410  # the resource version, or the continue token, is too old
 
+#: The code of an error whose answer is longer than the caller accepts.
+TOO_LONG = "too long"
+
 
 class Status(msgspec.Struct, frozen=True):
     """A ``metav1.Status``; `code` is 0 where there was no answer."""
@@ -35,16 +38,25 @@ class RequestError(NfproxyError):
     A request to the API server failed.
 
     `status` is the answer, with code 0 where there was none. `is_silent` means that nothing arrived
-    for too long, as opposed to something wrong.
+    for too long, as opposed to something wrong. `is_certain` means that another attempt will most
+    likely fail, too: a person should know at once.
     """
 
     def __init__(
-        self, what: str, remedy: str = "", status: Status | None = None, is_silent: bool = False
+        self,
+        what: str,
+        remedy: str = "",
+        status: Status | None = None,
+        is_silent: bool = False,
+        *,
+        code: str = "",
+        is_certain: bool = False,
     ) -> None:
         """Keep the parts."""
-        super().__init__(what, remedy)
+        super().__init__(what, remedy, code)
         self.status = status or Status()
         self.is_silent = is_silent
+        self.is_certain = is_certain
 
 
 class _Details(msgspec.Struct, rename="camel"):
@@ -74,15 +86,24 @@ def read_status(data: bytes | Raw) -> Status | None:
     return Status(found.code or 0, found.reason or "", found.message or "", retry_after_s)
 
 
-def refused(status: Status, http_reason: str = "", credentials: str = "") -> RequestError:
+def refused(
+    status: Status, http_reason: str = "", credentials: str = "", location: str = ""
+) -> RequestError:
     """
     Return the error for an answer that is no success.
 
     `http_reason` is the text of the HTTP status line, for answers without a Status. `credentials`
-    names the file of the client's credentials.
+    names the file of the client's credentials, `location` where a redirect leads.
     """
     said = f"{status.code} {one_line(status.message or http_reason)}"
     match status.code:
+        case code if 300 <= code < 400:
+            return RequestError(
+                f"{said}: the server redirects to {one_line(location) or 'another address'}, "
+                "and nfproxy follows no redirect",
+                "name the API server itself (server in the kubeconfig, --master)",
+                status,
+            )
         case 401:
             return RequestError(
                 f"{said}: the credentials from {credentials} are not accepted",

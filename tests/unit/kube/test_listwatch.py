@@ -245,7 +245,7 @@ def test_a_stream_that_lasts_resets_what_was_before():
     protocol.opened(100.0)
     assert protocol.deadline_at == 100.0 + TIMES.healthy_s
     assert protocol.time_passed(105.0) == [Healthy()]
-    assert protocol.deadline_at is None
+    assert protocol.deadline_at == 100.0 + TIMES.lineless_s
     assert protocol.received(bookmark(20), 106.0) == []
     protocol.failed(refused(Status(503)), 107.0)
     assert protocol.wait_s == pytest.approx(0.1)
@@ -447,7 +447,7 @@ class Play:
     def pass_time(self) -> None:
         """Let the next deadline pass."""
         if self.protocol.is_open and self.protocol.deadline_at is not None:
-            assert self.protocol.deadline_at <= self.now_s + TIMES.initial_s
+            assert self.protocol.deadline_at <= self.now_s + TIMES.lineless_s
             self.now_s = max(self.now_s, self.protocol.deadline_at)
             self.cache.act(self.protocol.time_passed(self.now_s))
 
