@@ -20,7 +20,7 @@ from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.errors import InputError
-from nfproxy.manifests.once import read_with_sources
+from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
@@ -88,7 +88,7 @@ def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> 
     is named; ConfigError if its address or credentials cannot be used.
     """
     if files:
-        return Objects(*read_with_sources(files, node_name))
+        return Objects(*read_once(files, node_name))
     return asyncio.run(_read_api_server(loaded, node_name))
 
 

@@ -38,9 +38,8 @@ class Kernel:
     Belongs to the network namespace that it is made in. One thread at a time.
     """
 
-    def __init__(self, netlink: NftSocket | None = None) -> None:
-        """Use a netlink socket and own it; by default a new one of this network namespace."""
-        self._netlink = netlink or NftSocket()
+    def __init__(self) -> None:
+        self._netlink = NftSocket()
         self._foreign_changes: ForeignChanges | None = None
 
     def close(self) -> None:

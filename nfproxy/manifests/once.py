@@ -15,23 +15,19 @@ from nfproxy.model.service import ObjectName
 from nfproxy.text import shown_path
 
 
-def read_once(paths: Iterable[str], node_name: str) -> tuple[Changes, tuple[Problem, ...]]:
+def read_once(
+    paths: Iterable[str], node_name: str
+) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
     """
-    Return all objects of some files, directories and standard input (``-``), and all problems.
+    Return the objects of files, directories and standard input (``-``), and what concerns them.
+
+    That is: all objects, all problems, and the function from a Service to its file.
 
     Of Nodes only the one called `node_name` is read. What cannot be used is left out and is among
     the problems; the command decides whether to go on. Where two files hold one object the first in
     path order has it, standard input before all: neither the order of `paths` nor a repeated one
     matters. Raises InputError for a path that does not exist, which is most likely a mistake.
     """
-    changes, problems, _ = read_with_sources(paths, node_name)
-    return changes, problems
-
-
-def read_with_sources(
-    paths: Iterable[str], node_name: str
-) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
-    """Return the same as :func:`read_once`, and the function from a Service to its file."""
     problems: list[Problem] = []
     cache = ObjectCache(node_name)
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):

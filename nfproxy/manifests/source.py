@@ -35,12 +35,10 @@ class ManifestSource:
         path: str,
         node_name: str,
         report: Report,
-        clock: Callable[[], float] = monotonic_s,
     ) -> None:
         self._path = os.path.abspath(path)  # noqa: PTH100 - links are followed again at each scan
         self._node_name = node_name
         self._report = report
-        self._clock = clock
         self._directory = ManifestDirectory(self._path, node_name)
         self._links: tuple[str, ...] = ()
         self._scanned_ns = 0
@@ -120,7 +118,7 @@ class ManifestSource:
 
     def _apply(self, found: Scan, at_once: bool = False) -> None:
         """Take a scan into account, and report what is wrong that was not before."""
-        self._directory.apply(found, self._clock(), at_once)
+        self._directory.apply(found, monotonic_s(), at_once)
         problems = self._directory.problems
         if self._watch.error:
             text = (
@@ -136,7 +134,7 @@ class ManifestSource:
 
     def _timeout_s(self) -> float | None:
         """Return how long to wait for a change at most, None for ever."""
-        due_s = self._directory.due_in(self._clock())
+        due_s = self._directory.due_in(monotonic_s())
         if not self._watch.error:
             return due_s
         return _WITHOUT_WATCH_S if due_s is None else min(due_s, _WITHOUT_WATCH_S)

@@ -35,9 +35,9 @@ def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     )
 
 
-def generic(family: int, resource: int = 0) -> bytes:
+def generic(family: int) -> bytes:
     """Return an nfgenmsg: the head of the payload of every netfilter message."""
-    return bytes((family, 0)) + resource.to_bytes(2, "big")
+    return bytes((family, 0, 0, 0))
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

@@ -270,6 +270,6 @@ def is_about_table(table: bytes, data: bytes, start: int, end: int) -> bool:
     )
 
 
-def generation(data: bytes, start: int = 0) -> int:
+def generation(data: bytes) -> int:
     """Return the low 16 bits of the ruleset's generation, from a payload's nfgenmsg."""
-    return number(data[start + 2 : start + GENERIC_SIZE])
+    return number(data[2:GENERIC_SIZE])

@@ -38,9 +38,6 @@ class HostAddresses(NamedTuple):
 class Ipvs:
     """IPVS and kube-proxy's device. All methods raise DataplaneError; any thread may call them."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._net = proc / "net"
-
     def servers(self) -> list[VirtualServer]:
         """Return all virtual servers, those of other software included."""
         return read_servers(self._read("ip_vs"))
@@ -157,7 +154,7 @@ class Ipvs:
 
     def _read(self, name: str) -> str:
         """Return a file of this network namespace, "" where there is none."""
-        path = self._net / name
+        path = Path("/proc/net") / name
         try:
             return path.read_text("ascii", "replace")
         except FileNotFoundError:

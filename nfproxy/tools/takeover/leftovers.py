@@ -36,14 +36,12 @@ class Leftovers(msgspec.Struct, frozen=True):
     What was found.
 
     `families` have a table of kube-proxy's nftables mode. `bound` are the addresses of its ipvs
-    device, None without the device. `other_servers` counts virtual servers of other software.
-    `unknown` says in words what could not be looked at.
+    device, None without the device. `unknown` says in words what could not be looked at.
     """
 
     families: tuple[Family, ...] = ()
     tables: tuple[TablePlan, ...] = ()
     servers: tuple[VirtualServer, ...] = ()
-    other_servers: int = 0
     bound: tuple[bytes, ...] | None = None
     ipsets: tuple[str, ...] = ()
     counters: tuple[str, ...] = ()

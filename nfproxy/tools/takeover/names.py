@@ -55,14 +55,6 @@ ENTRY_POINTS = frozenset((("nat", "PREROUTING"), ("nat", "OUTPUT")))
 #: CNI plugin can be configured to use it (externalSetMarkChain).
 MARK_CHAIN = "KUBE-MARK-MASQ"
 
-#: The chains that only ipvs mode makes.
-IPVS_CHAINS = frozenset(
-    (
-        *("KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SOURCE-RANGES-FIREWALL"),
-        *("KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"),
-    )
-)
-
 #: The device that holds all virtual addresses in ipvs mode.
 IPVS_DEVICE = "kube-ipvs0"
 

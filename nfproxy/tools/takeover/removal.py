@@ -109,7 +109,6 @@ class KubeProxyRemoval:
             families=tuple(family for family, _ in self._nft.existing(_OWN_TABLES)),
             tables=tuple(plan for plan in plans if plan),
             servers=tuple(servers),
-            other_servers=len(every) - len(servers),
             bound=bound,
             ipsets=sets.names,
             counters=tuple(counters),
