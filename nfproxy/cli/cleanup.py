@@ -21,7 +21,7 @@ from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS, TABLE
 from nfproxy.tools.takeover.leftovers import LeftoverItem, Leftovers, is_fine, items, refusals
-from nfproxy.tools.takeover.nftables import NfTables
+from nfproxy.tools.takeover.othertables import OtherTables
 from nfproxy.tools.takeover.removal import (
     KubeProxyRemoval,
     remove_tables_in_stages,
@@ -96,7 +96,7 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
 def remove_own_tables(*, dry_run: bool = False) -> None:
     """Remove nfproxy's tables of both families, and print which ones."""
     wanted = [(family, TABLE) for family in FAMILIES]
-    with NfTables() as nft:
+    with OtherTables() as nft:
         found = nft.existing(wanted) if dry_run else remove_tables_in_stages(nft, wanted)
     for family, name in found:
         click.echo(f"{'would remove' if dry_run else 'removed'} table {family.table} {name}")

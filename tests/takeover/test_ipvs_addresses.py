@@ -12,7 +12,7 @@ import pytest
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.tools.lab import Cluster, Host
-from nfproxy.tools.takeover.ipvs import Ipvs
+from nfproxy.tools.takeover.ipvs import KernelIpvs
 from nfproxy.tools.takeover.names import IPVS_DEVICE
 
 VIRTUAL = {Family.IPV4: "10.96.0.10", Family.IPV6: "fd00:10:96::10"}
@@ -42,7 +42,7 @@ def sources(node: Host) -> dict[Family, str]:
 def test_new_connections_come_from_the_nodes_own_address(node: Host) -> None:
     """That holds while a virtual address is local: a connection from it would break with it."""
     before = sources(node)
-    ipvs = Ipvs()
+    ipvs = KernelIpvs()
     bound = node.namespace.call(ipvs.addresses).bound
     node.namespace.call(ipvs.prefer_own_source, bound)
     first = sources(node)
@@ -58,7 +58,7 @@ def test_nothing_is_left_of_an_address(node: Host) -> None:
     """
     The address, the route to it and the device are removed; a second run changes nothing.
     """
-    ipvs = Ipvs()
+    ipvs = KernelIpvs()
     packed = [parse_address(address) for address in VIRTUAL.values()]
     node.namespace.call(ipvs.prefer_own_source, packed)
     node.namespace.call(ipvs.unbind, packed)

@@ -20,7 +20,7 @@ from nfproxy.tools.demo.results import (
     ServiceChange,
     TableSize,
 )
-from nfproxy.tools.demo.tables import ElementRow
+from nfproxy.tools.demo.tableview import ElementRow
 
 _WIDTH = 100
 _INDENT = 2

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from nfproxy.model.addresses import Family
 from nfproxy.tools.demo import scenario
-from nfproxy.tools.demo.proxies import NodeDaemon
+from nfproxy.tools.demo.nodedaemon import NodeDaemon
 from nfproxy.tools.demo.results import (
     DemoError,
     Drift,
@@ -21,7 +21,7 @@ from nfproxy.tools.demo.results import (
     TableSize,
 )
 from nfproxy.tools.demo.screen import Screen
-from nfproxy.tools.demo.tables import Tables
+from nfproxy.tools.demo.tableview import Tables
 from nfproxy.tools.demo.traffic import Traffic
 from nfproxy.tools.demo.workspace import Workspace
 from nfproxy.tools.lab import Cluster, Pod, Responders

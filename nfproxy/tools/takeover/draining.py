@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import format_address
 from nfproxy.model.service import Protocol
-from nfproxy.tools.takeover.ipvs import Ipvs
+from nfproxy.tools.takeover.ipvs import KernelIpvs
 from nfproxy.tools.takeover.leftovers import Leftovers
 from nfproxy.tools.takeover.virtualservers import IpvsConnection, VirtualServer
 
@@ -81,7 +81,7 @@ def unused(
 
 
 def drain(
-    ipvs: Ipvs,
+    ipvs: KernelIpvs,
     found: Leftovers,
     drain_s: float,
     *,
@@ -121,7 +121,7 @@ def drain(
         return [str(error)]
 
 
-def _snapshot(ipvs: Ipvs) -> Snapshot:
+def _snapshot(ipvs: KernelIpvs) -> Snapshot:
     return Snapshot(time.monotonic(), tuple(ipvs.connections()), frozenset(ipvs.sources()))
 
 

@@ -35,7 +35,7 @@ class HostAddresses(NamedTuple):
     others: frozenset[bytes]
 
 
-class Ipvs:
+class KernelIpvs:
     """IPVS and kube-proxy's device. All methods raise DataplaneError; any thread may call them."""
 
     def servers(self) -> list[VirtualServer]:

@@ -20,9 +20,9 @@ from nfproxy.netlink.sockets import ABSENT
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 from nfproxy.tools.takeover import legacy
 from nfproxy.tools.takeover.draining import drain
-from nfproxy.tools.takeover.ipvs import HostAddresses, Ipvs
+from nfproxy.tools.takeover.ipvs import HostAddresses, KernelIpvs
 from nfproxy.tools.takeover.leftovers import Leftovers
-from nfproxy.tools.takeover.nftables import NfTables, rule_deletions
+from nfproxy.tools.takeover.othertables import OtherTables, rule_deletions
 from nfproxy.tools.takeover.ruleobjects import (
     KubeProxySets,
     delete_counter,
@@ -49,7 +49,7 @@ _TRIES = 3  # another process may change the same tables in between
 
 
 def remove_tables_in_stages(
-    nft: NfTables, tables: Iterable[tuple[Family, str]]
+    nft: OtherTables, tables: Iterable[tuple[Family, str]]
 ) -> list[tuple[Family, str]]:
     """
     Remove nftables tables: first the rules that translate new connections, then the rest.
@@ -65,7 +65,7 @@ def remove_tables_in_stages(
     return found
 
 
-def _entries(nft: NfTables, tables: Iterable[tuple[Family, str]]) -> list[Request]:
+def _entries(nft: OtherTables, tables: Iterable[tuple[Family, str]]) -> list[Request]:
     """Return the requests to empty the chains that translate new connections."""
     return [
         flush_chain(family, name, chain)
@@ -83,8 +83,8 @@ class KubeProxyRemoval:
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
-        self._nft = NfTables()
-        self._ipvs = Ipvs()
+        self._nft = OtherTables()
+        self._ipvs = KernelIpvs()
 
     def __enter__(self) -> KubeProxyRemoval:
         """Return itself."""

@@ -5,7 +5,7 @@ Rules of iptables-nft as the kernel lists them; recorded on Linux 6.18 with ipta
 import pytest
 
 from nfproxy.netlink.nftables import RuleRow
-from nfproxy.tools.takeover.nftables import read_rule
+from nfproxy.tools.takeover.othertables import read_rule
 from nfproxy.tools.takeover.tables import IptablesRule
 
 _HEAD = "0b00010066696c74657200000c000200464f525741524400"

@@ -26,7 +26,7 @@ _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT
 _AT_A_TIME = 4096
 
 
-class NfTables(NftSocket):
+class OtherTables(NftSocket):
     """The tables of this network namespace, as the removal needs them."""
 
     def existing(self, tables: Iterable[tuple[Family, str]]) -> list[tuple[Family, str]]:
