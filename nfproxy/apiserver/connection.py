@@ -19,6 +19,7 @@ from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
 from nfproxy.apiserver.bodies import read_body
 from nfproxy.apiserver.credentials import PluginError, PluginRunner
+from nfproxy.apiserver.locations import Location, Locations
 from nfproxy.apiserver.serverpool import Server, ServerPool
 from nfproxy.apiserver.transport import ApiRequest, Transport, exchange, headers
 from nfproxy.clock import monotonic_s
@@ -57,6 +58,7 @@ class Connection:
         self._access: Access | None = None
         self._transport: Transport | None = None
         self._servers: ServerPool | None = None
+        self._locations = Locations()
         self._open: dict[aiohttp.ClientResponse, Server] = {}
         self._has_answered = False  # any of the present servers
         self._reading = asyncio.Lock()
@@ -75,6 +77,15 @@ class Connection:
     def hosts(self) -> tuple[str, ...]:
         """The ``host:port`` of every API server."""
         return tuple(server.host for server in self._servers.all) if self._servers else ()
+
+    @property
+    def addresses(self) -> frozenset[Location]:
+        """The packed address and the port of every API server, as :meth:`locate` found them."""
+        return self._locations.current
+
+    async def locate(self) -> None:
+        """Find the addresses of the API servers; resolves names."""
+        await self._locations.find(self._servers.all if self._servers else ())
 
     async def open(self) -> None:
         """

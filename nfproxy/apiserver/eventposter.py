@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _RATE, _PERIOD_S = 10, 10.0  # requests: Events matter least
 _FINAL_S = 1.0  # for the Events that wait when the program stops
+SPREAD_S = 30.0  # within which the nodes of a fleet post a shared Event
+_EXISTS = 409
 _TRANSIENT = (0, 401, 429)  # codes after which another attempt may work, as after 500 and above
 
 
@@ -60,7 +62,8 @@ class EventPoster:
 
     def post(self, event: Event) -> None:
         """Queue an Event. Never blocks, never raises."""
-        if not self._queue.add(event, unix_s()):
+        delay_s = random.uniform(0, SPREAD_S) if event.shared_key else 0.0  # noqa: S311 - no secret
+        if not self._queue.add(event, unix_s(), delay_s):
             log.debug("too many Events wait; dropped: %s", event)
             return
         self._idle.clear()
@@ -138,6 +141,10 @@ class EventPoster:
     async def _failed(self, error: RequestError, series: EventSeries) -> None:
         """Report the first failure; drop what the server refuses, wait where it may be accepted."""
         code = error.status.code
+        if code == _EXISTS and series.event.shared_key:
+            # Another node has posted it, or this one before it was started again.
+            series.posted_count, series.posted_at = series.count, unix_s()
+            return
         if not self._is_failing:
             what, remedy = error.what, error.remedy
             if code == 403:

@@ -8,6 +8,7 @@ is posted at once, later ones together every few minutes. Times are arguments, i
 from __future__ import annotations
 
 import datetime
+import hashlib
 from typing import Any
 
 import msgspec
@@ -41,13 +42,19 @@ class Regarding(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What happened. `type` is ``Normal`` or ``Warning``; `note` is for people."""
+    """
+    What happened. `type` is ``Normal`` or ``Warning``; `note` is for people.
+
+    With a `shared_key` every node sees the same: the Event's name follows from its object, its
+    reason and the key, so that all nodes together make one. It has no series.
+    """
 
     regarding: Regarding
     type: str
     reason: str
     action: str
     note: str = ""
+    shared_key: str = ""
 
     @property
     def namespace(self) -> str:
@@ -56,7 +63,11 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventSeries(msgspec.Struct):
-    """How often an Event has happened, and how much of that the API server has."""
+    """
+    How often an Event has happened, and how much of that the API server has.
+
+    `posting_at` is when to post a shared Event.
+    """
 
     event: Event
     name: str
@@ -65,11 +76,14 @@ class EventSeries(msgspec.Struct):
     count: int = 1
     posted_count: int = 0
     posted_at: float = 0.0
+    posting_at: float = 0.0
 
     def due_at(self) -> float | None:
         """Return when to post, None if the API server has everything."""
         if self.posted_count == self.count:
             return None
+        if self.event.shared_key:
+            return self.posting_at
         if self.posted_count < 2:
             return self.last_at
         return max(self.posted_at + SERIES_S, self.last_at)
@@ -83,20 +97,27 @@ class EventQueue:
         self._max_series = max_series
         self._series: dict[Event, EventSeries] = {}
 
-    def add(self, event: Event, now_s: float) -> bool:
-        """Add an Event; return False if too many wait already."""
+    def add(self, event: Event, now_s: float, delay_s: float = 0.0) -> bool:
+        """
+        Add an Event; return False if too many wait already.
+
+        A shared one waits for `delay_s`: of the nodes of a fleet the first posts it, and to the
+        others the API server answers that it exists.
+        """
         known = self._series.get(event)
         if known is not None and (
             known.posted_count < known.count or now_s - known.posted_at < KEPT_S
         ):
-            known.count += 1
-            known.last_at = now_s
+            if not event.shared_key:
+                known.count += 1
+                known.last_at = now_s
             return True
         if known is None and len(self._series) >= self._max_series and not self._drop_oldest():
             return False
         object_name = event.regarding.name.name[:_MAX_OBJECT_NAME].rstrip(".-")
-        name = f"{object_name}.{int(now_s * 1e9):x}"
-        self._series[event] = EventSeries(event, name, now_s, now_s)
+        tail = _digest(event) if event.shared_key else f"{int(now_s * 1e9):x}"
+        name = f"{object_name}.{tail}"
+        self._series[event] = EventSeries(event, name, now_s, now_s, posting_at=now_s + delay_s)
         return True
 
     def due(self, now_s: float) -> EventSeries | None:
@@ -123,6 +144,13 @@ class EventQueue:
             return False
         self.drop(min(posted, key=lambda series: series.posted_at))
         return True
+
+
+def _digest(event: Event) -> str:
+    """Return what makes the name of a shared Event its own, the same on every node."""
+    about = event.regarding
+    parts = (about.kind.word, *about.name, event.reason, event.shared_key)
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
 def event_object(series: EventSeries, instance: str) -> dict[str, Any]:

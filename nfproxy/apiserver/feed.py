@@ -115,6 +115,8 @@ class Feed:
             self._changed()
         if outcome.problems and not outcome.is_usable:
             self._metrics.undecodable(self.kind, outcome.name, outcome.problems)
+        elif outcome.problems and outcome.name is not None:
+            self._metrics.fields_ignored(self.kind, outcome.name, outcome.problems)
         for problem in outcome.problems:
             self._report(problem)
 

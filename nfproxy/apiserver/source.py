@@ -94,6 +94,7 @@ class ApiServerSource:
             self._grace(feeds[Kind.NODE], _NODE_GRACE_S),
             self._grace(feeds[Kind.SERVICE_CIDR], _CIDR_GRACE_S),
         )
+        await self._connection.locate()
         return self._cache.take()
 
     def _reflector(self, resource: Resource) -> Reflector:

@@ -14,7 +14,7 @@ from nfproxy.cli.programdiff import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.probes import require_privileges
-from nfproxy.host.addresses import families_of_host
+from nfproxy.host.addresses import families_of_host, own_addresses
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain
@@ -43,7 +43,7 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     Exit status: 0 equal, 1 different, 2 failed.
     """
     require_privileges()
-    planner = planned(files, flags)
+    planner = planned(files, flags, own_addresses())
     families = families_of_host()
     programs = compare_programs(planner, families)
     if programs.warning:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import msgspec
 
 from nfproxy.cli.output import warn
 from nfproxy.config.flags import Flags
+from nfproxy.config.kept import with_host
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.errors import InputError
@@ -58,12 +60,16 @@ class Objects(NamedTuple):
     changes: Changes
     problems: tuple[Problem, ...]
     source_file: Callable[[ObjectName], str]
+    api_servers: frozenset[tuple[bytes, int]] = frozenset()
 
 
-def planned(files: Iterable[str], flags: Flags) -> Planner:
+def planned(
+    files: Iterable[str], flags: Flags, own_addresses: frozenset[bytes] = frozenset()
+) -> Planner:
     """
     Return the desired state of this node, for objects of files or of an API server.
 
+    `own_addresses` are those of the node's interfaces, where the command runs on the node.
     Warnings and problems with objects go to standard error. Raises ConfigError and InputError.
     """
     loaded = load(flags)
@@ -73,10 +79,12 @@ def planned(files: Iterable[str], flags: Flags) -> Planner:
     objects = read_objects(files, loaded, configure.node_name)
     for problem in objects.problems:
         warn(str(problem))
-    planner = Planner(configure(objects.changes.node))
+    config = configure(objects.changes.node)
+    kept = with_host(config.kept, own_addresses, objects.api_servers)
+    planner = Planner(msgspec.structs.replace(config, kept=kept))
     planner.apply(objects.changes)
-    for conflict in sorted(planner.desired.conflicts()):
-        warn(str(conflict.problem(objects.source_file)))
+    for begun in planner.desired.findings.take_begun():
+        warn(str(begun.problem(objects.source_file)))
     return planner
 
 
@@ -121,7 +129,9 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
         )
         troubled.cancel()
         if loading.done():
-            return Objects(loading.result(), tuple(sorted(found)), source.source_file)
+            return Objects(
+                loading.result(), tuple(sorted(found)), source.source_file, connection.addresses
+            )
         loading.cancel()
         await asyncio.gather(loading, troubled, return_exceptions=True)
         if not found:

@@ -18,6 +18,7 @@ from nfproxy.config.addresses import (
     is_loopback,
     specific_address,
 )
+from nfproxy.config.kept import kept_addresses
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.config.nodeports import node_port_addresses
 from nfproxy.config.podranges import cluster_range_problems, node_range_problems
@@ -79,6 +80,7 @@ def node_config(
         external_ips=config.allows_external_ips,
         node_port_prefixes=node_ports.prefixes,
         loopback_node_ports=node_ports.loopback,
+        kept=kept_addresses(config, node),
     )
     return result, (*warnings, *pod_problems)
 

@@ -19,9 +19,16 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
+from nfproxy.config.kept import with_host
 from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE
 from nfproxy.config.load import LoadedConfig
-from nfproxy.daemon.background import count_problems, serve_health_checks, until_config_changes
+from nfproxy.daemon.background import (
+    count_problems,
+    follow_addresses,
+    follow_api_servers,
+    serve_health_checks,
+    until_config_changes,
+)
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.loop import Configure, Daemon
@@ -32,7 +39,7 @@ from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import ListenError
 from nfproxy.health import Health
-from nfproxy.host.addresses import LocalAddresses, families_of_host
+from nfproxy.host.addresses import LocalAddresses, every, families_of_host
 from nfproxy.host.kubeproxy import kube_proxy_traces
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
@@ -40,6 +47,7 @@ from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
+from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
@@ -86,20 +94,20 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
 
         gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", config.allows_external_ips)}
         metrics = NodeMetrics(families, __version__, gates)
-        source, events = await stack.enter_async_context(_source(options, metrics))
+        source, events, connection = await stack.enter_async_context(_source(options, metrics))
 
         health = Health(config.nftables.sync_period.seconds)
         if options.manifests:  # they may hold no Node, and nothing deletes it
             health.node_seen(Node(options.node_name))
         flows = StaleFlowCleaning(cleaner, lambda: addresses.current, metrics)
-        hooks = NodeHooks(metrics, health, families, flows)
+        hooks = NodeHooks(metrics, health, families, flows, events)
         connections = stack.enter_context(
             closing(ServiceConnections(families, lambda: hooks.planner, kernel.deletions))
         )
         daemon = Daemon(
             source,
             kernel,
-            options.configure,
+            _configure(options, addresses, connection),
             families,
             hooks,
             _timings(options),
@@ -111,7 +119,10 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             serve_health_checks(checks, hooks, addresses, metrics),
             count_problems(source, metrics),
             flows.run(),
+            follow_addresses(addresses, daemon.reconfigure),
         ]
+        if connection is not None:
+            background.append(follow_api_servers(connection, daemon.reconfigure))
         if config.healthz_bind_address:
             server = _health_server(loaded, health, metrics)
             background.append(_serve(server, HEALTH_FAILED, events))
@@ -142,6 +153,20 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
     return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
+def _configure(
+    options: Options, addresses: LocalAddresses, connection: Connection | None
+) -> Configure:
+    """Return what gives the configuration, with the addresses of interfaces and API servers."""
+
+    def configure(node: Node | None, awaits_addresses: bool = False) -> NodeConfig:
+        config = options.configure(node, awaits_addresses)
+        api_servers = connection.addresses if connection else frozenset()
+        kept = with_host(config.kept, every(addresses.current), api_servers)
+        return msgspec.structs.replace(config, kept=kept)
+
+    return configure
+
+
 def _warn_about_kube_proxy() -> None:
     """Warn if kube-proxy serves, or has served, this node: its chains may come first."""
     traces = kube_proxy_traces()
@@ -170,12 +195,12 @@ def _timings(options: Options) -> SyncTimings:
 @asynccontextmanager
 async def _source(
     options: Options, metrics: NodeMetrics
-) -> AsyncIterator[tuple[Source, NodeEvents]]:
-    """Open the source of objects, and what posts Events where there is an API server."""
+) -> AsyncIterator[tuple[Source, NodeEvents, Connection | None]]:
+    """Open the source of objects, what posts Events, and the connection to an API server if any."""
     if options.manifests:
         log.info("node %s, objects from %s", options.node_name, options.manifests)
         async with ManifestSource(options.manifests, options.node_name, _report) as source:
-            yield source, NodeEvents(None, options.node_name)
+            yield source, NodeEvents(None, options.node_name), None
         return
     settings = client_settings(options.loaded, options.node_name)
     async with Connection(settings, _report, metrics) as connection:
@@ -190,7 +215,7 @@ async def _source(
             metrics.post_to(events)
             async with ApiServerSource(connection, options.node_name, _report, metrics) as source:
                 events.starting()
-                yield source, events
+                yield source, events, connection
 
 
 def _report(problem: Problem) -> None:

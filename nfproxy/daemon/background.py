@@ -8,11 +8,13 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+from nfproxy.apiserver.connection import Connection
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.errors import ConfigError
-from nfproxy.host.addresses import LocalAddresses, within
+from nfproxy.host.addresses import LocalAddresses, every, within
 from nfproxy.kube.source import Source
 from nfproxy.metrics import Metrics
 from nfproxy.servers.healthcheckports import HealthCheckServers
@@ -20,7 +22,30 @@ from nfproxy.servers.healthcheckports import HealthCheckServers
 # How often a health check node port is tried again that another process listens on.
 _HEALTH_CHECK_RETRY_S = 30.0
 
-_CONFIG_FILE_S, _PROBLEMS_S = 5.0, 15.0
+_CONFIG_FILE_S, _PROBLEMS_S, _API_SERVERS_S = 5.0, 15.0, 60.0
+
+
+# --- what the configuration depends on ------------------------------------------------------
+
+
+async def follow_addresses(addresses: LocalAddresses, changed: Callable[[], None]) -> None:
+    """Call `changed` when this node gets or loses an address that a Service may name."""
+    known = None
+    async for current in addresses.changes():
+        found = every(current)
+        if known is not None and found != known:
+            changed()
+        known = found
+
+
+async def follow_api_servers(connection: Connection, changed: Callable[[], None]) -> None:
+    """Look up the API servers' addresses now and then; call `changed` when they differ."""
+    while True:
+        before = connection.addresses
+        await asyncio.sleep(_API_SERVERS_S)
+        await connection.locate()
+        if connection.addresses != before:
+            changed()
 
 
 # --- health check node ports ----------------------------------------------------------------

@@ -4,6 +4,8 @@ Events of the Kubernetes API about this node's proxy, with kube-proxy's reasons 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.eventseries import Event, Regarding
 from nfproxy.errors import ListenError
@@ -11,6 +13,7 @@ from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
+from nfproxy.plan.claims import BegunFinding
 from nfproxy.servers.healthcheckports import ListenFailure
 
 HEALTH_FAILED, METRICS_FAILED = "FailedToStartProxierHealthcheck", "FailedToStartMetricServer"
@@ -50,19 +53,58 @@ class NodeEvents:
 
     def undecodable(self, kind: Kind, name: ObjectName, problems: tuple[Problem, ...]) -> None:
         """This version of an object cannot be used; the last good one stays in use."""
-        causes = "; ".join(f"{p.field}: {p.what}" if p.field else p.what for p in problems)
         self._post(
             Regarding(kind, name),
             "Warning",
             "Undecodable",
             "Decode",
-            f"node {self._node_name} cannot use this version of the object: {causes}",
+            f"node {self._node_name} cannot use this version of the object: {_causes(problems)}",
         )
 
-    def _post(self, regarding: Regarding, kind: str, reason: str, action: str, note: str) -> None:
+    def fields_ignored(self, kind: Kind, name: ObjectName, problems: tuple[Problem, ...]) -> None:
+        """Parts of an object cannot be used; the rest of it is."""
+        note = _causes(problems)
+        self._post(Regarding(kind, name), "Warning", "FieldIgnored", "Decode", note, note)
+
+    def claims(self, found: Sequence[BegunFinding]) -> None:
+        """Claims of Services lost, are refused, or shadow something."""
+        for begun in found:
+            finding = begun.finding
+            problem = begun.problem(lambda _: "")
+            self._post(
+                Regarding.service(finding.service),
+                "Warning",
+                finding.reason.value,
+                "Claim",
+                f"{problem.field}: {problem.what}",
+                # Without the example: nodes that learn of the frontends in another order agree.
+                f"{finding.field} {finding.what} {finding.other}",
+            )
+
+    def _post(
+        self,
+        regarding: Regarding,
+        kind: str,
+        reason: str,
+        action: str,
+        note: str,
+        shared_key: str = "",
+    ) -> None:
         if self._poster is not None:
-            event = Event(regarding=regarding, type=kind, reason=reason, action=action, note=note)
+            event = Event(
+                regarding=regarding,
+                type=kind,
+                reason=reason,
+                action=action,
+                note=note,
+                shared_key=shared_key,
+            )
             self._poster.post(event)
+
+
+def _causes(problems: Sequence[Problem]) -> str:
+    """Return what is wrong with an object, in one line."""
+    return "; ".join(f"{p.field}: {p.what}" if p.field else p.what for p in problems)
 
 
 class NodeMetrics(Metrics):
@@ -81,3 +123,8 @@ class NodeMetrics(Metrics):
         super().undecodable(kind, name, problems)
         if self._events is not None and name is not None:
             self._events.undecodable(kind, name, problems)
+
+    def fields_ignored(self, kind: Kind, name: ObjectName, problems: tuple[Problem, ...]) -> None:
+        """Post an Event about parts of an object that cannot be used."""
+        if self._events is not None:
+            self._events.fields_ignored(kind, name, problems)

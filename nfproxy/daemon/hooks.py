@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from nfproxy.clock import now
+from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.proxier import Commit, Hooks
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.health import Health
@@ -16,6 +17,7 @@ from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.service import ObjectName
+from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
 from nfproxy.views.tally import Tally
@@ -42,12 +44,14 @@ class NodeHooks(Hooks):
         health: Health,
         families: Sequence[Family],
         flows: StaleFlowCleaning,
+        events: NodeEvents | None = None,
     ) -> None:
         """Start the daemon's health and its first request for a sync; needs the event loop."""
         self._metrics = metrics
         self._health = health
         self._families = tuple(families)
         self._flows = flows
+        self._events = events
         self._tally = Tally()
         self._changed_services: set[ObjectName] = set()
         self._loop = asyncio.get_running_loop()
@@ -97,6 +101,11 @@ class NodeHooks(Hooks):
 
     # --- in the worker thread ------------------------------------------------------------
 
+    def on_claims(self, found: Sequence[BegunFinding]) -> None:
+        """Have Events posted to the authors of the Services."""
+        if self._events is not None:
+            self._loop.call_soon_threadsafe(self._events.claims, found)
+
     def on_committed(self, planner: Planner, commit: Commit) -> None:
         """Everything received so far is programmed: count it, and hand over what follows."""
         self._changed_services = set()
@@ -135,7 +144,11 @@ class NodeHooks(Hooks):
                 elements=total.elements,
             )
         metrics.services(len(planner.services))
-        metrics.conflicts(commit.contested)
+        metrics.claims(
+            lost=commit.claims.get(ClaimReason.CONFLICT, 0),
+            refused=commit.claims.get(ClaimReason.REFUSED, 0),
+            shadowing=commit.claims.get(ClaimReason.SHADOWS, 0),
+        )
 
     def _update_health_checks(self, planner: Planner, services: Collection[ObjectName]) -> None:
         """Take over the health checks of Services that were planned again."""

@@ -72,6 +72,12 @@ class Daemon:
         self._schedule = Schedule(timings, self._started_s)
         self._node: Node | None = None
         self._wake = asyncio.Event()  # set when a deadline came nearer
+        self._is_config_stale = False
+
+    def reconfigure(self) -> None:
+        """Take it that `configure` may return something else now, and plan again."""
+        self._is_config_stale = True
+        self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """
@@ -152,6 +158,8 @@ class Daemon:
                 has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
                 if has_changes and not stopped.done() and (changes := self._source.take()):
                     await self._take_in(changes)
+            if self._is_config_stale and not stopped.done():
+                await self._use_new_config()
             # Between two batches, too: a source that never rests must not put the tasks off.
             task = schedule.due(monotonic_s())
             if task is not None and not stopped.done():
@@ -164,6 +172,13 @@ class Daemon:
         commit = commit and not self._schedule.retry_pending
         sync = self._proxier.sync
         self._settle(await asyncio.to_thread(sync, changes, config, commit=commit))
+
+    async def _use_new_config(self) -> None:
+        """Plan for the configuration as it is now, and commit unless a retry is due first."""
+        self._is_config_stale = False
+        config, sync = self._new_config(self._node), self._proxier.sync
+        commit = not self._schedule.retry_pending
+        self._settle(await asyncio.to_thread(sync, config=config, commit=commit))
 
     async def _do(self, task: Task) -> None:
         """Do a task that is due."""

@@ -20,7 +20,8 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
-from nfproxy.plan.desired import Conflict, Touched
+from nfproxy.plan.claims import BegunFinding, ClaimReason
+from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Dataplane, Reconciler, Report, ResyncReason
 from nfproxy.text import plural
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 #: A line for each commit; too many for a node of a large cluster, so they are switched apart.
 commits = logging.getLogger("nfproxy.commits")
 
+_MAX_CLAIM_LINES = 20  # logged after one planning
+
 
 class Commit(msgspec.Struct, frozen=True):
     """
@@ -37,14 +40,14 @@ class Commit(msgspec.Struct, frozen=True):
 
     `touched` is everything that changed since the last one. `triggers` holds, by family, when the
     control plane began those changes (Unix seconds). `seconds` is how long reading and committing
-    took, `contested` how many claims to a frontend lost to an older Service.
+    took, `claims` the number of frontends with a claim that lost, is refused, or shadows another's.
     """
 
     report: Report
     touched: Touched
     triggers: Mapping[Family, tuple[float, ...]]
     seconds: float
-    contested: int = 0
+    claims: Mapping[ClaimReason, int] = {}
 
 
 class Hooks:
@@ -52,8 +55,8 @@ class Hooks:
     What else happens when the daemon programs a node; each hook does nothing here.
 
     `on_committed` runs in the worker thread, between a commit and everything after it: the planner
-    it gets stands still meanwhile. All other hooks run in the event loop; of these,
-    `on_foreign_change` alone may run at the same time as `on_committed`.
+    it gets stands still meanwhile. `on_claims` runs there after planning. All other hooks run in
+    the event loop; of these, `on_foreign_change` alone may run at the same time as `on_committed`.
 
     A hook must not block, nor raise.
     """
@@ -63,6 +66,9 @@ class Hooks:
 
     def on_committed(self, planner: Planner, commit: Commit) -> None:
         """The kernel's tables hold everything received so far."""
+
+    def on_claims(self, found: Sequence[BegunFinding]) -> None:
+        """Something is wrong with claims that was not before (worker thread)."""
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """A sync failed after so many seconds; installed rules stay."""
@@ -122,7 +128,6 @@ class Proxier:
         )
         self._pending = self._planner.desired.everything()
         self._triggers: dict[Family, tuple[float, ...]] = {}
-        self._conflicts: set[Conflict] = set()
         self._ready = False
 
     def sync(
@@ -146,7 +151,7 @@ class Proxier:
         if changes is not None:
             self._pending.update(self._planner.apply(changes))
             self._keep_triggers(changes)
-            self._log_conflicts()
+        self._report_claims()
         if not commit:
             return None
         began_s = monotonic_s()
@@ -179,18 +184,24 @@ class Proxier:
         for family, times in changes.triggers.items():
             self._triggers[family] = self._triggers.get(family, ()) + times
 
-    def _log_conflicts(self) -> None:
-        """Log each conflict once, while it lasts."""
-        conflicts = set(self._planner.desired.conflicts())
-        for conflict in sorted(conflicts - self._conflicts):
-            log.warning("%s", conflict.problem(self._source_file))
-        self._conflicts = conflicts
+    def _report_claims(self) -> None:
+        """Report what has begun to be wrong with claims; the log gets a bounded number of lines."""
+        found = self._planner.desired.findings.take_begun()
+        if not found:
+            return
+        for begun in found[:_MAX_CLAIM_LINES]:
+            log.warning("%s", begun.problem(self._source_file))
+        if len(found) > _MAX_CLAIM_LINES:
+            more = len(found) - _MAX_CLAIM_LINES
+            log.warning("and %s like these; `nfproxy diff` names all", plural(more, "claim"))
+        self._hooks.on_claims(found)
 
     def _committed(self, report: Report, began_s: float) -> Outcome:
         """Log a sync that succeeded, and call the hook after it."""
         outcome = self._outcome(began_s, tables_read=report.resynced)
-        seconds, contested = outcome.ended_s - began_s, len(self._conflicts)
-        commit = Commit(report, self._pending, self._triggers, seconds, contested)
+        seconds = outcome.ended_s - began_s
+        claims = dict(self._planner.desired.findings.counts)
+        commit = Commit(report, self._pending, self._triggers, seconds, claims)
         self._pending = Touched()
         self._triggers = {}
         if commits.isEnabledFor(logging.INFO):

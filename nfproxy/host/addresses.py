@@ -62,6 +62,21 @@ def _within(found: frozenset[bytes], prefixes: tuple[Prefix, ...] | None) -> fro
     return frozenset(a for a in found if any(a in prefix for prefix in prefixes))
 
 
+def own_addresses() -> frozenset[bytes]:
+    """Return the addresses on all interfaces now, see :func:`every`. Raises DataplaneError."""
+    addresses = LocalAddresses()
+    try:
+        return every(addresses.current)
+    finally:
+        addresses.close()
+
+
+def every(addresses: Addresses) -> frozenset[bytes]:
+    """Return the addresses of both families that another machine may know: no link-local ones."""
+    found = (address for of_family in addresses.values() for address in of_family)
+    return frozenset(a for a in found if not (a[0] == 0xFE and a[1] & 0xC0 == 0x80))
+
+
 class LocalAddresses:
     """
     The addresses on all interfaces of the network namespace it is made in, loopback included.

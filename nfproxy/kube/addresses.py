@@ -42,6 +42,19 @@ def reachable_address(text: str) -> bytes:
     return packed
 
 
+def frontend_address(text: str) -> bytes:
+    """
+    Return the packed form of an external IP or a load balancer's IP.
+
+    Raises InputError for what :func:`reachable_address` refuses, and for what no packet of another
+    machine has as its destination: multicast, broadcast and reserved addresses.
+    """
+    packed = reachable_address(text)
+    if what := _reserved(packed):
+        raise InputError(f"{format_address(packed)} is {what}, which cannot be served")
+    return packed
+
+
 def cluster_address(text: str) -> bytes:
     """
     Return the packed form of a cluster IP.
@@ -79,6 +92,25 @@ def _special(packed: bytes) -> str:
         return _LINK_LOCAL
     if packed[0] == 0xFF and packed[1] & 0x0F == 2:  # ff02::/16 with any flags
         return "a link-local multicast address"
+    return ""
+
+
+def _reserved(packed: bytes) -> str:
+    """Return what keeps an address from being a Service's outside address, "" for nothing."""
+    if len(packed) == 4:
+        if packed[0] == 0:  # 0.0.0.0/8
+            return 'an address of "this network"'
+        if packed[0] & 0xF0 == 0xE0:  # 224.0.0.0/4
+            return "a multicast address"
+        if packed == b"\xff" * 4:
+            return "the broadcast address"
+        if packed[0] & 0xF0 == 0xF0:  # 240.0.0.0/4
+            return "a reserved address"
+        return ""
+    if packed[0] == 0xFF:
+        return "a multicast address"
+    if packed.startswith(bytes(12)):  # ::/96, "IPv4-compatible", such as ::127.0.0.1
+        return "a reserved address"
     return ""
 
 

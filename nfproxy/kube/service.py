@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from nfproxy.errors import InputError
 from nfproxy.kube import identity, timestamps, wire
-from nfproxy.kube.addresses import address_list, cluster_address, reachable_address, source_ranges
+from nfproxy.kube.addresses import address_list, cluster_address, frontend_address, source_ranges
 from nfproxy.kube.decoded import Decoded, Problems, namespaced_name
 from nfproxy.kube.identity import Kind, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
@@ -50,7 +50,7 @@ def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Serv
         cluster_ips=cluster_ips,
         ports=_ports(spec.ports, problems),
         external_ips=address_list(
-            spec.external_ips, "spec.externalIPs", problems, reachable_address
+            spec.external_ips, "spec.externalIPs", problems, frontend_address
         ),
         load_balancer_ips=_load_balancer_ips(obj.status, problems),
         source_ranges=source_ranges(spec.load_balancer_source_ranges, problems),
@@ -229,7 +229,7 @@ def _load_balancer_ips(status: wire.ServiceStatus | None, problems: Problems) ->
         if not ingress.ip or ingress.ip_mode not in (None, "VIP"):
             continue
         try:
-            found[reachable_address(ingress.ip)] = None
+            found[frontend_address(ingress.ip)] = None
         except InputError as error:
             problems.add(f"{field}.ip", f"{error}; ignored")
     return tuple(found)

@@ -55,7 +55,14 @@ class OwnMetrics:
             gauge("elements", "Elements of all sets and maps in the kernel's table", by_family)
         )
         self._conflicts = gauge(
-            "frontend_conflicts", "Claims to a frontend that belongs to an older Service"
+            "frontend_conflicts", "Claims to a frontend that belongs to another Service"
+        )
+        self._refused = gauge(
+            "frontends_refused", "Frontends that a Service asks for and must not have"
+        )
+        self._shadowing = gauge(
+            "frontends_shadowing",
+            "Frontends at an address of this node, of pods, or of another Service",
         )
         self._transaction_s = Histogram(
             "nfproxy_transaction_duration_seconds",
@@ -146,9 +153,11 @@ class OwnMetrics:
         """This number of Services is proxied."""
         self._services.set(count)
 
-    def conflicts(self, count: int) -> None:
-        """This number of claims to a frontend lost."""
-        self._conflicts.set(count)
+    def claims(self, *, lost: int, refused: int, shadowing: int) -> None:
+        """These numbers of claims to a frontend lost, are refused, or shadow something."""
+        self._conflicts.set(lost)
+        self._refused.set(refused)
+        self._shadowing.set(shadowing)
 
     # --- objects ---------------------------------------------------------------------------
 
@@ -169,6 +178,9 @@ class OwnMetrics:
     ) -> None:
         """This version of an object cannot be used."""
         self._undecodable.labels(kind.word).inc()
+
+    def fields_ignored(self, kind: Any, name: ObjectName, problems: tuple[Problem, ...]) -> None:
+        """Parts of an object cannot be used; `object_problems` counts them."""
 
     def listed(self, resource: str, objects: int, seconds: float) -> None:
         """A complete list was received."""

@@ -7,6 +7,7 @@ What this node's configuration means for the dataplane.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import msgspec
 
@@ -62,6 +63,31 @@ class ProgramConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_ports_everywhere: frozenset[Family] = frozenset(FAMILIES)
 
 
+class Listener(NamedTuple):
+    """A TCP port that nfproxy itself listens on; `address` is b"" where it is every local one."""
+
+    address: bytes
+    port: int
+    what: str
+
+
+class KeptAddresses(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Addresses and ports that Services must not take, or whose traffic they should not take.
+
+    `node_addresses` are those of the Node object, packed; `own_addresses` also has those of the
+    node's interfaces, which may be a load balancer's. `listeners` are nfproxy's own ports.
+    `api_servers` are the packed address and the port of every API server that nfproxy may use.
+    `pod_prefixes` are the ranges of pods' addresses, as far as this node knows them.
+    """
+
+    node_addresses: frozenset[bytes] = frozenset()
+    own_addresses: frozenset[bytes] = frozenset()
+    listeners: tuple[Listener, ...] = ()
+    api_servers: frozenset[tuple[bytes, int]] = frozenset()
+    pod_prefixes: tuple[Prefix, ...] = ()
+
+
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     This node's identity and policy.
@@ -73,7 +99,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     that is absent or None accepts them on every local address. Loopback addresses never do.
     `loopback_node_ports` are the families whose loopback addresses the configuration names.
     `external_ips` false leaves ``spec.externalIPs`` out (gate AllowServiceExternalIPs).
-    `masquerade_mark` is the bit of the packet mark that asks for source NAT.
+    `masquerade_mark` is the bit of the packet mark that asks for source NAT. `kept` is what claims
+    of Services are compared with.
     """
 
     node_name: str
@@ -86,6 +113,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     external_ips: bool = True
     node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}
     loopback_node_ports: frozenset[Family] = frozenset()
+    kept: KeptAddresses = KeptAddresses()
 
     @property
     def program(self) -> ProgramConfig:

@@ -6,21 +6,25 @@ A change replaces one Service's plan, so that its cost depends on that Service a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
-from nfproxy.model.changes import Problem
+from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
+from nfproxy.nft import schema
+from nfproxy.plan.claims import ClaimFindings, ClaimReason, Finding
 from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
     AffinityListKey,
     Frontend,
     FrontendKey,
+    FrontendKind,
     ServicePlan,
     SharedElement,
 )
+from nfproxy.plan.shadows import Shadows
 
 
 class Conflict(NamedTuple):
@@ -34,22 +38,6 @@ class Conflict(NamedTuple):
     winner: ObjectName
     loser: ObjectName
     field: str
-
-    def __str__(self) -> str:
-        """Return one line for an operator."""
-        return str(self.problem(lambda _: ""))
-
-    def problem(self, source_file: Callable[[ObjectName], str]) -> Problem:
-        """Return the loser's problem; `source_file` names a Service's file, "" where none is."""
-        place = source_file(self.winner)
-        return Problem(
-            source_file(self.loser),
-            f"Service {self.loser}",
-            self.field,
-            f"{self.key} belongs to the older Service {self.winner}"
-            f"{f' in {place}' if place else ''}, which keeps it",
-            kind="Service",
-        )
 
 
 class Touched(msgspec.Struct):
@@ -82,6 +70,7 @@ class Desired:
 
     `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
     for each element. `affinity_lists` has the endpoint addresses that a list's entries may have.
+    `findings` has what is wrong with claims.
     """
 
     def __init__(self) -> None:
@@ -91,6 +80,9 @@ class Desired:
         self.affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._plans: dict[ObjectName, ServicePlan] = {}
         self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
+        self._lost: dict[FrontendKey, dict[ObjectName, Finding]] = {}
+        self.findings = ClaimFindings()
+        self._shadows = Shadows(self.frontends, self.findings)
         self._node_elements: tuple[SharedElement, ...] = ()
 
     def replace(self, service: ObjectName, plan: ServicePlan | None, touched: Touched) -> None:
@@ -108,6 +100,9 @@ class Desired:
         for key in before.keys() | after.keys():
             if self._claim(service, key, after.get(key)):
                 touched.frontends.add(key)
+                self._shadows.frontend_changed(key)
+        self._replace_refused(service, old, plan)
+        self._shadows.cluster_ips_changed(service, _cluster_ips(old), _cluster_ips(plan))
         self._recount(
             old.shared_elements if old else (), plan.shared_elements if plan else (), touched
         )
@@ -117,8 +112,11 @@ class Desired:
         """Return what a Service asks for, also where another Service has the better claim."""
         return self._plans.get(service)
 
-    def replace_node(self, elements: tuple[SharedElement, ...], touched: Touched) -> None:
+    def replace_node(
+        self, config: NodeConfig, elements: tuple[SharedElement, ...], touched: Touched
+    ) -> None:
         """Put new elements of the node in place of the old, and add what changes to `touched`."""
+        self._shadows.reconfigure(config)
         self._recount(self._node_elements, elements, touched)
         self._node_elements = elements
 
@@ -158,11 +156,62 @@ class Desired:
             claims.pop(service, None)
         else:
             claims[service] = new
-        winner = min(claims.values(), key=lambda frontend: frontend.claim)
+        winner = min(claims.values(), key=lambda frontend: frontend.precedence)
         if len(claims) == 1:
             del self._contested[key]
         self.frontends[key] = winner
+        same = holder is not None and (holder.claim.service, holder.kind) == (
+            winner.claim.service,
+            winner.kind,
+        )
+        self._note_lost(key, winner, claims, (service,) if same else ())
         return winner != holder
+
+    def _note_lost(
+        self,
+        key: FrontendKey,
+        winner: Frontend,
+        claims: dict[ObjectName, Frontend],
+        services: tuple[ObjectName, ...],
+    ) -> None:
+        """Take it that some Services' claims to a frontend may have lost; () means all."""
+        known = self._lost.setdefault(key, {})
+        for service in services or {*known, *claims}:
+            old = known.pop(service, None)
+            new = None
+            claim = claims.get(service)
+            if claim is not None and claim is not winner:
+                is_cluster_ip = winner.kind is FrontendKind.CLUSTER_IP
+                what = (
+                    "is the cluster IP of {other}"
+                    if is_cluster_ip and claim.kind is not (FrontendKind.CLUSTER_IP)
+                    else "belongs to the older {other}"
+                )
+                new = known[service] = Finding(
+                    ClaimReason.CONFLICT,
+                    service,
+                    claim.kind.field,
+                    f"{what}, which keeps it",
+                    winner.claim.service,
+                )
+            self.findings.replace(key, old, new)
+        if not known:
+            del self._lost[key]
+
+    def _replace_refused(
+        self, service: ObjectName, old: ServicePlan | None, new: ServicePlan | None
+    ) -> None:
+        """Report the frontends that a Service must not have."""
+        before = {r.key: r for r in old.refused} if old else {}
+        after = {r.key: r for r in new.refused} if new else {}
+        for key in before.keys() | after.keys():
+            self.findings.replace(
+                key,
+                *(
+                    Finding(ClaimReason.REFUSED, service, r.kind.field, r.why) if r else None
+                    for r in (before.get(key), after.get(key))
+                ),
+            )
 
     def _recount(
         self, old: tuple[SharedElement, ...], new: tuple[SharedElement, ...], touched: Touched
@@ -197,3 +246,10 @@ class Desired:
                 self.affinity_lists[key] = after[key]
             else:
                 self.affinity_lists.pop(key, None)
+
+
+def _cluster_ips(plan: ServicePlan | None) -> list[bytes]:
+    """Return the cluster IPs of a Service."""
+    if plan is None:
+        return []
+    return [element.key for element in plan.shared_elements if element.set == schema.CLUSTER_IPS]

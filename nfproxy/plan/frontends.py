@@ -109,6 +109,23 @@ class Frontend(msgspec.Struct, frozen=True):
     chains: tuple[Chain, ...] = ()
     guarded: bool = False
 
+    @property
+    def precedence(self) -> tuple[bool, Claim]:
+        """
+        What decides between claims to one frontend: the least one gets it.
+
+        A cluster IP comes first, whatever the ages: it is allocated, and users choose the others.
+        """
+        return self.kind is not FrontendKind.CLUSTER_IP, self.claim
+
+
+class RefusedFrontend(NamedTuple):
+    """A frontend that a Service asks for and must not have, and why."""
+
+    key: FrontendKey
+    kind: FrontendKind
+    why: str
+
 
 class SharedElement(NamedTuple):
     """An element of a set that several Services may ask for: a cluster IP, a hairpin."""
@@ -132,10 +149,12 @@ class ServicePlan(msgspec.Struct, frozen=True):
     """
     Everything one Service asks for in the kernel; another Service may have the better claim.
 
-    `affinity_lists` maps each list to the endpoint addresses that its entries may have.
+    `affinity_lists` maps each list to the endpoint addresses that its entries may have. `refused`
+    are frontends that it also asks for, and that nfproxy does not make.
     """
 
     service: ObjectName
     frontends: tuple[Frontend, ...] = ()
     shared_elements: tuple[SharedElement, ...] = ()
     affinity_lists: Mapping[AffinityListKey, frozenset[bytes]] = NO_AFFINITY_LISTS
+    refused: tuple[RefusedFrontend, ...] = ()

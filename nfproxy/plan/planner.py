@@ -10,11 +10,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from operator import attrgetter
 
+import msgspec
+
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Service
+from nfproxy.plan.claims import concerned_by
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.service import plan_node, plan_service
 
@@ -79,11 +82,19 @@ class Planner:
         return touched
 
     def reconfigure(self, config: NodeConfig) -> Touched:
-        """Plan everything for another node configuration (a zone, an address, a flag)."""
-        if config == self.config:
+        """
+        Plan everything for another node configuration (a zone, an address, a flag).
+
+        Where only `kept` differs, plan the Services that ask for one of the addresses or ports.
+        """
+        before, self.config = self.config, config
+        if config == before:
             return Touched()
-        self.config = config
-        touched = self.apply(Changes(services=dict(self.services)))
+        services = self.services
+        if msgspec.structs.replace(before, kept=config.kept) == config:
+            concerned = concerned_by(before.kept, config.kept)
+            services = {n: service for n, service in services.items() if concerned(service)}
+        touched = self.apply(Changes(services=dict(services)))
         self._plan_node(touched)
         return touched
 
@@ -93,4 +104,4 @@ class Planner:
 
     def _plan_node(self, touched: Touched) -> None:
         cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]
-        self.desired.replace_node(plan_node(self.config, cidrs), touched)
+        self.desired.replace_node(self.config, plan_node(self.config, cidrs), touched)

@@ -18,6 +18,7 @@ from nfproxy.nft import schema
 from nfproxy.nft.chains import REJECT, Chain, Policy, Shape, goto_shape
 from nfproxy.nft.schema import DROP, Verdict
 from nfproxy.plan.affinity import PortAffinity
+from nfproxy.plan.claims import refusal
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
 from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
@@ -27,6 +28,7 @@ from nfproxy.plan.frontends import (
     Frontend,
     FrontendKey,
     FrontendKind,
+    RefusedFrontend,
     ServicePlan,
     SharedElement,
 )
@@ -42,6 +44,7 @@ def plan_service(
     its external addresses.
     """
     frontends: dict[FrontendKey, Frontend] = {}
+    refused: dict[FrontendKey, RefusedFrontend] = {}
     shared: dict[SharedElement, None] = {}
     affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
     for family in FAMILIES:
@@ -52,11 +55,19 @@ def plan_service(
         for port in service.ports:
             plan = _PortPlan(service, port, family, slices, config)
             for frontend in plan.frontends(cluster_ip):
-                frontends.setdefault(frontend.key, frontend)
+                key, kind = frontend.key, frontend.kind
+                if why := refusal(kind, key, service.name, config.kept):
+                    refused.setdefault(key, RefusedFrontend(key, kind, why))
+                else:
+                    frontends.setdefault(key, frontend)
             shared.update(dict.fromkeys(plan.hairpins()))
             affinity_lists.update(plan.affinity.lists())
     return ServicePlan(
-        service.name, tuple(frontends.values()), tuple(shared), affinity_lists or NO_AFFINITY_LISTS
+        service.name,
+        tuple(frontends.values()),
+        tuple(shared),
+        affinity_lists or NO_AFFINITY_LISTS,
+        tuple(refused.values()),
     )
 
 

@@ -138,3 +138,34 @@ def test_an_external_ip_on_the_node_wins_over_a_node_port(served: Cluster, famil
         assert reached(served.client, node.address(family), NODE_PORT, times=8) == {C}
         proxy.apply(gone(by_address))
         assert reached(served.client, node.address(family), NODE_PORT, times=8) == {A}
+
+
+@families
+@pytest.mark.parametrize("field", ["external_ips", "load_balancer_ips"])
+def test_a_cluster_ip_is_its_own_service_s_whatever_the_ages(
+    served: Cluster, family: Family, field: str
+) -> None:
+    """Also where the other Service is older, and where the cluster IP's was made again."""
+    victim = service("victim", cluster_ips=CLUSTER_IP, created="2026-06-01")
+    mallory = service(
+        "mallory",
+        cluster_ips=("10.96.0.66", "fd00:10:96::66"),
+        created="2020-01-01",
+        **{field: CLUSTER_IP},
+    )
+    pieces = [
+        slice_of(served, family, {A: {}}, name="one", service_name="victim"),
+        slice_of(served, family, {B: {}, C: {}, D: {}}, name="two", service_name="mallory"),
+    ]
+    where = target(served, Frontend.CLUSTER_IP, family)
+    pod = served.pod(1, 2)
+    with proxied(served, mallory, victim, *pieces) as proxy:
+        assert reached(pod, *where, times=8) == {A}
+        proxy.apply(gone(victim))
+        proxy.put(victim)
+        assert reached(pod, *where, times=8) == {A}
+        proxy.apply(gone(pieces[0]))  # refused, and not another tenant's
+        assert reached(pod, *where, times=8) == REFUSED
+        proxy.apply(gone(mallory))
+        proxy.put(pieces[0], mallory)
+        assert reached(pod, *where, times=8) == {A}

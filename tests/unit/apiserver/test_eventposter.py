@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from nfproxy.apiserver.eventposter import EventPoster
@@ -139,3 +140,24 @@ def test_an_event_from_before_the_start_waits(run, problems):
         assert (await asked.next()).method == "POST"
 
     run(case())
+
+
+def test_a_shared_event_that_exists_is_no_failure(run, problems, monkeypatch):
+    """
+    Another node was first. It is not asked for again.
+    """
+    monkeypatch.setattr("nfproxy.apiserver.eventposter.SPREAD_S", 0)
+
+    async def case() -> None:
+        asked = Asked(409)
+        async with EventPoster(asked, "kube-proxy-n1", problems.append) as poster:
+            poster.post(msgspec.structs.replace(EVENT, shared_key="why"))
+            first = await asked.next()
+            poster.post(OTHER)
+            second = await asked.next()
+        assert (first.method, second.method) == ("POST", "POST")
+        assert second.body["reason"] == "Starting"
+        assert asked.requests.empty()
+
+    run(case())
+    assert problems == []

@@ -156,3 +156,34 @@ def test_a_long_note_and_a_long_name_are_cut():
     assert len(found["note"].encode()) <= 1024
     assert len(series.name) <= 253
     assert ".." not in series.name
+
+
+def shared(key: str, note: str = "note") -> Event:
+    return Event(WEB, "Warning", "FieldIgnored", "Decode", note, shared_key=key)
+
+
+def test_an_event_that_every_node_sees_has_one_name():
+    """
+    The name follows from object, reason and key, whenever and wherever it is posted.
+    """
+    names = []
+    for now_s, each in ((1, shared("a")), (7e9, shared("a", "on another node")), (3, shared("b"))):
+        queue = EventQueue()
+        queue.add(each, now_s)
+        names.append(queue.due(now_s).name)
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_shared_event_waits_and_has_no_repeats():
+    """
+    Nodes post it at different moments, so that most of them find it there.
+    """
+    queue = EventQueue()
+    queue.add(shared("a"), 10, delay_s=20)
+    assert (queue.due(29), queue.next_at()) == (None, 30)
+    queue.add(shared("a"), 15)
+    assert post(queue, 30) == 1
+    queue.add(shared("a"), 31)
+    assert post(queue, 31 + SERIES_S) == 0
+    queue.add(shared("a"), 31 + KEPT_S)
+    assert post(queue, 31 + KEPT_S) == 1
