@@ -99,7 +99,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         health = Health(config.nftables.sync_period.seconds)
         if options.manifests:  # they may hold no Node, and nothing deletes it
             health.node_seen(Node(options.node_name))
-        flows = StaleFlowCleaning(cleaner, lambda: addresses.current, metrics)
+        flows = StaleFlowCleaning(cleaner, lambda: addresses.current, families, metrics)
         hooks = NodeHooks(metrics, health, families, flows, events)
         connections = stack.enter_context(
             closing(ServiceConnections(families, lambda: hooks.planner, kernel.deletions))

@@ -30,7 +30,7 @@ class NodeHooks(Hooks):
     The hooks of ``nfproxy run``.
 
     The work after a commit grows with the Services that changed, not with all Services. Work that
-    takes long, or needs the event loop, is handed over: UDP flows to `flows`, health check ports
+    takes long, or needs the event loop, is handed over: stale flows to `flows`, health check ports
     to :func:`~nfproxy.daemon.background.serve_health_checks`. That task reads `health_checks` and
     `node_port_prefixes` after `health_checks_changed` was set.
 
@@ -115,7 +115,7 @@ class NodeHooks(Hooks):
         for family in self._families:
             self._health.succeeded(family, moment)
         self._update_health_checks(planner, commit.touched.services)
-        self._flows.committed(planner, commit.touched)
+        self._flows.committed(planner, commit)
 
     def _count(self, planner: Planner, commit: Commit) -> None:
         metrics, report = self._metrics, commit.report

@@ -1,5 +1,5 @@
 """
-Deletes stale UDP entries from conntrack, so that the flow's next packet finds an endpoint.
+Deletes stale entries from conntrack, so that the flow's next packet finds an endpoint.
 
 Calls block, mostly in the kernel. While a listing is read, other threads run: Python gives up the
 interpreter lock for each buffer, that is after some 150 entries.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing, suppress
 
 import msgspec
@@ -21,21 +21,19 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink import conntrack
 from nfproxy.netlink.messages import error_number, messages
 from nfproxy.netlink.sockets import code_of, open_socket
-from nfproxy.plan.flows import Flows, Judge, Query
+from nfproxy.plan.flows import CleaningScope, Flows, Judge, Query
 
 _RECEIVE = 1 << 16  # the kernel fills at most 32 KB at a time
 _TRIES = 5
 
 #: Up to this many frontends are listed one by one, and the kernel looks through all entries each
-#: time (45 ms for 200,000). For more frontends, list all UDP entries once (0.9 s for 200,000,
-#: reading included).
+#: time (45 ms for 200,000). For more frontends, list all entries of a protocol once (0.9 s for
+#: 200,000, reading included).
 _FEW = 8
 
 #: Deletions in one system call. The kernel answers each that fails, and the answers to this many
 #: fit the socket's receive buffer.
 _BATCH = 256
-
-_EVERYTHING = (Query(),)
 
 #: Errors after which the same request may succeed.
 _TRANSIENT = (errno.EINTR, errno.EAGAIN, errno.ENOBUFS)
@@ -54,7 +52,7 @@ class CleaningReport(msgspec.Struct, frozen=True):
 
 class ConntrackCleaner:
     """
-    Deletes stale UDP entries in the network namespace it is made in.
+    Deletes stale UDP and SCTP entries in the network namespace it is made in.
 
     One thread at a time. Keeps nothing between calls: after a DataplaneError, call again with the
     same frontends.
@@ -71,20 +69,19 @@ class ConntrackCleaner:
         self._listing.close()
         self._deleting.close()
 
-    def clean(self, flows: Flows, local: Mapping[Family, Collection[bytes]]) -> CleaningReport:
+    def clean(self, flows: Flows, scope: CleaningScope) -> CleaningReport:
         """
         Delete the entries of these frontends that lead to none of their endpoints.
 
-        `local` are the node's own addresses, at which clients reach node ports. An entry that
-        expires meanwhile, or that another one replaces, is left alone. Raises DataplaneError; some
-        of the stale entries may be gone then.
+        An entry that expires meanwhile, or that another one replaces, is left alone. Raises
+        DataplaneError; some of the stale entries may be gone then.
         """
         deleted = dict.fromkeys(FAMILIES, 0)
         seconds = dict.fromkeys(FAMILIES, 0.0)
         examined = 0
         for family in FAMILIES:
             started = monotonic_s()
-            judge = Judge(flows, family, local.get(family, ()))
+            judge = Judge(flows, family, scope)
             for query in _useful_queries(family, judge.queries):
                 listed, gone = self._clean(family, query, judge)
                 examined += listed
@@ -101,8 +98,12 @@ class ConntrackCleaner:
         with closing(self._entries(family, query)) as entries:
             for data, start, end in entries:
                 listed += 1
-                flow = conntrack.udp_flow(data, start, end, family)
-                if flow is not None and judge.is_stale(*flow):
+                flow = conntrack.read_flow(data, start, end, family)
+                if flow is None or not judge.is_stale(*flow):
+                    continue
+                # In a zone of its own another program (a virtual switch) may track the same packets
+                # before our rules translate them.
+                if flow.destination != flow.source or not conntrack.has_zone(data, start, end):
                     stale.append(conntrack.entry_key(data, start, end))
                     if len(stale) == _BATCH:
                         gone += self._delete(family, stale)
@@ -196,8 +197,10 @@ def _useful_queries(family: Family, queries: Collection[Query]) -> Collection[Qu
     takes the result of ipv6_addr_cmp for the opposite (Linux 5.8 to 6.18 at least).
     """
     if family is Family.IPV6:
-        queries = {Query(port=query.port) for query in queries}
-    return queries if len(queries) <= _FEW else _EVERYTHING
+        queries = {query._replace(address=b"") for query in queries}
+    if len(queries) <= _FEW:
+        return queries
+    return {Query(protocol=query.protocol) for query in queries}
 
 
 def _error(what: str, code: int) -> DataplaneError:

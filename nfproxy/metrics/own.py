@@ -114,7 +114,8 @@ class OwnMetrics:
             )
         )
         self._conntrack_queue = gauge(
-            "conntrack_queue", "UDP frontends whose stale conntrack entries wait for removal"
+            "conntrack_queue",
+            "UDP and SCTP frontends whose stale conntrack entries wait for removal",
         )
         self._listeners = gauge(
             "health_check_listeners", "Listening sockets of Services' health check node ports"

@@ -1,5 +1,5 @@
 """
-Conntrack messages: listing and deleting UDP entries.
+Conntrack messages: listing and deleting UDP and SCTP entries.
 
 Entries are read by offset, as a node may have hundreds of thousands. 200,000 take 0.85 s of
 processor time, half of it in the kernel; pyroute2's generic decoder needs 15 s. The kernel has
@@ -45,11 +45,12 @@ _LENGTH = struct.Struct("=H")
 
 class Flow(NamedTuple):
     """
-    A UDP entry: where the client sends to, and where its answers come from.
+    An entry: its protocol, where the client sends to, and where its answers come from.
 
-    Each is an address and a port, as an endpoint map's value.
+    The latter two are an address and a port each, as an endpoint map's value.
     """
 
+    protocol: Protocol
     destination: bytes
     source: bytes
 
@@ -91,26 +92,31 @@ class _Offsets(NamedTuple):
         )
 
 
+#: The protocols whose entries are read. Their tuples have the same layout.
+_PROTOCOLS = {int(protocol): protocol for protocol in (Protocol.UDP, Protocol.SCTP)}
+
 _OFFSETS = {family: _Offsets.of(family) for family in FAMILIES}
 
 
-def list_request(family: Family, address: bytes, port: int, sequence: int) -> bytes:
+def list_request(
+    family: Family, address: bytes, port: int, protocol: Protocol, sequence: int
+) -> bytes:
     """
-    Return the request for the UDP entries whose original destination matches.
+    Return the request for a protocol's entries whose original destination matches.
 
     b"" is any address, 0 any port. The kernel compares since Linux 5.8; an older kernel lists
     every entry.
     """
     flags = _MATCH_PROTOCOL
-    protocol = attribute(_NUMBER, bytes((Protocol.UDP,)))
+    ports = attribute(_NUMBER, bytes((protocol,)))
     wanted = b""
     if address:
         flags |= _MATCH_DESTINATION
         wanted = attribute(_IP | NESTED, attribute(_SOURCES[family] + 1, address))
     if port:
         flags |= _MATCH_DESTINATION_PORT
-        protocol += attribute(_DESTINATION_PORT, port_bytes(port)[:2])
-    wanted += attribute(_PROTOCOL | NESTED, protocol)
+        ports += attribute(_DESTINATION_PORT, port_bytes(port)[:2])
+    wanted += attribute(_PROTOCOL | NESTED, ports)
     matching = attribute(_ORIGINAL_FLAGS, struct.pack("=I", flags))
     payload = attribute(_ORIGINAL | NESTED, wanted) + attribute(_FILTER | NESTED, matching)
     return message(_GET, NLM_F_DUMP, sequence, generic(family) + payload)
@@ -126,9 +132,9 @@ def is_entry(kind: int) -> bool:
     return kind == _NEW
 
 
-def udp_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
+def read_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
     """
-    Return the flow of one listed entry, None if it is not UDP.
+    Return the flow of one listed entry, None if it is neither UDP nor SCTP.
 
     `start` and `end` are those of the message's payload. Raises DataplaneError if the entry has
     another layout than this module expects.
@@ -142,7 +148,8 @@ def udp_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
     if data[at + 4 : at + 12] != off.address_head:
         raise _unknown_layout()
     # Tuples of other protocols have other attributes (ICMP has no ports), so ask this first.
-    if data[at + off.number] != Protocol.UDP:
+    protocol = _PROTOCOLS.get(data[at + off.number])
+    if protocol is None:
         return None
     # Wrong offsets would make wrong flows stale, and cut connections. So compare the headers of
     # all attributes on the way to the fields that are read.
@@ -155,6 +162,7 @@ def udp_flow(data: bytes, start: int, end: int, family: Family) -> Flow | None:
     source = reply + off.source
     source_port = reply + off.source_port
     return Flow(
+        protocol,
         data[destination : destination + family.size] + data[port : port + 4],
         data[source : source + family.size] + data[source_port : source_port + 4],
     )
@@ -175,6 +183,11 @@ def entry_key(data: bytes, start: int, end: int) -> bytes:
     )
 
 
+def has_zone(data: bytes, start: int, end: int) -> bool:
+    """Return whether one listed entry is in a conntrack zone other than the default one."""
+    return any(kind == _ZONE for kind, _, _ in attributes(data, start + GENERIC_SIZE, end))
+
+
 def delete_requests(keys: Sequence[bytes], family: Family, sequence: int) -> bytes:
     """
     Return one request for each entry to delete; the kernel carries out each on its own.
@@ -187,7 +200,7 @@ def delete_requests(keys: Sequence[bytes], family: Family, sequence: int) -> byt
 
 def _unknown_layout() -> DataplaneError:
     return DataplaneError(
-        "the kernel lists connections in a layout that nfproxy does not know, so stale UDP flows "
+        "the kernel lists connections in a layout that nfproxy does not know, so stale flows "
         "stay until they time out",
         "report this, with the kernel's version",
     )

@@ -7,7 +7,7 @@ From objects and the node's configuration to the desired state.
     affinity    session affinity of one service port
     desired     all Services together: who gets a frontend that two ask for
     frontends   the values all of these work with
-    flows, servicehealth   stale UDP flows; health check node ports
+    flows, servicehealth   stale flows; health check node ports
 
 Everything here computes: no I/O, no clock, no kernel. The rules are kube-proxy's (nftables mode,
 Kubernetes 1.36) unless a docstring says otherwise.

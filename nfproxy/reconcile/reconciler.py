@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Protocol
 
 import msgspec
@@ -22,7 +22,7 @@ from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Desired, Touched
-from nfproxy.plan.frontends import AffinityListKey
+from nfproxy.plan.frontends import AffinityListKey, FrontendKey
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.tracker import IDLE_S, ChainKey, Tracker
@@ -70,12 +70,15 @@ class Report(msgspec.Struct, frozen=True):
 
     `operations` counts element changes, `chains_made` the chains whose rules were loaded.
     `reason` says why the tables were read, None where they were not; `elements_read` counts.
+    `frontends` are those that answer differently from before: in the kernel, or, after a reading,
+    than was believed.
     """
 
     operations: int = 0
     chains_made: int = 0
     reason: ResyncReason | None = None
     elements_read: int = 0
+    frontends: Set[FrontendKey] = frozenset()
 
     @property
     def resynced(self) -> bool:
@@ -151,7 +154,7 @@ class Reconciler:
         if reason is not None:
             self._tracker.check_all_lists_again(now)
         self._resync_reason = None
-        return Report(batch.operations, chains_made, reason, elements_read)
+        return Report(batch.operations, chains_made, reason, elements_read, batch.changed)
 
     def next_due(self) -> float | None:
         """Return the clock's time at which `tidy` has something to do, None if never."""

@@ -77,7 +77,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     `prepare` must take effect before `main`; `stage` may, as no packet can reach it yet.
     The flag beside a state says that it holds leftovers. `shrunk_lists` are the affinity lists
-    that endpoints leave.
+    that endpoints leave. `changed` are the frontends that answer differently afterwards.
     """
 
     prepare: list[Operation] = msgspec.field(default_factory=list)
@@ -86,6 +86,7 @@ class Batch(msgspec.Struct, frozen=True):
     frontends: list[tuple[FrontendKey, FrontendState, bool]] = msgspec.field(default_factory=list)
     shared: list[Operation] = msgspec.field(default_factory=list)
     shrunk_lists: list[AffinityListKey] = msgspec.field(default_factory=list)
+    changed: set[FrontendKey] = msgspec.field(default_factory=set)
 
     @property
     def operations(self) -> int:
@@ -183,6 +184,7 @@ class Tracker:
         self._desired = desired
         self._families = tuple(families)
         self._states: dict[FrontendKey, FrontendState] = {}
+        self._lost: set[FrontendKey] = set()  # tracked once, and missing when the tables were read
         self._shared: set[SharedElement] = set()
         self._lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
@@ -190,6 +192,7 @@ class Tracker:
 
     def reset(self, observed: Observed) -> None:
         """Take over what was read from the kernel, and forget what was believed."""
+        self._lost |= self._states.keys() - observed.frontends.keys()
         self._states = observed.frontends
         self._shared = observed.shared_elements
         self.strays = observed.strays
@@ -215,6 +218,9 @@ class Tracker:
                 batch.stage.extend(step.stage)
                 batch.main.extend(step.main)
                 batch.frontends.append((key, step.state, step.lingers))
+                if step.prepare or step.stage or step.main:
+                    batch.changed.add(key)
+        batch.changed.update(self._lost)
         held, shared = self._shared, self._desired.shared_elements
         elements = [e for e in touched.shared_elements if e.family in self._families]
         # Deletions come before additions: a range may give way to a larger one.
@@ -232,6 +238,7 @@ class Tracker:
     def committed(self, batch: Batch, touched: Touched, now: float) -> None:
         """Take over a batch that the kernel has accepted, just now."""
         self.strays = []
+        self._lost = set()
         for key, state, lingers in batch.frontends:
             self._settle(key, state)
             if lingers:

@@ -29,6 +29,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
 from nfproxy.netlink.messages import attribute
 from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.flows import CleaningScope
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.tools.lab import Lab
 
@@ -171,7 +172,7 @@ def _clean(name: str, flows: dict[FrontendKey, frozenset[Destination]]) -> tuple
         cleaner._listing, cleaner._deleting = Watched(cleaner._listing), Watched(cleaner._deleting)  # type: ignore[assignment]
         Watched.begin()
         began = time.thread_time()
-        report = cleaner.clean(flows, {})
+        report = cleaner.clean(flows, CleaningScope())
         spent = time.thread_time() - began
     deleted = report.deleted[Family.IPV4]
     times = (_ms(sum(report.seconds.values())), _ms(spent))

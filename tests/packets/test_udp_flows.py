@@ -32,7 +32,7 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.service import Protocol, ServicePort
 from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.flows import udp_flows
+from nfproxy.plan.flows import CleaningScope, service_flows
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.tools.lab import Cluster, Host
 
@@ -74,7 +74,7 @@ class Node:
 
     def clean(self, flows: Mapping[FrontendKey, frozenset[Destination]]) -> int:
         """Clean and return how many entries went."""
-        return sum(self._cleaner.clean(flows, self._local).deleted.values())
+        return sum(self._cleaner.clean(flows, CleaningScope(self._local)).deleted.values())
 
 
 def slices(*hosts: Host) -> list[EndpointSlice]:
@@ -93,7 +93,7 @@ def slices(*hosts: Host) -> list[EndpointSlice]:
 def flows(proxy: Proxy) -> dict[FrontendKey, frozenset[Destination]]:
     """Return where flows may go by what is programmed."""
     pieces = proxy.planner.slices_of(WEB.name)
-    return udp_flows(WEB, pieces, proxy.planner.config)
+    return service_flows(WEB, pieces, proxy.planner.config)
 
 
 def ask(cluster: Cluster, frontend: str, family: Family, port: int) -> str:

@@ -1,4 +1,4 @@
-"""The cleaner deletes stale UDP entries from a real conntrack table, and no others."""
+"""The cleaner deletes stale entries from a real conntrack table, and no others."""
 
 import pytest
 from support.kernel.entries import Entries, destination
@@ -8,11 +8,12 @@ from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import Protocol
+from nfproxy.plan.flows import CleaningScope
 from nfproxy.plan.frontends import FrontendKey
 
 UDP = Protocol.UDP
 V4, V6 = Family.IPV4, Family.IPV6
-NO_ADDRESSES = {V4: (), V6: ()}
+NO_ADDRESSES = CleaningScope()
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_node_ports_are_cleaned_at_the_nodes_addresses(entries, cleaner):
     entries.add("192.168.9.9:30053", "192.168.9.9:30053")
 
     local = {V4: [parse_address("192.168.1.1")], V6: ()}
-    cleaner.clean(may({":30053": ["10.244.1.2:5353"]}), local)
+    cleaner.clean(may({":30053": ["10.244.1.2:5353"]}), CleaningScope(local))
 
     assert entries.listed() == {"192.168.9.9:30053 > 192.168.9.9:30053"}
 
@@ -227,7 +228,7 @@ def test_after_a_failure_in_the_middle_of_a_listing_it_works_again(entries, clea
         raise DataplaneError("an entry of an unknown layout")
 
     with monkeypatch.context() as patch:
-        patch.setattr(conntrack_cleaner.conntrack, "udp_flow", broken)
+        patch.setattr(conntrack_cleaner.conntrack, "read_flow", broken)
         with pytest.raises(DataplaneError):
             cleaner.clean(may({"10.96.0.1:53": []}), NO_ADDRESSES)
 

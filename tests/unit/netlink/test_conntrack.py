@@ -7,7 +7,8 @@ from support.kernel.entries import destination
 
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family, parse_address
-from nfproxy.netlink.conntrack import Flow, entry_key, udp_flow
+from nfproxy.model.service import Protocol
+from nfproxy.netlink.conntrack import Flow, entry_key, read_flow
 from nfproxy.netlink.messages import attribute
 
 V4 = Family.IPV4
@@ -42,12 +43,12 @@ def entry(*attributes: bytes) -> bytes:
 
 ORIGINAL = direction(1, CLIENT, "10.96.0.1:53")
 REPLY = direction(2, "10.244.1.1:5353", CLIENT)
-FLOW = Flow(destination("10.96.0.1:53"), destination("10.244.1.1:5353"))
+FLOW = Flow(Protocol.UDP, destination("10.96.0.1:53"), destination("10.244.1.1:5353"))
 IN_ZONE = direction(1, CLIENT, "10.96.0.1:53", attribute(3, b"\0\7"))
 
 
 def read(data: bytes) -> Flow | None:
-    return udp_flow(data, 0, len(data), V4)
+    return read_flow(data, 0, len(data), V4)
 
 
 @pytest.mark.parametrize("original", [ORIGINAL, IN_ZONE])

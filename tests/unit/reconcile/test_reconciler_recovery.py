@@ -6,13 +6,14 @@ import pytest
 from support.kernel.fake import FlakyKernel
 from support.kernel.memoryproxy import MemoryProxy
 from support.kernel.tables import dump, meaning
-from support.objects.model import changes, service
+from support.objects.model import changes, gone, service
 from support.objects.web import TCP_SLOTS, WEB, A, B, C, slot_key, stranger, web
 
 from nfproxy.errors import DataplaneError, NfproxyError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
+from nfproxy.reconcile.reconciler import Report, ResyncReason
 from nfproxy.reconcile.transition import Operation
 
 
@@ -202,3 +203,38 @@ def test_a_kernel_without_tables_is_not_mistaken_for_one_of_another_layout(proxy
 
     with pytest.raises(NfproxyError, match="injected"):
         proxy.put(WEB)
+
+
+def frontends(report: Report) -> set[str]:
+    """Return the frontends that a report names, as text."""
+    return {str(key) for key in report.frontends}
+
+
+def test_a_report_names_the_frontends_that_answer_differently(proxy: MemoryProxy):
+    """
+    Not those that were looked at only.
+    """
+    other = service("other", cluster_ips=["10.96.0.2"])
+    assert frontends(proxy.put(WEB, other, web(A))) == {"10.96.0.1:80/tcp", "10.96.0.2:80/tcp"}
+    assert frontends(proxy.put(web(A))) == set()
+    assert frontends(proxy.put(web(B))) == {"10.96.0.1:80/tcp"}
+    assert frontends(proxy.remove(other)) == {"10.96.0.2:80/tcp"}
+
+
+def test_after_a_reading_a_report_names_what_was_missing_and_what_only_the_kernel_had(
+    proxy: MemoryProxy,
+):
+    """
+    Also a frontend that went with the tables, and whose Service went before they were read.
+    """
+    other = service("other", cluster_ips=["10.96.0.2"])
+    proxy.put(WEB, other, web(A))
+    successor = proxy.successor()
+    successor.planner.apply(gone(other))
+    assert frontends(successor.resync()) == {"10.96.0.2:80/tcp"}
+
+    proxy.put(other)
+    proxy.kernel.tables.clear()
+    proxy.planner.apply(gone(other))
+    proxy.reconciler.distrust(ResyncReason.FOREIGN)
+    assert frontends(proxy.resync()) == {"10.96.0.1:80/tcp", "10.96.0.2:80/tcp"}
