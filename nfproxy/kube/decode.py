@@ -23,17 +23,6 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.model.service import Service
 
-__all__ = [
-    "Decoded",
-    "Kind",
-    "Value",
-    "decode",
-    "decode_node",
-    "decode_service",
-    "decode_service_cidr",
-    "decode_slice",
-]
-
 Data = bytes | msgspec.Raw | Mapping[str, Any]
 Value = Service | EndpointSlice | Node | ServiceCIDR
 W = TypeVar("W")

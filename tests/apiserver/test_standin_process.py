@@ -14,7 +14,8 @@ from support.apiserver.client import Client
 from support.apiserver.control import StandInProcess
 from support.objects.model import endpoint, endpoint_slice, service
 
-from nfproxy.kube.decode import Kind, decode
+from nfproxy.kube.decode import decode
+from nfproxy.kube.identity import Kind
 from nfproxy.tools.lab import Lab
 
 pytestmark = pytest.mark.doubles

@@ -19,7 +19,7 @@ from bench.objects import Size
 from bench.results import Measured, Results
 from nfproxy.errors import NfproxyError
 from nfproxy.host.privatenamespace import enter_private_namespace
-from nfproxy.kube.decode import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.tools.lab import Lab
 
 MEASURE_TIMEOUT_S = 1200.0

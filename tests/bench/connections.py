@@ -28,7 +28,7 @@ from bench import BenchError, baseline, objects
 from bench.measure import CONFIG, value_of
 from bench.objects import ENDPOINT_PORT, POD_CIDR, PORT, Size
 from bench.results import Connections, Spread
-from nfproxy.kube.decode import Kind
+from nfproxy.kube.identity import Kind
 from nfproxy.tools.lab import Host, Lab
 
 NFPROXY, BASELINE, NONE = "nfproxy", "baseline", "none"

@@ -24,7 +24,8 @@ from bench.objects import Size
 from bench.results import Change, FirstLoad, Measured, Memory, Spread
 from nfproxy.daemon.proxier import bulk_load
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.kube.decode import Kind, decode
+from nfproxy.kube.decode import decode
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice

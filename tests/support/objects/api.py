@@ -23,7 +23,8 @@ from support.packets.scenes import (
 )
 from support.processes.commands import endpoint_slice, service
 
-from nfproxy.kube.decode import Kind, decode
+from nfproxy.kube.decode import decode
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
