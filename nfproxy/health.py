@@ -1,16 +1,18 @@
 """
 Whether this node's proxy is healthy: what ``/healthz``, ``/livez`` and ``/readyz`` answer.
 
-Everything here computes; the time is an argument. The rules are kube-proxy's (KEP-3836), with three
-differences. A deleted Node gets no new connections at once (kube-proxy goes on with the last object
-it saw). A failed sync is a request for another one, so a first sync that never succeeds makes the
-proxy unhealthy. And there is ``/readyz``.
+Everything here computes; the time is an argument. The rules are kube-proxy's (KEP-3836), with four
+differences. While another process's change of the tables is not repaired, this node asks for no
+traffic; it stays alive, since a restart would repair nothing sooner. A deleted Node gets no new
+connections at once (kube-proxy goes on with the last object it saw). A failed sync is a request for
+another one, so a first sync that never succeeds makes the proxy unhealthy. And there is
+``/readyz``.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -75,6 +77,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     healthy: bool
     programmed: bool | UnsetType
     status: Mapping[str, _FamilyStatus] | UnsetType
+    reason: str | UnsetType = UNSET  # of a 503, where it is known
 
 
 class Health:
@@ -84,6 +87,7 @@ class Health:
         """Start with no family and no Node; a sync may be pending for two sync periods."""
         self._longest_wait_s = _PERIODS * sync_period_s
         self._syncs: dict[Family, _Sync] = dict.fromkeys(FAMILIES, _Sync())
+        self._changes: Mapping[Family, str] = {}
         self._node: Node | None = None
         self._lock = threading.Lock()
 
@@ -108,6 +112,16 @@ class Health:
         with self._lock:
             self._syncs[family] = _Sync(now.unix_ns, None, programmed=True)
 
+    def out_of_step(self, families: Collection[Family], what: str) -> None:
+        """Another process changed the tables of these families, as `what` says."""
+        with self._lock:
+            self._changes = {**self._changes, **dict.fromkeys(families, what)}
+
+    def repaired(self) -> None:
+        """The tables of all families hold what they should."""
+        with self._lock:
+            self._changes = {}
+
     def node_seen(self, node: Node) -> None:
         """Remember this node's Node object."""
         self._node = node
@@ -124,27 +138,31 @@ class Health:
 
     @property
     def programmed(self) -> bool:
-        """Whether every family that is proxied has been programmed once."""
+        """Whether the tables of every family that is proxied hold what they should."""
         started = [sync for sync in self._syncs.values() if sync.updated_ns is not None]
-        return bool(started) and all(sync.programmed for sync in started)
+        return bool(started) and all(sync.programmed for sync in started) and not self._changes
 
     def healthy(self, now: Instant) -> bool:
         """Return whether no family has had a pending request for two sync periods."""
         return all(self._is_healthy(sync, now) for sync in self._syncs.values())
 
+    def serving(self, now: Instant) -> bool:
+        """Return whether load balancers may send connections: healthy, and tables in step."""
+        return self.healthy(now) and not self._changes
+
     def healthz(self, now: Instant) -> Answer:
-        """Answer 200 if load balancers should use this node: sync healthy, Node eligible."""
+        """Answer 200 if load balancers should use this node: in step, and the Node eligible."""
         eligible = self.eligible
-        return self._answer(now, good=eligible, node_eligible=eligible)
+        return self._answer(now, self._changes, good=eligible, node_eligible=eligible)
 
     def livez(self, now: Instant) -> Answer:
-        """Answer 200 if the sync is healthy; the Node makes no difference."""
-        return self._answer(now, good=True)
+        """Answer 200 if the sync is healthy; tables out of step and the Node do not matter."""
+        return self._answer(now, {}, good=True)
 
     def readyz(self, now: Instant) -> Answer:
-        """Answer 200 if everything has been programmed once, and the sync is healthy."""
+        """Answer 200 if everything is programmed, and the sync is healthy."""
         programmed = self.programmed
-        return self._answer(now, good=programmed, programmed=programmed)
+        return self._answer(now, self._changes, good=programmed, programmed=programmed)
 
     def _is_healthy(self, sync: _Sync, now: Instant) -> bool:
         return (
@@ -156,6 +174,7 @@ class Health:
     def _answer(
         self,
         now: Instant,
+        changes: Mapping[Family, str],
         *,
         good: bool,
         node_eligible: bool | UnsetType = UNSET,
@@ -164,7 +183,10 @@ class Health:
         # A copy, so that `healthy` and `status` agree while other threads report syncs.
         started = [(f, s) for f, s in list(self._syncs.items()) if s.updated_ns is not None]
         status = {
-            family.label: _FamilyStatus(rfc3339(sync.updated_ns or 0), self._is_healthy(sync, now))
+            family.label: _FamilyStatus(
+                rfc3339(sync.updated_ns or 0),
+                self._is_healthy(sync, now) and family not in changes,
+            )
             for family, sync in started
         }
         healthy = all(each.healthy for each in status.values())
@@ -181,6 +203,7 @@ class Health:
             healthy=healthy,
             programmed=programmed,
             status=status or UNSET,
+            reason="; ".join(sorted(set(changes.values()))) or UNSET,
         )
         return Answer(200 if good else 503, msgspec.json.encode(body))
 

@@ -251,7 +251,7 @@ def _health_check_servers(
         metrics.health_check_listen_failed()
         events.cannot_serve_health_check(failure)
 
-    return HealthCheckServers(healthy=lambda: health.healthy(now()), failed=failed)
+    return HealthCheckServers(healthy=lambda: health.serving(now()), failed=failed)
 
 
 async def _serve(server: PageServer, reason: str, events: NodeEvents) -> None:

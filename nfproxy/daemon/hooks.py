@@ -12,6 +12,7 @@ from nfproxy.clock import now
 from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.proxier import Commit, Hooks
 from nfproxy.daemon.staleflows import StaleFlowCleaning
+from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
@@ -61,6 +62,7 @@ class NodeHooks(Hooks):
         self.health_checks_changed = asyncio.Event()
         for family in self._families:
             health.started(family, now())
+            metrics.in_step(family, False)
         self._request_sync()
 
     # --- in the event loop ---------------------------------------------------------------
@@ -76,14 +78,26 @@ class NodeHooks(Hooks):
         self._metrics.changes_pending(len(self._changed_services))
         self._request_sync()
 
-    def on_foreign_change(self, change: str) -> None:
-        """Count a foreign change; its repair is a requested sync."""
+    def on_foreign_change(self, change: ForeignChange) -> None:
+        """Count a foreign change; its repair is a requested sync, and until then health fails."""
         self._metrics.foreign_change()
+        if change.damage is not Damage.UNKNOWN:
+            families = [family for family in self._families if family in change.families]
+            for family in families:
+                self._metrics.in_step(family, False)
+            self._health.out_of_step(families, change.text)
         self._request_sync()
+
+    def on_in_step(self) -> None:
+        """Let health and metrics say that the tables hold what they should."""
+        for family in self._families:
+            self._metrics.in_step(family, True)
+        self._health.repaired()
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """Count a failure; its retry is a requested sync."""
         for family in self._families:
+            self._metrics.in_step(family, False)
             self._metrics.sync_failed(family, seconds, full=True)
         self._request_sync()
 

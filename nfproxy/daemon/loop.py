@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 from nfproxy.backoff import Backoff
 from nfproxy.clock import monotonic_s
 from nfproxy.daemon.proxier import Hooks, Outcome, Proxier, bulk_load
+from nfproxy.daemon.repairlog import RepairLog
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
-from nfproxy.dataplane.notifications import ForeignChanges
+from nfproxy.dataplane.notifications import Damage, ForeignChanges
 from nfproxy.errors import ConfigError
 from nfproxy.kube.source import Source
 from nfproxy.model.addresses import Family
@@ -70,6 +71,8 @@ class Daemon:
         self._foreign_changes = foreign_changes
         self._started_s = monotonic_s()
         self._schedule = Schedule(timings, self._started_s)
+        self._repair_log = RepairLog(families)
+        self._in_step = False
         self._node: Node | None = None
         self._wake = asyncio.Event()  # set when a deadline came nearer
         self._is_config_stale = False
@@ -153,7 +156,7 @@ class Daemon:
             pause_s = schedule.pause_left_s(moment)
             if pause_s:
                 # Changes that come in during the pause are one batch afterwards.
-                await asyncio.wait((stopped,), timeout=min(pause_s, schedule.idle_s(moment)))
+                await waiting.woken(stopped, min(pause_s, schedule.idle_s(moment)))
             else:
                 has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
                 if has_changes and not stopped.done() and (changes := self._source.take()):
@@ -166,10 +169,10 @@ class Daemon:
                 await self._do(task)
 
     async def _take_in(self, changes: Changes, *, commit: bool = True) -> None:
-        """Plan changes, and commit them unless a failed sync waits for its retry."""
+        """Plan changes, and commit them unless a retry or the repair of broken rules does that."""
         self._hooks.on_received(changes)
         config = None if changes.node is None else self._new_config(changes.node)
-        commit = commit and not self._schedule.retry_pending
+        commit = commit and not (self._schedule.retry_pending or self._schedule.is_broken)
         sync = self._proxier.sync
         self._settle(await asyncio.to_thread(sync, changes, config, commit=commit))
 
@@ -194,20 +197,31 @@ class Daemon:
                 reason = ResyncReason.AUDIT if task is Task.AUDIT else ResyncReason.FOREIGN
                 self._settle(await asyncio.to_thread(proxier.compare_and_sync, reason))
             case Task.TIDY:
-                self._settle(await asyncio.to_thread(proxier.tidy), synced=False)
+                self._settle(await asyncio.to_thread(proxier.tidy))
 
-    def _settle(self, outcome: Outcome | None, *, synced: bool = True) -> None:
+    def _settle(self, outcome: Outcome | None) -> None:
         """Take over into the schedule how a sync or tidying went; None: there was none."""
         if outcome is None:
             return
         schedule = self._schedule
+        # First what happened meanwhile: it may be why a sync failed, or undo one that succeeded.
+        if self._foreign_changes is not None:
+            self._on_foreign_change(self._foreign_changes)
         schedule.tidy_due(outcome.tidy_at)
         if outcome.error is not None:
-            delay_s = schedule.failed(outcome.ended_s)
-            log.error("%s; installed rules stay, next try in %.2g s", outcome.error, delay_s)
+            delay_s = schedule.failed(outcome.began_s, outcome.ended_s)
+            if schedule.is_broken:
+                self._repair_log.repair_failed(outcome.error, delay_s)
+            else:
+                log.error("%s; installed rules stay, next try in %.2g s", outcome.error, delay_s)
+            self._in_step = False
             self._hooks.on_failed(outcome.error, outcome.ended_s - outcome.began_s)
-        elif synced:
-            schedule.synced(outcome.began_s, outcome.ended_s, tables_read=outcome.tables_read)
+        elif outcome.report is not None:
+            schedule.synced(outcome.began_s, outcome.ended_s, tables_read=outcome.report.resynced)
+            if not self._in_step and not schedule.repair_pending:
+                self._in_step = True
+                self._repair_log.repaired(outcome.report, outcome.ended_s)
+                self._hooks.on_in_step()
         if outcome.cleanup_failed:
             self._hooks.on_cleanup_failed()
 
@@ -245,14 +259,16 @@ class Daemon:
             loop.remove_reader(number)
 
     def _on_foreign_change(self, changes: ForeignChanges) -> None:
-        """Schedule a repair; the more often another process changes the tables, the later."""
+        """Schedule a repair, and say that the tables are not in step until then."""
         change = changes.read()
-        if not change:
+        if change is None:
             return
-        delay_s = self._schedule.foreign_change(monotonic_s())
-        if delay_s is not None:
-            when = f"in {delay_s:.2g} s, since it changes them repeatedly" if delay_s else "now"
-            log.warning("%s; repairing %s", change, when)
+        moment = monotonic_s()
+        breaks = change.damage >= Damage.STRUCTURE
+        delay_s = self._schedule.foreign_change(moment, breaks=breaks)
+        self._repair_log.changed(change, delay_s, moment)
+        if self._repair_log.knows_a_change:
+            self._in_step = False
         self._hooks.on_foreign_change(change)
         self._wake.set()
 
@@ -279,6 +295,14 @@ class _Waiting:
             return False
         self._upcoming = None
         return True
+
+    async def woken(self, stopped: asyncio.Future[Any], timeout_s: float) -> None:
+        """Return after a timeout, when woken, or when stopped."""
+        woken = asyncio.ensure_future(self._wake.wait())
+        both: tuple[asyncio.Future[Any], ...] = (stopped, woken)
+        await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        woken.cancel()
+        self._wake.clear()
 
     async def aclose(self) -> None:
         """Stop waiting."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from nfproxy.clock import monotonic_s
+from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
@@ -76,21 +77,24 @@ class Hooks:
     def on_cleanup_failed(self) -> None:
         """Unused chains could not be removed, and stay for now."""
 
-    def on_foreign_change(self, change: str) -> None:
-        """Another process changed the tables, as `change` says; their repair is scheduled."""
+    def on_foreign_change(self, change: ForeignChange) -> None:
+        """Another process changed the tables; their repair is scheduled."""
+
+    def on_in_step(self) -> None:
+        """The tables hold what they should: for the first time, after a repair or a failure."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """
     How a sync or tidying went, in seconds of the monotonic clock.
 
-    `tables_read`: the whole tables were compared. `tidy_at`: when the next lingering elements are
-    due, None if nothing lingers.
+    `report` is that of a sync that succeeded. `tidy_at`: when the next lingering elements are due,
+    None if nothing lingers.
     """
 
     began_s: float
     ended_s: float
-    tables_read: bool = False
+    report: Report | None = None
     tidy_at: float | None = None
     error: Exception | None = None
     cleanup_failed: bool = False
@@ -198,7 +202,7 @@ class Proxier:
 
     def _committed(self, report: Report, began_s: float) -> Outcome:
         """Log a sync that succeeded, and call the hook after it."""
-        outcome = self._outcome(began_s, tables_read=report.resynced)
+        outcome = self._outcome(began_s, report=report)
         seconds = outcome.ended_s - began_s
         claims = dict(self._planner.desired.findings.counts)
         commit = Commit(report, self._pending, self._triggers, seconds, claims)
@@ -216,12 +220,12 @@ class Proxier:
         self,
         began_s: float,
         *,
-        tables_read: bool = False,
+        report: Report | None = None,
         error: Exception | None = None,
         cleanup_failed: bool = False,
     ) -> Outcome:
         tidy_at = self._reconciler.next_due()
-        return Outcome(began_s, monotonic_s(), tables_read, tidy_at, error, cleanup_failed)
+        return Outcome(began_s, monotonic_s(), report, tidy_at, error, cleanup_failed)
 
     def _raise_if_unrecoverable(self, error: Exception) -> None:
         """Raise an error that no retry can mend, with what to do about it."""

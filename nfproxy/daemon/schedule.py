@@ -14,10 +14,17 @@ import msgspec
 
 from nfproxy.backoff import Backoff
 
-# The back-off of failed syncs, and of repairs while another process keeps changing the tables.
-_FIRST_DELAY_S, _LAST_REPAIR_DELAY_S = 0.25, 30.0
+# The back-off of failed syncs.
+_FIRST_DELAY_S = 0.25
 
-# So many foreign changes within the window are each repaired at once.
+# The longest delay of a repair, and of a retry while the rules are known to be broken.
+_LAST_REPAIR_DELAY_S = 4.0
+
+# After a repair no other begins for this share of the time that it took, within these bounds.
+_REST_SHARE = 0.5
+_SHORTEST_REST_S, _LONGEST_REST_S = 0.01, 4.0
+
+# So many foreign changes of elements within the window are each repaired at once.
 _WINDOW_S = 60.0
 _AT_ONCE = 3
 
@@ -54,8 +61,9 @@ class Schedule:
     """
     Which task is due when.
 
-    After a failure only the retry is due: every other task needs a kernel that takes commits.
-    Otherwise, of several tasks that are due, the first in the order of :class:`Task` is.
+    After a failure only the retry is due: every other task needs a kernel that takes commits. While
+    the rules are broken only their repair is due: other commits may miss a table. Otherwise, of
+    several tasks that are due, the first in the order of :class:`Task` is.
 
     Belongs to the event loop.
     """
@@ -83,6 +91,16 @@ class Schedule:
         return self._retry_at is not None
 
     @property
+    def is_broken(self) -> bool:
+        """Whether another process has broken the rules. Changes then wait for the repair."""
+        return self._repairs.is_broken
+
+    @property
+    def repair_pending(self) -> bool:
+        """Whether another process has changed the tables, and that is not repaired yet."""
+        return self._repairs.is_pending
+
+    @property
     def expects_addresses(self) -> bool:
         """Whether a Node without addresses may still get some."""
         return self._addresses_deadline != math.inf
@@ -91,12 +109,17 @@ class Schedule:
         """Return the task that is due, None while nothing is."""
         if self._retry_at is not None:
             return Task.RETRY if self._retry_at <= now_s else None
+        if self.is_broken:
+            return Task.REPAIR if self._repair_at <= now_s else None
         return next((task for task, when in self._deadlines() if when <= now_s), None)
 
     def idle_s(self, now_s: float) -> float:
         """Return how long nothing is due; 0 if something is."""
-        next_at = self._retry_at
-        if next_at is None:
+        if self._retry_at is not None:
+            next_at = self._retry_at
+        elif self.is_broken:
+            next_at = self._repair_at
+        else:
             next_at = min(when for _, when in self._deadlines())
         return max(0.0, next_at - now_s)
 
@@ -135,30 +158,42 @@ class Schedule:
         if not tables_read:
             return
         self._audit_at = ended_s + self._timings.audit_s
+        self._repairs.tables_read(began_s, ended_s)
         # A foreign change since the beginning may have come after its table had been read.
         missed = self._repairs.last_change_s >= began_s
         self._repair_at = self._repairs.due_at if missed else math.inf
 
-    def failed(self, now_s: float) -> float:
+    def failed(self, began_s: float, ended_s: float) -> float:
         """A sync, or tidying, failed. Return how many seconds later to retry."""
-        delay_s = self._retries.next_s()
-        self._retry_at = now_s + delay_s
+        if self._repairs.last_break_s >= began_s:
+            # The other process is why: the kernel is well, and only a repair helps.
+            delay_s = self._repairs.rest_s(began_s, ended_s)
+        else:
+            delay_s = self._retries.next_s()
+            if self.is_broken:
+                delay_s = min(delay_s, _LAST_REPAIR_DELAY_S)
+        self._retry_at = ended_s + delay_s
         return delay_s
 
     def tidy_due(self, at_s: float | None) -> None:
         """Tidying is due at `at_s`; None if nothing lingers."""
         self._tidy_at = math.inf if at_s is None else at_s
 
-    def foreign_change(self, now_s: float) -> float | None:
+    def foreign_change(self, now_s: float, *, breaks: bool) -> float | None:
         """
         Another process changed the tables. Return how many seconds later they are repaired.
 
-        None where a repair that is due later covers this change, too.
+        `breaks`: more than elements, so that Services may fail as a whole. None where a repair or
+        retry that is due by then covers this change, too.
         """
-        delay_s = self._repairs.foreign_change(now_s)
+        delay_s = self._repairs.foreign_change(now_s, breaks=breaks)
         # Not later than a repair that is due already, or a process that changes the tables all the
         # time would put it off for ever. And set again if another sync read the tables meanwhile.
         self._repair_at = min(self._repair_at, self._repairs.due_at)
+        if breaks and self._retry_at is not None:
+            if self._retry_at <= self._repair_at:
+                return None
+            self._retry_at = self._repair_at
         return delay_s
 
 
@@ -166,20 +201,59 @@ class _Repairs:
     """
     How soon a foreign change is repaired.
 
-    A firewall that reloads, or an administrator at work, makes a few changes in a row: those are
-    repaired at once. Two programs that both claim the tables must not take turns for ever. So the
-    delay doubles with each further change, until a minute without any has passed after a repair.
+    Broken rules are repaired at once, as often as it takes: meanwhile no Service may work. Only
+    half of the time that the last repair took passes first, so that repairs leave a third of one
+    processor to others.
+
+    Elements are less urgent. A firewall that reloads, or an administrator at work, makes a few
+    changes in a row: those are repaired at once. Two programs that both claim the tables must not
+    take turns for ever. So the delay doubles with each further change, until a minute without any
+    has passed after a repair.
     """
 
     def __init__(self) -> None:
         self.due_at = -math.inf  # of the repair that covers everything changed so far
         self.last_change_s = -math.inf
+        self.last_break_s = -math.inf
+        self._read_s = -math.inf  # the last reading of the whole tables began then
+        self._rested_at = -math.inf  # no repair begins before
         self._recent: list[float] = []  # changes within the window
         self._delays = Backoff(_FIRST_DELAY_S, _LAST_REPAIR_DELAY_S)
 
-    def foreign_change(self, now_s: float) -> float | None:
+    @property
+    def is_pending(self) -> bool:
+        """Whether there was a change that no reading of the tables has covered."""
+        return -math.inf < self.last_change_s >= self._read_s
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether one of these changes broke the rules."""
+        return -math.inf < self.last_break_s >= self._read_s
+
+    def rest_s(self, began_s: float, ended_s: float) -> float:
+        """Return how long to rest after a repair, or an attempt at it, that took so long."""
+        rest_s = min(max((ended_s - began_s) * _REST_SHARE, _SHORTEST_REST_S), _LONGEST_REST_S)
+        self._rested_at = ended_s + rest_s
+        return rest_s
+
+    def tables_read(self, began_s: float, ended_s: float) -> None:
+        """The tables were read, compared and repaired."""
+        if self.is_pending:
+            self.rest_s(began_s, ended_s)
+        self._read_s = began_s
+        if self.is_pending:
+            self.due_at = max(self.due_at, self._rested_at)
+
+    def foreign_change(self, now_s: float, *, breaks: bool) -> float | None:
         """Return in how many seconds to repair a change; None where `due_at` covers it."""
         self.last_change_s = now_s
+        rested_at = max(now_s, self._rested_at)
+        if breaks:
+            self.last_break_s = now_s
+            if now_s < self.due_at <= rested_at:
+                return None
+            self.due_at = rested_at
+            return rested_at - now_s
         if now_s < self.due_at:
             return None
         self._recent = [when for when in self._recent if now_s - when < _WINDOW_S]
@@ -188,5 +262,5 @@ class _Repairs:
         repeated = self._delays.failures > 0 or len(self._recent) >= _AT_ONCE
         delay_s = self._delays.next_s() if repeated else 0.0
         self._recent.append(now_s)
-        self.due_at = now_s + delay_s
-        return delay_s
+        self.due_at = max(now_s + delay_s, rested_at)
+        return self.due_at - now_s

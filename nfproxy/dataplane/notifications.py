@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import enum
 import errno
 import socket
 import struct
@@ -21,12 +22,24 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import counted_elements, set_of
 from nfproxy.netlink.messages import messages
 from nfproxy.netlink.nftables import (
+    DELETE_CHAIN,
     DELETE_ELEMENTS,
+    DELETE_RULE,
+    DELETE_TABLE,
+    DESTROY_CHAIN,
+    DESTROY_ELEMENTS,
+    DESTROY_RULE,
+    DESTROY_TABLE,
+    NEW_ELEMENTS,
     NEW_GENERATION,
+    NEW_TABLE,
     SUBSYSTEM,
+    chain_of,
     changing_process,
     generation,
     is_about_table,
+    is_dormant,
+    rule_chain_of,
 )
 from nfproxy.netlink.sockets import (
     NETLINK_ADD_MEMBERSHIP,
@@ -35,6 +48,7 @@ from nfproxy.netlink.sockets import (
     SOL_NETLINK,
     open_socket,
 )
+from nfproxy.nft.chains import BASE_CHAINS, FIXED_CHAINS
 from nfproxy.nft.schema import TABLE
 from nfproxy.text import shown_name
 
@@ -47,8 +61,42 @@ _DELETED_BUFFER = 16 << 20  # bytes: a change of one Service takes 5 KB
 
 _TABLE_BYTES = TABLE.encode() + b"\0"
 
+
+class Damage(enum.IntEnum):
+    """What a foreign change has done at least; the worst is the greatest."""
+
+    UNKNOWN = 0  # perhaps nothing: the kernel dropped notifications
+    ELEMENTS = 1  # elements of sets and maps
+    STRUCTURE = 2  # rules, chains, sets or maps
+    RULES = 3  # rules that packets to every Service pass are deleted
+    BASE_CHAIN = 4  # a base chain is deleted
+    TABLE = 5  # a table is deleted or switched off
+
+
+class ForeignChange(NamedTuple):
+    """
+    What one or several commits of other processes did to nfproxy's tables.
+
+    `families` are those whose table changed. `text` names process and change, for the log:
+    ``nft (pid 4711) deleted table ip nfproxy``.
+    """
+
+    damage: Damage
+    families: frozenset[Family]
+    text: str
+
+    def followed_by(self, later: ForeignChange) -> ForeignChange:
+        """Return both as one change, with the text of the worse; of equals, that of the later."""
+        worse = self if self.damage > later.damage else later
+        return worse._replace(families=self.families | later.families)
+
+
 #: What is reported when the kernel dropped notifications: the tables must be read to know more.
-_LOST = f"another process changed table ip {TABLE} or ip6 {TABLE} (its name was lost)"
+_LOST = ForeignChange(
+    Damage.UNKNOWN,
+    frozenset(FAMILIES),
+    f"another process changed table ip {TABLE} or ip6 {TABLE} (its name was lost)",
+)
 
 
 class ForeignChanges:
@@ -64,7 +112,7 @@ class ForeignChanges:
         """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
         self._own_ports = {own_port}
         self._child_ports: list[int] = []
-        self._changed: set[Family] = set()  # by the commit whose notifications are being read
+        self._commit = _ForeignCommit()  # whose notifications are being read
         self._socket = _listen(own_port, ours=False, buffer=buffer)
 
     def fileno(self) -> int:
@@ -81,15 +129,14 @@ class ForeignChanges:
         # A new set: the thread that reads may be looking into the old one.
         self._own_ports = {*self._own_ports, port}
 
-    def read(self) -> str:
+    def read(self) -> ForeignChange | None:
         """
-        Return who changed which of our tables since the last call, "" if no other process did.
+        Return what other processes did to our tables since the last call, None for nothing.
 
-        ``nft (pid 4711) changed table ip nfproxy``; of several changes the last one. If the kernel
-        had to drop notifications, one of them may have been about our tables, so it counts.
-        There may be more to read afterwards.
+        If the kernel had to drop notifications, one of them may have been about our tables, so
+        that counts. There may be more to read afterwards.
         """
-        found = ""
+        found: ForeignChange | None = None
         for _ in range(_BUFFERS_AT_ONCE):
             try:
                 data = self._socket.recv(_RECEIVE)
@@ -98,35 +145,74 @@ class ForeignChanges:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                found = found or _LOST
+                found = _joined(found, _LOST)
                 continue
-            found = self._read(data) or found
+            for change in self._read(data):
+                found = _joined(found, change)
         return found
 
-    def _read(self, data: bytes) -> str:
+    def _read(self, data: bytes) -> Iterator[ForeignChange]:
         # Another proxy's large tables must not keep us busy: decode a buffer only if it holds our
         # table's name, or may hold the end of a commit that changed our table.
-        if not self._changed and _TABLE_BYTES not in data:
-            return ""
-        found = ""
+        if not self._commit.families and _TABLE_BYTES not in data:
+            return
         for kind, _, _, start, end, port in messages(data):
             if port in self._own_ports or kind >> 8 != SUBSYSTEM:
                 continue
             # The last message of each commit names the process that made it.
             if kind & 0xFF == NEW_GENERATION:
-                if self._changed:
-                    found = _sentence(data, start, end, self._changed)
-                    self._changed = set()
+                if self._commit.families:
+                    yield self._commit.change(*changing_process(data, start, end))
+                    self._commit = _ForeignCommit()
             elif data[start] in FAMILIES and is_about_table(_TABLE_BYTES, data, start, end):
-                self._changed.add(Family(data[start]))
-        return found
+                self._commit.add(kind & 0xFF, data, start, end)
 
 
-def _sentence(data: bytes, start: int, end: int, families: set[Family]) -> str:
-    name, pid = changing_process(data, start, end)
-    # Any process may choose its name.
-    process = shown_name(name) if name else "another process"
-    return f"{process} (pid {pid}) changed table {_tables(families)}"
+def _joined(earlier: ForeignChange | None, later: ForeignChange) -> ForeignChange:
+    return later if earlier is None else earlier.followed_by(later)
+
+
+class _ForeignCommit:
+    """What one commit of another process does to our tables, message by message."""
+
+    def __init__(self) -> None:
+        self.families: set[Family] = set()
+        self._damage = Damage.ELEMENTS
+        self._what: dict[str, set[Family]] = {}  # by what was done: to which tables
+
+    def add(self, kind: int, data: bytes, start: int, end: int) -> None:
+        """Take a message about one of our tables."""
+        family = Family(data[start])
+        self.families.add(family)
+        if kind in (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS):
+            return
+        damage, what = Damage.STRUCTURE, ""
+        if kind in (DELETE_TABLE, DESTROY_TABLE):
+            damage, what = Damage.TABLE, "deleted"
+        elif kind == NEW_TABLE and is_dormant(data, start, end):
+            damage, what = Damage.TABLE, "switched off (flag dormant)"
+        elif kind in (DELETE_CHAIN, DESTROY_CHAIN):
+            name = chain_of(data, start, end)
+            if name in BASE_CHAINS:
+                damage, what = Damage.BASE_CHAIN, f"deleted base chain {name} of"
+        elif kind in (DELETE_RULE, DESTROY_RULE):
+            name = rule_chain_of(data, start, end)
+            if name in FIXED_CHAINS:
+                damage, what = Damage.RULES, f"deleted rules of chain {name} in"
+        if damage > self._damage:
+            self._damage, self._what = damage, {}
+        if damage == self._damage:
+            self._what.setdefault(what or "changed", set()).add(family)
+
+    def change(self, name: str, pid: int) -> ForeignChange:
+        """Return the change; the commit was made by the process `pid` of this name."""
+        # Any process may choose its name.
+        process = shown_name(name) if name else "another process"
+        what, families = next(iter(self._what.items()), ("changed", self.families))
+        if self._damage <= Damage.STRUCTURE:
+            families = self.families
+        text = f"{process} (pid {pid}) {what} table {_tables(families)}"
+        return ForeignChange(self._damage, frozenset(self.families), text)
 
 
 def _tables(families: Collection[Family]) -> str:

@@ -76,6 +76,14 @@ class OwnMetrics:
             buckets=_OPERATIONS,
             registry=registry,
         )
+        self._in_step = PerFamily(
+            gauge(
+                "in_step",
+                "1 if the kernel's table holds what it should, 0 from a foreign change or a failed "
+                "sync to the repair",
+                by_family,
+            )
+        )
         self._chains_made = counter(
             "chains_made_total",
             "Chains loaded for a new combination of protocol, endpoint count and policy",
@@ -143,6 +151,10 @@ class OwnMetrics:
     def foreign_change(self) -> None:
         """Another process changed nfproxy's tables."""
         self._foreign.inc()
+
+    def in_step(self, family: Family, in_step: bool) -> None:
+        """A family's table holds what it should, or is known not to."""
+        self._in_step[family].set(in_step)
 
     def table_size(self, family: Family, *, frontends: int, endpoints: int, elements: int) -> None:
         """A family's table has this size."""

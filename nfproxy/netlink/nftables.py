@@ -25,11 +25,11 @@ from nfproxy.netlink.messages import (
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 
 # NFT_MSG_…
-GET_TABLE, DELETE_TABLE = 1, 2
-GET_CHAIN, DELETE_CHAIN = 4, 5
-GET_RULE, DELETE_RULE = 7, 8
+NEW_TABLE, GET_TABLE, DELETE_TABLE, DESTROY_TABLE = 0, 1, 2, 26
+GET_CHAIN, DELETE_CHAIN, DESTROY_CHAIN = 4, 5, 27
+GET_RULE, DELETE_RULE, DESTROY_RULE = 7, 8, 28
 GET_SET = 10
-NEW_ELEMENTS, GET_ELEMENTS, DELETE_ELEMENTS = 12, 13, 14
+NEW_ELEMENTS, GET_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS = 12, 13, 14, 30
 NEW_GENERATION, GET_GENERATION = 15, 16
 
 #: The table's name in nearly every kind of message: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, …
@@ -268,6 +268,21 @@ def is_about_table(table: bytes, data: bytes, start: int, end: int) -> bool:
         kind == TABLE_NAME and data[a:b] == table
         for kind, a, b in attributes(data, start + GENERIC_SIZE, end)
     )
+
+
+def chain_of(data: bytes, start: int, end: int) -> str:
+    """Return the chain that the payload of a message about chains names."""
+    return text(values(data, start + GENERIC_SIZE, end).get(_CHAIN_NAME, b""))
+
+
+def rule_chain_of(data: bytes, start: int, end: int) -> str:
+    """Return the chain that the payload of a message about rules names."""
+    return text(values(data, start + GENERIC_SIZE, end).get(_RULE_CHAIN, b""))
+
+
+def is_dormant(data: bytes, start: int, end: int) -> bool:
+    """Return whether the payload of a message about tables says that the table is switched off."""
+    return bool(number(values(data, start + GENERIC_SIZE, end).get(_TABLE_FLAGS, b"")) & _DORMANT)
 
 
 def generation(data: bytes) -> int:

@@ -13,6 +13,7 @@ from support.kernel.fake import FakeKernel
 from support.objects.model import changes, endpoint_slice, service
 
 from nfproxy.daemon import Commit, Daemon, Hooks, SyncTimings, schedule
+from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.errors import ConfigError, InputError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes, Problem
@@ -307,16 +308,21 @@ class OtherProcess(Hooks):
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
         self._reading, self._writing = os.pipe()
+        os.set_blocking(self._reading, False)
         self._called = threading.Event()
 
     def fileno(self) -> int:
         return self._reading
 
-    def read(self) -> str:
-        os.read(self._reading, 1)
-        return "nft (pid 4711) changed table ip nfproxy"
+    def read(self) -> ForeignChange | None:
+        try:
+            os.read(self._reading, 1)
+        except BlockingIOError:
+            return None
+        text = "nft (pid 4711) changed table ip nfproxy"
+        return ForeignChange(Damage.STRUCTURE, frozenset({Family.IPV4}), text)
 
-    def on_foreign_change(self, change: str) -> None:
+    def on_foreign_change(self, change: ForeignChange) -> None:
         self._called.set()
 
     def touch(self) -> None:
@@ -367,9 +373,12 @@ class ThreadRecorder(OtherProcess):
     def on_cleanup_failed(self) -> None:
         self.note("cleanup failed")
 
-    def on_foreign_change(self, change: str) -> None:
+    def on_foreign_change(self, change: ForeignChange) -> None:
         self.note("foreign change")
         super().on_foreign_change(change)
+
+    def on_in_step(self) -> None:
+        self.note("in step")
 
 
 def test_each_hook_runs_in_the_thread_that_its_contract_names(
@@ -414,7 +423,7 @@ def test_each_hook_runs_in_the_thread_that_its_contract_names(
 
     asyncio.run(case())
     hooks.close()
-    in_loop = {"received", "configure", "failed", "cleanup failed", "foreign change"}
+    in_loop = {"received", "configure", "failed", "cleanup failed", "foreign change", "in step"}
     in_worker = {"load", "commit", "committed"}
     main = threading.main_thread()
 

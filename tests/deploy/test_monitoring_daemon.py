@@ -47,7 +47,7 @@ def test_nothing_is_pending_once_everything_is_programmed(site: Site) -> None:
         site.serves({"10.96.0.1:80/tcp": tuple(f"{pod}:8080" for pod in pods)})
         eventually(False, lambda: waiting(site))
         site.commands.nft("flush chain ip nfproxy services")
-        daemon.wait_for("changed table ip nfproxy; repairing")
+        daemon.wait_for("repaired table ip nfproxy")
         wait_until(lambda: not waiting(site))
 
         assert not waiting(site)

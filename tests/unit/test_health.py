@@ -212,6 +212,29 @@ def test_it_is_ready_when_every_family_has_been_programmed():
     assert (health.readyz(at(11)).code, health.readyz(at(70)).code) == (200, 503)
 
 
+def test_a_foreign_change_keeps_traffic_away_until_its_repair():
+    """
+    Of one family, too, and it says why; the proxy is live, since a restart would not help.
+    """
+    health = running()
+    for family in FAMILIES:
+        health.succeeded(family, at(1))
+    health.out_of_step([V6], "nft (pid 7) deleted table ip6 nfproxy")
+    health.succeeded(V4, at(2))
+    health.succeeded(V6, at(2))
+
+    assert [p(at(2)).code for p in (health.healthz, health.readyz)] == [503, 503]
+    assert health.livez(at(2)).code == 200
+    assert (health.healthy(at(2)), health.serving(at(2))) == (True, False)
+    said = body(health.readyz(at(2)))
+    assert said["reason"] == "nft (pid 7) deleted table ip6 nfproxy"
+    assert said["programmed"] is False
+    assert [s["healthy"] for s in said["status"].values()] == [True, False]  # type: ignore[attr-defined]
+    health.repaired()
+    assert [p(at(3)).code for p in (health.healthz, health.readyz)] == [200, 200]
+    assert health.serving(at(3))
+
+
 def test_it_is_not_ready_before_a_family_has_started():
     """
     "Every family" does not hold for no family.

@@ -79,6 +79,7 @@ def _program(metrics: Metrics, family: Family) -> None:
     metrics.cleanup_failed(family)
     metrics.no_local_endpoints(family, 1, 2)
     metrics.conntrack_cleaned(family, 0.01, 3)
+    metrics.in_step(family, True)
     metrics.table_size(family, frontends=1, endpoints=1, elements=1)
     metrics.node_port_addresses(family, 1)
 

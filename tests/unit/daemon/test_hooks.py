@@ -13,6 +13,7 @@ from support.objects.model import changes, endpoint, endpoint_slice, service
 from nfproxy.clock import now
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.proxier import Commit
+from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family
@@ -172,3 +173,30 @@ def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
     here = endpoint("10.244.1.5", node=NODE, ready=False, terminating=True)
     tally.update(planner, planner.apply(changes(endpoint_slice("a", elsewhere, here))).services)
     assert (tally.total(Family.IPV4).internal, tally.total(Family.IPV6)) == (0, Amounts())
+
+
+def test_a_foreign_change_is_out_of_step_until_the_repair() -> None:
+    """
+    Where the kernel only lost notifications, nothing is known to be wrong.
+    """
+
+    def case(proxy: Proxy) -> None:
+        def in_step() -> list[float]:
+            values = proxy.values()
+            return [values[f'nfproxy_in_step{{ip_family="{f.label}"}}'] for f in FAMILIES]
+
+        assert in_step() == [0.0, 0.0]
+        proxy.hooks.on_in_step()
+        assert in_step() == [1.0, 1.0]
+        proxy.hooks.on_foreign_change(ForeignChange(Damage.UNKNOWN, frozenset(FAMILIES), "lost"))
+        assert in_step() == [1.0, 1.0]
+        proxy.take(changes(service()))
+        assert proxy.health.readyz(now()).code == 200
+        proxy.hooks.on_foreign_change(ForeignChange(Damage.TABLE, frozenset({Family.IPV4}), "nft"))
+        assert in_step() == [0.0, 1.0]
+        assert proxy.health.readyz(now()).code == 503
+        proxy.hooks.on_in_step()
+        assert in_step() == [1.0, 1.0]
+        assert proxy.health.readyz(now()).code == 200
+
+    run(case)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.notifications import ForeignChanges
+from nfproxy.dataplane.notifications import Damage, ForeignChange, ForeignChanges
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset, schema
@@ -38,12 +38,18 @@ class Watched:
         """Load text as an administrator does."""
         self.namespace.run(["nft", "-f", "-"], input=text)
 
-    def reported(self) -> str:
-        """Return the last report; notifications are there when a commit has returned."""
-        found = ""
+    def change(self) -> ForeignChange | None:
+        """Return what was reported; notifications are there when a commit has returned."""
+        found: ForeignChange | None = None
         while select.select([self.foreign], [], [], 0)[0]:
-            found = self.foreign.read() or found
+            later = self.foreign.read()
+            found = found.followed_by(later) if found and later else later or found
         return found
+
+    def reported(self) -> str:
+        """Return the text of what was reported, "" for nothing."""
+        found = self.change()
+        return found.text if found else ""
 
 
 @pytest.fixture
@@ -65,28 +71,86 @@ def test_our_own_changes_are_not_reported(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "tables"),
+    ("text", "damage", "what"),
     [
-        ("add element ip nfproxy cluster-ips { 10.96.0.2 }", "ip nfproxy"),
-        ("add rule ip nfproxy services counter", "ip nfproxy"),
-        ("delete table ip nfproxy", "ip nfproxy"),
-        ("flush ruleset", "ip nfproxy"),
-        ("add table ip zzz\nadd table ip other\nadd table ip6 nfproxy", "ip6 nfproxy"),
-        ("flush table ip nfproxy\nadd table ip6 nfproxy", "ip nfproxy and ip6 nfproxy"),
+        (
+            "add element ip nfproxy cluster-ips { 10.96.0.2 }",
+            Damage.ELEMENTS,
+            "changed table ip nfproxy",
+        ),
+        (
+            "add element ip nfproxy cluster-ips { 10.96.0.3 }\nflush set ip nfproxy cluster-ips",
+            Damage.ELEMENTS,
+            "changed table ip nfproxy",
+        ),
+        (
+            "add rule ip nfproxy services counter",
+            Damage.STRUCTURE,
+            "changed table ip nfproxy",
+        ),
+        (
+            "flush chain ip nfproxy services",
+            Damage.RULES,
+            "deleted rules of chain services in table ip nfproxy",
+        ),
+        (
+            "add chain ip nfproxy x\ndelete chain ip nfproxy x",
+            Damage.STRUCTURE,
+            "changed table ip nfproxy",
+        ),
+        ("delete table ip nfproxy", Damage.TABLE, "deleted table ip nfproxy"),
+        ("flush ruleset", Damage.TABLE, "deleted table ip nfproxy"),
+        (
+            "flush chain ip nfproxy nat-output\ndelete chain ip nfproxy nat-output",
+            Damage.BASE_CHAIN,
+            "deleted base chain nat-output of table ip nfproxy",
+        ),
+        (
+            "add table ip nfproxy { flags dormant; }",
+            Damage.TABLE,
+            "switched off (flag dormant) table ip nfproxy",
+        ),
+        (
+            "add table ip zzz\nadd table ip other\nadd table ip6 nfproxy",
+            Damage.STRUCTURE,
+            "changed table ip6 nfproxy",
+        ),
+        (
+            "add rule ip nfproxy services counter\nadd table ip6 nfproxy",
+            Damage.STRUCTURE,
+            "changed table ip nfproxy and ip6 nfproxy",
+        ),
     ],
 )
-def test_changes_by_others_are_reported_with_process_and_table(
-    watched: Watched, text: str, tables: str
+def test_changes_by_others_are_reported_with_process_damage_and_table(
+    watched: Watched, text: str, damage: Damage, what: str
 ) -> None:
     """
     Changes to any part of the table, and transactions that begin with something else.
     """
     watched.nft(text)
-    reported = watched.reported()
+    change = watched.change()
 
-    assert reported.startswith("nft (pid ")
-    assert reported.endswith(f") changed table {tables}")
+    assert change is not None
+    assert change.text.startswith("nft (pid ")
+    assert change.text.endswith(f") {what}")
+    assert change.damage is damage
+    assert change.families == {f for f in Family if f"{f.table} nfproxy" in what}
     assert watched.reported() == ""
+
+
+def test_of_several_changes_the_worst_is_reported(watched: Watched) -> None:
+    """
+    A harmless change after a deletion must not hide it.
+    """
+    watched.nft("delete table ip nfproxy")
+    watched.nft("add table ip6 nfproxy")
+    change = watched.change()
+
+    assert change is not None
+    assert change.damage is Damage.TABLE
+    assert change.families == set(Family)
+    assert change.text.endswith("deleted table ip nfproxy")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +183,12 @@ def test_lost_notifications_are_reported(watched: Watched) -> None:
     reported = small.read()
     small.close()
 
-    assert reported == "another process changed table ip nfproxy or ip6 nfproxy (its name was lost)"
+    assert reported is not None
+    assert reported.damage is Damage.UNKNOWN
+    assert (
+        reported.text
+        == "another process changed table ip nfproxy or ip6 nfproxy (its name was lost)"
+    )
     assert watched.reported() == ""
 
 
