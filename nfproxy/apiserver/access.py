@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nfproxy.apiserver.credentials import Credentials, MemoryFiles, PluginRunner, load_kubeconfig
+from nfproxy.apiserver.credentials import Credentials, MemoryFiles, load_kubeconfig
 from nfproxy.apiserver.kubeclient import ConfigException, Configuration, InClusterConfigLoader
-from nfproxy.apiserver.kubeconfig import NOT_FOR_HEADERS, fits_header
+from nfproxy.apiserver.kubeconfig import NOT_FOR_HEADERS, fits_header, kubeconfig_files
+from nfproxy.apiserver.plugins import PluginRunner
 from nfproxy.apiserver.serverpool import Server, proxy_for
 from nfproxy.config.load import LoadedConfig
 from nfproxy.errors import ConfigError, reason_of
@@ -77,7 +78,8 @@ class Access:
     Addresses, credentials and certificates, as they were when they were read.
 
     `configuration` is the official client's, complete but for the token of a token file; its
-    address is the first of `servers`. `impersonation` holds headers to send. `in_cluster` says
+    address is the first of `servers`. `impersonation` holds headers to send. `has_plugin` says
+    whether a credential plugin gives credentials. `in_cluster` says
     whether the address is that of the Service ``kubernetes``, from the environment of the pod.
     `files` are needed until there is a TLS context.
     """
@@ -97,11 +99,12 @@ class Access:
         self.in_cluster = in_cluster
         self.files = files
         self.impersonation = credentials.impersonation
+        self.has_plugin = credentials.has_plugin
         self._kubeconfig = kubeconfig
         self._token_file = credentials.token_file
         self._renew_at = credentials.renew_at
         paths = (
-            kubeconfig,
+            *(kubeconfig_files(kubeconfig) if kubeconfig else ()),
             configuration.ssl_ca_cert,
             configuration.cert_file,
             configuration.key_file,
@@ -148,13 +151,14 @@ def read_token(path: str) -> str:
 
 
 async def read_access(
-    settings: ClientSettings, environ: Mapping[str, str], plugins: PluginRunner
+    settings: ClientSettings, environ: Mapping[str, str], plugins: PluginRunner | None
 ) -> Access:
     """
     Return how to reach the API servers.
 
-    Raises ConfigError naming file and field, or PluginError if a credential plugin fails; another
-    attempt may help then.
+    Without `plugins` no credential plugin runs: what a plugin gives is missing then, and
+    `has_plugin` says so. Raises ConfigError naming file and field, or PluginError if a credential
+    plugin fails; another attempt may help then.
     """
     configuration = Configuration()
     configuration.host = ""
@@ -267,6 +271,8 @@ def check_tls(access: Access, make: Any) -> Any:
     """
     configuration = access.configuration
     try:
+        if configuration.cert_file:
+            _check_key(access.credentials, configuration)
         return make(configuration)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         field = "client-certificate and client-key"
@@ -282,6 +288,23 @@ def check_tls(access: Access, make: Any) -> Any:
         ) from error
     finally:
         access.files.close()
+
+
+def _check_key(credentials: str, configuration: Any) -> None:
+    """
+    Raise ConfigError if the client's key is encrypted.
+
+    Without this, OpenSSL would ask for a passphrase at the terminal, and wait for it.
+    """
+
+    def refuse() -> str:
+        raise ConfigError(
+            f"{credentials}: client-key: the key is encrypted, and nfproxy asks for no passphrase",
+            "give a key without one: openssl pkey -in KEY -out NEW-KEY",
+        )
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(configuration.cert_file, configuration.key_file, password=refuse)
 
 
 def _states(paths: tuple[str, ...]) -> FileStates:

@@ -18,8 +18,8 @@ from nfproxy import __version__
 from nfproxy.apiserver import failures
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
 from nfproxy.apiserver.bodies import read_body
-from nfproxy.apiserver.credentials import PluginError, PluginRunner
 from nfproxy.apiserver.locations import Location, Locations
+from nfproxy.apiserver.plugins import PluginError, PluginRunner
 from nfproxy.apiserver.serverpool import Server, ServerPool
 from nfproxy.apiserver.transport import ApiRequest, Transport, exchange, headers
 from nfproxy.clock import monotonic_s
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 # How long TCP and TLS may take, where there is another server to ask, and where there is none.
 _CONNECT_S, _CONNECT_ALONE_S = 3.0, 10.0
+
+# After a credential plugin failed, requests use the previous credentials for this long without
+# waiting for another run.
+_RENEW_AGAIN_S = 10.0
 
 Answer = tuple[Server, aiohttp.ClientResponse]
 
@@ -63,6 +67,8 @@ class Connection:
         self._has_answered = False  # any of the present servers
         self._reading = asyncio.Lock()
         self._reported = ""
+        self._failure: NfproxyError | None = None  # the last, if nothing could be read so far
+        self._failed_at = self._renew_again_at = 0.0
         self._throttle: Throttler | None = None
         if settings.qps >= 0:
             burst = max(settings.burst, 1)
@@ -89,16 +95,22 @@ class Connection:
 
     async def open(self) -> None:
         """
-        Read credentials and addresses; idempotent. Makes no request.
+        Read credentials and addresses; idempotent. Makes no request, and runs no program.
 
-        Raises ConfigError, naming file and field. It does not raise for a credential plugin that
-        fails: the first request runs it again.
+        Raises ConfigError, naming file and field. The first request runs the credential plugin.
         """
-        with contextlib.suppress(PluginError):
-            await self._current(rejected=None)
+        async with self._reading:
+            if self._servers is None:
+                access = await read_access(self._settings, os.environ, None)
+                await check_tls(access, Transport).close()
+                self._servers = ServerPool(access.servers, self._settings.spread)
+                if access.has_plugin:
+                    return
+        await self._current(rejected=None)
 
     async def aclose(self) -> None:
-        """End all exchanges."""
+        """End all exchanges, and a credential plugin that runs."""
+        await self._plugins.aclose()
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.close()
@@ -255,25 +267,31 @@ class Connection:
 
         Raises ConfigError or PluginError if nothing was read before that could stay in use.
         """
+        asked_at = monotonic_s()
         # One request reads; the others wait for it instead of reading the same files again.
         async with self._reading:
+            if self._failure is not None and self._failed_at >= asked_at:
+                raise self._failure  # of a plugin that ran while this request waited
             now = datetime.datetime.now(datetime.UTC)
             access, before, servers = self._access, self._transport, self._servers
             if access is None or before is None or servers is None:
                 previous = None
             else:
                 previous = access, before, servers
-                if access is not rejected and not access.is_stale(now):
+                must_wait = access.has_plugin and monotonic_s() < self._renew_again_at
+                if access is not rejected and (must_wait or not access.is_stale(now)):
                     return previous
             try:
                 access = await read_access(self._settings, os.environ, self._plugins)
                 transport = check_tls(access, Transport)
             except (ConfigError, PluginError) as error:
                 if previous is None:
+                    self._failure, self._failed_at = error, monotonic_s()
                     raise
                 self._report_once(error)
+                self._renew_again_at = monotonic_s() + _RENEW_AGAIN_S
                 return previous
-            self._reported = ""
+            self._reported, self._failure = "", None
             if servers is None or servers.all != access.servers:
                 servers = ServerPool(access.servers, self._settings.spread)
                 self._has_answered = False

@@ -7,11 +7,9 @@ kept in memory.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime
 import os
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,21 +18,20 @@ import msgspec
 from nfproxy.apiserver.kubeclient import (
     ConfigException,
     ConfigNode,
-    ExecProvider,
     KubeConfigLoader,
 )
 from nfproxy.apiserver.kubeconfig import (
     NOT_FOR_HEADERS,
     KubeconfigCluster,
     KubeconfigUser,
+    credential_plugin,
     current_context,
     fits_header,
     read_kubeconfig,
 )
-from nfproxy.errors import ConfigError, NfproxyError
-from nfproxy.text import shorten
+from nfproxy.apiserver.plugins import Plugin, PluginError, PluginRunner, plugin_error
+from nfproxy.errors import ConfigError, reason_of
 
-_PLUGIN_S = 30.0  # how long a request waits for a credential plugin
 _RENEW_EARLY = datetime.timedelta(seconds=60)
 _HEADER_NAME = "!#$&'*+-.^_`|~"  # beside letters and digits: RFC 9110's token, without %
 _NO_USER = "\0no user"  # no user of a kubeconfig has this name
@@ -45,12 +42,14 @@ class Credentials(msgspec.Struct, frozen=True):
     What the official client does not keep.
 
     `token_file` is "" without one; `renew_at` is when to read everything again, None for not before
-    a file changes; `impersonation` holds headers that ask to act as another user.
+    a file changes; `impersonation` holds headers that ask to act as another user; `has_plugin`
+    where a program gives the credentials.
     """
 
     token_file: str = ""
     renew_at: datetime.datetime | None = None
     impersonation: tuple[tuple[str, str], ...] = ()
+    has_plugin: bool = False
 
 
 class MemoryFiles:
@@ -82,50 +81,6 @@ class MemoryFiles:
             os.close(descriptor)
 
 
-class PluginError(NfproxyError):
-    """A credential plugin gave no credentials. Another run may."""
-
-
-class PluginRunner:
-    """
-    Runs credential plugins, one run at a time. For the event loop's thread.
-
-    If a plugin hangs, each request waits for it for a while; it is not started a second time.
-    Source: ``client.authentication.k8s.io`` ExecCredential.
-    """
-
-    def __init__(self) -> None:
-        self._running: asyncio.Task[dict[str, Any]] | None = None
-
-    async def run(self, config: Any) -> dict[str, Any]:
-        """Return the ``status`` of the credential. Raises PluginError."""
-        if self._running is None or self._running.done():
-            self._running = asyncio.ensure_future(_run(config))
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._running), _PLUGIN_S)
-        except TimeoutError:
-            reason = f"has not ended after {_PLUGIN_S:.0f} s"
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error)
-        raise _plugin_error(config, reason)
-
-
-def _plugin_error(config: Any, reason: str) -> PluginError:
-    command = shorten(str(config["command"]))
-    return PluginError(f"credential plugin {command}: {reason}", "run it by hand to see why")
-
-
-async def _run(config: Any) -> dict[str, Any]:
-    status = await ExecProvider(config).run()
-    if not isinstance(status, dict):
-        raise ConfigException("its status is not an object")
-    if not status.get("token") and not (
-        status.get("clientCertificateData") and status.get("clientKeyData")
-    ):
-        raise ConfigException("gave neither a token nor a client certificate with its key")
-    return status
-
-
 def renewal(expires: object) -> datetime.datetime | None:
     """Return when to renew credentials that expire at an RFC 3339 time; None for no such time."""
     try:
@@ -136,46 +91,57 @@ def renewal(expires: object) -> datetime.datetime | None:
 
 
 class _KubeconfigLoader(KubeConfigLoader):  # type: ignore[misc] # the client has no types
-    """The client's loader, but a plugin that fails raises an error instead of logging a line."""
+    """The client's loader, but nfproxy runs the plugin; without `plugins`, no program runs."""
 
     def __init__(
-        self, exec_config: Any, plugins: PluginRunner, files: MemoryFiles, **options: Any
+        self,
+        plugin: Plugin | None,
+        plugins: PluginRunner | None,
+        files: MemoryFiles,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._exec_config = exec_config
+        self._plugin = plugin
         self._plugins = plugins
         self._files = files
         self.renew_at: datetime.datetime | None = None
 
     async def load_from_exec_plugin(self) -> bool:
-        status = await self._plugins.run(self._exec_config)
-        if token := status.get("token"):
-            if not fits_header(str(token)):
-                raise _plugin_error(self._exec_config, f"its token {NOT_FOR_HEADERS}")
+        if self._plugins is None or self._plugin is None:
+            return True
+        status = await self._plugins.run(self._plugin)
+        if token := status.token:
+            if not fits_header(token):
+                raise plugin_error(self._plugin, f"its token {NOT_FOR_HEADERS}")
             self.token = f"Bearer {token}"
-        if certificate := status.get("clientCertificateData"):
-            self.cert_file = self._files.add(str(certificate).encode())
-            self.key_file = self._files.add(str(status["clientKeyData"]).encode())
-        self.renew_at = renewal(status.get("expirationTimestamp"))
+        if status.client_certificate_data and status.client_key_data:
+            self.cert_file = self._files.add(status.client_certificate_data.encode())
+            self.key_file = self._files.add(status.client_key_data.encode())
+        self.renew_at = renewal(status.expiration_timestamp)
         return True
 
 
 async def load_kubeconfig(
-    path: str, master: str, configuration: Any, plugins: PluginRunner, files: MemoryFiles
+    path: str,
+    master: str,
+    configuration: Any,
+    plugins: PluginRunner | None,
+    files: MemoryFiles,
 ) -> Credentials:
     """
     Set the client's configuration from a kubeconfig's current context.
 
+    `path` may name several files, see :func:`~nfproxy.apiserver.kubeconfig.kubeconfig_files`.
     `master`, unless "", replaces the server's address. Certificates and keys that the kubeconfig
-    holds itself become `files`. Raises ConfigError naming file and field, PluginError if a
-    credential plugin fails.
+    holds itself become `files`. Without `plugins` no credential plugin runs. Raises ConfigError
+    naming file and field, PluginError if a credential plugin fails.
     """
     data = read_kubeconfig(path)
     _replace_server(data, master)
     cluster, user = current_context(path, data)
     token_file = ""
     if user.token_file and not user.exec:
-        token_file = str(Path(path).parent / user.token_file)
+        token_file = user.token_file
     _adapt(data, cluster, user, bool(token_file))
     if cluster.certificate_authority_data:
         ca = base64.standard_b64decode(cluster.certificate_authority_data)
@@ -184,18 +150,17 @@ async def load_kubeconfig(
     _move_to_files(user_data, files)
     try:
         loader = _KubeconfigLoader(
-            ConfigNode("users/exec", user_data.get("exec"), path),
+            credential_plugin(path, cluster, user),
             plugins,
             files,
             config_dict=ConfigNode("kubeconfig", data, path),
-            config_base_path=str(Path(path).parent),
         )
         await loader.load_and_set(configuration)
     except PluginError:
         raise
     except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return Credentials(token_file, loader.renew_at, _impersonation(user))
+        raise ConfigError(f"{path}: cannot be used: {reason_of(error)}") from error
+    return Credentials(token_file, loader.renew_at, _impersonation(user), bool(user.exec))
 
 
 def _impersonation(user: KubeconfigUser) -> tuple[tuple[str, str], ...]:

@@ -33,7 +33,6 @@ _PACKAGES = ("kubernetes", "kubernetes.aio", "kubernetes.aio.client", "kubernete
 _MODULES = {
     "Configuration": "client.configuration",
     "RESTClientObject": "client.rest",
-    "ExecProvider": "config.exec_provider",
     "InClusterConfigLoader": "config.incluster_config",
     "ConfigNode": "config.kube_config",
     "KubeConfigLoader": "config.kube_config",
@@ -106,7 +105,6 @@ _names = _load()
 
 Configuration: Any = _names["Configuration"]
 RESTClientObject: Any = _names["RESTClientObject"]
-ExecProvider: Any = _names["ExecProvider"]
 InClusterConfigLoader: Any = _names["InClusterConfigLoader"]
 ConfigNode: Any = _names["ConfigNode"]
 KubeConfigLoader: Any = _names["KubeConfigLoader"]

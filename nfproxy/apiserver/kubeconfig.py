@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from nfproxy.apiserver.plugins import Plugin
 from nfproxy.errors import ConfigError, InputError, reason_of
 from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.text import quoted, shorten
 from nfproxy.yaml import first_document
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----")
+_LISTS = ("clusters", "users", "contexts")
+# Where a kubeconfig holds paths, beside the commands of credential plugins.
+_PATHS = (
+    ("clusters", "cluster", ("certificate-authority",)),
+    ("users", "user", ("client-certificate", "client-key", "tokenFile")),
+)
+_PLUGIN_EXTENSION = "client.authentication.k8s.io/exec"
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY-----")
 
 #: The end of a sentence about a text.
@@ -35,13 +44,28 @@ class KubeconfigCluster(msgspec.Struct, rename="kebab"):
     insecure_skip_tls_verify: bool | None = None
     tls_server_name: str | None = None
     proxy_url: str | None = None
+    disable_compression: bool | None = None
+    extensions: list[_NamedExtension] | None = None
 
 
-class _Exec(msgspec.Struct):
+class _NamedExtension(msgspec.Struct):
+    name: str
+    extension: Any = None
+
+
+class _Variable(msgspec.Struct):
+    name: str
+    value: str = ""
+
+
+class _Exec(msgspec.Struct, rename="camel"):
     command: str
-    apiVersion: str  # noqa: N815 - the API's spelling
+    api_version: str
     args: list[str] | None = None
-    env: list[dict[str, str]] | None = None
+    env: list[_Variable] | None = None
+    install_hint: str | None = None
+    provide_cluster_info: bool | None = None
+    interactive_mode: str | None = None
 
 
 class KubeconfigUser(msgspec.Struct, rename="kebab"):
@@ -90,8 +114,49 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
     users: list[_NamedUser] | None = None
 
 
+def kubeconfig_files(path: str) -> tuple[str, ...]:
+    """
+    Return the files that `path` names: one, or several with ``:`` between, as ``KUBECONFIG`` may.
+    """
+    if os.pathsep not in path or Path(path).exists():
+        return (path,)
+    return tuple(dict.fromkeys(part for part in path.split(os.pathsep) if part))
+
+
 def read_kubeconfig(path: str) -> dict[str, Any]:
-    """Return what the file holds, still unchecked. Raises ConfigError."""
+    """
+    Return what the file holds, still unchecked, with absolute paths. Raises ConfigError.
+
+    Several files are merged as kubectl does: the first that names a cluster, user or context, or
+    the current context, counts. Of several files, some may be missing.
+    """
+    files = kubeconfig_files(path)
+    if len(files) == 1:
+        return _read_file(files[0])
+    found = [_read_file(file) for file in files if Path(file).exists()]
+    if not found:
+        raise ConfigError(f"{path}: none of these files exists", "check KUBECONFIG")
+    merged: dict[str, Any] = {}
+    for data in found:
+        for field, value in data.items():
+            if field in _LISTS:
+                merged[field] = _merged(merged.get(field), value)
+            elif not merged.get(field):
+                merged[field] = value
+    return merged
+
+
+def _merged(first: Any, second: Any) -> Any:
+    """Return the items of two lists; of those with one name, the first."""
+    if not isinstance(first, list):
+        return second
+    if not isinstance(second, list):
+        return first if second is None else second  # what is no list is reported later
+    names = {item.get("name") for item in first if isinstance(item, dict)}
+    return [*first, *(i for i in second if not (isinstance(i, dict) and i.get("name") in names))]
+
+
+def _read_file(path: str) -> dict[str, Any]:
     try:
         document, _ = first_document(Path(path).read_bytes())
     except OSError as error:
@@ -100,7 +165,71 @@ def read_kubeconfig(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.what}", error.remedy) from error
     if not isinstance(document.value, dict):
         raise ConfigError(f"{path}: is no kubeconfig: there is no mapping at the top")
+    _make_absolute(document.value, Path(path).absolute().parent)
     return document.value
+
+
+def _make_absolute(data: dict[str, Any], directory: Path) -> None:
+    """
+    Make the paths of an unchecked kubeconfig absolute: they are relative to its directory.
+
+    A plugin's command without ``/`` is no path, but a name to find in ``PATH``.
+    """
+    for field, inner, names in _PATHS:
+        items = data.get(field)
+        for item in items if isinstance(items, list) else ():
+            content = item.get(inner) if isinstance(item, dict) else None
+            if not isinstance(content, dict):
+                continue
+            for name in names:
+                if content.get(name) and isinstance(content[name], str):
+                    content[name] = str(directory / content[name])
+            program = content.get("exec")
+            if isinstance(program, dict) and "/" in str(command := program.get("command")):
+                program["command"] = os.path.normpath(directory / str(command))
+
+
+def credential_plugin(path: str, cluster: KubeconfigCluster, user: KubeconfigUser) -> Plugin | None:
+    """Return the credential plugin of a checked user, None for none. Raises ConfigError."""
+    program = user.exec
+    if program is None:
+        return None
+    if program.interactive_mode == "Always":
+        raise ConfigError(
+            f"{path}: exec.interactiveMode: is Always, but nfproxy runs without a terminal",
+            "use a plugin that works without one (IfAvailable, Never)",
+        )
+    return Plugin(
+        program.command,
+        program.api_version,
+        tuple(program.args or ()),
+        tuple((variable.name, variable.value) for variable in program.env or ()),
+        program.install_hint or "",
+        _cluster_info(path, cluster) if program.provide_cluster_info else None,
+    )
+
+
+def _cluster_info(path: str, cluster: KubeconfigCluster) -> dict[str, Any]:
+    """Return what a plugin learns of the cluster: ``ExecCredential``'s ``spec.cluster``."""
+    authority = cluster.certificate_authority_data
+    if not authority and cluster.certificate_authority:
+        try:
+            content = Path(cluster.certificate_authority).read_bytes()
+        except OSError as error:
+            what = f"{path}: certificate-authority: {cluster.certificate_authority}"
+            raise ConfigError(f"{what}: {reason_of(error)}") from error
+        authority = base64.b64encode(content).decode()
+    extensions = {item.name: item.extension for item in cluster.extensions or ()}
+    info = {
+        "server": cluster.server,
+        "tls-server-name": cluster.tls_server_name,
+        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+        "certificate-authority-data": authority,
+        "proxy-url": cluster.proxy_url,
+        "disable-compression": cluster.disable_compression,
+        "config": extensions.get(_PLUGIN_EXTENSION),
+    }
+    return {name: value for name, value in info.items() if value}
 
 
 def current_context(path: str, data: dict[str, Any]) -> tuple[KubeconfigCluster, KubeconfigUser]:
@@ -207,7 +336,7 @@ def _check_files(path: str, item: msgspec.Struct, *fields: str) -> None:
         name = getattr(item, field)
         if not name or getattr(item, f"{field}_data", None):
             continue
-        file = Path(path).parent / name
+        file = Path(name)
         try:
             file.open("rb").close()
         except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -76,6 +77,9 @@ class Transport(RESTClientObject):  # type: ignore[misc] # the client has no typ
             "cookie_jar": aiohttp.DummyCookieJar(),
         }
         super().__init__(configuration)
+        # Go trusts a CA that it is given, also one that another has signed. Python does so by
+        # default from 3.13 on.
+        self.ssl_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self._users = 0
         self._is_retired = False
 

@@ -19,7 +19,7 @@ from support.manifests.kustomize import overlays
 from support.manifests.podrules import containers
 
 from nfproxy.apiserver.access import Access, ClientSettings, read_access
-from nfproxy.apiserver.credentials import PluginRunner
+from nfproxy.apiserver.plugins import PluginRunner
 from nfproxy.cli.run import command
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import LoadedConfig, load

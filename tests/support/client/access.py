@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from nfproxy.apiserver.access import Access, ClientSettings, check_tls, read_access
-from nfproxy.apiserver.credentials import PluginRunner
+from nfproxy.apiserver.plugins import PluginRunner
 from nfproxy.apiserver.transport import Transport
 
 SERVER = "https://192.0.2.1:6443"
@@ -45,7 +45,7 @@ def read(settings: ClientSettings, environ: dict[str, str] | None = None) -> Acc
     return asyncio.run(reading())
 
 
-def of(path: Path) -> Access:
+def of(path: Path | str) -> Access:
     """Return what a kubeconfig says."""
     return read(ClientSettings(kubeconfig=str(path)))
 

@@ -25,6 +25,19 @@ class Authority:
             *("-days", "2"),
         )
 
+    def below(self, directory: Path) -> Authority:
+        """Return an authority that this one has signed."""
+        other = Authority(directory)
+        request, extensions = directory / "ca.csr", directory / "ca.ext"
+        extensions.write_text("basicConstraints=critical,CA:true\n")
+        subject = ("-subj", "/CN=an intermediate CA")
+        _openssl("req", "-new", "-key", other._key, "-out", request, *subject)
+        _openssl(
+            *("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self._key),
+            *("-CAcreateserial", "-out", other.file, "-extfile", extensions, "-days", "2"),
+        )
+        return other
+
     def issue(self, name: str, days: int = 2) -> tuple[Path, Path]:
         """Return certificate and key for a name; a negative number of days has passed."""
         certificate, key = self._directory / f"{name}.crt", self._directory / f"{name}.key"

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import datetime
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.client.access import connect, of
 
-from nfproxy.apiserver.credentials import PluginError
+from nfproxy.apiserver import plugins
+from nfproxy.apiserver.access import ClientSettings, read_access
+from nfproxy.apiserver.connection import Connection
+from nfproxy.apiserver.plugins import PluginError
+from nfproxy.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
 
 
 def plugin(tmp_path: Path, output: Any, fails: bool = False) -> dict[str, Any]:
@@ -69,13 +81,13 @@ def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):
 @pytest.mark.parametrize(
     ("output", "fails", "said"),
     [
-        (credential(token="a"), True, "process returned 3.*no luck"),  # noqa: S106
-        ("garbage", False, "decode"),
+        (credential(token="a"), True, "failed with status 3: no luck;"),  # noqa: S106
+        ("garbage", False, "printed no ExecCredential"),
         (credential(token="a\nb"), False, "its token holds a line break"),  # noqa: S106
         (credential(), False, "neither a token nor a client certificate"),
         (credential(clientCertificateData="x"), False, "neither a token"),
-        (credential() | {"apiVersion": "other"}, False, "version"),
-        (credential() | {"status": 5}, False, "no(t|) an object|not an object"),
+        (credential() | {"apiVersion": "other"}, False, "printed apiVersion 'other'"),
+        (credential() | {"status": 5}, False, "status: is a whole number"),
     ],
 )
 def test_a_credential_plugin_that_fails_may_work_later(write, tmp_path, output, fails, said):
@@ -95,3 +107,184 @@ def test_a_credential_plugin_that_is_not_there(write):
 
     with pytest.raises(PluginError, match="/nowhere/plugin"):
         of(write(user=missing))
+
+
+def script(tmp_path: Path, text: str, name: str = "plugin", **fields: Any) -> dict[str, Any]:
+    """Return a user whose plugin is a shell script; it finds the answer in ``$TMP/answer``."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\nTMP={tmp_path}\n{text}\n")
+    path.chmod(0o755)
+    (tmp_path / "answer").write_text(json.dumps(credential(token="abc")))  # noqa: S106
+    exec_ = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path)}
+    return {"exec": exec_ | fields}
+
+
+def gone(pid_file: Path) -> bool:
+    """Return whether the process whose number is in a file ends, within a moment."""
+    pid = int(pid_file.read_text())
+    for _ in range(200):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(") ")[2].startswith("Z"):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+#: A child in the plugin's group, and one in a session of its own.
+LEFT_BEHIND = "sleep 1000 & echo $! > $TMP/child; setsid sh -c 'echo $$ > '$TMP'/far; sleep 1000' &"
+
+
+def test_a_plugin_that_hangs_is_ended_with_its_children_and_run_again(write, tmp_path, monkeypatch):
+    """
+    The next request runs it again, and gets the credentials.
+    """
+    monkeypatch.setattr(plugins, "PLUGIN_S", 1.0)
+    user = script(
+        tmp_path,
+        f"{LEFT_BEHIND}\n[ -e $TMP/again ] || {{ touch $TMP/again; sleep 1000; }}\ncat $TMP/answer",
+    )
+    path = write(user=user)
+
+    async def case() -> None:
+        runner = plugins.PluginRunner()
+        settings = ClientSettings(kubeconfig=str(path))
+        with pytest.raises(PluginError, match="did not end within 1 s, and was killed"):
+            await read_access(settings, {}, runner)
+        assert gone(tmp_path / "child")
+        assert gone(tmp_path / "far")
+        access = await read_access(settings, {}, runner)
+        assert access.authorization() == "Bearer abc"
+        assert gone(tmp_path / "child")
+        assert gone(tmp_path / "far")
+
+    asyncio.run(case())
+
+
+DAEMON = """
+import asyncio, sys
+from nfproxy.apiserver.plugins import Plugin, PluginRunner
+asyncio.run(PluginRunner().run(Plugin(sys.argv[1], "v1")))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_of_a_plugin_outlives_the_daemon(tmp_path, number):
+    """
+    Neither the plugin nor what it started, even after SIGKILL.
+    """
+    user = script(tmp_path, f"{LEFT_BEHIND}\necho $$ > $TMP/plugin.pid\nsleep 1000")
+    command = [sys.executable, "-c", DAEMON, user["exec"]["command"]]
+    daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+    names = ("plugin.pid", "child", "far")
+    for _ in range(500):
+        if all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names):
+            break
+        time.sleep(0.02)
+    daemon.send_signal(number)
+    daemon.wait(10)
+    for name in names:
+        assert gone(tmp_path / name), name
+
+
+def test_standard_error_of_any_size_does_not_block(write, tmp_path):
+    """
+    Its end is what an error shows, as text.
+    """
+    noise = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'no lück' >&2"
+    access = of(write(user=script(tmp_path, f"{noise}\ncat $TMP/answer")))
+    assert access.authorization() == "Bearer abc"
+
+    with pytest.raises(PluginError, match="failed with status 4: ") as caught:
+        of(write(user=script(tmp_path, f"{noise}\nexit 4")))
+    assert "no lück" in str(caught.value)
+    assert "b'" not in str(caught.value)
+
+
+def test_output_has_a_bound(write, tmp_path):
+    """
+    A plugin that prints without end is ended.
+    """
+    with pytest.raises(PluginError, match="printed more than 1 MB"):
+        of(write(user=script(tmp_path, "yes")))
+
+
+def test_a_secret_is_not_in_an_error(write, tmp_path):
+    """
+    What a plugin printed may be a token, whatever is wrong with it.
+    """
+    for output in ('{"token": "s3cret"', "s3cret", '{"kind": "s3cret'):
+        with pytest.raises(PluginError) as caught:
+            of(write(user=script(tmp_path, f"echo '{output}'")))
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["./bin/plugin", "bin/plugin", "bin/../bin/plugin"])
+def test_a_relative_command_is_beside_the_kubeconfig(write, tmp_path, monkeypatch, command):
+    """
+    Wherever nfproxy runs, as kubectl does; without a slash it is in PATH.
+    """
+    user = script(tmp_path, "cat $TMP/answer", "bin/plugin")
+    user["exec"]["command"] = command
+    assert of(write(user=user)).authorization() == "Bearer abc"
+
+    user["exec"]["command"] = "plugin"
+    with pytest.raises(PluginError, match="plugin: is not in PATH; get it here"):
+        of(write(user={"exec": user["exec"] | {"installHint": "get it here"}}))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    assert of(write(user=user)).authorization() == "Bearer abc"
+
+
+def test_cluster_info_is_given_where_it_is_asked_for(write, tmp_path, authority):
+    """
+    Also the CA of a file, and the cluster's configuration for plugins.
+    """
+    text = 'printf %s "$KUBERNETES_EXEC_INFO" > $TMP/info\ncat $TMP/answer'
+    cluster = {
+        "certificate-authority": str(authority.file),
+        "tls-server-name": "api.example.org",
+        "proxy-url": "http://192.0.2.7:3128",
+        "extensions": [
+            {"name": "other", "extension": 1},
+            {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}},
+        ],
+    }
+    of(write(cluster, script(tmp_path, text, provideClusterInfo=True)))
+    info = json.loads((tmp_path / "info").read_text())
+    assert info["apiVersion"] == "client.authentication.k8s.io/v1"
+    assert info["spec"] == {
+        "interactive": False,
+        "cluster": {
+            "server": "https://192.0.2.1:6443",
+            "tls-server-name": "api.example.org",
+            "certificate-authority-data": base64.b64encode(authority.file.read_bytes()).decode(),
+            "proxy-url": "http://192.0.2.7:3128",
+            "config": {"audience": "x"},
+        },
+    }
+
+    of(write(cluster, script(tmp_path, text)))
+    assert json.loads((tmp_path / "info").read_text())["spec"] == {"interactive": False}
+
+
+def test_a_plugin_that_needs_a_terminal_is_an_error_of_the_configuration(write, tmp_path):
+    """
+    A daemon has none.
+    """
+    user = script(tmp_path, "cat $TMP/answer", interactiveMode="Always")
+    with pytest.raises(ConfigError, match=r"exec\.interactiveMode: is Always"):
+        of(write(user=user))
+
+
+def test_opening_a_connection_runs_no_plugin(write, tmp_path):
+    """
+    The addresses are known at once; the first request waits for the plugin.
+    """
+    path = write(user=script(tmp_path, "touch $TMP/ran; sleep 1000"))
+
+    async def case() -> None:
+        async with Connection(ClientSettings(kubeconfig=str(path)), print) as connection:
+            assert connection.host == "192.0.2.1:6443"
+            assert not (tmp_path / "ran").exists()
+
+    asyncio.run(case())

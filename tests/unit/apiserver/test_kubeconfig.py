@@ -7,7 +7,8 @@ import datetime
 from pathlib import Path
 
 import pytest
-from support.client.access import connect, of
+import yaml
+from support.client.access import connect, kubeconfig, of
 
 from nfproxy.errors import ConfigError
 
@@ -264,3 +265,61 @@ def test_certificates_that_do_not_parse_name_their_field(write, tmp_path, author
         connect(bad_ca)
     with pytest.raises(ConfigError, match="client-certificate"):
         connect(bad_key)
+
+
+def test_several_files_are_merged_as_kubectl_does(tmp_path):
+    """
+    The first that names something counts; each file's paths are relative to it; some are missing.
+    """
+    first, second = tmp_path / "a" / "config", tmp_path / "b" / "config"
+    for path in (first, second):
+        path.parent.mkdir()
+        (path.parent / "token").write_text(path.parent.name)
+    first.write_text(
+        yaml.safe_dump(
+            {
+                "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+                "users": [{"name": "u", "user": {"tokenFile": "token"}}],
+            }
+        )
+    )
+    kubeconfig(second, {"server": "https://192.0.2.9:6443"}, {"tokenFile": "token"})
+    many = f"{tmp_path}/missing:{first}::{second}"
+
+    access = of(many)
+    assert access.servers[0].url == "https://192.0.2.9:6443"
+    assert access.authorization() == "Bearer a"
+    assert of(f"{second}:{first}").authorization() == "Bearer b"
+
+    now = datetime.datetime.now(datetime.UTC)
+    assert not access.is_stale(now)
+    (tmp_path / "missing").write_text("{}")
+    assert access.is_stale(now)
+
+
+def test_several_files_of_which_none_is_there(tmp_path):
+    """
+    An error, as for one file.
+    """
+    with pytest.raises(ConfigError, match="none of these files exists"):
+        of(f"{tmp_path}/a:{tmp_path}/b")
+
+
+def test_a_file_whose_name_has_a_colon_is_one_file(tmp_path):
+    """
+    If it exists.
+    """
+    path = kubeconfig(tmp_path / "a:b", user={"token": "t"})
+    assert of(path).authorization() == "Bearer t"
+
+
+def test_relative_paths_are_beside_the_kubeconfig(tmp_path, monkeypatch):
+    """
+    Wherever nfproxy runs, and also where the kubeconfig's own path is relative.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("t")
+    kubeconfig(Path("kubeconfig"), user={"tokenFile": "token"})
+    access = of("kubeconfig")
+    monkeypatch.chdir("/")
+    assert access.authorization() == "Bearer t"
