@@ -18,13 +18,24 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft.schema import Verdict, goto, number_bytes
 
 #: The chains of ``rulesets/table.nft.j2``.
-BASE_CHAINS = ("nat-prerouting", "nat-output", "nat-postrouting", "nat-input")
+BASE_CHAINS = (
+    "nat-prerouting",
+    "nat-output",
+    "nat-prerouting-late",
+    "nat-output-late",
+    "nat-postrouting",
+    "nat-input",
+)
 FIXED_CHAINS = (
     "nat-prerouting",
     "nat-output",
+    "nat-prerouting-late",
+    "nat-output-late",
     "services",
+    "unused-service-addresses",
     "reject-connection",
     "nat-postrouting",
+    "masquerade-hairpin",
     "nat-input",
     "record-affinity",
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 
 from nfproxy.errors import ConfigError
-from nfproxy.model.addresses import Family
+from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.nodeconfig import (
     INTERFACE_NAMES,
     LONGEST_INTERFACE_NAME,
@@ -44,9 +44,16 @@ _CLIENT_TYPE = {
     Family.IPV4: "ip saddr",
     Family.IPV6: "numgen inc mod 65536 . numgen inc mod 65536",
 }
+_UNSPECIFIED = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 - a mask, bound by nothing
+
+#: Every other component translates destinations at a lower priority; -100 is usual.
+_LATE = 1000
+
 _BASE = {
     "nat-prerouting": "type nat hook prerouting priority -100; policy accept;",
     "nat-output": "type nat hook output priority -100; policy accept;",
+    "nat-prerouting-late": f"type nat hook prerouting priority {_LATE}; policy accept;",
+    "nat-output-late": f"type nat hook output priority {_LATE}; policy accept;",
     "nat-postrouting": "type nat hook postrouting priority 100; policy accept;",
     "nat-input": "type nat hook input priority 100; policy accept;",
 }
@@ -100,6 +107,13 @@ def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:
     return f"{family.table} saddr {prefix}", f"{family.table} saddr != {prefix}"
 
 
+def _address_bits(family: Family) -> list[str]:
+    """Return an address for each bit, the lowest bit first: pods mostly differ in low bits."""
+    return [
+        format_address((1 << bit).to_bytes(family.size, "big")) for bit in range(family.size * 8)
+    ]
+
+
 def _mark(config: ProgramConfig) -> str:
     return f"0x{config.masquerade_mark:08x}"
 
@@ -111,6 +125,9 @@ def table_text(config: ProgramConfig, family: Family) -> str:
         family=family.table,
         loopback=_LOOPBACK[family],
         mark=_mark(config),
+        late=_LATE,
+        address_bits=_address_bits(family),
+        unspecified=_UNSPECIFIED[family],
         node_port_all=family in config.node_ports_everywhere,
         protocols=[p.word for p in Protocol],
         client_type=_CLIENT_TYPE[family],

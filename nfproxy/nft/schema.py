@@ -117,7 +117,6 @@ NODE_PORT_ADDRESSES = "node-port-addresses"
 CLUSTER_IPS = "cluster-ips"
 SERVICE_CIDRS = "service-cidrs"
 SOURCE_RANGES = "source-ranges"
-HAIRPIN = "hairpin"
 AFFINITY = "affinity"
 AFFINITY_FRONTENDS = "affinity-frontends"
 AFFINITY_NODE_PORTS = "affinity-node-ports"
@@ -135,7 +134,6 @@ def _schemas() -> Iterator[SetSchema]:
     yield SetSchema(CLUSTER_IPS, (Field.ADDRESS,))
     yield SetSchema(SERVICE_CIDRS, (Field.ADDRESS,), interval=Interval.ENDS)
     yield SetSchema(SOURCE_RANGES, (Field.ADDRESS, *_ADDRESS_FRONTEND), interval=Interval.PAIRS)
-    yield SetSchema(HAIRPIN, (Field.ADDRESS, *_ADDRESS_FRONTEND))
     for protocol in Protocol:
         yield SetSchema(ENDPOINTS[protocol], (*_ENDPOINT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)

@@ -128,7 +128,7 @@ class RefusedFrontend(NamedTuple):
 
 
 class SharedElement(NamedTuple):
-    """An element of a set that several Services may ask for: a cluster IP, a hairpin."""
+    """An element of a set that several Services may ask for: a cluster IP."""
 
     family: Family
     set: str

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
-from nfproxy.model.endpoints import Endpoint, EndpointSlice
+from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Claim, Protocol, Service, ServicePort
 from nfproxy.nft import schema
@@ -60,7 +60,6 @@ def plan_service(
                     refused.setdefault(key, RefusedFrontend(key, kind, why))
                 else:
                     frontends.setdefault(key, frontend)
-            shared.update(dict.fromkeys(plan.hairpins()))
             affinity_lists.update(plan.affinity.lists())
     return ServicePlan(
         service.name,
@@ -125,7 +124,7 @@ class _PortPlan:
         self._port = port
         self._family = family
         self._config = config
-        self._endpoints, self._chosen = select_for(service, port, family, slices, config)
+        _, self._chosen = select_for(service, port, family, slices, config)
         self.affinity = PortAffinity.of(service, port, family, self._chosen)
         self._claim = Claim(service.created, service.name, port.name)
 
@@ -141,19 +140,6 @@ class _PortPlan:
             yield self._external(FrontendKind.EXTERNAL_IP, address, self._port.port)
         if self._port.node_port:
             yield self._external(FrontendKind.NODE_PORT, b"", self._port.node_port)
-
-    def hairpins(self) -> Iterator[SharedElement]:
-        """Yield the elements that let an endpoint of this node reach itself through the Service."""
-        protocol = schema.protocol_bytes(self._port.protocol)
-        size, node = self._family.size, self._config.node_name
-        endpoints: Candidates = self._endpoints
-        for destination in {*self._chosen.cluster, *self._chosen.local}:
-            endpoint: Endpoint = endpoints[destination]
-            if endpoint.node == node:
-                address, number = destination[:size], destination[size:]
-                yield SharedElement(
-                    self._family, schema.HAIRPIN, address + address + protocol + number
-                )
 
     def _internal(self, address: bytes) -> Frontend:
         """Return the cluster IP's frontend, by internalTrafficPolicy."""

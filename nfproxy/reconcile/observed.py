@@ -19,7 +19,6 @@ from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 #: Sets whose elements several Services may share.
 SHARED_SETS = (
     schema.CLUSTER_IPS,
-    schema.HAIRPIN,
     schema.SERVICE_CIDRS,
     schema.NODE_PORT_ADDRESSES,
 )

@@ -44,6 +44,8 @@ CHAINS = {
     "no rules": "flush chain F nfproxy services",
     "no reject": "flush chain F nfproxy reject-connection",
     "no masquerade": "flush chain F nfproxy nat-postrouting",
+    "no hairpin": "flush chain F nfproxy masquerade-hairpin",
+    "no unused addresses": "flush chain F nfproxy unused-service-addresses",
     "no balancing": "flush chain F nfproxy external-udp-4",
     "no notes": "flush chain F nfproxy record-affinity",
     "no chain at all": "flush table F nfproxy",
@@ -67,7 +69,6 @@ ELEMENTS = {
     "no node port endpoints": "flush map F nfproxy node-port-endpoints-udp",
     "no frontends, no endpoints": "flush map F nfproxy frontends\n"
     "flush map F nfproxy endpoints-udp",
-    "no hairpin": "flush set F nfproxy hairpin",
     "no cluster IPs": "flush set F nfproxy cluster-ips",
     "no service CIDRs": "flush set F nfproxy service-cidrs",
     "no source ranges": "flush set F nfproxy source-ranges",
@@ -101,7 +102,6 @@ ELEMENTS = {
     "a node port of no Service": "add element F nfproxy node-ports { tcp . 22 : drop }",
     "slots far behind": "add element F nfproxy endpoints-tcp { FE . 80 . 9 : UNUSED . 80,"
     " FE . 80 . 32769 : UNUSED . 80 }",
-    "a hairpin of no Service": "add element F nfproxy hairpin { UNUSED . UNUSED . tcp . 80 }",
     "a cluster IP of no Service": "add element F nfproxy cluster-ips { UNUSED }",
     "a service CIDR of no Service": "add element F nfproxy service-cidrs { UNUSED_RANGE }",
     "every source": "add element F nfproxy source-ranges { PODS . LB . tcp . 80 }",

@@ -5,18 +5,21 @@ Its packet would come back to it from its own address, which no pod accepts: it 
 masqueraded, even where no other client is.
 """
 
+import msgspec
 import pytest
 from support.packets.scenes import (
     CLUSTER_CIDR,
+    CLUSTER_IP,
     NO_DETECTOR,
+    PORT,
     Scene,
     table,
     with_pods,
 )
-from support.packets.sending import Protocol
+from support.packets.sending import Protocol, probe
 from support.packets.steps import families, protocols
 
-from nfproxy.model.addresses import Family
+from nfproxy.model.addresses import Family, format_address, parse_address
 from nfproxy.model.nodeconfig import LocalPods
 
 policies = pytest.mark.parametrize("local", [False, True], ids=["Cluster", "Local"])
@@ -80,15 +83,53 @@ def test_every_detector(scene: Scene, pods: LocalPods, family: Family) -> None:
 
 
 @pytest.mark.parametrize("network", ["routed"])
+@policies
 @families
 @protocols
-def test_endpoint_without_node(scene: Scene, family: Family, protocol: Protocol) -> None:
-    """An endpoint that does not say where it is gets no help, and its packet is lost."""
+@pytest.mark.parametrize("node", [None, "node-9"], ids=["no node", "another node"])
+def test_slice_that_names_another_node(
+    scene: Scene, node: str | None, local: bool, family: Family, protocol: Protocol
+) -> None:
+    """What a slice says of an endpoint's node makes no difference: addresses decide."""
     pod = scene.sources["pod"]
-    scene.program(scene.web(), *scene.slices(pod, nodes=False))
+    slices = scene.slices(pod, node=node)
+    scene.program(scene.web(external_local=local), *slices)
 
-    expected = table(pod=("dropped", f"{pod.name} masqueraded"))
+    itself = f"{pod.name} masqueraded"
+    expected = table(pod=(itself, itself), far_pod=(pod.name, pod.name if local else itself))
     assert expected == scene.reached(expected, family, protocol)
+
+
+@pytest.mark.parametrize("network", ["routed"])
+@families
+@protocols
+def test_affinity(scene: Scene, family: Family, protocol: Protocol) -> None:
+    """A pod that remembers itself keeps reaching itself."""
+    pod = scene.sources["pod"]
+    web = msgspec.structs.replace(scene.web(external_local=True), affinity_timeout_s=600)
+    scene.program(web, *scene.slices(pod, node=None))
+
+    itself = f"{pod.name} masqueraded"
+    expected = table(pod=(itself, itself))
+    for _ in range(2):
+        assert expected == scene.reached(expected, family, protocol)
+
+
+@pytest.mark.parametrize("network", ["routed"])
+@families
+@pytest.mark.parametrize("bit", [4, 7, 8, 15, 16, 24, -1, -2, -9])
+def test_addresses_that_differ_in_one_bit(scene: Scene, family: Family, bit: int) -> None:
+    """A client whose address differs from the endpoint's in a single bit is another pod."""
+    pod, server = scene.cluster.pod(1, 2), scene.local
+    length = family.size * 8
+    near = int.from_bytes(parse_address(server.address(family)), "big") ^ 1 << bit % length
+    address = format_address(near.to_bytes(family.size, "big"))
+    scene.program(scene.web(), *scene.slices(server, node=None), config=with_pods(NO_DETECTOR))
+
+    pod.add_address(f"{address}/{length}", as_source=False)
+    scene.node.add_route(f"{address}/{length}", interface=pod.interface)
+    outcome = probe(pod, CLUSTER_IP.of(family), PORT, source_address=address)
+    assert (outcome.by, outcome.seen_address) == (server.name, address)
 
 
 @pytest.mark.parametrize("network", ["routed"])

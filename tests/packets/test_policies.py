@@ -136,7 +136,7 @@ def test_only_local_endpoints(scene: Scene, family: Family, protocol: Protocol) 
 def test_endpoint_without_node(scene: Scene, family: Family) -> None:
     """An endpoint that does not say where it is counts as not local."""
     web = scene.web(internal_local=True, external_local=True)
-    scene.program(web, *scene.slices(scene.local, nodes=False))
+    scene.program(web, *scene.slices(scene.local, node=None))
 
     expected = table(
         pod=("dropped", "local"),

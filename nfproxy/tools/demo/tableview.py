@@ -83,10 +83,6 @@ class Tables:
             (slots, packed + numbers),
             (schema.CLUSTER_IPS, packed),
         ]
-        for key, value in self._kernel.elements(family, slots):
-            if key.startswith(packed + numbers) and isinstance(value, bytes):
-                pod = value[: family.size]
-                starts.append((schema.HAIRPIN, pod + pod + tcp + value[family.size :]))
         return [
             ElementRow(name, schema.format_element(schema.SCHEMAS[name], key, value, family))
             for name, start in starts

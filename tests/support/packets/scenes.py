@@ -189,18 +189,18 @@ class Scene:
         )
 
     def slices(
-        self, *hosts: Host, name: str = "web", nodes: bool = True
+        self, *hosts: Host, name: str = "web", node: str | None = ""
     ) -> tuple[EndpointSlice, ...]:
         """
         Return slices with these hosts, `local` and `remote` if none are given.
 
-        Without `nodes` the endpoints say nothing about where they are.
+        `node` is what the endpoints say about where they are: "" the truth, None nothing.
         """
         return tuple(
             endpoint_slice(
                 name,
                 *(
-                    endpoint(h.address(family), node_of(h) if nodes else None)
+                    endpoint(h.address(family), node_of(h) if node == "" else node)
                     for h in hosts or (self.local, self.remote)
                 ),
                 ports=[SlicePort(p.word, p, TARGET_PORT) for p in Protocol],

@@ -90,7 +90,7 @@ def test_sets_are_declared_by_typeof_and_no_other_way(family: Family):
 
     assert blocks
     assert all(re.search(r"(?m)^\t\ttypeof ", block) for block in blocks)
-    assert set(re.findall(r"\btype \S+", text)) == {"type nat", "type local"}
+    assert set(re.findall(r"\btype \S+", text)) == {"type nat", "type local", "type !="}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

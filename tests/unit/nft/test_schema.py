@@ -43,7 +43,6 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
     ("source-ranges", V4, wide("10.0.0.0/8", IP + TCP + PORT), None,
      "10.0.0.0/8 . 10.96.0.1 . tcp . 80"),
     ("source-ranges", V6, wide("::/0", IP6 + TCP + PORT), None, "::/0 . fd00:96::1 . tcp . 80"),
-    ("hairpin", V4, POD + POD + TCP + PORT, None, "10.244.1.5 . 10.244.1.5 . tcp . 80"),
     ("endpoints-tcp", V4, IP + PORT + schema.number_bytes(32770), POD + b"\x1f\x90\0\0",
      "10.96.0.1 . 80 . 32770 : 10.244.1.5 . 8080"),
     ("node-port-endpoints-sctp", V6, PORT + schema.number_bytes(0), IP6 + PORT,

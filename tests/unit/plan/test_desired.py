@@ -1,6 +1,6 @@
 """Who gets what several Services ask for."""
 
-from support.objects.model import changes, endpoint, endpoint_slice, gone, service
+from support.objects.model import changes, endpoint_slice, gone, service
 
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
@@ -107,22 +107,16 @@ def test_of_three_the_next_oldest_follows():
 
 def test_a_shared_element_stays_until_no_service_asks_for_it():
     """
-    Two Services with one endpoint on this node share its hairpin element.
+    Two Services may claim one cluster IP for a moment, where one replaces the other.
     """
-    pod = SharedElement(
-        Family.IPV4,
-        schema.HAIRPIN,
-        parse_address("10.244.1.5") * 2 + schema.protocol_bytes(6) + schema.port_bytes(8080),
-    )
-    slices = [
-        endpoint_slice(name, endpoint("10.244.1.5", "node-1")) for name in ("older", "younger")
-    ]
-    made = planner(OLDER, YOUNGER, *slices)
+    older, younger = (service(name, cluster_ips=["10.96.0.7"]) for name in ("older", "younger"))
+    address = SharedElement(Family.IPV4, schema.CLUSTER_IPS, parse_address("10.96.0.7"))
+    made = planner(older, younger)
 
-    assert pod not in made.apply(gone(OLDER, slices[0])).shared_elements
-    assert pod in made.desired.shared_elements
-    assert pod in made.apply(gone(slices[1])).shared_elements
-    assert pod not in made.desired.shared_elements
+    assert address not in made.apply(gone(older)).shared_elements
+    assert address in made.desired.shared_elements
+    assert address in made.apply(gone(younger)).shared_elements
+    assert address not in made.desired.shared_elements
 
 
 def test_a_slice_may_come_before_its_service_and_change_its_service():

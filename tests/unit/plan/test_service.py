@@ -137,16 +137,6 @@ def test_every_cluster_ip_is_known_even_without_ports_that_work():
     }
 
 
-def test_local_endpoints_can_reach_themselves():
-    """
-    Only those of this node, each with its own address, protocol and port.
-    """
-    shared = plan(service(), endpoint_slice("web", LOCAL, REMOTE)).shared_elements
-    (key,) = (m.key for m in shared if m.set == schema.HAIRPIN)
-
-    assert key == LOCAL.address * 2 + schema.protocol_bytes(6) + schema.port_bytes(8080)
-
-
 def ranges(frontend: Frontend) -> set[str]:
     return {
         schema.format_element(schema.SCHEMAS[e.set], e.key, None, Family.IPV4).split(" . ")[0]

@@ -233,7 +233,7 @@ def test_a_report_gives_the_reason_for_a_reading(proxy: MemoryProxy):
 
 def test_a_report_counts_the_elements_that_were_read(proxy: MemoryProxy):
     """
-    One frontend, one slot, one cluster IP, one hairpin.
+    One frontend, one slot, one cluster IP.
     """
     proxy.put(WEB, web(A))
     proxy.reconciler.distrust(ResyncReason.AUDIT)
