@@ -20,6 +20,9 @@ from __future__ import annotations
 import errno
 import os
 
+#: The code of an InputError: no object of the input can be used.
+NOTHING_USABLE = "nothing usable"
+
 
 class NfproxyError(Exception):
     """

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from nfproxy import __version__
-from nfproxy.errors import NfproxyError
+from nfproxy.errors import NOTHING_USABLE, NfproxyError
 
 _COMMANDS = ("run", "preflight", "render", "diff", "cleanup", "demo")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
@@ -40,6 +40,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except NfproxyError as error:
             click.echo(f"nfproxy: error: {error}", err=True)
+            if error.code == NOTHING_USABLE:
+                ctx.exit(2)
         except BrokenPipeError:
             _discard_output()
             ctx.exit(_CLOSED_PIPE)

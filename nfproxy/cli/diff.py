@@ -8,7 +8,7 @@ from itertools import groupby
 
 import click
 
-from nfproxy.cli.inputs import files_option, planned
+from nfproxy.cli.inputs import allow_empty_option, files_option, planned
 from nfproxy.cli.output import OutputRow, output_option, print_data, print_table, warn
 from nfproxy.cli.programdiff import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
@@ -32,8 +32,9 @@ _COLOURS = {"added": "green", "removed": "red", "leftover": "red", "changed": "y
 @output_option(
     "table", "json", "yaml", "nft", help="nft: the transaction that would end the differences."
 )
+@allow_empty_option
 @node_flags
-def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
+def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags) -> None:
     """
     Compare the tables that this node should have with those in the kernel, and change nothing.
 
@@ -43,7 +44,7 @@ def command(files: tuple[str, ...], output: str, flags: Flags) -> None:
     Exit status: 0 equal, 1 different, 2 failed.
     """
     require_privileges()
-    planner = planned(files, flags, own_addresses())
+    planner = planned(files, flags, own_addresses(), allow_empty=allow_empty or output != "nft")
     families = families_of_host()
     programs = compare_programs(planner, families)
     if programs.warning:

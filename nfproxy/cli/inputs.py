@@ -21,7 +21,7 @@ from nfproxy.config.flags import Flags
 from nfproxy.config.kept import with_host
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
-from nfproxy.errors import InputError
+from nfproxy.errors import NOTHING_USABLE, InputError
 from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
@@ -41,6 +41,12 @@ files_option = click.option(
     help="Manifests to read: a file, a directory (all .yaml, .yml and .json below it), or - for "
     "standard input. Repeatable. Without it, objects come from the API server: that of "
     "--kubeconfig or --master, of the pod's service account, or of kubectl's configuration.",
+)
+
+allow_empty_option = click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Go on where there is no Service to proxy. The ruleset then serves nothing.",
 )
 
 proc_option = click.option(
@@ -64,12 +70,17 @@ class Objects(NamedTuple):
 
 
 def planned(
-    files: Iterable[str], flags: Flags, own_addresses: frozenset[bytes] = frozenset()
+    files: Iterable[str],
+    flags: Flags,
+    own_addresses: frozenset[bytes] = frozenset(),
+    *,
+    allow_empty: bool = False,
 ) -> Planner:
     """
     Return the desired state of this node, for objects of files or of an API server.
 
-    `own_addresses` are those of the node's interfaces, where the command runs on the node.
+    `own_addresses` are those of the node's interfaces, where the command runs on the node. Input
+    without a Service to proxy is an InputError, unless `allow_empty`.
     Warnings and problems with objects go to standard error. Raises ConfigError and InputError.
     """
     loaded = load(flags)
@@ -79,6 +90,13 @@ def planned(
     objects = read_objects(files, loaded, configure.node_name)
     for problem in objects.problems:
         warn(str(problem))
+    if not (allow_empty or any(objects.changes.services.values())):
+        # Its script would remove every Service from a node, most likely by a mistake.
+        raise InputError(
+            "there is no Service to proxy",
+            "check what the input holds, or go on with --allow-empty",
+            NOTHING_USABLE,
+        )
     config = configure(objects.changes.node)
     kept = with_host(config.kept, own_addresses, objects.api_servers)
     planner = Planner(msgspec.structs.replace(config, kept=kept))

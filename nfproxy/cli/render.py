@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nfproxy.cli.inputs import files_option, planned
+from nfproxy.cli.inputs import allow_empty_option, files_option, planned
 from nfproxy.cli.output import output_option, print_data, warn
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.libnftables import load_text
@@ -32,8 +32,11 @@ from nfproxy.views.describe import describe
     is_flag=True,
     help="Also validate the script with libnftables and this kernel, changing nothing.",
 )
+@allow_empty_option
 @node_flags
-def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> None:
+def command(
+    files: tuple[str, ...], output: str, check: bool, allow_empty: bool, flags: Flags
+) -> None:
     """
     Print the tables that this node should have, and change nothing.
 
@@ -45,7 +48,7 @@ def command(files: tuple[str, ...], output: str, check: bool, flags: Flags) -> N
         nfproxy render -f cluster/ --hostname-override node-1 | nft -f -
         kubectl get svc,endpointslices -A -o json | nfproxy render -f - -o json
     """
-    planner = planned(files, flags)
+    planner = planned(files, flags, allow_empty=allow_empty)
     text = script(planner.desired, planner.config.program, FAMILIES)
     if check:
         _check(text)

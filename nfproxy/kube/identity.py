@@ -210,6 +210,11 @@ def objection(identity: Identity) -> str:
                 f"has apiVersion {shown_name(identity.api_version)}, but nfproxy reads "
                 f"{kind.word} of {kind.api_version}; ignored"
             )
+    if (identity.api_version, identity.kind) == ("v1", "Endpoints"):
+        return (
+            "kind Endpoints is not read, so its addresses get no traffic; write an EndpointSlice "
+            f"of {Kind.ENDPOINT_SLICE.api_version}"
+        )
     if _known(identity):
         return ""
     return (

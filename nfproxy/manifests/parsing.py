@@ -70,9 +70,14 @@ class _Reader:
         self._unknown: set[tuple[str, str]] = set()
         self._parsed = True
         self._has_nameless = False
+        self._is_useful = False  # it holds an object of a kind that nfproxy reads
 
     def content(self) -> FileContent:
         """Return everything gathered."""
+        if self._parsed and not (self._is_useful or self._problems):
+            kinds = ", ".join(kind.word for kind in Kind)
+            what = f"holds no object of a kind that nfproxy reads ({kinds})"
+            self._problems.append(Problem(self._source_file, "", "", what))
         if self._more_problems:
             more = f"and {self._more_problems:,} more problems"
             self._problems.append(Problem(self._source_file, "", "", more))
@@ -163,6 +168,7 @@ class _Reader:
 
     def _read_object(self, kind: Kind, data: _Data, identity: Identity) -> None:
         """Read one object of a kind that is used."""
+        self._is_useful = True
         if kind is Kind.NODE and identity.name and identity.name != self._node_name:
             return
         decoded = decode(kind, data, self._source_file)

@@ -93,9 +93,14 @@ def test_items_of_a_typed_list_need_no_kind(read):
     assert (names(content), lines(content)) == (["Service default/web"], [])
 
 
+NOTHING = "holds no object of a kind that nfproxy reads (Service, EndpointSlice, Node, ServiceCIDR)"
+
+
 @pytest.mark.parametrize("items", [[], None])
 def test_an_empty_list(items):
-    assert FileContent() == read_json({"apiVersion": "v1", "kind": "List", "items": items})
+    content = read_json({"apiVersion": "v1", "kind": "List", "items": items})
+
+    assert (content.objects, lines(content)) == ({}, [f"f.json: {NOTHING}"])
 
 
 def test_only_this_node_is_read():
@@ -104,7 +109,7 @@ def test_only_this_node_is_read():
     assert FileContent() == read_yaml(other)
 
 
-def test_other_kinds_of_kubernetes_are_skipped_in_silence():
+def test_other_kinds_of_kubernetes_are_skipped_in_silence_beside_what_is_read():
     others = [
         ("v1", "Pod"), ("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("batch/v1", "Job"),
         ("networking.k8s.io/v1", "Ingress"), ("gateway.networking.k8s.io/v1", "Gateway"),
@@ -113,7 +118,19 @@ def test_other_kinds_of_kubernetes_are_skipped_in_silence():
     ]  # fmt: skip
     objects = [{"apiVersion": v, "kind": k, "metadata": {"name": "x"}} for v, k in others]
 
-    assert FileContent() == read_yaml(*objects)
+    assert lines(read_yaml(*objects)) == [f"f.yaml: {NOTHING}"]
+    assert lines(read_yaml(*objects, service("web"))) == []
+
+
+def test_endpoints_of_the_old_kind_are_spoken_of():
+    """
+    They belong to Services without selector; nfproxy reads EndpointSlices alone.
+    """
+    old = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}}
+    (line,) = lines(read_yaml(old, service("web")))
+
+    assert "Endpoints web: kind Endpoints is not read" in line
+    assert "EndpointSlice of discovery.k8s.io/v1" in line
 
 
 NO_OBJECT = "is not an object (a mapping with apiVersion and kind); ignored"
@@ -371,9 +388,10 @@ def test_a_list_of_empty_objects_is_refused_as_a_whole() -> None:
 @pytest.mark.parametrize("data", [b"", b"\n  \n"])
 def test_a_file_without_content_may_hold_anything(data: bytes) -> None:
     """
-    A full disk leaves such files of those that an editor writes; nothing is wrong with a new one.
+    A full disk leaves such files of those that an editor writes.
     """
     content = read_raw(data)
 
-    assert (content.objects, content.problems, content.parsed) == ({}, (), True)
+    assert (content.objects, content.parsed) == ({}, True)
+    assert lines(content) == [f"f: {NOTHING}"]
     assert content.may_hold(ObjectKey(Kind.SERVICE, ObjectName("default", "web")))

@@ -1,0 +1,71 @@
+"""
+Manifests without anything to program: said, and never turned into an empty ruleset unasked.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.processes.commands import Commands, service
+
+CASES = {
+    "empty directory": {},
+    "empty file": {"a.yaml": ""},
+    "comments": {"a.yaml": "# nothing\n---\n"},
+    "other kinds": {"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"},
+    "Endpoints": {
+        "a.yaml": "apiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\n"
+        "subsets: [{addresses: [{ip: 10.244.1.5}], ports: [{port: 80}]}]\n"
+    },
+    "no kind": {"a.json": '{"metadata": {"name": "web"}}'},
+    "a list of nothing": {"a.json": '{"apiVersion": "v1", "kind": "List", "items": []}'},
+    "broken": {"a.yaml": "a: b: c\n"},
+    "headless": {"a.json": json.dumps(service("web", "None"))},
+}
+
+
+def write(directory: Path, files: dict[str, str]) -> Path:
+    directory.mkdir()
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return directory
+
+
+@pytest.mark.parametrize("files", CASES.values(), ids=CASES)
+def test_render_of_nothing_usable_prints_no_ruleset(
+    commands: Commands, tmp_path: Path, files: dict[str, str]
+) -> None:
+    """It exits 2: piped into nft its script would empty the node."""
+    manifests = write(tmp_path / "manifests", files)
+    result = commands.run("render", "-f", manifests)
+    assert (result.code, result.out) == (2, "")
+    assert "there is no Service to proxy" in result.err
+    assert "--allow-empty" in result.err
+    allowed = commands.run("render", "-f", manifests, "--allow-empty")
+    assert allowed.code == 0
+    assert "table ip nfproxy" in allowed.out
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("Endpoints", "kind Endpoints is not read, so its addresses get no traffic"),
+        ("other kinds", "a.yaml: holds no object of a kind that nfproxy reads"),
+        ("comments", "a.yaml: holds no object of a kind that nfproxy reads"),
+        ("empty file", "a.yaml: holds no object of a kind that nfproxy reads"),
+        ("a list of nothing", "a.json: holds no object of a kind that nfproxy reads"),
+        ("no kind", "so it is no Kubernetes object"),
+    ],
+)
+def test_what_a_file_lacks_is_said(
+    commands: Commands, tmp_path: Path, case: str, words: str
+) -> None:
+    """Beside a file with a Service, too; that one is used."""
+    manifests = write(tmp_path / "manifests", CASES[case])
+    (manifests / "web.json").write_text(json.dumps(service()))
+    result = commands.run("render", "-f", manifests)
+    assert result.code == 0
+    assert words in result.err
+    assert "10.96.0.1" in result.out
