@@ -57,7 +57,7 @@ def test_sysctls_that_it_may_not_write_cost_a_line(site: Site) -> None:
         (line,) = [line for line in daemon.log.splitlines() if "WARNING" in line]
         assert (
             "tcp_timeout_established to 79200 (Read-only file system), "
-            "udp_timeout to 33 (Read-only file system). Run `nfproxy run --init-only"
+            "udp_timeout to 33 (Read-only file system); run `nfproxy run --init-only"
         ) in line
         assert "udp_timeout_stream" not in line
         assert site.namespace.call(TIMEOUT.read_text) == before
