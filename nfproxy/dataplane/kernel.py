@@ -38,8 +38,9 @@ class Kernel:
     Belongs to the network namespace that it is made in. One thread at a time.
     """
 
-    def __init__(self) -> None:
-        self._netlink = NftSocket()
+    def __init__(self, netlink: NftSocket | None = None) -> None:
+        """Use a netlink socket and own it; by default a new one of this network namespace."""
+        self._netlink = netlink or NftSocket()
         self._foreign_changes: ForeignChanges | None = None
 
     def close(self) -> None:
