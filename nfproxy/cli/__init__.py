@@ -17,6 +17,7 @@ import click
 
 from nfproxy import __version__
 from nfproxy.errors import NOTHING_USABLE, NfproxyError
+from nfproxy.host.processes import set_process_name
 
 _COMMANDS = ("run", "preflight", "render", "diff", "cleanup", "demo")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
@@ -85,4 +86,6 @@ def main() -> None:
 
 def run_main() -> None:
     """Run the command line."""
+    # The kernel reports this name with each change of the tables: to another nfproxy, for one.
+    set_process_name("nfproxy")
     main(prog_name="nfproxy")

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        # From Python 3.14 on threads have names of their own, which the kernel reports.
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="nfproxy"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, stop, loop)
         await serve(options, stop)

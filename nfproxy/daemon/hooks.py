@@ -79,9 +79,13 @@ class NodeHooks(Hooks):
         self._request_sync()
 
     def on_foreign_change(self, change: ForeignChange) -> None:
-        """Count a foreign change; its repair is a requested sync, and until then health fails."""
-        self._metrics.foreign_change()
+        """
+        Count a foreign change; its repair is a requested sync, and until then health fails.
+
+        Dropped announcements are no foreign change: the tables are read to learn more.
+        """
         if change.damage is not Damage.UNKNOWN:
+            self._metrics.foreign_change()
             families = [family for family in self._families if family in change.families]
             for family in families:
                 self._metrics.in_step(family, False)

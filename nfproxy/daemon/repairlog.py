@@ -49,6 +49,9 @@ class RepairLog:
             self._change = self._change.followed_by(change) if self._change else change
         if delay_s is None or not self._lines.are_wanted:
             return
+        if change.damage is Damage.UNKNOWN:
+            log.info("%s; reading the tables%s", change.text, self._lines.skipped_text)
+            return
         when = f"repairing in {delay_s:.2g} s, since it changes them repeatedly"
         level = logging.ERROR if change.damage >= Damage.RULES else logging.WARNING
         log.log(

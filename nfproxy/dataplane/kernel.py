@@ -57,9 +57,12 @@ class Kernel:
 
     def load(self, text: str) -> None:
         """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
-        libnftables.load_text(text, started=self._expect)
+        try:
+            libnftables.load_text(text, started=self._expect)
+        finally:
+            self._expect(None)
 
-    def _expect(self, port: int) -> None:
+    def _expect(self, port: int | None) -> None:
         if self._foreign_changes is not None:
             self._foreign_changes.expect(port)
 

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _CONTEXT = "_Nftables__ctx"  # the bindings' pointer to libnftables' context, which is private
 
 
@@ -26,7 +26,10 @@ def main() -> int:
     # A crash that repeats must not fill the disk with core dumps.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Without nfproxy, no process reads the answer.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The kernel reports this name with what the script changes: to another nfproxy, for one.
+    prctl(_PR_SET_NAME, b"nfproxy", 0, 0, 0)
     sys.path.append(path)
     try:
         # Load the library first: its error is short. The bindings print more before they raise.

@@ -8,13 +8,12 @@ firewall that reloads, say) differs from our own without reading any table.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import enum
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError, reason_of
@@ -46,6 +45,7 @@ from nfproxy.netlink.sockets import (
     SO_ATTACH_FILTER,
     SO_RCVBUFFORCE,
     SOL_NETLINK,
+    grow_buffer,
     open_socket,
 )
 from nfproxy.nft.chains import BASE_CHAINS, FIXED_CHAINS
@@ -55,7 +55,6 @@ from nfproxy.text import shown_name
 _NFNLGRP_NFTABLES = 7
 _RECEIVE = 1 << 17  # more than the kernel puts into one notification
 _BUFFERS_AT_ONCE = 64  # then the event loop serves others
-_KEPT_PORTS = 64  # of child processes that have loaded a program
 _FOREIGN_BUFFER = 8 << 20  # bytes: another proxy's first load fits
 _DELETED_BUFFER = 16 << 20  # bytes: a change of one Service takes 5 KB
 
@@ -95,7 +94,7 @@ class ForeignChange(NamedTuple):
 _LOST = ForeignChange(
     Damage.UNKNOWN,
     frozenset(FAMILIES),
-    f"another process changed table ip {TABLE} or ip6 {TABLE} (its name was lost)",
+    f"the kernel dropped announcements of changes, perhaps of table ip {TABLE} or ip6 {TABLE}",
 )
 
 
@@ -104,14 +103,13 @@ class ForeignChanges:
     Reports changes to nfproxy's tables that this process did not make.
 
     Watches the network namespace that it is made in. A socket filter keeps the notifications of our
-    own commits of elements from being copied at all. One thread at a time reads; `expect` may be
-    called by another thread.
+    own commits from being copied at all. One thread at a time reads; `expect` may be called by
+    another thread.
     """
 
     def __init__(self, own_port: int, buffer: int = _FOREIGN_BUFFER) -> None:
         """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
-        self._own_ports = {own_port}
-        self._child_ports: list[int] = []
+        self._own_port = own_port
         self._commit = _ForeignCommit()  # whose notifications are being read
         self._socket = _listen(own_port, ours=False, buffer=buffer)
 
@@ -123,11 +121,16 @@ class ForeignChanges:
         """Stop listening."""
         self._socket.close()
 
-    def expect(self, port: int) -> None:
-        """Take changes from another netlink port, that of a child process, for our own."""
-        self._child_ports = [*self._child_ports[-_KEPT_PORTS:], port]
-        # A new set: the thread that reads may be looking into the old one.
-        self._own_ports = {*self._own_ports, port}
+    def expect(self, port: int | None) -> None:
+        """
+        Take changes from another netlink port, that of a child process, for our own from now on.
+
+        None: from no other port. That is due when the child has ended, as another process may have
+        its port next. The kernel drops the child's notifications: a program that it loads would
+        fill the buffer, and then changes of other processes are lost. Raises OSError.
+        """
+        ports = (self._own_port,) if port is None else (self._own_port, port)
+        _attach_filter(self._socket, ports, ours=False)
 
     def read(self) -> ForeignChange | None:
         """
@@ -157,7 +160,7 @@ class ForeignChanges:
         if not self._commit.families and _TABLE_BYTES not in data:
             return
         for kind, _, _, start, end, port in messages(data):
-            if port in self._own_ports or kind >> 8 != SUBSYSTEM:
+            if port == self._own_port or kind >> 8 != SUBSYSTEM:
                 continue
             # The last message of each commit names the process that made it.
             if kind & 0xFF == NEW_GENERATION:
@@ -206,8 +209,11 @@ class _ForeignCommit:
 
     def change(self, name: str, pid: int) -> ForeignChange:
         """Return the change; the commit was made by the process `pid` of this name."""
-        # Any process may choose its name.
-        process = shown_name(name) if name else "another process"
+        # Any process may choose its name. Our own changes never come here, so this is a second one.
+        if name.startswith("nfproxy"):
+            process = "another nfproxy"
+        else:
+            process = shown_name(name) if name else "another process"
         what, families = next(iter(self._what.items()), ("changed", self.families))
         if self._damage <= Damage.STRUCTURE:
             families = self.families
@@ -286,10 +292,9 @@ def _listen(port: int, *, ours: bool, buffer: int) -> socket.socket:
     """
     opened = open_socket(blocking=False)
     try:
-        with contextlib.suppress(PermissionError):
-            opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+        grow_buffer(opened, SO_RCVBUFFORCE, buffer)
         # The filter first: after joining the group, unfiltered notifications could come in.
-        _attach_filter(opened, port, ours)
+        _attach_filter(opened, (port,), ours=ours)
         opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
     except OSError as error:
         opened.close()
@@ -297,21 +302,25 @@ def _listen(port: int, *, ours: bool, buffer: int) -> socket.socket:
     return opened
 
 
-def _attach_filter(sock: socket.socket, port: int, ours: bool) -> None:
+def _attach_filter(sock: socket.socket, ports: Sequence[int], *, ours: bool) -> None:
     """
-    Let through what begins with a message of `port`, or only what does not.
+    Let through only what begins with a message of one of the ports, or only what does not.
 
     The kernel sends each commit in buffers of its own, so the first message of a buffer speaks for
     all of them. BPF loads words as big endian, and the port is in host order.
     """
-    swapped = int.from_bytes(struct.pack("=I", port & 0xFFFFFFFF), "big")
+    swapped = [int.from_bytes(struct.pack("=I", port & 0xFFFFFFFF), "big") for port in ports]
     program = b"".join(
         struct.pack("=HBBI", *instruction)
         for instruction in (
             (_LOAD_WORD, 0, 0, _PORT_OFFSET),
-            (_JUMP_IF_EQUAL, 0, 1, swapped),
-            (_RETURN, 0, 0, _EVERYTHING if ours else _NOTHING),
+            # Each jumps over those that follow, and over the answer to any other port.
+            *(
+                (_JUMP_IF_EQUAL, left, 0, port)
+                for left, port in zip(range(len(swapped), 0, -1), swapped, strict=True)
+            ),
             (_RETURN, 0, 0, _NOTHING if ours else _EVERYTHING),
+            (_RETURN, 0, 0, _EVERYTHING if ours else _NOTHING),
         )
     )
     buffer = ctypes.create_string_buffer(program)

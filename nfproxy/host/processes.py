@@ -4,6 +4,7 @@ Processes: what the kernel allows this one, and which others run in its network 
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ log = logging.getLogger(__name__)
 
 _PROC = Path("/proc")
 _OOM_TRIES = 2  # as kube-proxy
+_PR_SET_NAME = 15
 _NET_ADMIN = 12  # CAP_NET_ADMIN, a bit's number
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
 
@@ -62,6 +64,11 @@ def name_of(pid: int, proc: Path = _PROC) -> str:
         return (proc / str(pid) / "comm").read_text("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def set_process_name(name: str) -> None:
+    """Set the name of this thread, of the process if it is the first, and of later threads."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def command_line_of(pid: int, proc: Path = _PROC) -> list[str]:

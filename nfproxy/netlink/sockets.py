@@ -89,6 +89,20 @@ def open_socket(
     return opened
 
 
+def grow_buffer(sock: socket.socket, option: int, size: int) -> None:
+    """
+    Give a socket a buffer of so many bytes, by SO_SNDBUFFORCE or SO_RCVBUFFORCE.
+
+    That takes CAP_NET_ADMIN outside every user namespace. Without it the system's limit applies
+    (sysctls net.core.wmem_max and rmem_max), and the buffer is smaller.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
+    except PermissionError:
+        plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
+        sock.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
 class NetlinkSocket:
     """
     A socket of the network namespace that it is made in, whichever thread uses it later.
@@ -100,7 +114,7 @@ class NetlinkSocket:
         """Open the socket. Raises DataplaneError if the kernel lacks the protocol."""
         self._socket = open_socket(protocol)
         self._sequence = 0
-        self._grow(SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        grow_buffer(self._socket, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -182,13 +196,6 @@ class NetlinkSocket:
         self._sequence = first + count
         return first
 
-    def _grow(self, option: int, size: int) -> None:
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, option, size)
-        except PermissionError:  # without CAP_NET_ADMIN the system's limit applies
-            plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
-            self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
-
 
 class NftSocket(NetlinkSocket):
     """A socket to nf_tables. Family 0 in a listing is every family."""
@@ -245,7 +252,7 @@ class NftSocket(NetlinkSocket):
         data = batch(requests, first)
         # The kernel takes a transaction in one buffer or not at all.
         if len(data) > self._send_buffer:
-            self._grow(_SO_SNDBUFFORCE, len(data) + (1 << 16))
+            grow_buffer(self._socket, _SO_SNDBUFFORCE, len(data) + (1 << 16))
             self._send_buffer = len(data)
         try:
             self._socket.send(data)

@@ -332,3 +332,14 @@ def _running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_second_nfproxy_is_recognised(commands: Commands, manifests: Path) -> None:
+    """
+    The first one says so when the second loads its rules.
+    """
+    start_files(manifests)
+    with commands.daemon(manifests) as first, commands.daemon(manifests) as second:
+        first.wait_for("another nfproxy (pid ")
+        assert f"another nfproxy (pid {first.process.pid})" not in first.log
+        assert second.alive

@@ -86,7 +86,7 @@ class Node:
         return commands.daemon(self._manifests, *FLAGS)
 
     def ask(self, where: str, port: int = 80) -> str:
-        """Send the flow's next packet; tell who answered, or what became of it."""
+        """Send the flow's next packet; return who answered, or what became of it."""
         sent = probe(self.cluster.client, where, port, self.protocol, source_port=self.port)
         return answers([sent])[0]
 

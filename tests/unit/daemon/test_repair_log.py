@@ -64,7 +64,7 @@ def test_the_consequence_names_the_family_where_there_is_another(
     assert said == [f"NO SERVICE WORKS{over} ON THIS NODE", f"SERVICES FAIL{over} ON THIS NODE"]
 
 
-def test_changes_that_are_not_known_are_warnings_and_need_no_line_about_a_repair(
+def test_dropped_announcements_are_no_foreign_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """
@@ -75,7 +75,7 @@ def test_changes_that_are_not_known_are_warnings_and_need_no_line_about_a_repair
     assert not log.knows_a_change
     log.repaired(Report(), 101.0)
 
-    assert lines(caplog) == ["WARNING perhaps; repairing now"]
+    assert lines(caplog) == ["INFO perhaps; reading the tables"]
 
 
 def test_a_process_that_goes_on_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

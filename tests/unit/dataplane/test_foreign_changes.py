@@ -2,6 +2,7 @@
 Whose changes of nfproxy's tables are reported: in a namespace, with real commits.
 """
 
+import re
 import select
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import Damage, ForeignChange, ForeignChanges
+from nfproxy.host.processes import set_process_name
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import ruleset, schema
@@ -187,7 +189,7 @@ def test_lost_notifications_are_reported(watched: Watched) -> None:
     assert reported.damage is Damage.UNKNOWN
     assert (
         reported.text
-        == "another process changed table ip nfproxy or ip6 nfproxy (its name was lost)"
+        == "the kernel dropped announcements of changes, perhaps of table ip nfproxy or ip6 nfproxy"
     )
     assert watched.reported() == ""
 
@@ -201,3 +203,61 @@ def test_an_odd_process_name_is_quoted(watched: Watched, tmp_path: Path) -> None
     watched.namespace.run([str(command), "delete table ip nfproxy"])
 
     assert watched.reported().startswith(r"'nft\nERROR' (pid ")
+
+
+def test_a_second_nfproxy_is_named(watched: Watched) -> None:
+    """
+    It commits elements itself, and loads rules in a child process.
+    """
+    second: Kernel = watched.namespace.call(Kernel)
+    process = thread_name()
+    try:
+        set_process_name("nfproxy")
+        second.commit([ELEMENT])
+    finally:
+        set_process_name(process)
+    one = watched.reported()
+    assert re.fullmatch(r"another nfproxy \(pid \d+\) changed table ip nfproxy", one)
+
+    watched.namespace.call(second.load, PROGRAM)
+    second.close()
+    other = watched.reported()
+    assert re.fullmatch(r"another nfproxy \(pid \d+\) .*table ip nfproxy", other)
+
+
+def thread_name() -> str:
+    """Return the name of this thread."""
+    return Path("/proc/thread-self/comm").read_text().strip()
+
+
+def test_a_program_that_we_load_does_not_fill_the_buffer(watched: Watched) -> None:
+    """
+    Without privileges over the machine the buffer is small, and its overflow would hide changes.
+    """
+    small = watched.namespace.call(ForeignChanges, 0, 4096)
+    watched.kernel._foreign_changes, real = small, watched.foreign
+    rows = ", ".join(f"10.0.{i >> 8}.{i & 255}" for i in range(20_000))
+    watched.load(f"add element ip nfproxy cluster-ips {{ {rows} }}")
+    watched.kernel._foreign_changes = real
+
+    assert small.read() is None
+    watched.nft("add element ip nfproxy cluster-ips { 10.96.0.2 }")
+    reported = small.read()
+    small.close()
+    assert reported is not None
+    assert reported.text.startswith("nft (pid ")
+
+
+def test_the_port_of_a_child_that_ended_is_a_strangers_again(watched: Watched) -> None:
+    """
+    Process ids, and with them ports, are used again.
+    """
+    second: Kernel = watched.namespace.call(Kernel)
+    watched.foreign.expect(second._netlink.port)
+    second.commit([ELEMENT])
+    assert watched.reported() == ""
+
+    watched.foreign.expect(None)
+    second.commit([ELEMENT._replace(key=bytes((10, 96, 0, 2)))])
+    second.close()
+    assert watched.reported() != ""
