@@ -2,7 +2,7 @@
 A check around every test: no task, thread, socket or child process outlives it.
 
 What fixtures of modules and of the session hold is theirs: it is there before the test, or comes
-with a fixture that the test is the first to ask for.
+with a fixture that the test is the first to ask for. So are connections that their servers accept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 import time
 from asyncio import runners
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ import pytest
 GRACE_S = 3.0
 _PAUSE_S = 0.01
 
+_IP = (socket.AF_INET, socket.AF_INET6)
+_EVERY_ADDRESS = ("0.0.0.0", "::")
 _TASKS = "/proc/self/task"
 _FILES = "/proc/self/fd"
 
@@ -136,7 +139,29 @@ class Leftovers:
                 gc.collect()
                 collected = True
             time.sleep(_PAUSE_S)
-        return left
+        return left._replace(sockets=left.sockets - self._accepted(left.sockets))
+
+    def _accepted(self, sockets: frozenset[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the connections that servers of a module or of the session have accepted."""
+        servers = set(filter(None, map(_listens_at, self._allowed.sockets & held().sockets)))
+        ports = {address[1] for address in servers if address[0] in _EVERY_ADDRESS}
+        connections = ((one, _bound_to(one)) for one in sockets)
+        return {one for one, at in connections if at and (at in servers or at[1] in ports)}
+
+
+def _listens_at(numbered: tuple[str, str]) -> tuple[str, int] | None:
+    """Return address and port of a server's socket, None for other sockets."""
+    return _bound_to(numbered, only_servers=True)
+
+
+def _bound_to(numbered: tuple[str, str], *, only_servers: bool = False) -> tuple[str, int] | None:
+    """Return the own address and port of a socket of IP, None for others and closed ones."""
+    with suppress(OSError), socket.socket(fileno=os.dup(int(numbered[0]))) as one:
+        listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if one.family in _IP and (listens or not only_servers):
+            address, port = one.getsockname()[:2]
+            return address, port
+    return None
 
 
 def _described(left: Held) -> Generator[str]:
