@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
-from nfproxy.apiserver.transport import ApiRequest
+from nfproxy.apiserver.transport import WITHOUT_MANAGED_FIELDS, ApiRequest
 from nfproxy.kube.listwatch import ListWatch
 from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.protocol import (
@@ -76,7 +76,11 @@ class Reflector:
             if isinstance(request, ListRequest):
                 path, counted = self._resource.path, request.is_first
                 asked = ApiRequest(
-                    path, request.query, max_bytes=request.max_bytes, counted=counted
+                    path,
+                    request.query,
+                    accept=WITHOUT_MANAGED_FIELDS,
+                    max_bytes=request.max_bytes,
+                    counted=counted,
                 )
                 body = await self._connection.read(asked)
                 await self._act(self._protocol.page(body, now()))
@@ -88,7 +92,12 @@ class Reflector:
     async def _watch(self, watch: WatchRequest, now: Callable[[], float]) -> None:
         """Read a stream until it ends, or the protocol gives it up. Raises RequestError."""
         protocol = self._protocol
-        request = ApiRequest(self._resource.path, watch.query, silence_s=watch.silence_s)
+        request = ApiRequest(
+            self._resource.path,
+            watch.query,
+            accept=WITHOUT_MANAGED_FIELDS,
+            silence_s=watch.silence_s,
+        )
         async with self._connection.ask(request) as response:
             await self._act(protocol.opened(now()))
             while protocol.is_open:

@@ -77,6 +77,7 @@ class FileContent(msgspec.Struct, frozen=True):
     `objects` maps an object that has no part in proxying to None. `parsed` is false when the file's
     text, or a part of it, could not be read. `has_nameless` is true when the file holds an object
     that cannot be used and has no name, so that it may be a new version of any object.
+    `serviceless` counts the EndpointSlices that name no Service.
     """
 
     objects: dict[ObjectKey, Value | None] = {}
@@ -84,6 +85,7 @@ class FileContent(msgspec.Struct, frozen=True):
     parsed: bool = True
     unusable: frozenset[UnusableObject] = frozenset()
     has_nameless: bool = False
+    serviceless: int = 0
 
     def may_hold(self, key: ObjectKey) -> bool:
         """Return whether an object that is not among `objects` may still be in the file."""
@@ -96,6 +98,7 @@ class _File(msgspec.Struct):
     objects: dict[ObjectKey, Value | None]
     problems: tuple[Problem, ...]
     has_parsed: bool
+    serviceless: int = 0
 
 
 class ObjectCache:
@@ -162,6 +165,11 @@ class ObjectCache:
         groups = [*(p for of_kind in self._problems.values() for p in of_kind.values())]
         groups += [file.problems for file in self._files.values()]
         return tuple(problem for group in groups for problem in group)
+
+    @property
+    def serviceless(self) -> int:
+        """How many EndpointSlices in files name no Service."""
+        return sum(file.serviceless for file in self._files.values())
 
     def conflicts(self) -> list[Problem]:
         """Return a problem for each object in a file that another file holds before it."""
@@ -293,7 +301,7 @@ class ObjectCache:
         if stay:
             what = f"{plural(stay, 'object')} of the last good version in use"
             problems += (Problem(shown_path(path), "", "", what),)
-        self._files[path] = _File(objects, problems, has_parsed)
+        self._files[path] = _File(objects, problems, has_parsed, content.serviceless)
         self._change_holder(path, old.objects if old else {}, objects)
 
     def remove_file(self, path: str) -> None:

@@ -26,7 +26,8 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     version that cannot be understood, so the cache keeps the version before. `name` is None where
     the object has no valid name; its namespace is "" for kinds without one. Every object may have
     `problems`. `triggered_s` is when the control plane began the change that led to this version of
-    an EndpointSlice, in Unix seconds; None where the object does not say.
+    an EndpointSlice, in Unix seconds; None where the object does not say. `has_no_service` is true
+    for an EndpointSlice that names no Service.
     """
 
     name: ObjectName | None
@@ -34,6 +35,7 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     problems: tuple[Problem, ...] = ()
     usable: bool = True
     triggered_s: float | None = None
+    has_no_service: bool = False
 
 
 MAX_PROBLEMS = 20  # reported of one object

@@ -57,7 +57,8 @@ def resources(node_name: str) -> tuple[Resource, ...]:
             "discovery.k8s.io",
             "endpointslices",
             "/apis/discovery.k8s.io/v1/endpointslices",
-            {"labelSelector": "!service.kubernetes.io/headless"},
+            # Slices of other owners name no Service: those of an EndpointSelector, say.
+            {"labelSelector": "kubernetes.io/service-name,!service.kubernetes.io/headless"},
         ),
         # ServiceCIDR is served from Kubernetes 1.33 on.
         Resource(

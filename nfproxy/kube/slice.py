@@ -49,7 +49,9 @@ def decode_slice(obj: wire.EndpointSliceForm, source_file: str = "") -> Decoded[
     if family is None:
         problems.add("addressType", f"{quoted(obj.address_type)} is not IPv4, IPv6 or FQDN")
         return Decoded(name, None, problems.found, usable=False)
-    service = _service(name, labels, problems)
+    if labels.service_name is UNSET or not labels.service_name:
+        return Decoded(name, None, has_no_service=True)
+    service = _service(name, labels.service_name, problems)
     if service is None:
         return Decoded(name, None, problems.found)
     value = EndpointSlice(
@@ -73,13 +75,9 @@ def _triggered_s(metadata: wire.Metadata) -> float | None:
         return None
 
 
-def _service(name: ObjectName, labels: wire.Labels, problems: Problems) -> ObjectName | None:
-    """Return the Service a slice belongs to; None, and a problem, where it names none."""
+def _service(name: ObjectName, text: str, problems: Problems) -> ObjectName | None:
+    """Return the Service a slice belongs to; None, and a problem, where it cannot be one."""
     field = "metadata.labels['kubernetes.io/service-name']"
-    text = labels.service_name
-    if text is UNSET or not text:
-        problems.add(field, "is missing, so the slice belongs to no Service")
-        return None
     try:
         return ObjectName(name.namespace, identity.label(text))
     except InputError as error:

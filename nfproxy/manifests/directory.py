@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nfproxy.kube.cache import FileContent, ObjectCache
+from nfproxy.kube.identity import Kind
 from nfproxy.manifests.files import Signature
 from nfproxy.manifests.scan import DirectoryId, Scan
 from nfproxy.model.changes import Changes, Problem
@@ -55,7 +56,12 @@ class ManifestDirectory:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong now, sorted, each once."""
-        return tuple(sorted({*self._cache.problems, *self._unreadable, *self._conflicts}))
+        found = {*self._cache.problems, *self._unreadable, *self._conflicts}
+        if count := self._cache.serviceless:
+            # One line for all of them: they are often of an owner that has nothing to do with us.
+            what = f"{plural(count, 'slice')} without label kubernetes.io/service-name; ignored"
+            found.add(Problem("", "EndpointSlices", "", what, kind=Kind.ENDPOINT_SLICE.word))
+        return tuple(sorted(found))
 
     def due_in(self, now: float) -> float | None:
         """Return in how many seconds the next scan is due without an event, None for never."""

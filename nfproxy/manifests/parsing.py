@@ -69,6 +69,7 @@ class _Reader:
         self._unusable: set[UnusableObject] = set()
         self._unknown: set[tuple[str, str]] = set()
         self._parsed = True
+        self._serviceless = 0
         self._has_nameless = False
         self._is_useful = False  # it holds an object of a kind that nfproxy reads
 
@@ -88,6 +89,7 @@ class _Reader:
             self._parsed,
             frozenset(self._unusable),
             self._has_nameless,
+            self._serviceless,
         )
 
     def blank(self) -> None:
@@ -181,6 +183,7 @@ class _Reader:
             self._problem(str(key), "is in the file twice; the first one counts", kind.word)
             return
         self._objects[key] = decoded.value
+        self._serviceless += decoded.has_no_service
 
     def _refuse(self, identity: Identity, where: str, message: str) -> None:
         """Add an object that is not read; an unknown kind is one problem per file."""

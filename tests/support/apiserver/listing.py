@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True):
     timeout_s: int = 0
     bookmarks: bool = False
     initial: bool | None = None
+    drops_managed_fields: bool = False
 
     @property
     def needed(self) -> int:
@@ -103,6 +104,20 @@ def options(target: Target, resource: Resource, query: dict[str, str], streaming
     if streaming and made.watch and made.initial is None and made.version in ("", "0"):
         return msgspec.structs.replace(made, initial=True)  # as the real server's defaults have it
     return made
+
+
+def asks_to_drop_managed_fields(accept: str) -> bool:
+    """Return whether the first type of an Accept header has the parameter of KEP-5958."""
+    _, *parameters = accept.partition(",")[0].split(";")
+    return "drop=metadata.managedFields" in (parameter.strip() for parameter in parameters)
+
+
+def drop_managed_fields(text: bytes) -> bytes:
+    """Return a list, or an event, without the managedFields of its objects."""
+    content = msgspec.json.decode(text)
+    for item in content.get("items") or [content.get("object", content)]:
+        item.get("metadata", {}).pop("managedFields", None)
+    return msgspec.json.encode(content)
 
 
 def _number(query: dict[str, str], name: str) -> int:

@@ -15,7 +15,13 @@ from support.apiserver import discovery, writes
 from support.apiserver.access import Access
 from support.apiserver.faults import Faults, refused
 from support.apiserver.listening import abort
-from support.apiserver.listing import Options, list_page, options
+from support.apiserver.listing import (
+    Options,
+    asks_to_drop_managed_fields,
+    drop_managed_fields,
+    list_page,
+    options,
+)
 from support.apiserver.resources import Resource, Target
 from support.apiserver.status import (
     TOO_MANY,
@@ -44,7 +50,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     Without `streaming_lists` it refuses them, as older servers do. Without `etcd_progress` it
     begins them with an error, as newer ones do whose etcd is older than 3.4.31 or 3.5.13.
     `history` is how many changes per resource a watch can go back; `without` are resources it
-    does not have; `fresh_wait_s` is how long it waits for a version that is asked for. `names`
+    does not have; with `managed_fields_opt_out`, a gate of Kubernetes 1.38, clients may decline
+    managedFields; `fresh_wait_s` is how long it waits for a version that is asked for. `names`
     are further names in its certificate.
     """
 
@@ -55,6 +62,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     without: tuple[str, ...] = ()
     fresh_wait_s: float = 3.0
     gzip: bool = True
+    managed_fields_opt_out: bool = False
     names: tuple[str, ...] = ()
 
 
@@ -136,6 +144,9 @@ class Server:
             return discovery.answer(target.path, self.settings.without)
         if record.verb in ("list", "watch"):
             asked = options(target, resource, record.query, self.settings.streaming_lists)
+            accept = request.headers.get("Accept", "")
+            if self.settings.managed_fields_opt_out and asks_to_drop_managed_fields(accept):
+                asked = msgspec.structs.replace(asked, drops_managed_fields=True)
             if asked.watch:
                 return await self._watch(request, resource, asked, record)
             return await self._list(request, resource, asked)
@@ -178,6 +189,8 @@ class Server:
         await self._fresh(asked.needed)
         page = list_page(self.collection(resource.plural), asked, self.store.version)
         pieces = page.encode(resource)
+        if asked.drops_managed_fields:
+            pieces = [drop_managed_fields(b"".join(pieces))]
         speed = self.faults.list_speed(resource.plural)
         if speed is not None:
             return await self._slowly(request, b"".join(pieces), speed)

@@ -11,7 +11,7 @@ import random
 
 import msgspec
 from aiohttp import web
-from support.apiserver.listing import Options
+from support.apiserver.listing import Options, drop_managed_fields
 from support.apiserver.resources import Resource
 from support.apiserver.store import Change, Collection, Record, Store
 
@@ -105,7 +105,9 @@ class Stream:
             self.push(data)
 
     def push(self, data: bytes) -> None:
-        """Send something, as it is."""
+        """Send something, as it is but for managedFields that the client declines."""
+        if self._asked.drops_managed_fields:
+            data = drop_managed_fields(data) + b"\n"
         self._pending.append(data)
         self._wake.set()
 

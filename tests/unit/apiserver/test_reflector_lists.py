@@ -35,6 +35,8 @@ def test_a_streaming_list_continues_as_a_watch(run):
             }
             assert 300 <= int(stream.query["timeoutSeconds"]) <= 600
             assert stream.headers["User-Agent"].startswith("nfproxy/")
+            accepted = "application/json;drop=metadata.managedFields, application/json"
+            assert stream.headers["Accept"] == accepted
 
             await stream.send(event("ADDED", "a", "3"), event("ADDED", "b", "7"))
             assert await c.feed.next(3) == ["begin", "put a", "put b"]

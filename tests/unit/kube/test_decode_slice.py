@@ -78,16 +78,6 @@ def test_a_slice_that_is_not_for_a_proxy_is_ignored_in_silence(obj):
     assert Decoded(ObjectName("shop", "web-x7k2p"), None) == decoded(obj)
 
 
-@pytest.mark.parametrize(
-    "labels", [{}, {SERVICE_NAME: ""}, {SERVICE_NAME: None}, {SERVICE_NAME: "a;b"}]
-)
-def test_a_slice_that_names_no_service_is_ignored_and_reported(labels):
-    result = decoded(manifest(labels=labels))
-
-    assert (result.value, result.usable) == (None, True)
-    assert [f"metadata.labels['{SERVICE_NAME}']"] == fields(result)
-
-
 @pytest.mark.parametrize("address_type", ["", "ipv4", "IPX"])
 def test_an_unknown_address_type_makes_the_object_unusable(address_type):
     result = decoded(manifest(addressType=address_type))
@@ -270,3 +260,21 @@ def test_the_time_of_the_change_is_reported_if_it_is_one(annotation, expected):
     for data in (obj, msgspec.json.encode(obj)):
         result = decode(Kind.ENDPOINT_SLICE, data)
         assert (expected, True, ()) == (result.triggered_s, result.usable, result.problems)
+
+
+@pytest.mark.parametrize("labels", [{}, {SERVICE_NAME: ""}, {"app": "x"}])
+def test_a_slice_that_names_no_service_is_ignored_without_a_line(labels):
+    """
+    It belongs to another owner. The reader of files counts such slices.
+    """
+    result = decoded(manifest(labels=labels))
+    assert result.value is None
+    assert result.problems == ()
+    assert result.usable
+    assert result.has_no_service
+
+
+def test_a_slice_whose_label_is_no_name_is_ignored_and_reported():
+    result = decoded(manifest(labels={SERVICE_NAME: "a;b"}))
+    assert (result.value, result.usable) == (None, True)
+    assert [f"metadata.labels['{SERVICE_NAME}']"] == fields(result)

@@ -433,3 +433,23 @@ def test_a_directory_replaced_by_another_is_followed(root, tmp_path):
             assert await followed.next() == {"one": 3}
 
     run(test)
+
+
+def test_slices_that_name_no_service_are_one_line(tmp_path):
+    """
+    Of all files together, and with their number.
+    """
+    text = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%d}\n"
+    for number in range(3):
+        other = text % number + "addressType: IPv4\nendpoints: []\n"
+        (tmp_path / f"{number}.yaml").write_text(other)
+
+    async def case() -> tuple[Problem, ...]:
+        async with ManifestSource(str(tmp_path), "n", lambda problem: None) as source:
+            await source.load()
+            return source.problems
+
+    (problem,) = asyncio.run(case())
+    assert str(problem) == (
+        "EndpointSlices: 3 slices without label kubernetes.io/service-name; ignored"
+    )
