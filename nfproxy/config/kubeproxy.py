@@ -245,7 +245,7 @@ class KubeProxyConfiguration(Block, frozen=True):
             help="Where node ports are accepted: CIDRs that contain the local addresses to use, "
             'and the words "primary" (the node\'s IPs, the default), "all" and "localhost", in any '
             "mix. A family without an entry accepts them on every local address. Loopback "
-            "addresses accept none.",
+            "addresses accept TCP where an entry names them.",
         ),
     ] = ()
     detect_local_mode: Annotated[

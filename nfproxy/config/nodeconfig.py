@@ -68,7 +68,12 @@ def node_config(
     pod_problems = _pod_range_problems(config, local_pods, node)
     if PRIMARY in config.node_port_addresses and not ips:
         warnings.append(_no_primary(name, node, awaits_addresses))
-    node_ports = node_port_addresses(config.node_port_addresses, ips, warnings)
+    node_ports = node_port_addresses(
+        config.node_port_addresses,
+        ips,
+        warnings,
+        serves_loopback=config.serves_localhost_node_ports,
+    )
     result = NodeConfig(
         node_name=name,
         zone=node.zone if node else "",
@@ -81,6 +86,7 @@ def node_config(
         node_port_prefixes=node_ports.prefixes,
         loopback_node_ports=node_ports.loopback,
         kept=kept_addresses(config, node),
+        rejects_loopback=config.serves_localhost_node_ports,
     )
     return result, (*warnings, *pod_problems)
 

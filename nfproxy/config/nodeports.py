@@ -29,21 +29,26 @@ class NodePortAddresses(msgspec.Struct, frozen=True):
 
 
 def node_port_addresses(
-    entries: Iterable[str], node_ips: Mapping[Family, bytes], warnings: list[str]
+    entries: Iterable[str],
+    node_ips: Mapping[Family, bytes],
+    warnings: list[str],
+    *,
+    serves_loopback: bool,
 ) -> NodePortAddresses:
     """
     Return what valid `entries` select on a node with these node IPs.
 
     A family that no entry mentions accepts node ports on every local address, as in kube-proxy;
-    `warnings` says so.
+    `warnings` says so, and where loopback entries have no effect (not `serves_loopback`).
     """
     words = [text.strip() for text in entries]
     prefixes = {family: _prefixes(words, family, node_ips) for family in FAMILIES}
     for family, own in prefixes.items():
         warnings += (
-            f"nodePortAddresses: {prefix} is skipped; loopback addresses accept no node ports"
+            f"nodePortAddresses: {prefix} is skipped; loopback addresses accept node ports only "
+            "with the feature gate KubeProxyNFTablesLocalhostNodePorts"
             for prefix in own
-            if _only_loopback(prefix)
+            if _only_loopback(prefix) and not serves_loopback
         )
         if not own and PRIMARY not in words:
             warnings.append(

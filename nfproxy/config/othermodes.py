@@ -43,7 +43,8 @@ class IPTables(Block, frozen=True):
             flag="iptables-localhost-nodeports",
             keeps_zero=True,
             warn_about=True,
-            help="Node ports on localhost; nftables mode has none.",
+            help="Node ports on localhost in iptables mode; otherwise nodePortAddresses has "
+            "localhost.",
         ),
     ] = True
     sync_period: Annotated[

@@ -20,7 +20,7 @@ from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
 from nfproxy.config.kept import with_host
-from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE
+from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE, LOCALHOST_NODE_PORTS_GATE
 from nfproxy.config.load import LoadedConfig
 from nfproxy.daemon.background import (
     count_problems,
@@ -32,6 +32,7 @@ from nfproxy.daemon.background import (
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.loop import Configure, Daemon
+from nfproxy.daemon.loopback import LocalNodePorts, RejectedPackets
 from nfproxy.daemon.schedule import SyncTimings
 from nfproxy.daemon.serviceconnections import ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
@@ -92,15 +93,22 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = stack.enter_context(closing(ConntrackCleaner()))
 
-        gates = {**FEATURES, EXTERNAL_IPS_GATE: ("", config.allows_external_ips)}
-        metrics = NodeMetrics(families, __version__, gates)
+        localhost = config.serves_localhost_node_ports
+        gates = {
+            **FEATURES,
+            EXTERNAL_IPS_GATE: ("", config.allows_external_ips),
+            LOCALHOST_NODE_PORTS_GATE: ("BETA", localhost),
+        }
+        rejected = RejectedPackets(families) if localhost else None
+        metrics = NodeMetrics(families, __version__, gates, rejected)
         source, events, connection = await stack.enter_async_context(_source(options, metrics))
 
         health = Health(config.nftables.sync_period.seconds)
         if options.manifests:  # they may hold no Node, and nothing deletes it
             health.node_seen(Node(options.node_name))
         flows = StaleFlowCleaning(cleaner, lambda: addresses.current, families, metrics)
-        hooks = NodeHooks(metrics, health, families, flows, events)
+        local_node_ports = LocalNodePorts(families, metrics)
+        hooks = NodeHooks(metrics, health, families, flows, events, local_node_ports.committed)
         connections = stack.enter_context(
             closing(ServiceConnections(families, lambda: hooks.planner, kernel.deletions))
         )
@@ -120,6 +128,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             count_problems(source, metrics),
             flows.run(),
             follow_addresses(addresses, daemon.reconfigure),
+            local_node_ports.run(),
         ]
         if connection is not None:
             background.append(follow_api_servers(connection, daemon.reconfigure))

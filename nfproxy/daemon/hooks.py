@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from nfproxy.clock import now
 from nfproxy.daemon.events import NodeEvents
@@ -19,6 +19,7 @@ from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.claims import BegunFinding, ClaimReason
+from nfproxy.plan.localnodeports import ListenerChanges, listener_changes
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
 from nfproxy.views.tally import Tally
@@ -33,7 +34,8 @@ class NodeHooks(Hooks):
     The work after a commit grows with the Services that changed, not with all Services. Work that
     takes long, or needs the event loop, is handed over: stale flows to `flows`, health check ports
     to :func:`~nfproxy.daemon.background.serve_health_checks`. That task reads `health_checks` and
-    `node_port_prefixes` after `health_checks_changed` was set.
+    `node_port_prefixes` after `health_checks_changed` was set. `on_listeners` is called in the
+    event loop with what each commit changes for node ports on loopback addresses.
 
     `planner` is that of the last commit, None before the first. The threads are those of
     :class:`~nfproxy.daemon.proxier.Hooks`; the public attributes may be read in the event loop.
@@ -46,6 +48,7 @@ class NodeHooks(Hooks):
         families: Sequence[Family],
         flows: StaleFlowCleaning,
         events: NodeEvents | None = None,
+        on_listeners: Callable[[ListenerChanges], None] | None = None,
     ) -> None:
         """Start the daemon's health and its first request for a sync; needs the event loop."""
         self._metrics = metrics
@@ -53,6 +56,7 @@ class NodeHooks(Hooks):
         self._families = tuple(families)
         self._flows = flows
         self._events = events
+        self._on_listeners = on_listeners
         self._tally = Tally()
         self._changed_services: set[ObjectName] = set()
         self._loop = asyncio.get_running_loop()
@@ -134,6 +138,11 @@ class NodeHooks(Hooks):
             self._health.succeeded(family, moment)
         self._update_health_checks(planner, commit.touched.services)
         self._flows.committed(planner, commit)
+        if self._on_listeners is not None and planner.config.loopback_node_ports:
+            changes = listener_changes(
+                commit.touched.frontends, planner.desired.frontends, planner.config
+            )
+            self._loop.call_soon_threadsafe(self._on_listeners, changes)
 
     def _count(self, planner: Planner, commit: Commit) -> None:
         metrics, report = self._metrics, commit.report

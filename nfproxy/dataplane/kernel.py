@@ -93,6 +93,11 @@ class Kernel:
         counted = [pair for data in found for pair in counted_elements(data)]
         return Counters(generation(found[0]) if found else None, counted)
 
+    def named_counters(self, family: Family) -> dict[str, int]:
+        """Return how many packets each named counter of the family's table has counted."""
+        rows = self._netlink.objects(family, TABLE)
+        return {row.name: row.packets for row in rows if row.packets is not None}
+
     def deletions(self) -> CountedDeletions:
         """Return what keeps the counters of elements that we delete from now on; to be closed."""
         return CountedDeletions(self._netlink.port)

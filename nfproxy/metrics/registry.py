@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from nfproxy.metrics.component import FEATURES, ComponentMetrics, SLIMetrics
 from nfproxy.metrics.kubeproxy import KubeProxyMetrics
+from nfproxy.metrics.localhost import LocalhostMetrics, ReadRejected
 from nfproxy.metrics.own import OwnMetrics
 from nfproxy.metrics.prometheus import expose
 from nfproxy.model.addresses import Family
@@ -17,7 +18,7 @@ from nfproxy.model.addresses import Family
 _STABILITIES = ("ALPHA", "BETA", "STABLE")
 
 
-class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
+class Metrics(KubeProxyMetrics, LocalhostMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
     """Counts what happens, for the metrics port. Any thread may call."""
 
     def __init__(
@@ -25,14 +26,17 @@ class Metrics(KubeProxyMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
         families: Sequence[Family],
         version: str,
         features: Mapping[str, tuple[str, bool]] = FEATURES,
+        read_rejected: ReadRejected | None = None,
     ) -> None:
         """
         Start with everything at 0.
 
-        `families` are those that are proxied; `features` as in ComponentMetrics.
+        `families` are those that are proxied; `features` as in ComponentMetrics, `read_rejected`
+        as in LocalhostMetrics.
         """
         registry = CollectorRegistry()
         KubeProxyMetrics.__init__(self, registry, families)
+        LocalhostMetrics.__init__(self, registry, read_rejected)
         ComponentMetrics.__init__(self, registry, version, features)
         OwnMetrics.__init__(self, registry)
         SLIMetrics.__init__(self)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix
+from nfproxy.model.service import Protocol
 
 #: The kernel's IFNAMSIZ without the byte that ends a name.
 LONGEST_INTERFACE_NAME = 15
@@ -55,12 +56,14 @@ class ProgramConfig(msgspec.Struct, frozen=True, kw_only=True):
     :mod:`nfproxy.nft.ruleset` renders from this alone, so a new setting of a template is a field
     here. A change of it loads the program again; other changes of NodeConfig change elements only.
     `node_ports_everywhere` are the families that accept node ports on every local address.
+    `rejects_loopback` adds the rule for set ``loopback-rejects``.
     """
 
     local_pods: LocalPods = LocalPods()
     masquerade_all: bool = False
     masquerade_mark: int = 0x4000
     node_ports_everywhere: frozenset[Family] = frozenset(FAMILIES)
+    rejects_loopback: bool = False
 
 
 class Listener(NamedTuple):
@@ -98,6 +101,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `node_port_prefixes` are the disjoint prefixes whose local addresses accept node ports. A family
     that is absent or None accepts them on every local address. Loopback addresses never do.
     `loopback_node_ports` are the families whose loopback addresses the configuration names.
+    `rejects_loopback` says that loopback addresses refuse node ports that nfproxy does not serve
+    there (gate KubeProxyNFTablesLocalhostNodePorts); false leaves them to the host.
     `external_ips` false leaves ``spec.externalIPs`` out (gate AllowServiceExternalIPs).
     `masquerade_mark` is the bit of the packet mark that asks for source NAT. `kept` is what claims
     of Services are compared with.
@@ -114,6 +119,16 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}
     loopback_node_ports: frozenset[Family] = frozenset()
     kept: KeptAddresses = KeptAddresses()
+    rejects_loopback: bool = False
+
+    def proxies_on_loopback(self, family: Family, protocol: Protocol) -> bool:
+        """Return whether the proxy in user space serves such node ports on loopback addresses."""
+        served = protocol is Protocol.TCP and family in self.loopback_node_ports
+        return self.rejects_loopback and served
+
+    def rejects_on_loopback(self, family: Family, protocol: Protocol) -> bool:
+        """Return whether loopback addresses reject node ports of a family and protocol."""
+        return self.rejects_loopback and not self.proxies_on_loopback(family, protocol)
 
     @property
     def program(self) -> ProgramConfig:
@@ -124,4 +139,5 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             masquerade_all=self.masquerade_all,
             masquerade_mark=self.masquerade_mark,
             node_ports_everywhere=frozenset(everywhere),
+            rejects_loopback=self.rejects_loopback,
         )

@@ -31,6 +31,7 @@ GET_RULE, DELETE_RULE, DESTROY_RULE = 7, 8, 28
 GET_SET = 10
 NEW_ELEMENTS, GET_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS = 12, 13, 14, 30
 NEW_GENERATION, GET_GENERATION = 15, 16
+GET_OBJECT = 19
 
 #: The table's name in nearly every kind of message: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, …
 TABLE_NAME = 1
@@ -40,10 +41,13 @@ _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2  # NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY
 _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 2, 3, 4, 7  # NFTA_RULE_…
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH = 2, 3, 5  # NFTA_SET_…
 _SET_DATA_TYPE, _SET_DATA_LENGTH = 6, 7
+_OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA = 2, 3, 4  # NFTA_OBJ_…
+_COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2  # NFTA_EXPR_…
 _GENERATION_PID, _GENERATION_NAME = 2, 3  # NFTA_GEN_PROC_…
 
 _DORMANT = 1  # NFT_TABLE_F_DORMANT
+_COUNTER = 1  # NFT_OBJECT_COUNTER
 _ANONYMOUS = 1  # NFT_SET_ANONYMOUS
 _VERDICT_TYPE = 0xFFFFFF00  # NFT_DATA_VERDICT
 
@@ -214,6 +218,23 @@ class SetRow(NamedTuple):
             number(found.get(_SET_DATA_TYPE, b"")) == _VERDICT_TYPE,
             number(found.get(_SET_DATA_LENGTH, b"")),
         )
+
+
+class ObjectRow(NamedTuple):
+    """A named object in a listing. `packets` is what a counter has counted, None for others."""
+
+    table: str
+    name: str
+    packets: int | None
+
+    @classmethod
+    def read(cls, data: bytes) -> ObjectRow:
+        """Read a listed message, its nfgenmsg included. Raises DataplaneError."""
+        found = values(data, GENERIC_SIZE)
+        packets = None
+        if number(found.get(_OBJECT_TYPE, b"")) == _COUNTER:
+            packets = number(values(found.get(_OBJECT_DATA, b"")).get(_COUNTER_PACKETS, b""))
+        return cls(text(found.get(TABLE_NAME, b"")), text(found.get(_OBJECT_NAME, b"")), packets)
 
 
 class RuleRow(NamedTuple):

@@ -29,11 +29,13 @@ from nfproxy.netlink.messages import (
 from nfproxy.netlink.nftables import (
     GET_CHAIN,
     GET_ELEMENTS,
+    GET_OBJECT,
     GET_RULE,
     GET_SET,
     GET_TABLE,
     SUBSYSTEM,
     ChainRow,
+    ObjectRow,
     Request,
     RuleRow,
     SetRow,
@@ -219,6 +221,10 @@ class NftSocket(NetlinkSocket):
         """Return the named sets and maps of a table."""
         rows = (SetRow.read(data) for data in self._list(GET_SET, family, table))
         return [row for row in rows if not row.is_anonymous]
+
+    def objects(self, family: int, table: str) -> list[ObjectRow]:
+        """Return the named objects of a table, such as counters."""
+        return [ObjectRow.read(data) for data in self._list(GET_OBJECT, family, table)]
 
     def rules(self, family: int, table: str, chain: str = "") -> Iterator[RuleRow]:
         """Yield the rules of a table or of one chain, by chain and in order."""

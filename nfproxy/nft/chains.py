@@ -34,6 +34,7 @@ FIXED_CHAINS = (
     "services",
     "unused-service-addresses",
     "reject-connection",
+    "reject-loopback",
     "nat-postrouting",
     "masquerade-hairpin",
     "nat-input",

@@ -129,6 +129,8 @@ def table_text(config: ProgramConfig, family: Family) -> str:
         address_bits=_address_bits(family),
         unspecified=_UNSPECIFIED[family],
         node_port_all=family in config.node_ports_everywhere,
+        rejects_loopback=config.rejects_loopback,
+        rejected_counters={p.word: name for p, name in schema.REJECTED_COUNTERS.items()},
         protocols=[p.word for p in Protocol],
         client_type=_CLIENT_TYPE[family],
         affinity_size=schema.AFFINITY_SIZE,

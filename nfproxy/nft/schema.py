@@ -117,6 +117,7 @@ NODE_PORT_ADDRESSES = "node-port-addresses"
 CLUSTER_IPS = "cluster-ips"
 SERVICE_CIDRS = "service-cidrs"
 SOURCE_RANGES = "source-ranges"
+LOOPBACK_REJECTS = "loopback-rejects"
 AFFINITY = "affinity"
 AFFINITY_FRONTENDS = "affinity-frontends"
 AFFINITY_NODE_PORTS = "affinity-node-ports"
@@ -131,6 +132,7 @@ def _schemas() -> Iterator[SetSchema]:
     yield SetSchema(FRONTENDS, _ADDRESS_FRONTEND, ())
     yield SetSchema(NODE_PORTS, _NODE_PORT, ())
     yield SetSchema(NODE_PORT_ADDRESSES, (Field.ADDRESS,), interval=Interval.ENDS)
+    yield SetSchema(LOOPBACK_REJECTS, _NODE_PORT)
     yield SetSchema(CLUSTER_IPS, (Field.ADDRESS,))
     yield SetSchema(SERVICE_CIDRS, (Field.ADDRESS,), interval=Interval.ENDS)
     yield SetSchema(SOURCE_RANGES, (Field.ADDRESS, *_ADDRESS_FRONTEND), interval=Interval.PAIRS)
@@ -154,6 +156,9 @@ MANAGED = tuple(name for name, schema in SCHEMAS.items() if not schema.dynamic)
 
 #: Maps whose elements count connections.
 COUNTED = (FRONTENDS, NODE_PORTS)
+
+#: The named counter of what is rejected on loopback addresses, with kube-proxy's name for it.
+REJECTED_COUNTERS = {p: f"localhost-nodeport-rejected-{p.word}" for p in Protocol}
 
 _PORT = struct.Struct("!H2x")
 _NUMBER = struct.Struct("=I")

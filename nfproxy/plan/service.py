@@ -60,6 +60,10 @@ def plan_service(
                     refused.setdefault(key, RefusedFrontend(key, kind, why))
                 else:
                     frontends.setdefault(key, frontend)
+            node_port = FrontendKey(family, b"", port.protocol, port.node_port)
+            if node_port in frontends and config.rejects_on_loopback(family, port.protocol):
+                rejected = node_port.element_key
+                shared[SharedElement(family, schema.LOOPBACK_REJECTS, rejected)] = None
             affinity_lists.update(plan.affinity.lists())
     return ServicePlan(
         service.name,

@@ -21,6 +21,7 @@ SHARED_SETS = (
     schema.CLUSTER_IPS,
     schema.SERVICE_CIDRS,
     schema.NODE_PORT_ADDRESSES,
+    schema.LOOPBACK_REJECTS,
 )
 
 

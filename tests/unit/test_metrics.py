@@ -11,6 +11,7 @@ from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.prometheus import expose, number
 from nfproxy.model.addresses import FAMILIES
+from nfproxy.model.service import Protocol
 from nfproxy.reconcile.reconciler import ResyncReason
 
 V4, V6 = FAMILIES
@@ -353,3 +354,42 @@ def test_label_values_come_back_as_they_were(hostile: str):
 
     assert {"label": hostile} == family.samples[0].labels
     assert family.documentation == "back\\slash\nand line"
+
+
+def test_localhost_node_ports_have_metrics_only_with_the_gate() -> None:
+    """
+    As in Kubernetes 1.38; what is rejected is read whenever the page is.
+    """
+    prefix = "kubeproxy_nftables_localhost_nodeport_"
+    assert prefix.encode() not in Metrics(FAMILIES, "0", FEATURES).text()
+
+    rejected = [(V4, Protocol.TCP, 3), (V6, Protocol.SCTP, 0)]
+    metrics = Metrics(FAMILIES, "0", FEATURES, lambda: rejected)
+    metrics.localhost_listeners({V4: 2, V6: 0})
+    metrics.localhost_listen_failed(V6)
+    rejected[0] = (V4, Protocol.TCP, 4)
+    found = [
+        line.removeprefix(prefix)
+        for line in metrics.text().decode().splitlines()
+        if line.startswith(prefix)
+    ]
+
+    assert found == [
+        'listener_creation_failures_total{ip_family="IPv6"} 1',
+        'listeners{ip_family="IPv4"} 2',
+        'listeners{ip_family="IPv6"} 0',
+        'rejected_packets_total{ip_family="IPv4",protocol="tcp"} 4',
+        'rejected_packets_total{ip_family="IPv6",protocol="sctp"} 0',
+    ]
+    assert f"# TYPE {prefix}rejected_packets_total counter" in metrics.text().decode()
+
+
+def test_localhost_node_ports_without_the_gate_count_nothing() -> None:
+    """
+    Callers need not know of the gate.
+    """
+    metrics = Metrics(FAMILIES, "0", FEATURES)
+    metrics.localhost_listeners({V4: 2})
+    metrics.localhost_listen_failed(V6)
+
+    assert b"localhost_nodeport" not in metrics.text()

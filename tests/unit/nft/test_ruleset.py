@@ -193,6 +193,7 @@ def test_every_field_of_the_program_configuration_changes_the_text():
         "masquerade_all": True,
         "masquerade_mark": 0x1,
         "node_ports_everywhere": frozenset[Family](),
+        "rejects_loopback": True,
     }
     assert set(changed) == set(ProgramConfig.__struct_fields__)
     shapes = [Shape(Policy.CLUSTER, Protocol.TCP, cluster=1)]
