@@ -31,7 +31,7 @@ class ClaimReason(enum.StrEnum):
     SHADOWS = "FrontendShadows"
 
 
-class Finding(NamedTuple):
+class ClaimFinding(NamedTuple):
     """
     Something about claims of one Service at one field; it may hold for many frontends.
 
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
 class BegunFinding(msgspec.Struct, frozen=True):
     """A finding that has begun, with one of its frontends and their number."""
 
-    finding: Finding
+    finding: ClaimFinding
     example: FrontendKey
     count: int
 
@@ -75,10 +75,10 @@ class ClaimFindings:
 
     def __init__(self) -> None:
         self.counts: Counter[ClaimReason] = Counter()
-        self._frontends: dict[Finding, dict[FrontendKey, None]] = {}
-        self._begun: dict[Finding, None] = {}
+        self._frontends: dict[ClaimFinding, dict[FrontendKey, None]] = {}
+        self._begun: dict[ClaimFinding, None] = {}
 
-    def replace(self, key: FrontendKey, old: Finding | None, new: Finding | None) -> None:
+    def replace(self, key: FrontendKey, old: ClaimFinding | None, new: ClaimFinding | None) -> None:
         """Put what holds for a frontend in place of what held before."""
         if old == new:
             return
@@ -106,7 +106,7 @@ class ClaimFindings:
         return found
 
 
-def _order(finding: Finding) -> tuple[object, ...]:
+def _order(finding: ClaimFinding) -> tuple[object, ...]:
     return (finding.service, finding.reason, finding.field, finding.what, finding.other or ())
 
 

@@ -14,7 +14,7 @@ import msgspec
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
-from nfproxy.plan.claims import ClaimFindings, ClaimReason, Finding
+from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
     AffinityListKey,
@@ -80,7 +80,7 @@ class Desired:
         self.affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._plans: dict[ObjectName, ServicePlan] = {}
         self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
-        self._lost: dict[FrontendKey, dict[ObjectName, Finding]] = {}
+        self._lost: dict[FrontendKey, dict[ObjectName, ClaimFinding]] = {}
         self.findings = ClaimFindings()
         self._shadows = Shadows(self.frontends, self.findings)
         self._node_elements: tuple[SharedElement, ...] = ()
@@ -187,7 +187,7 @@ class Desired:
                     if is_cluster_ip and claim.kind is not (FrontendKind.CLUSTER_IP)
                     else "belongs to the older {other}"
                 )
-                new = known[service] = Finding(
+                new = known[service] = ClaimFinding(
                     ClaimReason.CONFLICT,
                     service,
                     claim.kind.field,
@@ -208,7 +208,7 @@ class Desired:
             self.findings.replace(
                 key,
                 *(
-                    Finding(ClaimReason.REFUSED, service, r.kind.field, r.why) if r else None
+                    ClaimFinding(ClaimReason.REFUSED, service, r.kind.field, r.why) if r else None
                     for r in (before.get(key), after.get(key))
                 ),
             )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.nodeconfig import KeptAddresses, NodeConfig
 from nfproxy.model.service import ObjectName
-from nfproxy.plan.claims import ClaimFindings, ClaimReason, Finding
+from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.frontends import Frontend, FrontendKey, FrontendKind
 
 _OUTER = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER_IP)
@@ -30,7 +30,7 @@ class Shadows:
         """Read the frontends in force from `frontends`; report into `findings`."""
         self._frontends = frontends
         self._findings = findings
-        self._known: dict[FrontendKey, Finding] = {}
+        self._known: dict[FrontendKey, ClaimFinding] = {}
         self._outer: dict[bytes, set[FrontendKey]] = {}  # by address
         self._cluster_ips: dict[bytes, set[ObjectName]] = {}
         self._kept = KeptAddresses()
@@ -88,7 +88,7 @@ class Shadows:
             else:
                 self._known.pop(key, None)
 
-    def _finding(self, key: FrontendKey, frontend: Frontend) -> Finding | None:
+    def _finding(self, key: FrontendKey, frontend: Frontend) -> ClaimFinding | None:
         """Return what a frontend shadows, None for nothing."""
         service = frontend.claim.service
         what, other = "", None
@@ -110,7 +110,7 @@ class Shadows:
             )
         if not what:
             return None
-        return Finding(ClaimReason.SHADOWS, service, frontend.kind.field, what, other)
+        return ClaimFinding(ClaimReason.SHADOWS, service, frontend.kind.field, what, other)
 
     def _node_port_of_another(self, key: FrontendKey, service: ObjectName) -> ObjectName | None:
         """Return the Service whose node port is reached at an address of the node, if another's."""
