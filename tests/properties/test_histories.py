@@ -21,6 +21,9 @@ from nfproxy.nft.schema import Interval
 from nfproxy.plan.desired import Touched
 from nfproxy.reconcile import tracker
 
+#: They compute for half a minute; on a machine that others use, several times as long.
+pytestmark = pytest.mark.timeout(600)
+
 #: How a walk goes: how long a transaction takes, whether the daemon tidies between planning and
 #: synchronising, and after how many operations a large load goes on in the next transaction.
 Manner = tuple[float, bool, int]
