@@ -172,7 +172,11 @@ def _local_pods(
         case _:
             prefixes = [parse_prefix(text) for text in cidr_list(config.cluster_cidr)]
             source = "clusterCIDR"
-    pods = LocalPods(prefixes=first_per_family(prefixes))
+    own = None
+    if config.detect_local_mode != "NodeCIDR":
+        ranges = node.pod_cidrs if node else ()
+        own = {f: tuple(p for p in ranges if p.family is f) for f in FAMILIES}
+    pods = LocalPods(prefixes=first_per_family(prefixes), own=own)
     if not pods.exists(primary):
         what = f"no {primary.label} CIDR" if pods.prefixes else "empty"
         warnings.append(

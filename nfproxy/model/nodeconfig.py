@@ -38,11 +38,15 @@ class LocalPods(msgspec.Struct, frozen=True):
 
     One of: a source prefix for each family (modes ClusterCIDR and NodeCIDR), the input
     interface's name, or what its name begins with. A family without any has no detection.
+
+    In mode ClusterCIDR the prefixes hold the pods of all nodes, and `own` has the ranges of this
+    node's pods, as far as the Node names them. In the other modes it is None.
     """
 
     prefixes: dict[Family, Prefix] = {}
     bridge: str = ""
     interface_prefix: str = ""
+    own: dict[Family, tuple[Prefix, ...]] | None = None
 
     def exists(self, family: Family) -> bool:
         """Return whether the rules of a family can recognise local pods."""

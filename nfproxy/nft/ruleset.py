@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 
 from nfproxy.errors import ConfigError
-from nfproxy.model.addresses import Family, format_address
+from nfproxy.model.addresses import Family, collapse, format_address
 from nfproxy.model.nodeconfig import (
     INTERFACE_NAMES,
     LONGEST_INTERFACE_NAME,
@@ -107,6 +107,24 @@ def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:
     return f"{family.table} saddr {prefix}", f"{family.table} saddr != {prefix}"
 
 
+def far_pod_match(config: ProgramConfig, family: Family) -> str:
+    """
+    Return the match for packets that may be from a pod of another node; "" where none can be.
+
+    Mode ClusterCIDR takes pods of other nodes for local ones. An endpoint elsewhere would answer
+    such a pod directly, past this node, which alone can translate the answer back.
+    """
+    pods = config.local_pods
+    prefix = pods.prefixes.get(family)
+    if prefix is None or pods.own is None:
+        return ""
+    source = f"{family.table} saddr"
+    own = collapse([*pods.own.get(family, ())])
+    if any(prefix.network in p and p.length <= prefix.length for p in own):
+        return ""
+    return " ".join((f"{source} {prefix}", *(f"{source} != {p}" for p in own)))
+
+
 def _address_bits(family: Family) -> list[str]:
     """Return an address for each bit, the lowest bit first: pods mostly differ in low bits."""
     return [
@@ -143,7 +161,13 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
     local_pod, not_local_pod = local_pod_match(config, family)
     if isinstance(chain, Shape):
         return _shape_text(
-            chain, family, local_pod, not_local_pod, config.masquerade_all, _mark(config)
+            chain,
+            family,
+            local_pod,
+            not_local_pod,
+            far_pod_match(config, family),
+            config.masquerade_all,
+            _mark(config),
         )
     if isinstance(chain, RecordChain):
         return _render(
@@ -178,6 +202,7 @@ def _shape_text(
     family: Family,
     local_pod: str,
     not_local_pod: str,
+    far_pod: str,
     masquerade_all: bool,
     mark: str,
 ) -> str:
@@ -195,6 +220,7 @@ def _shape_text(
         cluster_base=schema.CLUSTER_BASE,
         local_pod=local_pod,
         not_local_pod=not_local_pod,
+        far_pod=far_pod,
         masquerade_all=masquerade_all,
         mark=mark,
     )

@@ -10,6 +10,7 @@ import pytest
 from support.packets.scenes import (
     CLUSTER_CIDR,
     NO_DETECTOR,
+    OWN_PODS,
     Scene,
     Table,
     both_families,
@@ -45,10 +46,16 @@ RECOGNISED = Expected(
         far_pod=("local masqueraded", "local"),
     ),
 )
-#: By the cluster's range, pods of other nodes count as local ones.
+#: By the cluster's range, pods of other nodes count as local ones. An endpoint elsewhere would
+#: answer them past this node, so their short cut needs source NAT.
 ALL_PODS = Expected(
     cluster=RECOGNISED.cluster | table(far_pod=("both", "both masqueraded")),
-    local=RECOGNISED.local | table(far_pod=("local", "both")),
+    local=RECOGNISED.local | table(far_pod=("local", "both masqueraded")),
+)
+#: The same where the Node does not name the ranges of its pods: any pod may be of another node.
+UNKNOWN_PODS = Expected(
+    cluster=ALL_PODS.cluster,
+    local=ALL_PODS.local | table(pod=("local", "both masqueraded")),
 )
 #: No client is recognised: no source NAT towards cluster IPs, no short cut for pods.
 UNRECOGNISED = Expected(
@@ -73,7 +80,9 @@ STRANGERS = Expected(
 )
 
 NODE_CIDR = LocalPods(prefixes=both_families("10.244.1.0/24", "fd00:10:244:1::/64"))
-IPV4_ONLY = LocalPods(prefixes=both_families("10.244.0.0/16"))
+IPV4_ONLY = LocalPods(prefixes=both_families("10.244.0.0/16"), own=OWN_PODS)
+CLUSTER_ONLY = LocalPods(prefixes=CLUSTER_CIDR.prefixes, own={})
+ONE_NODE = LocalPods(prefixes=NODE_CIDR.prefixes, own=OWN_PODS)
 
 
 class Mode(NamedTuple):
@@ -91,6 +100,8 @@ class Mode(NamedTuple):
 
 MODES = {
     "ClusterCIDR": Mode(CLUSTER_CIDR, ALL_PODS, ALL_PODS),
+    "ClusterCIDR, podCIDRs unknown": Mode(CLUSTER_ONLY, UNKNOWN_PODS, UNKNOWN_PODS),
+    "ClusterCIDR of one node": Mode(ONE_NODE, RECOGNISED, RECOGNISED),
     "ClusterCIDR of IPv4 only": Mode(IPV4_ONLY, ALL_PODS, UNRECOGNISED),
     "NodeCIDR": Mode(NODE_CIDR, RECOGNISED, RECOGNISED),
     "InterfaceNamePrefix": Mode(LocalPods(interface_prefix="veth-1"), RECOGNISED, RECOGNISED),

@@ -96,7 +96,7 @@ def test_slice_that_names_another_node(
     scene.program(scene.web(external_local=local), *slices)
 
     itself = f"{pod.name} masqueraded"
-    expected = table(pod=(itself, itself), far_pod=(pod.name, pod.name if local else itself))
+    expected = table(pod=(itself, itself), far_pod=(pod.name, itself))
     assert expected == scene.reached(expected, family, protocol)
 
 

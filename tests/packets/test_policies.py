@@ -49,7 +49,7 @@ def test_only_external_local(scene: Scene, family: Family, protocol: Protocol) -
         pod=("both", "both"),
         node=("both masqueraded", "both masqueraded"),
         outside=("both masqueraded", "local"),
-        far_pod=("both", "both"),
+        far_pod=("both", "both masqueraded"),
     )
     assert expected == scene.reached(expected, family, protocol)
 
@@ -65,7 +65,7 @@ def test_no_local_endpoint(scene: Scene, family: Family, protocol: Protocol) -> 
         pod=("dropped", "remote"),
         node=("dropped", "remote masqueraded"),
         outside=("dropped", "dropped"),
-        far_pod=("dropped", "remote"),
+        far_pod=("dropped", "remote masqueraded"),
     )
     assert expected == scene.reached(expected, family, protocol)
 
@@ -95,7 +95,7 @@ def test_no_local_endpoint_external(scene: Scene, family: Family, protocol: Prot
         pod=("remote", "remote"),
         node=("remote masqueraded", "remote masqueraded"),
         outside=("remote masqueraded", "dropped"),
-        far_pod=("remote", "remote"),
+        far_pod=("remote", "remote masqueraded"),
     )
     assert expected == scene.reached(expected, family, protocol)
 
@@ -127,7 +127,7 @@ def test_only_local_endpoints(scene: Scene, family: Family, protocol: Protocol) 
         pod=("local", "local"),
         node=("local masqueraded", "local masqueraded"),
         outside=("local masqueraded", "local"),
-        far_pod=("local", "local"),
+        far_pod=("local", "local masqueraded"),
     )
     assert expected == scene.reached(expected, family, protocol)
 

@@ -73,7 +73,9 @@ def both_families(*texts: str) -> dict[Family, Prefix]:
     return {prefix.family: prefix for prefix in prefixes}
 
 
-CLUSTER_CIDR = LocalPods(prefixes=both_families("10.244.0.0/16", "fd00:10:244::/48"))
+#: The ranges of node-1's pods, as its Node object has them.
+OWN_PODS = {f: (p,) for f, p in both_families("10.244.1.0/24", "fd00:10:244:1::/64").items()}
+CLUSTER_CIDR = LocalPods(prefixes=both_families("10.244.0.0/16", "fd00:10:244::/48"), own=OWN_PODS)
 NO_DETECTOR = LocalPods()
 
 NODE_IPS = {

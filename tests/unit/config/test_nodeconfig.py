@@ -256,8 +256,22 @@ def test_cluster_cidr_mode_knows_pods_by_their_source(cidrs, expected, warned):
     """
     config, warnings = planned(node("10.0.0.1", "fd00::1"), cluster_cidr=cidrs)
 
-    assert LocalPods({f: parse_prefix(c) for f, c in expected.items()}) == config.local_pods
+    assert {f: parse_prefix(c) for f, c in expected.items()} == config.local_pods.prefixes
+    assert config.local_pods.own == {V4: (), V6: ()}
     assert warned == bool(warnings)
+
+
+def test_cluster_cidr_mode_knows_which_pods_are_this_nodes():
+    """
+    All ranges of the Node count. In mode NodeCIDR every pod that is recognised is this node's.
+    """
+    of = node("10.0.0.1", pod_cidrs=["10.244.1.0/24", "10.244.9.0/24", "fd01::/64"])
+    config, _ = planned(of, cluster_cidr="10.244.0.0/16,fd01::/16")
+
+    first, second, third = map(parse_prefix, ("10.244.1.0/24", "10.244.9.0/24", "fd01::/64"))
+    assert config.local_pods.own == {V4: (first, second), V6: (third,)}
+    config, _ = planned(of, detect_local_mode="NodeCIDR")
+    assert config.local_pods.own is None
 
 
 @pytest.mark.parametrize("addresses", [["fd00::1", "10.0.0.1"], ["fd00::1"]])

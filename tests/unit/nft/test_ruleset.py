@@ -80,6 +80,33 @@ def test_pods_are_recognised_by_prefix_in_its_family_only():
     assert ruleset.local_pod_match(node.program, V6) == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (None, ""),
+        ([], "ip saddr 10.244.0.0/16"),
+        (["10.244.1.0/24"], "ip saddr 10.244.0.0/16 ip saddr != 10.244.1.0/24"),
+        (
+            ["10.244.1.0/24", "10.244.9.0/24"],
+            "ip saddr 10.244.0.0/16 ip saddr != 10.244.1.0/24 ip saddr != 10.244.9.0/24",
+        ),
+        (["10.244.0.0/16"], ""),
+        (["10.244.0.0/17", "10.244.128.0/17"], ""),
+        (["10.0.0.0/8"], ""),
+    ],
+)
+def test_pods_of_other_nodes_are_those_of_the_cluster_that_are_not_of_this_node(own, expected):
+    """
+    Only mode ClusterCIDR takes them for local ones.
+    """
+    ranges = None if own is None else {V4: tuple(map(parse_prefix, own))}
+    pods = LocalPods(prefixes={V4: parse_prefix("10.244.0.0/16")}, own=ranges)
+    node = NodeConfig(node_name="n", local_pods=pods)
+
+    assert ruleset.far_pod_match(node.program, V4) == expected
+    assert ruleset.far_pod_match(node.program, V6) == ""
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sets_are_declared_by_typeof_and_no_other_way(family: Family):
     """
