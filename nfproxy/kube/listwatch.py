@@ -83,6 +83,7 @@ class ListWatch:
 
         # The version up to which the cache has everything; "" until a list is complete.
         self._version = ""
+        self._list_at = float("inf")  # when to list again, to find what the watch cannot show
         # The latest event about an object, if it came after `_version`. Its version is decoded only
         # when a watch resumes from it: that saves a pass over the JSON of every event.
         self._latest: Put | Removed | None = None
@@ -109,6 +110,8 @@ class ListWatch:
         self._has_lasted = self._has_received = False
         self._lines = LineSplitter()
         self._read_version()
+        if now_s >= self._list_at:
+            self._forget_version()
         if self._version:
             return self._watch({"resourceVersion": self._version})
         if self._streams_list:
@@ -160,6 +163,7 @@ class ListWatch:
     def _end_list(self, now_s: float) -> EndList:
         self._absences.reset()
         self._bounds.complete()
+        self._list_at = now_s + self._timeouts.consistency_s * (1 + self._random())
         return EndList(self._objects, now_s - self._began_at)
 
     # -- a stream ---------------------------------------------------------------------------
@@ -218,6 +222,9 @@ class ListWatch:
         if isinstance(event, Status):
             return self.failed(refused(event, event.reason), now_s)
         if self._version:
+            if _is_before(event.version, self._version):
+                self._forget_version()
+                return self._ended("expired")
             if event.version:
                 self._version, self._latest = event.version, None
             return []
@@ -233,6 +240,8 @@ class ListWatch:
         outputs = self._check_lasted(now_s)
         if now_s >= self._lineless_at:
             return outputs + self._ended("silent", _LINELESS, _CUT_OFF)
+        if self._version and now_s >= self._list_at:
+            return outputs + self._ended("closed")
         deadlines = [self._lineless_at] if self._has_lasted else [self._healthy_at]
         if not self._version:
             # An API server that does not stream lists may also send nothing at all.
@@ -240,6 +249,8 @@ class ListWatch:
             if now_s >= list_by:
                 return outputs + self._list_in_pages()
             deadlines.append(list_by)
+        else:
+            deadlines.append(self._list_at)
         self.deadline_at = min(deadlines)
         return outputs
 
@@ -272,6 +283,9 @@ class ListWatch:
             self._pages.reset()
             # A list that broke off may get through in pages.
             self._streams_list &= not self._was_opened
+        if self._version and not self._was_opened:
+            recheck_at = now_s + self._timeouts.recheck_s * (1 + self._random())
+            self._list_at = min(self._list_at, recheck_at)
         if status.is_expired:
             # The first expired version after a watch shows that the server is back after an outage:
             # the back-off of the outage need not delay the list.
@@ -319,10 +333,13 @@ class ListWatch:
         Set the version to that of the latest event.
 
         An object without a readable version leaves an older one in place: then the server repeats
-        some events, which is harmless.
+        some events, which is harmless. A version that went back shows another history: list again.
         """
         if self._latest is not None:
-            self._version, self._latest = self._latest.version or self._version, None
+            before, self._version = self._version, self._latest.version or self._version
+            self._latest = None
+            if _is_before(self._version, before):
+                self._forget_version()
 
     def _forget_version(self) -> None:
         self._version, self._latest = "", None
@@ -366,3 +383,9 @@ class ListWatch:
         if what and (self._retries.failures > 1 or is_certain or (status and status.code)):
             outputs.append(Trouble(what, remedy))
         return outputs
+
+
+def _is_before(version: str, other: str) -> bool:
+    """Return whether a version is older; False where one is no number (KEP-5504: it always is)."""
+    is_number = version.isascii() and version.isdigit() and other.isascii() and other.isdigit()
+    return is_number and (len(version), version) < (len(other), other)

@@ -26,6 +26,11 @@ class WatchTimeouts(msgspec.Struct, frozen=True):
     initial_s: float = 60.0
     #: The server ends a watch after one to two times this.
     watch_s: float = 300.0
+    #: After one to two times this, list again although the watch works: a cluster whose etcd was
+    #: restored has another history, and a version that it overtook resumes without an error.
+    consistency_s: float = 3600.0
+    #: The same after an outage, when a restored etcd is likelier.
+    recheck_s: float = 600.0
     #: Between two requests for an optional resource that the server does not have.
     unavailable_s: float = 300.0
 

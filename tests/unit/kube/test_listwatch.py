@@ -485,3 +485,53 @@ def test_bytes_of_any_kind_end_a_stream_at_most(chunks):
         if protocol.is_open:
             protocol.received(chunk, 1.0)
     assert protocol.next_request(1.0)
+
+
+def is_list(request: Any) -> bool:
+    return "sendInitialEvents" in request.query
+
+
+def test_a_watch_that_works_is_checked_by_a_list():
+    """
+    A restored etcd whose versions overtook ours resumes without an error: objects would stay.
+    """
+    protocol = watching()
+    protocol.time_passed(100.0)
+    protocol.received(bookmark(11), TIMES.consistency_s - 1.0)
+    assert protocol.is_open
+    protocol.received(bookmark(12), TIMES.consistency_s)
+    assert not protocol.is_open
+    assert protocol.wait_s == 0.0
+    assert is_list(protocol.next_request(TIMES.consistency_s))
+
+
+def test_after_an_outage_the_list_comes_sooner():
+    """
+    The watch resumes at once; the list follows within minutes, not from all nodes at once.
+    """
+    protocol = ListWatch(SERVICES, TIMES, lambda: 0.5)
+    protocol.next_request(0.0)
+    protocol.opened(0.0)
+    protocol.received(bookmark(10, is_complete=True), 0.0)
+    protocol.closed(100.0)
+    protocol.next_request(100.0)
+    protocol.failed(RequestError("refused"), 100.0)
+    assert not is_list(protocol.next_request(110.0))
+    protocol.opened(110.0)
+    due_s = 100.0 + TIMES.recheck_s * 1.5
+    protocol.received(bookmark(11), due_s - 1.0)
+    assert protocol.deadline_at == due_s
+    protocol.time_passed(due_s)
+    assert is_list(protocol.next_request(due_s))
+
+
+@pytest.mark.parametrize("events", [line("MODIFIED", "a", 9), bookmark(9)])
+def test_a_version_that_goes_back_is_answered_by_a_list(events):
+    """
+    Another history: versions only grow in one.
+    """
+    protocol = watching()
+    protocol.received(events, 1.0)
+    if protocol.is_open:
+        protocol.closed(9.0)
+    assert is_list(protocol.next_request(9.0))
