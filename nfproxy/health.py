@@ -6,7 +6,7 @@ differences. While another process's change of the tables is not repaired, this 
 traffic; it stays alive, since a restart would repair nothing sooner. A deleted Node gets no new
 connections at once (kube-proxy goes on with the last object it saw). A failed sync is a request for
 another one, so a first sync that never succeeds makes the proxy unhealthy. And there is
-``/readyz``.
+``/readyz``. A 503 says why.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     healthy: bool
     programmed: bool | UnsetType
     status: Mapping[str, _FamilyStatus] | UnsetType
-    reason: str | UnsetType = UNSET  # of a 503, where it is known
+    reason: str | UnsetType  # of a 503; kube-proxy gives none
 
 
 class Health:
@@ -89,6 +89,7 @@ class Health:
         self._syncs: dict[Family, _Sync] = dict.fromkeys(FAMILIES, _Sync())
         self._changes: Mapping[Family, str] = {}
         self._node: Node | None = None
+        self._node_trouble = "the Node object has not been read yet"
         self._lock = threading.Lock()
 
     def started(self, family: Family, now: Instant) -> None:
@@ -127,8 +128,13 @@ class Health:
         self._node = node
 
     def node_gone(self) -> None:
-        """This node's Node object does not exist, or no longer."""
+        """This node's Node object was deleted."""
+        self._node_trouble = "the Node object was deleted"
         self._node = None
+
+    def node_missing(self, why: str) -> None:
+        """The API server has no Node object for this node; `why` is for people."""
+        self._node_trouble = why
 
     @property
     def eligible(self) -> bool:
@@ -152,17 +158,23 @@ class Health:
 
     def healthz(self, now: Instant) -> Answer:
         """Answer 200 if load balancers should use this node: in step, and the Node eligible."""
-        eligible = self.eligible
-        return self._answer(now, self._changes, good=eligible, node_eligible=eligible)
+        node = self._node
+        if node is None:
+            reason = self._node_trouble
+        else:
+            reason = "the Node is about to be removed" if node.leaving else ""
+        return self._answer(now, self._changes, reason, node_eligible=not reason)
 
     def livez(self, now: Instant) -> Answer:
         """Answer 200 if the sync is healthy; tables out of step and the Node do not matter."""
-        return self._answer(now, {}, good=True)
+        return self._answer(now, {})
 
     def readyz(self, now: Instant) -> Answer:
         """Answer 200 if everything is programmed, and the sync is healthy."""
         programmed = self.programmed
-        return self._answer(now, self._changes, good=programmed, programmed=programmed)
+        is_new = not programmed and not self._changes
+        reason = "Services have not been programmed yet" if is_new else ""
+        return self._answer(now, self._changes, reason, programmed=programmed)
 
     def _is_healthy(self, sync: _Sync, now: Instant) -> bool:
         return (
@@ -175,11 +187,12 @@ class Health:
         self,
         now: Instant,
         changes: Mapping[Family, str],
+        reason: str = "",
         *,
-        good: bool,
         node_eligible: bool | UnsetType = UNSET,
         programmed: bool | UnsetType = UNSET,
     ) -> Answer:
+        """Answer 503 for `changes` of others, for a `reason`, and if a sync is overdue."""
         # A copy, so that `healthy` and `status` agree while other threads report syncs.
         started = [(f, s) for f, s in list(self._syncs.items()) if s.updated_ns is not None]
         status = {
@@ -190,7 +203,12 @@ class Health:
             for family, sync in started
         }
         healthy = all(each.healthy for each in status.values())
-        good = good and healthy
+        reasons = sorted({*changes.values()})
+        if reason:
+            reasons.append(reason)
+        if not all(self._is_healthy(sync, now) for _, sync in started):
+            reasons.append(f"no sync has succeeded for {self._longest_wait_s:g} s; see the log")
+        good = not reasons
         if good:
             # As in kube-proxy: "updated" means "was found healthy", once that is so.
             updated_ns: int | None = now.unix_ns
@@ -203,7 +221,7 @@ class Health:
             healthy=healthy,
             programmed=programmed,
             status=status or UNSET,
-            reason="; ".join(sorted(set(changes.values()))) or UNSET,
+            reason="; ".join(reasons) or UNSET,
         )
         return Answer(200 if good else 503, msgspec.json.encode(body))
 

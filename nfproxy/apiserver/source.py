@@ -11,10 +11,12 @@ from collections.abc import Callable
 from nfproxy import __version__
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed, Troubles
+from nfproxy.apiserver.nodenames import list_node_names
 from nfproxy.apiserver.reflector import Reflector
 from nfproxy.clock import unix_s
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
+from nfproxy.kube.nodenames import ListedNode
 from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.kube.resources import Resource, resources
 from nfproxy.kube.source import Report
@@ -71,6 +73,15 @@ class ApiServerSource:
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong now, sorted, each once."""
         return tuple(sorted({*self._cache.problems, *self._troubles.problems}))
+
+    @property
+    def node_exists(self) -> bool | None:
+        """Whether there is a Node of the given name; None before the API server has answered."""
+        return self._cache.has_node if self._feeds[Kind.NODE].listed.is_set() else None
+
+    async def node_names(self) -> tuple[ListedNode, ...]:
+        """Return the cluster's first Nodes by name. Raises RequestError."""
+        return await list_node_names(self._connection)
 
     def source_file(self, service: ObjectName) -> str:
         """Return "": objects of an API server are in no file."""

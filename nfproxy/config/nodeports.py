@@ -8,12 +8,27 @@ address. That would open them where the operator asked for one address, so nfpro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from nfproxy.config.addresses import ALL, LOCALHOST, LOOPBACK, PRIMARY, is_loopback
-from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, parse_prefix
+from nfproxy.model.addresses import (
+    FAMILIES,
+    Family,
+    Prefix,
+    collapse,
+    format_address,
+    parse_prefix,
+)
+
+#: So many addresses a message names.
+_MOST = 3
+_LINK_LOCAL = {
+    Family.IPV4: parse_prefix("169.254.0.0/16"),
+    Family.IPV6: parse_prefix("fe80::/10"),
+}
 
 
 class NodePortAddresses(msgspec.Struct, frozen=True):
@@ -90,3 +105,46 @@ def _accepted(own: list[Prefix], *, unmentioned: bool) -> tuple[Prefix, ...] | N
 
 def _only_loopback(prefix: Prefix) -> bool:
     return is_loopback(prefix.network)
+
+
+class NodePortGap(NamedTuple):
+    """That node ports of a family are served nowhere on this host, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+def node_port_gap(
+    family: Family, prefixes: tuple[Prefix, ...] | None, local: Collection[bytes]
+) -> NodePortGap | None:
+    """
+    Return what is wrong if no local address accepts node ports although the configuration says so.
+
+    `prefixes` are those of a family in NodeConfig, `local` the addresses on this host's interfaces.
+    Behind a 1:1 NAT the Node object has an address that is on no interface, and packets arrive with
+    another one. None, too, where the configuration selects no address.
+    """
+    if not prefixes or any(address in prefix for prefix in prefixes for address in local):
+        return None
+    missing = _listing(_shown(prefix) for prefix in prefixes)
+    return NodePortGap(
+        f"nodePortAddresses: no interface of this host has an address in {missing}, so "
+        f"{family.label} node ports and health check node ports are served nowhere",
+        f"set nodePortAddresses to addresses of this host, such as {_usable(family, local)}; "
+        "behind a 1:1 NAT, the kubelet's --node-ip should be one of them",
+    )
+
+
+def _usable(family: Family, local: Iterable[bytes]) -> str:
+    usable = [a for a in sorted(local) if not is_loopback(a) and a not in _LINK_LOCAL[family]]
+    return _listing(f"{format_address(a)}/{family.size * 8}" for a in usable) or "all"
+
+
+def _shown(prefix: Prefix) -> str:
+    is_address = prefix.length == prefix.family.size * 8
+    return format_address(prefix.network) if is_address else str(prefix)
+
+
+def _listing(texts: Iterable[str]) -> str:
+    every = list(texts)
+    return ", ".join([*every[:_MOST], *(["…"] if len(every) > _MOST else [])])

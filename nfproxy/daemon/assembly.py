@@ -33,6 +33,7 @@ from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, Nod
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.loop import Configure, Daemon
 from nfproxy.daemon.loopback import LocalNodePorts, RejectedPackets
+from nfproxy.daemon.missingnode import MissingNode
 from nfproxy.daemon.schedule import SyncTimings
 from nfproxy.daemon.serviceconnections import ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
@@ -132,6 +133,16 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         ]
         if connection is not None:
             background.append(follow_api_servers(connection, daemon.reconfigure))
+        if isinstance(source, ApiServerSource):
+            missing = MissingNode(
+                options.node_name,
+                socket.gethostname(),
+                lambda: source.node_exists,
+                source.node_names,
+                health,
+                metrics,
+            )
+            background.append(missing.run())
         if config.healthz_bind_address:
             server = _health_server(loaded, health, metrics)
             background.append(_serve(server, HEALTH_FAILED, events))

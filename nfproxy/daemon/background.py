@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nfproxy.apiserver.connection import Connection
+from nfproxy.config.nodeports import NodePortGap, node_port_gap
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.errors import ConfigError
-from nfproxy.host.addresses import LocalAddresses, every, within
+from nfproxy.host.addresses import Addresses, LocalAddresses, every, within
 from nfproxy.kube.source import Source
 from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import Family, Prefix
 from nfproxy.servers.healthcheckports import HealthCheckServers
+
+log = logging.getLogger(__name__)
 
 # How often a health check node port is tried again that another process listens on.
 _HEALTH_CHECK_RETRY_S = 30.0
@@ -60,8 +65,10 @@ async def serve_health_checks(
     """
     Keep the health check node ports open that Services have.
 
-    They are open at the addresses that accept node ports, and follow both as they change.
+    They are open at the addresses that accept node ports, and follow both as they change. So does
+    what the log says about addresses that no interface has.
     """
+    gaps = NodePortGaps(metrics)
     watching = asyncio.create_task(_follow(addresses, hooks.health_checks_changed))
     try:
         while True:
@@ -70,6 +77,7 @@ async def serve_health_checks(
             if prefixes is not None:
                 accepted = within(addresses.current, prefixes)
                 listen = {f: None if prefixes.get(f) is None else accepted[f] for f in accepted}
+                gaps.update(prefixes, addresses.current)
                 await servers.update(hooks.health_checks, listen)
                 metrics.health_check_listeners(servers.listeners)
                 for family, found in listen.items():
@@ -82,6 +90,30 @@ async def serve_health_checks(
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await servers.close()
+
+
+class NodePortGaps:
+    """Reports families whose node ports no address of this host can serve, when that changes."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Start without a gap."""
+        self._metrics = metrics
+        self._known: dict[Family, NodePortGap] = {}
+
+    def update(
+        self, prefixes: Mapping[Family, tuple[Prefix, ...] | None], local: Addresses
+    ) -> None:
+        """Take the prefixes that accept node ports, and the addresses of this host."""
+        for family, found in local.items():
+            gap, known = node_port_gap(family, prefixes.get(family), found), self._known.get(family)
+            self._metrics.node_ports_unreachable(family, gap is not None)
+            if gap is not None:
+                self._known[family] = gap
+                if known is None or known.what != gap.what:
+                    log.warning("%s; %s", gap.what, gap.remedy)
+            elif known is not None:
+                del self._known[family]
+                log.info("%s node ports are served again", family.label)
 
 
 async def _follow(addresses: LocalAddresses, changed: asyncio.Event) -> None:

@@ -176,6 +176,7 @@ class NodeHooks(Hooks):
             refused=commit.claims.get(ClaimReason.REFUSED, 0),
             shadowing=commit.claims.get(ClaimReason.SHADOWS, 0),
         )
+        metrics.local_pods_mismatch(planner.config.local_pods_mismatch)
 
     def _update_health_checks(self, planner: Planner, services: Collection[ObjectName]) -> None:
         """Take over the health checks of Services that were planned again."""

@@ -160,6 +160,11 @@ class ObjectCache:
         return any(self._taken.values())
 
     @property
+    def has_node(self) -> bool:
+        """Whether there is a Node of the given name."""
+        return bool(self._current[Kind.NODE])
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong with objects and files now, without conflicts."""
         groups = [*(p for of_kind in self._problems.values() for p in of_kind.values())]

@@ -74,6 +74,11 @@ def resources(node_name: str) -> tuple[Resource, ...]:
             "",
             "nodes",
             "/api/v1/nodes",
-            {"fieldSelector": f"metadata.name={node_name}"},
+            {"fieldSelector": name_selector(node_name)},
         ),
     )
+
+
+def name_selector(name: str) -> str:
+    """Return the field selector of one object, with its special characters escaped."""
+    return "metadata.name=" + "".join(f"\\{c}" if c in "\\,=" else c for c in name)

@@ -121,6 +121,20 @@ class OwnMetrics:
                 by_family,
             )
         )
+        self._node_missing = gauge(
+            "node_missing", "1 while the API server has no Node object for this node"
+        )
+        self._node_ports_unreachable = PerFamily(
+            gauge(
+                "node_ports_unreachable",
+                "1 while no local address is among those that should accept node ports",
+                by_family,
+            )
+        )
+        self._pods_mismatch = gauge(
+            "local_pods_mismatch",
+            "1 while clusterCIDR, or the Node's podCIDRs, do not fit this node",
+        )
         self._conntrack_queue = gauge(
             "conntrack_queue",
             "UDP and SCTP frontends whose stale conntrack entries wait for removal",
@@ -217,6 +231,18 @@ class OwnMetrics:
     def node_port_addresses(self, family: Family, count: int | None) -> None:
         """This number of local addresses accepts node ports; None: all."""
         self._node_ports[family].set(-1 if count is None else count)
+
+    def node_ports_unreachable(self, family: Family, is_so: bool) -> None:
+        """Node ports of a family are served nowhere although the configuration asks for them."""
+        self._node_ports_unreachable[family].set(is_so)
+
+    def node_missing(self, is_so: bool) -> None:
+        """The API server has no Node object for this node."""
+        self._node_missing.set(is_so)
+
+    def local_pods_mismatch(self, is_so: bool) -> None:
+        """The ranges that recognise local pods do not fit this node."""
+        self._pods_mismatch.set(is_so)
 
     def conntrack_queue(self, count: int) -> None:
         """The stale entries of this number of frontends wait for removal."""

@@ -59,7 +59,7 @@ def test_only_healthz_has_the_node_and_only_readyz_has_programmed():
 
     assert common | {"nodeEligible"} == body(health.healthz(at(0))).keys()
     assert common == body(health.livez(at(0))).keys()
-    assert common | {"programmed"} == body(health.readyz(at(0))).keys()
+    assert common | {"programmed", "reason"} == body(health.readyz(at(0))).keys()
 
 
 def test_before_any_family_has_started_it_is_healthy_without_a_status():
@@ -72,6 +72,31 @@ def test_before_any_family_has_started_it_is_healthy_without_a_status():
     assert "status" not in body(health.livez(at(0)))
     assert health.healthz(at(0)).code == 503
     assert body(health.healthz(at(0)))["lastUpdated"] == ZERO_TIME
+
+
+def test_healthz_says_why_it_is_503():
+    """
+    Each reason about the Node, and none in an answer of 200.
+    """
+    health = Health(sync_period_s=30)
+    health.started(V4, at(0))
+
+    def reason() -> object:
+        return body(health.healthz(at(1))).get("reason")
+
+    assert reason() == "the Node object has not been read yet"
+    health.node_missing("there is no Node 'vm', but 'vm.example.org'")
+    assert reason() == "there is no Node 'vm', but 'vm.example.org'"
+    health.node_seen(Node("vm"))
+    assert reason() is None
+    health.node_seen(Node("vm", leaving=True))
+    assert reason() == "the Node is about to be removed"
+    health.node_gone()
+    assert reason() == "the Node object was deleted"
+    health.queued(V4, at(0))
+    assert body(health.healthz(at(60)))["reason"] == (
+        "the Node object was deleted; no sync has succeeded for 60 s; see the log"
+    )
 
 
 @pytest.mark.parametrize(("waited_s", "code"), [(59.9, 200), (60, 503), (3600, 503)])
@@ -135,6 +160,7 @@ def test_one_family_late_makes_the_whole_unhealthy():
             "IPv4": {"lastUpdated": rfc3339(at(30).unix_ns), "healthy": True},
             "IPv6": {"lastUpdated": START, "healthy": False},
         },
+        "reason": "no sync has succeeded for 60 s; see the log",
     } == body(answer)
 
 

@@ -252,12 +252,18 @@ def test_own_metrics_describe_the_kernels_tables(metrics: Metrics):
     metrics.resynced(ResyncReason.FOREIGN)
     metrics.node_port_addresses(V4, 2)
     metrics.node_port_addresses(V6, None)
+    metrics.node_ports_unreachable(V4, True)
+    metrics.local_pods_mismatch(True)
+    metrics.node_missing(True)
 
     assert value(metrics, "nfproxy_elements", ip_family="IPv4") == 130
     assert value(metrics, "nfproxy_transaction_operations_sum") == 2
     assert value(metrics, "nfproxy_resyncs_total", reason="foreign") == 1
     assert value(metrics, "nfproxy_node_port_addresses", ip_family="IPv4") == 2
     assert value(metrics, "nfproxy_node_port_addresses", ip_family="IPv6") == -1
+    assert value(metrics, "nfproxy_node_ports_unreachable", ip_family="IPv4") == 1
+    assert value(metrics, "nfproxy_local_pods_mismatch") == 1
+    assert value(metrics, "nfproxy_node_missing") == 1
 
 
 def test_feature_gates_and_build_are_there(metrics: Metrics):

@@ -8,6 +8,7 @@ and patched with ``dryRun``.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,12 +24,14 @@ from nfproxy.apiserver.eventseries import (
     event_object,
     series_patch,
 )
+from nfproxy.apiserver.nodenames import list_node_names
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.errors import ConfigError, NfproxyError
 from nfproxy.kube.decode import decode
 from nfproxy.kube.identity import Kind
-from nfproxy.kube.resources import Resource, resources
+from nfproxy.kube.nodenames import missing_node, near_names
+from nfproxy.kube.resources import Resource, name_selector, resources
 from nfproxy.kube.status import RequestError
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address
 from nfproxy.model.node import Node
@@ -75,8 +78,8 @@ class ApiAccess(NamedTuple):
     """
     What came of all requests, and what the API server said about this node.
 
-    `node` is None where there is no such Node, or where `node_asked` is False. The numbers of
-    objects are None where they are unknown.
+    `node` is None where there is no such Node, or where `node_asked` is False; `near` names those
+    that it may be then. The numbers of objects are None where they are unknown.
     """
 
     attempts: tuple[Attempt, ...] = ()
@@ -84,6 +87,7 @@ class ApiAccess(NamedTuple):
     node_asked: bool = False
     services: int | None = None
     slices: int | None = None
+    near: tuple[str, ...] = ()
 
 
 def read_access(subject: Subject, found: ApiServers) -> ApiAccess:
@@ -102,8 +106,9 @@ async def _read(settings: ClientSettings, node_name: str) -> ApiAccess:
             _count(connection, _SERVICES),
             _count(connection, _SLICES),
         )
+        near = await _near(connection, node_name) if node_asked and node is None else ()
     attempts = tuple(attempt for found in results for attempt in found)
-    return ApiAccess(attempts, node, node_asked, services, slices)
+    return ApiAccess(attempts, node, node_asked, services, slices, near)
 
 
 async def _follow(connection: Connection, resource: Resource) -> list[Attempt]:
@@ -167,13 +172,21 @@ def _failed(attempt: Attempt, error: NfproxyError | TimeoutError) -> Attempt:
 async def _node(connection: Connection, name: str) -> tuple[Node | None, bool]:
     """Return this node's Node, and whether the API server let us ask."""
     try:
-        query = {"fieldSelector": f"metadata.name={name}"}
+        query = {"fieldSelector": name_selector(name)}
         page = await read_one_page(connection, _NODES, query)
     except (NfproxyError, TimeoutError):
         return None, False
     nodes = [decode(Kind.NODE, item).value for item in page.items]
     ours = (node for node in nodes if isinstance(node, Node) and node.name == name)
     return next(ours, None), True
+
+
+async def _near(connection: Connection, name: str) -> tuple[str, ...]:
+    """Return the names of Nodes that this one may be, none if they cannot be listed."""
+    try:
+        return near_names(name, socket.gethostname(), await within(list_node_names(connection)))
+    except (NfproxyError, TimeoutError):
+        return ()
 
 
 class _Counted(msgspec.Struct, rename="camel"):
@@ -254,19 +267,19 @@ def judge_node_object(access: ApiAccess, name: str, warnings: Iterable[str]) -> 
     if not access.node_asked:
         return [warn(f"whether there is a Node {name!r} could not be asked", "see `access`")]
     if access.node is None:
-        return [
-            fail(
-                f"there is no Node {name!r}",
-                "name this node as `kubectl get nodes` does: --hostname-override (in the "
-                "DaemonSet from spec.nodeName)",
-            )
-        ]
-    findings = [warn(text, "see the Node object and the configuration") for text in warnings]
+        return [fail(*missing_node(name, access.near))]
+    findings = [_warning(text) for text in warnings]
     addresses = ", ".join(format_address(address) for address in access.node.addresses)
     cidrs = ", ".join(map(str, access.node.pod_cidrs))
     if not access.node.addresses:
         return [*findings, warn(f"Node {name!r} has no address", "wait for the kubelet to set it")]
     return [*findings, ok(f"Node {name!r} has {addresses}; podCIDRs {cidrs or 'none'}")]
+
+
+def _warning(text: str) -> Finding:
+    """Return a warning of the configuration, which ends with what to do about it."""
+    what, _, remedy = text.rpartition("; ")
+    return warn(what or remedy, remedy if what else "see the Node object and the configuration")
 
 
 def node_families(node: Node | None) -> tuple[Family, ...]:

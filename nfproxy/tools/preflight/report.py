@@ -17,6 +17,7 @@ from nfproxy.tools.preflight import (
     nft,
     ports,
     proxies,
+    reach,
 )
 from nfproxy.tools.preflight.examine import SUBJECT, Check, Subject, examine
 from nfproxy.tools.preflight.findings import Finding, NodeReport, fail, ok, warn, worst
@@ -46,6 +47,7 @@ CHECKS = (
     *memory.CHECKS,
     *apiserver.CHECKS,
     *access.CHECKS,
+    *reach.CHECKS,
 )
 
 

@@ -15,6 +15,8 @@ from support.apiserver.status import StatusError
 
 _SET = re.compile(r"^(?P<key>[^\s!=,()]+)\s+(?P<word>in|notin)\s*\((?P<values>[^()]*)\)$")
 _COMPARE = re.compile(r"^(?P<key>[^\s!=,()]+)\s*(?P<word>==|=|!=)\s*(?P<value>[^\s!=,()]*)$")
+_FIELD = re.compile(r"^(?P<key>[^\s!=,]+)(?P<word>==|=|!=)(?P<value>(?:[^=,\\]|\\.)*)$")
+_FIELD_COMMA = re.compile(r"(?<!\\),")
 _EXISTS = re.compile(r"^(?P<no>!?)\s*(?P<key>[^\s!=,()]+)$")
 _COMMA = re.compile(r",(?![^(]*\))")
 
@@ -81,13 +83,14 @@ def field_requirements(text: str, resource: Resource) -> tuple[Requirement, ...]
     if resource.namespaced:
         known.add("metadata.namespace")
     made = []
-    for part in text.split(",") if text else ():
-        found = _COMPARE.match(part)
+    for part in _FIELD_COMMA.split(text) if text else ():
+        found = _FIELD.match(part)
         if not found:
             raise StatusError(400, f"invalid selector: '{text}'; can't understand '{part}'")
         if found["key"] not in known:
             raise StatusError(400, _unknown(found["key"], resource))
-        made.append(Requirement(found["key"], frozenset([found["value"]]), found["word"] == "!="))
+        value = re.sub(r"\\(.)", r"\1", found["value"])
+        made.append(Requirement(found["key"], frozenset([value]), found["word"] == "!="))
     return tuple(made)
 
 

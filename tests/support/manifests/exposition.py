@@ -82,6 +82,7 @@ def _program(metrics: Metrics, family: Family) -> None:
     metrics.in_step(family, True)
     metrics.table_size(family, frontends=1, endpoints=1, elements=1)
     metrics.node_port_addresses(family, 1)
+    metrics.node_ports_unreachable(family, False)
 
 
 def table(metrics: Mapping[str, Described], *prefixes: str) -> str:

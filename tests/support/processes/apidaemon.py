@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from support.apiserver import StandIn
 from support.apiserver.realapi import RealApi
-from support.processes.commands import Commands, Daemon, Result, eventually, wait_until
+from support.processes.commands import NODE, Commands, Daemon, Result, eventually, wait_until
 
 from nfproxy.tools.lab import Lab, Namespace
 
@@ -73,10 +73,13 @@ class Site:
         ready: bool = True,
         prefix: Sequence[str] = (),
         kubeconfig: bool = True,
+        node: str = NODE,
     ) -> AbstractContextManager[Daemon]:
         """Run the daemon; without `kubeconfig` it is to find the API server otherwise."""
         named = ("--kubeconfig", self.kubeconfig) if kubeconfig else ()
-        return self.commands.daemon(None, *named, *FLAGS, *flags, prefix=prefix, ready=ready)
+        return self.commands.daemon(
+            None, *named, *FLAGS, *flags, prefix=prefix, ready=ready, node=node
+        )
 
     # -- the kernel -------------------------------------------------------------------------
 

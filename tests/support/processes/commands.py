@@ -134,13 +134,14 @@ class Commands:
         *arguments: object,
         prefix: Sequence[str] = (),
         ready: bool = True,
+        node: str = NODE,
     ) -> Iterator[Daemon]:
         """Start ``nfproxy run``, from manifests or an API server, and wait until it is ready."""
         log = self._scratch / f"log-{time.monotonic_ns()}"
         source = () if manifests is None else ("--manifests", manifests)
         with log.open("wb") as file:
             process = self.namespace.start(
-                self.argv("run", *source, *arguments, prefix=prefix),
+                self.argv("run", *source, *arguments, prefix=prefix, node=node),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
