@@ -68,6 +68,8 @@ def site(namespaces_allowed: None, tmp_path: Path) -> Iterator[Site]:
     """A node that is fit: it forwards, has its Node and an API server."""
     with Lab() as lab, site_in(lab.namespace("node"), tmp_path / "site") as made:
         made.namespace.set_sysctls(FORWARDS)
+        for address in ("192.168.77.11/32", "fd77::11/128"):
+            made.namespace.run(["ip", "address", "add", address, "dev", "lo"])
         made.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
         yield made
 

@@ -74,10 +74,9 @@ def judge_service_routes(routes: Sequence[ServiceRoute]) -> list[Finding]:
     Processes of the node itself reach Services.
 
     The kernel looks for a route before it translates the address, so without one even a connection
-    to an endpoint on this node fails. Packets of pods need no such route.
+    to an endpoint on this node fails. Packets of pods need no such route. No finding
+    where no cluster IP is known: `api-server` says why.
     """
-    if not routes:
-        return [warn("no cluster IP is known to look for a route to", "see `api-server`")]
     return [_judge_route(route) for route in routes]
 
 
