@@ -95,6 +95,11 @@ def _explain(error: BaseException, host: str) -> tuple[str, str]:
             )
         case TimeoutError():
             return f"{host} does not answer", "check the address, routes and firewalls"
+        case aiohttp.ClientResponseError():  # its text is the parser's, with parts of the answer
+            return (
+                f"what {host} answers is not HTTP",
+                "check the server address: does it name the API server's port?",
+            )
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return f"{host} closed the connection in the middle of an answer", ""
     return f"no answer from {host} ({_cause(error)})", ""

@@ -23,7 +23,7 @@ import nfproxy
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import library_version, load_text
 from nfproxy.dataplane.probes import missing_features
-from nfproxy.errors import MissingFeatureError, NfproxyError
+from nfproxy.errors import MissingFeatureError, NfproxyError, reason_of
 from nfproxy.host.addresses import families_of_host
 from nfproxy.host.privatenamespace import CLONE_NEWNET, enter_private_namespace, unshare
 from nfproxy.host.processes import may_administer_network
@@ -122,8 +122,12 @@ def _carry_out(order: _Order) -> Trial:
         return msgspec.json.decode(done.stdout, type=Trial)
     except subprocess.TimeoutExpired as error:
         raise MissingFeatureError(f"the trial took longer than {LIMIT_S:g} s") from error
-    except (OSError, msgspec.MsgspecError) as error:
-        raise MissingFeatureError(f"the trial gave no answer: {error}") from error
+    except OSError as error:
+        raise MissingFeatureError(f"the trial could not start: {reason_of(error)}") from error
+    except msgspec.MsgspecError as error:
+        raise MissingFeatureError(
+            f"the trial gave no answer; its process ended with status {done.returncode}"
+        ) from error
 
 
 def _load_and_read_back(families: Sequence[Family], nft: Sequence[str]) -> Trial:

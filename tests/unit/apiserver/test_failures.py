@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
 from types import SimpleNamespace
@@ -132,3 +133,41 @@ def test_retry_after_is_seconds_or_a_date(header, expected):
     Anything else counts as absent.
     """
     assert retry_after_s(header, now_s=10.0) == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x16",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["ssh", "tls", "length", "long header", "chunk"],
+)
+def test_what_is_not_http_is_no_text_of_the_library(answer: bytes) -> None:
+    """Of such an answer the library quotes pieces over several lines."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(answer)
+        writer.close()
+
+    async def case() -> str:
+        async with (
+            await asyncio.start_server(talk, "127.0.0.1", 0) as server,
+            aiohttp.ClientSession() as client,
+        ):
+            address, port = server.sockets[0].getsockname()
+            try:
+                async with client.get(f"http://{address}:{port}/") as response:
+                    await response.read()
+            except aiohttp.ClientError as error:
+                return str(unanswered(error, HOST))
+        raise AssertionError("no error")
+
+    assert asyncio.run(case()) == (
+        f"what {HOST} answers is not HTTP; check the server address: does it name the API "
+        "server's port?"
+    )
