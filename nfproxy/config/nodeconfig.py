@@ -83,6 +83,7 @@ def node_config(
         masquerade_all=config.nftables.masquerade_all,
         masquerade_mark=1 << config.nftables.masquerade_bit,
         external_ips=config.allows_external_ips,
+        router_ips=config.routes_ingress,
         node_port_prefixes=node_ports.prefixes,
         loopback_node_ports=node_ports.loopback,
         kept=kept_addresses(config, node),

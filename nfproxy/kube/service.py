@@ -44,6 +44,7 @@ def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Serv
     spec = obj.spec
     kind = _choice(spec.type, "spec.type", ("ClusterIP", "NodePort", "LoadBalancer"), problems)
     external_local = _external_local(spec, kind, problems)
+    vips, router_ips = _load_balancer_ips(obj.status, problems)
     service = Service(
         name=name,
         created=_created(obj.metadata, problems),
@@ -52,7 +53,8 @@ def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Serv
         external_ips=address_list(
             spec.external_ips, "spec.externalIPs", problems, frontend_address
         ),
-        load_balancer_ips=_load_balancer_ips(obj.status, problems),
+        load_balancer_ips=vips,
+        router_ips=router_ips,
         source_ranges=source_ranges(spec.load_balancer_source_ranges, problems),
         affinity_timeout_s=_affinity_timeout_s(spec, problems),
         internal_local=_policy(
@@ -216,23 +218,24 @@ def _optional_port(value: int | None, field: str, problems: Problems) -> int:
         return 0
 
 
-def _load_balancer_ips(status: wire.ServiceStatus | None, problems: Problems) -> tuple[bytes, ...]:
-    """Return ``status.loadBalancer.ingress[].ip`` of mode VIP, the default mode."""
+def _load_balancer_ips(
+    status: wire.ServiceStatus | None, problems: Problems
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the IPs of ``status.loadBalancer.ingress``: of mode VIP (the default), and Router."""
     balancer = status.load_balancer if status else None
-    found: dict[bytes, None] = {}
+    found: dict[str, dict[bytes, None]] = {"VIP": {}, "Router": {}}
     for index, ingress in enumerate((balancer.ingress if balancer else None) or ()):
         field = f"status.loadBalancer.ingress[{index}]"
-        if ingress.ip_mode not in (None, "VIP", "Proxy"):
-            problems.add(
-                f"{field}.ipMode", f"{quoted(ingress.ip_mode)} is not VIP or Proxy; ignored"
-            )
-        if not ingress.ip or ingress.ip_mode not in (None, "VIP"):
+        mode = "VIP" if ingress.ip_mode is None else ingress.ip_mode
+        if mode not in ("VIP", "Proxy", "Router"):
+            problems.add(f"{field}.ipMode", f"{quoted(mode)} is not VIP, Proxy or Router; ignored")
+        if not ingress.ip or mode not in found:
             continue
         try:
-            found[frontend_address(ingress.ip)] = None
+            found[mode][frontend_address(ingress.ip)] = None
         except InputError as error:
             problems.add(f"{field}.ip", f"{error}; ignored")
-    return tuple(found)
+    return tuple(found["VIP"]), tuple(a for a in found["Router"] if a not in found["VIP"])
 
 
 def _affinity_timeout_s(spec: wire.ServiceSpec, problems: Problems) -> int | None:

@@ -107,6 +107,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `loopback_node_ports` are the families whose loopback addresses the configuration names.
     `rejects_loopback` says that loopback addresses refuse node ports that nfproxy does not serve
     there (gate KubeProxyNFTablesLocalhostNodePorts); false leaves them to the host.
+    `router_ips` serves load-balancer IPs of mode Router (gate LoadBalancerIPModeRouter).
     `external_ips` false leaves ``spec.externalIPs`` out (gate AllowServiceExternalIPs).
     `masquerade_mark` is the bit of the packet mark that asks for source NAT. `kept` is what claims
     of Services are compared with.
@@ -120,6 +121,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     masquerade_all: bool = False
     masquerade_mark: int = 0x4000
     external_ips: bool = True
+    router_ips: bool = False
     node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}
     loopback_node_ports: frozenset[Family] = frozenset()
     kept: KeptAddresses = KeptAddresses()

@@ -67,7 +67,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     `created` is ``metadata.creationTimestamp`` in a form that sorts by time ("" where absent: the
     oldest of all). `cluster_ips` has at most one packed address for each family. A family without
     one is not proxied, external addresses included. `external_ips` and `load_balancer_ips`
-    (``ipMode`` VIP) are of both families. `source_ranges` are disjoint; a family that allows all
+    (``ipMode`` VIP) are of both families, and so are `router_ips` (``ipMode`` Router, KEP-6272).
+    `source_ranges` are disjoint; a family that allows all
     sources has none. `affinity_timeout_s` is None without ClientIP affinity. `external_local` is
     ``externalTrafficPolicy: Local`` where it has a meaning (LoadBalancer, NodePort, or ClusterIP
     with externalIPs), `internal_local` is ``internalTrafficPolicy: Local``.
@@ -80,6 +81,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[ServicePort, ...]
     external_ips: tuple[bytes, ...] = ()
     load_balancer_ips: tuple[bytes, ...] = ()
+    router_ips: tuple[bytes, ...] = ()
     source_ranges: tuple[Prefix, ...] = ()
     affinity_timeout_s: int | None = None
     internal_local: bool = False

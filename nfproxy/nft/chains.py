@@ -58,7 +58,8 @@ class Shape(msgspec.Struct, frozen=True, order=True):
 
     `cluster` is the number of endpoints to choose from. With policy LOCAL it is that for pods and
     the node itself, and `local` is the number for all other clients (0: they are dropped).
-    A `guarded` shape with policy REJECT rejects allowed sources and drops others.
+    A `guarded` shape with policy REJECT rejects allowed sources and drops others. A `routed` one,
+    which has policy LOCAL and no local endpoints, leaves other clients to the node's routes.
     """
 
     policy: Policy
@@ -68,6 +69,7 @@ class Shape(msgspec.Struct, frozen=True, order=True):
     node_port: bool = False
     sticky: bool = False
     guarded: bool = False
+    routed: bool = False
 
     @property
     def name(self) -> str:
@@ -80,6 +82,8 @@ def _shape_name(shape: Shape) -> str:
     parts = []
     if shape.guarded:
         parts.append("guarded")
+    if shape.routed:
+        parts.append("routed")
     if shape.node_port:
         parts.append("node-port")
     parts.append(shape.policy.value)
@@ -94,7 +98,7 @@ def _shape_name(shape: Shape) -> str:
 
 
 _SHAPE = re.compile(
-    r"(?P<guarded>guarded-)?(?P<node_port>node-port-)?"
+    r"(?P<guarded>guarded-)?(?P<routed>routed-)?(?P<node_port>node-port-)?"
     r"(?:(?P<reject>reject)|(?P<policy>cluster|external|local)-(?P<protocol>tcp|udp|sctp)-"
     r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})(?P<sticky>-sticky)?)",
     re.ASCII,
@@ -115,6 +119,7 @@ def parse_shape(name: str) -> Shape | None:
         node_port=bool(match["node_port"]),
         sticky=bool(match["sticky"]),
         guarded=bool(match["guarded"]),
+        routed=bool(match["routed"]),
     )
     return shape if shape.name == name else None
 

@@ -214,6 +214,7 @@ def _shape_text(
         policy=shape.policy.value,
         node_port=shape.node_port,
         guarded=shape.guarded,
+        routed=shape.routed,
         sticky=shape.sticky,
         local=shape.local,
         cluster=shape.cluster,

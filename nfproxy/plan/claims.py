@@ -152,7 +152,12 @@ def concerned_by(before: KeptAddresses, after: KeptAddresses) -> Callable[[Servi
         return any(
             port.port in ports or port.node_port in ports for port in service.ports
         ) or not addresses.isdisjoint(
-            (*service.cluster_ips.values(), *service.external_ips, *service.load_balancer_ips)
+            (
+                *service.cluster_ips.values(),
+                *service.external_ips,
+                *service.load_balancer_ips,
+                *service.router_ips,
+            )
         )
 
     return is_concerned

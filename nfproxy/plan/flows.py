@@ -70,8 +70,10 @@ def _keeps(protocol: Protocol, endpoint: Endpoint) -> bool:
 def _frontends(
     service: Service, port: ServicePort, family: Family, config: NodeConfig
 ) -> Iterable[FrontendKey]:
-    external = service.external_ips if config.external_ips else ()
-    for address in (service.cluster_ips[family], *service.load_balancer_ips, *external):
+    outer = [*service.load_balancer_ips]
+    outer += service.external_ips if config.external_ips else ()
+    outer += service.router_ips if config.router_ips else ()
+    for address in (service.cluster_ips[family], *outer):
         if len(address) == family.size:
             yield FrontendKey(family, address, port.protocol, port.port)
     if port.node_port:

@@ -64,6 +64,7 @@ def plan_service(
             if node_port in frontends and config.rejects_on_loopback(family, port.protocol):
                 rejected = node_port.element_key
                 shared[SharedElement(family, schema.LOOPBACK_REJECTS, rejected)] = None
+            refused |= {one.key: one for one in plan.refused()}
             affinity_lists.update(plan.affinity.lists())
     return ServicePlan(
         service.name,
@@ -98,7 +99,7 @@ def select_for(
 def _is_external(service: Service, port: ServicePort, family: Family) -> bool:
     return bool(
         port.node_port
-        or _of_family(service.load_balancer_ips, family)
+        or _of_family((*service.load_balancer_ips, *service.router_ips), family)
         or _of_family(service.external_ips, family)
     )
 
@@ -142,8 +143,22 @@ class _PortPlan:
         allowed = service.external_ips if self._config.external_ips else ()
         for address in _of_family(allowed, family):
             yield self._external(FrontendKind.EXTERNAL_IP, address, self._port.port)
+        # Without endpoints a router's IP has no frontend: the node's routes decide (KEP-6272).
+        if self._config.router_ips and self._chosen.exists:
+            for address in _of_family(service.router_ips, family):
+                yield self._external(
+                    FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard, routed=True
+                )
         if self._port.node_port:
             yield self._external(FrontendKind.NODE_PORT, b"", self._port.node_port)
+
+    def refused(self) -> Iterator[RefusedFrontend]:
+        """Yield the frontends that the configuration leaves out, and the object cannot know."""
+        if not self._config.router_ips:
+            for address in _of_family(self._service.router_ips, self._family):
+                key = FrontendKey(self._family, address, self._port.protocol, self._port.port)
+                why = "has ipMode Router and is not served: gate LoadBalancerIPModeRouter is off"
+                yield RefusedFrontend(key, FrontendKind.LOAD_BALANCER_IP, why)
 
     def _internal(self, address: bytes) -> Frontend:
         """Return the cluster IP's frontend, by internalTrafficPolicy."""
@@ -158,9 +173,19 @@ class _PortPlan:
         return self._balanced(key, FrontendKind.CLUSTER_IP, Policy.CLUSTER, endpoints)
 
     def _external(
-        self, kind: FrontendKind, address: bytes, port: int, guard: tuple[Prefix, ...] = ()
+        self,
+        kind: FrontendKind,
+        address: bytes,
+        port: int,
+        guard: tuple[Prefix, ...] = (),
+        *,
+        routed: bool = False,
     ) -> Frontend:
-        """Return the frontend of another address or a node port, by externalTrafficPolicy."""
+        """
+        Return the frontend of another address or a node port, by externalTrafficPolicy.
+
+        A `routed` one leaves clients without an endpoint to the node's routes.
+        """
         key = FrontendKey(self._family, address, self._port.protocol, port)
         chosen = self._chosen
         if not chosen.exists:
@@ -171,7 +196,9 @@ class _PortPlan:
             return self._frontend(key, kind, goto_shape(shape), shape=shape, guard=guard)
         if self._service.external_local:
             local = chosen.local[: schema.CLUSTER_BASE]
-            return self._balanced(key, kind, Policy.LOCAL, chosen.cluster, local, guard)
+            return self._balanced(
+                key, kind, Policy.LOCAL, chosen.cluster, local, guard, routed=routed and not local
+            )
         return self._balanced(key, kind, Policy.EXTERNAL, chosen.cluster, guard=guard)
 
     def _balanced(
@@ -182,6 +209,8 @@ class _PortPlan:
         cluster: tuple[Destination, ...],
         local: tuple[Destination, ...] = (),
         guard: tuple[Prefix, ...] = (),
+        *,
+        routed: bool = False,
     ) -> Frontend:
         shape = Shape(
             policy=policy,
@@ -191,6 +220,7 @@ class _PortPlan:
             node_port=not key.address,
             sticky=bool(self.affinity),
             guarded=bool(guard),
+            routed=routed,
         )
         slot_ranges = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
         return self._frontend(
@@ -237,7 +267,9 @@ class _PortPlan:
         if node_ip is not None and any(node_ip in prefix for prefix in ranges):
             ranges += [
                 Prefix(a, family.size * 8)
-                for a in _of_family(self._service.load_balancer_ips, family)
+                for a in _of_family(
+                    (*self._service.load_balancer_ips, *self._service.router_ips), family
+                )
             ]
         return tuple(collapse(ranges))
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from support.objects.api import decoded, slices, web
-from support.packets.scenes import LOAD_BALANCER_IP, PORT, Scene, table
+from support.packets.scenes import CONFIG, LOAD_BALANCER_IP, PORT, Scene, table
 from support.packets.steps import families
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.plan.frontends import FrontendKind
 from nfproxy.tools.lab import Addresses
 
 #: All sources send to it through node-1.
@@ -99,3 +101,67 @@ def test_source_ranges_do_not_concern_an_address_of_mode_proxy(
         service = web(ingress=ingress(mode), loadBalancerSourceRanges=ANOTHER_CLIENT)
         scene.program(*decoded(service, *endpoints))
         assert {expected} == at_balancer(scene, family)
+
+
+ROUTING = msgspec.structs.replace(CONFIG, router_ips=True)
+DNAT = {"remote", "remote masqueraded"}
+INSIDE, OUTSIDE = ("pod", "node"), ("outside",)
+
+
+def asked(scene: Scene, family: Family, sources: tuple[str, ...]) -> set[str]:
+    """Return what some sources get at the load balancer's address over every protocol."""
+    address = BALANCER_IP.of(family)
+    return set(scene.ask(*(scene.probe_to(s, address, PORT, p) for s in sources for p in Protocol)))
+
+
+@families
+def test_an_address_of_mode_router_is_routed_where_there_is_no_endpoint(
+    scene: Scene, family: Family
+) -> None:
+    """All clients get endpoints where there are some (KEP-6272); the gate off leaves it alone."""
+    endpoints = slices(scene.remote)
+    cluster = web(ingress=ingress("Router"))
+    local = web(ingress=ingress("Router"), externalTrafficPolicy="Local")
+    guarded = web(ingress=ingress("Router"), loadBalancerSourceRanges=ANOTHER_CLIENT)
+    guarded_local = web(
+        ingress=ingress("Router"),
+        externalTrafficPolicy="Local",
+        loadBalancerSourceRanges=ANOTHER_CLIENT,
+    )
+    clients = (*INSIDE, *OUTSIDE)
+    for _ in range(2):  # each state follows each other one
+        scene.program(*decoded(cluster, *endpoints), config=ROUTING)
+        assert asked(scene, family, clients) == {"remote masqueraded"}
+        scene.program(*decoded(cluster), config=ROUTING)
+        assert asked(scene, family, clients) == {BALANCER}
+        scene.program(*decoded(local, *endpoints), config=ROUTING)
+        assert asked(scene, family, INSIDE) <= DNAT
+        assert asked(scene, family, OUTSIDE) == {BALANCER}
+        scene.program(*decoded(guarded, *endpoints), config=ROUTING)
+        assert asked(scene, family, clients) == {"dropped"}
+        scene.program(*decoded(guarded_local, *endpoints), config=ROUTING)
+        assert asked(scene, family, OUTSIDE) == {"dropped"}
+        scene.program(*decoded(local), config=ROUTING)
+        assert asked(scene, family, clients) == {BALANCER}
+        scene.program(*decoded(local, *endpoints))  # gate off
+        assert asked(scene, family, clients) == {BALANCER}
+
+
+@families
+def test_other_addresses_of_a_service_with_mode_router_are_as_ever(
+    scene: Scene, family: Family
+) -> None:
+    """They reject without endpoints, and drop without local ones."""
+    service = web(ingress=ingress("Router"), externalTrafficPolicy="Local")
+    for pieces, inside, outside in (
+        (slices(scene.remote), "remote masqueraded", "dropped"),
+        ([], "refused", "refused"),
+    ):
+        scene.program(*decoded(service, *pieces), config=ROUTING)
+        every = table(node=(inside, inside), outside=(inside, outside))
+        expected = {
+            key: value
+            for key, value in every.items()
+            if key[1] is not FrontendKind.LOAD_BALANCER_IP
+        }
+        assert expected == scene.reached(expected, family, Protocol.TCP)

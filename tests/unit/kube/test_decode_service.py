@@ -430,3 +430,21 @@ def test_a_node_port_given_twice_belongs_to_the_first_port():
         (5, 0),
     ]
     assert fields(result) == ["spec.ports[1].nodePort"]
+
+
+def test_ingress_ips_of_mode_router_are_kept_apart():
+    """
+    An IP that is there with both modes is a VIP.
+    """
+    ingress = [
+        {"ip": "192.0.2.1", "ipMode": "Router"},
+        {"ip": "192.0.2.2"},
+        {"ip": "2001:db8::1", "ipMode": "Router"},
+        {"ip": "192.0.2.2", "ipMode": "Router"},
+        {"ip": "127.0.0.1", "ipMode": "Router"},
+    ]
+    result = decoded(manifest() | {"status": {"loadBalancer": {"ingress": ingress}}})
+
+    assert packed("192.0.2.2") == result.value.load_balancer_ips
+    assert packed("192.0.2.1", "2001:db8::1") == result.value.router_ips
+    assert fields(result) == ["status.loadBalancer.ingress[4].ip"]

@@ -32,6 +32,9 @@ TCP, UDP = Protocol.TCP, Protocol.UDP
          "guarded-local-tcp-2-of-5-sticky"),
         (Shape(Policy.LOCAL, TCP, cluster=5, node_port=True), "node-port-local-tcp-0-of-5"),
         (Shape(Policy.REJECT, TCP, guarded=True), "guarded-reject"),
+        (Shape(Policy.LOCAL, TCP, cluster=5, routed=True), "routed-local-tcp-0-of-5"),
+        (Shape(Policy.LOCAL, TCP, cluster=5, guarded=True, routed=True),
+         "guarded-routed-local-tcp-0-of-5"),
     ],
 )  # fmt: skip
 def test_a_shape_s_name_says_what_it_is(shape: Shape, name: str):

@@ -1,5 +1,6 @@
 """Claims that lose, are refused, or take what belongs to the node, a pod or another Service."""
 
+import msgspec
 import pytest
 from support.objects.model import changes, endpoint_slice, gone, service
 
@@ -204,3 +205,24 @@ def test_many_common_claims_are_one_line_and_cost_nothing_later():
     assert not reported(made)
     made.apply(gone(pair[0]))
     assert made.desired.findings.counts[ClaimReason.CONFLICT] == 0
+
+
+def test_an_ip_of_mode_router_without_its_gate_is_reported_once():
+    """
+    With the gate it is served, unless no endpoint exists.
+    """
+    web = msgspec.structs.replace(service(), router_ips=(parse_address("203.0.113.7"),))
+    made = planner(web, endpoint_slice("web", "10.244.1.5"))
+    ((reason, line),) = reported(made)
+    assert reason == "FrontendRefused"
+    assert "gate LoadBalancerIPModeRouter is off" in line
+    made.apply(changes(endpoint_slice("web", "10.244.1.6")))
+    assert not reported(made)
+
+    at = key("203.0.113.7")
+    assert at not in made.desired.frontends
+    made.reconfigure(msgspec.structs.replace(made.config, router_ips=True))
+    assert at in made.desired.frontends
+    assert not made.desired.findings.counts[ClaimReason.REFUSED]
+    made.apply(changes(endpoint_slice("web")))
+    assert at not in made.desired.frontends
