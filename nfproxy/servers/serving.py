@@ -2,24 +2,27 @@
 Serves a page at a socket, or at a configured address, within bounds.
 
 No client costs more than its own connection. There are bounds on the size of a request's head
-(8 KiB for the request line and for each header, 128 headers; aiohttp's defaults), on how long a
-connection may be silent, and on the number of connections. At that limit the oldest connection is
-closed for a new one. Probes are short, so they always get their answer; clients that hold
-connections open lose them.
+(64 KiB), on how long a connection may be silent, and on the number of connections. At that limit
+the oldest connection is closed for a new one. Probes are short, so they always get their answer;
+clients that hold connections open lose them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from nfproxy.errors import ListenError
 from nfproxy.servers.listening import listen_at
 from nfproxy.servers.pages import Page, error
+from nfproxy.servers.requestreader import LONGEST_HEAD, RefusedError, RequestReader
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ _SILENCE_S = 90.0
 
 #: How long the rest of a request's body is read, and dropped, after its answer.
 _BODY_S = 1.0
+
+#: How long a refused client's bytes are dropped before the connection closes. A close with unread
+#: bytes resets the connection, and the client may then lose its answer.
+_REFUSED_S = 0.5
 
 #: How long `close` waits for requests that are being answered.
 _CLOSE_S = 1.0
@@ -159,7 +166,7 @@ class Connections:
 class _Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_connections", "_ended", "_reader")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -167,16 +174,36 @@ class _Connection(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=_SILENCE_S,
             lingering_time=_BODY_S,
+            max_line_size=LONGEST_HEAD,
+            max_field_size=LONGEST_HEAD,
             access_log=None,  # type: ignore[arg-type] # aiohttp takes it for "none"
             logger=log,
         )
         self._connections = connections
+        self._reader = RequestReader()
+        self._ended = asyncio.Event()  # set when the client sends nothing more
+        self._parser: Any = _PlainParser(self._parser, self._reader)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connections.add(self)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if data and self._reader.refused:
+            # After the answers to what came before it.
+            super().data_received(b"")
+
+    def eof_received(self) -> bool | None:  # type: ignore[override] # asyncio takes it
+        """Go on where the client waits for answers; load balancers close their half so early."""
+        self._ended.set()
+        self._reader.end()
+        super().data_received(b"")
+        is_idle = self._waiter is not None and not self._waiter.done() and not self._messages
+        return None if is_idle else True
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._ended.set()
         self._connections.discard(self)
         super().connection_lost(exc)
 
@@ -184,6 +211,28 @@ class _Connection(web.RequestHandler):
         """Close the connection at once, even if the client does not read what it was sent."""
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; after the last one to a client that sends nothing more, close."""
+        self._close_after_the_last(resp)
+        sent = await super().finish_response(request, resp, start_time)
+        self._close_after_the_last(resp)
+        if (
+            self._reader.refused
+            and not self._messages
+            and isinstance(self.transport, asyncio.Transport)
+        ):
+            # A client that is gone, or one that sends on, must not keep the connection.
+            with contextlib.suppress(OSError, TimeoutError):
+                self.transport.write_eof()
+                await asyncio.wait_for(self._ended.wait(), _REFUSED_S)
+        return sent
+
+    def _close_after_the_last(self, resp: web.StreamResponse) -> None:
+        if self._ended.is_set() and not self._messages:
+            resp.force_close()
 
     def handle_error(
         self,
@@ -196,4 +245,27 @@ class _Connection(web.RequestHandler):
         if status >= 500:
             return super().handle_error(request, status, exc, message)
         self.close()
-        return error("400 Bad Request", status)
+        code = exc.code if isinstance(exc, HttpProcessingError) else status
+        why = f": {message}" if message else ""
+        answer = error(f"{code} {HTTPStatus(code).phrase}{why}", code)
+        answer.force_close()
+        return answer
+
+
+class _PlainParser:
+    """aiohttp's parser behind a reader of requests, which passes on their plain form."""
+
+    def __init__(self, parser: Any, reader: RequestReader) -> None:
+        self._parser = parser
+        self._reader = reader
+
+    def feed_data(self, data: bytes) -> Any:
+        """Return what aiohttp's parser returns. Raises HttpProcessingError for a refused one."""
+        try:
+            plain = self._reader.feed(data)
+        except RefusedError as refused:
+            raise HttpProcessingError(code=refused.code, message=refused.why) from refused
+        return self._parser.feed_data(plain)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
