@@ -20,7 +20,8 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.model.service import Service
+from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.plan.localnodeports import ListenerChanges, LocalPort
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.views.tally import Amounts, Tally
@@ -200,3 +201,38 @@ def test_a_foreign_change_is_out_of_step_until_the_repair() -> None:
         assert proxy.health.readyz(now()).code == 200
 
     run(case)
+
+
+def test_listeners_on_loopback_addresses_are_handed_over() -> None:
+    """
+    Only where the configuration names loopback, and only what a commit changed.
+    """
+
+    async def handed(config: NodeConfig) -> list[ListenerChanges]:
+        given: list[ListenerChanges] = []
+        hooks = NodeHooks(
+            Metrics(FAMILIES, "0", {}),
+            Health(30.0),
+            FAMILIES,
+            NoFlows(),  # type: ignore[arg-type]
+            on_listeners=given.append,
+        )
+        planner = Planner(config)
+        reconciler = Reconciler(FakeKernel(), planner.desired, config, FAMILIES, lambda: 100.0)
+        port = ServicePort("", Protocol.TCP, 80, 30080)
+        web = msgspec.structs.replace(service(), ports=(port,))
+        for batch in (changes(web), changes(endpoint_slice("web", "10.244.1.5"))):
+            touched = planner.apply(batch)
+            hooks.on_committed(planner, Commit(reconciler.sync(touched), touched, {}, 0.001))
+        await asyncio.sleep(0)
+        return given
+
+    served = msgspec.structs.replace(
+        CONFIG, rejects_loopback=True, loopback_node_ports=frozenset({Family.IPV4})
+    )
+    at = LocalPort(Family.IPV4, 30080)
+    first, second = asyncio.run(handed(served))
+    assert first == {at: None}
+    assert [*second] == [at]
+    assert second[at] is not None
+    assert asyncio.run(handed(CONFIG)) == []
