@@ -77,11 +77,22 @@ spec:
       containers:
       - name: kube-proxy
         image: registry.k8s.io/kube-proxy:v1.36.2
-        command: [/usr/local/bin/kube-proxy, --config=/var/lib/kube-proxy/config.conf]
+        imagePullPolicy: IfNotPresent
+        command:
+        - /usr/local/bin/kube-proxy
+        - --config=/var/lib/kube-proxy/config.conf
+        - --hostname-override=$(NODE_NAME)
         securityContext: {privileged: true}
-        volumeMounts: [{name: kube-proxy, mountPath: /var/lib/kube-proxy}]
+        volumeMounts:
+        - {name: kube-proxy, mountPath: /var/lib/kube-proxy}
+        - {name: xtables-lock, mountPath: /run/xtables.lock, readOnly: false}
+        - {name: lib-modules, mountPath: /lib/modules, readOnly: true}
+        env:
+        - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
       volumes:
       - {name: kube-proxy, configMap: {name: kube-proxy}}
+      - {name: xtables-lock, hostPath: {path: /run/xtables.lock, type: FileOrCreate}}
+      - {name: lib-modules, hostPath: {path: /lib/modules}}
 """
 
 #: What overlays may refer to without making it: see `schema.check`.
@@ -93,7 +104,7 @@ ELSEWHERE = (
 
 
 def daemon_set() -> Object:
-    """Return kube-proxy's DaemonSet, the part of it that matters, as kubeadm makes it."""
+    """Return kube-proxy's DaemonSet, as kubeadm makes it."""
     made: Object = yaml.safe_load(_DAEMON_SET)
     return made
 
