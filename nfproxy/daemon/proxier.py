@@ -21,6 +21,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
+from nfproxy.plan import serviceranges
 from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
@@ -131,6 +132,7 @@ class Proxier:
             dataplane, self._planner.desired, config, families, monotonic_s
         )
         self._pending = self._planner.desired.everything()
+        self._range_problems: tuple[str, ...] = ()
         self._triggers: dict[Family, tuple[float, ...]] = {}
         self._ready = False
 
@@ -156,6 +158,7 @@ class Proxier:
             self._pending.update(self._planner.apply(changes))
             self._keep_triggers(changes)
         self._report_claims()
+        self._report_service_ranges()
         if not commit:
             return None
         began_s = monotonic_s()
@@ -199,6 +202,16 @@ class Proxier:
             more = len(found) - _MAX_CLAIM_LINES
             log.warning("and %s like these; `nfproxy diff` names all", plural(more, "claim"))
         self._hooks.on_claims(found)
+
+    def _report_service_ranges(self) -> None:
+        """Log each problem once, and again if it comes back; say when the last one is gone."""
+        found, before = self._planner.service_range_problems, self._range_problems
+        for text in found:
+            if text not in before:
+                log.warning("%s; %s", text, serviceranges.REMEDY)
+        if before and not found:
+            log.info("no ServiceCIDR holds a node or pods any more")
+        self._range_problems = found
 
     def _committed(self, report: Report, began_s: float) -> Outcome:
         """Log a sync that succeeded, and call the hook after it."""

@@ -8,6 +8,7 @@ From objects and the node's configuration to the desired state.
     desired     all Services together: who gets a frontend that two ask for
     frontends   the values all of these work with
     flows, servicehealth   stale flows; health check node ports
+    serviceranges          ServiceCIDRs that hold nodes or pods
 
 Everything here computes: no I/O, no clock, no kernel. The rules are kube-proxy's (nftables mode,
 Kubernetes 1.36) unless a docstring says otherwise.

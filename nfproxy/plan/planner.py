@@ -20,6 +20,7 @@ from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.claims import concerned_by
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.service import plan_node, plan_service
+from nfproxy.plan.serviceranges import service_range_problems
 
 _name = attrgetter("name")
 
@@ -29,7 +30,8 @@ class Planner:
     Objects in, desired state out. One thread at a time may call it.
 
     `apply` and `reconfigure` keep `desired` up to date and return what they touched. Everything
-    here computes: no clock, no kernel.
+    here computes: no clock, no kernel. `service_range_problems` is what the ServiceCIDRs hold
+    besides cluster IPs, in words.
     """
 
     def __init__(self, config: NodeConfig) -> None:
@@ -40,6 +42,7 @@ class Planner:
         self._service_of: dict[ObjectName, ObjectName] = {}  # by the slice's name
         self._slices: dict[ObjectName, tuple[EndpointSlice, ...]] = {}  # by Service
         self._service_cidrs: dict[str, ServiceCIDR] = {}
+        self.service_range_problems: tuple[str, ...] = ()
         self._plan_node(Touched())
 
     def apply(self, changes: Changes) -> Touched:
@@ -105,3 +108,7 @@ class Planner:
     def _plan_node(self, touched: Touched) -> None:
         cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]
         self.desired.replace_node(self.config, plan_node(self.config, cidrs), touched)
+        kept = self.config.kept
+        self.service_range_problems = service_range_problems(
+            cidrs, kept.node_addresses, kept.pod_prefixes
+        )

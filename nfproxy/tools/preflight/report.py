@@ -18,6 +18,7 @@ from nfproxy.tools.preflight import (
     ports,
     proxies,
     reach,
+    servicecidrs,
 )
 from nfproxy.tools.preflight.examine import SUBJECT, Check, Subject, examine
 from nfproxy.tools.preflight.findings import Finding, NodeReport, fail, ok, warn, worst
@@ -47,6 +48,7 @@ CHECKS = (
     *memory.CHECKS,
     *apiserver.CHECKS,
     *access.CHECKS,
+    *servicecidrs.CHECKS,
     *reach.CHECKS,
 )
 

@@ -12,9 +12,10 @@ from support.objects.model import changes, endpoint_slice, gone, service
 from nfproxy.daemon import proxier as module
 from nfproxy.daemon.proxier import Commit, Hooks, Proxier
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.model.changes import Changes
-from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.node import ServiceCIDR
+from nfproxy.model.nodeconfig import KeptAddresses, NodeConfig
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import ResyncReason
@@ -202,3 +203,26 @@ def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixt
     proxier.sync(gone(service("a")), commit=False)
     proxier.sync(changes(service("a", created="2026-01-01")), commit=False)
     assert caplog.text.count("belongs to the older Service default/a") == 2
+
+
+def test_a_service_cidr_that_holds_the_node_is_logged_once(caplog: pytest.LogCaptureFixture):
+    """
+    At start and on change, with what to do; and when it is over.
+    """
+    kept = KeptAddresses(node_addresses=frozenset([parse_address("192.0.2.1")]))
+    config = NodeConfig(node_name="node-1", kept=kept)
+    cidr = ServiceCIDR("all", (parse_prefix("192.0.0.0/16"),))
+    proxier = made(FakeKernel())
+    wide, none = (Changes(service_cidrs={"all": one}) for one in (cidr, None))
+
+    def about_ranges(batch: Changes | None, config: NodeConfig | None = None) -> list[str]:
+        lines = said(caplog, lambda: proxier.sync(batch, config))
+        return [line for line in lines if "ServiceCIDR" in line]
+
+    (line,) = about_ranges(wide, config)
+    assert "ServiceCIDR 192.0.0.0/16 holds this node's address 192.0.2.1" in line
+    assert "give Services a range of their own" in line
+    assert about_ranges(changes(service("web"))) == []
+    assert about_ranges(none) == ["no ServiceCIDR holds a node or pods any more"]
+    (line,) = about_ranges(wide)
+    assert "192.0.2.1" in line
