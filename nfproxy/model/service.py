@@ -43,7 +43,8 @@ class Claim(NamedTuple):
     The service port that asks for a frontend. Of two claims the lesser gets the frontend.
 
     Two Services may name one address and port. The older Service gets it
-    (``metadata.creationTimestamp``), then the lower namespace/name, then the lower port name.
+    (``metadata.creationTimestamp``), then the lower namespace/name, then the lower port name. A
+    cluster IP comes before all that (:attr:`nfproxy.plan.frontends.Frontend.precedence`).
     """
 
     created: str
