@@ -32,23 +32,23 @@ class _Labels(msgspec.Struct):
     host_name: str | None = msgspec.field(default=None, name="kubernetes.io/hostname")
 
 
-class _Metadata(msgspec.Struct):
+class _NodeMetadata(msgspec.Struct):
     name: str = ""
     labels: _Labels | None = None
 
 
-class _Item(msgspec.Struct):
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+class _NodeItem(msgspec.Struct):
+    metadata: _NodeMetadata = msgspec.field(default_factory=_NodeMetadata)
 
 
-class _List(msgspec.Struct):
-    items: list[_Item] | None = None
+class _NodeList(msgspec.Struct):
+    items: list[_NodeItem] | None = None
 
 
 def read_node_names(body: bytes) -> tuple[ListedNode, ...]:
     """Return the Nodes of a list, of Nodes or of their metadata alone; none if it is no list."""
     try:
-        items = msgspec.json.decode(body, type=_List).items or []
+        items = msgspec.json.decode(body, type=_NodeList).items or []
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ()
     found = (item.metadata for item in items if item.metadata.name)
