@@ -12,7 +12,7 @@ another one, so a first sync that never succeeds makes the proxy unhealthy. And 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -78,6 +78,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     programmed: bool | UnsetType
     status: Mapping[str, _FamilyStatus] | UnsetType
     reason: str | UnsetType  # of a 503; kube-proxy gives none
+    api_server: str | UnsetType = UNSET  # while it cannot be followed, whatever the code
 
 
 class Health:
@@ -90,7 +91,17 @@ class Health:
         self._changes: Mapping[Family, str] = {}
         self._node: Node | None = None
         self._node_trouble = "the Node object has not been read yet"
+        self._api_trouble: Callable[[], str] = str
         self._lock = threading.Lock()
+
+    def explain_api_server(self, trouble: Callable[[], str]) -> None:
+        """
+        Let `trouble` say why the API server cannot be followed, "" while it can.
+
+        Every page shows the text, and anyone may read them. No answer changes its code: installed
+        rules serve. The callable runs in the thread that asks for a page.
+        """
+        self._api_trouble = trouble
 
     def started(self, family: Family, now: Instant) -> None:
         """The daemon proxies a family; other families do not count."""
@@ -222,6 +233,7 @@ class Health:
             programmed=programmed,
             status=status or UNSET,
             reason="; ".join(reasons) or UNSET,
+            api_server=self._api_trouble() or UNSET,
         )
         return Answer(200 if good else 503, msgspec.json.encode(body))
 

@@ -89,6 +89,11 @@ class Connection:
         """The packed address and the port of every API server, as :meth:`locate` found them."""
         return self._locations.current
 
+    @property
+    def lacks_credentials(self) -> bool:
+        """Whether the latest attempt to read credentials, or to run their plugin, failed."""
+        return bool(self._reported) or self._failure is not None
+
     async def locate(self) -> None:
         """Find the addresses of the API servers; resolves names."""
         await self._locations.find(self._servers.all if self._servers else ())
@@ -100,12 +105,13 @@ class Connection:
         Raises ConfigError, naming file and field. The first request runs the credential plugin.
         """
         async with self._reading:
-            if self._servers is None:
-                access = await read_access(self._settings, os.environ, None)
-                await check_tls(access, Transport).close()
-                self._servers = ServerPool(access.servers, self._settings.spread)
-                if access.has_plugin:
-                    return
+            if self._servers is not None:
+                return
+            access = await read_access(self._settings, os.environ, None)
+            await check_tls(access, Transport).close()
+            self._servers = ServerPool(access.servers, self._settings.spread)
+            if access.has_plugin:
+                return
         await self._current(rejected=None)
 
     async def aclose(self) -> None:

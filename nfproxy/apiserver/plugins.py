@@ -125,13 +125,15 @@ async def _run(plugin: Plugin) -> PluginStatus:
     try:
         async with asyncio.timeout(PLUGIN_S):
             output, errors, _ = await asyncio.gather(
-                _output(process, plugin), _last_errors(process), process.wait()
+                _output(process), _last_errors(process), process.wait()
             )
     except TimeoutError:
         reason = f"did not end within {PLUGIN_S:.0f} s, and was killed"
         raise plugin_error(plugin, reason) from None
     finally:
         await _end(process)
+    if output is None:
+        raise plugin_error(plugin, f"printed more than {_MAX_OUTPUT >> 20} MB")
     if process.returncode:
         raise plugin_error(plugin, _failure(process.returncode, errors))
     return _credential(plugin, output)
@@ -157,7 +159,8 @@ def _not_found(plugin: Plugin) -> PluginError:
     return plugin_error(plugin, reason, hint)
 
 
-async def _output(process: Process, plugin: Plugin) -> bytes:
+async def _output(process: Process) -> bytes | None:
+    """Return standard output; None where it is too long, which ends the plugin."""
     stream = cast("StreamReader", process.stdout)
     parts: list[bytes] = []
     size = 0
@@ -165,8 +168,9 @@ async def _output(process: Process, plugin: Plugin) -> bytes:
         parts.append(part)
         size += len(part)
         if size > _MAX_OUTPUT:
-            raise plugin_error(plugin, f"printed more than {_MAX_OUTPUT >> 20} MB")
-    return b"".join(parts)
+            parts = []
+            cast("StreamWriter", process.stdin).close()
+    return b"".join(parts) if size <= _MAX_OUTPUT else None
 
 
 async def _last_errors(process: Process) -> bytes:
@@ -184,10 +188,17 @@ async def _end(process: Process) -> None:
     try:
         async with asyncio.timeout(_END_S):
             await process.wait()
+            # Without an end of its pipes, the event loop would keep them.
+            await asyncio.gather(*map(_drain, (process.stdout, process.stderr)))
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def _drain(stream: StreamReader | None) -> None:
+    if stream is not None:
+        await stream.read()
 
 
 def _failure(code: int, errors: bytes) -> str:

@@ -83,6 +83,19 @@ class ApiServerSource:
         """Return the cluster's first Nodes by name. Raises RequestError."""
         return await list_node_names(self._connection)
 
+    @property
+    def trouble(self) -> str:
+        """
+        Why the API server cannot be followed, "" while it can.
+
+        Fit for pages that anyone may read: details are in the log, and may be secret.
+        """
+        if self._connection.lacks_credentials:
+            return "credentials for the API server cannot be read; the log says why"
+        if self._troubles.problems:
+            return "the API server cannot be followed; the log says why"
+        return ""
+
     def source_file(self, service: ObjectName) -> str:
         """Return "": objects of an API server are in no file."""
         return ""

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -108,6 +109,8 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         health = Health(config.nftables.sync_period.seconds)
         if options.manifests:  # they may hold no Node, and nothing deletes it
             health.node_seen(Node(options.node_name))
+        if isinstance(source, ApiServerSource):
+            health.explain_api_server(partial(getattr, source, "trouble"))
         flows = StaleFlowCleaning(cleaner, lambda: addresses.current, families, metrics)
         local_node_ports = LocalNodePorts(families, metrics)
         hooks = NodeHooks(metrics, health, families, flows, events, local_node_ports.committed)

@@ -288,3 +288,20 @@ def test_times_have_no_trailing_zeros(rest_ns: int, text: str):
     As Go prints RFC 3339 with nanoseconds.
     """
     assert f"2026-01-02T03:04:{text}" == rfc3339(1_767_323_045_000_000_000 + rest_ns)
+
+
+def test_pages_say_why_the_api_server_cannot_be_followed():
+    """
+    Whatever their code, which does not change: installed rules serve.
+    """
+    health = running()
+    for family in FAMILIES:
+        health.succeeded(family, at(1))
+    trouble = ["credentials for the API server cannot be read; the log says why"]
+    health.explain_api_server(lambda: "".join(trouble))
+
+    for page in (health.healthz, health.livez, health.readyz):
+        assert page(at(2)).code == 200
+        assert body(page(at(2)))["apiServer"] == trouble[0]
+    trouble.clear()
+    assert "apiServer" not in body(health.healthz(at(2)))

@@ -20,7 +20,9 @@ from nfproxy.apiserver import plugins
 from nfproxy.apiserver.access import ClientSettings, read_access
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.plugins import PluginError
+from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.errors import ConfigError
+from nfproxy.model.changes import Problem
 
 ROOT = Path(__file__).parents[3]
 
@@ -288,3 +290,32 @@ def test_opening_a_connection_runs_no_plugin(write, tmp_path):
             assert not (tmp_path / "ran").exists()
 
     asyncio.run(case())
+
+
+def test_while_a_plugin_fails_the_log_and_the_health_pages_say_so(write, tmp_path):
+    """
+    At the first failure, without what the plugin printed on the pages. Over when it works.
+    """
+    user = script(tmp_path, "[ -e $TMP/works ] || { echo s3cret >&2; exit 1; }; cat $TMP/answer")
+    path = write(user=user, cluster={"server": "http://127.0.0.1:1"})
+
+    async def case() -> None:
+        problems: asyncio.Queue[Problem] = asyncio.Queue()
+        settings = ClientSettings(kubeconfig=str(path), qps=-1)
+        async with (
+            Connection(settings, problems.put_nowait) as connection,
+            ApiServerSource(connection, "n", problems.put_nowait) as source,
+        ):
+            assert source.trouble == ""
+            loading = asyncio.create_task(source.load())
+            problem = await asyncio.wait_for(problems.get(), 20)
+            assert "failed with status 1: s3cret" in str(problem)
+            assert source.trouble.startswith("credentials for the API server cannot be read")
+            (tmp_path / "works").touch()
+            problem = await asyncio.wait_for(problems.get(), 20)
+            assert "refuses connections" in str(problem)
+            assert source.trouble.startswith("the API server cannot be followed")
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(case(), 30))
