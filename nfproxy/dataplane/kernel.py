@@ -55,6 +55,11 @@ class Kernel:
             self._foreign_changes = ForeignChanges(self._netlink.port)
         return self._foreign_changes
 
+    @property
+    def transaction_limit(self) -> int | None:
+        """The most bytes that one transaction may have, None for no limit."""
+        return self._netlink.send_limit
+
     def load(self, text: str) -> None:
         """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
         try:

@@ -51,6 +51,10 @@ SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
 _NETLINK_CAP_ACK = 10
 _SO_SNDBUFFORCE = 32
 
+_MOST_BYTES = (1 << 30) - 1  # the kernel doubles a buffer's size, and has 31 bits for it
+_LEAST_BYTES = 2048
+_BEHIND_BUFFER = 512  # the kernel wants 32 bytes for itself; the rest is a batch's begin and end
+
 _RECEIVE = 1 << 18
 _RECEIVE_BUFFER = 4 << 20
 _TRIES = 8
@@ -103,6 +107,22 @@ def grow_buffer(sock: socket.socket, option: int, size: int) -> None:
     except PermissionError:
         plain = socket.SO_SNDBUF if option == _SO_SNDBUFFORCE else socket.SO_RCVBUF
         sock.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+def send_limit(sock: socket.socket) -> int | None:
+    """
+    Return the most bytes that the kernel takes from a socket at once, None for no limit.
+
+    Without CAP_NET_ADMIN outside every user namespace that is the system's limit
+    (net.core.wmem_max); the socket has such a buffer afterwards.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _RECEIVE)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
+        size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        return max(size - _BEHIND_BUFFER, _LEAST_BYTES)
+    return None
 
 
 class NetlinkSocket:
@@ -200,12 +220,17 @@ class NetlinkSocket:
 
 
 class NftSocket(NetlinkSocket):
-    """A socket to nf_tables. Family 0 in a listing is every family."""
+    """
+    A socket to nf_tables. Family 0 in a listing is every family.
+
+    `send_limit` is the most bytes that a transaction may have, None for no limit.
+    """
 
     def __init__(self) -> None:
         """Open the socket. Raises DataplaneError if the kernel has no nfnetlink."""
         super().__init__()
         self._send_buffer = 0
+        self.send_limit = send_limit(self._socket)
 
     def tables(self, family: int = 0) -> list[TableRow]:
         """Return the tables of a family."""

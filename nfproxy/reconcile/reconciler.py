@@ -30,9 +30,17 @@ from nfproxy.reconcile.transition import Operation
 
 log = logging.getLogger(__name__)
 
+# Where transactions are limited, libnftables has a send buffer of the default size, 208 KB. The
+# fixed program and so many balancing chains fit it.
+_CHAINS_AT_ONCE = 4
+
 
 class Dataplane(Protocol):
     """What the reconciler needs of the kernel, or of a fake in its place."""
+
+    @property
+    def transaction_limit(self) -> int | None:
+        """The most bytes that one transaction may have, None for no limit."""
 
     def load(self, text: str) -> None:
         """Run an nft script as one transaction."""
@@ -133,7 +141,8 @@ class Reconciler:
         """
         Commit what the touched parts of the desired state differ by.
 
-        Raises DataplaneError; then nothing, or a part that no packet can reach, is committed.
+        Raises DataplaneError; then nothing, or a part that no packet can reach, is committed. Where
+        transactions are limited, it may be whole frontends.
         """
         reason, elements_read = self._resync_reason, 0
         self._begin()
@@ -146,7 +155,7 @@ class Reconciler:
         # An endpoint's entries go together with the endpoint. After a reading, entries of any
         # list may be stale, also of lists that an earlier process has left.
         batch.main.extend(self._stale_entries([None] if reason else batch.shrunk_lists))
-        for transaction in batch.transactions():
+        for transaction in batch.transactions(self._dataplane.transaction_limit):
             self._dataplane.commit(transaction)
         # Until the commit's end packets met the old tables, so leftovers stay from now on.
         now = self._clock()
@@ -172,7 +181,8 @@ class Reconciler:
         batch, lists = self._tracker.leftovers(now), self._tracker.lists_due(now)
         batch.main.extend(self._stale_entries(lists))
         self._begin()
-        self._dataplane.commit(batch.main)
+        for transaction in batch.transactions(self._dataplane.transaction_limit):
+            self._dataplane.commit(transaction)
         self._resync_reason = None
         self._tracker.removed(batch, lists)
         self._remove_idle_chains(now)
@@ -230,16 +240,35 @@ class Reconciler:
             # it is known which chains there are, so nothing has to be read.
             known = {where: chain for where, chain in loaded.items() if chain is not None}
             missing = {**known, **missing}
-            self._dataplane.load(self._program_text(missing, {}))
+            self._load_with(missing, lambda first: self._program_text(first, {}))
             self._program_changed = False
         elif missing:
-            chains = ((family, _of_family(missing, family)) for family in self._families)
-            text = [
-                ruleset.chains_text(own, self._program, family) for family, own in chains if own
-            ]
-            self._dataplane.load("".join(text))
+            self._load_with(missing, self._chains_text)
         loaded.update(missing)
         return len(missing)
+
+    def _load_with(
+        self, chains: dict[ChainKey, Chain], text: Callable[[dict[ChainKey, Chain]], str]
+    ) -> None:
+        """
+        Load the text for some chains, in one transaction if it takes as many.
+
+        Otherwise the first portion comes with `text`, and the others follow: no element of this
+        sync points to them yet, and the rules of each are replaced at once.
+        """
+        is_limited = self._dataplane.transaction_limit is not None
+        count = _CHAINS_AT_ONCE if is_limited else max(1, len(chains))
+        names = list(chains)
+        self._dataplane.load(text({name: chains[name] for name in names[:count]}))
+        for at in range(count, len(names), count):
+            portion = {name: chains[name] for name in names[at : at + count]}
+            self._dataplane.load(self._chains_text(portion))
+
+    def _chains_text(self, chains: dict[ChainKey, Chain]) -> str:
+        found = ((family, _of_family(chains, family)) for family in self._families)
+        return "".join(
+            ruleset.chains_text(own, self._program, family) for family, own in found if own
+        )
 
     def _program_text(self, chains: dict[ChainKey, Chain], foreign: dict[Family, list[str]]) -> str:
         return "".join(
@@ -284,7 +313,7 @@ class Reconciler:
                 ", ".join(names),
             )
         try:
-            self._dataplane.load(self._program_text(chains, foreign))
+            self._load_with(chains, lambda first: self._program_text(first, foreign))
         except TransactionError as error:
             if not any(self._dataplane.has_table(family) for family in self._families):
                 raise
@@ -297,13 +326,25 @@ class Reconciler:
 
     def _replace_tables(self) -> dict[ChainKey, Chain]:
         """Load the script that `render` prints, read what it made, and return its chains."""
-        self._dataplane.load(script(self._desired, self._program, self._families))
-        self._read_tables()
-        return {
+        chains = {
             (key.family, chain.name): chain
             for key, wanted in self._desired.frontends.items()
             for chain in wanted.chains
+            if key.family in self._families
         }
+        if self._dataplane.transaction_limit is None:
+            self._dataplane.load(script(self._desired, self._program, self._families))
+        else:
+            # All elements do not fit one transaction, so this sync adds them to empty tables.
+            self._load_with(chains, self._replacement_text)
+        self._read_tables()
+        return chains
+
+    def _replacement_text(self, chains: dict[ChainKey, Chain]) -> str:
+        return "".join(
+            ruleset.replacement_text(self._program, family, _of_family(chains, family))
+            for family in self._families
+        )
 
     def _remove_idle_chains(self, now: float) -> None:
         """Remove chains that have been idle long enough; a failure only postpones that."""

@@ -21,6 +21,7 @@ from nfproxy.nft.chains import Chain
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey, SharedElement
 from nfproxy.reconcile.observed import Observed
+from nfproxy.reconcile.portions import groups_of, pieces, portions
 from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
 
 #: How long the kernel keeps what an old verdict may still ask for. A packet passes the chains in
@@ -77,7 +78,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     `prepare` must take effect before `main`; `stage` may, as no packet can reach it yet.
     The flag beside a state says that it holds leftovers. `shrunk_lists` are the affinity lists
-    that endpoints leave. `changed` are the frontends that answer differently afterwards.
+    that endpoints leave. `ends` are the indexes in `main` where a frontend ends. `changed` are the
+    frontends that answer differently afterwards.
     """
 
     prepare: list[Operation] = msgspec.field(default_factory=list)
@@ -86,6 +88,7 @@ class Batch(msgspec.Struct, frozen=True):
     frontends: list[tuple[FrontendKey, FrontendState, bool]] = msgspec.field(default_factory=list)
     shared: list[Operation] = msgspec.field(default_factory=list)
     shrunk_lists: list[AffinityListKey] = msgspec.field(default_factory=list)
+    ends: list[int] = msgspec.field(default_factory=list)
     changed: set[FrontendKey] = msgspec.field(default_factory=set)
 
     @property
@@ -93,8 +96,17 @@ class Batch(msgspec.Struct, frozen=True):
         """The number of operations."""
         return len(self.prepare) + len(self.stage) + len(self.main)
 
-    def transactions(self) -> Iterator[list[Operation]]:
-        """Yield the operations in the order in which to commit them; nearly always at once."""
+    def transactions(self, limit: int | None = None) -> Iterator[list[Operation]]:
+        """
+        Yield the operations in the order in which to commit them; nearly always at once.
+
+        No transaction is larger than `limit` bytes, where there is a limit.
+        """
+        if limit is not None:
+            yield from portions(pieces(self.prepare), limit)
+            groups = [*pieces(self.stage), *groups_of(self.main, self.ends)]
+            yield from portions(groups, limit)
+            return
         if self.prepare:
             yield self.prepare
         if len(self.stage) + len(self.main) <= STAGE_OPERATIONS:
@@ -217,6 +229,7 @@ class Tracker:
                 batch.prepare.extend(step.prepare)
                 batch.stage.extend(step.stage)
                 batch.main.extend(step.main)
+                batch.ends.append(len(batch.main))
                 batch.frontends.append((key, step.state, step.lingers))
                 if step.prepare or step.stage or step.main:
                     batch.changed.add(key)

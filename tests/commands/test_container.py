@@ -4,10 +4,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from support.containers.restrictions import CONTAINER, init_container
-from support.processes.commands import Commands
+from support.processes.commands import (
+    ROOT,
+    Commands,
+    endpoint_slice,
+    errors_in,
+    node_object,
+    package_copy,
+    service,
+    write,
+)
 
 SYSCTLS = (
     "--conntrack-max-per-core=0",
@@ -67,3 +77,36 @@ def test_init_only_without_the_nodes_proc(commands: Commands, tmp_path: Path) ->
 
     assert result.code == 1
     assert f"--proc: {tmp_path}/sys/net does not exist" in result.err
+
+
+#: A namespace of a user who is root there alone.
+INSIDE = ("unshare", "--user", "--map-root-user", "--net", "--")
+
+
+def test_a_first_load_of_any_size_fits_a_buffer_that_cannot_grow(
+    commands: Commands, manifests: Path, tmp_path: Path
+) -> None:
+    """
+    In a user namespace the send buffer has the system's limit, 208 KB on most machines.
+    """
+    sockets = (ROOT / "nfproxy/netlink/sockets.py").read_text()
+    limited = re.sub(r"(?m)^_MOST_BYTES = .*", "_MOST_BYTES = 212992", sockets)
+    assert limited != sockets
+    root = package_copy(tmp_path / "limited", {"netlink/sockets.py": limited})
+    objects = [node_object()]
+    for number in range(3000):
+        where = f"{number >> 8}.{number & 255}"
+        ports = [{"port": 80, "nodePort": 10000 + number, "protocol": "TCP"}]
+        name = f"s{number}"
+        objects.append(service(name, f"10.96.{where}", type="NodePort", ports=ports))
+        ends = [f"10.{128 + n}.{where}" for n in range(1 + number % 50)]
+        objects.append(endpoint_slice(name, *ends))
+    write(manifests / "many.json", *objects)
+    contained = Commands(commands.namespace, tmp_path, root)
+    with contained.daemon(manifests, prefix=INSIDE) as daemon:
+        assert errors_in(daemon.log) == []
+        enter = ("nsenter", "-U", "-n", "--preserve-credentials", "-t", str(daemon.process.pid))
+        listed = commands.namespace.run(
+            [*enter, "nft", "list", "map", "ip", "nfproxy", "frontends"]
+        )
+        assert listed.stdout.count("10.96.") == 3000

@@ -69,6 +69,7 @@ class FakeKernel:
         self.transactions = 0
         self.operations = 0
         self.reads = 0
+        self.transaction_limit: int | None = None
 
     # --- what the reconciler asks for ----------------------------------------------------
 

@@ -38,6 +38,11 @@ class RealKernel:
         """Run an nft script."""
         self.namespace.call(libnftables.load_text, text)
 
+    @property
+    def transaction_limit(self) -> int | None:
+        """The most bytes of one transaction, None for no limit."""
+        return self.kernel.transaction_limit
+
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations."""
         self.kernel.commit(operations)
