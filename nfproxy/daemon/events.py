@@ -50,6 +50,15 @@ class NodeEvents:
             "Listen",
             f"node {self._node_name} {failure.message}",
         )
+        if failure.other is not None:
+            self._post(
+                Regarding.service(failure.other),
+                "Warning",
+                "FailedToStartServiceHealthcheck",
+                "Listen",
+                f"node {self._node_name}: port {failure.port} of this Service is the "
+                f"healthCheckNodePort of Service {failure.service}, too; give one of them another",
+            )
 
     def undecodable(self, kind: Kind, name: ObjectName, problems: tuple[Problem, ...]) -> None:
         """This version of an object cannot be used; the last good one stays in use."""

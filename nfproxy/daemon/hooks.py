@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nfproxy.clock import now
 from nfproxy.daemon.events import NodeEvents
@@ -17,8 +17,10 @@ from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
-from nfproxy.model.service import ObjectName
+from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.plan.claims import BegunFinding, ClaimReason
+from nfproxy.plan.desired import Touched
+from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.localnodeports import ListenerChanges, listener_changes
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
@@ -62,6 +64,7 @@ class NodeHooks(Hooks):
         self._loop = asyncio.get_running_loop()
         self.planner: Planner | None = None
         self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}
+        self._checks_at: dict[tuple[Family, int], set[ObjectName]] = {}  # names by port
         self.node_port_prefixes: Mapping[Family, tuple[Prefix, ...] | None] | None = None
         self.health_checks_changed = asyncio.Event()
         for family in self._families:
@@ -136,7 +139,7 @@ class NodeHooks(Hooks):
         moment = now()
         for family in self._families:
             self._health.succeeded(family, moment)
-        self._update_health_checks(planner, commit.touched.services)
+        self._update_health_checks(planner, commit.touched)
         self._flows.committed(planner, commit)
         if self._on_listeners is not None and planner.config.loopback_node_ports:
             changes = listener_changes(
@@ -178,9 +181,13 @@ class NodeHooks(Hooks):
         )
         metrics.local_pods_mismatch(planner.config.local_pods_mismatch)
 
-    def _update_health_checks(self, planner: Planner, services: Collection[ObjectName]) -> None:
-        """Take over the health checks of Services that were planned again."""
+    def _update_health_checks(self, planner: Planner, touched: Touched) -> None:
+        """Take over health checks of Services that changed, or whose port another one uses."""
         current = self.health_checks
+        services = set(touched.services)
+        for frontend in touched.frontends:
+            if not frontend.address and frontend.protocol is Protocol.TCP:
+                services |= self._checks_at.get((frontend.family, frontend.port), set())
         prefixes_changed = self.node_port_prefixes != planner.config.node_port_prefixes
         copied = False
         for name in services:
@@ -191,15 +198,20 @@ class NodeHooks(Hooks):
                 wanted = health_checks(service, slices, planner.config.node_name)
             for family in self._families:
                 key, check = (name, family), wanted.get(family)
+                if check is not None:
+                    where = FrontendKey(family, b"", Protocol.TCP, check.port)
+                    taken = planner.desired.frontends.get(where)
+                    check = check._replace(node_port_of=taken.claim.service if taken else None)
                 if current.get(key) == check:
                     continue
                 # The event loop may be reading the dictionary: it is replaced, never changed.
                 if not copied:
                     current, copied = dict(current), True
-                if check is None:
-                    del current[key]
-                else:
+                if key in current:
+                    self._checks_at[family, current.pop(key).port].discard(name)
+                if check is not None:
                     current[key] = check
+                    self._checks_at.setdefault((family, check.port), set()).add(name)
         self.health_checks = current
         self.node_port_prefixes = planner.config.node_port_prefixes
         if prefixes_changed or copied:

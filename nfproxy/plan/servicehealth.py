@@ -12,15 +12,20 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import EndpointSlice
-from nfproxy.model.service import Service
+from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.endpoints import candidates
 
 
 class HealthCheck(NamedTuple):
-    """The port to listen on, and the number of local endpoints to answer with."""
+    """
+    The port to listen on, and the number of local endpoints to answer with.
+
+    `node_port_of` is the Service whose node port it is, too: connections go there, not to us.
+    """
 
     port: int
     endpoints: int
+    node_port_of: ObjectName | None = None
 
 
 def health_checks(

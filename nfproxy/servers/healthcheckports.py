@@ -40,12 +40,17 @@ _EVERYWHERE: tuple[None] = (None,)
 
 
 class ListenFailure(NamedTuple):
-    """A health check node port that cannot be listened on; `message` is for an Event's note."""
+    """
+    A health check node port that cannot be listened on; `message` is for an Event's note.
+
+    `other` is the Service that uses the port, too; None where another process does.
+    """
 
     service: ObjectName
     family: Family
     port: int
     message: str
+    other: ObjectName | None = None
 
 
 class HealthCheckServers:
@@ -91,7 +96,16 @@ class HealthCheckServers:
         places = {family: _places(found) for family, found in addresses.items()}
         # Close before opening: a port may move from one Service to another.
         await self._close_all(self._unwanted(wanted, places))
+        holders = self._holders(wanted)
         for key, check in wanted.items():
+            holder = holders[key[1], check.port]
+            if check.node_port_of is not None:
+                await self._refuse(key, check, check.node_port_of, "is a node port of Service {}")
+                continue
+            if holder != key[0]:
+                what = "is the healthCheckNodePort of Service {}, too"
+                await self._refuse(key, check, holder, what)
+                continue
             service = self._services.get(key)
             if service is None:
                 service = self._services[key] = _Service(key[0], check, self._healthy)
@@ -122,9 +136,31 @@ class HealthCheckServers:
                 del self._services[key]
         return taken
 
-    async def _open(self, key: Key, service: _Service, places: Iterable[bytes | None]) -> None:
+    def _holders(self, wanted: Mapping[Key, HealthCheck]) -> dict[tuple[Family, int], ObjectName]:
+        """Return which Service has each port: the one that listens, else the first by name."""
+        holders = {(key[1], one.check.port): key[0] for key, one in self._services.items()}
+        for (name, family), check in sorted(wanted.items(), key=lambda item: item[0]):
+            holders.setdefault((family, check.port), name)
+        return holders
+
+    async def _refuse(self, key: Key, check: HealthCheck, other: ObjectName, what: str) -> None:
+        """Serve a Service nowhere, since another Service uses its port."""
+        service = self._services.pop(key, None)
+        if service is not None:
+            await self._close_all(service.listeners.values())
+        remedy = "give one of them another port"
+        self._report(key, check.port, f"it {what.format(other)}; {remedy}", other)
+
+    def _report(self, key: Key, port: int, why: str, other: ObjectName | None = None) -> None:
         name, family = key
-        port = service.check.port
+        text = f'failed to start healthcheck "{name}" on port {port}: {why}'
+        if self._failures.get(key) != text:
+            log.error("%s (%s); trying again at every sync", text, family.label)
+        self._failures[key] = text
+        self._failed(ListenFailure(name, family, port, text, other))
+
+    async def _open(self, key: Key, service: _Service, places: Iterable[bytes | None]) -> None:
+        family, port = key[1], service.check.port
         try:
             for place in places:
                 if place not in service.listeners:
@@ -135,11 +171,7 @@ class HealthCheckServers:
         except OSError as error:
             await self._close_all(service.listeners.values())
             del self._services[key]
-            text = f'failed to start healthcheck "{name}" on port {port}: {why_not(error)}'
-            if self._failures.get(key) != text:
-                log.error("%s (%s); trying again at every sync", text, family.label)
-            self._failures[key] = text
-            self._failed(ListenFailure(name, family, port, text))
+            self._report(key, port, why_not(error))
         else:
             self._failures.pop(key, None)
 

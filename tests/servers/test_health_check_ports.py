@@ -320,3 +320,49 @@ def test_connections_are_bounded_over_all_services():
             assert await asyncio.wait_for(oldest.read(), 20) == b""
 
     run(test)
+
+
+def test_of_two_services_with_one_port_the_first_is_served_and_both_are_named():
+    """
+    No other process is blamed. Once the first is gone, the second is served.
+    """
+    (port,) = free_ports(1)
+
+    async def test(proxy: Proxy) -> None:
+        check = HealthCheck(port, 1)
+        await proxy.update({(WEB, V4): check}, at(ONE))
+        await proxy.update({(SHOP, V4): check, (WEB, V4): check}, at(ONE))
+
+        assert '"name": "web"' in (await ask((ONE, port), "/")).body.decode()
+        (failure,) = proxy.failures
+        assert (failure.service, failure.other) == (SHOP, WEB)
+        assert failure.message == (
+            f'failed to start healthcheck "ns/shop" on port {port}: it is the healthCheckNodePort '
+            "of Service ns/web, too; give one of them another port"
+        )
+        await proxy.update({(SHOP, V4): check}, at(ONE))
+        assert '"name": "shop"' in (await ask((ONE, port), "/")).body.decode()
+
+    run(test)
+
+
+def test_a_node_port_of_another_service_is_named():
+    """
+    A connection to it would never reach nfproxy, so nothing listens.
+    """
+    (port,) = free_ports(1)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
+        await proxy.update({(WEB, V4): HealthCheck(port, 1, SHOP)}, at(ONE))
+
+        assert await refused(ONE, port)
+        (failure,) = proxy.failures
+        assert (failure.service, failure.other) == (WEB, SHOP)
+        assert failure.message.endswith(
+            f"on port {port}: it is a node port of Service ns/shop; give one of them another port"
+        )
+        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
+        assert (await ask((ONE, port), "/")).code == 200
+
+    run(test)

@@ -236,3 +236,25 @@ def test_listeners_on_loopback_addresses_are_handed_over() -> None:
     assert [*second] == [at]
     assert second[at] is not None
     assert asyncio.run(handed(CONFIG)) == []
+
+
+def test_a_health_check_port_that_is_a_node_port_of_another_service_is_found() -> None:
+    """
+    Whichever of the two Services changes, and until they differ again.
+    """
+
+    def case(proxy: Proxy) -> None:
+        shop = service("shop", cluster_ips=("10.96.0.9",))
+        (port,) = shop.ports
+        taken = msgspec.structs.replace(
+            shop, ports=(msgspec.structs.replace(port, node_port=30_100),)
+        )
+        key = (balanced().name, Family.IPV4)
+        proxy.take(changes(balanced()))
+        assert proxy.hooks.health_checks[key].node_port_of is None
+        proxy.take(changes(taken))
+        assert proxy.hooks.health_checks[key].node_port_of == shop.name
+        proxy.take(changes(shop))
+        assert proxy.hooks.health_checks[key].node_port_of is None
+
+    run(case)
