@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nfproxy.dataplane.probes import require_privileges
-from nfproxy.errors import MissingFeatureError
+from nfproxy.errors import DataplaneError, MissingFeatureError
 from nfproxy.host.processes import Privileges, own_privileges
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.sockets import NftSocket
 from nfproxy.text import quoted
 from nfproxy.tools.preflight.access import NODE_FAMILIES
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
@@ -20,6 +21,8 @@ from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES, TRIAL, Trial
 
 OLDEST_KERNEL = (5, 13)
+
+_PROGRAM_BYTES = 1 << 17  # nfproxy's program without elements fits this
 
 TRY_AS_ROOT = (
     "run it as root, or in a container with the capability SYS_ADMIN (kubectl debug node/…)"
@@ -30,21 +33,25 @@ class Process(NamedTuple):
     """
     What this process may do.
 
-    `trouble` says why it cannot use nf_tables, None where it can.
+    `trouble` says why it cannot use nf_tables, None where it can. `send_limit` is the most bytes of
+    a transaction, None for no limit.
     """
 
     privileges: Privileges
     trouble: Failure | None = None
+    send_limit: int | None = None
 
 
 def read_process() -> Process:
     """Return what this process may do."""
-    trouble = None
+    trouble = limit = None
     try:
         require_privileges()
-    except MissingFeatureError as error:
+        with NftSocket() as netlink:
+            limit = netlink.send_limit
+    except (MissingFeatureError, DataplaneError) as error:
         trouble = Failure.of(error)
-    return Process(own_privileges(), trouble)
+    return Process(own_privileges(), trouble, limit)
 
 
 PROCESS = FactSource("this process", lambda _: read_process())
@@ -70,7 +77,13 @@ def judge_privileges(process: Process) -> Finding:
             else ""
         )
         return fail(process.trouble.what, f"{remedy}{hint}")
-    return ok(f"CAP_NET_ADMIN, nf_tables can be reached, {filtered}")
+    found = f"CAP_NET_ADMIN, nf_tables can be reached, {filtered}"
+    if process.send_limit is None:
+        return ok(found)
+    found += f", transactions of at most {process.send_limit >> 10} KB (user namespace)"
+    if process.send_limit < _PROGRAM_BYTES:
+        return fail(found, "on the host: sysctl -w net.core.wmem_max=212992")
+    return ok(found)
 
 
 def judge_release(release: str, trial: Trial | None) -> Finding:

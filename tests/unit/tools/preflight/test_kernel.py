@@ -114,3 +114,16 @@ def test_ipv6_that_is_switched_off_matters_where_the_node_has_it() -> None:
     lacking = kernel.judge_families([Family.IPV4], FAMILIES)
     assert lacking.level is Level.FAIL
     assert "disable_ipv6=0" in lacking.remedy
+
+
+def test_a_send_buffer_that_cannot_grow_is_named():
+    """
+    It must hold the program; elements come in portions.
+    """
+    enough = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), None, 425_472))
+    too_small = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), None, 65_536))
+
+    assert enough.level is Level.OK
+    assert "transactions of at most 415 KB (user namespace)" in enough.found
+    assert too_small.level is Level.FAIL
+    assert "net.core.wmem_max" in too_small.remedy
