@@ -13,6 +13,7 @@ from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.service import Protocol
 from nfproxy.reconcile.reconciler import ResyncReason
 
 _SERVER = "192.0.2.10:6443"
@@ -51,7 +52,9 @@ def series_names(metrics: Mapping[str, Described]) -> Iterator[str]:
 
 def all_metrics() -> Metrics:
     """Return metrics with everything reported once, so that each has a series."""
-    metrics = Metrics(FAMILIES, "v0.0.0", FEATURES)
+    rejected = [(family, protocol, 1) for family in FAMILIES for protocol in Protocol]
+    metrics = Metrics(FAMILIES, "v0.0.0", FEATURES, lambda: rejected)
+    metrics.localhost_listeners(dict.fromkeys(FAMILIES, 1))
     for family in FAMILIES:
         _program(metrics, family)
     for reason in ResyncReason:
@@ -83,6 +86,7 @@ def _program(metrics: Metrics, family: Family) -> None:
     metrics.table_size(family, frontends=1, endpoints=1, elements=1)
     metrics.node_port_addresses(family, 1)
     metrics.node_ports_unreachable(family, False)
+    metrics.localhost_listen_failed(family)
 
 
 def table(metrics: Mapping[str, Described], *prefixes: str) -> str:

@@ -350,7 +350,8 @@ def test_base_chains_have_a_hook(dataplane: Dataplane):
     """
     base = {chain.name for chain in dataplane.chains(V4) if chain.hook is not None}
 
-    assert {"nat-prerouting", "nat-output", "nat-postrouting", "nat-input"} == base
+    late = {"nat-prerouting-late", "nat-output-late"}
+    assert {"nat-prerouting", "nat-output", "nat-postrouting", "nat-input", *late} == base
 
 
 def test_an_absent_table_lists_as_empty(dataplane: Dataplane):
