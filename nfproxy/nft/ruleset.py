@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 
 from nfproxy.errors import ConfigError
-from nfproxy.model.addresses import Family, collapse, format_address
+from nfproxy.model.addresses import Family, collapse
 from nfproxy.model.nodeconfig import (
     INTERFACE_NAMES,
     LONGEST_INTERFACE_NAME,
@@ -44,10 +44,12 @@ _CLIENT_TYPE = {
     Family.IPV4: "ip saddr",
     Family.IPV6: "numgen inc mod 65536 . numgen inc mod 65536",
 }
-_UNSPECIFIED = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 - a mask, bound by nothing
 
 #: Every other component translates destinations at a lower priority; -100 is usual.
 _LATE = 1000
+
+# Comparisons of two addresses by 16 hashes: all of them agree by chance once in 2^64.
+_HAIRPIN_CHECKS = 16
 
 _BASE = {
     "nat-prerouting": "type nat hook prerouting priority -100; policy accept;",
@@ -125,13 +127,6 @@ def far_pod_match(config: ProgramConfig, family: Family) -> str:
     return " ".join((f"{source} {prefix}", *(f"{source} != {p}" for p in own)))
 
 
-def _address_bits(family: Family) -> list[str]:
-    """Return an address for each bit, the lowest bit first: pods mostly differ in low bits."""
-    return [
-        format_address((1 << bit).to_bytes(family.size, "big")) for bit in range(family.size * 8)
-    ]
-
-
 def _mark(config: ProgramConfig) -> str:
     return f"0x{config.masquerade_mark:08x}"
 
@@ -144,8 +139,8 @@ def table_text(config: ProgramConfig, family: Family) -> str:
         loopback=_LOOPBACK[family],
         mark=_mark(config),
         late=_LATE,
-        address_bits=_address_bits(family),
-        unspecified=_UNSPECIFIED[family],
+        hashes=schema.HASHES,
+        hash_seeds=range(1, _HAIRPIN_CHECKS + 1),
         node_port_all=family in config.node_ports_everywhere,
         rejects_loopback=config.rejects_loopback,
         rejected_counters={p.word: name for p, name in schema.REJECTED_COUNTERS.items()},

@@ -31,6 +31,9 @@ CLUSTER_BASE = 32768
 #: The most entries (client, affinity list) that a table remembers.
 AFFINITY_SIZE = 1 << 20
 
+#: A hash of an address, to recognise a pod that reached itself, is less than this.
+HASHES = 16
+
 _VERDICT_WORDS = {-5: "return", -4: "goto", -3: "jump", 0: "drop", 1: "accept"}
 
 
@@ -118,6 +121,7 @@ CLUSTER_IPS = "cluster-ips"
 SERVICE_CIDRS = "service-cidrs"
 SOURCE_RANGES = "source-ranges"
 LOOPBACK_REJECTS = "loopback-rejects"
+EQUAL_HASHES = "equal-hashes"
 AFFINITY = "affinity"
 AFFINITY_FRONTENDS = "affinity-frontends"
 AFFINITY_NODE_PORTS = "affinity-node-ports"
@@ -141,6 +145,7 @@ def _schemas() -> Iterator[SetSchema]:
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(RECORD_FRONTENDS[protocol], (*_ENDPOINT, *_ENDPOINT), ())
         yield SetSchema(RECORD_NODE_PORTS[protocol], (*_ENDPOINT, Field.PORT), ())
+    yield SetSchema(EQUAL_HASHES, (Field.NUMBER, Field.NUMBER))
     yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
     yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
     yield SetSchema(

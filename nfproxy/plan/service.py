@@ -286,4 +286,8 @@ def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[Shar
             SharedElement(family, schema.NODE_PORT_ADDRESSES, schema.prefix_key(p))
             for p in accepted
         ]
+        shared += [
+            SharedElement(family, schema.EQUAL_HASHES, 2 * schema.number_bytes(number))
+            for number in range(schema.HASHES)
+        ]
     return tuple(shared)

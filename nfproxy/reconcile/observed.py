@@ -18,6 +18,7 @@ from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 
 #: Sets whose elements several Services may share.
 SHARED_SETS = (
+    schema.EQUAL_HASHES,
     schema.CLUSTER_IPS,
     schema.SERVICE_CIDRS,
     schema.NODE_PORT_ADDRESSES,

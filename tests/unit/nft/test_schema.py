@@ -34,6 +34,7 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
     ("frontends", V6, IP6 + b"\x84\0\0\0" + PORT, goto("reject-connection"),
      "fd00:96::1 . sctp . 80 : goto reject-connection"),
     ("loopback-rejects", V4, b"\x11\0\0\0" + b"\x75\x30\0\0", None, "udp . 30000"),
+    ("equal-hashes", V6, 2 * schema.number_bytes(15), None, "15 . 15"),
     ("node-ports", V4, b"\x11\0\0\0" + b"\x75\x30\0\0", goto("node-port-external-udp-3"),
      "udp . 30000 : goto node-port-external-udp-3"),
     ("cluster-ips", V6, IP6, None, "fd00:96::1"),

@@ -335,9 +335,23 @@ def test_the_node_asks_for_its_ranges():
         parse_prefix(t) for t in ("10.96.0.0/16", "10.96.1.0/24", "fd00:96::/112")
     ]
     shared = plan_node(config, cidrs)
+    ranges = {e for e in shared if e.set != schema.EQUAL_HASHES}
 
-    assert {(m.family, m.set, m.key) for m in shared} == {
+    assert {(m.family, m.set, m.key) for m in ranges} == {
         (Family.IPV4, schema.SERVICE_CIDRS, schema.prefix_key(cidrs[0])),
         (Family.IPV6, schema.SERVICE_CIDRS, schema.prefix_key(cidrs[2])),
         (Family.IPV4, schema.NODE_PORT_ADDRESSES, schema.prefix_key(parse_prefix("10.0.0.0/8"))),
+    }
+
+
+def test_the_node_asks_for_all_pairs_of_equal_hashes():
+    """
+    In both families, whatever the configuration, so that a pod that reaches itself is recognised.
+    """
+    shared = plan_node(NodeConfig(node_name="n"), [])
+
+    assert {(e.family, e.key) for e in shared if e.set == schema.EQUAL_HASHES} == {
+        (family, schema.number_bytes(number) + schema.number_bytes(number))
+        for family in Family
+        for number in range(schema.HASHES)
     }
