@@ -165,9 +165,7 @@ async def _after(event: asyncio.Event, seconds: float) -> None:
 
 
 def kubeconfig_of_user() -> str:
-    """
-    Return the kubeconfig that kubectl would use here, "" inside a pod or where there is none.
-    """
+    """Return the kubeconfig that kubectl would use here, "" inside a pod or where there is none."""
     if os.environ.get(_IN_POD):
         return ""
     named = os.environ.get("KUBECONFIG", "")

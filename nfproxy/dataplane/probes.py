@@ -97,9 +97,7 @@ _ADDRESSES = {Family.IPV4: "192.0.2.1", Family.IPV6: "2001:db8::1"}
 
 
 def require_privileges() -> None:
-    """
-    Raise MissingFeatureError unless this process can read and change nf_tables here.
-    """
+    """Raise MissingFeatureError unless this process can read and change nf_tables here."""
     # First, as without this capability the kernel's errors mislead.
     if not may_administer_network():
         raise MissingFeatureError(

@@ -72,9 +72,7 @@ class Problems:
 def namespaced_name(
     metadata: wire.Metadata, check: Callable[[str], str], problems: Problems
 ) -> ObjectName | None:
-    """
-    Return an object's checked name; None, and a problem, where the API would refuse it.
-    """
+    """Return an object's checked name; None, and a problem, where the API would refuse it."""
     field = "metadata.namespace"
     try:
         namespace = identity.label(metadata.namespace or DEFAULT_NAMESPACE)

@@ -159,9 +159,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 
 def identify(data: bytes | msgspec.Raw | Any) -> Identity:
-    """
-    Return the identity of JSON or of what a YAML file held. Never raises for bad input.
-    """
+    """Return the identity of JSON or of what a YAML file held. Never raises for bad input."""
     try:
         if isinstance(data, (bytes, msgspec.Raw)):
             envelope = _envelope.decode(data)

@@ -20,9 +20,7 @@ Number = int | None
 
 
 class Labels(msgspec.Struct, frozen=True, gc=False):
-    """
-    The labels that matter. UNSET means absent; tests in the API are for presence.
-    """
+    """The labels that matter. UNSET means absent; tests in the API are for presence."""
 
     service_name: Text | UnsetType = field(name="kubernetes.io/service-name", default=UNSET)
     proxy_name: Text | UnsetType = field(

@@ -85,9 +85,7 @@ class Watch:
         self.error = ""
 
     async def aim(self, wanted: Targets) -> None:
-        """
-        Watch these targets and no others. No event after the return is missed.
-        """
+        """Watch these targets and no others. No event after the return is missed."""
         if wanted == self._targets and not self.error:
             return
         await self.close()
@@ -102,9 +100,7 @@ class Watch:
             self._changed.clear()  # known at once, no reason to wake up for
 
     async def wait(self, timeout_s: float | None) -> set[str]:
-        """
-        Return the paths that events named: at an event, or after the timeout.
-        """
+        """Return the paths that events named: at an event, or after the timeout."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         self._changed.clear()

@@ -150,9 +150,7 @@ def select(
 def left_out(
     endpoints: Candidates, selection: Selection, node_name: str, *, local: bool
 ) -> dict[Destination, str]:
-    """
-    Return for each endpoint that is not on a list (`local`, or else `cluster`) why it is not.
-    """
+    """Return for each endpoint that is not on a list (`local`, or else `cluster`) why it is not."""
     chosen = set(selection.local if local else selection.cluster)
     pool = {d: e for d, e in endpoints.items() if e.node == node_name} if local else dict(endpoints)
     _, ready = usable(pool)

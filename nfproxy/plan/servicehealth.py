@@ -31,9 +31,7 @@ class HealthCheck(NamedTuple):
 def health_checks(
     service: Service, slices: Sequence[EndpointSlice], node_name: str
 ) -> dict[Family, HealthCheck]:
-    """
-    Return the health check for each of a Service's families; {} where it asks for none.
-    """
+    """Return the health check for each of a Service's families; {} where it asks for none."""
     port = service.health_check_node_port
     if not port or not service.ports:
         return {}

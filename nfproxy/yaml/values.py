@@ -71,9 +71,7 @@ _MERGE = object()
 
 
 class Document(msgspec.Struct, frozen=True):
-    """
-    A YAML document: its value, None when empty, and a message for each duplicate key.
-    """
+    """A YAML document: its value, None when empty, and a message for each duplicate key."""
 
     value: Any
     duplicates: tuple[str, ...] = ()

@@ -46,9 +46,7 @@ def test_endpoints_come_and_go(site: Site) -> None:
 
 
 def test_endpoints_that_terminate_serve_only_where_none_is_ready(site: Site) -> None:
-    """
-    KEP-1669: a rollout without overlap loses no connection.
-    """
+    """KEP-1669: a rollout without overlap loses no connection."""
     leaving = {"ready": False, "serving": True, "terminating": True}
     site.api.apply(
         service("b", "10.96.1.2"),
@@ -65,9 +63,7 @@ def test_endpoints_that_terminate_serve_only_where_none_is_ready(site: Site) -> 
 
 
 def test_a_service_changes_and_goes(site: Site) -> None:
-    """
-    The latest version has the address and ports; the slices stay without it.
-    """
+    """The latest version has the address and ports; the slices stay without it."""
     site.api.apply(service("c", "10.96.1.3"), endpoint_slice("c", "10.244.1.1"))
     becomes(site, "10.96.1.3", ("10.244.1.1",))
     site.api.apply(service("c", "10.96.1.3", port=81))
@@ -80,9 +76,7 @@ def test_a_service_changes_and_goes(site: Site) -> None:
 
 
 def test_a_service_of_another_proxy_is_ignored(site: Site) -> None:
-    """
-    Setting the label service-proxy-name removes it, and clearing it brings it back.
-    """
+    """Setting the label service-proxy-name removes it, and clearing it brings it back."""
     label = {"service.kubernetes.io/service-proxy-name": "cilium"}
     site.api.apply(service("d", "10.96.1.4"), endpoint_slice("d", "10.244.1.1"))
     becomes(site, "10.96.1.4", ("10.244.1.1",))
@@ -93,9 +87,7 @@ def test_a_service_of_another_proxy_is_ignored(site: Site) -> None:
 
 
 def test_a_service_that_becomes_a_name_has_no_address(site: Site) -> None:
-    """
-    The type ExternalName is for DNS alone, even if the object still has addresses.
-    """
+    """The type ExternalName is for DNS alone, even if the object still has addresses."""
     site.api.apply(service("e", "10.96.1.5"), endpoint_slice("e", "10.244.1.1"))
     becomes(site, "10.96.1.5", ("10.244.1.1",))
     site.api.apply(service("e", "10.96.1.5", type="ExternalName", externalName="example.org"))
@@ -105,9 +97,7 @@ def test_a_service_that_becomes_a_name_has_no_address(site: Site) -> None:
 
 
 def test_slices_that_become_headless_are_not_looked_at(site: Site) -> None:
-    """
-    By this label the control plane marks slices that no proxy serves.
-    """
+    """By this label the control plane marks slices that no proxy serves."""
     site.api.apply(service("f", "10.96.1.6"), endpoint_slice("f", "10.244.1.1"))
     becomes(site, "10.96.1.6", ("10.244.1.1",))
     headless = endpoint_slice("f", "10.244.1.1")
@@ -117,9 +107,7 @@ def test_slices_that_become_headless_are_not_looked_at(site: Site) -> None:
 
 
 def test_a_node_that_moves_to_another_zone_is_planned_again(site: Site) -> None:
-    """
-    Hints name zones; the Node's label has the zone of this node.
-    """
+    """Hints name zones; the Node's label has the zone of this node."""
     hinted = endpoint_slice("g", "10.244.1.1", "10.244.1.2")
     for endpoint, zone in zip(hinted["endpoints"], "ab", strict=True):
         endpoint |= {"zone": zone, "hints": {"forZones": [{"name": zone}]}}
@@ -131,7 +119,5 @@ def test_a_node_that_moves_to_another_zone_is_planned_again(site: Site) -> None:
 
 
 def test_after_all_changes_the_kernel_matches_the_objects(site: Site) -> None:
-    """
-    ``nfproxy diff`` reads the objects from the API server itself.
-    """
+    """``nfproxy diff`` reads the objects from the API server itself."""
     site.is_in_step()

@@ -43,9 +43,7 @@ def test_it_serves(site: Site, kind: Kind) -> None:
 
 
 def test_sysctls_that_it_may_not_write_cost_a_line(site: Site) -> None:
-    """
-    The line names each sysctl and how to set it, and omits those that fit already.
-    """
+    """The line names each sysctl and how to set it, and omits those that fit already."""
     before = site.namespace.call(TIMEOUT.read_text)
     flags = (
         "--conntrack-tcp-timeout-established=22h",

@@ -44,9 +44,7 @@ def replace(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["token", "clientcert", "clientcert-data"])
 def test_the_kubeconfig_names_the_user(site: Site, kind: Kind) -> None:
-    """
-    Every request comes from the user that kube-proxy's ClusterRole is bound to.
-    """
+    """Every request comes from the user that kube-proxy's ClusterRole is bound to."""
     site.api.write_kubeconfig(site.kubeconfig, kind)
     with site.daemon():
         changes_arrive(site)
@@ -56,9 +54,7 @@ def test_the_kubeconfig_names_the_user(site: Site, kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", ["tokenFile", "exec"])
 def test_a_rotated_token_is_used_from_then_on(site: Site, kind: Kind) -> None:
-    """
-    The API server refuses the old token; nfproxy reads the new one, from a file or a plugin.
-    """
+    """The API server refuses the old token; nfproxy reads the new one, from a file or a plugin."""
     site.api.write_kubeconfig(site.kubeconfig, kind)
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
@@ -72,9 +68,7 @@ def test_a_rotated_token_is_used_from_then_on(site: Site, kind: Kind) -> None:
 
 
 def test_a_token_that_is_not_accepted_is_reported_until_a_valid_one_comes(site: Site) -> None:
-    """
-    Installed rules stay until the kubeconfig has a valid token.
-    """
+    """Installed rules stay until the kubeconfig has a valid token."""
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
         site.api.revoke_token(site.api.token)
@@ -92,9 +86,7 @@ def test_a_token_that_is_not_accepted_is_reported_until_a_valid_one_comes(site: 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_pod_has_a_service_account(site: Site, tmp_path: Path, host: str) -> None:
-    """
-    The environment has address and port, also for IPv6; the kubelet rotates the token.
-    """
+    """The environment has address and port, also for IPv6; the kubelet rotates the token."""
     account = tmp_path / "account"
     environment = site.api.write_service_account(account) | {"KUBERNETES_SERVICE_HOST": host}
     words = [f"{name}={value}" for name, value in environment.items()]
@@ -109,9 +101,7 @@ def test_a_pod_has_a_service_account(site: Site, tmp_path: Path, host: str) -> N
 
 
 def test_a_rotated_ca_is_trusted_from_then_on(site: Site, tmp_path: Path) -> None:
-    """
-    A certificate of an unknown CA is refused.
-    """
+    """A certificate of an unknown CA is refused."""
     ca = tmp_path / "ca.crt"
     text = site.kubeconfig.read_text()
     replace(site.kubeconfig, text.replace(str(site.api.ca_file), str(ca)))
@@ -128,9 +118,7 @@ def test_a_rotated_ca_is_trusted_from_then_on(site: Site, tmp_path: Path) -> Non
 
 
 def test_an_expired_certificate_is_reported_until_it_is_renewed(site: Site) -> None:
-    """
-    With a new certificate, the daemon follows the API server again.
-    """
+    """With a new certificate, the daemon follows the API server again."""
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
         site.api.renew_server_certificate(expired=True)
@@ -145,9 +133,7 @@ def test_an_expired_certificate_is_reported_until_it_is_renewed(site: Site) -> N
 
 
 def test_events_that_may_not_be_written_are_no_trouble(site: Site) -> None:
-    """
-    The log names the missing rule once.
-    """
+    """The log names the missing rule once."""
     site.api.forbid("events")
     with site.daemon() as daemon:
         changes_arrive(site)
@@ -157,9 +143,7 @@ def test_events_that_may_not_be_written_are_no_trouble(site: Site) -> None:
 
 @pytest.mark.parametrize("text", ["{", "apiVersion: v1\nkind: Config\n"], ids=["cut", "empty"])
 def test_a_kubeconfig_that_cannot_be_used_ends_the_start(site: Site, text: str) -> None:
-    """
-    The error names the file, and no rule is installed.
-    """
+    """The error names the file, and no rule is installed."""
     site.kubeconfig.write_text(text)
     with site.daemon(ready=False) as daemon:
         wait_until(lambda: not daemon.alive)
@@ -170,9 +154,7 @@ def test_a_kubeconfig_that_cannot_be_used_ends_the_start(site: Site, text: str) 
 
 
 def test_an_api_server_behind_a_proxy(site: Site, tmp_path: Path) -> None:
-    """
-    With ``proxy-url``, TLS ends at the API server; the proxy only relays.
-    """
+    """With ``proxy-url``, TLS ends at the API server; the proxy only relays."""
     with ConnectProxy(site.namespace) as proxy:
         site.kubeconfig = site.api.write_kubeconfig(tmp_path / "by-proxy", proxy_url=proxy.url)
         with site.daemon():

@@ -106,9 +106,7 @@ def test_watches_resume_at_the_next_server_and_stay_there(two: Two) -> None:
 
 
 def test_a_version_that_the_next_server_has_forgotten_leads_to_a_list(two: Two) -> None:
-    """
-    The version is too old for that server.
-    """
+    """The version is too old for that server."""
     with two.daemon():
         eventually((4, 0), two.watches)
         with two.site.api.withheld():
@@ -120,9 +118,7 @@ def test_a_version_that_the_next_server_has_forgotten_leads_to_a_list(two: Two) 
 
 
 def test_a_silent_server_at_start_is_left(two: Two) -> None:
-    """
-    Each request waits for it once at most; later requests go elsewhere.
-    """
+    """Each request waits for it once at most; later requests go elsewhere."""
     with two.black_hole(two.first), two.daemon():
         two.change("10.244.1.6")
         failed = two.metric("rest_client_requests_total", two.first, code="<error>")
@@ -134,9 +130,7 @@ def test_a_silent_server_at_start_is_left(two: Two) -> None:
 
 
 def test_a_server_that_falls_silent_is_left(two: Two) -> None:
-    """
-    This happens as soon as watches break and cannot be resumed there.
-    """
+    """This happens as soon as watches break and cannot be resumed there."""
     with two.daemon():
         eventually((4, 0), two.watches)
         with two.black_hole(two.first):
@@ -148,9 +142,7 @@ def test_a_server_that_falls_silent_is_left(two: Two) -> None:
 def test_an_outage_of_all_servers_is_reported_once_and_ends_with_the_first_to_return(
     two: Two,
 ) -> None:
-    """
-    Installed rules stay; requests keep to the back-off.
-    """
+    """Installed rules stay; requests keep to the back-off."""
     with two.daemon() as daemon:
         eventually((4, 0), two.watches)
         two.first.stop()
@@ -175,9 +167,7 @@ def failures(two: Two) -> float:
 
 
 def test_a_pod_s_credentials_serve_for_the_servers_that_are_named(two: Two, tmp_path: Path) -> None:
-    """
-    With --master in a pod, CA and token come from its service account.
-    """
+    """With --master in a pod, CA and token come from its service account."""
     account = tmp_path / "account"
     two.site.api.write_service_account(account)
     prefix = ["unshare", "--mount", "sh", "-c", IN_POD, str(account)]
@@ -188,9 +178,7 @@ def test_a_pod_s_credentials_serve_for_the_servers_that_are_named(two: Two, tmp_
 
 
 def test_the_service_s_own_address_without_a_proxy_is_explained(site: Site, tmp_path: Path) -> None:
-    """
-    A pod without a kubeconfig asks the Service kubernetes, which needs a proxy.
-    """
+    """A pod without a kubeconfig asks the Service kubernetes, which needs a proxy."""
     account = tmp_path / "account"
     environment = site.api.write_service_account(account)
     environment["KUBERNETES_SERVICE_HOST"] = "10.96.0.1"

@@ -91,9 +91,7 @@ def test_a_kernel_that_cannot_be_written_to_makes_the_node_unhealthy(site: Site,
 
 
 def test_a_kernel_that_cannot_be_written_to_at_start_is_tried_again(site: Site, nft: Nft) -> None:
-    """
-    The node is not ready before that, and no family has rules without the other.
-    """
+    """The node is not ready before that, and no family has rules without the other."""
     nft.be_broken(True)
     with site.daemon("--iptables-sync-period=400ms", ready=False) as daemon:
         daemon.wait_for("SIGSEGV", times=2)
@@ -108,9 +106,7 @@ def test_a_kernel_that_cannot_be_written_to_at_start_is_tried_again(site: Site, 
 
 
 def test_the_daemon_waits_for_a_table_of_another_owner(site: Site) -> None:
-    """
-    The kernel lets no other process change an owned table; the table goes with its owner.
-    """
+    """The kernel lets no other process change an owned table; the table goes with its owner."""
     with site.namespace.call(_owner) as owner:
         assert owner.stdin is not None
         owner.stdin.write("add table ip nfproxy { flags owner; }\n")
@@ -136,9 +132,7 @@ def _owner() -> subprocess.Popen[str]:
 
 
 def test_changes_within_min_sync_period_are_one_commit(site: Site) -> None:
-    """
-    The first change is applied at once, later ones within the period together.
-    """
+    """The first change is applied at once, later ones within the period together."""
     period_s = 1.0
     counter = "kubeproxy_sync_proxy_rules_endpoint_changes_total"
     with site.daemon(f"--iptables-min-sync-period={period_s:g}s"):

@@ -41,9 +41,7 @@ def node(request: pytest.FixtureRequest) -> None:
 
 
 def test_the_start_is_an_event(following: Site) -> None:
-    """
-    It has kube-proxy's reason, and is about the Node.
-    """
+    """It has kube-proxy's reason, and is about the Node."""
     event = following.wait_for_event("Starting")
     assert (event["type"], event["action"]) == ("Normal", "StartKubeProxy")
     regarding = event["regarding"]
@@ -53,9 +51,7 @@ def test_the_start_is_an_event(following: Site) -> None:
 
 @pytest.mark.parametrize("how", ["taint", "deletion timestamp", "gone"])
 def test_a_node_that_leaves_is_taken_out_of_load_balancers(following: Site, how: str) -> None:
-    """
-    /healthz answers 503 from then on; /livez does not change.
-    """
+    """/healthz answers 503 from then on; /livez does not change."""
     codes = {path: f"kubeproxy_proxy_{path[1:]}_total" for path in ("/healthz", "/livez")}
     eventually([200, 200], lambda: [following.code(path) for path in codes])
     if how == "gone":
@@ -83,9 +79,7 @@ def test_a_node_that_leaves_is_taken_out_of_load_balancers(following: Site, how:
 
 
 def test_changes_and_syncs_are_counted(following: Site) -> None:
-    """
-    A Service counts in both families, a slice once, and each commit in both families.
-    """
+    """A Service counts in both families, a slice once, and each commit in both families."""
     names = {
         "services": "kubeproxy_sync_proxy_rules_service_changes_total",
         "slices": "kubeproxy_sync_proxy_rules_endpoint_changes_total",
@@ -137,9 +131,7 @@ def test_the_time_since_the_trigger_is_measured(following: Site) -> None:
 
 @pytest.mark.parametrize("policy", ["internal", "external"])
 def test_services_without_local_endpoints_are_counted(following: Site, policy: str) -> None:
-    """
-    These are ports with a Local policy whose endpoints are all on other nodes.
-    """
+    """These are ports with a Local policy whose endpoints are all on other nodes."""
     name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total"
 
     def count() -> float:
@@ -160,9 +152,7 @@ def test_services_without_local_endpoints_are_counted(following: Site, policy: s
 
 
 def test_a_health_check_node_port_opens_answers_and_closes(following: Site) -> None:
-    """
-    It is at the addresses that accept node ports, also at one that comes later.
-    """
+    """It is at the addresses that accept node ports, also at one that comes later."""
     site = following
 
     def check(address: str = "192.168.77.11") -> int:
@@ -200,9 +190,7 @@ def test_a_health_check_node_port_opens_answers_and_closes(following: Site) -> N
 
 
 def test_a_health_check_node_port_that_is_taken_is_an_event(following: Site) -> None:
-    """
-    The Event is about the Service, and counted; the Service itself works.
-    """
+    """The Event is about the Service, and counted; the Service itself works."""
     with following.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
         taken.bind(("192.168.77.11", CHECK_PORT + 1))
         taken.listen()

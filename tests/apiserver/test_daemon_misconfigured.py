@@ -22,9 +22,7 @@ PORTS = [{"port": 80, "nodePort": 30080}]
 def test_another_name_than_the_nodes_is_said_within_seconds(
     site: Site, given: str, there: str
 ) -> None:
-    """
-    Log, /healthz and metric name it; no address accepts node ports in place of "primary".
-    """
+    """Log, /healthz and metric name it; no address accepts node ports in place of "primary"."""
     site.api.apply(
         node_object(there),
         node_object("other"),
@@ -51,9 +49,7 @@ def test_another_name_than_the_nodes_is_said_within_seconds(
 
 
 def test_a_variable_that_was_not_replaced_is_said(site: Site) -> None:
-    """
-    A pod without the variable gets its name as it is.
-    """
+    """A pod without the variable gets its name as it is."""
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     with site.daemon(node="$(NODE_NAME)") as daemon:
         daemon.wait_for("a variable in --hostname-override was not replaced")
@@ -61,9 +57,7 @@ def test_a_variable_that_was_not_replaced_is_said(site: Site) -> None:
 
 
 def test_a_node_address_on_no_interface_is_said(site: Site) -> None:
-    """
-    Behind a 1:1 NAT node ports would be served nowhere. It ends when the address comes.
-    """
+    """Behind a 1:1 NAT node ports would be served nowhere. It ends when the address comes."""
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     site.namespace.run(["ip", "address", "add", "192.0.2.5/32", "dev", "lo"])
     with site.daemon() as daemon:
@@ -80,9 +74,7 @@ def test_a_node_address_on_no_interface_is_said(site: Site) -> None:
 
 
 def test_a_cluster_cidr_that_does_not_fit_is_said_at_start_and_on_change(site: Site) -> None:
-    """
-    It misses the node's pods; then it holds the node itself.
-    """
+    """It misses the node's pods; then it holds the node itself."""
     node = node_object()
     node["spec"]["podCIDRs"] = ["10.250.1.0/24"]
     site.api.apply(node, service(), endpoint_slice("web", "10.244.1.5"))

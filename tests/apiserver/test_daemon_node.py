@@ -41,9 +41,7 @@ def test_a_port_that_is_taken_costs_only_its_pages(site: Site, port: int) -> Non
     ],
 )
 def test_a_port_that_is_taken_can_be_fatal(site: Site, port: int, reason: str) -> None:
-    """
-    With bindAddressHardFail the process ends with 1, and an Event says why.
-    """
+    """With bindAddressHardFail the process ends with 1, and an Event says why."""
     site.api.apply(node_object(), service())
     with site.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
         taken.bind(("127.0.0.1", port))
@@ -55,9 +53,7 @@ def test_a_port_that_is_taken_can_be_fatal(site: Site, port: int, reason: str) -
 
 
 def test_sysctls_are_written_as_configured(site: Site) -> None:
-    """
-    The timeouts of conntrack belong to the network namespace.
-    """
+    """The timeouts of conntrack belong to the network namespace."""
     site.api.apply(node_object(), service())
     flags = ("--conntrack-tcp-timeout-established=23h", "--conntrack-udp-timeout=33s")
     with site.daemon(*flags):
@@ -77,9 +73,7 @@ def cidrs(*ranges: str) -> dict[str, Any]:
 
 
 def test_service_cidrs_change(site: Site) -> None:
-    """
-    Packets to their unallocated addresses are dropped, so the kernel must have the ranges.
-    """
+    """Packets to their unallocated addresses are dropped, so the kernel must have the ranges."""
     ranges = ["10.96.0.0/16", "10.112.0.0/16"]
 
     def known() -> list[str]:

@@ -69,9 +69,7 @@ def reaches(cluster: Cluster, *wanted: str) -> None:
 
 
 def test_changes_reach_the_packets(site: Site, cluster: Cluster) -> None:
-    """
-    They do not disturb another Service.
-    """
+    """They do not disturb another Service."""
     a, b, *_ = pods = cluster.pods
     leaving = {"ready": False, "serving": True, "terminating": True}
     with site.daemon(), traffic(cluster) as steady:
@@ -97,9 +95,7 @@ def test_changes_reach_the_packets(site: Site, cluster: Cluster) -> None:
 def test_connections_continue_while_the_daemon_restarts(
     site: Site, cluster: Cluster, number: signal.Signals
 ) -> None:
-    """
-    Old and new ones do; changes from that time count afterwards.
-    """
+    """Old and new ones do; changes from that time count afterwards."""
     a, b, *_ = cluster.pods
     with site.daemon() as daemon, traffic(cluster) as steady:
         steady.wait_for(20)
@@ -114,9 +110,7 @@ def test_connections_continue_while_the_daemon_restarts(
 
 
 def test_connections_continue_while_the_api_server_is_away(site: Site, cluster: Cluster) -> None:
-    """
-    Changes from that time arrive when it is back.
-    """
+    """Changes from that time arrive when it is back."""
     a, b, *_ = cluster.pods
     with site.daemon() as daemon, traffic(cluster) as steady:
         site.api.wait_for_watches(count=4)

@@ -55,9 +55,7 @@ FAULTS: dict[str, Callable[[Site], object]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_watch_that_breaks_is_resumed(site: Site, daemon: Daemon, fault: str) -> None:
-    """
-    That changes nothing in the kernel; later changes arrive.
-    """
+    """That changes nothing in the kernel; later changes arrive."""
     generation = site.commands.generation()
     ended = "nfproxy_watches_ended_total"
     assert site.metric(ended) == 0
@@ -74,9 +72,7 @@ def test_a_watch_that_breaks_is_resumed(site: Site, daemon: Daemon, fault: str) 
 
 
 def test_an_event_cut_in_the_middle_is_sent_again(site: Site, daemon: Daemon) -> None:
-    """
-    A stream that ends within an event is resumed before it.
-    """
+    """A stream that ends within an event is resumed before it."""
     site.api.cut_next_event("endpointslices")
     site.api.apply(endpoint_slice("web", "10.244.1.6"))
     site.serves({WEB: ("10.244.1.6:8080",), OTHER: ("10.244.1.7:8080",)})
@@ -84,9 +80,7 @@ def test_an_event_cut_in_the_middle_is_sent_again(site: Site, daemon: Daemon) ->
 
 
 def test_events_of_an_unknown_type_are_skipped(site: Site, daemon: Daemon) -> None:
-    """
-    Neither the watch nor the object is affected.
-    """
+    """Neither the watch nor the object is affected."""
     for resource in ("services", "endpointslices"):
         changed = {"kind": "Whatever", "metadata": {"namespace": "default", "name": "web"}}
         site.api.send_event(resource, "REDECORATED", changed)
@@ -99,9 +93,7 @@ def test_events_of_an_unknown_type_are_skipped(site: Site, daemon: Daemon) -> No
 def test_a_deletion_that_was_missed_is_found_by_the_next_list(
     site: Site, daemon: Daemon, resource: str
 ) -> None:
-    """
-    The history is gone (410): objects that are not in the list go, the others stay.
-    """
+    """The history is gone (410): objects that are not in the list go, the others stay."""
     name = "web" if resource == "services" else "web-ipv4"
     with site.api.withheld():
         site.api.delete(resource, "default", name)
@@ -116,9 +108,7 @@ def test_a_deletion_that_was_missed_is_found_by_the_next_list(
 
 
 def test_a_list_that_expires_between_its_pages_starts_over(site: Site) -> None:
-    """
-    Continuing with the token that the API server offers would leave gaps.
-    """
+    """Continuing with the token that the API server offers would leave gaps."""
     site.api.configure(streaming_lists=False)
     site.api.apply(
         node_object(),

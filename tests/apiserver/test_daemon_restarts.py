@@ -51,9 +51,7 @@ def test_a_daemon_that_restarts_finds_its_rules(site: Site, number: signal.Signa
 
 
 def test_changes_during_the_restart_are_applied_at_the_start(site: Site) -> None:
-    """
-    Only objects that were added, changed or deleted lead to writes.
-    """
+    """Only objects that were added, changed or deleted lead to writes."""
     apply_two(site)
     with site.daemon() as daemon:
         daemon.end(signal.SIGKILL)
@@ -90,9 +88,7 @@ def test_an_api_server_that_restarts_is_found_again(site: Site, how: str) -> Non
 
 
 def test_rules_stay_while_the_api_server_is_away(site: Site) -> None:
-    """
-    The daemon also repairs them, and is healthy.
-    """
+    """The daemon also repairs them, and is healthy."""
     apply_two(site)
     with site.daemon() as daemon:
         site.api.wait_for_watches(count=4)
@@ -113,9 +109,7 @@ def test_rules_stay_while_the_api_server_is_away(site: Site) -> None:
 
 
 def test_a_daemon_that_starts_without_api_server_changes_nothing(site: Site) -> None:
-    """
-    The rules of an earlier daemon stay until the objects are known.
-    """
+    """The rules of an earlier daemon stay until the objects are known."""
     apply_two(site)
     with site.daemon() as daemon:
         daemon.end(signal.SIGKILL)

@@ -54,9 +54,7 @@ def test_no_rule_is_installed_from_half_of_the_objects(site: Site, resource: str
 
 
 def test_no_rule_is_installed_while_a_list_is_under_way(site: Site) -> None:
-    """
-    A list that breaks off does not count; the next one does.
-    """
+    """A list that breaks off does not count; the next one does."""
     apply_web(site)
     site.api.configure(streaming_lists=False)
     site.api.slow_lists(1, "endpointslices")
@@ -74,9 +72,7 @@ def test_no_rule_is_installed_while_a_list_is_under_way(site: Site) -> None:
 
 
 def test_the_daemon_waits_for_an_api_server(site: Site) -> None:
-    """
-    The log says what to check, once and not at every attempt.
-    """
+    """The log says what to check, once and not at every attempt."""
     apply_web(site)
     site.api.stop()
     with site.daemon(ready=False) as daemon:
@@ -104,9 +100,7 @@ def failed_requests(site: Site) -> float:
 
 @pytest.mark.parametrize("how", ["away", "frozen"])
 def test_a_daemon_that_waits_for_an_api_server_can_be_stopped(site: Site, how: str) -> None:
-    """
-    It stops cleanly, as at any other time.
-    """
+    """It stops cleanly, as at any other time."""
     site.api.stop() if how == "away" else site.api.freeze()
     with site.daemon(ready=False) as daemon:
         daemon.wait_for("serving health on")
@@ -117,9 +111,7 @@ def test_a_daemon_that_waits_for_an_api_server_can_be_stopped(site: Site, how: s
 
 
 def test_a_node_that_comes_late_counts(site: Site) -> None:
-    """
-    Node ports wait for its addresses, and health follows.
-    """
+    """Node ports wait for its addresses, and health follows."""
     ports = [{"port": 80, "nodePort": 30080}]
     site.api.apply(service(type="NodePort", ports=ports), endpoint_slice("web", "10.244.1.5"))
     with site.daemon() as daemon:
@@ -144,9 +136,7 @@ def node_port_addresses(site: Site) -> list[str]:
 
 
 def test_the_daemon_waits_for_pod_ranges_where_they_decide(site: Site) -> None:
-    """
-    With detectLocalMode NodeCIDR, masquerading depends on them.
-    """
+    """With detectLocalMode NodeCIDR, masquerading depends on them."""
     apply_web(site)
     node = node_object()
     ranges = node["spec"].pop("podCIDRs")
@@ -166,9 +156,7 @@ def test_the_daemon_waits_for_pod_ranges_where_they_decide(site: Site) -> None:
 
 @pytest.mark.parametrize("why", ["forbidden", "absent"])
 def test_service_cidrs_may_be_missing(site: Site, why: str) -> None:
-    """
-    An old cluster lacks them, or an old ClusterRole does not grant them: no reason to wait.
-    """
+    """An old cluster lacks them, or an old ClusterRole does not grant them: no reason to wait."""
     apply_web(site)
     if why == "absent":
         site.api.configure(without=["servicecidrs"])
@@ -183,9 +171,7 @@ def test_service_cidrs_may_be_missing(site: Site, why: str) -> None:
 
 
 def test_both_families_are_programmed_together(site: Site) -> None:
-    """
-    A dual-stack Service has the endpoints of a family from slices of that family.
-    """
+    """A dual-stack Service has the endpoints of a family from slices of that family."""
     site.api.apply(
         node_object(),
         service(clusterIPs=["10.96.0.1", "fd00:10:96::1"], ipFamilies=["IPv4", "IPv6"]),
@@ -197,9 +183,7 @@ def test_both_families_are_programmed_together(site: Site) -> None:
 
 
 def test_an_older_api_server_is_asked_for_pages(site: Site) -> None:
-    """
-    If it refuses streaming lists, lists come in pages of 500, and no object is missing.
-    """
+    """If it refuses streaming lists, lists come in pages of 500, and no object is missing."""
     site.api.configure(streaming_lists=False)
     site.api.apply(
         node_object(),
@@ -222,9 +206,7 @@ def test_an_older_api_server_is_asked_for_pages(site: Site) -> None:
 def test_an_overloaded_api_server_gets_the_time_it_asks_for(
     site: Site, code: int, retry_after_s: int | None
 ) -> None:
-    """
-    The next attempt is not sooner than Retry-After, and succeeds.
-    """
+    """The next attempt is not sooner than Retry-After, and succeeds."""
     apply_web(site)
     site.api.fail_next("services", code, retry_after_s=retry_after_s)
     with site.daemon():

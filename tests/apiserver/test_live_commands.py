@@ -12,9 +12,7 @@ CIDR = "--cluster-cidr=10.244.0.0/16"
 
 
 def test_render_prints_the_same_as_from_files(site: Site, tmp_path: Path) -> None:
-    """
-    The output is equal to the byte, and the node is not changed.
-    """
+    """The output is equal to the byte, and the node is not changed."""
     objects = (node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     site.api.apply(*objects)
     for number, one in enumerate(objects):
@@ -51,9 +49,7 @@ def test_diff_shows_what_would_change(site: Site) -> None:
 
 @pytest.mark.parametrize("command", ["render", "diff"])
 def test_an_unreachable_api_server_is_an_error_within_seconds(site: Site, command: str) -> None:
-    """
-    The error is one line with what to check; diff's exit status is 2.
-    """
+    """The error is one line with what to check; diff's exit status is 2."""
     site.api.refuse()
     result = site.commands.run(command, "--kubeconfig", site.kubeconfig)
 

@@ -86,9 +86,7 @@ def totals(site: Site) -> dict[str, float]:
 
 
 def test_each_connection_counts_once(node: Site) -> None:
-    """
-    By cluster IP in both families and by node port; a UDP flow counts like a connection.
-    """
+    """By cluster IP in both families and by node port; a UDP flow counts like a connection."""
     connect(node, "10.96.0.1", 80, times=5)
     connect(node, "fd00:10:96::1", 80, times=2)
     connect(node, "192.168.77.11", 30080)
@@ -101,9 +99,7 @@ def test_each_connection_counts_once(node: Site) -> None:
 
 
 def test_totals_continue_when_the_number_of_endpoints_changes(node: Site) -> None:
-    """
-    The kernel then has a new element, whose counter begins at 0.
-    """
+    """The kernel then has a new element, whose counter begins at 0."""
     connect(node, "10.96.0.1", 80, times=2)
     assert totals(node) == {"default/web/http/TCP": 2}
     connect(node, "10.96.0.1", 80, times=3)
@@ -124,9 +120,7 @@ def test_totals_continue_when_the_number_of_endpoints_changes(node: Site) -> Non
 
 
 def test_the_other_metrics_do_not_include_it(node: Site) -> None:
-    """
-    A scrape of /metrics does not get thousands of series.
-    """
+    """A scrape of /metrics does not get thousands of series."""
     connect(node, "10.96.0.1", 80)
 
     assert "service_connections" not in node.page(METRICS_PORT, "/metrics").body

@@ -28,9 +28,7 @@ def names(answer: Answer) -> list[str]:
 def test_requests_fail_as_often_as_commanded(
     standin: StandIn, admin: Client, code: int, reason: str
 ):
-    """
-    The next requests to a resource fail with a Status, and only these.
-    """
+    """The next requests to a resource fail with a Status, and only these."""
     standin.fail_next("services", code, times=2, retry_after_s=3)
 
     failed = [admin.get(SERVICES) for _ in range(2)]
@@ -44,9 +42,7 @@ def test_requests_fail_as_often_as_commanded(
 
 
 def test_too_many_requests_is_no_status(standin: StandIn, admin: Client):
-    """
-    429 is plain text, as priority and fairness sends it; Retry-After can be left out.
-    """
+    """429 is plain text, as priority and fairness sends it; Retry-After can be left out."""
     standin.fail_next("", 429, verb="list")
 
     answer = admin.get(SERVICES)
@@ -57,9 +53,7 @@ def test_too_many_requests_is_no_status(standin: StandIn, admin: Client):
 
 
 def test_any_body_can_be_answered(standin: StandIn, admin: Client):
-    """
-    A body can replace the Status.
-    """
+    """A body can replace the Status."""
     standin.fail_next("services", 502, body="{}")
 
     assert admin.get(SERVICES).content == {}
@@ -81,9 +75,7 @@ def test_connections_are_refused_and_taken_again(standin: StandIn, admin: Client
 
 
 def test_a_stopped_server_drops_its_connections(standin: StandIn, admin: Client):
-    """
-    Stopping resets open streams.
-    """
+    """Stopping resets open streams."""
     with admin.watch(SERVICES, resourceVersion=standin.version) as watch:
         standin.stop()
         eventually(True, watch.was_reset)
@@ -114,9 +106,7 @@ def test_a_frozen_server_accepts_and_is_silent(standin: StandIn, admin: Client):
 
 
 def test_muted_watches_stay_open_and_others_work(standin: StandIn, admin: Client):
-    """
-    A muted watch sends nothing and does not end, while a new one sends everything.
-    """
+    """A muted watch sends nothing and does not end, while a new one sends everything."""
     query = {"resourceVersion": standin.version, "timeoutSeconds": 1}
     with admin.watch(SERVICES, **query) as muted:
         assert standin.mute_watches("services") == 1
@@ -130,9 +120,7 @@ def test_muted_watches_stay_open_and_others_work(standin: StandIn, admin: Client
 
 
 def test_watches_end_in_good_order_or_by_reset(standin: StandIn, admin: Client):
-    """
-    Open watches are closed cleanly, or by RST; the objects are not touched.
-    """
+    """Open watches are closed cleanly, or by RST; the objects are not touched."""
     with admin.watch(SERVICES, resourceVersion=standin.version) as watch:
         assert standin.close_watches("services") == 1
         with pytest.raises(EOFError):
@@ -147,9 +135,7 @@ def test_watches_end_in_good_order_or_by_reset(standin: StandIn, admin: Client):
 
 
 def test_an_event_is_cut_in_the_middle(standin: StandIn, admin: Client):
-    """
-    A cut event breaks off inside its JSON, and the connection closes.
-    """
+    """A cut event breaks off inside its JSON, and the connection closes."""
     with admin.watch(SERVICES, resourceVersion=standin.version) as watch:
         standin.cut_next_event("services")
         standin.apply(service("web"))
@@ -158,9 +144,7 @@ def test_an_event_is_cut_in_the_middle(standin: StandIn, admin: Client):
 
 
 def test_anything_can_be_said_on_a_watch(standin: StandIn, admin: Client):
-    """
-    Malformed JSON, unknown types, objects that are none, and errors can be sent.
-    """
+    """Malformed JSON, unknown types, objects that are none, and errors can be sent."""
     with admin.open(f"{SERVICES}?watch=1&resourceVersion={standin.version}", {}) as response:
         standin.send_malformed("services")
         standin.send_event("services", "SURPRISE", {"kind": "Service", "spec": 5})
@@ -173,9 +157,7 @@ def test_anything_can_be_said_on_a_watch(standin: StandIn, admin: Client):
 
 
 def test_withheld_changes_are_only_in_lists(standin: StandIn, admin: Client):
-    """
-    No watch sends changes that are withheld, whenever it begins.
-    """
+    """No watch sends changes that are withheld, whenever it begins."""
     start = standin.apply(service("old"))
     with admin.watch(SERVICES, resourceVersion=start) as watch:
         with standin.withheld("services"):
@@ -189,9 +171,7 @@ def test_withheld_changes_are_only_in_lists(standin: StandIn, admin: Client):
 
 
 def test_compacted_history_is_gone(standin: StandIn, admin: Client):
-    """
-    After compaction, watches, exact lists and pages from before get 410.
-    """
+    """After compaction, watches, exact lists and pages from before get 410."""
     start = standin.apply(service("a"), service("b"), service("c"))
     rest = admin.get(SERVICES, limit=1).content["metadata"]["continue"]
     standin.compact()
@@ -209,9 +189,7 @@ def test_compacted_history_is_gone(standin: StandIn, admin: Client):
 
 
 def test_history_has_the_length_commanded(standin: StandIn, admin: Client):
-    """
-    Of more changes than history holds, the oldest are forgotten.
-    """
+    """Of more changes than history holds, the oldest are forgotten."""
     standin.configure(history=2)
     first, second, *_ = [standin.apply(service(f"s-{n}")) for n in range(4)]
 
@@ -222,9 +200,7 @@ def test_history_has_the_length_commanded(standin: StandIn, admin: Client):
 
 
 def test_tokens_expire_alone(standin: StandIn, admin: Client):
-    """
-    Continue tokens can expire while history is kept.
-    """
+    """Continue tokens can expire while history is kept."""
     start = standin.apply(service("a"), service("b"))
     rest = admin.get(SERVICES, limit=1).content["metadata"]["continue"]
     standin.expire_continue_tokens()
@@ -234,9 +210,7 @@ def test_tokens_expire_alone(standin: StandIn, admin: Client):
 
 
 def test_slow_lists_arrive_in_pieces(standin: StandIn, admin: Client):
-    """
-    A slow list is the same list.
-    """
+    """A slow list is the same list."""
     standin.apply(service("a"))
     standin.slow_lists(5000, "services")
 
@@ -244,9 +218,7 @@ def test_slow_lists_arrive_in_pieces(standin: StandIn, admin: Client):
 
 
 def test_a_restart_keeps_objects(standin: StandIn, admin: Client):
-    """
-    Versions go on after a restart; on a new port it is the same server.
-    """
+    """Versions go on after a restart; on a new port it is the same server."""
     version = standin.apply(service("web"))
     standin.restart()
     assert admin.get(SERVICES).content["metadata"]["resourceVersion"] == str(version)
@@ -259,9 +231,7 @@ def test_a_restart_keeps_objects(standin: StandIn, admin: Client):
 
 
 def test_versions_can_begin_again(standin: StandIn, admin: Client):
-    """
-    With versions reset, objects stay and versions are lower than any before.
-    """
+    """With versions reset, objects stay and versions are lower than any before."""
     before = standin.apply(service("web"), endpoint_slice("web", "10.244.1.11"))
     standin.restart(reset_versions=True)
 
@@ -272,9 +242,7 @@ def test_versions_can_begin_again(standin: StandIn, admin: Client):
 
 
 def test_streaming_lists_can_be_missing(standin: StandIn, admin: Client):
-    """
-    Older servers refuse them; newer ones on an old etcd begin with an error.
-    """
+    """Older servers refuse them; newer ones on an old etcd begin with an error."""
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
     standin.configure(streaming_lists=False)
     refused = admin.get(SERVICES, watch=1, allowWatchBookmarks="true", **query)
@@ -290,9 +258,7 @@ def test_streaming_lists_can_be_missing(standin: StandIn, admin: Client):
 def test_a_watch_on_an_old_server_ends_its_initial_events_with_nothing(
     standin: StandIn, admin: Client
 ):
-    """
-    Without streaming lists, a watch from version 0 sends what is there, and no bookmark.
-    """
+    """Without streaming lists, a watch from version 0 sends what is there, and no bookmark."""
     standin.configure(streaming_lists=False)
     standin.apply(service("a"))
     with admin.watch(SERVICES, resourceVersion="0", allowWatchBookmarks="true") as watch:
@@ -302,9 +268,7 @@ def test_a_watch_on_an_old_server_ends_its_initial_events_with_nothing(
 
 
 def test_bookmarks_come_at_the_interval_commanded(standin: StandIn, admin: Client):
-    """
-    Bookmarks come at the interval, with versions that grow as in any living cluster.
-    """
+    """Bookmarks come at the interval, with versions that grow as in any living cluster."""
     standin.configure(bookmark_s=0.01)
     query = {"resourceVersion": standin.version, "allowWatchBookmarks": "true"}
     with admin.watch(SERVICES, **query) as watch:
@@ -316,9 +280,7 @@ def test_bookmarks_come_at_the_interval_commanded(standin: StandIn, admin: Clien
 
 
 def test_a_resource_can_be_missing(standin: StandIn, admin: Client):
-    """
-    A resource that an older server lacks in a known group is not found, with a Status.
-    """
+    """A resource that an older server lacks in a known group is not found, with a Status."""
     standin.configure(without=["servicecidrs"])
 
     answer = admin.get("/apis/networking.k8s.io/v1/servicecidrs")
@@ -328,9 +290,7 @@ def test_a_resource_can_be_missing(standin: StandIn, admin: Client):
 
 
 def test_another_certificate_is_shown(standin: StandIn, admin: Client, tmp_path: Path):
-    """
-    New connections can get a certificate of an unknown CA, or an expired one.
-    """
+    """New connections can get a certificate of an unknown CA, or an expired one."""
     standin.renew_server_certificate(other_ca=True)
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get"):
         admin.get(SERVICES)

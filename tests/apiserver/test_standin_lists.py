@@ -15,9 +15,7 @@ SLICES = "endpointslices"
 
 
 def test_a_list_says_its_kind_and_its_items_do_not(server: Subject):
-    """
-    A list has kind, apiVersion and a version; its items leave kind and apiVersion out.
-    """
+    """A list has kind, apiVersion and a version; its items leave kind and apiVersion out."""
     made = server.slice("one")
 
     answer = server.answer_list(SLICES)
@@ -34,16 +32,12 @@ def test_a_list_says_its_kind_and_its_items_do_not(server: Subject):
 
 
 def test_an_empty_list_has_items(server: Subject):
-    """
-    Where there is nothing, `items` is an empty list, not null.
-    """
+    """Where there is nothing, `items` is an empty list, not null."""
     assert server.answer_list("services").content["items"] == []
 
 
 def test_a_list_is_in_the_order_of_names(server: Subject):
-    """
-    Objects come in the order of their names, bytewise.
-    """
+    """Objects come in the order of their names, bytewise."""
     for name in ("b", "a-1", "a", "a.1"):
         server.slice(name)
 
@@ -51,9 +45,7 @@ def test_a_list_is_in_the_order_of_names(server: Subject):
 
 
 def test_pages_show_one_moment(server: Subject):
-    """
-    The later pages of a list show what was there at the first one.
-    """
+    """The later pages of a list show what was there at the first one."""
     for number in range(5):
         server.slice(f"s-{number}")
     first = server.answer_list(SLICES, limit=2)
@@ -73,9 +65,7 @@ def test_pages_show_one_moment(server: Subject):
 
 
 def test_pages_of_a_selection_have_no_remaining_count(server: Subject):
-    """
-    With a selector a page is filled with what it selects, and how much remains is unknown.
-    """
+    """With a selector a page is filled with what it selects, and how much remains is unknown."""
     for number in range(6):
         server.slice(f"s-{number}", half="left" if number % 2 else "right")
 
@@ -90,9 +80,7 @@ def test_pages_of_a_selection_have_no_remaining_count(server: Subject):
 
 
 def test_a_page_may_go_on_without_limit(server: Subject):
-    """
-    A continued list without a limit gives all the rest.
-    """
+    """A continued list without a limit gives all the rest."""
     for number in range(4):
         server.slice(f"s-{number}")
     rest = server.answer_list(SLICES, limit=1).content["metadata"]["continue"]
@@ -101,9 +89,7 @@ def test_a_page_may_go_on_without_limit(server: Subject):
 
 
 def test_a_token_goes_on_at_the_latest_version_when_it_says_so(server: Subject):
-    """
-    The token that comes with "expired" goes on with what is there now.
-    """
+    """The token that comes with "expired" goes on with what is there now."""
     for number in range(3):
         server.slice(f"s-{number}")
     token = {"v": "meta.k8s.io/v1", "rv": -1, "start": "s-0\0"}
@@ -121,9 +107,7 @@ def test_a_token_goes_on_at_the_latest_version_when_it_says_so(server: Subject):
     ],
 )
 def test_a_malformed_token_is_refused(server: Subject, token: str):
-    """
-    A continue token that the server did not give is a bad request.
-    """
+    """A continue token that the server did not give is a bad request."""
     answer = server.answer_list(SLICES, limit=1, **{"continue": token})
 
     assert (answer.code, answer.content["reason"]) == (400, "BadRequest")
@@ -131,9 +115,7 @@ def test_a_malformed_token_is_refused(server: Subject, token: str):
 
 
 def test_a_continued_list_takes_no_version(server: Subject):
-    """
-    A version beside a continue token is a bad request.
-    """
+    """A version beside a continue token is a bad request."""
     for name in ("a", "b"):
         server.slice(name)
     rest = server.answer_list(SLICES, limit=1).content["metadata"]["continue"]
@@ -145,9 +127,7 @@ def test_a_continued_list_takes_no_version(server: Subject):
 
 
 def test_version_zero_knows_no_pages(server: Subject):
-    """
-    A list at any version comes out of the cache in one piece, whatever the limit.
-    """
+    """A list at any version comes out of the cache in one piece, whatever the limit."""
     version = ""
     for name in ("a", "b", "c"):
         version = server.slice(name)["metadata"]["resourceVersion"]
@@ -160,9 +140,7 @@ def test_version_zero_knows_no_pages(server: Subject):
 
 
 def test_an_exact_version_shows_the_past(server: Subject):
-    """
-    A list at an exact version shows what was there then.
-    """
+    """A list at an exact version shows what was there then."""
     server.slice("a")
     version = server.slice("b")["metadata"]["resourceVersion"]
     server.delete(SLICES, "a")
@@ -177,9 +155,7 @@ def test_an_exact_version_shows_the_past(server: Subject):
 
 
 def test_a_version_that_is_not_there_yet_is_a_timeout(server: Subject):
-    """
-    A request for a version beyond the current one gets 504 with Retry-After.
-    """
+    """A request for a version beyond the current one gets 504 with Retry-After."""
     ahead = int(server.version()) + 100_000
 
     answer = server.answer_list(SLICES, resourceVersion=ahead, resourceVersionMatch="NotOlderThan")
@@ -205,9 +181,7 @@ def test_a_version_that_is_not_there_yet_is_a_timeout(server: Subject):
     ],
 )
 def test_contradictory_options_are_invalid(server: Subject, query: dict[str, str], field: str):
-    """
-    Options that do not go together are refused, with the field that is to blame.
-    """
+    """Options that do not go together are refused, with the field that is to blame."""
     answer = server.answer_list(SLICES, **query)
 
     assert (answer.code, answer.content["reason"]) == (422, "Invalid")
@@ -234,9 +208,7 @@ def test_contradictory_options_are_invalid(server: Subject, query: dict[str, str
     ],
 )
 def test_label_selectors(server: Subject, selector: str, expected: list[str]):
-    """
-    Labels select by presence, value, and sets of values.
-    """
+    """Labels select by presence, value, and sets of values."""
     server.slice("a", zone="a")
     server.slice("b", zone="b", tier="db")
     server.slice("empty", zone="")
@@ -246,9 +218,7 @@ def test_label_selectors(server: Subject, selector: str, expected: list[str]):
 
 
 def test_field_selectors(server: Subject):
-    """
-    Fields select by name, namespace, and a Service's cluster IP.
-    """
+    """Fields select by name, namespace, and a Service's cluster IP."""
     server.create("services", "headless", spec={"clusterIP": "None", "ports": [{"port": 80}]})
     server.create("services", "web", spec={"ports": [{"port": 80}]})
 
@@ -275,18 +245,14 @@ def test_field_selectors(server: Subject):
     ],
 )
 def test_what_cannot_be_read_is_a_bad_request(server: Subject, query: dict[str, Any]):
-    """
-    Selectors, versions and numbers that make no sense are refused.
-    """
+    """Selectors, versions and numbers that make no sense are refused."""
     answer = server.answer_list(SLICES, **query)
 
     assert (answer.code, answer.content["reason"]) == (400, "BadRequest")
 
 
 def test_a_list_of_all_namespaces_holds_them_all(server: Subject):
-    """
-    Without a namespace in the path, objects of every namespace are listed.
-    """
+    """Without a namespace in the path, objects of every namespace are listed."""
     server.slice("mine")
     selector = {"fieldSelector": "metadata.name=mine"}
 
@@ -296,9 +262,7 @@ def test_a_list_of_all_namespaces_holds_them_all(server: Subject):
 
 
 def test_large_lists_are_compressed_for_who_likes_it(server: Subject):
-    """
-    From 128 KiB on a list is sent gzipped to a client that accepts that.
-    """
+    """From 128 KiB on a list is sent gzipped to a client that accepts that."""
     addresses = [f"10.244.{i // 250}.{i % 250 + 1}" for i in range(1000)]
     for name in ("a", "b", "c", "d", "e"):
         server.slice(name, *addresses)

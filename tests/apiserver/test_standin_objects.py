@@ -11,9 +11,7 @@ SLICES = "endpointslices"
 
 
 def test_an_object_gets_what_the_server_sets(server: Subject):
-    """
-    A new object has a uid, a creation time, a version, and a generation that counts changes.
-    """
+    """A new object has a uid, a creation time, a version, and a generation that counts changes."""
     made = server.slice("one")
     labelled = server.merge(SLICES, "one", metadata={"labels": {"a": "b"}})
     changed = server.merge(SLICES, "one", endpoints=[])
@@ -28,9 +26,7 @@ def test_an_object_gets_what_the_server_sets(server: Subject):
 
 
 def test_an_object_is_found_by_name(server: Subject):
-    """
-    GET gives the object, with its kind.
-    """
+    """GET gives the object, with its kind."""
     made = server.slice("one")
 
     answer = server.client.get(server.path(SLICES, "one"))
@@ -40,9 +36,7 @@ def test_an_object_is_found_by_name(server: Subject):
 
 
 def test_what_is_not_there_is_not_found(server: Subject):
-    """
-    404 says which resource and which name.
-    """
+    """404 says which resource and which name."""
     for answer in (
         server.client.get(server.path(SLICES, "none")),
         server.delete(SLICES, "none"),
@@ -58,9 +52,7 @@ def test_what_is_not_there_is_not_found(server: Subject):
 
 
 def test_a_name_is_taken_once(server: Subject):
-    """
-    Creating what exists is a conflict.
-    """
+    """Creating what exists is a conflict."""
     server.slice("one")
 
     answer = server.client.post(
@@ -72,9 +64,7 @@ def test_a_name_is_taken_once(server: Subject):
 
 
 def test_a_replacement_must_know_the_latest_version(server: Subject):
-    """
-    PUT with the version of an older state is a conflict; with the latest it counts.
-    """
+    """PUT with the version of an older state is a conflict; with the latest it counts."""
     old = server.slice("one")
     new = server.merge(SLICES, "one", endpoints=[])
 
@@ -88,9 +78,7 @@ def test_a_replacement_must_know_the_latest_version(server: Subject):
 
 
 def test_a_deletion_says_what_it_deleted(server: Subject):
-    """
-    DELETE answers with a Status that names the object and its uid.
-    """
+    """DELETE answers with a Status that names the object and its uid."""
     made = server.slice("one")
 
     answer = server.delete(SLICES, "one")
@@ -106,9 +94,7 @@ def test_a_deletion_says_what_it_deleted(server: Subject):
 
 
 def test_events_are_taken_and_patched(server: Subject):
-    """
-    An Event is created, and its series patched, as event recorders do it.
-    """
+    """An Event is created, and its series patched, as event recorders do it."""
     event = {
         "eventTime": "2026-01-01T00:00:00.000000Z",
         "reportingController": "kube-proxy",
@@ -129,9 +115,7 @@ def test_events_are_taken_and_patched(server: Subject):
 
 
 def test_a_wrong_token_is_unauthorized(server: Subject):
-    """
-    401 comes as a Status.
-    """
+    """401 comes as a Status."""
     answer = server.client.request(
         "GET", server.path(SLICES), headers={"Authorization": "Bearer wrong"}
     )
@@ -175,9 +159,7 @@ def test_a_wrong_token_is_unauthorized(server: Subject):
 def test_a_forbidden_request_learns_the_missing_rule(
     server: Subject, method: str, path: str, message: str
 ):
-    """
-    403 names the user, the verb, the resource and where.
-    """
+    """403 names the user, the verb, the resource and where."""
     answer = server.client.anonymous().request(method, path)
 
     assert (answer.code, answer.content["reason"]) == (403, "Forbidden")
@@ -186,18 +168,14 @@ def test_a_forbidden_request_learns_the_missing_rule(
 
 @pytest.mark.parametrize("path", ["/readyz", "/livez", "/healthz"])
 def test_health_needs_no_credentials(server: Subject, path: str):
-    """
-    Health needs no credentials.
-    """
+    """Health needs no credentials."""
     answer = server.client.anonymous().get(path)
 
     assert (answer.code, answer.content) == (200, "ok")
 
 
 def test_version_and_resources_can_be_discovered(server: Subject):
-    """
-    /version, /api and /apis list what exists.
-    """
+    """/version, /api and /apis list what exists."""
     get = server.client.get
     listed = get("/apis/discovery.k8s.io/v1").content
 
@@ -209,9 +187,7 @@ def test_version_and_resources_can_be_discovered(server: Subject):
 
 
 def test_unknown_resources_get_two_kinds_of_answers(server: Subject):
-    """
-    An unknown resource of a known group is a Status, an unknown group plain text.
-    """
+    """An unknown resource of a known group is a Status, an unknown group plain text."""
     resource = server.client.get("/apis/networking.k8s.io/v1/nothings")
     group = server.client.get("/apis/nothing.example/v1/things")
 
@@ -221,9 +197,7 @@ def test_unknown_resources_get_two_kinds_of_answers(server: Subject):
 
 
 def test_methods_that_a_resource_does_not_have_are_refused(server: Subject):
-    """
-    Creating below a name is not allowed, patches of an unknown kind are not taken.
-    """
+    """Creating below a name is not allowed, patches of an unknown kind are not taken."""
     server.slice("one")
     path = server.path(SLICES, "one")
 
@@ -235,9 +209,7 @@ def test_methods_that_a_resource_does_not_have_are_refused(server: Subject):
 
 
 def test_empty_lists_come_back_as_null(server: Subject):
-    """
-    The storage keeps no difference between an empty list and none: a slice shows null.
-    """
+    """The storage keeps no difference between an empty list and none: a slice shows null."""
     server.slice("one")
     server.merge(SLICES, "one", endpoints=[], ports=[])
 

@@ -31,9 +31,7 @@ def process() -> Iterator[StandInProcess]:
 
 
 def test_it_listens_inside_a_namespace(namespaces_allowed: None, tmp_path: Path):
-    """
-    Programs in its namespace reach it by IPv4 and IPv6, and no others.
-    """
+    """Programs in its namespace reach it by IPv4 and IPv6, and no others."""
     with Lab() as lab:
         namespace = lab.namespace("node")
         namespace.run(["ip", "link", "set", "lo", "up"])
@@ -52,9 +50,7 @@ def test_it_listens_inside_a_namespace(namespaces_allowed: None, tmp_path: Path)
 
 
 def test_a_process_takes_the_same_commands(process: StandInProcess, tmp_path: Path):
-    """
-    Commands reach a process: objects, faults, and the log of requests.
-    """
+    """Commands reach a process: objects, faults, and the log of requests."""
     client = Client(process.write_kubeconfig(tmp_path / "kubeconfig"))
     version = process.apply(service("web"), endpoint_slice("web", "10.244.1.11"))
     with client.watch(SERVICES, resourceVersion=version) as watch:
@@ -75,9 +71,7 @@ def test_a_process_takes_the_same_commands(process: StandInProcess, tmp_path: Pa
 
 
 def test_a_process_ends_with_its_input(tmp_path: Path):
-    """
-    A stand-in whose parent is gone ends, and its directory with it.
-    """
+    """A stand-in whose parent is gone ends, and its directory with it."""
     made = StandInProcess()
     directory = made.directory
     assert directory.exists()
@@ -90,9 +84,7 @@ def test_a_process_ends_with_its_input(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["token", "clientcert", "clientcert-data"])
 @pytest.mark.parametrize("ca", ["file", "data"])
 def test_kubeconfigs_let_clients_in(standin: StandIn, tmp_path: Path, kind: str, ca: str):
-    """
-    With a kubeconfig of any kind, a client has the right user.
-    """
+    """With a kubeconfig of any kind, a client has the right user."""
     path = standin.write_kubeconfig(tmp_path / "kubeconfig", kind, ca=ca)  # type: ignore[arg-type]
 
     assert Client(path).get(SERVICES).code == 200
@@ -100,9 +92,7 @@ def test_kubeconfigs_let_clients_in(standin: StandIn, tmp_path: Path, kind: str,
 
 
 def test_a_token_can_come_from_a_program(standin: StandIn, tmp_path: Path):
-    """
-    The exec plugin prints the token from a file, and records its runs.
-    """
+    """The exec plugin prints the token from a file, and records its runs."""
     path = standin.write_kubeconfig(tmp_path / "kubeconfig", "exec")
     (tmp_path / "kubeconfig.token").write_text("another")
 
@@ -117,9 +107,7 @@ def test_a_token_can_come_from_a_program(standin: StandIn, tmp_path: Path):
 
 
 def test_a_pod_finds_its_service_account(standin: StandIn, tmp_path: Path):
-    """
-    A service account's directory holds token, CA and namespace; the environment says where.
-    """
+    """A service account's directory holds token, CA and namespace; the environment says where."""
     environment = standin.write_service_account(tmp_path / "account", standin.admin_token)
 
     assert (tmp_path / "account" / "token").read_text() == standin.admin_token
@@ -131,9 +119,7 @@ def test_a_pod_finds_its_service_account(standin: StandIn, tmp_path: Path):
 
 
 def test_tokens_come_and_go(standin: StandIn, tmp_path: Path):
-    """
-    A revoked token is refused from the next request on, while an open watch goes on.
-    """
+    """A revoked token is refused from the next request on, while an open watch goes on."""
     client = Client(standin.write_kubeconfig(tmp_path / "kubeconfig"))
     with client.watch(SERVICES, resourceVersion=standin.version) as watch:
         standin.revoke_token(standin.token)
@@ -148,9 +134,7 @@ def test_tokens_come_and_go(standin: StandIn, tmp_path: Path):
 
 
 def test_rules_can_be_taken_and_given(standin: StandIn, tmp_path: Path):
-    """
-    What a user may do changes at once.
-    """
+    """What a user may do changes at once."""
     client = Client(standin.write_kubeconfig(tmp_path / "kubeconfig"))
     standin.forbid("services", "list")
     denied = client.get(SERVICES)
@@ -166,9 +150,7 @@ def test_rules_can_be_taken_and_given(standin: StandIn, tmp_path: Path):
 
 @pytest.mark.parametrize("resource", ["services", "endpointslices"])
 def test_model_objects_come_back_as_they_were(standin: Api, resource: str):
-    """
-    An object of the model, put in and decoded again, is the same.
-    """
+    """An object of the model, put in and decoded again, is the same."""
     given = {
         "services": service(
             "web",

@@ -12,9 +12,7 @@ INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
 def test_a_watch_sends_what_comes_after_its_version(server: Subject):
-    """
-    Events are those after the version given, with whole objects that say their kind.
-    """
+    """Events are those after the version given, with whole objects that say their kind."""
     server.slice("before")
     version = server.version()
     server.slice("after", "10.244.1.1")
@@ -35,9 +33,7 @@ def test_a_watch_sends_what_comes_after_its_version(server: Subject):
 
 
 def test_a_deletion_has_a_version_of_its_own(server: Subject):
-    """
-    DELETED carries the object as it was, at the version of the deletion.
-    """
+    """DELETED carries the object as it was, at the version of the deletion."""
     made = server.slice("one", "10.244.1.7")
     with server.watch(SLICES, resourceVersion=made["metadata"]["resourceVersion"]) as watch:
         server.delete(SLICES, "one")
@@ -50,9 +46,7 @@ def test_a_deletion_has_a_version_of_its_own(server: Subject):
 
 
 def test_an_update_that_changes_nothing_is_no_event(server: Subject):
-    """
-    Writing what is there already makes no version, and no event.
-    """
+    """Writing what is there already makes no version, and no event."""
     made = server.slice("one")
     with server.watch(SLICES, resourceVersion=made["metadata"]["resourceVersion"]) as watch:
         same = server.merge(SLICES, "one", addressType="IPv4")
@@ -64,9 +58,7 @@ def test_an_update_that_changes_nothing_is_no_event(server: Subject):
 
 @pytest.mark.parametrize("version", ["", "0"])
 def test_without_a_version_a_watch_begins_with_what_is_there(server: Subject, version: str):
-    """
-    Objects that exist come as ADDED, then a bookmark says that was all, then events follow.
-    """
+    """Objects that exist come as ADDED, then a bookmark says that was all, then events follow."""
     for name in ("a", "b"):
         made = server.slice(name)
     server.answer_list(
@@ -85,9 +77,7 @@ def test_without_a_version_a_watch_begins_with_what_is_there(server: Subject, ve
 
 
 def test_a_streaming_list_ends_in_a_bookmark(server: Subject):
-    """
-    With sendInitialEvents a watch takes the place of a list, at the bookmark's version.
-    """
+    """With sendInitialEvents a watch takes the place of a list, at the bookmark's version."""
     made = server.slice("a")
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
 
@@ -105,9 +95,7 @@ def test_a_streaming_list_ends_in_a_bookmark(server: Subject):
 
 
 def test_a_streaming_list_of_nothing_is_a_bookmark(server: Subject):
-    """
-    Where there is nothing, the bookmark comes at once.
-    """
+    """Where there is nothing, the bookmark comes at once."""
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
 
     with server.watch("services", allowWatchBookmarks="true", **query) as watch:
@@ -115,9 +103,7 @@ def test_a_streaming_list_of_nothing_is_a_bookmark(server: Subject):
 
 
 def test_without_bookmarks_nothing_marks_the_end_of_the_initial_events(server: Subject):
-    """
-    Who does not allow bookmarks gets none.
-    """
+    """Who does not allow bookmarks gets none."""
     server.slice("a")
     with server.watch(SLICES) as watch:
         assert kinds_and_names(watch, 1) == [("ADDED", "a")]
@@ -137,9 +123,7 @@ def test_without_bookmarks_nothing_marks_the_end_of_the_initial_events(server: S
     ],
 )
 def test_contradictory_options_are_invalid(server: Subject, query: dict[str, str], field: str):
-    """
-    Options that do not go together are refused before the watch begins.
-    """
+    """Options that do not go together are refused before the watch begins."""
     answer = server.answer_list(SLICES, watch="true", resourceVersion="1", **query)
 
     assert (answer.code, answer.content["reason"]) == (422, "Invalid")
@@ -170,9 +154,7 @@ def test_an_object_comes_and_goes_with_its_labels(server: Subject):
 
 
 def test_field_selectors_hold_for_watches(server: Subject):
-    """
-    A watch with kube-proxy's field selector does not see headless Services.
-    """
+    """A watch with kube-proxy's field selector does not see headless Services."""
     selector = {"fieldSelector": "spec.clusterIP!=None", "resourceVersion": server.version()}
     with server.watch("services", **selector) as watch:
         server.create("services", "headless", spec={"clusterIP": "None", "ports": [{"port": 80}]})
@@ -182,9 +164,7 @@ def test_field_selectors_hold_for_watches(server: Subject):
 
 
 def test_one_object_is_watched_by_name(server: Subject):
-    """
-    A field selector on the name gives the events of one object only.
-    """
+    """A field selector on the name gives the events of one object only."""
     selector = {"fieldSelector": "metadata.name=mine", "resourceVersion": server.version()}
     with server.watch(SLICES, **selector) as watch:
         server.slice("other")
@@ -194,9 +174,7 @@ def test_one_object_is_watched_by_name(server: Subject):
 
 
 def test_a_path_with_a_name_is_no_watch(server: Subject):
-    """
-    Asked to watch the path of one object, the server gives the object.
-    """
+    """Asked to watch the path of one object, the server gives the object."""
     made = server.slice("one")
 
     answer = server.client.get(server.path(SLICES, "one"), watch=1, timeoutSeconds=1)
@@ -205,9 +183,7 @@ def test_a_path_with_a_name_is_no_watch(server: Subject):
 
 
 def test_a_version_too_old_is_an_event(server: Subject):
-    """
-    A watch from a version that is forgotten is answered 200, with a Status 410 in the stream.
-    """
+    """A watch from a version that is forgotten is answered 200, with a Status 410 in the stream."""
     with server.watch(SLICES, resourceVersion="1") as watch:
         (event,) = watch.rest()
 
@@ -218,9 +194,7 @@ def test_a_version_too_old_is_an_event(server: Subject):
 
 
 def test_a_streaming_list_ahead_of_time_is_an_error_event(server: Subject):
-    """
-    A streaming list at a version that does not come is answered 200, with a Status 504.
-    """
+    """A streaming list at a version that does not come is answered 200, with a Status 504."""
     query = {
         "sendInitialEvents": "true",
         "resourceVersionMatch": "NotOlderThan",
@@ -234,9 +208,7 @@ def test_a_streaming_list_ahead_of_time_is_an_error_event(server: Subject):
 
 
 def test_a_watch_ahead_of_time_is_silent(server: Subject):
-    """
-    A plain watch from a version beyond the current one ends without a word.
-    """
+    """A plain watch from a version beyond the current one ends without a word."""
     ahead = int(server.version()) + 100_000
     with server.watch(SLICES, resourceVersion=ahead, timeoutSeconds=1) as watch:
         server.slice("one")
@@ -245,9 +217,7 @@ def test_a_watch_ahead_of_time_is_silent(server: Subject):
 
 
 def test_a_watch_ends_in_good_order_after_its_time(server: Subject):
-    """
-    After timeoutSeconds the stream ends; shortly before, a bookmark has the latest version.
-    """
+    """After timeoutSeconds the stream ends; shortly before, a bookmark has the latest version."""
     version = server.version()
     query = {"resourceVersion": version, "timeoutSeconds": 3, "allowWatchBookmarks": "true"}
     with server.watch(SLICES, **query) as watch:

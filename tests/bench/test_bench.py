@@ -25,9 +25,7 @@ def output() -> str:
 
 
 def test_every_number_is_positive(output: str) -> None:
-    """
-    Nothing is left at 0, which is what a clock that was never read would show.
-    """
+    """Nothing is left at 0, which is what a clock that was never read would show."""
     results = json.loads(output)
 
     zero = [path for path, number in numbers(results, "") if not number > 0]
@@ -51,9 +49,7 @@ def numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
 
 
 def test_tables_are_complete(output: str) -> None:
-    """
-    Every size, kind of change, baseline and variant has its place in the tables.
-    """
+    """Every size, kind of change, baseline and variant has its place in the tables."""
     results = msgspec.json.decode(output, type=Results)
     shown = {table.title: table for table in tables(results)}
 
@@ -69,9 +65,7 @@ def test_tables_are_complete(output: str) -> None:
 
 
 def test_spread_shows_the_middle_and_the_tail() -> None:
-    """
-    The 99th percentile is beyond 98 of 100 values, and the median between both halves.
-    """
+    """The 99th percentile is beyond 98 of 100 values, and the median between both halves."""
     changes = [Change(float(n), n / 2, n % 2 == 0) for n in range(100, 0, -1)]
 
     spread = Spread.of_changes(changes)

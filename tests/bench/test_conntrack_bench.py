@@ -11,9 +11,7 @@ pytestmark = pytest.mark.doubles
 
 
 def test_every_stale_entry_is_found(namespaces_allowed: None) -> None:
-    """
-    A tenth of the entries leads to each endpoint, and pyroute2 counts the same.
-    """
+    """A tenth of the entries leads to each endpoint, and pyroute2 counts the same."""
     with Lab() as lab:
         rows = lab.namespace("conntrack").call(lambda: list(measure(2000, 20)))
 

@@ -20,18 +20,14 @@ UNTUNED = (
 
 @pytest.mark.parametrize("flag", ["--version", "--version=raw"])
 def test_version(commands: Commands, flag: str) -> None:
-    """
-    nfproxy prints it and exits, whatever else is wrong.
-    """
+    """nfproxy prints it and exits, whatever else is wrong."""
     result = commands.run("run", flag, node="")
 
     assert (result.code, result.out) == (0, f"nfproxy {__version__}\n")
 
 
 def test_write_config(commands: Commands, tmp_path: Path) -> None:
-    """
-    The file has the effective configuration; reading it gives the same one.
-    """
+    """The file has the effective configuration; reading it gives the same one."""
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     given = ("--cluster-cidr=10.244.0.0/16", "--masquerade-all", "--conntrack-min=7")
     wrote = commands.run("run", *given, f"--write-config-to={first}")
@@ -47,9 +43,7 @@ def test_write_config(commands: Commands, tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_cannot_be_written(commands: Commands, tmp_path: Path) -> None:
-    """
-    The error names the flag and the file.
-    """
+    """The error names the flag and the file."""
     result = commands.run("run", f"--write-config-to={tmp_path}/no/file")
 
     assert result.code == 1
@@ -57,9 +51,7 @@ def test_a_configuration_that_cannot_be_written(commands: Commands, tmp_path: Pa
 
 
 def test_cleanup(commands: Commands, manifests: Path) -> None:
-    """
-    It removes nfproxy's tables and kube-proxy's, without objects or an API server.
-    """
+    """It removes nfproxy's tables and kube-proxy's, without objects or an API server."""
     write(manifests / "node.json", node_object())
     write(manifests / "web.json", service())
     with commands.daemon(manifests):
@@ -80,9 +72,7 @@ def test_cleanup(commands: Commands, manifests: Path) -> None:
 
 
 def test_init_only(commands: Commands) -> None:
-    """
-    It sets the sysctls, tries the kernel, and programs nothing.
-    """
+    """It sets the sysctls, tries the kernel, and programs nothing."""
     result = commands.run("run", "--init-only", *UNTUNED)
 
     assert result.code == 0
@@ -91,9 +81,7 @@ def test_init_only(commands: Commands) -> None:
 
 
 def test_nothing_is_changed_where_the_kubeconfig_cannot_be_used(commands: Commands) -> None:
-    """
-    Neither sysctls nor tables: a wrong configuration ends the start before anything else.
-    """
+    """Neither sysctls nor tables: a wrong configuration ends the start before anything else."""
     name = "net.netfilter.nf_conntrack_tcp_timeout_established"
     before = commands.namespace.run(["sysctl", "-n", name]).stdout
     flags = ("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=23h")

@@ -210,9 +210,7 @@ def rendered(
 
 @pytest.mark.parametrize("name", BAD)
 def test_the_message_names_file_object_and_field(rendered: tuple[Path, Result], name: str) -> None:
-    """
-    On one line of standard error each.
-    """
+    """On one line of standard error each."""
     directory, result = rendered
     lines = lines_about(result.err, directory / name)
     for expected in BAD[name][1]:
@@ -220,9 +218,7 @@ def test_the_message_names_file_object_and_field(rendered: tuple[Path, Result], 
 
 
 def test_only_bad_files_are_spoken_of(rendered: tuple[Path, Result]) -> None:
-    """
-    No complaint about what is good; every line is a warning.
-    """
+    """No complaint about what is good; every line is a warning."""
     directory, result = rendered
     lines = [line for line in result.err.splitlines() if str(directory) in line]
     about_bad = [line for name in BAD for line in lines_about(result.err, directory / name)]
@@ -233,9 +229,7 @@ def test_only_bad_files_are_spoken_of(rendered: tuple[Path, Result]) -> None:
 
 
 def test_what_is_good_is_rendered(rendered: tuple[Path, Result]) -> None:
-    """
-    Every Service has lost only what was wrong in it.
-    """
+    """Every Service has lost only what was wrong in it."""
     found = {
         frontend["frontend"]: tuple(slot["endpoint"] for slot in frontend["slots"])
         for each in rendered[1].data["services"]
@@ -245,9 +239,7 @@ def test_what_is_good_is_rendered(rendered: tuple[Path, Result]) -> None:
 
 
 def test_the_daemon_says_the_same_and_goes_on(commands: Commands, manifests: Path) -> None:
-    """
-    Everything good is programmed, each message logged once, and changes are followed.
-    """
+    """Everything good is programmed, each message logged once, and changes are followed."""
     write_all(manifests)
     with commands.daemon(manifests) as daemon:
         assert commands.frontends() == FRONTENDS
@@ -265,9 +257,7 @@ def test_the_daemon_says_the_same_and_goes_on(commands: Commands, manifests: Pat
 def test_a_conflict_is_logged_when_it_arises_and_ends_with_its_cause(
     commands: Commands, manifests: Path
 ) -> None:
-    """
-    The older Service keeps the frontend; when it goes, the younger one gets it.
-    """
+    """The older Service keeps the frontend; when it goes, the younger one gets it."""
     write(manifests / "node.json", node_object())
     write(manifests / "older.yaml", service("older", "10.96.0.20"))
     with commands.daemon(manifests) as daemon:
@@ -287,9 +277,7 @@ def test_a_conflict_is_logged_when_it_arises_and_ends_with_its_cause(
 def test_a_good_object_that_turns_bad_stays_in_force(
     commands: Commands, manifests: Path, name: str
 ) -> None:
-    """
-    Its last good version does; an item that is wrong costs only itself.
-    """
+    """Its last good version does; an item that is wrong costs only itself."""
     write(manifests / "node.json", node_object())
     path = write(manifests / "web.yaml", service("web"), endpoint_slice("web", "10.244.1.5"))
     item = {
@@ -310,9 +298,7 @@ def test_a_good_object_that_turns_bad_stays_in_force(
 
 
 def test_a_file_that_may_not_be_read_is_named(commands: Commands, manifests: Path) -> None:
-    """
-    The others count all the same.
-    """
+    """The others count all the same."""
     write(manifests / "node.json", node_object())
     write(manifests / "good.yaml", service("good", "10.96.0.100"))
     secret = write(manifests / "secret.yaml", service("secret"))
@@ -324,9 +310,7 @@ def test_a_file_that_may_not_be_read_is_named(commands: Commands, manifests: Pat
 
 
 def test_an_empty_directory_is_an_empty_cluster(commands: Commands, manifests: Path) -> None:
-    """
-    Tables without frontends, for render and for run, which goes on to follow it.
-    """
+    """Tables without frontends, for render and for run, which goes on to follow it."""
     assert commands.run("render", "-f", manifests, "--allow-empty").code == 0
     with commands.daemon(manifests) as daemon:
         assert "0 Services" in daemon.log
@@ -337,9 +321,7 @@ def test_an_empty_directory_is_an_empty_cluster(commands: Commands, manifests: P
 
 
 def test_too_much_on_standard_input_is_refused(commands: Commands) -> None:
-    """
-    It is not read to its end.
-    """
+    """It is not read to its end."""
     words = " ".join(commands.argv("render", "-f", "-", "-o", "json"))
     done = commands.namespace.run(["bash", "-c", f"yes 'a: b' | {words}"], check=False)
 

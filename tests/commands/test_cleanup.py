@@ -8,9 +8,7 @@ from support.processes.commands import Commands, everything, write
 
 
 def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:
-    """
-    It says what it removed; tables of similar names stay; a second time there is nothing.
-    """
+    """It says what it removed; tables of similar names stay; a second time there is nothing."""
     write(manifests / "all.json", *everything())
     commands.nft(commands.run("render", "-f", manifests).out)
     for table in ("ip nfproxy2", "inet nfproxy", "inet foo", "ip nf"):
@@ -25,9 +23,7 @@ def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:
 
 
 def test_one_family_alone_goes_too(commands: Commands) -> None:
-    """
-    What is there is removed.
-    """
+    """What is there is removed."""
     commands.nft("add table ip6 nfproxy")
 
     assert commands.run("cleanup") == (0, "removed table ip6 nfproxy\n", "")

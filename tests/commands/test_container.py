@@ -28,9 +28,7 @@ ESTABLISHED = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established
 
 
 def test_the_container_of_these_tests_has_nowhere_to_write(commands: Commands) -> None:
-    """
-    Else the tests below would show nothing.
-    """
+    """Else the tests below would show nothing."""
     places = "/ /tmp /var/tmp /run /proc/sys/net/netfilter $HOME $PWD"
     script = f"for at in {places}; do touch $at/probe 2>/dev/null && echo $at; done; grep ^CapEff "
     done = commands.namespace.run([*CONTAINER, "sh", "-c", f"{script} /proc/self/status"])
@@ -41,9 +39,7 @@ def test_the_container_of_these_tests_has_nowhere_to_write(commands: Commands) -
 def test_the_init_container_sets_what_the_daemon_then_finds(
     commands: Commands, tmp_path: Path
 ) -> None:
-    """
-    Its own /proc is read-only, the node's is where --proc says.
-    """
+    """Its own /proc is read-only, the node's is where --proc says."""
     at = tmp_path / "host-proc"
     prefix = init_container(str(at))
     first = commands.run("run", "--init-only", "--proc", at, *SYSCTLS, prefix=prefix)
@@ -56,9 +52,7 @@ def test_the_init_container_sets_what_the_daemon_then_finds(
 
 
 def test_init_only_fails_where_it_may_not_write(commands: Commands) -> None:
-    """
-    It is there for nothing else; the line says how to do it.
-    """
+    """It is there for nothing else; the line says how to do it."""
     before = commands.namespace.call(ESTABLISHED.read_text)
     result = commands.run("run", "--init-only", *SYSCTLS, prefix=CONTAINER)
 
@@ -70,9 +64,7 @@ def test_init_only_fails_where_it_may_not_write(commands: Commands) -> None:
 
 
 def test_init_only_without_the_nodes_proc(commands: Commands, tmp_path: Path) -> None:
-    """
-    The volume was forgotten.
-    """
+    """The volume was forgotten."""
     result = commands.run("run", "--init-only", "--proc", tmp_path, *SYSCTLS, prefix=CONTAINER)
 
     assert result.code == 1
@@ -86,9 +78,7 @@ INSIDE = ("unshare", "--user", "--map-root-user", "--net", "--")
 def test_a_first_load_of_any_size_fits_a_buffer_that_cannot_grow(
     commands: Commands, manifests: Path, tmp_path: Path
 ) -> None:
-    """
-    In a user namespace the send buffer has the system's limit, 208 KB on most machines.
-    """
+    """In a user namespace the send buffer has the system's limit, 208 KB on most machines."""
     sockets = (ROOT / "nfproxy/netlink/sockets.py").read_text()
     limited = re.sub(r"(?m)^_MOST_BYTES = .*", "_MOST_BYTES = 212992", sockets)
     assert limited != sockets

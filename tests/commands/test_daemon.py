@@ -127,9 +127,7 @@ NEW = bytes((10, 244, 1, 6))
 
 
 def test_a_source_that_fails_is_followed_again(caplog: pytest.LogCaptureFixture) -> None:
-    """
-    The daemon logs the fault and goes on; later changes are programmed.
-    """
+    """The daemon logs the fault and goes on; later changes are programmed."""
     kernel = FakeKernel()
     source = ScriptedSource(FIRST, [RuntimeError("a fault")], [SECOND])
     serve(source, kernel, lambda: NEW in addresses(kernel))
@@ -140,9 +138,7 @@ def test_a_source_that_fails_is_followed_again(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_system_error_while_committing_is_retried(caplog: pytest.LogCaptureFixture) -> None:
-    """
-    The daemon is ready only after the first success.
-    """
+    """The daemon is ready only after the first success."""
     caplog.set_level(logging.INFO)
     kernel = BrokenKernel(OSError("no memory"), OSError("no memory"))
     serve(ScriptedSource(FIRST, [SECOND]), kernel, lambda: NEW in addresses(kernel))
@@ -157,9 +153,7 @@ def test_a_system_error_while_committing_is_retried(caplog: pytest.LogCaptureFix
 def test_changes_do_not_shorten_the_wait_for_a_retry(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    A kernel that keeps failing does not get a commit for every change.
-    """
+    """A kernel that keeps failing does not get a commit for every change."""
     calls: list[int] = []
 
     class BusySource(ScriptedSource):
@@ -175,9 +169,7 @@ def test_changes_do_not_shorten_the_wait_for_a_retry(
 
 
 def test_due_tasks_are_done_between_changes() -> None:
-    """
-    A source that never rests does not keep lingering slots in place.
-    """
+    """A source that never rests does not keep lingering slots in place."""
 
     class RestlessSource(ScriptedSource):
         def steps(self, *scripts: Sequence[Step]) -> Iterator[Step]:
@@ -198,9 +190,7 @@ def test_due_tasks_are_done_between_changes() -> None:
 
 
 def test_a_stop_does_not_wait_for_the_first_reading() -> None:
-    """
-    Nothing is programmed then.
-    """
+    """Nothing is programmed then."""
     kernel = FakeKernel()
     serve(SlowSource(FIRST), kernel, lambda: True)
 
@@ -210,9 +200,7 @@ def test_a_stop_does_not_wait_for_the_first_reading() -> None:
 def test_a_node_that_does_not_fit_leaves_the_configuration_as_it_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    Objects of the same batch are programmed.
-    """
+    """Objects of the same batch are programmed."""
 
     def strict(node: Node | None, patient: bool) -> NodeConfig:
         if node is not None:
@@ -228,9 +216,7 @@ def test_a_node_that_does_not_fit_leaves_the_configuration_as_it_is(
 
 @pytest.mark.parametrize("error", [InputError("nothing to read"), ConfigError("no node")])
 def test_an_error_that_no_retry_can_mend_ends_the_start(error: Exception) -> None:
-    """
-    A source without objects, or a configuration that does not fit the Node.
-    """
+    """A source without objects, or a configuration that does not fit the Node."""
 
     def refuse(node: Node | None, patient: bool) -> NodeConfig:
         raise error
@@ -248,9 +234,7 @@ def test_an_error_that_no_retry_can_mend_ends_the_start(error: Exception) -> Non
 
 
 def test_node_ports_wait_for_the_addresses_of_the_node(caplog: pytest.LogCaptureFixture) -> None:
-    """
-    For a while addresses are expected; everything else is programmed at once.
-    """
+    """For a while addresses are expected; everything else is programmed at once."""
     calls: list[tuple[bool, bool]] = []
 
     def patient_configure(node: Node | None, patient: bool) -> NodeConfig:
@@ -278,9 +262,7 @@ def test_node_ports_wait_for_the_addresses_of_the_node(caplog: pytest.LogCapture
 
 
 def test_addresses_are_not_expected_once_a_node_had_some() -> None:
-    """
-    Although there is time left.
-    """
+    """Although there is time left."""
     calls: list[bool] = []
 
     def patient_configure(node: Node | None, patient: bool) -> NodeConfig:
@@ -471,9 +453,7 @@ def run_and_change(
 def test_a_change_after_the_tables_were_read_is_repaired(
     kernel: FakeKernel, other: OtherProcess
 ) -> None:
-    """
-    It is announced while the worker thread still repairs the change before.
-    """
+    """It is announced while the worker thread still repairs the change before."""
 
     async def doing() -> None:
         def again() -> None:  # in the worker thread, after the tables have been read
@@ -490,9 +470,7 @@ def test_a_change_after_the_tables_were_read_is_repaired(
 def test_a_change_after_another_sync_did_a_repair_is_repaired(
     kernel: FakeKernel, other: OtherProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    The repair that was scheduled is scheduled again.
-    """
+    """The repair that was scheduled is scheduled again."""
     monkeypatch.setattr(schedule, "_AT_ONCE", 0)
     monkeypatch.setattr(schedule, "_FIRST_DELAY_S", 2.0)
     queue: asyncio.Queue[Changes] = asyncio.Queue()

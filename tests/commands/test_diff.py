@@ -53,9 +53,7 @@ def rows(commands: Commands, manifests: Path) -> list[dict[str, object]]:
 
 
 def test_equal_is_nothing_to_say_and_0(loaded: Commands, manifests: Path) -> None:
-    """
-    As data it is an empty list, as a transaction it is empty.
-    """
+    """As data it is an empty list, as a transaction it is empty."""
     for output, expected in (
         ("table", "equal: the kernel holds what it should\n"),
         ("json", "[]\n"),
@@ -67,9 +65,7 @@ def test_equal_is_nothing_to_say_and_0(loaded: Commands, manifests: Path) -> Non
 
 
 def test_rows_speak_of_services_and_endpoints(commands: Commands, manifests: Path) -> None:
-    """
-    An endpoint replaced, a Service added, another removed.
-    """
+    """An endpoint replaced, a Service added, another removed."""
     small(manifests, "10.244.1.5", "10.244.1.6")
     write(manifests / "old.json", service("old", "10.96.0.9"), endpoint_slice("old", "10.244.1.7"))
     commands.nft(commands.run("render", "-f", manifests).out)
@@ -100,9 +96,7 @@ def test_rows_speak_of_services_and_endpoints(commands: Commands, manifests: Pat
 
 
 def test_piped_it_is_plain_rows(commands: Commands, manifests: Path) -> None:
-    """
-    One line a row, columns parted by tabs; yaml says the same as json.
-    """
+    """One line a row, columns parted by tabs; yaml says the same as json."""
     small(manifests, "10.244.1.5")
     result = commands.run("diff", "-f", manifests)
     data = commands.run("diff", "-f", manifests, "-o", "json").data
@@ -122,9 +116,7 @@ def test_piped_it_is_plain_rows(commands: Commands, manifests: Path) -> None:
 
 
 def test_slots_may_be_in_any_order(commands: Commands, manifests: Path) -> None:
-    """
-    The order of endpoints in slots has no meaning.
-    """
+    """The order of endpoints in slots has no meaning."""
     small(manifests, "10.244.1.5", "10.244.1.6")
     commands.nft(commands.run("render", "-f", manifests).out)
     commands.nft(
@@ -240,9 +232,7 @@ def check_mended(commands: Commands, manifests: Path) -> None:
 def test_damage_is_seen_and_the_transaction_mends_it(
     loaded: Commands, manifests: Path, damage: str
 ) -> None:
-    """
-    What `-o nft` prints, `nft -f -` applies, and the next diff is empty.
-    """
+    """What `-o nft` prints, `nft -f -` applies, and the next diff is empty."""
     text, subjects = DAMAGE[damage]
     loaded.nft(text)
 
@@ -271,9 +261,7 @@ def one_element_of_each_set() -> str:
 def test_an_element_missing_from_any_set_is_seen_and_mended(
     loaded: Commands, manifests: Path
 ) -> None:
-    """
-    The manifests fill every set of both families, and one element goes from each.
-    """
+    """The manifests fill every set of both families, and one element goes from each."""
     text = loaded.namespace.call(one_element_of_each_set)
     assert text.count("delete element") == 2 * len(schema.MANAGED)
     loaded.nft(text)
@@ -281,9 +269,7 @@ def test_an_element_missing_from_any_set_is_seen_and_mended(
 
 
 def test_a_missing_set_is_seen_and_mended(commands: Commands, manifests: Path) -> None:
-    """
-    Even one that is not needed now.
-    """
+    """Even one that is not needed now."""
     small(manifests, "10.244.1.5")
     script = commands.run("render", "-f", manifests).out
     commands.nft(script)
@@ -294,18 +280,14 @@ def test_a_missing_set_is_seen_and_mended(commands: Commands, manifests: Path) -
 
 
 def test_all_damage_at_once_is_mended(loaded: Commands, manifests: Path) -> None:
-    """
-    No part of the transaction prevents another.
-    """
+    """No part of the transaction prevents another."""
     apart = {"another layout", "another hook", "a family gone", "dormant"}
     loaded.nft("".join(text for name, (text, _) in DAMAGE.items() if name not in apart))
     check_mended(loaded, manifests)
 
 
 def test_another_configuration_is_a_difference(loaded: Commands, manifests: Path) -> None:
-    """
-    A flag that changes rules shows in the chains; its transaction brings it into force.
-    """
+    """A flag that changes rules shows in the chains; its transaction brings it into force."""
     flags = ("--masquerade-all", "--nodeport-addresses", "192.168.0.0/16,fd00::/8")
     mend = loaded.run("diff", "-f", manifests, *flags, "-o", "nft")
     assert mend.code == 1
@@ -333,9 +315,7 @@ def test_failing_is_2(
     prefix: tuple[str, ...],
     message: str,
 ) -> None:
-    """
-    Never 1, which means different; the message says what is wrong.
-    """
+    """Never 1, which means different; the message says what is wrong."""
     small(manifests, "10.244.1.5")
     words = [str(manifests) if word == "MANIFESTS" else word for word in arguments]
     result = commands.run("diff", *words, prefix=prefix)
@@ -346,9 +326,7 @@ def test_failing_is_2(
 
 
 def test_diff_changes_nothing(loaded: Commands, manifests: Path) -> None:
-    """
-    diff commits no transaction in the namespace that it reads.
-    """
+    """diff commits no transaction in the namespace that it reads."""
     loaded.nft("flush chain ip nfproxy services")
     before = loaded.generation()
     loaded.run("diff", "-f", manifests)

@@ -13,9 +13,7 @@ COMMANDS = ("run", "render", "diff", "cleanup", "demo")
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_readable_at_80_columns(commands: Commands, command: str) -> None:
-    """
-    Every option is explained, and no line is longer.
-    """
+    """Every option is explained, and no line is longer."""
     result = commands.run(*([command] if command else []), "--help", node="")
 
     assert (result.code, result.err) == (0, "")
@@ -24,9 +22,7 @@ def test_help_is_readable_at_80_columns(commands: Commands, command: str) -> Non
 
 
 def test_the_overview_names_every_command(commands: Commands) -> None:
-    """
-    With a sentence for each that is not cut off.
-    """
+    """With a sentence for each that is not cut off."""
     out = commands.run("--help", node="").out.partition("Commands:")[2]
     for command in COMMANDS:
         (line,) = (text for text in out.splitlines() if text.split()[:1] == [command])
@@ -35,9 +31,7 @@ def test_the_overview_names_every_command(commands: Commands) -> None:
 
 
 def test_help_names_the_flags_for_node_facts(commands: Commands) -> None:
-    """
-    All commands on objects have kube-proxy's flags.
-    """
+    """All commands on objects have kube-proxy's flags."""
     for command in ("run", "render", "diff"):
         out = commands.run(command, "--help", node="").out
         for flag in (
@@ -54,9 +48,7 @@ def test_help_names_the_flags_for_node_facts(commands: Commands) -> None:
 
 
 def test_an_unknown_command_is_wrong_usage(commands: Commands) -> None:
-    """
-    Status 2, and no traceback.
-    """
+    """Status 2, and no traceback."""
     result = commands.run("explode", node="")
 
     assert result.code == 2
@@ -64,9 +56,7 @@ def test_an_unknown_command_is_wrong_usage(commands: Commands) -> None:
 
 
 def test_the_installed_script_is_the_same_program() -> None:
-    """
-    What `pip install` puts on the path starts the same command line as `python -m nfproxy`.
-    """
+    """What `pip install` puts on the path starts the same command line as `python -m nfproxy`."""
     code = (
         "import importlib.metadata as m, sys; sys.argv = ['nfproxy', '--version'];"
         "entry = m.EntryPoint('nfproxy', 'nfproxy.cli:run_main', 'console_scripts'); entry.load()()"

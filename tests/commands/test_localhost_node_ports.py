@@ -117,9 +117,7 @@ def test_settings_follow_a_restart(commands: Commands, manifests: Path) -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_listeners_follow_endpoints_and_a_taken_port(commands: Commands, manifests: Path) -> None:
-    """
-    None without endpoints; a port that another process has is served at a later sync.
-    """
+    """None without endpoints; a port that another process has is served at a later sync."""
     write(manifests / "all.json", node_object(), service(type="NodePort", ports=PORTS))
     path = write(manifests / "endpoints.json", endpoint_slice("web"))
     other = commands.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -104,9 +104,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_the_daemon_warns_and_goes_on(commands: Commands, manifests: Path, config: Path) -> None:
-    """
-    Each field is named once, with the file; what is known is in force.
-    """
+    """Each field is named once, with the file; what is known is in force."""
     write(manifests / "all.json", node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     with commands.daemon(manifests, "--config", config) as daemon:
         log = daemon.log
@@ -125,9 +123,7 @@ def test_the_daemon_warns_and_goes_on(commands: Commands, manifests: Path, confi
 def test_another_api_version_is_refused_with_what_is_expected(
     commands: Commands, manifests: Path, tmp_path: Path
 ) -> None:
-    """
-    Its fields may mean anything else; nfproxy programs nothing.
-    """
+    """Its fields may mean anything else; nfproxy programs nothing."""
     path = tmp_path / "config.conf"
     path.write_text(CONFIG.replace("/v1alpha1", "/v1alpha2"))
     result = commands.run("run", "--manifests", manifests, "--config", path)

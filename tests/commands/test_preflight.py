@@ -110,9 +110,7 @@ def one(found: NodeReport, check: str, level: Level) -> Finding:
 
 
 def test_a_node_that_is_fit(site: Site, host: Path) -> None:
-    """
-    Every line is ok, so --strict passes, too; and neither node nor cluster has changed.
-    """
+    """Every line is ok, so --strict passes, too; and neither node nor cluster has changed."""
     generation, version = site.commands.generation(), site.api.version
     result = preflight(site, "-o", "json", "--strict", host=host)
     found = report(result)
@@ -132,9 +130,7 @@ def test_a_node_that_is_fit(site: Site, host: Path) -> None:
 
 
 def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
-    """
-    Each trouble has a line with its remedy; -o yaml and text say the same.
-    """
+    """Each trouble has a line with its remedy; -o yaml and text say the same."""
     site.commands.nft(OTHERS)
     site.namespace.set_sysctls(
         {"ipv4/ip_forward": "0", "ipv4/ip_local_port_range": "20000 40000"},
@@ -171,9 +167,7 @@ def test_a_node_with_all_sorts_of_trouble(site: Site, host: Path) -> None:
 
 
 def test_requests_that_are_forbidden(site: Site, host: Path) -> None:
-    """
-    A line names each resource, its verbs and the rule to add; an optional one only warns.
-    """
+    """A line names each resource, its verbs and the rule to add; an optional one only warns."""
     site.api.forbid("services", "watch")
     site.api.forbid("nodes")
     site.api.forbid("events", "patch")
@@ -215,9 +209,7 @@ def test_several_api_servers(site: Site, host: Path) -> None:
 
 
 def test_an_api_server_behind_a_service(site: Site, host: Path) -> None:
-    """
-    No proxy serves the Service's address yet.
-    """
+    """No proxy serves the Service's address yet."""
     site.api.apply(service("kubernetes", "10.96.0.1"))
     masters = f"https://127.0.0.1:{site.api.port},https://10.96.0.1:443"
     found = report(preflight(site, "-o", "json", "--master", masters, host=host))
@@ -228,9 +220,7 @@ def test_an_api_server_behind_a_service(site: Site, host: Path) -> None:
 
 
 def test_a_configuration_that_cannot_be_used(site: Site, host: Path) -> None:
-    """
-    That is one line; the other checks go on.
-    """
+    """That is one line; the other checks go on."""
     os.mkfifo(host / "etc/nftables.conf")  # opening it must not wait for a writer
     result = preflight(site, "-o", "json", "--cluster-cidr=nonsense", host=host)
     found = report(result)
@@ -241,9 +231,7 @@ def test_a_configuration_that_cannot_be_used(site: Site, host: Path) -> None:
 
 
 def test_without_cap_net_admin(site: Site, host: Path) -> None:
-    """
-    A line names the capability. Checks that need it say so; the others go on.
-    """
+    """A line names the capability. Checks that need it say so; the others go on."""
     found = report(preflight(site, "-o", "json", host=host, prefix=NO_NET_ADMIN))
 
     line = one(found, "privileges", Level.FAIL)
@@ -255,9 +243,7 @@ def test_without_cap_net_admin(site: Site, host: Path) -> None:
 
 
 def test_with_cap_net_admin_alone(site: Site, host: Path) -> None:
-    """
-    As in the daemon's container: the kernel validates the program without loading it.
-    """
+    """As in the daemon's container: the kernel validates the program without loading it."""
     site.commands.nft("add table ip nfproxy")
     before = site.commands.generation()
     found = report(preflight(site, "-o", "json", host=host, prefix=NET_ADMIN_ALONE))
@@ -269,9 +255,7 @@ def test_with_cap_net_admin_alone(site: Site, host: Path) -> None:
 
 
 def test_a_kernel_that_lacks_something(site: Site, host: Path, tmp_path: Path) -> None:
-    """
-    A line for each family names the missing feature and the module to load.
-    """
+    """A line for each family names the missing feature and the module to load."""
     child = (ROOT / "nfproxy/dataplane/libnftables_child.py").read_text()
     assert child.count(CALL) == 1
     changed = {"dataplane/libnftables_child.py": child.replace(CALL, LACK_FIB)}

@@ -70,9 +70,7 @@ def node(commands: Commands) -> Namespace:
 
 
 def test_tables_and_chains_of_every_family(commands: Commands, node: Namespace) -> None:
-    """
-    Chains come with their hooks, and whether their policy is drop.
-    """
+    """Chains come with their hooks, and whether their policy is drop."""
     commands.nft(TABLES)
     found = node.call(read_ruleset, PROC)
 
@@ -87,9 +85,7 @@ def test_tables_and_chains_of_every_family(commands: Commands, node: Namespace) 
 
 
 def test_rules_that_leave_connections_untracked(commands: Commands, node: Namespace) -> None:
-    """
-    A listing shows them; where there is too much to list, libnftables only checks the script.
-    """
+    """A listing shows them; where there is too much to list, libnftables only checks the script."""
     commands.nft(TABLES)
     script = "add table ip nfproxy"
     listed = node.call(read_listing, script, 4)
@@ -101,9 +97,7 @@ def test_rules_that_leave_connections_untracked(commands: Commands, node: Namesp
 
 
 def test_interfaces(node: Namespace) -> None:
-    """
-    They come with kinds and addresses, a bridge with the number of its ports.
-    """
+    """They come with kinds and addresses, a bridge with the number of its ports."""
     for command in (
         "link add br0 type bridge",
         "link add a0 type veth peer name b0",
@@ -121,9 +115,7 @@ def test_interfaces(node: Namespace) -> None:
 
 
 def test_a_hosts_nft_that_crashes_on_our_tables(node: Namespace, tmp_path: Path) -> None:
-    """
-    The trial survives the crash and reports it; the program's own result stays.
-    """
+    """The trial survives the crash and reports it; the program's own result stays."""
     crash = tmp_path / "nft"
     crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
     crash.chmod(0o755)
@@ -138,9 +130,7 @@ def test_a_hosts_nft_that_crashes_on_our_tables(node: Namespace, tmp_path: Path)
 def test_a_hosts_nft_that_hangs_is_not_left_behind(
     node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    The trial ends in time, and so does what it started.
-    """
+    """The trial ends in time, and so does what it started."""
     hang, started = tmp_path / "nft", tmp_path / "started"
     hang.write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 600\n")
     hang.chmod(0o755)
@@ -153,9 +143,7 @@ def test_a_hosts_nft_that_hangs_is_not_left_behind(
 
 
 def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
-    """
-    Where they crash the node's nft and libnftables, both fail; elsewhere neither does.
-    """
+    """Where they crash the node's nft and libnftables, both fail; elsewhere neither does."""
     newest = max(versions(), key=lambda nft: nft.release)
     node.run([newest.command, "-f", "-"], input=TYPED)
     crashes = node.run(["nft", "list", "tables"], check=False).returncode < 0
@@ -171,9 +159,7 @@ def test_tables_of_a_newer_nft(commands: Commands, node: Namespace) -> None:
 
 
 def test_a_host_seen_from_a_container(commands: Commands, tmp_path: Path) -> None:
-    """
-    preflight calls the host's nft in the host's root directory; it has to read our tables.
-    """
+    """preflight calls the host's nft in the host's root directory; it has to read our tables."""
     host = tmp_path / "host"
     host.mkdir()
     mounted = ("unshare", "--mount", "sh", "-euc", 'mount --rbind / "$0"; exec "$@"', str(host))
@@ -188,9 +174,7 @@ def test_a_host_seen_from_a_container(commands: Commands, tmp_path: Path) -> Non
 
 
 def test_a_terminal_gets_a_table(commands: Commands, node: Namespace) -> None:
-    """
-    It shows what preflight waits for, then the findings with remedies, and a sum in the end.
-    """
+    """It shows what preflight waits for, then the findings with remedies, and a sum in the end."""
     node.run(["ip", "link", "set", "lo", "up"])
     leader, follower = pty.openpty()
     argv = commands.argv("preflight", "--host-root", "/", "--master", "https://127.0.0.1:9")

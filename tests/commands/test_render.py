@@ -32,9 +32,7 @@ NO_SOCKETS = (sys.executable, str(ROOT / "tests/support/processes/without_socket
     ids=["nothing", "our own", "empty table", "older", "another layout", "foreign changes"],
 )
 def test_the_script_works_on_any_state(commands: Commands, manifests: Path, before: str) -> None:
-    """
-    `nft -f -` applies it whatever is there, and the result is what diff wants.
-    """
+    """`nft -f -` applies it whatever is there, and the result is what diff wants."""
     write(manifests / "all.json", *everything())
     script = commands.run("render", "-f", manifests)
     assert script.code == 0
@@ -51,9 +49,7 @@ def test_the_script_works_on_any_state(commands: Commands, manifests: Path, befo
 def test_the_order_of_objects_and_files_makes_no_difference(
     commands: Commands, tmp_path: Path
 ) -> None:
-    """
-    The same objects give the same bytes, in every format.
-    """
+    """The same objects give the same bytes, in every format."""
     objects = everything()
     outputs = set()
     for seed in range(3):
@@ -70,9 +66,7 @@ def test_the_order_of_objects_and_files_makes_no_difference(
 
 
 def test_files_directories_and_standard_input_add_up(commands: Commands, tmp_path: Path) -> None:
-    """
-    -f may be repeated; naming something twice changes nothing.
-    """
+    """-f may be repeated; naming something twice changes nothing."""
     objects = everything()
     whole = write(tmp_path / "whole.json", *objects)
     part = write(tmp_path / "part" / "a.yml", *objects[:4])
@@ -87,9 +81,7 @@ def test_files_directories_and_standard_input_add_up(commands: Commands, tmp_pat
 
 
 def test_neither_root_nor_kernel_is_needed(commands: Commands, manifests: Path) -> None:
-    """
-    A process without capabilities that may not open a single socket gets the same script.
-    """
+    """A process without capabilities that may not open a single socket gets the same script."""
     write(manifests / "all.json", *everything())
     plain = commands.run("render", "-f", manifests)
     confined = commands.run("render", "-f", manifests, prefix=(*ORDINARY_USER, *NO_SOCKETS))
@@ -101,9 +93,7 @@ def test_neither_root_nor_kernel_is_needed(commands: Commands, manifests: Path) 
 def test_check_asks_libnftables_and_changes_nothing(
     commands: Commands, manifests: Path, prefix: tuple[str, ...]
 ) -> None:
-    """
-    The script is printed as without it; an ordinary user gets a namespace for the check.
-    """
+    """The script is printed as without it; an ordinary user gets a namespace for the check."""
     write(manifests / "all.json", *everything())
     plain = commands.run("render", "-f", manifests)
     checked = commands.run("render", "-f", manifests, "--check", prefix=prefix)
@@ -115,9 +105,7 @@ def test_check_asks_libnftables_and_changes_nothing(
 
 
 def test_the_data_says_who_serves_and_who_does_not(commands: Commands, manifests: Path) -> None:
-    """
-    Every frontend with its slots, and for each endpoint left out the reason.
-    """
+    """Every frontend with its slots, and for each endpoint left out the reason."""
     unready = {"ready": False, "serving": False, "terminating": True}
     write(
         manifests / "all.json",
@@ -144,9 +132,7 @@ def test_the_data_says_who_serves_and_who_does_not(commands: Commands, manifests
 
 
 def test_a_pipe_that_closes_early_makes_no_noise(commands: Commands, manifests: Path) -> None:
-    """
-    `| head -1` gets its line, and nothing is said.
-    """
+    """`| head -1` gets its line, and nothing is said."""
     objects = [service(f"s{i}", f"10.96.{i // 250}.{i % 250 + 1}") for i in range(1000)]
     write(manifests / "all.json", node_object(), *objects)
     words = " ".join(commands.argv("render", "-f", manifests, "--cluster-cidr", "10.244.0.0/16"))
@@ -162,9 +148,7 @@ def test_a_pipe_that_closes_early_makes_no_noise(commands: Commands, manifests: 
 def test_nft_takes_every_interface_name_that_is_accepted(
     commands: Commands, manifests: Path, mode: str, name: str
 ) -> None:
-    """
-    As long as the kernel has them, and with all that may be in them.
-    """
+    """As long as the kernel has them, and with all that may be in them."""
     write(manifests / "web.json", service())
     flag = "--pod-bridge-interface" if mode == "BridgeInterface" else "--pod-interface-name-prefix"
     given = (f"--detect-local-mode={mode}", f"{flag}={name}")

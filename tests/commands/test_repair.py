@@ -135,9 +135,7 @@ def test_damage_by_another_process_is_repaired_at_once(
 def test_elements_that_change_repeatedly_are_repaired_later_each_time(
     commands: Commands, manifests: Path
 ) -> None:
-    """
-    Two programs that both claim an element do not use up the processor.
-    """
+    """Two programs that both claim an element do not use up the processor."""
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
         before = commands.state()["shared"]
@@ -150,9 +148,7 @@ def test_elements_that_change_repeatedly_are_repaired_later_each_time(
 def test_tables_that_are_deleted_again_and_again_are_there_most_of_the_time(
     commands: Commands, manifests: Path
 ) -> None:
-    """
-    Each deletion is repaired before many more have come, however many there were before.
-    """
+    """Each deletion is repaired before many more have come, however many there were before."""
     start_files(manifests)
     web = {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
     with commands.daemon(manifests) as daemon:
@@ -177,9 +173,7 @@ EVERY_S, MANY = 0.3, 20
 
 
 def test_health_follows_the_tables(faulty: Faulty, manifests: Path) -> None:
-    """
-    Load balancers stay away until the repair is committed; nothing restarts nfproxy.
-    """
+    """Load balancers stay away until the repair is committed; nothing restarts nfproxy."""
     web = service(
         type="LoadBalancer",
         externalTrafficPolicy="Local",
@@ -240,9 +234,7 @@ def ask(host: str, port: int, path: str) -> tuple[int, str]:
 
 
 def test_other_tables_and_own_changes_cause_no_repair(commands: Commands, manifests: Path) -> None:
-    """
-    Own changes include the chains that libnftables loads.
-    """
+    """Own changes include the chains that libnftables loads."""
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
         commands.nft("add table ip other\nadd chain ip other nfproxy")
@@ -257,9 +249,7 @@ def test_other_tables_and_own_changes_cause_no_repair(commands: Commands, manife
 
 
 def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> None:
-    """
-    It is logged and retried with back-off, and changes that come in meanwhile are not lost.
-    """
+    """It is logged and retried with back-off, and changes that come in meanwhile are not lost."""
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
         faulty.be("crash")
@@ -282,9 +272,7 @@ def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> 
 def test_a_crash_at_start_is_retried_and_not_reported_as_a_missing_feature(
     faulty: Faulty, manifests: Path
 ) -> None:
-    """
-    Tables of other programs can crash libnftables, and may go away.
-    """
+    """Tables of other programs can crash libnftables, and may go away."""
     start_files(manifests)
     faulty.be("crash")
     with faulty.commands.daemon(manifests, ready=False) as daemon:
@@ -297,9 +285,7 @@ def test_a_crash_at_start_is_retried_and_not_reported_as_a_missing_feature(
 
 
 def test_a_libnftables_that_hangs_is_killed_and_retried(faulty: Faulty, manifests: Path) -> None:
-    """
-    The sync succeeds once it answers again.
-    """
+    """The sync succeeds once it answers again."""
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
         faulty.be("hang")
@@ -312,9 +298,7 @@ def test_a_libnftables_that_hangs_is_killed_and_retried(faulty: Faulty, manifest
 
 
 def test_no_child_outlives_the_daemon(faulty: Faulty, manifests: Path) -> None:
-    """
-    Not even one that hangs, when the daemon is killed.
-    """
+    """Not even one that hangs, when the daemon is killed."""
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
         faulty.be("hang")
@@ -335,9 +319,7 @@ def _running(pid: int) -> bool:
 
 
 def test_a_second_nfproxy_is_recognised(commands: Commands, manifests: Path) -> None:
-    """
-    The first one says so when the second loads its rules.
-    """
+    """The first one says so when the second loads its rules."""
     start_files(manifests)
     with commands.daemon(manifests) as first, commands.daemon(manifests) as second:
         first.wait_for("another nfproxy (pid ")

@@ -32,9 +32,7 @@ def start_files(manifests: Path) -> None:
 
 
 def test_what_the_files_say_is_programmed(commands: Commands, manifests: Path) -> None:
-    """
-    Both families get a table, and the Service its endpoints.
-    """
+    """Both families get a table, and the Service its endpoints."""
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
         assert commands.tables() == ["ip nfproxy", "ip6 nfproxy"]
@@ -43,9 +41,7 @@ def test_what_the_files_say_is_programmed(commands: Commands, manifests: Path) -
 
 
 def test_each_change_is_one_transaction(commands: Commands, manifests: Path) -> None:
-    """
-    An endpoint that replaces another costs two elements and one commit, whatever else exists.
-    """
+    """An endpoint that replaces another costs two elements and one commit, whatever else exists."""
     start_files(manifests)
     path = manifests / "web-endpoints.yaml"
     with commands.daemon(manifests) as daemon:
@@ -61,9 +57,7 @@ def test_each_change_is_one_transaction(commands: Commands, manifests: Path) -> 
 
 
 def test_files_are_followed_however_they_change(commands: Commands, manifests: Path) -> None:
-    """
-    Editing in place, renaming over, adding, a directory below, and deleting all count.
-    """
+    """Editing in place, renaming over, adding, a directory below, and deleting all count."""
     start_files(manifests)
     path = manifests / "web-endpoints.yaml"
     with commands.daemon(manifests) as daemon:
@@ -87,9 +81,7 @@ def test_files_are_followed_however_they_change(commands: Commands, manifests: P
 
 
 def test_a_broken_file_keeps_what_was_good(commands: Commands, manifests: Path) -> None:
-    """
-    It is reported with its name; others go on being followed, and mending it is enough.
-    """
+    """It is reported with its name; others go on being followed, and mending it is enough."""
     start_files(manifests)
     path = manifests / "web-endpoints.yaml"
     with commands.daemon(manifests) as daemon:
@@ -104,9 +96,7 @@ def test_a_broken_file_keeps_what_was_good(commands: Commands, manifests: Path) 
 
 
 def test_a_directory_that_vanishes_changes_nothing(commands: Commands, manifests: Path) -> None:
-    """
-    Everything stays while it is gone; when it is back, it is followed again.
-    """
+    """Everything stays while it is gone; when it is back, it is followed again."""
     start_files(manifests)
     aside = manifests.with_name("aside")
     with commands.daemon(manifests) as daemon:
@@ -125,9 +115,7 @@ def test_a_directory_that_vanishes_changes_nothing(commands: Commands, manifests
 def test_a_signal_ends_it_in_order(
     commands: Commands, manifests: Path, number: signal.Signals
 ) -> None:
-    """
-    It ends with status 0 and says so, and what is programmed stays.
-    """
+    """It ends with status 0 and says so, and what is programmed stays."""
     start_files(manifests)
     with commands.daemon(manifests) as daemon:
         state = commands.state()
@@ -141,9 +129,7 @@ def test_a_signal_ends_it_in_order(
 def test_the_next_start_takes_over(
     commands: Commands, manifests: Path, number: signal.Signals
 ) -> None:
-    """
-    It finds everything in place: no element is written. What changed meanwhile is.
-    """
+    """It finds everything in place: no element is written. What changed meanwhile is."""
     for number_of_file, item in enumerate(everything()):
         write(manifests / f"{number_of_file}.json", item)
     with commands.daemon(manifests) as daemon:
@@ -168,9 +154,7 @@ def test_the_next_start_takes_over(
     "before", [OLDER, OTHER_LAYOUT, FOREIGN], ids=["older", "another layout", "foreign changes"]
 )
 def test_it_starts_over_any_tables(commands: Commands, manifests: Path, before: str) -> None:
-    """
-    Whatever is there is made what it should be, elements and all.
-    """
+    """Whatever is there is made what it should be, elements and all."""
     write(manifests / "all.json", *everything())
     script = commands.run("render", "-f", manifests).out
     if before == FOREIGN:
@@ -185,9 +169,7 @@ def test_it_starts_over_any_tables(commands: Commands, manifests: Path, before: 
 
 
 def test_a_signal_during_the_first_reading_ends_it(commands: Commands, manifests: Path) -> None:
-    """
-    Nothing is programmed then.
-    """
+    """Nothing is programmed then."""
     write(manifests / "many.yaml", *(service(f"s{i}", f"10.96.1.{i}") for i in range(250)))
     text = (manifests / "many.yaml").read_text()
     (manifests / "slow.yaml").write_text("\n---\n".join([text] * 20))
@@ -200,9 +182,7 @@ def test_a_signal_during_the_first_reading_ends_it(commands: Commands, manifests
 
 
 def test_without_ipv6_only_ipv4_is_programmed(commands: Commands, manifests: Path) -> None:
-    """
-    A node whose IPv6 is off gets one table; once it is on, the next start makes the other.
-    """
+    """A node whose IPv6 is off gets one table; once it is on, the next start makes the other."""
     for number, item in enumerate(everything()):
         write(manifests / f"{number}.json", item)
     commands.namespace.set_sysctls({"ipv6/conf/all/disable_ipv6": "1"})
@@ -223,9 +203,7 @@ def test_without_ipv6_only_ipv4_is_programmed(commands: Commands, manifests: Pat
 
 
 def test_a_changed_node_is_taken_over(commands: Commands, manifests: Path) -> None:
-    """
-    Node ports move to the Node's new address, without a restart.
-    """
+    """Node ports move to the Node's new address, without a restart."""
     start_files(manifests)
     with commands.daemon(manifests):
         changed = node_object()

@@ -77,9 +77,7 @@ def test_render_and_run_agree(
 
 
 def test_the_bit_of_another_mode_is_not_ours(commands: Commands, manifests: Path) -> None:
-    """
-    As in kube-proxy the flag has no effect, and the field that has one is named.
-    """
+    """As in kube-proxy the flag has no effect, and the field that has one is named."""
     write(manifests / "all.json", *everything())
     plain = commands.run("render", "-f", manifests)
     flagged = commands.run("render", "-f", manifests, "--iptables-masquerade-bit", 5)

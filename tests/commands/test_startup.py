@@ -79,9 +79,7 @@ def error_line(text: str) -> str:
 def test_without_cap_net_admin(
     commands: Commands, small: Path, prefix: tuple[str, ...], command: str
 ) -> None:
-    """
-    One line with the remedy; status 1, of diff 2.
-    """
+    """One line with the remedy; status 1, of diff 2."""
     arguments = {"run": ["--manifests", small], "diff": ["-f", small], "cleanup": []}[command]
     result = commands.run(command, *arguments, prefix=prefix)
 
@@ -94,9 +92,7 @@ def test_without_cap_net_admin(
 def test_check_without_cap_net_admin_and_without_user_namespaces(
     commands: Commands, small: Path
 ) -> None:
-    """
-    Then --check is not available, and the error has the remedy.
-    """
+    """Then --check is not available, and the error has the remedy."""
     result = commands.run("render", "-f", small, "--check", prefix=NO_NET_ADMIN)
 
     assert (result.code, result.out) == (1, "")
@@ -105,9 +101,7 @@ def test_check_without_cap_net_admin_and_without_user_namespaces(
 
 @pytest.mark.parametrize("command", ["run", "cleanup"])
 def test_without_nf_tables(commands: Commands, small: Path, command: str) -> None:
-    """
-    A kernel without its netlink family is named, with the module to load.
-    """
+    """A kernel without its netlink family is named, with the module to load."""
     arguments = ["--manifests", small] if command == "run" else []
     result = commands.run(command, *arguments, prefix=NO_NFNETLINK)
 
@@ -117,9 +111,7 @@ def test_without_nf_tables(commands: Commands, small: Path, command: str) -> Non
 
 
 def test_where_a_seccomp_profile_forbids_netlink(commands: Commands, small: Path) -> None:
-    """
-    That is no matter of modules, nor of the capability.
-    """
+    """That is no matter of modules, nor of the capability."""
     result = commands.run("run", "--manifests", small, prefix=FORBIDDEN)
 
     assert result.code == 1
@@ -135,9 +127,7 @@ def test_where_a_seccomp_profile_forbids_netlink(commands: Commands, small: Path
 def test_each_error_of_the_kernel_has_its_own_text(
     monkeypatch: pytest.MonkeyPatch, code: int, message: str
 ) -> None:
-    """
-    nfnetlink without nf_tables answers EINVAL; a network namespace of another user, EPERM.
-    """
+    """nfnetlink without nf_tables answers EINVAL; a network namespace of another user, EPERM."""
 
     def refuse(self: NftSocket) -> list[TableRow]:
         raise DataplaneError("cannot list the ruleset", code=code_of(code))
@@ -149,9 +139,7 @@ def test_each_error_of_the_kernel_has_its_own_text(
 
 
 def test_without_libnftables(commands: Commands, small: Path) -> None:
-    """
-    The package to install is named.
-    """
+    """The package to install is named."""
     result = commands.run("run", "--manifests", small, prefix=HIDE_LIBRARY)
 
     assert result.code == 1
@@ -161,9 +149,7 @@ def test_without_libnftables(commands: Commands, small: Path) -> None:
 
 
 def test_check_without_libnftables(commands: Commands, small: Path) -> None:
-    """
-    render itself does without, --check does not.
-    """
+    """render itself does without, --check does not."""
     assert commands.run("render", "-f", small, prefix=HIDE_LIBRARY).code == 0
     result = commands.run("render", "-f", small, "--check", prefix=HIDE_LIBRARY)
     assert (result.code, result.out) == (1, "")
@@ -181,9 +167,7 @@ def test_check_without_libnftables(commands: Commands, small: Path) -> None:
 def test_a_missing_expression_ends_the_start(
     lab: Lab, tmp_path: Path, small: Path, lacking: str, message: str
 ) -> None:
-    """
-    The daemon finds out which it is, says how to get it and ends.
-    """
+    """The daemon finds out which it is, says how to get it and ends."""
     child = (ROOT / "nfproxy/dataplane/libnftables_child.py").read_text()
     assert child.count(CALL) == 1
     root = package_copy(
@@ -201,9 +185,7 @@ def test_a_missing_expression_ends_the_start(
 
 
 def test_every_probe_works_here(commands: Commands) -> None:
-    """
-    On a kernel that has everything nothing is found missing, and nothing is left behind.
-    """
+    """On a kernel that has everything nothing is found missing, and nothing is left behind."""
     assert commands.namespace.call(probes.first_missing_feature, FAMILIES) is None
     assert commands.tables() == []
 
@@ -219,9 +201,7 @@ def every_probe() -> list[tuple[Family, probes.Probe]]:
 def test_each_probe_is_blamed_for_its_own_refusal(
     monkeypatch: pytest.MonkeyPatch, family: Family, probe: probes.Probe
 ) -> None:
-    """
-    With its family, its remedy and the kernel's own words; names of modules are filled in.
-    """
+    """With its family, its remedy and the kernel's own words; names of modules are filled in."""
 
     def load(text: str, *, check: bool) -> str:
         assert check
@@ -238,9 +218,7 @@ def test_each_probe_is_blamed_for_its_own_refusal(
 
 
 def test_a_crash_says_nothing_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Nor does a hang: nothing is found missing then.
-    """
+    """Nor does a hang: nothing is found missing then."""
 
     def load(text: str, *, check: bool) -> str:
         raise DataplaneError("libnftables ended with SIGSEGV")
@@ -302,9 +280,7 @@ def test_a_configuration_that_cannot_be_used(
 
 
 def test_a_directory_that_is_not_there(commands: Commands) -> None:
-    """
-    A slip of the fingers is not taken for an empty cluster.
-    """
+    """A slip of the fingers is not taken for an empty cluster."""
     result = commands.run("run", "--manifests", "/nonexistent/manifests")
 
     assert result.code == 1

@@ -175,9 +175,7 @@ def found(demos: dict[str, Demo]) -> dict[str, Any]:
 
 
 def test_every_kind_of_request_has_its_outcome(found: dict[str, Any]) -> None:
-    """
-    Requests are answered, refused and dropped in both families, each for its reason.
-    """
+    """Requests are answered, refused and dropped in both families, each for its reason."""
     outcomes: dict[str, set[tuple[str, str]]] = {}
     for row in found["requests"]:
         family = "IPv6" if ":" in row["sourceAddress"] else "IPv4"
@@ -204,9 +202,7 @@ def test_every_kind_of_request_has_its_outcome(found: dict[str, Any]) -> None:
 
 
 def test_nothing_fails_while_services_change(found: dict[str, Any]) -> None:
-    """
-    New connections during each change succeed, and open ones go on.
-    """
+    """New connections during each change succeed, and open ones go on."""
     counts = []
     for change in found["changes"]:
         assert change["connections"] > 0
@@ -220,9 +216,7 @@ def test_nothing_fails_while_services_change(found: dict[str, Any]) -> None:
 
 
 def test_services_are_elements_and_not_rules(found: dict[str, Any]) -> None:
-    """
-    500 more Services add elements, but no chain and no rule.
-    """
+    """500 more Services add elements, but no chain and no rule."""
     nothing, example, crowded, scaled = found["sizes"]
 
     assert (nothing["chains"], nothing["rules"], nothing["elements"]) == (0, 0, 0)
@@ -235,9 +229,7 @@ def test_services_are_elements_and_not_rules(found: dict[str, Any]) -> None:
 
 
 def test_diff_sees_the_change_of_another_program(found: dict[str, Any]) -> None:
-    """
-    The difference is empty, then names the Service, and is empty after nfproxy's next start.
-    """
+    """The difference is empty, then names the Service, and is empty after nfproxy's next start."""
     drift = found["drift"]
 
     assert drift["before"].startswith("equal")
@@ -248,9 +240,7 @@ def test_diff_sees_the_change_of_another_program(found: dict[str, Any]) -> None:
 def test_nothing_is_left(
     demos: dict[str, Demo], found: dict[str, Any], caller: Namespace, before: object
 ) -> None:
-    """
-    The demo leaves no process, namespace or file, and the caller's network is unchanged.
-    """
+    """The demo leaves no process, namespace or file, and the caller's network is unchanged."""
     demos["json"].assert_gone()
 
     assert "of-the-caller" in str(before)
@@ -301,9 +291,7 @@ def in_shell(command: str, code: int) -> str:
 def test_an_interrupted_demo_cleans_up(
     caller: Namespace, before: object, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """
-    A signal in the middle ends the demo and everything that it started.
-    """
+    """A signal in the middle ends the demo and everything that it started."""
     demo = Demo(caller, tmp_path / "demo")
     demo.wait_for("nfproxy runs on both nodes")
     assert len(demo.processes()) >= 3

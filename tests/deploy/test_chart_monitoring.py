@@ -26,9 +26,7 @@ MONITORED: Values = {
 
 
 def test_monitoring_is_found_by_what_looks_for_it() -> None:
-    """
-    Labels are added, but for those that the chart itself has.
-    """
+    """Labels are added, but for those that the chart itself has."""
     objects = render(HELM, LEAST, MONITORED)
     monitor, rules = find(objects, "PodMonitor"), find(objects, "PrometheusRule")
     dashboard = find(objects, "ConfigMap", "nfproxy-dashboard")["metadata"]
@@ -55,9 +53,7 @@ def test_monitoring_is_found_by_what_looks_for_it() -> None:
 def test_metrics_are_open_only_to_be_scraped(
     metrics: Values, address: str | None, port: int | None
 ) -> None:
-    """
-    They stay on loopback, kube-proxy's default, unless the values ask for something else.
-    """
+    """They stay on loopback, kube-proxy's default, unless the values ask for something else."""
     objects = render(HELM, LEAST, {"metrics": metrics})
     config = yaml.safe_load(find(objects, "ConfigMap")["data"]["config.conf"])
     (main,) = find(objects, "DaemonSet")["spec"]["template"]["spec"]["containers"]
@@ -67,9 +63,7 @@ def test_metrics_are_open_only_to_be_scraped(
 
 
 def test_the_notes_say_where_metrics_are_to_be_opened() -> None:
-    """
-    The chart does not change a ConfigMap that is not its own.
-    """
+    """The chart does not change a ConfigMap that is not its own."""
     shown = "metricsBindAddress in ConfigMap kube-proxy is [::]:20249"
 
     assert shown in notes(preset("kubeadm"), MONITORED)

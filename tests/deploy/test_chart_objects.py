@@ -129,9 +129,7 @@ def pod(objects: list[Object]) -> Object:
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_whatever_the_values_kubernetes_takes_the_objects(name: str, helm: Helm) -> None:
-    """
-    Strictly; the pod of ``helm test`` included, where there is something to test.
-    """
+    """Strictly; the pod of ``helm test`` included, where there is something to test."""
     text = template(helm, VALUE_SETS[name])
     objects = [item for item in yaml.safe_load_all(text) if item]
 
@@ -151,9 +149,7 @@ class _UnderstoodError(Exception):
 def test_whatever_the_values_the_daemon_takes_flags_and_configuration(
     name: str, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    No flag is refused, nothing in the configuration is unknown or without effect.
-    """
+    """No flag is refused, nothing in the configuration is unknown or without effect."""
     objects = render(HELM, VALUE_SETS[name])
     file = tmp_path / "config.conf"
     file.write_text(find(objects, "ConfigMap")["data"]["config.conf"], "utf-8")
@@ -173,9 +169,7 @@ def test_whatever_the_values_the_daemon_takes_flags_and_configuration(
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
 def test_every_value_arrives_where_it_belongs(helm: Helm) -> None:
-    """
-    Each of the values of EVERYTHING is found in the objects.
-    """
+    """Each of the values of EVERYTHING is found in the objects."""
     objects = render(helm, EVERYTHING)
     spec = pod(objects)
     (prepare,), (main,) = spec["initContainers"], spec["containers"]
@@ -244,9 +238,7 @@ def test_every_value_arrives_where_it_belongs(helm: Helm) -> None:
 
 
 def test_a_digest_takes_the_place_of_the_tag() -> None:
-    """
-    In the test's pod, too.
-    """
+    """In the test's pod, too."""
     text = template(HELM, VALUE_SETS["digest"])
     images = {line.partition("image:")[2] for line in text.splitlines() if "image:" in line}
 
@@ -254,9 +246,7 @@ def test_a_digest_takes_the_place_of_the_tag() -> None:
 
 
 def test_nothing_is_made_of_what_is_switched_off() -> None:
-    """
-    Neither objects nor fields.
-    """
+    """Neither objects nor fields."""
     objects = render(HELM, VALUE_SETS["nothing optional"])
     optional = {"initContainers", "affinity", "tolerations", "priorityClassName"}
 
@@ -266,9 +256,7 @@ def test_nothing_is_made_of_what_is_switched_off() -> None:
 
 
 def test_api_servers_go_over_the_address_of_a_config_map_that_was_there() -> None:
-    """
-    Even a single one: it stands in no kubeconfig.
-    """
+    """Even a single one: it stands in no kubeconfig."""
     objects = render(HELM, VALUE_SETS["their configuration"])
     (main,) = pod(objects)["containers"]
 
@@ -277,9 +265,7 @@ def test_api_servers_go_over_the_address_of_a_config_map_that_was_there() -> Non
 
 
 def test_pods_are_replaced_when_their_configuration_changes_and_not_otherwise() -> None:
-    """
-    No pod notices a changed ConfigMap by itself.
-    """
+    """No pod notices a changed ConfigMap by itself."""
 
     def metadata(values: Values) -> Any:
         objects = render(HELM, LEAST, values)
@@ -291,9 +277,7 @@ def test_pods_are_replaced_when_their_configuration_changes_and_not_otherwise() 
 
 
 def test_the_chart_is_of_this_version() -> None:
-    """
-    A chart belongs to the image of its version.
-    """
+    """A chart belongs to the image of its version."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
 
     assert (chart["name"], chart["version"], chart["appVersion"]) == (
@@ -306,17 +290,13 @@ def test_the_chart_is_of_this_version() -> None:
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize("values", [{}, *VALUE_SETS.values()], ids=["none", *VALUE_SETS])
 def test_helm_has_nothing_against_the_chart(values: Values, helm: Helm) -> None:
-    """
-    ``helm lint --strict`` is content, of the chart alone and with values.
-    """
+    """``helm lint --strict`` is content, of the chart alone and with values."""
     assert "0 chart(s) failed" in run(helm, "lint", "--strict", CHART, values=[values])
 
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
 def test_a_packaged_chart_says_the_same(helm: Helm, tmp_path: Path) -> None:
-    """
-    What is linked from elsewhere in the repository is in the package.
-    """
+    """What is linked from elsewhere in the repository is in the package."""
     run(helm, "package", CHART, "--destination", str(tmp_path))
     (package,) = tmp_path.iterdir()
 
@@ -333,9 +313,7 @@ def test_a_packaged_chart_says_the_same(helm: Helm, tmp_path: Path) -> None:
 def test_the_notes_switch_kube_proxy_off_and_on_by_the_same_patches(
     values: Values, patches: tuple[str, ...]
 ) -> None:
-    """
-    The patches are those in deploy/kustomize/kube-proxy.
-    """
+    """The patches are those in deploy/kustomize/kube-proxy."""
     files = [KUSTOMIZE / "kube-proxy" / f"{name}.yaml" for name in patches]
     expected = [yaml.safe_load(file.read_text("utf-8")) for file in files]
     shown = re.findall(r"patch daemonset kube-proxy --patch '(.*)'", notes(values))
@@ -346,9 +324,7 @@ def test_the_notes_switch_kube_proxy_off_and_on_by_the_same_patches(
 
 
 def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:
-    """
-    And only there.
-    """
+    """And only there."""
     assert "neither clusterCIDRs nor detectLocal.mode" in notes(LEAST)
     assert "rbac.create is false" in notes(LEAST, {"rbac": {"create": False}})
     assert "WARNING" not in notes(LEAST, {"clusterCIDRs": ["10.244.0.0/16"]})
@@ -356,9 +332,7 @@ def test_the_notes_warn_where_nothing_is_masqueraded_or_allowed() -> None:
 
 
 def test_the_notes_of_a_check_do_not_switch_kube_proxy_off() -> None:
-    """
-    While only preflight runs, kube-proxy is still needed.
-    """
+    """While only preflight runs, kube-proxy is still needed."""
     shown = notes(VALUE_SETS["preflight"])
 
     assert "nfproxy-preflight" in shown
@@ -367,9 +341,7 @@ def test_the_notes_of_a_check_do_not_switch_kube_proxy_off() -> None:
 
 @pytest.mark.parametrize(("serving", "code"), [(True, 0), (False, 1)], ids=["served", "not served"])
 def test_the_test_pod_reports_whether_services_answer(serving: bool, code: int) -> None:
-    """
-    ``helm test`` fails when the address of Service kubernetes does not answer.
-    """
+    """``helm test`` fails when the address of Service kubernetes does not answer."""
     items = yaml.safe_load_all(template(HELM, LEAST))
     (container,) = find(filter(None, items), "Pod", "nfproxy-test")["spec"]["containers"]
     program = container["command"][2].replace("kubernetes.default.svc", "localhost")

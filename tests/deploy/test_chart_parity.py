@@ -118,9 +118,7 @@ def _data(text: str) -> Any:
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize("name", [*overlays(), "preflight"])
 def test_the_chart_with_a_preset_is_the_overlay(name: str, helm: Helm) -> None:
-    """
-    With the preset of an overlay's name the chart has the overlay's objects and no others.
-    """
+    """With the preset of an overlay's name the chart has the overlay's objects and no others."""
     values = OTHER_OVERLAYS.get(name) or preset(name)
 
     expected = without_release(overlay(name))
@@ -131,9 +129,7 @@ def test_the_chart_with_a_preset_is_the_overlay(name: str, helm: Helm) -> None:
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize(("name", "values"), COMPONENTS.items(), ids=[*COMPONENTS])
 def test_a_value_does_what_a_component_does(name: str, values: Values, helm: Helm) -> None:
-    """
-    Each component has values that change the chart's objects in the same way.
-    """
+    """Each component has values that change the chart's objects in the same way."""
     expected = without_release(compose(*BESIDE.get(name, ()), name))
     if name == "api-servers":  # the component lets the placeholder stand, which no longer counts
         kubeconfig = expected["ConfigMap", "kube-system", "nfproxy"]["data"]["kubeconfig.conf"]
@@ -143,16 +139,12 @@ def test_a_value_does_what_a_component_does(name: str, values: Values, helm: Hel
 
 
 def test_every_component_is_compared() -> None:
-    """
-    A new component cannot be forgotten in the chart.
-    """
+    """A new component cannot be forgotten in the chart."""
     assert set(components()) == set(COMPONENTS)
 
 
 def test_every_preset_is_compared() -> None:
-    """
-    Each preset has the name of an overlay.
-    """
+    """Each preset has the name of an overlay."""
     presets = {path.stem for path in (CHART / "presets").iterdir()}
 
     assert presets == {*overlays()} - {*OTHER_OVERLAYS}

@@ -35,9 +35,7 @@ FREE = {
 
 
 def test_values_and_schema_have_the_same_keys() -> None:
-    """
-    Each value has a place in the schema and a default, blocks within blocks included.
-    """
+    """Each value has a place in the schema and a default, blocks within blocks included."""
     assert _keys(DEFAULTS) == _schema_keys(SCHEMA) - {"global"}
 
 
@@ -61,9 +59,7 @@ def _schema_keys(schema: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 def test_every_value_is_explained() -> None:
-    """
-    Above each value of values.yaml a comment says what it is.
-    """
+    """Above each value of values.yaml a comment says what it is."""
     lines = (CHART / "values.yaml").read_text("utf-8").splitlines()
     bare = [
         line
@@ -75,9 +71,7 @@ def test_every_value_is_explained() -> None:
 
 
 def test_config_has_the_fields_of_kube_proxys_configuration() -> None:
-    """
-    The schema of ``config`` knows every field that nfproxy knows, and no others.
-    """
+    """The schema of ``config`` knows every field that nfproxy knows, and no others."""
     config = SCHEMA["properties"]["config"]
     (refused,) = config["patternProperties"]
     elsewhere = {path for path in BY_FIELD if _matches(refused, path.partition(".")[0])}
@@ -171,9 +165,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 def test_config_for_the_schema_is_config_for_nfproxy(
     tmp_path_factory: Any, config: dict[str, Any]
 ) -> None:
-    """
-    What the schema lets into ``config`` nfproxy starts with, but for periods that contradict.
-    """
+    """What the schema lets into ``config`` nfproxy starts with, but for periods that contradict."""
     if not jsonschema.Draft7Validator(SCHEMA).is_valid({"config": config}):
         return
     file = tmp_path_factory.getbasetemp() / "config.conf"
@@ -192,8 +184,6 @@ def _complaints(file: Path) -> Sequence[str]:
 
 
 def test_presets_are_accepted_by_name() -> None:
-    """
-    A preset is values alone: the schema knows each of them.
-    """
+    """A preset is values alone: the schema knows each of them."""
     for path in (CHART / "presets").iterdir():
         jsonschema.Draft7Validator(SCHEMA).validate(preset(path.stem))

@@ -142,9 +142,7 @@ NONSENSE: list[tuple[Values, str]] = [
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize(("values", "text"), NONSENSE, ids=[json.dumps(v) for v, _ in NONSENSE])
 def test_nonsense_is_refused(values: Values, text: str, helm: Helm) -> None:
-    """
-    Values that make no sense are refused, and what is said names them.
-    """
+    """Values that make no sense are refused, and what is said names them."""
     with pytest.raises(RefusedError) as refused:
         render(helm, LEAST, values)
 
@@ -170,9 +168,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("helm", versions(), ids=str)
 @pytest.mark.parametrize("host", ["10.96.0.1:443", "[fd00:10:96::1]"])
 def test_the_clusters_own_cluster_ip_is_refused(host: str, helm: Helm, kubeconfig: Path) -> None:
-    """
-    Where Helm talks to the cluster, the chart knows what only the proxy serves.
-    """
+    """Where Helm talks to the cluster, the chart knows what only the proxy serves."""
     values = {"apiServers": ["https://192.0.2.10:6443", f"https://{host}"]}
 
     with pytest.raises(RefusedError, match="leads to the cluster IP") as refused:
@@ -182,9 +178,7 @@ def test_the_clusters_own_cluster_ip_is_refused(host: str, helm: Helm, kubeconfi
 
 
 def test_another_address_is_accepted_by_a_cluster(kubeconfig: Path) -> None:
-    """
-    The chart says the same as without a cluster. Helm 4 would ask the stand-in for more.
-    """
+    """The chart says the same as without a cluster. Helm 4 would ask the stand-in for more."""
     helm = versions()[0]
 
     assert render(helm, LEAST, options=online(kubeconfig)) == render(helm, LEAST)
@@ -196,9 +190,7 @@ def online(kubeconfig: Path) -> tuple[str, ...]:
 
 
 def test_all_that_does_not_go_together_is_said_at_once() -> None:
-    """
-    Three mistakes give three messages.
-    """
+    """Three mistakes give three messages."""
     values = {"apiServers": [], "serviceAccount": {"create": False}, "extraArgs": ["--cleanup"]}
 
     with pytest.raises(RefusedError) as refused:
@@ -209,9 +201,7 @@ def test_all_that_does_not_go_together_is_said_at_once() -> None:
 
 @pytest.mark.parametrize("helm", versions(), ids=str)
 def test_large_numbers_arrive_as_they_are(helm: Helm, tmp_path: Path) -> None:
-    """
-    Helm's numbers are floating point ones in between; no 1e+06 comes of that.
-    """
+    """Helm's numbers are floating point ones in between; no 1e+06 comes of that."""
     values = {"config": {"conntrack": {"min": 2147483647}}, "logging": {"verbosity": 4294967295}}
     objects = render(helm, LEAST, values)
     file = tmp_path / "config.conf"
@@ -224,9 +214,7 @@ def test_large_numbers_arrive_as_they_are(helm: Helm, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", yaml.safe_load((CHART / "values.yaml").read_text("utf-8")))
 def test_null_is_refused_where_something_is_needed(name: str) -> None:
-    """
-    Helm takes a default away for null; no value's absence ends in an error of the templates.
-    """
+    """Helm takes a default away for null; no value's absence ends in an error of the templates."""
     try:
         objects = render(HELM, LEAST, {name: None})
     except RefusedError as error:

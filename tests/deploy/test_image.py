@@ -58,9 +58,7 @@ def _in_image(image: BuiltImage, path: Path) -> str:
 
 
 def test_it_holds_the_python_packages_of_the_lock_and_no_others(image: BuiltImage):
-    """
-    In the locked versions, and nfproxy in this one.
-    """
+    """In the locked versions, and nfproxy in this one."""
     held = {name: one.version for name, one in image.python_packages().items()}
 
     assert {**_locked(), "nfproxy": nfproxy.__version__} == held
@@ -68,9 +66,7 @@ def test_it_holds_the_python_packages_of_the_lock_and_no_others(image: BuiltImag
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_they_are_what_pyproject_asks_for_and_what_that_needs(image: BuiltImage, machine: str):
-    """
-    Nothing is missing, nothing is too old, and nothing is there without need.
-    """
+    """Nothing is missing, nothing is too old, and nothing is there without need."""
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     held = image.python_packages()
     environment = {**default_environment(), "platform_machine": machine, "python_version": "3.13"}
@@ -102,9 +98,7 @@ def _requirements(
 
 
 def test_it_holds_the_system_packages_of_the_list_and_what_they_need(image: BuiltImage):
-    """
-    Beside the base image, apt was asked for the packages of packages.txt and for no others.
-    """
+    """Beside the base image, apt was asked for the packages of packages.txt and for no others."""
     base = image.base_packages()
     added = {name: one for name, one in image.debian_packages().items() if name not in base}
 
@@ -114,9 +108,7 @@ def test_it_holds_the_system_packages_of_the_list_and_what_they_need(image: Buil
 
 
 def test_nothing_is_left_of_building_it(image: BuiltImage):
-    """
-    There are no compilers, no package lists and caches, no pip, and no sources of the build.
-    """
+    """There are no compilers, no package lists and caches, no pip, and no sources of the build."""
     commands = {path.name for path in image.root.glob("usr/*bin/*")}
     commands |= {path.name for path in image.root.glob("opt/nfproxy/bin/*")}
     top = {path.name for path in image.root.iterdir()}
@@ -130,9 +122,7 @@ def test_nothing_is_left_of_building_it(image: BuiltImage):
 
 
 def test_no_file_gives_the_rights_of_another_user(image: BuiltImage):
-    """
-    No file is setuid or setgid, or can be written to by everyone.
-    """
+    """No file is setuid or setgid, or can be written to by everyone."""
     modes = {_in_image(image, path): path.lstat().st_mode for path in _files(image.root)}
     files = {name: mode for name, mode in modes.items() if stat.S_ISREG(mode)}
 
@@ -141,9 +131,7 @@ def test_no_file_gives_the_rights_of_another_user(image: BuiltImage):
 
 
 def test_any_user_can_read_it(image: BuiltImage):
-    """
-    All programs, libraries and Python packages: also where root is mapped to another user.
-    """
+    """All programs, libraries and Python packages: also where root is mapped to another user."""
     needed = [*_files(image.root / "usr"), *_files(image.root / "opt")]
     wanted = stat.S_IROTH, stat.S_IROTH | stat.S_IXOTH
     closed = [
@@ -156,9 +144,7 @@ def test_any_user_can_read_it(image: BuiltImage):
 
 
 def test_every_module_is_compiled_once_and_for_all(image: BuiltImage):
-    """
-    A container cannot write what it compiles, and a source's date says nothing in an image.
-    """
+    """A container cannot write what it compiles, and a source's date says nothing in an image."""
     missing, checked = [], []
     for path in image.site_packages.rglob("*.py"):
         compiled = path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc"
@@ -172,9 +158,7 @@ def test_every_module_is_compiled_once_and_for_all(image: BuiltImage):
 
 
 def test_its_size_is_bounded(image: BuiltImage):
-    """
-    What a node has to fetch, and to keep.
-    """
+    """What a node has to fetch, and to keep."""
     size = sum(path.lstat().st_size for path in _files(image.root) if path.is_file())
 
     assert size <= MOST_MB * 1e6
@@ -182,9 +166,7 @@ def test_its_size_is_bounded(image: BuiltImage):
 
 
 def test_it_says_what_it_is(image: BuiltImage):
-    """
-    Its labels are those of the OCI's specification, and are about this version.
-    """
+    """Its labels are those of the OCI's specification, and are about this version."""
     labels = {
         name.removeprefix("org.opencontainers.image."): value
         for name, value in image.config["Labels"].items()
@@ -200,9 +182,7 @@ def test_it_says_what_it_is(image: BuiltImage):
 
 
 def test_it_runs_nfproxy(image: BuiltImage):
-    """
-    The entry point is found on the image's PATH, as nft is.
-    """
+    """The entry point is found on the image's PATH, as nft is."""
     assert image.config["Entrypoint"] == ["nfproxy"]
     (path,) = (one.removeprefix("PATH=") for one in image.config["Env"] if "PATH=" in one)
     places = [image.root / place.lstrip("/") for place in path.split(":")]
@@ -211,9 +191,7 @@ def test_it_runs_nfproxy(image: BuiltImage):
 
 
 def test_its_base_is_pinned():
-    """
-    By a dated tag and the digest of the index of all platforms, which the label repeats.
-    """
+    """By a dated tag and the digest of the index of all platforms, which the label repeats."""
     (base,) = re.findall(r"^ARG DEBIAN=(\S+)$", DOCKERFILE, re.M)
     (stages) = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)
 

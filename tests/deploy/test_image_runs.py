@@ -90,9 +90,7 @@ def programmed(runner: Runner) -> Iterator[KubeletPod]:
 
 
 def test_any_user_may_run_it(runner: Runner):
-    """
-    A user without any right reads all that --version and render need.
-    """
+    """A user without any right reads all that --version and render need."""
     unprivileged = {"runAsUser": 65534, "runAsGroup": 65534, "capabilities": {"drop": ["ALL"]}}
     version = runner.output(pod("--version", **unprivileged))
     script = runner.output(pod("render", "-f", "/etc/nfproxy", *FROM_FILES[1:], **unprivileged))
@@ -130,9 +128,7 @@ def test_it_programs_what_this_working_tree_does(
 
 @pytest.mark.parametrize("nft", versions(), ids=str)
 def test_nft_of_the_host_reads_what_it_programmed(runner: Runner, programmed: KubeletPod, nft: Nft):
-    """
-    Whatever version it is: it lists both tables, and accepts its own listing.
-    """
+    """Whatever version it is: it lists both tables, and accepts its own listing."""
     listing = runner.namespace.run([nft.command, "list", "ruleset"]).stdout
     runner.namespace.run([nft.command, "--check", "-f", "-"], input=listing)
 
@@ -141,9 +137,7 @@ def test_nft_of_the_host_reads_what_it_programmed(runner: Runner, programmed: Ku
 
 
 def test_its_own_nft_is_trixie_s(runner: Runner):
-    """
-    For those who look at the ruleset from inside.
-    """
+    """For those who look at the ruleset from inside."""
     made = pod("-V")
     made["containers"][0]["command"] = ["nft"]
 
@@ -151,9 +145,7 @@ def test_its_own_nft_is_trixie_s(runner: Runner):
 
 
 def test_it_removes_what_it_programmed(lab: Lab, tmp_path: Path):
-    """
-    Ended, it leaves the tables; the clean-up is asked for, with the same rights.
-    """
+    """Ended, it leaves the tables; the clean-up is asked for, with the same rights."""
     runner = Runner(lab, tmp_path, "cleaned")
     commands = Commands(runner.namespace, tmp_path)
     started = runner.start(pod("run", *FROM_FILES))

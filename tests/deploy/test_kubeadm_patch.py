@@ -41,9 +41,7 @@ def patched(tmp_path: Path) -> Object:
 
 
 def test_the_pod_is_the_one_of_overlay_kubeadm(patched: Object) -> None:
-    """
-    Except for names, and for what decides on which nodes it runs.
-    """
+    """Except for names, and for what decides on which nodes it runs."""
     check([patched], *ELSEWHERE)
     pod = patched["spec"]["template"]["spec"]
     ours = find(overlay("kubeadm"), "DaemonSet")["spec"]["template"]["spec"]
@@ -73,9 +71,7 @@ def test_the_pod_is_the_one_of_overlay_kubeadm(patched: Object) -> None:
 
 @pytest.mark.parametrize("mode", ["", "iptables", "ipvs", "nftables"])
 def test_kubeadms_configuration_is_taken_in_every_mode(tmp_path: Path, mode: str) -> None:
-    """
-    kubeadm 1.37 writes ``mode: iptables``; older ones leave it unset.
-    """
+    """kubeadm 1.37 writes ``mode: iptables``; older ones leave it unset."""
     (maps,) = config_maps("kubeadm")
     text = maps["data"]["config.conf"].replace('mode: ""', f'mode: "{mode}"')
     path = tmp_path / "config.conf"

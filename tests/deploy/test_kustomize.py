@@ -82,9 +82,7 @@ def security(objects: list[Object]) -> Iterator[Mapping[str, Any]]:
 
 
 def test_every_kustomization_is_built_by_a_test() -> None:
-    """
-    One that is put elsewhere, or called otherwise, would be built by none.
-    """
+    """One that is put elsewhere, or called otherwise, would be built by none."""
     names = ("kustomization.yaml", "kustomization.yml", "Kustomization")
     found = {path.parent for name in names for path in KUSTOMIZE.rglob(name)}
     expected = {KUSTOMIZE / "components" / name for name in components()}
@@ -97,17 +95,13 @@ def test_every_kustomization_is_built_by_a_test() -> None:
 
 
 def test_a_kustomization_that_cannot_be_built_is_an_error() -> None:
-    """
-    And not an empty list of objects, in which every test finds nothing wrong.
-    """
+    """And not an empty list of objects, in which every test finds nothing wrong."""
     with pytest.raises(ValueError, match="unable to find one of"):
         build(KUSTOMIZE / "components")
 
 
 def test_what_is_rendered_is_what_kubernetes_takes(everything: list[Object]) -> None:
-    """
-    Strictly: no field is unknown, nothing refers to what is not there.
-    """
+    """Strictly: no field is unknown, nothing refers to what is not there."""
     check(everything, *ELSEWHERE)
 
 
@@ -122,9 +116,7 @@ def test_all_is_in_kube_system_and_labelled(everything: list[Object]) -> None:
 
 
 def test_containers_have_no_privileges_but_one_capability(objects: list[Object]) -> None:
-    """
-    Nothing more than CAP_NET_ADMIN, on a file system that cannot be written to.
-    """
+    """Nothing more than CAP_NET_ADMIN, on a file system that cannot be written to."""
     contexts = [*security(objects)]
     assert contexts
     for context in contexts:
@@ -137,9 +129,7 @@ def test_containers_have_no_privileges_but_one_capability(objects: list[Object])
 
 
 def test_of_the_host_only_network_sysctls_are_mounted(objects: list[Object]) -> None:
-    """
-    For the container that sets them, and no other.
-    """
+    """For the container that sets them, and no other."""
     spec = pod(objects)
     paths = [v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v]
     prepared = [container["name"] for container in spec.get("initContainers", ())]
@@ -166,9 +156,7 @@ def test_the_pod_is_one_of_its_node(objects: list[Object]) -> None:
 
 
 def test_the_container_is_probed_where_the_daemon_answers(objects: list[Object]) -> None:
-    """
-    Liveness asks for what a restart could mend, readiness for what has been programmed.
-    """
+    """Liveness asks for what a restart could mend, readiness for what has been programmed."""
     (main,) = pod(objects)["containers"]
     port = {port["name"]: port["containerPort"] for port in main["ports"]}
     assert port["healthz"] == 10256
@@ -180,9 +168,7 @@ def test_the_container_is_probed_where_the_daemon_answers(objects: list[Object])
 def test_resources_are_requested_modestly_and_processor_time_is_not_limited(
     objects: list[Object],
 ) -> None:
-    """
-    A proxy that is throttled lets every Service of its node wait.
-    """
+    """A proxy that is throttled lets every Service of its node wait."""
     for container in containers(pod(objects)):
         assert container["resources"] == {
             "requests": {"cpu": "50m", "memory": "64Mi"},
@@ -191,18 +177,14 @@ def test_resources_are_requested_modestly_and_processor_time_is_not_limited(
 
 
 def test_all_containers_run_the_image_of_this_version(objects: list[Object]) -> None:
-    """
-    One place says which: images in base/kustomization.yaml.
-    """
+    """One place says which: images in base/kustomization.yaml."""
     images = {container["image"] for container in containers(pod(objects))}
     assert images == {f"ghcr.io/nfproxy/nfproxy:{__version__}"}
 
 
 @pytest.mark.parametrize("directory", ["base", "overlays/cleanup-kube-proxy"])
 def test_the_image_is_changed_in_one_place(directory: str) -> None:
-    """
-    By a kustomization's images, for every container.
-    """
+    """By a kustomization's images, for every container."""
     data = yaml.safe_load((KUSTOMIZE / directory / "kustomization.yaml").read_text())
     assert data["images"] == [{"name": "ghcr.io/nfproxy/nfproxy", "newTag": __version__}]
     text = (KUSTOMIZE / directory / "daemonset.yaml").read_text()
@@ -210,9 +192,7 @@ def test_the_image_is_changed_in_one_place(directory: str) -> None:
 
 
 def test_the_pod_has_credentials_and_nothing_else_has(objects: list[Object]) -> None:
-    """
-    Its ServiceAccount's token is mounted since the DaemonSet asks for it.
-    """
+    """Its ServiceAccount's token is mounted since the DaemonSet asks for it."""
     spec = pod(objects)
     assert spec["serviceAccountName"] == "nfproxy"
     assert spec["automountServiceAccountToken"] is True
@@ -223,9 +203,7 @@ def test_the_pod_has_credentials_and_nothing_else_has(objects: list[Object]) -> 
 
 @pytest.mark.parametrize("name", overlays())
 def test_configuration_is_nfproxys_own_or_kube_proxys(name: str) -> None:
-    """
-    A ConfigMap is made where there is none to take over.
-    """
+    """A ConfigMap is made where there is none to take over."""
     objects = overlay(name)
     made = [item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"]
     used = [v["configMap"]["name"] for v in pod(objects)["volumes"] if "configMap" in v]
@@ -238,9 +216,7 @@ def test_configuration_is_nfproxys_own_or_kube_proxys(name: str) -> None:
 
 
 def test_without_prepare_nothing_of_the_host_is_mounted() -> None:
-    """
-    And nothing else changes.
-    """
+    """And nothing else changes."""
     bare, whole = pod(compose("without-prepare")), {**pod(overlay("base"))}
     assert bare.get("initContainers", []) == []
     assert [volume["name"] for volume in bare["volumes"]] == ["config"]
@@ -249,9 +225,7 @@ def test_without_prepare_nothing_of_the_host_is_mounted() -> None:
 
 
 def test_selinux_does_not_confine_the_pod_where_that_is_asked_for() -> None:
-    """
-    For all of its containers.
-    """
+    """For all of its containers."""
     context = pod(compose("selinux"))["securityContext"]
     assert context["seLinuxOptions"] == {"type": "spc_t"}
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -106,9 +106,7 @@ def unexpected(loaded: LoadedConfig) -> list[str]:
 
 @pytest.mark.parametrize("name", overlays())
 def test_the_daemon_takes_its_flags_and_configuration(understood: Understand, name: str) -> None:
-    """
-    No setting is without effect, none is unknown; of kube-proxy's mode it says what it does.
-    """
+    """No setting is without effect, none is unknown; of kube-proxy's mode it says what it does."""
     loaded = understood(name)
     assert unexpected(loaded) == []
     assert loaded.config.hostname_override == "node-1"
@@ -117,9 +115,7 @@ def test_the_daemon_takes_its_flags_and_configuration(understood: Understand, na
 
 @pytest.mark.parametrize("name", overlays())
 def test_the_init_container_takes_the_same_configuration(understood: Understand, name: str) -> None:
-    """
-    It sets the sysctls that the daemon looks for.
-    """
+    """It sets the sysctls that the daemon looks for."""
     loaded = understood(name, container="prepare")
     assert unexpected(loaded) == []
     assert loaded.config.hostname_override == "node-1"
@@ -128,9 +124,7 @@ def test_the_init_container_takes_the_same_configuration(understood: Understand,
 
 @pytest.mark.parametrize("name", overlays())
 def test_the_kubeconfig_gives_address_ca_and_token(understood: Understand, name: str) -> None:
-    """
-    Of the pod's ServiceAccount, read again since it rotates; the address is no cluster IP.
-    """
+    """Of the pod's ServiceAccount, read again since it rotates; the address is no cluster IP."""
     found = access(understood(name))
     expected = {
         "k3s": "127.0.0.1:6444",
@@ -149,9 +143,7 @@ def test_the_kubeconfig_gives_address_ca_and_token(understood: Understand, name:
 def test_a_list_of_api_servers_is_taken_before_the_kubeconfig(
     understood: Understand, name: str
 ) -> None:
-    """
-    Addresses from the list, CA and token from the kubeconfig.
-    """
+    """Addresses from the list, CA and token from the kubeconfig."""
     loaded = understood(name, "api-servers")
     assert unexpected(loaded) == []
     found = access(loaded)
@@ -175,24 +167,18 @@ def test_a_list_of_api_servers_is_taken_before_the_kubeconfig(
 def test_pods_are_where_the_cluster_puts_them(
     understood: Understand, name: str, expected: str
 ) -> None:
-    """
-    By the defaults of what makes the cluster; with base no client is masqueraded by mistake.
-    """
+    """By the defaults of what makes the cluster; with base no client is masqueraded by mistake."""
     assert understood(name).config.cluster_cidr == expected
 
 
 def test_kinds_limit_of_connections_is_left_alone(understood: Understand) -> None:
-    """
-    It is that of the machine which kind's nodes share.
-    """
+    """It is that of the machine which kind's nodes share."""
     assert understood("kind").config.conntrack.max_per_core == 0
     assert understood("base").config.conntrack.max_per_core == 32768
 
 
 def test_the_init_container_writes_to_the_path_of_the_host() -> None:
-    """
-    The mount is /proc/sys/net of what --proc names.
-    """
+    """The mount is /proc/sys/net of what --proc names."""
     spec = find(compose(), "DaemonSet")["spec"]["template"]["spec"]
     (prepare,) = spec["initContainers"]
     (host_path,) = (v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v)
@@ -203,17 +189,13 @@ def test_the_init_container_writes_to_the_path_of_the_host() -> None:
 
 
 def test_the_placeholder_says_what_to_do() -> None:
-    """
-    It cannot be mistaken for an address, nor resolved (RFC 6761).
-    """
+    """It cannot be mistaken for an address, nor resolved (RFC 6761)."""
     text = find(compose(), "ConfigMap")["data"]["kubeconfig.conf"]
     assert text.count(PLACEHOLDER) == 1
 
 
 def test_configuration_of_ones_own_replaces_that_of_the_base(tmp_path: Path) -> None:
-    """
-    In a directory of one's own, with copies of two files, as the documentation has it.
-    """
+    """In a directory of one's own, with copies of two files, as the documentation has it."""
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -81,9 +81,7 @@ def patched(scratch: Path, *patches: str) -> Object:
 def test_every_node_has_one_proxy(
     tmp_path: Path, patches: tuple[str, ...], ours: str | None, expected: Mapping[str, str]
 ) -> None:
-    """
-    One at a time: two would take turns with connections, none would lose them.
-    """
+    """One at a time: two would take turns with connections, none would lose them."""
     running = [patched(tmp_path, *patches)]
     if ours is not None:
         running.append(find(overlay(ours), "DaemonSet"))
@@ -95,26 +93,20 @@ def test_every_node_has_one_proxy(
 
 
 def test_the_way_back_leaves_kube_proxy_as_it_was(tmp_path: Path) -> None:
-    """
-    But for an empty affinity.
-    """
+    """But for an empty affinity."""
     back = patched(tmp_path, "trial", "off", "on")
     back["spec"]["template"]["spec"].pop("affinity", None)
     assert daemon_set() == back
 
 
 def test_a_trial_on_another_cluster_is_a_component() -> None:
-    """
-    It goes with any overlay.
-    """
+    """It goes with any overlay."""
     daemonset = find(compose("trial", base="eks"), "DaemonSet")
     assert [selects(daemonset, label) for label in NODES] == [False, True, False]
 
 
 def test_a_node_given_back_is_left_alone_by_every_overlay() -> None:
-    """
-    And one without a label, or ours, is served, unless nfproxy is on trial.
-    """
+    """And one without a label, or ours, is served, unless nfproxy is on trial."""
     for name in ("base", "eks", "k3s", "kind", "kubeadm", "rke2"):
         daemonset = find(overlay(name), "DaemonSet")
         assert [selects(daemonset, label) for label in NODES] == [True, True, False]
@@ -122,8 +114,6 @@ def test_a_node_given_back_is_left_alone_by_every_overlay() -> None:
 
 @pytest.mark.parametrize("name", ["trial", "off", "on"])
 def test_patches_say_how_to_use_them(name: str) -> None:
-    """
-    The command in their heading names the file itself.
-    """
+    """The command in their heading names the file itself."""
     text = (KUSTOMIZE / "kube-proxy" / f"{name}.yaml").read_text()
     assert f"patch daemonset kube-proxy --patch-file kube-proxy/{name}.yaml\n" in text

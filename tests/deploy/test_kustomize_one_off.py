@@ -40,9 +40,7 @@ def added(container: Object) -> list[str]:
 
 @pytest.mark.parametrize("name", ONE_OFF)
 def test_a_one_off_daemonset_is_none_of_nfproxys_pods(name: str) -> None:
-    """
-    Nothing that selects those selects it, and it has an image of this version.
-    """
+    """Nothing that selects those selects it, and it has an image of this version."""
     made = daemon_set(overlay(name))
     labels = {NAME: f"nfproxy-{name}"}
     assert made["metadata"]["name"] == f"nfproxy-{name}"
@@ -54,9 +52,7 @@ def test_a_one_off_daemonset_is_none_of_nfproxys_pods(name: str) -> None:
 
 @pytest.mark.parametrize("name", ONE_OFF)
 def test_a_one_off_daemonset_has_the_privileges_that_it_needs_while_it_runs(name: str) -> None:
-    """
-    What remains of the pod, so that its state can be seen, has none.
-    """
+    """What remains of the pod, so that its state can be seen, has none."""
     needed = {
         "cleanup": ["NET_ADMIN"],
         "cleanup-kube-proxy": ["NET_ADMIN", "NET_RAW"],
@@ -79,9 +75,7 @@ def test_a_one_off_daemonset_has_the_privileges_that_it_needs_while_it_runs(name
 
 
 def test_only_preflight_has_credentials() -> None:
-    """
-    Those that nfproxy would have.
-    """
+    """Those that nfproxy would have."""
     having = [name for name in ONE_OFF if pod(name).get("automountServiceAccountToken") is True]
     assert having == ["preflight"]
     assert pod("preflight")["serviceAccountName"] == "nfproxy"
@@ -89,9 +83,7 @@ def test_only_preflight_has_credentials() -> None:
 
 @pytest.mark.parametrize("base", ["base", "eks", "kubeadm"])
 def test_preflight_has_nfproxys_configuration_and_the_hosts_files(base: str) -> None:
-    """
-    With whatever overlay it is put on; nothing can be written to.
-    """
+    """With whatever overlay it is put on; nothing can be written to."""
     spec = pod("preflight", base)
     (check_up,) = spec["initContainers"]
     word, root, proc, config, name = check_up["args"]
@@ -107,9 +99,7 @@ def test_preflight_has_nfproxys_configuration_and_the_hosts_files(base: str) -> 
 
 
 def test_clean_up_after_kube_proxy_takes_the_lock_and_sees_processes() -> None:
-    """
-    So that no iptables rule of another program gets lost, and a proxy that runs is noticed.
-    """
+    """So that no iptables rule of another program gets lost, and a proxy that runs is noticed."""
     spec = pod("cleanup-kube-proxy")
     (one_off,) = spec["initContainers"]
     assert spec["hostPID"] is True
@@ -121,9 +111,7 @@ def test_clean_up_after_kube_proxy_takes_the_lock_and_sees_processes() -> None:
 
 
 def test_clean_up_after_nfproxy_waits_until_nfproxy_has_gone() -> None:
-    """
-    By an anti-affinity with nfproxy's own pods; none with a priority has to wait for it.
-    """
+    """By an anti-affinity with nfproxy's own pods; none with a priority has to wait for it."""
     spec = pod("cleanup")
     (one_off,) = spec["initContainers"]
     (term,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]

@@ -42,24 +42,18 @@ WELL = {
 
 
 def test_prometheus_takes_the_rules() -> None:
-    """
-    With nothing to say against them, duplicates included.
-    """
+    """With nothing to say against them, duplicates included."""
     check_rules(rule_groups())
 
 
 def test_every_alert_has_cases() -> None:
-    """
-    In which it fires and in which it does not.
-    """
+    """In which it fires and in which it does not."""
     assert set(CASES) == set(alerts())
     assert all(case["quiet"] for case in CASES.values())
 
 
 def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
-    """
-    Each with its labels, and a description of which the numbers are right.
-    """
+    """Each with its labels, and a description of which the numbers are right."""
     cases = []
     for name, case in CASES.items():
         labels = {**TARGETS.get(case.get("of", ""), {}), **case.get("labels", {})}
@@ -72,9 +66,7 @@ def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
 
 @pytest.mark.parametrize("wrong", ["fires", "quiet"])
 def test_an_alert_that_is_not_as_it_should_be_is_found(wrong: str) -> None:
-    """
-    The check of the test above can fail, and says of which alert.
-    """
+    """The check of the test above can fail, and says of which alert."""
     name, series = "NfproxyTargetDown", {"up{NODE-1}": "0+0x60" if wrong == "fires" else "1x60"}
     expected = [] if wrong == "fires" else [expectation(name, TARGETS["NODE-1"], "any")]
     with pytest.raises(AssertionError, match=rf"FAILED:\s+alertname: {name}"):
@@ -82,17 +74,13 @@ def test_an_alert_that_is_not_as_it_should_be_is_found(wrong: str) -> None:
 
 
 def test_no_alert_fires_where_all_is_well() -> None:
-    """
-    All of them looked at.
-    """
+    """All of them looked at."""
     check_alerts(Case(WELL, dict.fromkeys(alerts(), ())))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_alert_says_what_to_do(name: str) -> None:
-    """
-    By a severity, a sentence, and a section of the documentation that exists.
-    """
+    """By a severity, a sentence, and a section of the documentation that exists."""
     rule = alerts()[name]
     headings = re.findall(r"^#+ (\w+)$", PAGE.read_text("utf-8"), re.MULTILINE)
 

@@ -28,9 +28,7 @@ def waiting(site: Site) -> bool:
 
 
 def test_nothing_is_pending_once_everything_is_programmed(site: Site) -> None:
-    """
-    After a change of an element, after a change of none, and after a repair.
-    """
+    """After a change of an element, after a change of none, and after a repair."""
     pods = "10.244.1.5", "10.244.1.6"
     same_again = endpoint_slice("web", *pods)
     same_again["metadata"]["annotations"] = {"a": "b"}
@@ -55,9 +53,7 @@ def test_nothing_is_pending_once_everything_is_programmed(site: Site) -> None:
 
 
 def test_without_an_api_server_nothing_is_programmed_and_requests_fail(site: Site) -> None:
-    """
-    There is no time of a success and no response; the other metrics are there.
-    """
+    """There is no time of a success and no response; the other metrics are there."""
     site.api.write_kubeconfig(site.kubeconfig, server="https://127.0.0.1:1")
     with site.daemon(ready=False) as daemon:
         daemon.wait_for("serving metrics")

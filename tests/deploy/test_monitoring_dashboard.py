@@ -24,9 +24,7 @@ def dashboard() -> Any:
 
 
 def test_grafanas_sidecar_finds_it() -> None:
-    """
-    By the label that charts of Grafana look for, and a file name of a dashboard.
-    """
+    """By the label that charts of Grafana look for, and a file name of a dashboard."""
     config_map = find(compose("monitoring"), "ConfigMap", "nfproxy-dashboard")
 
     assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
@@ -34,9 +32,7 @@ def test_grafanas_sidecar_finds_it() -> None:
 
 
 def test_prometheus_takes_every_query(dashboard: Any) -> None:
-    """
-    And there are many.
-    """
+    """And there are many."""
     queries = [*expressions(dashboard)]
     assert len(queries) > 40
 
@@ -44,9 +40,7 @@ def test_prometheus_takes_every_query(dashboard: Any) -> None:
 
 
 def test_a_query_that_is_wrong_is_found() -> None:
-    """
-    The check of the test above can fail.
-    """
+    """The check of the test above can fail."""
     with pytest.raises(AssertionError, match="could not parse expression"):
         check_expressions(["rate(up[5m]", "up"])
 
@@ -60,16 +54,12 @@ def test_a_query_that_is_wrong_is_found() -> None:
     ],
 )
 def test_metrics_are_found_in_expressions(expression: str, expected: set[str]) -> None:
-    """
-    Functions, labels and keywords are none.
-    """
+    """Functions, labels and keywords are none."""
     assert expected == metrics_in(expression)
 
 
 def test_panels_are_told_apart_and_do_not_overlap(dashboard: Any) -> None:
-    """
-    Each has a number and a place of its own on a grid of 24 columns.
-    """
+    """Each has a number and a place of its own on a grid of 24 columns."""
     all_panels = [*panels(dashboard)]
     numbers = [panel["id"] for panel in all_panels]
     places = [panel["gridPos"] for panel in all_panels]
@@ -87,9 +77,7 @@ def test_panels_are_told_apart_and_do_not_overlap(dashboard: Any) -> None:
 
 
 def test_panels_say_what_they_show(dashboard: Any) -> None:
-    """
-    By a title that no other has, a sentence and a unit; each query has a letter of its own.
-    """
+    """By a title that no other has, a sentence and a unit; each query has a letter of its own."""
     shown = [panel for panel in panels(dashboard) if panel["type"] != "row"]
     titles = [panel["title"] for panel in shown]
 
@@ -103,9 +91,7 @@ def test_panels_say_what_they_show(dashboard: Any) -> None:
 
 
 def test_the_data_source_is_chosen_in_the_dashboard(dashboard: Any) -> None:
-    """
-    None is named that another Grafana would not have.
-    """
+    """None is named that another Grafana would not have."""
     variables = {each["name"]: each for each in dashboard["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
     assert variables["datasource"]["query"] == "prometheus"
@@ -118,8 +104,6 @@ def test_the_data_source_is_chosen_in_the_dashboard(dashboard: Any) -> None:
 
 
 def test_it_has_the_same_place_in_every_grafana(dashboard: Any) -> None:
-    """
-    A fixed uid, so that an upgrade replaces it, and no id of a database.
-    """
+    """A fixed uid, so that an upgrade replaces it, and no id of a database."""
     assert dashboard["uid"] == "nfproxy"
     assert "id" not in dashboard

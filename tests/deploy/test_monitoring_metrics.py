@@ -70,18 +70,14 @@ def by_service() -> dict[str, Described]:
 
 
 def test_everything_has_happened() -> None:
-    """
-    No metric is without a series here, in which case the tables would not have it.
-    """
+    """No metric is without a series here, in which case the tables would not have it."""
     registered = {metric.name: metric for metric in all_metrics()._everything.collect()}
 
     assert [name for name, metric in registered.items() if not metric.samples] == []
 
 
 def test_the_documentation_has_every_metric(pytestconfig: pytest.Config) -> None:
-    """
-    With its type, its labels and its meaning; and no other.
-    """
+    """With its type, its labels and its meaning; and no other."""
     page = PAGE.read_text("utf-8")
     expected = fill(page, tables())
     listed = re.findall(r"^\| `(\w+)` \|", expected, re.MULTILINE)
@@ -95,9 +91,7 @@ def test_the_documentation_has_every_metric(pytestconfig: pytest.Config) -> None
 
 @pytest.mark.parametrize("name", alerts())
 def test_alerts_look_at_metrics_that_there_are(name: str) -> None:
-    """
-    nfproxy's own, or those of others that are named here.
-    """
+    """nfproxy's own, or those of others that are named here."""
     used = metrics_in(alerts()[name]["expr"])
 
     assert used
@@ -105,9 +99,7 @@ def test_alerts_look_at_metrics_that_there_are(name: str) -> None:
 
 
 def test_the_dashboard_looks_at_metrics_that_there_are() -> None:
-    """
-    In every panel.
-    """
+    """In every panel."""
     (text,) = find(compose("monitoring"), "ConfigMap", "nfproxy-dashboard")["data"].values()
     used = {name for expression in expressions(json.loads(text)) for name in metrics_in(expression)}
 
@@ -118,9 +110,7 @@ def test_the_dashboard_looks_at_metrics_that_there_are() -> None:
 
 
 def test_the_daemon_has_them_and_serves_them_to_others(site: Site) -> None:
-    """
-    With the address that the component opens; every metric of it is documented as it is.
-    """
+    """With the address that the component opens; every metric of it is documented as it is."""
     config = find(compose("monitoring"), "ConfigMap")["data"]["config.conf"]
     (opened,) = re.findall(r"^metricsBindAddress: (.*)$", config, re.MULTILINE)
     site.namespace.run(["ip", "address", "add", "192.168.77.11/24", "dev", "lo"])

@@ -49,9 +49,7 @@ def test_the_pods_are_selected_and_have_the_port(base: str) -> None:
 
 @pytest.mark.parametrize("base", OWN)
 def test_metrics_are_opened_and_nothing_else_changes(base: str) -> None:
-    """
-    In the ConfigMap that is nfproxy's own, whatever else stands there.
-    """
+    """In the ConfigMap that is nfproxy's own, whatever else stands there."""
     before, after = (
         yaml.safe_load(find(objects, "ConfigMap")["data"]["config.conf"])
         for objects in (compose(base=base), with_monitoring(base))
@@ -61,9 +59,7 @@ def test_metrics_are_opened_and_nothing_else_changes(base: str) -> None:
 
 
 def test_each_page_is_a_job_of_its_own() -> None:
-    """
-    Two targets with the same labels would be taken for one.
-    """
+    """Two targets with the same labels would be taken for one."""
     jobs = {
         endpoint["path"]: [
             rule["replacement"] for rule in endpoint["relabelings"] if rule["targetLabel"] == "job"
@@ -77,9 +73,7 @@ def test_each_page_is_a_job_of_its_own() -> None:
 
 
 def test_every_page_is_served(site: Site) -> None:
-    """
-    At the port that is scraped.
-    """
+    """At the port that is scraped."""
     with site.daemon(ready=False) as daemon:
         daemon.wait_for("serving metrics")
         codes = {

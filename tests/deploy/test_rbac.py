@@ -75,9 +75,7 @@ def test_the_daemon_asks_for_all_that_is_granted_and_for_nothing_else(granted: S
 
 @pytest.mark.parametrize("name", overlays(one_off=True))
 def test_no_overlay_grants_more(name: str) -> None:
-    """
-    Nor to any other user.
-    """
+    """Nor to any other user."""
     base, objects = overlay("base"), overlay(name)
     kinds = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     of = [{named(i): i for i in each if i["kind"] in kinds} for each in (base, objects)]

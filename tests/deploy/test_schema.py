@@ -112,9 +112,7 @@ def unnoticed(
 
 
 def test_a_misspelt_field_is_found_wherever_it_is(samples: list[Object]) -> None:
-    """
-    In any kind, at any depth.
-    """
+    """In any kind, at any depth."""
 
     def misspell(holder: Any, key: str) -> None:
         holder[f"{key}s"] = holder.pop(key)
@@ -123,9 +121,7 @@ def test_a_misspelt_field_is_found_wherever_it_is(samples: list[Object]) -> None
 
 
 def test_a_field_spelt_as_in_python_is_found(samples: list[Object]) -> None:
-    """
-    The models take those, the API server does not.
-    """
+    """The models take those, the API server does not."""
 
     def spell(holder: Any, key: str) -> None:
         name = "".join(f"_{c.lower()}" if c.isupper() else c for c in key)
@@ -135,9 +131,7 @@ def test_a_field_spelt_as_in_python_is_found(samples: list[Object]) -> None:
 
 
 def test_a_value_of_another_type_is_found(samples: list[Object]) -> None:
-    """
-    Texts where there should be numbers, numbers where there should be texts.
-    """
+    """Texts where there should be numbers, numbers where there should be texts."""
 
     def retype(holder: Any, key: str) -> None:
         holder[key] = other_type(holder[key])
@@ -174,9 +168,7 @@ def test_a_value_of_another_type_is_found(samples: list[Object]) -> None:
     ids=lambda path: ".".join(map(str, path)),
 )
 def test_a_field_that_has_to_be_there_is_missed(samples: list[Object], path: Path) -> None:
-    """
-    What the API server asks for.
-    """
+    """What the API server asks for."""
     kind, *way = path
     broken = copy.deepcopy(samples)
     item = next(item for item in broken if item["kind"] == kind)
@@ -255,9 +247,7 @@ MAIN = f"{POD}.containers.0"
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )
 def test_a_value_that_makes_no_sense_is_found(place: str, value: Any, said: str) -> None:
-    """
-    In the DaemonSet, in the words that lead to it.
-    """
+    """In the DaemonSet, in the words that lead to it."""
     objects = overlay("base")
     put(find(objects, "DaemonSet"), place, value)
     found = problems(objects)
@@ -293,9 +283,7 @@ def put(item: Any, place: str, value: Any) -> None:
 def test_what_makes_no_sense_elsewhere_is_found(
     kind: str, place: str, value: Any, said: str
 ) -> None:
-    """
-    In other kinds, and between them.
-    """
+    """In other kinds, and between them."""
     objects = overlay("base")
     put(find(objects, kind), place, value)
     found = problems(objects)
@@ -303,9 +291,7 @@ def test_what_makes_no_sense_elsewhere_is_found(
 
 
 def test_an_object_that_is_there_twice_is_found() -> None:
-    """
-    The second would take the place of the first.
-    """
+    """The second would take the place of the first."""
     objects = [*overlay("base"), find(overlay("base"), "ServiceAccount")]
     assert problems(objects) == ["ServiceAccount nfproxy: is there twice"]
     with pytest.raises(AssertionError, match="is there twice"):
@@ -327,9 +313,7 @@ def test_an_object_that_is_there_twice_is_found() -> None:
 def test_selectors_that_select_nothing_are_found(
     samples: list[Object], kind: str, place: str, value: Any, said: str
 ) -> None:
-    """
-    Of what is scraped, in pods, Services and their ports.
-    """
+    """Of what is scraped, in pods, Services and their ports."""
     objects = copy.deepcopy(samples)
     put(find(objects, kind, "a"), place, value)
     (found,) = problems(objects)

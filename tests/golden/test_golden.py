@@ -16,9 +16,7 @@ pytestmark = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name
 
 
 def test_the_script_is_the_expected_one(case: Case, pytestconfig: pytest.Config):
-    """
-    Byte for byte.
-    """
+    """Byte for byte."""
     text = case.script()
     if pytestconfig.getoption("update_golden"):
         case.expected.write_text(text, "utf-8")
@@ -28,9 +26,7 @@ def test_the_script_is_the_expected_one(case: Case, pytestconfig: pytest.Config)
 
 @pytest.mark.parametrize("seed", range(3))
 def test_objects_in_any_order_give_the_same_bytes(case: Case, seed: int):
-    """
-    One by one, shuffled.
-    """
+    """One by one, shuffled."""
     assert case.script() == case.script(shuffle=seed)
 
 

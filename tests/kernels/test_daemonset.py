@@ -43,9 +43,7 @@ def test_the_kernel_loads_what_the_containers_need(pod: KubeletPod) -> None:
 
 @pytest.mark.parametrize("family", CLUSTER_IPS)
 def test_a_service_answers(pod: KubeletPod, family: str) -> None:
-    """
-    What was loaded works: the node's own connection finds its endpoint.
-    """
+    """What was loaded works: the node's own connection finds its endpoint."""
     kind = socket.AF_INET if family == "IPv4" else socket.AF_INET6
     with socket.socket(kind) as listener:
         listener.bind((ADDRESSES[family], 8080))

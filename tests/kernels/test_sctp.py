@@ -104,9 +104,7 @@ def exchange(client: socket.socket, served: socket.socket) -> None:
 def test_associations_are_set_up_used_and_ended(
     proxy: NodeProxy, cluster: Cluster, server: socket.socket, family: Family
 ) -> None:
-    """
-    From a pod, the node and outside; each end sees the other one shut down.
-    """
+    """From a pod, the node and outside; each end sees the other one shut down."""
     for host, address, port in frontends(cluster, family):
         with closing(sctp_socket(host, family)) as client:
             client.connect((address, port))

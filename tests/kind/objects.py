@@ -46,9 +46,7 @@ def asking(name: str, image: str, *, host_network: bool) -> Json:
 
 
 def answering(name: str, number: int, node: str, image: str, linger_s: float) -> Json:
-    """
-    Return a Deployment with one pod of a workload, on a node as long as pods may come there.
-    """
+    """Return a Deployment with one pod of a workload, on a node as long as pods may come there."""
     server = {
         **_container(image, [f"/peer/{PEER.name}", "serve", "$(NAME)", str(SERVER_PORT)]),
         "env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],

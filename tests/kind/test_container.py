@@ -19,9 +19,7 @@ def _halves(line: str) -> tuple[str, str, str]:
 
 
 def test_it_has_one_capability_and_can_get_no_other(cluster: Cluster) -> None:
-    """
-    The process has CAP_NET_ADMIN alone, in every set, and can gain none by what it executes.
-    """
+    """The process has CAP_NET_ADMIN alone, in every set, and can gain none by what it executes."""
     status = _status(cluster)
     sets = {name: int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")}
     assert dict.fromkeys(sets, _NET_ADMIN) == sets
@@ -29,16 +27,12 @@ def test_it_has_one_capability_and_can_get_no_other(cluster: Cluster) -> None:
 
 
 def test_it_runs_under_the_runtime_s_seccomp_profile(cluster: Cluster) -> None:
-    """
-    Its system calls are filtered.
-    """
+    """Its system calls are filtered."""
     assert _status(cluster)["Seccomp"] == "2"
 
 
 def test_its_root_file_system_is_read_only(cluster: Cluster) -> None:
-    """
-    The root and what is mounted from the host are mounted read-only, and sysctls too.
-    """
+    """The root and what is mounted from the host are mounted read-only, and sysctls too."""
     lines = cluster.proxy_file(cluster.nodes[0].name, "/proc/1/mounts").splitlines()
     options = {fields[1]: fields[3].split(",") for fields in map(str.split, lines)}
     read_only = {at for at, named in options.items() if "ro" in named}
@@ -46,9 +40,7 @@ def test_its_root_file_system_is_read_only(cluster: Cluster) -> None:
 
 
 def test_it_has_nothing_to_complain_about(cluster: Cluster) -> None:
-    """
-    Started as the manifests say, it logs neither a warning nor an error.
-    """
+    """Started as the manifests say, it logs neither a warning nor an error."""
     for node in cluster.nodes:
         log = cluster.proxy_log(node.name)
         assert "ready after" in log

@@ -25,9 +25,7 @@ def test_pods_resolve_and_reach_services_by_name(cluster: Cluster) -> None:
 
 
 def test_the_api_server_is_reached_by_its_cluster_ip(cluster: Cluster) -> None:
-    """
-    Pods reach the API server at the name that client libraries use.
-    """
+    """Pods reach the API server at the name that client libraries use."""
     for node in cluster.nodes:
         pod = cluster.pod_on(node.name)
         # It speaks TLS: a request without is answered by 400.

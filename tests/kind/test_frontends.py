@@ -51,9 +51,7 @@ def test_every_frontend_serves_every_client(
 def test_a_pod_is_seen_as_itself_at_a_cluster_ip(
     cluster: Cluster, spread: Web, family: str
 ) -> None:
-    """
-    What a pod asks of a cluster IP reaches the endpoint with the pod's own address.
-    """
+    """What a pod asks of a cluster IP reaches the endpoint with the pod's own address."""
     at = spread.service.cluster_ip(family), spread.service.port()
     for node in cluster.nodes:
         pod = cluster.pod_on(node.name)
@@ -64,9 +62,7 @@ def test_a_pod_is_seen_as_itself_at_a_cluster_ip(
 def test_who_is_outside_is_masqueraded_at_a_node_port(
     cluster: Cluster, spread: Web, family: str
 ) -> None:
-    """
-    With externalTrafficPolicy Cluster the endpoint sees a node and not the one who asks.
-    """
+    """With externalTrafficPolicy Cluster the endpoint sees a node and not the one who asks."""
     outside = cluster.outside
     at = cluster.nodes[2].addresses[family], spread.service.node_port()
     own = cluster.address_of(outside, family)
@@ -79,9 +75,7 @@ def test_who_is_outside_is_masqueraded_at_a_node_port(
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort"])
 def test_a_service_without_endpoints_refuses(cluster: Cluster, family: str, kind: str) -> None:
-    """
-    Without endpoints a connection is refused at once, and not left waiting.
-    """
+    """Without endpoints a connection is refused at once, and not left waiting."""
     first = cluster.nodes[0]
     with cluster.serving(f"empty-{kind.lower()}-{family.lower()}", [], type=kind) as web:
         client, at = cluster.pod_on(first.name), (web.service.cluster_ip(family), 80)
@@ -91,9 +85,7 @@ def test_a_service_without_endpoints_refuses(cluster: Cluster, family: str, kind
 
 
 def test_a_removed_service_answers_no_more(cluster: Cluster, family: str) -> None:
-    """
-    When a Service is deleted, its node port is closed.
-    """
+    """When a Service is deleted, its node port is closed."""
     first = cluster.nodes[0]
     with cluster.serving(f"passing-{family.lower()}", [first.name], type="NodePort") as web:
         at = first.addresses[family], web.service.node_port()

@@ -110,17 +110,13 @@ def _configured(**container: Any) -> Any:
     ],
 )
 def test_what_is_not_modelled_is_refused(container: dict[str, Any]) -> None:
-    """
-    A pod that asks for what the back end cannot give is an error, and not run without it.
-    """
+    """A pod that asks for what the back end cannot give is an error, and not run without it."""
     with pytest.raises(UnsupportedError):
         _configured(**container)
 
 
 def test_capabilities_are_those_of_containerd_where_none_are_dropped() -> None:
-    """
-    Nothing dropped leaves fourteen; ALL dropped leaves what is added.
-    """
+    """Nothing dropped leaves fourteen; ALL dropped leaves what is added."""
     assert len(capabilities_of({})) == 14
     assert "CAP_KILL" not in capabilities_of({"capabilities": {"drop": ["KILL"]}})
     only = {"capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}
@@ -129,9 +125,7 @@ def test_capabilities_are_those_of_containerd_where_none_are_dropped() -> None:
 
 
 def test_variables_are_expanded_as_kubelet_does() -> None:
-    """
-    $(NAME) is replaced, $$(NAME) is $(NAME), and an unknown name stays.
-    """
+    """$(NAME) is replaced, $$(NAME) is $(NAME), and an unknown name stays."""
     words = command_line(
         {"args": ["--node=$(NODE)", "$$(NODE)", "$(OTHER)", "$NODE"]}, Image(["x"]), {"NODE": "n"}
     )
@@ -142,16 +136,12 @@ def test_variables_are_expanded_as_kubelet_does() -> None:
     ("quantity", "wanted"), [("256Mi", 1 << 28), ("1G", 10**9), ("5000", 5000)]
 )
 def test_memory_limits_are_read(quantity: str, wanted: int) -> None:
-    """
-    Quantities with binary and decimal units are bytes.
-    """
+    """Quantities with binary and decimal units are bytes."""
     assert memory_limit({"resources": {"limits": {"memory": quantity}}}) == wanted
 
 
 def test_a_volume_is_exchanged_as_a_whole(tmp_path: Path) -> None:
-    """
-    Files are links through ..data, and those that are gone are gone.
-    """
+    """Files are links through ..data, and those that are gone are gone."""
     volume = Projection(tmp_path / "volume", {"a": "1", "b": "1"})
     opened = (tmp_path / "volume" / "..data").readlink()
     volume.write({"a": "2"})
@@ -201,17 +191,13 @@ def _binding(kind: str = "ClusterRoleBinding", role: str = "reader", **metadata:
     ],
 )
 def test_rbac_grants_what_a_rule_says(user: str, verb: str, path: str, allowed: bool) -> None:
-    """
-    Verb, group, resource with subresource, name and path decide, and who is bound.
-    """
+    """Verb, group, resource with subresource, name and path decide, and who is bound."""
     policy = Policy([_ROLE, _binding()])
     assert policy.allows(user, verb, Target.parse(path)) is allowed
 
 
 def test_bindings_count_where_they_are() -> None:
-    """
-    A RoleBinding counts in its namespace, and one to a role that is not there grants nothing.
-    """
+    """A RoleBinding counts in its namespace, and one to a role that is not there grants nothing."""
     there, elsewhere = (
         Target.parse(f"/api/v1/namespaces/{name}/services") for name in ("there", "elsewhere")
     )

@@ -75,9 +75,7 @@ def test_without_its_binding_it_waits_and_names_verb_and_resource(
 
 
 def test_with_a_token_that_is_not_valid_it_is_not_ready(lab: NamespacesCluster, bare: str) -> None:
-    """
-    A token that the API server does not know is named as such.
-    """
+    """A token that the API server does not know is named as such."""
     account = ServiceAccount("of-another-cluster", lab.api.ca_file.read_text())
     with _pod(lab, bare, overlay("kind"), account) as pod:
         _says(pod, "401")
@@ -87,9 +85,7 @@ def test_with_a_token_that_is_not_valid_it_is_not_ready(lab: NamespacesCluster, 
 def test_without_net_admin_it_ends_and_names_the_capability(
     lab: NamespacesCluster, bare: str
 ) -> None:
-    """
-    Without CAP_NET_ADMIN the init container ends with 1 and says what is missing.
-    """
+    """Without CAP_NET_ADMIN the init container ends with 1 and says what is missing."""
     objects = overlay("kind")
     for container in (*_spec(objects)["initContainers"], *_spec(objects)["containers"]):
         container["securityContext"]["capabilities"] = {"drop": ["ALL"]}
@@ -110,9 +106,7 @@ def test_without_the_init_container_it_serves(lab: NamespacesCluster, bare: str)
 
 
 def test_the_init_container_sets_what_the_daemon_may_not(lab: NamespacesCluster, bare: str) -> None:
-    """
-    The init container writes a sysctl of the configuration; the daemon does not complain.
-    """
+    """The init container writes a sysctl of the configuration; the daemon does not complain."""
     objects = overlay("kind")
     configmap = find(objects, "ConfigMap")
     config = yaml.safe_load(configmap["data"]["config.conf"])
@@ -129,9 +123,7 @@ def test_the_init_container_sets_what_the_daemon_may_not(lab: NamespacesCluster,
 def test_a_new_field_of_a_newer_kubernetes_is_named_and_ignored(
     lab: NamespacesCluster, bare: str
 ) -> None:
-    """
-    An unknown field in the ConfigMap is a warning, and nfproxy serves.
-    """
+    """An unknown field in the ConfigMap is a warning, and nfproxy serves."""
     objects = overlay("kind")
     configmap = find(objects, "ConfigMap")
     configmap["data"]["config.conf"] += "\nofTheFuture: {mode: faster}\n"
@@ -141,9 +133,7 @@ def test_a_new_field_of_a_newer_kubernetes_is_named_and_ignored(
 
 
 def test_a_renewed_token_is_used_without_a_restart(lab: NamespacesCluster) -> None:
-    """
-    When kubelet exchanges the token, and the old one ends, changes still arrive.
-    """
+    """When kubelet exchanges the token, and the old one ends, changes still arrive."""
     node = lab.nodes[0].name
     pod, old = lab.proxy(node), lab.accounts[node]
     restarts = pod.restarts
@@ -171,18 +161,14 @@ def test_the_memory_limit_leaves_room(lab: NamespacesCluster) -> None:
 
 
 def test_it_ends_in_its_grace_period(lab: NamespacesCluster, bare: str) -> None:
-    """
-    On SIGTERM nfproxy ends by itself, with 0.
-    """
+    """On SIGTERM nfproxy ends by itself, with 0."""
     with _pod(lab, bare, overlay("kind")) as pod:
         pod.wait_ready()
         assert pod.delete() == 0
 
 
 def test_nothing_that_it_asks_for_is_refused(lab: NamespacesCluster, bare: str) -> None:
-    """
-    With the manifests' RBAC objects every request is allowed, Events too.
-    """
+    """With the manifests' RBAC objects every request is allowed, Events too."""
     lab.api.forget_requests()
     with _pod(lab, bare, overlay("kind")) as pod:
         pod.wait_ready()

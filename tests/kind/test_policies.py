@@ -30,9 +30,7 @@ INGRESS_IPS_OF_LOCAL = {family: f"{address}1" for family, address in INGRESS_IPS
 def test_external_traffic_local_keeps_the_source(
     cluster: Cluster, external_local: Web, family: str, protocol: str
 ) -> None:
-    """
-    Who is outside reaches the local endpoint, which sees who asks.
-    """
+    """Who is outside reaches the local endpoint, which sees who asks."""
     at = cluster.nodes[0].addresses[family], external_local.service.node_port(protocol)
     own = cluster.address_of(cluster.outside, family)
     (name,) = external_local.names
@@ -46,9 +44,7 @@ def test_external_traffic_local_keeps_the_source(
 def test_external_traffic_local_drops_without_local_endpoints(
     cluster: Cluster, external_local: Web, family: str
 ) -> None:
-    """
-    A node without endpoints gives no answer to who is outside, so load balancers notice.
-    """
+    """A node without endpoints gives no answer to who is outside, so load balancers notice."""
     port = external_local.service.node_port()
     first, last = (cluster.nodes[at].addresses[family] for at in (0, 2))
     outside = cluster.outside
@@ -59,9 +55,7 @@ def test_external_traffic_local_drops_without_local_endpoints(
 def test_external_traffic_local_serves_the_node_itself(
     cluster: Cluster, external_local: Web, family: str
 ) -> None:
-    """
-    Pods and processes of a node without endpoints reach the load-balancer IP all the same.
-    """
+    """Pods and processes of a node without endpoints reach the load-balancer IP all the same."""
     last = cluster.nodes[2].name
     for client in (cluster.pod_on(last), cluster.host(last)):
         cluster.eventually(
@@ -73,9 +67,7 @@ def test_external_traffic_local_serves_the_node_itself(
 def test_the_health_check_node_port_counts_local_endpoints(
     cluster: Cluster, external_local: Web, family: str
 ) -> None:
-    """
-    The node with the endpoint answers load balancers with 200, the others with 503.
-    """
+    """The node with the endpoint answers load balancers with 200, the others with 503."""
     port = external_local.service.health_check_node_port
     expected = {node.name: 503 for node in cluster.nodes} | {cluster.nodes[0].name: 200}
 
@@ -88,9 +80,7 @@ def test_the_health_check_node_port_counts_local_endpoints(
 
 
 def test_internal_traffic_local_stays_on_the_node(cluster: Cluster, family: str) -> None:
-    """
-    With internalTrafficPolicy Local each node uses its own endpoints, and drops without any.
-    """
+    """With internalTrafficPolicy Local each node uses its own endpoints, and drops without any."""
     nodes = [node.name for node in cluster.nodes]
     name = f"internal-local-{family.lower()}"
     with cluster.serving(name, nodes[:2], internalTrafficPolicy="Local") as web:

@@ -21,9 +21,7 @@ def web(cluster: Cluster) -> Iterator[Web]:
 
 
 def test_a_rolling_update_of_the_backends_fails_no_request(cluster: Cluster, web: Web) -> None:
-    """
-    All pods that answer are exchanged under load, and every request is answered.
-    """
+    """All pods that answer are exchanged under load, and every request is answered."""
     before = web.names
     figures = under_load(cluster, web, lambda: cluster.roll(web.name))
     assert failures(figures) == {}
@@ -40,9 +38,7 @@ def test_a_rolling_update_of_nfproxy_fails_no_request(cluster: Cluster, web: Web
 
 
 def test_a_crash_of_nfproxy_fails_no_request(cluster: Cluster, web: Web) -> None:
-    """
-    nfproxy is killed on a node under load, and started again: no client notices.
-    """
+    """nfproxy is killed on a node under load, and started again: no client notices."""
     last = cluster.nodes[2].name
     figures = under_load(cluster, web, lambda: cluster.crash_proxy(last), held=2)
     assert failures(figures) == {}
@@ -67,9 +63,7 @@ def test_draining_a_node_fails_no_request(cluster: Cluster, web: Web) -> None:
 
 
 def test_changes_while_nfproxy_is_away_are_made_up_for(cluster: Cluster, web: Web) -> None:
-    """
-    What changes during a rolling update of nfproxy is in force afterwards.
-    """
+    """What changes during a rolling update of nfproxy is in force afterwards."""
     changing = threading.Thread(target=cluster.roll, args=[web.name])
     changing.start()
     cluster.roll_proxy()

@@ -88,9 +88,7 @@ _CLEANING = ("docker rm --force nfproxy-outside", "kind delete cluster --name ki
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(script: Script) -> None:
-    """
-    With --dry-run every command is printed, that of pytest with its arguments, too.
-    """
+    """With --dry-run every command is printed, that of pytest with its arguments, too."""
     done = script("--dry-run", "--kubernetes", "1.35", "-k", "affinity")
     printed = done.stderr.replace("'", "").splitlines()
     assert done.returncode == 0
@@ -100,9 +98,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(script: Script) -> None:
 
 
 def test_all_is_removed_after_a_success(script: Script) -> None:
-    """
-    The steps are taken in order, and cluster and outside host are removed at the end.
-    """
+    """The steps are taken in order, and cluster and outside host are removed at the end."""
     done = script("--kubernetes", "1.35", "--version")  # pytest's: it runs no tests
     assert done.returncode == 0, done.stderr
     routes = [
@@ -114,9 +110,7 @@ def test_all_is_removed_after_a_success(script: Script) -> None:
 
 
 def test_logs_are_collected_after_a_failure(script: Script) -> None:
-    """
-    A failure of the tests is the script's, and logs are collected before all is removed.
-    """
+    """A failure of the tests is the script's, and logs are collected before all is removed."""
     done = script("--no-such-option")  # pytest's exit code for wrong usage
     assert done.returncode == 4, done.stderr
     assert _in_order(["kind export logs --name kind", *_CLEANING], script.calls), script.calls
@@ -124,17 +118,13 @@ def test_logs_are_collected_after_a_failure(script: Script) -> None:
 
 
 def test_the_cluster_can_be_kept(script: Script) -> None:
-    """
-    With --keep nothing is removed.
-    """
+    """With --keep nothing is removed."""
     assert script("--keep", "--version").returncode == 0
     assert not any("delete cluster" in call or "rm --force" in call for call in script.calls)
 
 
 def test_a_cluster_that_exists_is_left_alone(script: Script) -> None:
-    """
-    If there is a cluster called kind, the script says so and touches nothing.
-    """
+    """If there is a cluster called kind, the script says so and touches nothing."""
     script.clusters.write_text("other\nkind\n")
     done = script("--version")
     assert done.returncode == 1
@@ -144,9 +134,7 @@ def test_a_cluster_that_exists_is_left_alone(script: Script) -> None:
 
 @pytest.mark.parametrize("version", ["1.2", ""])
 def test_an_unknown_version_is_refused(script: Script, version: str) -> None:
-    """
-    Only the versions that have an image can be asked for; the message names them.
-    """
+    """Only the versions that have an image can be asked for; the message names them."""
     done = script("--kubernetes", version)
     assert done.returncode == 1
     assert "1.36" in done.stderr
@@ -154,9 +142,7 @@ def test_an_unknown_version_is_refused(script: Script, version: str) -> None:
 
 
 def test_the_workflow_runs_every_version(script: Script) -> None:
-    """
-    The GitHub workflow's matrix has the versions that the script has images for.
-    """
+    """The GitHub workflow's matrix has the versions that the script has images for."""
     images = re.findall(r"\[(1\.\d+)\]=kindest/node:v(\S+)@", (_HERE / "run.sh").read_text())
     workflow = yaml.safe_load((_ROOT / ".github" / "workflows" / "kind.yml").read_text())
     matrix = workflow["jobs"]["kind"]["strategy"]["matrix"]["include"]

@@ -92,9 +92,7 @@ def test_one_version_lists_loads_and_changes_tables_of_another(
 
 @pytest.mark.parametrize("reader", versions(), ids=str)
 def test_elements_by_netlink_list_like_those_by_text(lab: Lab, reader: Nft):
-    """
-    A listing does not show which of the two ways an element came.
-    """
+    """A listing does not show which of the two ways an element came."""
     texts = []
     for write in (by_text, by_netlink):
         namespace = lab.namespace(write.__name__)
@@ -108,9 +106,7 @@ def test_elements_by_netlink_list_like_those_by_text(lab: Lab, reader: Nft):
 @pytest.mark.parametrize("write", [by_text, by_netlink])
 @pytest.mark.parametrize("reader", versions(), ids=str)
 def test_every_set_is_declared_by_typeof(lab: Lab, reader: Nft, write: Write):
-    """
-    What a newer nft records for `type` crashes an older one. Only base chains say `type`.
-    """
+    """What a newer nft records for `type` crashes an older one. Only base chains say `type`."""
     namespace = lab.namespace("tables")
     write(namespace, versions()[-1])
     listing = nft(namespace, reader, "--terse", "list", "ruleset")

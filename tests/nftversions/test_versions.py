@@ -52,9 +52,7 @@ def words(listing: str) -> Counter[str]:
 
 
 def test_there_are_several_versions():
-    """
-    Tests across versions have at least two to compare, each once.
-    """
+    """Tests across versions have at least two to compare, each once."""
     found = [nft.version for nft in versions()]
 
     assert len(found) >= 2
@@ -63,9 +61,7 @@ def test_there_are_several_versions():
 
 @pytest.mark.parametrize("nft", versions(), ids=str)
 def test_each_command_runs_and_has_its_version(nft: Nft):
-    """
-    It reaches the kernel's tables in a new namespace.
-    """
+    """It reaches the kernel's tables in a new namespace."""
     printed = in_one_namespace(
         '"$1" --version; "$1" -f -; "$1" list tables', nft.command, text=TABLE
     )

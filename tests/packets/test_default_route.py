@@ -19,9 +19,7 @@ def route(scene: Scene, family: Family, *words: str) -> None:
 
 @families
 def test_preflight_finds_it_and_its_remedy_works(scene: Scene, family: Family) -> None:
-    """
-    Pods reach Services all the time. The remedy is a route for the ServiceCIDR.
-    """
+    """Pods reach Services all the time. The remedy is a route for the ServiceCIDR."""
     scene.program(scene.web(), *scene.slices(scene.remote))
     address, cidr = CLUSTER_IP.of(family), SERVICE_CIDRS.of(family)
     found = ApiServers(kubernetes=(parse_address(address),), service_cidrs=(parse_prefix(cidr),))

@@ -73,9 +73,7 @@ def counted(scene: Scene, family: Family, protocol: Protocol) -> int:
 def test_it_is_rejected_or_the_proxys(
     scene: Scene, name: str, family: Family, protocol: Protocol
 ) -> None:
-    """
-    With endpoints and without; other ports are the host's.
-    """
+    """With endpoints and without; other ports are the host's."""
     config, explicit = CONFIGURATIONS[name]
     proxied = protocol is Protocol.TCP and family in explicit
     for slices in (scene.slices(scene.remote), ()):
@@ -92,9 +90,7 @@ def test_it_is_rejected_or_the_proxys(
 def test_nothing_happens_with_the_gate_off(
     scene: Scene, family: Family, protocol: Protocol
 ) -> None:
-    """
-    As before: loopback addresses are the host's.
-    """
+    """As before: loopback addresses are the host's."""
     config = msgspec.structs.replace(gate_on(V4, V6), rejects_loopback=False)
     scene.program(scene.web(), *scene.slices(scene.remote), config=config)
 
@@ -103,9 +99,7 @@ def test_nothing_happens_with_the_gate_off(
 
 @protocols
 def test_every_loopback_address_rejects(scene: Scene, protocol: Protocol) -> None:
-    """
-    The whole of 127.0.0.0/8, and a Service that is gone no longer.
-    """
+    """The whole of 127.0.0.0/8, and a Service that is gone no longer."""
     probe = Probe(scene.node, "127.0.0.9", NODE_PORT, protocol)
     scene.program(scene.web(), config=gate_on())
     assert scene.ask(probe) == ["refused"]
@@ -115,9 +109,7 @@ def test_every_loopback_address_rejects(scene: Scene, protocol: Protocol) -> Non
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_node_ports_on_other_addresses_are_as_before(scene: Scene, name: str) -> None:
-    """
-    Loopback entries and the gate concern loopback addresses alone.
-    """
+    """Loopback entries and the gate concern loopback addresses alone."""
     config, _ = CONFIGURATIONS[name]
     scene.program(scene.web(), *scene.slices(scene.remote), config=config)
     probes = [
@@ -144,9 +136,7 @@ def test_node_ports_on_other_addresses_are_as_before(scene: Scene, name: str) ->
 def test_a_restart_with_another_setting_leaves_nothing_behind(
     scene: Scene, before: NodeConfig, after: NodeConfig
 ) -> None:
-    """
-    Neither a stale reject nor a missing one (kubernetes/kubernetes#142183).
-    """
+    """Neither a stale reject nor a missing one (kubernetes/kubernetes#142183)."""
     objects = (scene.web(), *scene.slices(scene.remote))
     scene.program()
     node = scene.cluster.nodes[1]

@@ -160,9 +160,7 @@ ELSEWHERE = {"labels": {"service.kubernetes.io/service-proxy-name": "another"}}
 def test_a_frontend_passes_to_another_service(
     node: Node, family: Family, kind: str, how: str
 ) -> None:
-    """
-    The flow goes on with the endpoints of the new owner, whose own objects did not change.
-    """
+    """The flow goes on with the endpoints of the new owner, whose own objects did not change."""
     first, second = node.cluster.pods[0], node.cluster.pods[-1]
     where, port, make = claimed(node, kind, family)
     old = make("old", CLUSTER_IP, created="2026-01-01T00:00:00Z")
@@ -185,9 +183,7 @@ def test_a_frontend_passes_to_another_service(
 @families
 @pytest.mark.parametrize("kind", ["cluster IP", "node port"])
 def test_flows_that_began_while_the_tables_were_gone(node: Node, family: Family, kind: str) -> None:
-    """
-    No rule translated their first packet, so no rule sees the others.
-    """
+    """No rule translated their first packet, so no rule sees the others."""
     pod = node.cluster.pods[0]
     address = node.cluster.nodes[0].address(family)
     where, port = (address, NODE_PORT) if kind == "node port" else (CLUSTER_IP.of(family), 80)
@@ -206,9 +202,7 @@ def test_flows_that_began_while_the_tables_were_gone(node: Node, family: Family,
 def test_endpoints_that_left_while_the_daemon_was_down(
     node: Node, family: Family, tables: str
 ) -> None:
-    """
-    The next start reads the kernel's tables and compares all frontends with conntrack.
-    """
+    """The next start reads the kernel's tables and compares all frontends with conntrack."""
     first, second = node.cluster.pods[0], node.cluster.pods[-1]
     where = CLUSTER_IP.of(family)
     web = node.service("web", CLUSTER_IP)
@@ -227,9 +221,7 @@ def test_endpoints_that_left_while_the_daemon_was_down(
 def test_a_service_that_went_while_the_daemon_was_down(
     node: Node, family: Family, tables: str
 ) -> None:
-    """
-    The kernel's tables say which frontends there were; without them, its address says enough.
-    """
+    """The kernel's tables say which frontends there were; without them, its address says enough."""
     pod = node.cluster.pods[0]
     where = CLUSTER_IP.of(family)
     node.put(node.service("web", CLUSTER_IP), *node.slices("web", pod))
@@ -251,9 +243,7 @@ def test_a_service_that_went_while_the_daemon_was_down(
 
 @families
 def test_a_node_port_that_went_while_the_daemon_was_down(node: Node, family: Family) -> None:
-    """
-    Its table's elements are compared before they go.
-    """
+    """Its table's elements are compared before they go."""
     pod = node.cluster.pods[0]
     where = node.cluster.nodes[0].address(family)
     node.put(node.service("web", CLUSTER_IP, node_port=NODE_PORT), *node.slices("web", pod))
@@ -266,9 +256,7 @@ def test_a_node_port_that_went_while_the_daemon_was_down(node: Node, family: Fam
 
 @families
 def test_an_endpoint_gets_another_port(node: Node, family: Family) -> None:
-    """
-    The flow follows: the pod's old port is no endpoint any more.
-    """
+    """The flow follows: the pod's old port is no endpoint any more."""
     pod = node.cluster.pods[0]
     where = CLUSTER_IP.of(family)
     web = node.service("web", CLUSTER_IP)
@@ -286,9 +274,7 @@ def test_an_endpoint_gets_another_port(node: Node, family: Family) -> None:
 def test_an_audit_finds_stale_flows_that_nothing_announced(
     node: Node, family: Family, tmp_path: Path
 ) -> None:
-    """
-    It reads the tables; they are right, and a flow is not.
-    """
+    """It reads the tables; they are right, and a flow is not."""
     pod, gone = node.cluster.pods[0], node.cluster.pods[-1]
     where = CLUSTER_IP.of(family)
     schedule = (ROOT / "nfproxy/daemon/schedule.py").read_text()
@@ -313,9 +299,7 @@ def test_an_audit_finds_stale_flows_that_nothing_announced(
 def test_an_sctp_client_finds_another_endpoint_when_its_own_vanished(
     node: Node, family: Family
 ) -> None:
-    """
-    Each INIT keeps the old entry alive. While the endpoint is listed it is left alone.
-    """
+    """Each INIT keeps the old entry alive. While the endpoint is listed it is left alone."""
     node.protocol = SCTP
     first, second = node.cluster.pods[0], node.cluster.pods[-1]
     where = CLUSTER_IP.of(family)

@@ -107,9 +107,7 @@ def ask(cluster: Cluster, frontend: str, family: Family, port: int) -> str:
 def test_a_flow_finds_another_endpoint_when_its_own_leaves(
     served: Cluster, node: Node, family: Family, frontend: str, port: int
 ) -> None:
-    """
-    By the rules alone it would go on to the one that left.
-    """
+    """By the rules alone it would go on to the one that left."""
     first, second = served.pods[0], served.pods[-1]
     with proxied(served, WEB, *slices(first)) as proxy:
         assert ask(served, frontend, family, port) == first.name
@@ -128,9 +126,7 @@ def test_a_flow_finds_another_endpoint_when_its_own_leaves(
 def test_a_flow_goes_on_while_others_leave(
     served: Cluster, node: Node, family: Family, port: int
 ) -> None:
-    """
-    Its endpoint serves: it is not sent to another, however many come and go.
-    """
+    """Its endpoint serves: it is not sent to another, however many come and go."""
     first, *others = served.pods
     with proxied(served, WEB, *slices(first)) as proxy:
         assert ask(served, Frontend.CLUSTER_IP, family, port) == first.name
@@ -146,9 +142,7 @@ def test_a_flow_goes_on_while_others_leave(
 def test_a_flow_to_a_service_without_endpoints_ends(
     served: Cluster, node: Node, family: Family, frontend: str, port: int
 ) -> None:
-    """
-    Scaled to zero, it is refused as any new one; and served again with the first endpoint.
-    """
+    """Scaled to zero, it is refused as any new one; and served again with the first endpoint."""
     first, second = served.pods[0], served.pods[-1]
     with proxied(served, WEB, *slices(first)) as proxy:
         assert ask(served, frontend, family, port) == first.name
@@ -165,9 +159,7 @@ def test_a_flow_to_a_service_without_endpoints_ends(
 def test_a_flow_to_a_service_that_is_gone_ends(
     served: Cluster, node: Node, family: Family, port: int
 ) -> None:
-    """
-    Its frontends have no endpoint any more.
-    """
+    """Its frontends have no endpoint any more."""
     first = served.pods[0]
     with proxied(served, WEB, *slices(first)) as proxy:
         assert ask(served, Frontend.NODE_PORT, family, port) == first.name
@@ -184,9 +176,7 @@ def test_a_flow_to_a_service_that_is_gone_ends(
 def test_a_flow_from_before_the_rules_finds_an_endpoint(
     served: Cluster, node: Node, family: Family, port: int
 ) -> None:
-    """
-    It was sent to the node itself, where no process listens, and would go there for ever.
-    """
+    """It was sent to the node itself, where no process listens, and would go there for ever."""
     with proxied(served) as proxy:
         assert ask(served, Frontend.NODE_PORT, family, port) == "refused"
         proxy.put(WEB, *slices(served.pods[0]))

@@ -77,9 +77,7 @@ def test_any_history_ends_like_a_fresh_start(steps: list[Step], config: NodeConf
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_many_more_histories_end_like_a_fresh_start(soak_s: float):
-    """
-    The same for as long as ``--soak`` says.
-    """
+    """The same for as long as ``--soak`` says."""
     seeds = random.Random(time.time_ns())
     until = time.monotonic() + soak_s
     while time.monotonic() < until:
@@ -95,9 +93,7 @@ def test_many_more_histories_end_like_a_fresh_start(soak_s: float):
 @given(wild_histories, configs)
 @examples(60)
 def test_syncing_what_is_in_force_commits_nothing(steps: list[Step], config: NodeConfig):
-    """
-    The same objects again, and a new process over the tables of the old: no element changes.
-    """
+    """The same objects again, and a new process over the tables of the old: no element changes."""
     walk = walked(steps, config)
     kernel = walk.kernel
     before, held = kernel.transactions, dump(kernel)
@@ -119,9 +115,7 @@ def test_syncing_what_is_in_force_commits_nothing(steps: list[Step], config: Nod
 def test_whatever_a_stranger_did_is_undone(
     steps: list[Step], config: NodeConfig, data: st.DataObject
 ):
-    """
-    After elements were deleted, changed and added behind its back, a takeover repairs all.
-    """
+    """After elements were deleted, changed and added behind its back, a takeover repairs all."""
     walk = walked(steps, config)
     for _ in range(data.draw(st.integers(1, 6), label="how many things a stranger does")):
         meddle(walk.kernel, data)

@@ -105,9 +105,7 @@ RANGES = st.lists(
 @example([(parse_prefix("0.0.0.0/0"), parse_prefix("::/0")), ()])
 @examples(12)
 def test_ranges_are_the_same_on_every_road(lab: Lab, lists: list[tuple[Prefix, ...]]):
-    """
-    Adjacent ranges, all addresses, the highest one: written, listed, taken over and removed.
-    """
+    """Adjacent ranges, all addresses, the highest one: written, listed, taken over and removed."""
     namespaces = [lab.namespace(name) for name in ("changed", "loaded")]
     changed, loaded = (RealKernel(namespace) for namespace in namespaces)
     try:

@@ -33,9 +33,7 @@ def batch(objects: list[Object]) -> Changes:
 def test_objects_in_any_order_give_the_same_bytes(
     population: Population, config: NodeConfig, order: random.Random
 ):
-    """
-    All at once or one by one, slices before Services, shuffled: one text.
-    """
+    """All at once or one by one, slices before Services, shuffled: one text."""
     objects = list(population.all())
     expected = rendered(config, batch(objects))
     order.shuffle(objects)
@@ -47,9 +45,7 @@ def test_objects_in_any_order_give_the_same_bytes(
 @given(populations(), configs)
 @examples(100)
 def test_the_script_applies_to_any_starting_state(population: Population, config: NodeConfig):
-    """
-    Onto no table, onto itself, and onto the tables of other objects.
-    """
+    """Onto no table, onto itself, and onto the tables of other objects."""
     text = rendered(config, batch(list(population.all())))
     kernel = FakeKernel()
     kernel.load(text)
@@ -68,9 +64,7 @@ names = st.text(max_size=20).map(lambda text: f'{MARK}";\nflush ruleset # {text}
 def test_no_text_of_an_object_reaches_the_script(
     namespace: str, name: str, port_name: str, node: str
 ):
-    """
-    Names are hashed or left out: even one that was never checked cannot become a command.
-    """
+    """Names are hashed or left out: even one that was never checked cannot become a command."""
     config = NodeConfig(node_name=node, zone=name)
     service = Service(
         name=ObjectName(namespace, name),

@@ -15,9 +15,7 @@ destinations = st.integers(0, 9).map(lambda n: bytes([n]))
 )
 @examples(300)
 def test_slots_hold_what_is_wanted_and_move_the_least(held: list[bytes], wanted: list[bytes]):
-    """
-    Exactly the wanted endpoints, dense; one that has a slot it may keep keeps it.
-    """
+    """Exactly the wanted endpoints, dense; one that has a slot it may keep keeps it."""
     result = arrange(held, wanted)
     kept = {d for d in held[: len(wanted)] if d in wanted}
     unchanged = [d for d, old in zip(result, held, strict=False) if d == old]

@@ -70,9 +70,7 @@ async def refused(host: str, port: int) -> bool:
 
 
 def test_the_answer_is_kube_proxys_to_the_byte():
-    """
-    Indented with tabs, no newline at the end; the count is a header, too.
-    """
+    """Indented with tabs, no newline at the end; the count is a header, too."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:
@@ -97,9 +95,7 @@ def test_the_answer_is_kube_proxys_to_the_byte():
 def test_the_code_is_200_with_local_endpoints_and_a_healthy_sync(
     endpoints: int, healthy: bool, code: int
 ):
-    """
-    Health is read at each request.
-    """
+    """Health is read at each request."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:
@@ -116,9 +112,7 @@ def test_the_code_is_200_with_local_endpoints_and_a_healthy_sync(
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "HEAD"])
 def test_path_and_method_do_not_matter(method: str):
-    """
-    Load balancers differ in what they ask for.
-    """
+    """Load balancers differ in what they ask for."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:
@@ -129,9 +123,7 @@ def test_path_and_method_do_not_matter(method: str):
 
 
 def test_families_have_sockets_of_their_own():
-    """
-    Each has its own count, at one port; a family without a health check refuses.
-    """
+    """Each has its own count, at one port; a family without a health check refuses."""
     port, other = free_ports(2)
 
     async def test(proxy: Proxy) -> None:
@@ -155,9 +147,7 @@ def test_families_have_sockets_of_their_own():
 
 
 def test_sockets_follow_the_addresses():
-    """
-    A connection to an address that stays goes on; one to an address that goes is closed.
-    """
+    """A connection to an address that stays goes on; one to an address that goes is closed."""
     (port,) = free_ports(1)
     wanted = {(WEB, V4): HealthCheck(port, 1)}
 
@@ -177,9 +167,7 @@ def test_sockets_follow_the_addresses():
 
 
 def test_an_address_need_not_be_usable_yet():
-    """
-    The kernel may still check it for duplicates. Link-local addresses are left out.
-    """
+    """The kernel may still check it for duplicates. Link-local addresses are left out."""
     (port,) = free_ports(1)
     addresses = {V6: [parse_address("fd00:dead::1"), parse_address("fe80::1")], V4: []}
 
@@ -191,9 +179,7 @@ def test_an_address_need_not_be_usable_yet():
 
 
 def test_without_addresses_there_is_no_socket():
-    """
-    That is no error, and addresses may come later.
-    """
+    """That is no error, and addresses may come later."""
     (port,) = free_ports(1)
     wanted = {(WEB, V4): HealthCheck(port, 1), (WEB, V6): HealthCheck(port, 1)}
 
@@ -210,9 +196,7 @@ def test_without_addresses_there_is_no_socket():
 
 
 def test_a_socket_that_stays_wanted_stays_open():
-    """
-    Neither a new count nor another Service closes its connections.
-    """
+    """Neither a new count nor another Service closes its connections."""
     port, other = free_ports(2)
 
     async def test(proxy: Proxy) -> None:
@@ -231,9 +215,7 @@ def test_a_socket_that_stays_wanted_stays_open():
 
 
 def test_services_may_swap_their_ports():
-    """
-    Old sockets are closed before new ones are opened.
-    """
+    """Old sockets are closed before new ones are opened."""
     first, second = free_ports(2)
 
     async def test(proxy: Proxy) -> None:
@@ -248,9 +230,7 @@ def test_services_may_swap_their_ports():
 
 
 def test_a_port_in_use_is_reported_and_tried_again():
-    """
-    At every update; until then the Service has no socket at its other addresses either.
-    """
+    """At every update; until then the Service has no socket at its other addresses either."""
     with closing(socket.create_server((TWO, 0))) as holder:
         port = int(holder.getsockname()[1])
         wanted = {(WEB, V4): HealthCheck(port, 1)}
@@ -273,9 +253,7 @@ def test_a_port_in_use_is_reported_and_tried_again():
 
 
 def test_a_failure_concerns_only_its_service():
-    """
-    Others have their sockets.
-    """
+    """Others have their sockets."""
     (port,) = free_ports(1)
     with closing(socket.create_server((ONE, 0))) as holder:
         taken = int(holder.getsockname()[1])
@@ -290,9 +268,7 @@ def test_a_failure_concerns_only_its_service():
 
 
 def test_close_closes_listeners_and_connections():
-    """
-    A silent client reads the end at once.
-    """
+    """A silent client reads the end at once."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:
@@ -306,9 +282,7 @@ def test_close_closes_listeners_and_connections():
 
 
 def test_connections_are_bounded_over_all_services():
-    """
-    The oldest one is closed for a new one, so probes get their answer.
-    """
+    """The oldest one is closed for a new one, so probes get their answer."""
     port, other = free_ports(2)
     wanted = {(WEB, V4): HealthCheck(port, 1), (SHOP, V4): HealthCheck(other, 1)}
 
@@ -323,9 +297,7 @@ def test_connections_are_bounded_over_all_services():
 
 
 def test_of_two_services_with_one_port_the_first_is_served_and_both_are_named():
-    """
-    No other process is blamed. Once the first is gone, the second is served.
-    """
+    """No other process is blamed. Once the first is gone, the second is served."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:
@@ -347,9 +319,7 @@ def test_of_two_services_with_one_port_the_first_is_served_and_both_are_named():
 
 
 def test_a_node_port_of_another_service_is_named():
-    """
-    A connection to it would never reach nfproxy, so nothing listens.
-    """
+    """A connection to it would never reach nfproxy, so nothing listens."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:

@@ -38,9 +38,7 @@ async def answers(health: Health, *paths: str, method: str = "GET") -> list[Repl
 
 
 def test_healthz_is_kube_proxys_to_the_byte():
-    """
-    Code, type, the header against type guessing, and the body without a newline.
-    """
+    """Code, type, the header against type guessing, and the body without a newline."""
     (reply,) = run(answers(healthy(), "/healthz"))
     date = "2026-01-02T03:04:05.12Z"
 
@@ -55,9 +53,7 @@ def test_healthz_is_kube_proxys_to_the_byte():
 
 
 def test_each_page_has_its_own_rule():
-    """
-    A deleted Node fails ``/healthz`` alone; a late sync fails all pages.
-    """
+    """A deleted Node fails ``/healthz`` alone; a late sync fails all pages."""
     paths = ("/healthz", "/livez", "/readyz")
     leaving, late = healthy(), healthy()
     leaving.node_gone()
@@ -69,9 +65,7 @@ def test_each_page_has_its_own_rule():
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_the_method_does_not_matter(method: str):
-    """
-    Neither does the query.
-    """
+    """Neither does the query."""
     (reply,) = run(answers(healthy(), "/healthz?x=1", method=method))
 
     assert reply.code == 200
@@ -79,9 +73,7 @@ def test_the_method_does_not_matter(method: str):
 
 
 def test_head_has_the_headers_of_get_and_no_body():
-    """
-    The length is that of the body of a GET.
-    """
+    """The length is that of the body of a GET."""
     (got,) = run(answers(healthy(), "/livez"))
     (head,) = run(answers(healthy(), "/livez", method="HEAD"))
 
@@ -91,9 +83,7 @@ def test_head_has_the_headers_of_get_and_no_body():
 
 @pytest.mark.parametrize("path", ["/", "/healthz/", "/Healthz", "/metrics", "/debug/pprof/"])
 def test_other_paths_are_not_found(path: str):
-    """
-    The text is that of Go's server.
-    """
+    """The text is that of Go's server."""
     (reply,) = run(answers(healthy(), path))
 
     assert (reply.code, reply.body) == (404, b"404 page not found\n")
@@ -102,9 +92,7 @@ def test_other_paths_are_not_found(path: str):
 
 
 def test_answers_are_counted_by_code():
-    """
-    For ``/healthz`` and ``/livez``, from the first answer on.
-    """
+    """For ``/healthz`` and ``/livez``, from the first answer on."""
     health, metrics = healthy(), Metrics(FAMILIES, "1", {})
 
     async def use() -> None:
@@ -126,9 +114,7 @@ def test_answers_are_counted_by_code():
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_unspecified_address_stands_for_both_families(address: str, host: str):
-    """
-    A kubelet probes the node's primary address, which may be of either family.
-    """
+    """A kubelet probes the node's primary address, which may be of either family."""
 
     async def use() -> Reply:
         pages = health_pages(healthy(), Metrics(FAMILIES, "1", {}))
@@ -139,9 +125,7 @@ def test_the_unspecified_address_stands_for_both_families(address: str, host: st
 
 
 def test_a_specific_address_is_the_only_one_served():
-    """
-    Another address of the same family refuses.
-    """
+    """Another address of the same family refuses."""
 
     async def use() -> None:
         pages = health_pages(healthy(), Metrics(FAMILIES, "1", {}))

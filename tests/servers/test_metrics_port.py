@@ -51,9 +51,7 @@ def get(path: str, **more: str) -> Reply:
 
 
 def test_metrics_are_in_prometheus_text_format():
-    """
-    In the version that every Prometheus reads.
-    """
+    """In the version that every Prometheus reads."""
     reply = get("/metrics")
     names = {family.name for family in text_string_to_metric_families(reply.body.decode())}
 
@@ -64,9 +62,7 @@ def test_metrics_are_in_prometheus_text_format():
 
 
 def test_metrics_are_compressed_for_clients_that_accept_it():
-    """
-    Prometheus does.
-    """
+    """Prometheus does."""
     reply = get("/metrics", accept_encoding="gzip")
 
     assert reply.headers["content-encoding"] == "gzip"
@@ -88,16 +84,12 @@ def test_metrics_are_compressed_for_clients_that_accept_it():
     ],
 )
 def test_gzip_is_taken_when_it_is_named(header: str, taken: bool):
-    """
-    With a weight above zero.
-    """
+    """With a weight above zero."""
     assert taken == accepts_gzip(header)
 
 
 def test_concurrent_requests_share_one_text():
-    """
-    Metrics are written once for all of them, outside the event loop.
-    """
+    """Metrics are written once for all of them, outside the event loop."""
     release, threads = threading.Event(), []
 
     class Slow(Metrics):
@@ -123,9 +115,7 @@ def test_concurrent_requests_share_one_text():
 
 
 def test_each_scrape_gets_the_current_state():
-    """
-    A text answers only the requests that came while it was written.
-    """
+    """A text answers only the requests that came while it was written."""
     metrics = made()
 
     async def use() -> list[bool]:
@@ -141,9 +131,7 @@ def test_each_scrape_gets_the_current_state():
 
 
 def test_metrics_that_cannot_be_written_are_an_error_each_time():
-    """
-    A failure is not kept.
-    """
+    """A failure is not kept."""
 
     class Broken(Metrics):
         def text(self) -> bytes:
@@ -157,9 +145,7 @@ def test_metrics_that_cannot_be_written_are_an_error_each_time():
 
 
 def test_slis_count_health_checks_until_a_delete():
-    """
-    The DELETE answers in words.
-    """
+    """The DELETE answers in words."""
     first, deleted, after = run(
         exchanges(
             ("/healthz", {}),
@@ -194,9 +180,7 @@ def test_slis_count_health_checks_until_a_delete():
     ],
 )
 def test_healthz_here_says_that_the_port_answers(path: str, body: str):
-    """
-    The state of the sync makes no difference.
-    """
+    """The state of the sync makes no difference."""
     reply = get(path)
 
     assert (reply.code, reply.body.decode()) == (200, body)
@@ -204,9 +188,7 @@ def test_healthz_here_says_that_the_port_answers(path: str, body: str):
 
 
 def test_the_proxy_mode_is_nftables():
-    """
-    Kubernetes' end-to-end tests read it.
-    """
+    """Kubernetes' end-to-end tests read it."""
     reply = get("/proxyMode")
 
     assert (reply.code, reply.body) == (200, b"nftables")
@@ -215,9 +197,7 @@ def test_the_proxy_mode_is_nftables():
 
 
 def test_configz_is_the_effective_configuration():
-    """
-    It equals what ``--write-config-to`` writes, under the group's name.
-    """
+    """It equals what ``--write-config-to`` writes, under the group's name."""
     reply = get("/configz")
     data = json.loads(reply.body)
 
@@ -228,9 +208,7 @@ def test_configz_is_the_effective_configuration():
 
 
 def test_flagz_is_text_by_default():
-    """
-    A header with a warning, then the flags, sorted.
-    """
+    """A header with a warning, then the flags, sorted."""
     reply = get("/flagz")
     head, _, flags = reply.body.decode().partition("\n\n")
     names = [line.replace(":", " ").replace("=", " ").split()[0] for line in flags.splitlines()]
@@ -243,9 +221,7 @@ def test_flagz_is_text_by_default():
 
 @pytest.mark.parametrize("kind", ["Flagz", "Statusz"])
 def test_the_z_pages_are_api_objects_for_clients_that_ask_for_them(kind: str):
-    """
-    With group, version and kind as parameters of JSON's media type.
-    """
+    """With group, version and kind as parameters of JSON's media type."""
     reply = get(f"/{kind.lower()}", accept=OBJECT.format(kind))
     data = json.loads(reply.body)
 
@@ -276,9 +252,7 @@ def test_the_z_pages_are_api_objects_for_clients_that_ask_for_them(kind: str):
     ],
 )
 def test_the_z_pages_are_text_or_one_object_or_not_acceptable(accept: str, expected: str | None):
-    """
-    kube-proxy refuses JSON without parameters, too: a form that may change needs its version.
-    """
+    """kube-proxy refuses JSON without parameters, too: a form that may change needs its version."""
     reply = get("/flagz", accept=accept)
 
     assert reply.code == (406 if expected is None else 200)
@@ -286,18 +260,14 @@ def test_the_z_pages_are_text_or_one_object_or_not_acceptable(accept: str, expec
 
 
 def test_flagz_holds_every_flag():
-    """
-    With its effective value.
-    """
+    """With its effective value."""
     reply = get("/flagz", accept=OBJECT.format("Flagz"))
 
     assert json.loads(reply.body)["flags"]["cluster-cidr"] == "10.244.0.0/16"
 
 
 def test_statusz_has_versions_pages_and_the_start_time():
-    """
-    As text and as an object.
-    """
+    """As text and as an object."""
     reply = get("/statusz", accept=OBJECT.format("Statusz"))
     data = json.loads(reply.body)
 
@@ -316,16 +286,12 @@ def test_statusz_has_versions_pages_and_the_start_time():
     "path", ["/", "/metrics/", "/healthz/x", "/proxymode", "/debug/pprof/", "/debug/flags/v"]
 )
 def test_other_paths_are_not_found(path: str):
-    """
-    Paths match exactly, and there is no Go runtime to profile.
-    """
+    """Paths match exactly, and there is no Go runtime to profile."""
     assert (get(path).code, get(path).body) == (404, b"404 page not found\n")
 
 
 def test_metrics_of_services_have_a_page_of_their_own():
-    """
-    An error of the kernel is the answer once; without a writer there is no such page.
-    """
+    """An error of the kernel is the answer once; without a writer there is no such page."""
     answers = iter([DataplaneError("cannot list frontends"), b"a 1\n"])
 
     def text() -> bytes:

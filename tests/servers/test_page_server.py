@@ -27,9 +27,7 @@ def port_in_use() -> tuple[socket.socket, int]:
 
 
 def test_a_port_in_use_is_tried_again_until_it_is_free(caplog: pytest.LogCaptureFixture):
-    """
-    The log says what to do once, not at every try.
-    """
+    """The log says what to do once, not at every try."""
     holder, port = port_in_use()
 
     async def use() -> None:
@@ -53,27 +51,21 @@ def test_a_port_in_use_is_tried_again_until_it_is_free(caplog: pytest.LogCapture
 
 
 def test_a_port_in_use_is_fatal_with_hard_fail():
-    """
-    That is ``bindAddressHardFail``; the error says what to do.
-    """
+    """That is ``bindAddressHardFail``; the error says what to do."""
     holder, port = port_in_use()
     with closing(holder), pytest.raises(ListenError, match="another process listens there"):
         asyncio.run(PageServer("health", f"{LOCAL}:{port}", hello, hard_fail=True).run())
 
 
 def test_an_address_of_no_interface_is_named():
-    """
-    With the remedy beside it.
-    """
+    """With the remedy beside it."""
     server = PageServer("health", "192.0.2.1:10256", hello, hard_fail=True)
     with pytest.raises(ListenError, match=r"192\.0\.2\.1:10256: no interface has this address"):
         asyncio.run(server.run())
 
 
 def test_an_answer_under_way_is_finished_at_the_end():
-    """
-    Idle connections do not delay the end.
-    """
+    """Idle connections do not delay the end."""
 
     async def use() -> None:
         entered, release = asyncio.Event(), asyncio.Event()
@@ -121,9 +113,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 def test_what_is_refused_gets_an_answer_and_no_line_in_the_log(
     sent: bytes, refusal: int, caplog: pytest.LogCaptureFixture
 ):
-    """
-    A client could fill the log otherwise.
-    """
+    """A client could fill the log otherwise."""
 
     async def use() -> tuple[int, bytes]:
         async with serving(hello) as place:
@@ -139,9 +129,7 @@ def test_what_is_refused_gets_an_answer_and_no_line_in_the_log(
 
 
 def test_the_answer_does_not_wait_for_the_body():
-    """
-    However long it is.
-    """
+    """However long it is."""
 
     async def use() -> bytes:
         async with serving(hello) as place, connections(place) as [(reader, writer)]:
@@ -156,9 +144,7 @@ def test_the_answer_does_not_wait_for_the_body():
 
 
 def test_the_oldest_connection_is_closed_for_a_new_one():
-    """
-    Clients that send nothing, send half a request, or read nothing do not block others.
-    """
+    """Clients that send nothing, send half a request, or read nothing do not block others."""
 
     async def use() -> None:
         async with serving(big) as place, connections(place, 100) as held:
@@ -182,9 +168,7 @@ async def big(request: web.BaseRequest) -> web.Response:
 
 
 def test_a_connection_can_carry_several_requests():
-    """
-    Pipelined requests are answered in order.
-    """
+    """Pipelined requests are answered in order."""
 
     async def use() -> bytes:
         async with serving(paths) as place:
@@ -203,9 +187,7 @@ async def paths(request: web.BaseRequest) -> web.Response:
 
 
 def test_the_server_header_has_no_versions():
-    """
-    Neither Python's nor aiohttp's.
-    """
+    """Neither Python's nor aiohttp's."""
 
     async def use(page: Page) -> str:
         async with serving(page) as place:

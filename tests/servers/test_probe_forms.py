@@ -214,9 +214,7 @@ async def codes(place: tuple[str, int], parts: Sequence[bytes | None], stays: bo
 
 @pytest.mark.parametrize("name", [*FORMS, *OWN])
 def test_a_probe_gets_the_answer_of_go(name: str) -> None:
-    """
-    Where the connection stays open, the next request is answered.
-    """
+    """Where the connection stays open, the next request is answered."""
     parts, expected, stays = {**FORMS, **OWN}[name]
 
     async def use() -> list[int]:
@@ -228,9 +226,7 @@ def test_a_probe_gets_the_answer_of_go(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FORMS if HALF_CLOSE not in FORMS[name][0]])
 def test_the_plain_form_does_not_depend_on_the_packets(name: str) -> None:
-    """
-    Byte by byte, a request reads as it does in one piece.
-    """
+    """Byte by byte, a request reads as it does in one piece."""
     sent = b"".join(part for part in FORMS[name][0] if part is not None)[:20_000]
 
     assert plain([bytes([byte]) for byte in sent]) == plain([sent])

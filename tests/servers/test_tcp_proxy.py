@@ -144,9 +144,7 @@ async def refused(proxy: Proxy, family: Family = V4, host: str = "") -> bool:
 
 @families
 def test_data_goes_both_ways_and_half_close_is_passed_on(family: Family) -> None:
-    """
-    A client that has sent everything still gets the rest of the answer.
-    """
+    """A client that has sent everything still gets the rest of the answer."""
 
     async def test(proxy: Proxy) -> None:
         proxy.put(proxy.wanted("a", family=family), family)
@@ -169,9 +167,7 @@ def test_data_goes_both_ways_and_half_close_is_passed_on(family: Family) -> None
 
 
 def test_it_listens_at_one_loopback_address_alone() -> None:
-    """
-    Not at the rest of 127.0.0.0/8, nor in the other family.
-    """
+    """Not at the rest of 127.0.0.0/8, nor in the other family."""
 
     async def test(proxy: Proxy) -> None:
         proxy.put(proxy.wanted("a"))
@@ -183,9 +179,7 @@ def test_it_listens_at_one_loopback_address_alone() -> None:
 
 
 def test_each_connection_draws_an_endpoint() -> None:
-    """
-    Uniformly: with 60 connections none of three is left out but once in 10^10 runs.
-    """
+    """Uniformly: with 60 connections none of three is left out but once in 10^10 runs."""
 
     async def test(proxy: Proxy) -> None:
         proxy.put(proxy.wanted("a", "b", "c"))
@@ -199,9 +193,7 @@ def test_each_connection_draws_an_endpoint() -> None:
 def test_a_failed_dial_closes_the_client_and_tries_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """
-    Refused at once, or without an answer for some seconds.
-    """
+    """Refused at once, or without an answer for some seconds."""
     monkeypatch.setattr(tcpproxy, "_DIAL_S", 0.2)
 
     async def test(proxy: Proxy) -> None:
@@ -223,9 +215,7 @@ def test_a_failed_dial_closes_the_client_and_tries_no_other(
 
 
 def test_clients_stay_with_one_endpoint_for_the_timeout() -> None:
-    """
-    Each connection renews it. It ends with the endpoint, and when the timeout changes.
-    """
+    """Each connection renews it. It ends with the endpoint, and when the timeout changes."""
 
     async def test(proxy: Proxy) -> None:
         names = ("a", "b", "c")
@@ -255,9 +245,7 @@ def test_clients_stay_with_one_endpoint_for_the_timeout() -> None:
 
 
 def test_connections_outlive_their_endpoint_but_not_their_listener() -> None:
-    """
-    A Service that gets the port from another does not inherit its connections.
-    """
+    """A Service that gets the port from another does not inherit its connections."""
 
     async def test(proxy: Proxy) -> None:
         proxy.put(proxy.wanted("a"))
@@ -284,9 +272,7 @@ def test_connections_outlive_their_endpoint_but_not_their_listener() -> None:
 def test_a_port_in_use_is_counted_logged_once_and_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    Others are served meanwhile.
-    """
+    """Others are served meanwhile."""
 
     async def test(proxy: Proxy) -> None:
         other = socket.socket()
@@ -315,9 +301,7 @@ def test_a_port_in_use_is_counted_logged_once_and_tried_again(
 
 
 def test_a_port_that_is_no_longer_wanted_is_not_tried_again() -> None:
-    """
-    Nor counted.
-    """
+    """Nor counted."""
 
     async def test(proxy: Proxy) -> None:
         with socket.socket() as other:
@@ -368,9 +352,7 @@ def test_connections_are_bounded(
 
 
 def test_a_reset_is_passed_on() -> None:
-    """
-    The endpoint learns at once that the client is gone.
-    """
+    """The endpoint learns at once that the client is gone."""
 
     async def test(proxy: Proxy) -> None:
         proxy.put(proxy.wanted("a"))
@@ -387,9 +369,7 @@ def test_a_reset_is_passed_on() -> None:
 
 
 def test_a_side_that_reads_nothing_holds_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    The other side is stopped, and no data is kept in this process beyond one piece.
-    """
+    """The other side is stopped, and no data is kept in this process beyond one piece."""
 
     async def test(proxy: Proxy) -> None:
         proxy.put(proxy.wanted("a"))

@@ -85,9 +85,7 @@ def restore(node: Namespace, text: str, program: str = "iptables-nft-restore") -
 def test_a_dry_run_lists_everything_and_changes_nothing(
     mode: Mode, node: Namespace, commands: Commands
 ) -> None:
-    """
-    The dry run lists what the run then removes; a second run finds nothing.
-    """
+    """The dry run lists what the run then removes; a second run finds nothing."""
     install(node, mode)
     program(commands)
     before = ruleset(node)
@@ -122,9 +120,7 @@ def test_the_list_is_a_line_each(node: Namespace, commands: Commands) -> None:
 
 @pytest.mark.parametrize("backend", ["nft", "legacy"])
 def test_nothing_of_others_is_touched(backend: str, node: Namespace, commands: Commands) -> None:
-    """
-    The rules of kubelet, CNI plugins, kube-router, Docker and administrators stay unchanged.
-    """
+    """The rules of kubelet, CNI plugins, kube-router, Docker and administrators stay unchanged."""
     others = (rules("others.v4"), f"iptables-{backend}-restore")
     restore(node, *others)
     alone = ruleset(node)
@@ -146,9 +142,7 @@ def test_nothing_of_others_is_touched(backend: str, node: Namespace, commands: C
 def test_rules_of_others_that_lead_to_a_chain_stay_and_are_listed(
     node: Namespace, commands: Commands
 ) -> None:
-    """
-    The chain is emptied and stays; without that rule it goes.
-    """
+    """The chain is emptied and stays; without that rule it goes."""
     install(node, Mode.IPTABLES_NFT)
     program(commands)
     mine = ["FORWARD", "-s", "10.1.0.0/16", "-j", "KUBE-FORWARD"]
@@ -168,9 +162,7 @@ def test_rules_of_others_that_lead_to_a_chain_stay_and_are_listed(
 def test_the_chain_that_marks_stays_for_those_who_use_it(
     node: Namespace, commands: Commands
 ) -> None:
-    """
-    nfproxy masquerades by the mark, so a CNI plugin's host ports keep working.
-    """
+    """nfproxy masquerades by the mark, so a CNI plugin's host ports keep working."""
     install(node, Mode.IPTABLES_NFT)
     program(commands)
     restore(node, "*nat\n:CNI-DN-a -\n-A CNI-DN-a -s 10.244.1.2 -j KUBE-MARK-MASQ\nCOMMIT\n")
@@ -186,9 +178,7 @@ def test_the_chain_that_marks_stays_for_those_who_use_it(
 def test_sets_of_ipvs_mode_go_with_the_rules_that_use_them(
     node: Namespace, commands: Commands
 ) -> None:
-    """
-    kube-proxy's sets of both families go; others stay.
-    """
+    """kube-proxy's sets of both families go; others stay."""
     node.call(make_ipsets, [*IPSETS, "KUBE-DST-3YNVZWWGX3UQQ4VQ", "mine"])
     restore(node, rules("ipvs.v4"))
     program(commands)
@@ -215,9 +205,7 @@ def set_names() -> list[str]:
 def test_refuses_to_leave_the_node_without_a_proxy(
     mode: Mode, node: Namespace, commands: Commands
 ) -> None:
-    """
-    The command refuses unless nfproxy has programmed the node; --force removes them anyway.
-    """
+    """The command refuses unless nfproxy has programmed the node; --force removes them anyway."""
     install(node, mode)
     before = ruleset(node)
     planned = cleanup(commands, "--dry-run")
@@ -236,9 +224,7 @@ def test_refuses_to_leave_the_node_without_a_proxy(
 def test_refuses_as_long_as_kube_proxy_runs(
     node: Namespace, commands: Commands, tmp_path: Path
 ) -> None:
-    """
-    kube-proxy would put everything back; the refusal names its process.
-    """
+    """kube-proxy would put everything back; the refusal names its process."""
     install(node, Mode.NFTABLES)
     program(commands)
     sleep = shutil.copy(shutil.which("sleep") or "", tmp_path / "kube-proxy")
@@ -260,9 +246,7 @@ def test_refuses_as_long_as_kube_proxy_runs(
 def test_refuses_where_forwarded_packets_would_be_dropped(
     drops: str, backend: str, node: Namespace, commands: Commands
 ) -> None:
-    """
-    iptables mode accepts such packets itself; the remedy in the refusal works.
-    """
+    """iptables mode accepts such packets itself; the remedy in the refusal works."""
     install(node, Mode(f"iptables-{backend}"))
     program(commands)
     node.run([f"iptables-{backend}", *drops.split()])
@@ -295,9 +279,7 @@ def test_says_what_iptables_legacy_needs(node: Namespace, commands: Commands) ->
 def test_own_tables_go_after_a_warning_if_nfproxy_runs(
     node: Namespace, commands: Commands, tmp_path: Path
 ) -> None:
-    """
-    A running nfproxy puts its tables back, so the command warns; a dry run only lists them.
-    """
+    """A running nfproxy puts its tables back, so the command warns; a dry run only lists them."""
     manifests, config = manifests_in(tmp_path / "manifests"), configuration(tmp_path)
     with commands.daemon(manifests, "--config", config) as daemon:
         planned = commands.run("cleanup", "--dry-run")

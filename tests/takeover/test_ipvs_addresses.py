@@ -55,9 +55,7 @@ def test_new_connections_come_from_the_nodes_own_address(node: Host) -> None:
 
 
 def test_nothing_is_left_of_an_address(node: Host) -> None:
-    """
-    The address, the route to it and the device are removed; a second run changes nothing.
-    """
+    """The address, the route to it and the device are removed; a second run changes nothing."""
     ipvs = KernelIpvs()
     packed = [parse_address(address) for address in VIRTUAL.values()]
     node.namespace.call(ipvs.prefer_own_source, packed)

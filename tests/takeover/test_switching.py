@@ -76,9 +76,7 @@ def go_on(streams: Streams) -> None:
 def test_nothing_is_lost_on_the_way_to_nfproxy_and_back(
     mode: Mode, served: Cluster, commands: Commands, manifests: Path, tmp_path: Path
 ) -> None:
-    """
-    kube-proxy alone, both, nfproxy alone, both, kube-proxy alone: every connection is served.
-    """
+    """kube-proxy alone, both, nfproxy alone, both, kube-proxy alone: every connection is served."""
     node, config = served.nodes[0].namespace, configuration(tmp_path)
     install(node, mode)
     with load(served) as (streams, flows):

@@ -99,9 +99,7 @@ def searched(source: str) -> Iterator[tuple[str, int]]:
 
 
 def test_no_code_searches_the_text_of_an_error() -> None:
-    """
-    A text may be rephrased at any time; what others react to is a code.
-    """
+    """A text may be rephrased at any time; what others react to is a code."""
     found = []
     for path in MODULES:
         place = str(path.relative_to(ROOT))
@@ -126,9 +124,7 @@ def test_no_code_searches_the_text_of_an_error() -> None:
     ],
 )
 def test_searches_are_found(line: str) -> None:
-    """
-    The check above sees what it is for.
-    """
+    """The check above sees what it is for."""
     assert [*searched(f"def f(error):\n    {line}\n")] == [("f", 2)]
 
 
@@ -144,16 +140,12 @@ def test_searches_are_found(line: str) -> None:
     ],
 )
 def test_other_uses_are_not_found(line: str) -> None:
-    """
-    Texts may be passed on, joined and compared with the last one.
-    """
+    """Texts may be passed on, joined and compared with the last one."""
     assert [*searched(f"def f(error, path, said):\n    {line}\n")] == []
 
 
 def test_an_error_reads_as_one_line_of_its_parts() -> None:
-    """
-    What happened, then what to do, where that is known.
-    """
+    """What happened, then what to do, where that is known."""
     assert str(NfproxyError("a.yaml: not YAML")) == "a.yaml: not YAML"
     assert str(NfproxyError("kernel too old", "update it")) == "kernel too old; update it"
     assert NfproxyError("x", code="y").code == "y"
@@ -177,7 +169,5 @@ class NetlinkError(Exception):
 def test_the_reason_of_a_foreign_error_has_no_numbers_and_brackets(
     error: Exception, reason: str
 ) -> None:
-    """
-    The system's words, else the text, else the class.
-    """
+    """The system's words, else the text, else the class."""
     assert reason_of(error) == reason

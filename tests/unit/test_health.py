@@ -35,9 +35,7 @@ def body(answer: Answer) -> dict[str, object]:
 
 
 def test_the_body_is_kube_proxys_to_the_byte():
-    """
-    Compact, keys in order, nine fraction digits; with a 200 the time of update is now.
-    """
+    """Compact, keys in order, nine fraction digits; with a 200 the time of update is now."""
     health = running()
     health.succeeded(V4, at(1))
 
@@ -51,9 +49,7 @@ def test_the_body_is_kube_proxys_to_the_byte():
 
 
 def test_only_healthz_has_the_node_and_only_readyz_has_programmed():
-    """
-    All other keys are the same in the three bodies.
-    """
+    """All other keys are the same in the three bodies."""
     health = running()
     common = {"lastUpdated", "currentTime", "healthy", "status"}
 
@@ -63,9 +59,7 @@ def test_only_healthz_has_the_node_and_only_readyz_has_programmed():
 
 
 def test_before_any_family_has_started_it_is_healthy_without_a_status():
-    """
-    As kube-proxy before any family has reported; the Node is not known yet.
-    """
+    """As kube-proxy before any family has reported; the Node is not known yet."""
     health = Health(sync_period_s=30)
 
     assert health.livez(at(0)).code == 200
@@ -75,9 +69,7 @@ def test_before_any_family_has_started_it_is_healthy_without_a_status():
 
 
 def test_healthz_says_why_it_is_503():
-    """
-    Each reason about the Node, and none in an answer of 200.
-    """
+    """Each reason about the Node, and none in an answer of 200."""
     health = Health(sync_period_s=30)
     health.started(V4, at(0))
 
@@ -101,9 +93,7 @@ def test_healthz_says_why_it_is_503():
 
 @pytest.mark.parametrize(("waited_s", "code"), [(59.9, 200), (60, 503), (3600, 503)])
 def test_a_request_may_wait_for_two_sync_periods(waited_s: float, code: int):
-    """
-    Counted from the request, not from the last success.
-    """
+    """Counted from the request, not from the last success."""
     health = running()
     health.succeeded(V4, at(1))
     health.queued(V4, at(100))
@@ -113,9 +103,7 @@ def test_a_request_may_wait_for_two_sync_periods(waited_s: float, code: int):
 
 
 def test_the_oldest_request_counts():
-    """
-    Further requests do not put the deadline off.
-    """
+    """Further requests do not put the deadline off."""
     health = running()
     for second in range(0, 70, 10):
         health.queued(V6, at(second))
@@ -124,9 +112,7 @@ def test_the_oldest_request_counts():
 
 
 def test_a_success_answers_all_requests():
-    """
-    The next request has the whole time again.
-    """
+    """The next request has the whole time again."""
     health = running()
     health.queued(V4, at(0))
     health.succeeded(V4, at(70))
@@ -136,16 +122,12 @@ def test_a_success_answers_all_requests():
 
 
 def test_without_a_request_it_stays_healthy():
-    """
-    As in an idle cluster.
-    """
+    """As in an idle cluster."""
     assert running().healthy(at(1e6))
 
 
 def test_one_family_late_makes_the_whole_unhealthy():
-    """
-    The body says which one; the time of update is the other family's last success.
-    """
+    """The body says which one; the time of update is the other family's last success."""
     health = running()
     health.queued(V6, at(0))
     health.succeeded(V4, at(30))
@@ -165,9 +147,7 @@ def test_one_family_late_makes_the_whole_unhealthy():
 
 
 def test_a_family_that_is_not_proxied_does_not_count():
-    """
-    On a node without IPv6 only IPv4 is in the status.
-    """
+    """On a node without IPv6 only IPv4 is in the status."""
     health = running(V4)
     health.queued(V6, at(0))
 
@@ -176,9 +156,7 @@ def test_a_family_that_is_not_proxied_does_not_count():
 
 
 def test_a_wall_clock_that_jumps_changes_nothing():
-    """
-    Waiting is measured by the monotonic clock.
-    """
+    """Waiting is measured by the monotonic clock."""
     health = running()
     health.queued(V4, at(0))
 
@@ -213,9 +191,7 @@ KEYS = ("nodeEligible", "healthy")
 
 
 def test_a_node_that_comes_back_is_used_again():
-    """
-    The autoscaler may take the taint off, and a Node may be registered again.
-    """
+    """The autoscaler may take the taint off, and a Node may be registered again."""
     health = running()
     health.node_gone()
     health.node_seen(Node("node-1"))
@@ -224,9 +200,7 @@ def test_a_node_that_comes_back_is_used_again():
 
 
 def test_it_is_ready_when_every_family_has_been_programmed():
-    """
-    Afterwards it is ready while the sync is healthy.
-    """
+    """Afterwards it is ready while the sync is healthy."""
     health = running()
 
     assert health.readyz(at(1)).code == 503
@@ -239,9 +213,7 @@ def test_it_is_ready_when_every_family_has_been_programmed():
 
 
 def test_a_foreign_change_keeps_traffic_away_until_its_repair():
-    """
-    Of one family, too, and it says why; the proxy is live, since a restart would not help.
-    """
+    """Of one family, too, and it says why; the proxy is live, since a restart would not help."""
     health = running()
     for family in FAMILIES:
         health.succeeded(family, at(1))
@@ -269,9 +241,7 @@ def test_it_is_not_ready_before_a_family_has_started():
 
 
 def test_a_first_sync_that_fails_shows():
-    """
-    kube-proxy stays healthy then, since it has no pending request.
-    """
+    """kube-proxy stays healthy then, since it has no pending request."""
     health = running()
     health.queued(V4, at(0))  # at the failure
     health.queued(V4, at(30))
@@ -284,16 +254,12 @@ def test_a_first_sync_that_fails_shows():
     [(0, "05Z"), (1, "05.000000001Z"), (120_000_000, "05.12Z"), (999_999_999, "05.999999999Z")],
 )
 def test_times_have_no_trailing_zeros(rest_ns: int, text: str):
-    """
-    As Go prints RFC 3339 with nanoseconds.
-    """
+    """As Go prints RFC 3339 with nanoseconds."""
     assert f"2026-01-02T03:04:{text}" == rfc3339(1_767_323_045_000_000_000 + rest_ns)
 
 
 def test_pages_say_why_the_api_server_cannot_be_followed():
-    """
-    Whatever their code, which does not change: installed rules serve.
-    """
+    """Whatever their code, which does not change: installed rules serve."""
     health = running()
     for family in FAMILIES:
         health.succeeded(family, at(1))

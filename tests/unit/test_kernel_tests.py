@@ -25,9 +25,7 @@ GOOD = Round("6.1.0-50-cloud-amd64", 0, tests=3)
 def test_kernels_come_first_and_then_what_pytest_gets(
     arguments: list[str], rounds: dict[str, list[list[str]]]
 ) -> None:
-    """
-    Both kernels and everything unless others are named.
-    """
+    """Both kernels and everything unless others are named."""
     assert rounds == rounds_by_kernel(arguments)
 
 
@@ -37,9 +35,7 @@ def outcome(*rounds: Round, reason: str = "") -> Outcome:
 
 
 def test_all_rounds_count() -> None:
-    """
-    The line at the end names the kernel that ran, and adds up.
-    """
+    """The line at the end names the kernel that ran, and adds up."""
     both = outcome(GOOD, GOOD._replace(tests=2))
 
     assert both.good
@@ -57,16 +53,12 @@ def test_all_rounds_count() -> None:
     ids=["a failure", "a skipped test", "no test", "a panic"],
 )
 def test_whatever_is_not_a_test_that_passed_is_a_failure(failed: Outcome) -> None:
-    """
-    A guest that ran nothing has shown nothing.
-    """
+    """A guest that ran nothing has shown nothing."""
     assert not failed.good
 
 
 def test_a_guest_that_did_not_get_far_is_named_by_its_version() -> None:
-    """
-    What uname says is not known then.
-    """
+    """What uname says is not known then."""
     assert str(outcome(reason="no output for 360 s")) == (
         "Linux 6.1: 0 of 0 tests passed, 12 s: no output for 360 s"
     )

@@ -192,18 +192,14 @@ def files(tops: Iterable[str] = _TOPS) -> Iterator[str]:
 
 
 def test_no_retired_word_comes_back() -> None:
-    """
-    No text of the repository holds a retired word or name.
-    """
+    """No text of the repository holds a retired word or name."""
     found = [one for path in files() for one in findings(path)]
 
     assert found == [], "\n" + "\n".join(map(str, found))
 
 
 def test_words_and_names_are_found() -> None:
-    """
-    Whole words only, in prose, in names of tests and over line ends; plain meanings pass.
-    """
+    """Whole words only, in prose, in names of tests and over line ends; plain meanings pass."""
     text = "for want\n    # of it, test_nobody_asks: user nobody lists elements; henceforth"
     assert {(line, word) for line, word, _ in words_in(text)} == {
         (1, "for want # of"),

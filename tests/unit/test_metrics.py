@@ -99,9 +99,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_metrics_are_those_that_dashboards_for_kube_proxy_read(
     metrics: Metrics, name: str, kind: str, labels: str, buckets: list[float] | None
 ):
-    """
-    Name, type, labels and buckets are kube-proxy's.
-    """
+    """Name, type, labels and buckets are kube-proxy's."""
     use_all(metrics)
     families = {}
     for family in text_string_to_metric_families(metrics.text().decode()):
@@ -119,9 +117,7 @@ def test_metrics_are_those_that_dashboards_for_kube_proxy_read(
 
 
 def test_nothing_else_has_kube_proxys_prefix(metrics: Metrics):
-    """
-    Metrics of other proxy modes are absent, and there are no ``_created`` series.
-    """
+    """Metrics of other proxy modes are absent, and there are no ``_created`` series."""
     use_all(metrics)
     lines = [line for line in metrics.text().decode().splitlines() if line[0] != "#"]
     names = {line.split("{")[0].split(" ")[0] for line in lines}
@@ -135,9 +131,7 @@ def test_nothing_else_has_kube_proxys_prefix(metrics: Metrics):
 
 
 def test_a_series_with_labels_appears_when_it_is_used(metrics: Metrics):
-    """
-    A series without labels is 0 from the start.
-    """
+    """A series without labels is 0 from the start."""
     text = metrics.text().decode()
 
     assert 'ip_family="' not in text
@@ -148,9 +142,7 @@ def test_a_series_with_labels_appears_when_it_is_used(metrics: Metrics):
 
 
 def test_a_service_event_counts_in_each_family():
-    """
-    As in kube-proxy: two in a dual-stack cluster.
-    """
+    """As in kube-proxy: two in a dual-stack cluster."""
     name = "kubeproxy_sync_proxy_rules_service_changes_total"
     dual, single = (Metrics(families, "1", {}) for families in (FAMILIES, [V4]))
     dual.service_event()
@@ -160,9 +152,7 @@ def test_a_service_event_counts_in_each_family():
 
 
 def test_a_sync_includes_all_pending_changes(metrics: Metrics):
-    """
-    A slice event that changed nothing is counted, and is not pending.
-    """
+    """A slice event that changed nothing is counted, and is not pending."""
     prefix = "kubeproxy_sync_proxy_rules"
 
     def counts() -> list[float | None]:
@@ -178,9 +168,7 @@ def test_a_sync_includes_all_pending_changes(metrics: Metrics):
 
 
 def test_programming_is_observed_once_for_each_change(metrics: Metrics):
-    """
-    From the trigger to the success. A clock that is ahead gives negative values.
-    """
+    """From the trigger to the success. A clock that is ahead gives negative values."""
     name = "kubeproxy_network_programming_duration_seconds"
     metrics.sync_finished(V4, 0.1, False, 100.0, [99.5, 99.0, 101.0])
 
@@ -191,9 +179,7 @@ def test_programming_is_observed_once_for_each_change(metrics: Metrics):
 
 @pytest.mark.parametrize("full", [True, False])
 def test_a_failed_sync_took_time_too(metrics: Metrics, full: bool):
-    """
-    Its duration counts, its time does not.
-    """
+    """Its duration counts, its time does not."""
     metrics.sync_failed(V4, 0.1, full)
     family = {"ip_family": "IPv4"}
     prefix = "kubeproxy_sync"
@@ -207,9 +193,7 @@ def test_a_failed_sync_took_time_too(metrics: Metrics, full: bool):
 
 
 def test_a_kind_without_problems_goes_to_zero(metrics: Metrics):
-    """
-    Each report holds all kinds.
-    """
+    """Each report holds all kinds."""
     metrics.object_problems({"Service": 2, "Node": 1})
     metrics.object_problems({"Service": 1})
     name = "nfproxy_object_problems"
@@ -219,9 +203,7 @@ def test_a_kind_without_problems_goes_to_zero(metrics: Metrics):
 
 
 def test_reports_of_the_api_servers_side_are_counted(metrics: Metrics):
-    """
-    Unusable objects, watches that ended, lists.
-    """
+    """Unusable objects, watches that ended, lists."""
     metrics.undecodable(Kind.ENDPOINT_SLICE, None, ())
     metrics.watch_ended("services", "expired")
     metrics.listed("services", 10, 0.1)
@@ -233,9 +215,7 @@ def test_reports_of_the_api_servers_side_are_counted(metrics: Metrics):
 
 
 def test_one_api_server_is_in_use(metrics: Metrics):
-    """
-    The ones used before stay at 0, so that graphs show the change.
-    """
+    """The ones used before stay at 0, so that graphs show the change."""
     for host in ("10.0.0.1:6443", "10.0.0.1:6443", "10.0.0.2:6443"):
         metrics.api_server(host)
 
@@ -244,9 +224,7 @@ def test_one_api_server_is_in_use(metrics: Metrics):
 
 
 def test_own_metrics_describe_the_kernels_tables(metrics: Metrics):
-    """
-    Their size, what a transaction changed, and why they were read.
-    """
+    """Their size, what a transaction changed, and why they were read."""
     metrics.table_size(V4, frontends=10, endpoints=100, elements=130)
     metrics.transaction(0.0003, 2)
     metrics.resynced(ResyncReason.FOREIGN)
@@ -267,9 +245,7 @@ def test_own_metrics_describe_the_kernels_tables(metrics: Metrics):
 
 
 def test_feature_gates_and_build_are_there(metrics: Metrics):
-    """
-    As component-base does.
-    """
+    """As component-base does."""
     text = metrics.text().decode()
 
     assert 'kubernetes_feature_enabled{name="ComponentFlagz",stage="BETA"} 1\n' in text
@@ -279,9 +255,7 @@ def test_feature_gates_and_build_are_there(metrics: Metrics):
 
 
 def test_start_time_is_this_processs(metrics: Metrics):
-    """
-    It is the same on both pages.
-    """
+    """It is the same on both pages."""
     boot_s = next(
         int(line.split()[1])
         for line in Path("/proc/stat").read_text("ascii").splitlines()
@@ -295,9 +269,7 @@ def test_start_time_is_this_processs(metrics: Metrics):
 
 
 def test_health_checks_are_counted_until_reset(metrics: Metrics):
-    """
-    After a reset the count starts at 0.
-    """
+    """After a reset the count starts at 0."""
     total = 'kubernetes_healthchecks_total{name="ping",type="healthz",status="success"}'
     latest = 'kubernetes_healthcheck{name="ping",type="healthz"} 1\n'
     for _ in range(2):
@@ -311,9 +283,7 @@ def test_health_checks_are_counted_until_reset(metrics: Metrics):
 
 
 def test_metrics_of_two_processes_are_apart():
-    """
-    No registry is global.
-    """
+    """No registry is global."""
     one, other = (Metrics(FAMILIES, "1", {}) for _ in range(2))
     one.services(5)
 
@@ -342,18 +312,14 @@ def test_metrics_of_two_processes_are_apart():
     ],
 )
 def test_numbers_are_written_as_go_does(value: float, text: str):
-    """
-    Buckets of nodes with kube-proxy and with nfproxy are then the same series.
-    """
+    """Buckets of nodes with kube-proxy and with nfproxy are then the same series."""
     assert text == number(value)
     assert math.isnan(value) or float(text) == value
 
 
 @pytest.mark.parametrize("hostile", ['a"b', "a\\b", "a\nb", 'a\\"\n', "ä", ""])
 def test_label_values_come_back_as_they_were(hostile: str):
-    """
-    The text parses whatever they hold.
-    """
+    """The text parses whatever they hold."""
     registry = CollectorRegistry()
     Gauge("some", "back\\slash\nand line", ("label",), registry=registry).labels(hostile).set(1)
     (family,) = text_string_to_metric_families(expose(registry).decode())
@@ -363,9 +329,7 @@ def test_label_values_come_back_as_they_were(hostile: str):
 
 
 def test_localhost_node_ports_have_metrics_only_with_the_gate() -> None:
-    """
-    As in Kubernetes 1.38; what is rejected is read whenever the page is.
-    """
+    """As in Kubernetes 1.38; what is rejected is read whenever the page is."""
     prefix = "kubeproxy_nftables_localhost_nodeport_"
     assert prefix.encode() not in Metrics(FAMILIES, "0", FEATURES).text()
 
@@ -391,9 +355,7 @@ def test_localhost_node_ports_have_metrics_only_with_the_gate() -> None:
 
 
 def test_localhost_node_ports_without_the_gate_count_nothing() -> None:
-    """
-    Callers need not know of the gate.
-    """
+    """Callers need not know of the gate."""
     metrics = Metrics(FAMILIES, "0", FEATURES)
     metrics.localhost_listeners({V4: 2})
     metrics.localhost_listen_failed(V6)

@@ -48,9 +48,7 @@ class Outer(msgspec.Struct):
     ],
 )
 def test_the_first_field_that_does_not_fit_is_named(data, line):
-    """
-    The same from JSON as from what a YAML file held.
-    """
+    """The same from JSON as from what a YAML file held."""
     with pytest.raises(UNREADABLE):
         msgspec.convert(data, Outer)
     assert str(mismatch(data, Outer)) == line
@@ -69,9 +67,7 @@ def test_the_first_field_that_does_not_fit_is_named(data, line):
     ],
 )
 def test_json_that_does_not_parse(data, message):
-    """
-    With the line, where it is known.
-    """
+    """With the line, where it is known."""
     assert json_error(data) == message
 
 
@@ -94,9 +90,7 @@ close = st.fixed_dictionaries(
 
 @given(close)
 def test_what_cannot_be_decoded_has_a_field(data):
-    """
-    Wherever msgspec fails, the walk finds a field; wherever it does not, the walk finds none.
-    """
+    """Wherever msgspec fails, the walk finds a field; wherever it does not, the walk finds none."""
     found = mismatch(data, Outer)
     try:
         msgspec.convert(data, Outer)

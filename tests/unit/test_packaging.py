@@ -78,18 +78,14 @@ def wanted() -> set[str]:
 
 
 def test_wheel_holds_every_module_and_template(wheel: Path):
-    """
-    The wheel holds the package and the rulesets, all of them and nothing else.
-    """
+    """The wheel holds the package and the rulesets, all of them and nothing else."""
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     assert wanted() == held
 
 
 def test_sdist_holds_what_the_wheel_is_built_from(sdist: Path):
-    """
-    The source distribution holds the package, the rulesets and the license.
-    """
+    """The source distribution holds the package, the rulesets and the license."""
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
 
@@ -97,9 +93,7 @@ def test_sdist_holds_what_the_wheel_is_built_from(sdist: Path):
 
 
 def test_installed_command_runs_from_another_directory(wheel: Path, tmp_path: Path):
-    """
-    What the wheel installs starts, finds its rulesets, and needs nothing of the clone.
-    """
+    """What the wheel installs starts, finds its rulesets, and needs nothing of the clone."""
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     run(
@@ -140,9 +134,7 @@ LISTS = [RUNTIME, BUILD, TEST, REPOSITORY / "tests" / "kernels" / "requirements.
     ],
 )
 def test_lists_hold_what_pyproject_asks_for(path: Path, asked: list[str]):
-    """
-    Each dependency of pyproject.toml is listed, in a version that it allows.
-    """
+    """Each dependency of pyproject.toml is listed, in a version that it allows."""
     listed = versions(path)
     wanted = [Requirement(one) for one in asked]
 
@@ -150,17 +142,13 @@ def test_lists_hold_what_pyproject_asks_for(path: Path, asked: list[str]):
 
 
 def test_tests_run_with_the_versions_of_the_image():
-    """
-    The list for tests names what the image holds and what builds it, in the same versions.
-    """
+    """The list for tests names what the image holds and what builds it, in the same versions."""
     assert versions(RUNTIME).items() | versions(BUILD).items() <= versions(TEST).items()
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.parent.name + "/" + path.name)
 def test_lists_name_hashes_and_no_index(path: Path):
-    """
-    Each package has hashes; packages come from wherever the machine's pip gets them.
-    """
+    """Each package has hashes; packages come from wherever the machine's pip gets them."""
     text = path.read_text()
     packages = re.findall(r"^[\w.-]+==", text, re.M)
 

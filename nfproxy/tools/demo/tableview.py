@@ -25,9 +25,7 @@ class ElementRow(NamedTuple):
 
 
 class Tables:
-    """
-    Reads the nfproxy tables of a node. A context manager; one thread at a time uses it.
-    """
+    """Reads the nfproxy tables of a node. A context manager; one thread at a time uses it."""
 
     def __init__(self, node: LabNode) -> None:
         self.node = node

@@ -147,9 +147,7 @@ class Namespace:
 
 
 class Lab:
-    """
-    A set of namespaces that end together. A context manager; any thread may call it.
-    """
+    """A set of namespaces that end together. A context manager; any thread may call it."""
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab")

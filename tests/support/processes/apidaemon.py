@@ -122,9 +122,7 @@ class Site:
             return 0
 
     def metric(self, name: str, **labels: str) -> float:
-        """
-        Return a sample, or the sum of those that have these labels among others; 0 for none.
-        """
+        """Return a sample, or the sum of those that have these labels among others; 0 for none."""
         total = 0.0
         for line in self.page(METRICS_PORT, "/metrics").body.splitlines():
             sample, _, value = line.rpartition(" ")

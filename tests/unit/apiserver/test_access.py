@@ -12,9 +12,7 @@ from nfproxy.errors import ConfigError
 
 
 def test_a_token_file_is_read_each_time(write, tmp_path):
-    """
-    Its path is relative to the kubeconfig; white space around the token does not count.
-    """
+    """Its path is relative to the kubeconfig; white space around the token does not count."""
     (tmp_path / "token").write_text(" first\n")
     access = of(write(user={"tokenFile": "token", "token": "another"}))
     assert access.authorization() == "Bearer first"
@@ -24,9 +22,7 @@ def test_a_token_file_is_read_each_time(write, tmp_path):
 
 
 def test_a_token_file_that_is_gone_says_so(write, tmp_path):
-    """
-    The error names the file.
-    """
+    """The error names the file."""
     token = tmp_path / "token"
     token.write_text("first")
     access = of(write(user={"tokenFile": "token"}))
@@ -41,9 +37,7 @@ def test_a_token_file_that_is_gone_says_so(write, tmp_path):
 
 
 def test_master_replaces_the_server(write):
-    """
-    The kubeconfig's credentials stay; --master alone has none.
-    """
+    """The kubeconfig's credentials stay; --master alone has none."""
     path = str(write(user={"token": "abc"}, change=lambda c: c["clusters"][0]["cluster"].clear()))
     access = read(ClientSettings(kubeconfig=path, master="https://192.0.2.9:443"))
     assert (access.servers[0].host, access.authorization()) == ("192.0.2.9:443", "Bearer abc")
@@ -53,9 +47,7 @@ def test_master_replaces_the_server(write):
 
 
 def test_an_address_without_scheme_is_one_with_tls_where_there_is_a_ca(write, authority):
-    """
-    As in client-go.
-    """
+    """As in client-go."""
     cluster = {"server": "192.0.2.1:6443", "certificate-authority": str(authority.file)}
     access = of(write(cluster=cluster))
 
@@ -65,9 +57,7 @@ def test_an_address_without_scheme_is_one_with_tls_where_there_is_a_ca(write, au
 
 @pytest.mark.parametrize("host", ["10.96.0.1", "fd00::1"])
 def test_a_pod_s_service_account(tmp_path, authority, host):
-    """
-    The address comes from the environment, IPv6 in brackets; the token is read each time.
-    """
+    """The address comes from the environment, IPv6 in brackets; the token is read each time."""
     (tmp_path / "token").write_text("first\n")
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
     environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"}
@@ -82,9 +72,7 @@ def test_a_pod_s_service_account(tmp_path, authority, host):
 
 
 def test_neither_flags_nor_pod(tmp_path):
-    """
-    The error says what to give.
-    """
+    """The error says what to give."""
     with pytest.raises(ConfigError, match="give a kubeconfig"):
         read(ClientSettings())
     environ = {"KUBERNETES_SERVICE_HOST": "a", "KUBERNETES_SERVICE_PORT": "443"}
@@ -93,9 +81,7 @@ def test_neither_flags_nor_pod(tmp_path):
 
 
 def test_a_proxy_of_the_environment_is_used_unless_excepted(write):
-    """
-    The kubeconfig's own proxy has priority.
-    """
+    """The kubeconfig's own proxy has priority."""
     settings = ClientSettings(kubeconfig=str(write()))
     environ = {"HTTPS_PROXY": "http://proxy.example:1"}
     assert read(settings, environ).servers[0].proxy == "http://proxy.example:1"
@@ -127,9 +113,7 @@ def test_a_file_that_changes_makes_what_was_read_stale(write, authority, tmp_pat
 
 
 def test_several_masters_share_credentials_and_scheme(write, authority):
-    """
-    Spaces and repetitions do not count; each server has its own proxy.
-    """
+    """Spaces and repetitions do not count; each server has its own proxy."""
     path = str(write(cluster={"certificate-authority": str(authority.file)}, user={"token": "abc"}))
     masters = "https://192.0.2.1:6443, 192.0.2.2:6443,https://192.0.2.1:6443/,[2001:db8::1]:6443"
     environ = {"HTTPS_PROXY": "http://proxy.example:1", "NO_PROXY": "192.0.2.2"}
@@ -145,9 +129,7 @@ def test_several_masters_share_credentials_and_scheme(write, authority):
 
 
 def test_masters_without_a_scheme_have_tls_also_where_certificates_are_not_checked(write):
-    """
-    As in client-go: a token must not be sent in the clear because verification is off.
-    """
+    """As in client-go: a token must not be sent in the clear because verification is off."""
     path = str(write(cluster={"insecure-skip-tls-verify": True}, user={"token": "abc"}))
 
     access = read(ClientSettings(kubeconfig=path, master="192.0.2.1:6443,192.0.2.2:6443"))
@@ -160,9 +142,7 @@ def test_masters_without_a_scheme_have_tls_also_where_certificates_are_not_check
 
 @pytest.mark.parametrize("masters", ["https://a,", "https://a,,https://b", "https://a,ftp://b"])
 def test_each_master_has_to_be_an_address(masters):
-    """
-    The error quotes the one that is not.
-    """
+    """The error quotes the one that is not."""
     with pytest.raises(ConfigError, match=r"--master: '(ftp://b|)' is not an address"):
         read(ClientSettings(master=masters))
 
@@ -180,9 +160,7 @@ def test_each_master_has_to_be_an_address(masters):
 def test_in_a_pod_its_service_account_serves_for_masters_with_tls(
     tmp_path, authority, masters, token
 ):
-    """
-    Without TLS the token is not sent. The address in the environment is not used.
-    """
+    """Without TLS the token is not sent. The address in the environment is not used."""
     (tmp_path / "token").write_text("abc")
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
     environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}

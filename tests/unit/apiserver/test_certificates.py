@@ -17,9 +17,7 @@ from nfproxy.errors import ConfigError
 
 
 def test_an_encrypted_client_key_is_an_error_and_no_question(write, tmp_path, authority):
-    """
-    OpenSSL would ask at the terminal. The connection is not made.
-    """
+    """OpenSSL would ask at the terminal. The connection is not made."""
     certificate, key = authority.issue("client")
     for option in ("-aes256", "-traditional"):
         sealed = tmp_path / "sealed.key"
@@ -32,9 +30,7 @@ def test_an_encrypted_client_key_is_an_error_and_no_question(write, tmp_path, au
 
 
 def test_an_intermediate_ca_is_trusted_by_itself(run, tmp_path):
-    """
-    As kubectl accepts it: the cluster's CA may be signed by one that this node does not know.
-    """
+    """As kubectl accepts it: the cluster's CA may be signed by one that this node does not know."""
     root = Authority(tmp_path / "root")
     middle = root.below(tmp_path / "middle")
 

@@ -105,9 +105,7 @@ def test_a_request_as_it_arrives_and_as_it_is_measured(run):
 
 
 def test_a_body_is_json_of_the_type_that_is_given(run):
-    """
-    A patch names its kind of patch.
-    """
+    """A patch names its kind of patch."""
 
     async def case() -> None:
         async with (
@@ -159,9 +157,7 @@ def test_another_user_is_impersonated_with_every_request(run, tmp_path):
 
 
 def test_a_port_that_speaks_tls_says_so_when_asked_without(run):
-    """
-    The answer is 400, and only its body says why.
-    """
+    """The answer is 400, and only its body says why."""
 
     async def case() -> None:
         async with (
@@ -181,9 +177,7 @@ def test_a_port_that_speaks_tls_says_so_when_asked_without(run):
 
 
 def test_a_token_that_is_not_accepted_is_read_again_at_once(run, tmp_path):
-    """
-    The second attempt has the token that the file holds by now.
-    """
+    """The second attempt has the token that the file holds by now."""
     measured = Measured()
 
     async def case() -> None:
@@ -208,9 +202,7 @@ def test_a_token_that_is_not_accepted_is_read_again_at_once(run, tmp_path):
 
 
 def test_credentials_that_are_never_accepted_raise_an_error_with_their_file(run, tmp_path):
-    """
-    The client tries once more, then the caller gets the error.
-    """
+    """The client tries once more, then the caller gets the error."""
 
     async def case() -> None:
         async with scripted() as server:
@@ -227,9 +219,7 @@ def test_credentials_that_are_never_accepted_raise_an_error_with_their_file(run,
 
 
 def test_a_plugin_is_run_again_when_its_token_is_not_accepted(run, tmp_path):
-    """
-    A token without an expiry gives no other sign of being too old.
-    """
+    """A token without an expiry gives no other sign of being too old."""
 
     async def case() -> None:
         count = tmp_path / "count"
@@ -256,9 +246,7 @@ def test_a_plugin_is_run_again_when_its_token_is_not_accepted(run, tmp_path):
 
 
 def test_a_plugin_that_fails_at_start_is_run_with_the_first_request(run, tmp_path):
-    """
-    The network may not be up yet; a wrong kubeconfig, however, is an error at start.
-    """
+    """The network may not be up yet; a wrong kubeconfig, however, is an error at start."""
 
     async def case() -> None:
         user = {"exec": {"command": str(tmp_path / "later"), "apiVersion": "v1"}}
@@ -273,9 +261,7 @@ def test_a_plugin_that_fails_at_start_is_run_with_the_first_request(run, tmp_pat
 
 
 def test_a_kubeconfig_that_is_rewritten_is_followed(run, tmp_path):
-    """
-    An API server may move; while the file cannot be read, the previous one stays in use.
-    """
+    """An API server may move; while the file cannot be read, the previous one stays in use."""
     problems: list[Problem] = []
 
     async def case() -> None:
@@ -349,9 +335,7 @@ def peer(exchange: Any) -> Any:
     [(-1, True, "has expired"), (2, False, "is not trusted")],
 )
 def test_a_server_s_certificate_is_always_checked(run, tmp_path, authority, days, trusted, said):
-    """
-    The error says what is wrong; only the kubeconfig can turn verification off.
-    """
+    """The error says what is wrong; only the kubeconfig can turn verification off."""
 
     async def case() -> None:
         other = Authority(tmp_path / "other")
@@ -368,9 +352,7 @@ def test_a_server_s_certificate_is_always_checked(run, tmp_path, authority, days
 
 
 def test_the_name_to_verify_may_differ_from_the_address(run, tmp_path, authority):
-    """
-    Behind a tunnel or a load balancer, `tls-server-name` gives the name to verify.
-    """
+    """Behind a tunnel or a load balancer, `tls-server-name` gives the name to verify."""
 
     async def case() -> None:
         async with scripted(authority.server()) as server:
@@ -390,9 +372,7 @@ def test_the_name_to_verify_may_differ_from_the_address(run, tmp_path, authority
 
 
 def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
-    """
-    So is an answer that never begins; both errors name the host.
-    """
+    """So is an answer that never begins; both errors name the host."""
 
     async def case() -> None:
         async with (
@@ -414,9 +394,7 @@ def test_an_answer_that_stops_in_the_middle_is_a_failure(run):
 
 @pytest.mark.parametrize(("qps", "burst", "held"), [(0.001, 2, True), (-1, 2, False)])
 def test_requests_beyond_the_burst_wait(run, qps, burst, held):
-    """
-    A negative qps means no bound; further pages of a list do not count.
-    """
+    """A negative qps means no bound; further pages of a list do not count."""
 
     async def case() -> None:
         async with scripted() as server:
@@ -440,9 +418,7 @@ def test_requests_beyond_the_burst_wait(run, qps, burst, held):
 
 
 def test_a_proxy_of_the_kubeconfig_is_asked(run, tmp_path):
-    """
-    The proxy gets the request with the address of the API server.
-    """
+    """The proxy gets the request with the address of the API server."""
 
     async def case() -> None:
         async with scripted() as proxy:

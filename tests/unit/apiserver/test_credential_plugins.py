@@ -54,9 +54,7 @@ def credential(**status: str) -> dict[str, Any]:
 
 
 def test_a_credential_plugin_gives_a_token_for_a_time(write, tmp_path):
-    """
-    Shortly before the token expires, the plugin runs again.
-    """
+    """Shortly before the token expires, the plugin runs again."""
     output = credential(token="abc", expirationTimestamp="2030-01-01T00:00:00Z")  # noqa: S106
     access = of(write(user=plugin(tmp_path, output)))
 
@@ -67,9 +65,7 @@ def test_a_credential_plugin_gives_a_token_for_a_time(write, tmp_path):
 
 
 def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):
-    """
-    The connection uses it.
-    """
+    """The connection uses it."""
     certificate, key = authority.issue("client")
     output = credential(
         clientCertificateData=certificate.read_text(), clientKeyData=key.read_text()
@@ -93,18 +89,14 @@ def test_a_credential_plugin_may_give_a_certificate(write, tmp_path, authority):
     ],
 )
 def test_a_credential_plugin_that_fails_may_work_later(write, tmp_path, output, fails, said):
-    """
-    So it is no error of the configuration; the message names the program.
-    """
+    """So it is no error of the configuration; the message names the program."""
     with pytest.raises(PluginError, match=said) as caught:
         of(write(user=plugin(tmp_path, output, fails)))
     assert "credential plugin" in str(caught.value)
 
 
 def test_a_credential_plugin_that_is_not_there(write):
-    """
-    A program may be installed later.
-    """
+    """A program may be installed later."""
     missing = {"exec": {"apiVersion": "v1", "command": "/nowhere/plugin"}}
 
     with pytest.raises(PluginError, match="/nowhere/plugin"):
@@ -138,9 +130,7 @@ LEFT_BEHIND = "sleep 1000 & echo $! > $TMP/child; setsid sh -c 'echo $$ > '$TMP'
 
 
 def test_a_plugin_that_hangs_is_ended_with_its_children_and_run_again(write, tmp_path, monkeypatch):
-    """
-    The next request runs it again, and gets the credentials.
-    """
+    """The next request runs it again, and gets the credentials."""
     monkeypatch.setattr(plugins, "PLUGIN_S", 1.0)
     user = script(
         tmp_path,
@@ -172,9 +162,7 @@ asyncio.run(PluginRunner().run(Plugin(sys.argv[1], "v1")))
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_of_a_plugin_outlives_the_daemon(tmp_path, number):
-    """
-    Neither the plugin nor what it started, even after SIGKILL.
-    """
+    """Neither the plugin nor what it started, even after SIGKILL."""
     user = script(tmp_path, f"{LEFT_BEHIND}\necho $$ > $TMP/plugin.pid\nsleep 1000")
     command = [sys.executable, "-c", DAEMON, user["exec"]["command"]]
     daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
@@ -190,9 +178,7 @@ def test_no_process_of_a_plugin_outlives_the_daemon(tmp_path, number):
 
 
 def test_standard_error_of_any_size_does_not_block(write, tmp_path):
-    """
-    Its end is what an error shows, as text.
-    """
+    """Its end is what an error shows, as text."""
     noise = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'no lück' >&2"
     access = of(write(user=script(tmp_path, f"{noise}\ncat $TMP/answer")))
     assert access.authorization() == "Bearer abc"
@@ -204,17 +190,13 @@ def test_standard_error_of_any_size_does_not_block(write, tmp_path):
 
 
 def test_output_has_a_bound(write, tmp_path):
-    """
-    A plugin that prints without end is ended.
-    """
+    """A plugin that prints without end is ended."""
     with pytest.raises(PluginError, match="printed more than 1 MB"):
         of(write(user=script(tmp_path, "yes")))
 
 
 def test_a_secret_is_not_in_an_error(write, tmp_path):
-    """
-    What a plugin printed may be a token, whatever is wrong with it.
-    """
+    """What a plugin printed may be a token, whatever is wrong with it."""
     for output in ('{"token": "s3cret"', "s3cret", '{"kind": "s3cret'):
         with pytest.raises(PluginError) as caught:
             of(write(user=script(tmp_path, f"echo '{output}'")))
@@ -223,9 +205,7 @@ def test_a_secret_is_not_in_an_error(write, tmp_path):
 
 @pytest.mark.parametrize("command", ["./bin/plugin", "bin/plugin", "bin/../bin/plugin"])
 def test_a_relative_command_is_beside_the_kubeconfig(write, tmp_path, monkeypatch, command):
-    """
-    Wherever nfproxy runs, as kubectl does; without a slash it is in PATH.
-    """
+    """Wherever nfproxy runs, as kubectl does; without a slash it is in PATH."""
     user = script(tmp_path, "cat $TMP/answer", "bin/plugin")
     user["exec"]["command"] = command
     assert of(write(user=user)).authorization() == "Bearer abc"
@@ -238,9 +218,7 @@ def test_a_relative_command_is_beside_the_kubeconfig(write, tmp_path, monkeypatc
 
 
 def test_cluster_info_is_given_where_it_is_asked_for(write, tmp_path, authority):
-    """
-    Also the CA of a file, and the cluster's configuration for plugins.
-    """
+    """Also the CA of a file, and the cluster's configuration for plugins."""
     text = 'printf %s "$KUBERNETES_EXEC_INFO" > $TMP/info\ncat $TMP/answer'
     cluster = {
         "certificate-authority": str(authority.file),
@@ -270,18 +248,14 @@ def test_cluster_info_is_given_where_it_is_asked_for(write, tmp_path, authority)
 
 
 def test_a_plugin_that_needs_a_terminal_is_an_error_of_the_configuration(write, tmp_path):
-    """
-    A daemon has none.
-    """
+    """A daemon has none."""
     user = script(tmp_path, "cat $TMP/answer", interactiveMode="Always")
     with pytest.raises(ConfigError, match=r"exec\.interactiveMode: is Always"):
         of(write(user=user))
 
 
 def test_opening_a_connection_runs_no_plugin(write, tmp_path):
-    """
-    The addresses are known at once; the first request waits for the plugin.
-    """
+    """The addresses are known at once; the first request waits for the plugin."""
     path = write(user=script(tmp_path, "touch $TMP/ran; sleep 1000"))
 
     async def case() -> None:
@@ -293,9 +267,7 @@ def test_opening_a_connection_runs_no_plugin(write, tmp_path):
 
 
 def test_while_a_plugin_fails_the_log_and_the_health_pages_say_so(write, tmp_path):
-    """
-    At the first failure, without what the plugin printed on the pages. Over when it works.
-    """
+    """At the first failure, without what the plugin printed on the pages. Over when it works."""
     user = script(tmp_path, "[ -e $TMP/works ] || { echo s3cret >&2; exit 1; }; cat $TMP/answer")
     path = write(user=user, cluster={"server": "http://127.0.0.1:1"})
 

@@ -48,9 +48,7 @@ def problems(monkeypatch) -> list[Problem]:
 
 
 def test_an_event_is_created_and_its_repeat_patched(run, problems):
-    """
-    Both requests name the namespace of the object that the Event is about.
-    """
+    """Both requests name the namespace of the object that the Event is about."""
 
     async def case() -> None:
         asked = Asked()
@@ -73,9 +71,7 @@ def test_an_event_is_created_and_its_repeat_patched(run, problems):
 
 
 def test_the_repeat_of_an_expired_event_is_created_again(run, problems):
-    """
-    404 to the patch means that the Event has expired.
-    """
+    """404 to the patch means that the Event has expired."""
 
     async def case() -> None:
         asked = Asked(201, 404)
@@ -91,9 +87,7 @@ def test_the_repeat_of_an_expired_event_is_created_again(run, problems):
 
 @pytest.mark.parametrize("code", [0, 401, 429, 500])
 def test_a_passing_failure_is_tried_again(run, problems, code):
-    """
-    However often it fails, it is reported once.
-    """
+    """However often it fails, it is reported once."""
 
     async def case() -> None:
         asked = Asked(code, code, code)
@@ -108,9 +102,7 @@ def test_a_passing_failure_is_tried_again(run, problems, code):
 
 @pytest.mark.parametrize(("code", "text"), [(403, '["create", "patch", "update"]'), (422, "422")])
 def test_a_refused_event_is_dropped(run, problems, code, text):
-    """
-    The next Event is posted; the report names the missing rule.
-    """
+    """The next Event is posted; the report names the missing rule."""
 
     async def case() -> None:
         asked = Asked(code, code)
@@ -127,9 +119,7 @@ def test_a_refused_event_is_dropped(run, problems, code, text):
 
 
 def test_an_event_from_before_the_start_waits(run, problems):
-    """
-    No Event is lost at start, and the end does not block.
-    """
+    """No Event is lost at start, and the end does not block."""
 
     async def case() -> None:
         asked = Asked()
@@ -143,9 +133,7 @@ def test_an_event_from_before_the_start_waits(run, problems):
 
 
 def test_a_shared_event_that_exists_is_no_failure(run, problems, monkeypatch):
-    """
-    Another node was first. It is not asked for again.
-    """
+    """Another node was first. It is not asked for again."""
     monkeypatch.setattr("nfproxy.apiserver.eventposter.SPREAD_S", 0)
 
     async def case() -> None:

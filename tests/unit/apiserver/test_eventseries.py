@@ -32,9 +32,7 @@ def post(queue: EventQueue, now_s: float) -> int:
 
 
 def test_an_event_is_posted_once():
-    """
-    The same Event again is its repeat; another note makes another Event.
-    """
+    """The same Event again is its repeat; another note makes another Event."""
     queue = EventQueue()
     queue.add(event(), 1)
     queue.add(event(), 2)
@@ -45,9 +43,7 @@ def test_an_event_is_posted_once():
 
 
 def test_the_first_repeat_is_posted_at_once_and_later_ones_together():
-    """
-    As in client-go.
-    """
+    """As in client-go."""
     queue = EventQueue()
     queue.add(event(), 1)
     assert post(queue, 1) == 1
@@ -62,9 +58,7 @@ def test_the_first_repeat_is_posted_at_once_and_later_ones_together():
 
 
 def test_an_event_that_the_api_server_no_longer_has_is_created_again():
-    """
-    API servers keep Events for an hour.
-    """
+    """API servers keep Events for an hour."""
     queue = EventQueue()
     queue.add(event(), 1)
     first = queue.due(1)
@@ -79,9 +73,7 @@ def test_an_event_that_the_api_server_no_longer_has_is_created_again():
 
 
 def test_a_flood_of_events_is_dropped():
-    """
-    Posted Events make room for new ones; Events that wait do not.
-    """
+    """Posted Events make room for new ones; Events that wait do not."""
     queue = EventQueue(max_series=2)
     assert queue.add(event("a"), 1)
     assert queue.add(event("b"), 1)
@@ -92,9 +84,7 @@ def test_a_flood_of_events_is_dropped():
 
 
 def test_an_event_as_the_api_takes_it():
-    """
-    It has the reporting controller that kube-proxy's users look for.
-    """
+    """It has the reporting controller that kube-proxy's users look for."""
     queue = EventQueue()
     queue.add(event(), 1714557600.25)
     queue.add(event(), 1714557601.0)
@@ -129,9 +119,7 @@ def test_an_event_as_the_api_takes_it():
     ],
 )
 def test_an_event_about_something_without_namespace_lives_in_default(regarding, expected):
-    """
-    The reference to it has no namespace.
-    """
+    """The reference to it has no namespace."""
     queue = EventQueue()
     queue.add(event(regarding=regarding), 1)
     series = queue.due(1)
@@ -143,9 +131,7 @@ def test_an_event_about_something_without_namespace_lives_in_default(regarding, 
 
 
 def test_a_long_note_and_a_long_name_are_cut():
-    """
-    The API refuses notes above a kilobyte and names above 253 characters.
-    """
+    """The API refuses notes above a kilobyte and names above 253 characters."""
     queue = EventQueue()
     long = Regarding.node("n" * 199 + "." + "n" * 53)
     queue.add(event("ä" * 2000, long), 1714557600)
@@ -163,9 +149,7 @@ def shared(key: str, note: str = "note") -> Event:
 
 
 def test_an_event_that_every_node_sees_has_one_name():
-    """
-    The name follows from object, reason and key, whenever and wherever it is posted.
-    """
+    """The name follows from object, reason and key, whenever and wherever it is posted."""
     names = []
     for now_s, each in ((1, shared("a")), (7e9, shared("a", "on another node")), (3, shared("b"))):
         queue = EventQueue()
@@ -175,9 +159,7 @@ def test_an_event_that_every_node_sees_has_one_name():
 
 
 def test_a_shared_event_waits_and_has_no_repeats():
-    """
-    Nodes post it at different moments, so that most of them find it there.
-    """
+    """Nodes post it at different moments, so that most of them find it there."""
     queue = EventQueue()
     queue.add(shared("a"), 10, delay_s=20)
     assert (queue.due(29), queue.next_at()) == (None, 30)

@@ -115,9 +115,7 @@ def test_a_server_that_refuses_is_left_at_once_and_remembered(run, refusing, cap
 
 
 def test_a_silent_server_costs_one_short_wait(run, silent, monkeypatch):
-    """
-    Requests at the same time wait in parallel; without another server, the wait is longer.
-    """
+    """Requests at the same time wait in parallel; without another server, the wait is longer."""
     monkeypatch.setattr(module, "_CONNECT_S", 0.2)
     monkeypatch.setattr(module, "_CONNECT_ALONE_S", 1000.0)
     seen = Seen()
@@ -152,9 +150,7 @@ async def watch(connection: Connection) -> None:
 
 
 def test_watches_move_with_the_server_in_use(run):
-    """
-    A watch on the old server ends when another request cannot reach that server.
-    """
+    """A watch on the old server ends when another request cannot reach that server."""
     seen = Seen()
 
     async def case() -> None:
@@ -179,9 +175,7 @@ def test_watches_move_with_the_server_in_use(run):
 
 @pytest.mark.parametrize("code", [401, 403, 404, 429, 500, 503])
 def test_an_answer_is_no_reason_to_ask_another_server(run, code):
-    """
-    A refusal counts for all servers; an overloaded server is asked again later.
-    """
+    """A refusal counts for all servers; an overloaded server is asked again later."""
     seen = Seen()
 
     async def case() -> None:
@@ -203,9 +197,7 @@ def test_an_answer_is_no_reason_to_ask_another_server(run, code):
 
 
 def test_a_write_that_fails_is_no_reason_to_leave_a_server(run, monkeypatch):
-    """
-    With a failing webhook every server answers 500 to each Event, while watches work.
-    """
+    """With a failing webhook every server answers 500 to each Event, while watches work."""
     monkeypatch.setattr(servers_module, "_BROKEN_AFTER_S", 0.0)
     event = ApiRequest("/events", method="POST", body={"a": 1})
 
@@ -226,9 +218,7 @@ def test_a_write_that_fails_is_no_reason_to_leave_a_server(run, monkeypatch):
 
 
 def test_a_write_that_may_have_happened_is_not_repeated(run, refusing):
-    """
-    If the connection breaks, the Event may be there; without a connection it cannot be.
-    """
+    """If the connection breaks, the Event may be there; without a connection it cannot be."""
     event = ApiRequest("/events", method="POST", body={"a": 1})
     seen = Seen()
 
@@ -247,9 +237,7 @@ def test_a_write_that_may_have_happened_is_not_repeated(run, refusing):
 
 
 def test_when_no_server_can_be_reached_each_is_named_and_all_are_tried_later(run, refusing):
-    """
-    The first server to answer again is used.
-    """
+    """The first server to answer again is used."""
     seen = Seen()
 
     async def case() -> None:
@@ -269,9 +257,7 @@ def test_when_no_server_can_be_reached_each_is_named_and_all_are_tried_later(run
 
 
 def test_other_servers_in_the_kubeconfig_have_no_history(run, tmp_path, refusing):
-    """
-    Failures of the previous servers say nothing about the new ones.
-    """
+    """Failures of the previous servers say nothing about the new ones."""
     seen = Seen()
 
     async def case() -> None:
@@ -289,9 +275,7 @@ def test_other_servers_in_the_kubeconfig_have_no_history(run, tmp_path, refusing
 
 
 def test_a_late_answer_of_a_server_no_longer_named_changes_nothing(run, tmp_path, caplog):
-    """
-    Nor does a connection that breaks late: only its own request fails.
-    """
+    """Nor does a connection that breaks late: only its own request fails."""
     caplog.set_level(logging.INFO)
 
     async def case() -> None:
@@ -319,9 +303,7 @@ def test_a_late_answer_of_a_server_no_longer_named_changes_nothing(run, tmp_path
 def test_the_address_of_a_service_without_a_proxy_is_explained(
     run, tmp_path, authority, monkeypatch
 ):
-    """
-    Once it has answered, a proxy serves it, and a later failure has another reason.
-    """
+    """Once it has answered, a proxy serves it, and a later failure has another reason."""
     (tmp_path / "token").write_text("abc")
     (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
     seen = Seen()

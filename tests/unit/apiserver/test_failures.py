@@ -73,9 +73,7 @@ def verification(code: int, said: str) -> ssl.SSLCertVerificationError:
     ],
 )
 def test_a_request_without_answer_says_what_to_check(error, parts):
-    """
-    It is one line, with the host and a remedy.
-    """
+    """It is one line, with the host and a remedy."""
     text = str(unanswered(error, HOST))
 
     for part in parts:
@@ -84,32 +82,24 @@ def test_a_request_without_answer_says_what_to_check(error, parts):
 
 
 def test_credentials_that_are_refused_name_their_file():
-    """
-    That file is the first thing to look at.
-    """
+    """That file is the first thing to look at."""
     text = refused(Status(401, "Unauthorized", "Unauthorized"), "", "/etc/kubeconfig").what
 
     assert "credentials from /etc/kubeconfig are not accepted" in text
 
 
 def test_an_answer_without_status_has_the_text_of_http():
-    """
-    A load balancer answers without one.
-    """
+    """A load balancer answers without one."""
     assert str(refused(Status(502), "Bad Gateway")) == "502 Bad Gateway"
 
 
 def test_the_core_group_is_named_as_rbac_spells_it():
-    """
-    Its name there is the empty string.
-    """
+    """Its name there is the empty string."""
     assert 'apiGroups [""], resources ["services"]' in forbidden("", "services", "")[1]
 
 
 def test_text_of_a_server_stays_in_one_line():
-    """
-    A hostile text cannot add lines to a log.
-    """
+    """A hostile text cannot add lines to a log."""
     assert one_line("a\nERROR \x1b[31m all\r\n is lost") == "a ERROR [31m all is lost"
     assert len(one_line("x" * 10**6)) <= 200
 
@@ -129,9 +119,7 @@ def test_text_of_a_server_stays_in_one_line():
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header, expected):
-    """
-    Anything else counts as absent.
-    """
+    """Anything else counts as absent."""
     assert retry_after_s(header, now_s=10.0) == expected
 
 

@@ -14,9 +14,7 @@ HOST: Any = SimpleNamespace(host="192.0.2.1:6443")
 
 
 def test_a_trouble_of_several_resources_is_reported_once(monkeypatch, caplog):
-    """
-    It ends with the last of them, and the line has how long that took.
-    """
+    """It ends with the last of them, and the line has how long that took."""
     now_s = 100.0
     monkeypatch.setattr(module, "monotonic_s", lambda: now_s)
     reported: list[Problem] = []
@@ -39,9 +37,7 @@ def test_a_trouble_of_several_resources_is_reported_once(monkeypatch, caplog):
 
 
 def test_another_trouble_of_the_same_outage_is_reported_too(monkeypatch, caplog):
-    """
-    The time counts from the first.
-    """
+    """The time counts from the first."""
     now_s = 100.0
     monkeypatch.setattr(module, "monotonic_s", lambda: now_s)
     reported: list[Problem] = []

@@ -32,9 +32,7 @@ async def in_pages(server: Any) -> Exchange:
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308, 300, 304])
 @pytest.mark.parametrize("kind", ["list", "stream", "watch"])
 def test_no_redirect_is_followed(run, monkeypatch, code, kind):
-    """
-    Credentials go to the named server alone, and another host's empty list removes nothing.
-    """
+    """Credentials go to the named server alone, and another host's empty list removes nothing."""
 
     async def case() -> None:
         record_waits(monkeypatch)
@@ -61,9 +59,7 @@ def test_no_redirect_is_followed(run, monkeypatch, code, kind):
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "GET"])
 def test_no_request_of_any_kind_is_redirected(run, method):
-    """
-    Posting Events and single reads neither.
-    """
+    """Posting Events and single reads neither."""
 
     async def case() -> None:
         async with (
@@ -87,9 +83,7 @@ def test_no_request_of_any_kind_is_redirected(run, method):
     "tokens", [["t", "t"], ["a", "b", "a"], [str(number) for number in range(40)]]
 )
 def test_a_list_whose_pages_never_end_is_ended(run, monkeypatch, tokens):
-    """
-    A token that repeats, or page after page without an object. It waits longer each time.
-    """
+    """A token that repeats, or page after page without an object. It waits longer each time."""
 
     async def case() -> None:
         waits = record_waits(monkeypatch)
@@ -141,9 +135,7 @@ async def in_pages_of(server: Any, stream: Exchange) -> Exchange:
 
 
 def test_a_streaming_list_has_a_bound(run, monkeypatch):
-    """
-    In proportion to the list before, with a floor.
-    """
+    """In proportion to the list before, with a floor."""
     monkeypatch.setattr(listbounds, "LIST_FLOOR_BYTES", 1 << 20)
 
     async def case() -> None:
@@ -162,9 +154,7 @@ def test_a_streaming_list_has_a_bound(run, monkeypatch):
 
 @pytest.mark.parametrize("size", [400, 2 << 20])
 def test_a_list_that_drips_is_cut_and_reported(run, monkeypatch, size):
-    """
-    Whatever its Content-Length: bytes come, but too few for it ever to end. Reported at once.
-    """
+    """Whatever its Content-Length: bytes come, but too few for it ever to end. Reported at once."""
     monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
 
     async def case() -> None:
@@ -186,9 +176,7 @@ def test_a_list_that_drips_is_cut_and_reported(run, monkeypatch, size):
 
 
 def test_an_error_that_drips_is_cut(run, monkeypatch):
-    """
-    The code of the answer counts; its text is not waited for.
-    """
+    """The code of the answer counts; its text is not waited for."""
     monkeypatch.setattr(transport, "_ERROR_BODY_S", 0.2)
 
     async def case() -> None:
@@ -216,9 +204,7 @@ def test_an_error_that_drips_is_cut(run, monkeypatch):
 
 @pytest.mark.parametrize("drops", [b" ", b"\n"])
 def test_a_watch_that_drips_no_event_is_ended(run, monkeypatch, drops):
-    """
-    Bytes without a line are no sign that changes arrive.
-    """
+    """Bytes without a line are no sign that changes arrive."""
 
     async def case() -> None:
         record_waits(monkeypatch)

@@ -50,9 +50,7 @@ def run(code: str) -> str:
 
 
 def test_the_rest_of_the_client_is_not_imported():
-    """
-    It takes 20 MB; a later import gets the whole client, with the same classes.
-    """
+    """It takes 20 MB; a later import gets the whole client, with the same classes."""
     run(IMPORTED)
 
 
@@ -69,9 +67,7 @@ def test_the_rest_of_the_client_is_not_imported():
     ],
 )
 def test_a_name_that_is_gone_is_an_error_at_start(module, removal, name):
-    """
-    The error names it, and the versions of the client that have it.
-    """
+    """The error names it, and the versions of the client that have it."""
     text = run(WITHOUT.format(module=module, removal=removal))
 
     assert name in text
@@ -79,7 +75,5 @@ def test_a_name_that_is_gone_is_an_error_at_start(module, removal, name):
 
 
 def test_another_layout_costs_memory_only():
-    """
-    If the short way does not work, the whole client is imported.
-    """
+    """If the short way does not work, the whole client is imported."""
     run(OTHER_LAYOUT)

@@ -23,9 +23,7 @@ from nfproxy.errors import ConfigError
     ],
 )
 def test_the_official_client_reads_the_other_credentials(write, user, expected):
-    """
-    A user without credentials sends none.
-    """
+    """A user without credentials sends none."""
     assert of(write(user=user)).authorization() == expected
 
 
@@ -38,9 +36,7 @@ def test_the_official_client_reads_the_other_credentials(write, user, expected):
     ],
 )
 def test_a_context_needs_no_user(write, change):
-    """
-    An API server may ask for no credentials.
-    """
+    """An API server may ask for no credentials."""
     access = of(write(change=change))
 
     assert access.authorization() == ""
@@ -48,9 +44,7 @@ def test_a_context_needs_no_user(write, change):
 
 
 def test_the_cluster_s_fields_reach_the_client(write, authority):
-    """
-    These are server, CA as data, name to verify, and proxy.
-    """
+    """These are server, CA as data, name to verify, and proxy."""
     data = base64.b64encode(authority.file.read_bytes()).decode()
     access = of(
         write(
@@ -69,9 +63,7 @@ def test_the_cluster_s_fields_reach_the_client(write, authority):
 
 
 def test_keys_inside_the_kubeconfig_are_used_and_left_nowhere(write, authority):
-    """
-    They become files in memory, which go once the TLS context has them.
-    """
+    """They become files in memory, which go once the TLS context has them."""
     certificate, key = authority.issue("client")
     user = {
         f"client-{what}-data": base64.b64encode(path.read_bytes()).decode()
@@ -87,9 +79,7 @@ def test_keys_inside_the_kubeconfig_are_used_and_left_nowhere(write, authority):
 
 
 def test_verification_is_off_only_where_the_kubeconfig_says_so(write):
-    """
-    A false leaves it on.
-    """
+    """A false leaves it on."""
     off = of(write(cluster={"insecure-skip-tls-verify": True}))
     on = of(write(cluster={"insecure-skip-tls-verify": False}))
 
@@ -98,9 +88,7 @@ def test_verification_is_off_only_where_the_kubeconfig_says_so(write):
 
 @pytest.mark.parametrize("field", ["certificate-authority", "certificate-authority-data"])
 def test_verification_is_not_off_where_there_is_a_ca(write, authority, field):
-    """
-    One of the two is a mistake, and only the author knows which.
-    """
+    """One of the two is a mistake, and only the author knows which."""
     data = base64.b64encode(authority.file.read_bytes()).decode()
     ca = data if field.endswith("data") else str(authority.file)
 
@@ -111,9 +99,7 @@ def test_verification_is_not_off_where_there_is_a_ca(write, authority, field):
 
 
 def test_base64_may_stand_in_lines(write, authority):
-    """
-    ``base64`` without options prints lines.
-    """
+    """``base64`` without options prints lines."""
     data = base64.encodebytes(authority.file.read_bytes()).decode()
     access = of(write(cluster={"certificate-authority-data": data.replace("\n", "\r\n")}))
 
@@ -212,9 +198,7 @@ def test_base64_may_stand_in_lines(write, authority):
     ],
 )
 def test_a_bad_kubeconfig_names_file_and_field(write, change, said):
-    """
-    The error is a ConfigError, in one line.
-    """
+    """The error is a ConfigError, in one line."""
     path = write(change=change)
     with pytest.raises(ConfigError, match=said) as caught:
         of(path)
@@ -234,9 +218,7 @@ def test_a_bad_kubeconfig_names_file_and_field(write, change, said):
     ],
 )
 def test_a_file_that_is_no_kubeconfig(tmp_path, text, said):
-    """
-    The error names the line.
-    """
+    """The error names the line."""
     path = tmp_path / "kubeconfig"
     path.write_bytes(text)
 
@@ -245,17 +227,13 @@ def test_a_file_that_is_no_kubeconfig(tmp_path, text, said):
 
 
 def test_a_kubeconfig_that_is_not_there(tmp_path):
-    """
-    The error names the flag.
-    """
+    """The error names the flag."""
     with pytest.raises(ConfigError, match="No such file or directory; check --kubeconfig"):
         of(tmp_path / "nowhere")
 
 
 def test_certificates_that_do_not_parse_name_their_field(write, tmp_path, authority):
-    """
-    The error says whether the CA or the client certificate is wrong.
-    """
+    """The error says whether the CA or the client certificate is wrong."""
     (tmp_path / "empty").write_text("nothing")
     certificate, _ = authority.issue("client")
     bad_ca = of(write(cluster={"certificate-authority": "empty"}))
@@ -298,25 +276,19 @@ def test_several_files_are_merged_as_kubectl_does(tmp_path):
 
 
 def test_several_files_of_which_none_is_there(tmp_path):
-    """
-    An error, as for one file.
-    """
+    """An error, as for one file."""
     with pytest.raises(ConfigError, match="none of these files exists"):
         of(f"{tmp_path}/a:{tmp_path}/b")
 
 
 def test_a_file_whose_name_has_a_colon_is_one_file(tmp_path):
-    """
-    If it exists.
-    """
+    """If it exists."""
     path = kubeconfig(tmp_path / "a:b", user={"token": "t"})
     assert of(path).authorization() == "Bearer t"
 
 
 def test_relative_paths_are_beside_the_kubeconfig(tmp_path, monkeypatch):
-    """
-    Wherever nfproxy runs, and also where the kubeconfig's own path is relative.
-    """
+    """Wherever nfproxy runs, and also where the kubeconfig's own path is relative."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text("t")
     kubeconfig(Path("kubeconfig"), user={"tokenFile": "token"})

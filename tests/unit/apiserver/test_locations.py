@@ -12,9 +12,7 @@ def places(run, *servers: Server) -> set[tuple[bytes, int]]:
 
 
 def test_every_server_counts_with_its_port(run):
-    """
-    A port that the URL leaves out is the scheme's. An IPv4-mapped address is IPv4.
-    """
+    """A port that the URL leaves out is the scheme's. An IPv4-mapped address is IPv4."""
     found = places(
         run,
         Server("https://192.0.2.1:6443"),
@@ -36,9 +34,7 @@ def test_a_name_counts_with_its_addresses_and_a_proxy_too(run):
 
 
 def test_a_name_that_cannot_be_resolved_keeps_its_addresses(run, monkeypatch):
-    """
-    A server that is no longer configured does not.
-    """
+    """A server that is no longer configured does not."""
     name, other = Server("https://localhost:6443"), Server("https://192.0.2.1:6443")
     locations = Locations()
 

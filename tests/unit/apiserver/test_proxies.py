@@ -22,9 +22,7 @@ URL = "https://10.1.2.3:6443"
     ],
 )
 def test_the_variable_of_the_scheme_counts(environ, expected):
-    """
-    In upper or lower case, with or without scheme.
-    """
+    """In upper or lower case, with or without scheme."""
     assert proxy_for(URL, environ) == expected
 
 
@@ -52,9 +50,7 @@ def test_the_variable_of_the_scheme_counts(environ, expected):
     ],
 )
 def test_no_proxy_means_what_it_means_in_go(url, no_proxy, direct):
-    """
-    Users of Kubernetes write for Go programs: CIDRs above all.
-    """
+    """Users of Kubernetes write for Go programs: CIDRs above all."""
     found = proxy_for(url, {"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy})
 
     assert (found is None) == direct
@@ -62,7 +58,5 @@ def test_no_proxy_means_what_it_means_in_go(url, no_proxy, direct):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
 def test_loopback_is_never_reached_through_a_proxy(host):
-    """
-    The proxy has a loopback of its own.
-    """
+    """The proxy has a loopback of its own."""
     assert proxy_for(f"https://{host}:6443", {"HTTPS_PROXY": PROXY}) is None

@@ -17,9 +17,7 @@ from nfproxy.kube.protocol import WatchTimeouts
 
 
 def test_a_streaming_list_continues_as_a_watch(run):
-    """
-    One request returns the objects and then their changes.
-    """
+    """One request returns the objects and then their changes."""
 
     async def case() -> None:
         async with following() as c:
@@ -54,9 +52,7 @@ def test_a_streaming_list_continues_as_a_watch(run):
 
 @pytest.mark.parametrize("code", [400, 422, 500, 504])
 def test_a_server_that_refuses_streaming_lists_is_asked_for_pages(run, code):
-    """
-    The feature gate WatchList is off, or the server or its etcd is older. That is no trouble.
-    """
+    """The feature gate WatchList is off, or the server or its etcd is older. That is no trouble."""
 
     async def case() -> None:
         async with following(PATIENT) as c:
@@ -79,9 +75,7 @@ def test_a_server_that_refuses_streaming_lists_is_asked_for_pages(run, code):
 
 @pytest.mark.parametrize("code", [401, 403, 429, 503])
 def test_answers_that_are_not_about_streaming_lists_do_not_end_them(run, monkeypatch, code):
-    """
-    A server that is overloaded, or refuses the credentials, gets the same request again.
-    """
+    """A server that is overloaded, or refuses the credentials, gets the same request again."""
     record_waits(monkeypatch)
 
     async def case() -> None:
@@ -95,9 +89,7 @@ def test_answers_that_are_not_about_streaming_lists_do_not_end_them(run, monkeyp
 
 @pytest.mark.parametrize("sent", [[], [event("ADDED", "a", "3"), bookmark("9")]])
 def test_a_server_that_ignores_streaming_lists_is_asked_for_pages(run, sent):
-    """
-    An old server sends objects and ordinary bookmarks, but never the end of the list.
-    """
+    """An old server sends objects and ordinary bookmarks, but never the end of the list."""
 
     async def case() -> None:
         async with following(WatchTimeouts(healthy_s=1000, initial_silence_s=0.05)) as c:
@@ -113,9 +105,7 @@ def test_a_server_that_ignores_streaming_lists_is_asked_for_pages(run, sent):
 
 
 def test_an_expired_list_starts_over_and_at_last_in_one_page(run):
-    """
-    A list in pages that takes too long never ends up with gaps.
-    """
+    """A list in pages that takes too long never ends up with gaps."""
 
     async def case() -> None:
         async with following(PATIENT) as c:
@@ -135,9 +125,7 @@ def test_an_expired_list_starts_over_and_at_last_in_one_page(run):
 
 
 def test_pages_of_different_versions_are_no_list(run):
-    """
-    An object may have gone in between.
-    """
+    """An object may have gone in between."""
 
     async def case() -> None:
         async with following(PATIENT) as c:
@@ -153,9 +141,7 @@ def test_pages_of_different_versions_are_no_list(run):
 
 
 def test_initial_events_that_cannot_be_read_lead_to_pages(run):
-    """
-    A list in pages may work.
-    """
+    """A list in pages may work."""
 
     async def case() -> None:
         async with following(PATIENT) as c:
@@ -167,9 +153,7 @@ def test_initial_events_that_cannot_be_read_lead_to_pages(run):
 
 
 def test_an_initial_list_that_breaks_off_is_not_complete(run):
-    """
-    An object that it did not contain is not gone.
-    """
+    """An object that it did not contain is not gone."""
 
     async def case() -> None:
         async with following(PATIENT) as c:

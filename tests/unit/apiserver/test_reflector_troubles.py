@@ -28,9 +28,7 @@ from nfproxy.model.addresses import FAMILIES
 
 
 def test_watches_that_end_at_once_are_slowed_down_and_reported(run, monkeypatch):
-    """
-    Each wait is longer than the one before, and the log has the reason.
-    """
+    """Each wait is longer than the one before, and the log has the reason."""
 
     async def case() -> None:
         waits = record_waits(monkeypatch)
@@ -46,9 +44,7 @@ def test_watches_that_end_at_once_are_slowed_down_and_reported(run, monkeypatch)
 
 
 def test_a_stream_that_lasts_ends_a_trouble(run):
-    """
-    The resource is followed again, and the count of failures starts over.
-    """
+    """The resource is followed again, and the count of failures starts over."""
 
     async def case() -> None:
         async with following(PROMPT) as c:
@@ -62,9 +58,7 @@ def test_a_stream_that_lasts_ends_a_trouble(run):
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_retry_after_is_obeyed(run, monkeypatch, code):
-    """
-    It has priority over the back-off.
-    """
+    """It has priority over the back-off."""
 
     async def case() -> None:
         waits = record_waits(monkeypatch)
@@ -77,9 +71,7 @@ def test_retry_after_is_obeyed(run, monkeypatch, code):
 
 
 def test_a_forbidden_resource_names_the_rule_that_is_missing(run):
-    """
-    The text is enough to write the rule, and the reflector asks again.
-    """
+    """The text is enough to write the rule, and the reflector asks again."""
 
     async def case() -> None:
         async with following(PATIENT, SLICES) as c:
@@ -119,9 +111,7 @@ def test_service_cidrs_may_be_missing(run, monkeypatch, caplog, code):
 
 
 def test_a_fault_of_nfproxy_leads_to_a_new_list(run, caplog):
-    """
-    No error ends the task.
-    """
+    """No error ends the task."""
 
     async def case() -> None:
         async with following(PROMPT) as c:
@@ -135,9 +125,7 @@ def test_a_fault_of_nfproxy_leads_to_a_new_list(run, caplog):
 
 
 def test_a_server_that_comes_later_is_found(run):
-    """
-    Refused connections are reported when they repeat, with what to check.
-    """
+    """Refused connections are reported when they repeat, with what to check."""
 
     async def case() -> None:
         async with scripted() as server:
@@ -159,9 +147,7 @@ def test_a_server_that_comes_later_is_found(run):
 
 
 def test_after_a_silent_outage_the_watch_resumes(run, monkeypatch):
-    """
-    Dropped packets say nothing about versions, so not every node lists everything.
-    """
+    """Dropped packets say nothing about versions, so not every node lists everything."""
     monkeypatch.setattr(connection_module, "_CONNECT_ALONE_S", 0.1)
 
     async def case() -> None:

@@ -17,9 +17,7 @@ from nfproxy.kube.protocol import WatchTimeouts
 
 
 def test_a_bookmark_moves_the_version_to_resume_from(run):
-    """
-    A quiet resource is resumed from the last bookmark, also after a broken connection.
-    """
+    """A quiet resource is resumed from the last bookmark, also after a broken connection."""
 
     async def case() -> None:
         async with following() as c:
@@ -36,9 +34,7 @@ def test_a_bookmark_moves_the_version_to_resume_from(run):
 
 @pytest.mark.parametrize("by_event", [True, False])
 def test_a_version_that_is_gone_asks_for_a_new_list(run, by_event):
-    """
-    410 comes as the answer or as an event; either way the reflector lists again.
-    """
+    """410 comes as the answer or as an event; either way the reflector lists again."""
 
     async def case() -> None:
         async with following() as c:
@@ -58,9 +54,7 @@ def test_a_version_that_is_gone_asks_for_a_new_list(run, by_event):
 
 
 def test_an_event_that_cannot_be_read_costs_the_stream(run):
-    """
-    The watch resumes before the event; if that does not help, the reflector lists again.
-    """
+    """The watch resumes before the event; if that does not help, the reflector lists again."""
 
     async def case() -> None:
         async with following() as c:
@@ -80,9 +74,7 @@ def test_an_event_that_cannot_be_read_costs_the_stream(run):
 
 
 def test_a_silent_stream_is_resumed_without_a_report(run):
-    """
-    A watch without even a bookmark has no server at its other end.
-    """
+    """A watch without even a bookmark has no server at its other end."""
 
     async def case() -> None:
         async with following(WatchTimeouts(healthy_s=0, silence_s=0.1)) as c:
@@ -96,9 +88,7 @@ def test_a_silent_stream_is_resumed_without_a_report(run):
 
 
 def test_a_resumed_stream_that_stays_silent_leads_to_a_list(run):
-    """
-    An etcd was restored from a backup: the server waits in silence for a later version.
-    """
+    """An etcd was restored from a backup: the server waits in silence for a later version."""
 
     async def case() -> None:
         async with following(WatchTimeouts(healthy_s=0, silence_s=0.1)) as c:
@@ -111,9 +101,7 @@ def test_a_resumed_stream_that_stays_silent_leads_to_a_list(run):
 
 
 def test_a_version_that_is_gone_after_an_outage_asks_for_a_list_at_once(run, monkeypatch):
-    """
-    The API server is back: the back-off of its absence need not delay the list.
-    """
+    """The API server is back: the back-off of its absence need not delay the list."""
 
     async def case() -> None:
         waits = record_waits(monkeypatch)

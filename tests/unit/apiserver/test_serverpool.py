@@ -26,9 +26,7 @@ def use(servers: ServerPool, count: int, at_s: float) -> list[Server]:
 
 
 def test_nodes_start_at_different_servers_and_move_to_different_ones():
-    """
-    The nodes of a server that fails do not all move to the same server.
-    """
+    """The nodes of a server that fails do not all move to the same server."""
     orders = Counter(tuple(use(ServerPool(THREE, f"node-{n}"), 3, 0.0)) for n in range(600))
 
     assert len(orders) == 6
@@ -40,9 +38,7 @@ def test_nodes_start_at_different_servers_and_move_to_different_ones():
 
 
 def test_a_server_is_used_until_it_fails():
-    """
-    Nodes do not return to a server that is back.
-    """
+    """Nodes do not return to a server that is back."""
     servers = ServerPool(THREE)
     first = servers.current
     servers.failed(first, away(first), 1.0)
@@ -53,9 +49,7 @@ def test_a_server_is_used_until_it_fails():
 
 
 def test_others_failures_do_not_move_what_is_in_use():
-    """
-    If four requests fail at one server, the client moves by one server.
-    """
+    """If four requests fail at one server, the client moves by one server."""
     servers = ServerPool(THREE)
     first = servers.current
     for _ in range(4):
@@ -65,9 +59,7 @@ def test_others_failures_do_not_move_what_is_in_use():
 
 
 def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
-    """
-    After a while a failure no longer counts.
-    """
+    """After a while a failure no longer counts."""
     servers = ServerPool(THREE)
     tried = []
     for now_s in (1.0, 2.0, 3.0):
@@ -82,9 +74,7 @@ def test_when_all_have_failed_the_one_that_failed_longest_ago_is_next():
 
 
 def test_the_failures_of_all_servers_are_in_the_order_given():
-    """
-    The order of the attempts varies; a text that does not change is reported once.
-    """
+    """The order of the attempts varies; a text that does not change is reported once."""
     servers = ServerPool(THREE)
     use(servers, 3, 1.0)
     expected = "none of 3 API servers can be reached: " + ". ".join(f"{n} is away" for n in NAMES)
@@ -99,9 +89,7 @@ def test_the_failures_of_all_servers_are_in_the_order_given():
 
 
 def test_a_change_is_logged_once_when_the_next_server_has_answered():
-    """
-    The line has the reason; the next change has its own line.
-    """
+    """The line has the reason; the next change has its own line."""
     servers = ServerPool(THREE)
     first = servers.current
     assert servers.answered(first, 200, 0.0) == ""
@@ -117,9 +105,7 @@ def test_a_change_is_logged_once_when_the_next_server_has_answered():
 
 
 def test_a_server_with_nothing_but_errors_counts_as_out_of_reach_in_the_end():
-    """
-    A single success in between resets that. 429 shows that the server works.
-    """
+    """A single success in between resets that. 429 shows that the server works."""
     servers = ServerPool(THREE)
     first = servers.current
     for now_s in range(14):

@@ -155,9 +155,7 @@ def node(name: str = "n1", zone: str = "a", **metadata: Any) -> dict[str, Any]:
 
 
 def test_loading_gives_everything_once_both_lists_are_complete(run):
-    """
-    These are Services, slices, and the Node, which has the zone.
-    """
+    """These are Services, slices, and the Node, which has the zone."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -178,9 +176,7 @@ def test_loading_gives_everything_once_both_lists_are_complete(run):
 
 
 def test_half_of_the_objects_is_not_loaded(run):
-    """
-    Programming Services without their endpoints would reject what works.
-    """
+    """Programming Services without their endpoints would reject what works."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -199,9 +195,7 @@ def test_half_of_the_objects_is_not_loaded(run):
 
 @pytest.mark.parametrize("answer", ["absent", "forbidden"])
 def test_a_node_that_does_not_come_delays_nothing(run, answer):
-    """
-    The API server has no such Node, or forbids reading it.
-    """
+    """The API server has no such Node, or forbids reading it."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -221,9 +215,7 @@ def test_a_node_that_does_not_come_delays_nothing(run, answer):
 
 
 def test_changes_come_as_latest_values(run):
-    """
-    A slow consumer misses nothing but values that are past.
-    """
+    """A slow consumer misses nothing but values that are past."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -263,9 +255,7 @@ def test_a_new_list_gives_only_differences(run):
 
 
 def test_nothing_is_gone_because_the_server_is(run):
-    """
-    The trouble is reported once, for all four resources, and ends when the server is back.
-    """
+    """The trouble is reported once, for all four resources, and ends when the server is back."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -294,9 +284,7 @@ def test_nothing_is_gone_because_the_server_is(run):
 
 
 def test_an_object_that_cannot_be_read_costs_only_itself(run):
-    """
-    Its last good version stays; the problem is reported and counted once.
-    """
+    """Its last good version stays; the problem is reported and counted once."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -316,9 +304,7 @@ def test_an_object_that_cannot_be_read_costs_only_itself(run):
 
 
 def test_the_node_changes_goes_and_comes_back(run):
-    """
-    Only this node's Node counts, whatever the server sends.
-    """
+    """Only this node's Node counts, whatever the server sends."""
 
     async def case() -> None:
         async with sourced() as c:
@@ -340,9 +326,7 @@ def test_the_node_changes_goes_and_comes_back(run):
 
 
 def test_trigger_times_are_those_of_changes_since_the_start(run):
-    """
-    Each change has one, unless it began before this process or the annotation is no time.
-    """
+    """Each change has one, unless it began before this process or the annotation is no time."""
     started_s = time.time()
 
     def at(seconds: float) -> str:
@@ -380,9 +364,7 @@ def test_trigger_times_are_those_of_changes_since_the_start(run):
 
 
 def test_a_kubeconfig_that_cannot_be_used_ends_loading(run):
-    """
-    No request is made.
-    """
+    """No request is made."""
 
     async def case() -> None:
         connection = Connection(ClientSettings(kubeconfig="/nowhere"), print)
@@ -394,9 +376,7 @@ def test_a_kubeconfig_that_cannot_be_used_ends_loading(run):
 
 
 def test_closing_while_loading_leaves_nothing_behind(run):
-    """
-    The API server has not answered yet.
-    """
+    """The API server has not answered yet."""
 
     async def case() -> None:
         async with sourced() as c:

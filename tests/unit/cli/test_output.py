@@ -32,9 +32,7 @@ ROWS = (
 
 
 def test_a_table_is_tab_separated_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    One line per row, without titles.
-    """
+    """One line per row, without titles."""
     print_table(("CHANGE", "SERVICE", "DETAILS"), ROWS)
 
     assert capsys.readouterr().out == "added\tweb\tone; two\nremoved\t[red]\t\n"
@@ -43,9 +41,7 @@ def test_a_table_is_tab_separated_where_no_terminal_is(capsys: pytest.CaptureFix
 def test_a_table_has_columns_and_titles_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    The first cell has a colour; what looks like markup in a name is printed as it is.
-    """
+    """The first cell has a colour; what looks like markup in a name is printed as it is."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
@@ -67,18 +63,14 @@ def test_a_table_has_columns_and_titles_on_a_terminal(
 def test_data_keeps_the_order_of_its_keys(
     capsys: pytest.CaptureFixture[str], form: str, text: str
 ) -> None:
-    """
-    Both forms end with a line break and leave letters as they are.
-    """
+    """Both forms end with a line break and leave letters as they are."""
     print_data({"b": "ü", "a": (1,)}, form)
 
     assert capsys.readouterr().out == text
 
 
 def test_json_lines_are_objects_with_the_error_in_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    A line break in a message does not end the line.
-    """
+    """A line break in a message does not end the line."""
     set_up_logging(Logging(format="json"), commits=False)
     try:
         raise ValueError("no\nway")
@@ -103,9 +95,7 @@ def test_json_lines_are_objects_with_the_error_in_them(capsys: pytest.CaptureFix
 def test_verbosity(
     capsys: pytest.CaptureFixture[str], verbosity: int, commits: bool, said: list[str]
 ) -> None:
-    """
-    Commits from level 2 on, or where they are asked for; details from level 4 on.
-    """
+    """Commits from level 2 on, or where they are asked for; details from level 4 on."""
     set_up_logging(Logging(verbosity=verbosity), commits=commits)
     logging.getLogger("nfproxy.commits").info("commit")
     logging.getLogger("nfproxy.x").debug("detail")

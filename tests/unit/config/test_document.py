@@ -31,17 +31,13 @@ def parse(text):
     ],
 )
 def test_yaml_and_json_become_plain_data(text, data):
-    """
-    Both are read; scalars are those of Kubernetes' YAML library.
-    """
+    """Both are read; scalars are those of Kubernetes' YAML library."""
     assert (data, ()) == parse(text)
 
 
 @pytest.mark.parametrize("text", ["mode: a\nx: 1\nmode: b\n", '{"mode": "a", "x": 1, "mode": "b"}'])
 def test_the_last_of_duplicate_keys_counts_and_a_warning_names_it(text):
-    """
-    kube-proxy logs duplicates and goes on; so does nfproxy.
-    """
+    """kube-proxy logs duplicates and goes on; so does nfproxy."""
     data, warnings = parse(text)
 
     assert data["mode"] == "b"
@@ -50,16 +46,12 @@ def test_the_last_of_duplicate_keys_counts_and_a_warning_names_it(text):
 
 
 def test_a_duplicate_key_is_found_by_its_line():
-    """
-    The warning of YAML names the line of the second one.
-    """
+    """The warning of YAML names the line of the second one."""
     assert "line 3" in parse("a:\n  b: 1\n  b: 2\n").warnings[0]
 
 
 def test_of_several_documents_the_first_counts():
-    """
-    A warning says that the others are not read.
-    """
+    """A warning says that the others are not read."""
     data, warnings = parse("a: 1\n---\na: 2\n")
 
     assert data == {"a": 1}
@@ -99,9 +91,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("raw", "message"), BROKEN.values(), ids=BROKEN)
 def test_broken_and_hostile_texts_are_config_errors(raw, message):
-    """
-    Every one names the file and what is wrong, and none takes long or much memory.
-    """
+    """Every one names the file and what is wrong, and none takes long or much memory."""
     with pytest.raises(ConfigError, match=message) as caught:
         parse_document(raw, "kp.yaml")
 
@@ -110,9 +100,7 @@ def test_broken_and_hostile_texts_are_config_errors(raw, message):
 
 
 def test_files_that_cannot_be_read_are_config_errors(tmp_path):
-    """
-    Missing, a directory, no valid path: the path and the reason are named.
-    """
+    """Missing, a directory, no valid path: the path and the reason are named."""
     for path in (tmp_path / "absent.yaml", tmp_path):
         with pytest.raises(ConfigError, match=f"^{path}: cannot read"):
             read_document(str(path))
@@ -121,9 +109,7 @@ def test_files_that_cannot_be_read_are_config_errors(tmp_path):
 
 
 def test_a_file_is_read(tmp_path):
-    """
-    The content of the file comes back as data.
-    """
+    """The content of the file comes back as data."""
     path = tmp_path / "kp.yaml"
     path.write_text("a: 1" + os.linesep)
 

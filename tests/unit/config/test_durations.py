@@ -36,9 +36,7 @@ INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
     ],
 )
 def test_durations_are_read_and_printed_as_in_go(text, nanoseconds, printed):
-    """
-    A text gives its nanoseconds, and those print as in Go.
-    """
+    """A text gives its nanoseconds, and those print as in Go."""
     assert nanoseconds == parse_duration(text)
     assert printed == str(parse_duration(text))
 
@@ -51,24 +49,18 @@ def test_durations_are_read_and_printed_as_in_go(text, nanoseconds, printed):
     ],
 )
 def test_what_go_refuses_is_refused(text):
-    """
-    No unit, an unknown unit, blanks and what overflows 64 bits are errors.
-    """
+    """No unit, an unknown unit, blanks and what overflows 64 bits are errors."""
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
 
 
 @given(INT64)
 def test_printing_and_reading_gives_the_duration_back(nanoseconds):
-    """
-    Every 64-bit duration survives its text form.
-    """
+    """Every 64-bit duration survives its text form."""
     assert nanoseconds == parse_duration(format_duration(nanoseconds))
 
 
 def test_seconds_convert_both_ways():
-    """
-    A duration counts nanoseconds; callers give and take seconds.
-    """
+    """A duration counts nanoseconds; callers give and take seconds."""
     assert Duration(1_500_000_000) == Duration.of(1.5)
     assert Duration.of(1.5).seconds == 1.5

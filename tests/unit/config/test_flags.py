@@ -30,26 +30,20 @@ def given(*args, decorate=kube_proxy_flags):
 
 
 def test_nothing_given_is_nothing_collected():
-    """
-    `load` supplies the defaults.
-    """
+    """`load` supplies the defaults."""
     assert given() == {}
 
 
 @pytest.mark.parametrize("name", BY_FLAG)
 def test_every_flag_of_kube_proxy_is_accepted(name):
-    """
-    With dashes or underscores, value attached or apart.
-    """
+    """With dashes or underscores, value attached or apart."""
     assert {name: "1"} == given(f"--{name}=1")
     assert {name: "1"} == given(f"--{name.replace('-', '_')}", "1")
 
 
 @pytest.mark.parametrize("name", [name for name, row in BY_FLAG.items() if row.type.switch])
 def test_switches_stand_alone_or_with_a_value(name):
-    """
-    ``--flag`` and ``--flag=false`` work; a word after a bare switch is not its value.
-    """
+    """``--flag`` and ``--flag=false`` work; a word after a bare switch is not its value."""
     result, files, flags = invoke([f"--{name}", "-f", "x"])
 
     assert result.exit_code == 0, result.output
@@ -77,16 +71,12 @@ def test_switches_stand_alone_or_with_a_value(name):
     ],
 )
 def test_flags_are_written_as_for_kube_proxy(args, flags):
-    """
-    The values of a list add up; of other flags the last value counts.
-    """
+    """The values of a list add up; of other flags the last value counts."""
     assert flags == given(*args)
 
 
 def test_unknown_flags_are_refused():
-    """
-    A misspelt flag must not be dropped.
-    """
+    """A misspelt flag must not be dropped."""
     result, _, flags = invoke(["--cluster-cidrs=10.0.0.0/8"])
 
     assert result.exit_code == 2
@@ -96,9 +86,7 @@ def test_unknown_flags_are_refused():
 
 @pytest.mark.parametrize("decorate", [kube_proxy_flags, node_flags])
 def test_help_shows_flags_with_an_effect_and_hides_the_rest(decorate):
-    """
-    The help leaves out flags without effect, and other spellings; both work.
-    """
+    """The help leaves out flags without effect, and other spellings; both work."""
     output = invoke(["--help"], decorate)[0].output
 
     for shown in ("--cluster-cidr TEXT", "--nodeport-addresses LIST", "--masquerade-all [=BOOL]"):
@@ -110,9 +98,7 @@ def test_help_shows_flags_with_an_effect_and_hides_the_rest(decorate):
 
 
 def test_commands_that_change_nothing_show_flags_that_bear_on_the_dataplane():
-    """
-    They accept the others as well, so that arguments can be reused, except other actions.
-    """
+    """They accept the others as well, so that arguments can be reused, except other actions."""
     output = invoke(["--help"], node_flags)[0].output
 
     assert "--conntrack-min" not in output
@@ -121,7 +107,5 @@ def test_commands_that_change_nothing_show_flags_that_bear_on_the_dataplane():
 
 
 def test_flags_can_be_made_by_name():
-    """
-    For callers without a command line.
-    """
+    """For callers without a command line."""
     assert Flags({"cluster-cidr": "10.0.0.0/8"}) == Flags.of(cluster_cidr="10.0.0.0/8")

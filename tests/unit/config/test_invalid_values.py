@@ -41,9 +41,7 @@ HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfigurati
     ],
 )
 def test_wrong_types_name_file_field_value_and_what_is_accepted(invalid_values, body, field, value):
-    """
-    The message is complete and short for every content of a field.
-    """
+    """The message is complete and short for every content of a field."""
     (invalid,) = invalid_values(body)
 
     assert (field, value) == (invalid.field, invalid.value)
@@ -70,9 +68,7 @@ def test_wrong_types_name_file_field_value_and_what_is_accepted(invalid_values, 
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(from_file, text, message):
-    """
-    Kind and version are mandatory.
-    """
+    """Kind and version are mandatory."""
     with pytest.raises(ConfigError, match=r"kp\.yaml") as caught:
         from_file(text)
 
@@ -109,9 +105,7 @@ def test_a_file_that_is_no_configuration_is_refused(from_file, text, message):
     ],
 )
 def test_flags_that_cannot_be_read_are_named(invalid_values, flags, value):
-    """
-    The message has the flag as it is written on the command line.
-    """
+    """The message has the flag as it is written on the command line."""
     (invalid,) = invalid_values(**flags)
 
     (flag,) = flags
@@ -119,9 +113,7 @@ def test_flags_that_cannot_be_read_are_named(invalid_values, flags, value):
 
 
 def test_all_wrong_values_are_reported_together(invalid_values):
-    """
-    One error has wrong types and ranges, from file and flags.
-    """
+    """One error has wrong types and ranges, from file and flags."""
     found = invalid_values(
         "clusterCIDR: x\nconntrack: {min: -1, maxPerCore: a}\nmode: kernelspace", v="loud"
     )
@@ -136,9 +128,7 @@ def test_all_wrong_values_are_reported_together(invalid_values):
 
 
 def test_several_values_print_one_per_line():
-    """
-    The error's text has their number and a line for each.
-    """
+    """The error's text has their number and a line for each."""
     with pytest.raises(ConfigError) as caught:
         load(Flags.of(conntrack_min="a", oom_score_adj="b"))
 
@@ -148,9 +138,7 @@ def test_several_values_print_one_per_line():
 
 
 def test_checks_that_depend_on_an_unreadable_value_are_left_out(invalid_values):
-    """
-    With syncPeriod unreadable, minSyncPeriod cannot be too long for it.
-    """
+    """With syncPeriod unreadable, minSyncPeriod cannot be too long for it."""
     (invalid,) = invalid_values("nftables: {syncPeriod: long, minSyncPeriod: 1h}")
 
     assert invalid.field == "nftables.syncPeriod"

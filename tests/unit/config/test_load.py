@@ -83,9 +83,7 @@ DEFAULT = load(Flags()).config
 
 
 def test_without_flags_the_defaults_are_in_force():
-    """
-    No flag asked for another mode, so there is no warning.
-    """
+    """No flag asked for another mode, so there is no warning."""
     loaded = load(Flags())
 
     assert loaded.warnings == ()
@@ -96,9 +94,7 @@ def test_without_flags_the_defaults_are_in_force():
 
 
 def test_the_file_kubeadm_writes_gives_the_defaults_without_a_warning(configured):
-    """
-    Its zeros, nulls and empty texts all mean unset.
-    """
+    """Its zeros, nulls and empty texts all mean unset."""
     loaded = configured(KUBEADM)
 
     assert loaded.warnings == ()
@@ -112,9 +108,7 @@ def test_the_file_kubeadm_writes_gives_the_defaults_without_a_warning(configured
 
 
 def test_json_is_read_like_yaml(from_file):
-    """
-    The form makes no difference.
-    """
+    """The form makes no difference."""
     data = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -148,9 +142,7 @@ def test_json_is_read_like_yaml(from_file):
     ],
 )
 def test_zero_is_unset_in_a_file_except_where_the_api_has_a_pointer(configured, body, path, value):
-    """
-    The defaulting of v1alpha1, and defaults that follow from another field.
-    """
+    """The defaulting of v1alpha1, and defaults that follow from another field."""
     assert value == value_of(configured(f"mode: nftables\n{body}").config, path)
 
 
@@ -189,16 +181,12 @@ def test_zero_is_unset_in_a_file_except_where_the_api_has_a_pointer(configured, 
     ],
 )
 def test_flags_alone_make_the_configuration(flags, path, value):
-    """
-    Two iptables flags count in nftables mode and the bit does not, as in kube-proxy.
-    """
+    """Two iptables flags count in nftables mode and the bit does not, as in kube-proxy."""
     assert value == value_of(load(Flags.of(**flags)).config, path)
 
 
 def test_with_a_file_flags_are_ignored_and_named(configured):
-    """
-    kube-proxy ignores them silently; nfproxy names them in a warning.
-    """
+    """kube-proxy ignores them silently; nfproxy names them in a warning."""
     loaded = configured(
         "mode: nftables\nclusterCIDR: 10.0.0.0/8",
         cluster_cidr="10.1.0.0/16",
@@ -217,9 +205,7 @@ def test_with_a_file_flags_are_ignored_and_named(configured):
 
 
 def test_some_flags_count_beside_a_file(configured):
-    """
-    The node's name, the logging flags, and what has no field.
-    """
+    """The node's name, the logging flags, and what has no field."""
     loaded = configured(
         "mode: nftables\nhostnameOverride: a\n"
         + "logging: {verbosity: 1, vmodule: [{filePattern: f, verbosity: 1}]}",
@@ -246,9 +232,7 @@ def test_some_flags_count_beside_a_file(configured):
 
 
 def test_an_empty_host_name_flag_leaves_the_files_name(configured):
-    """
-    As in kube-proxy, where only a text that is not empty overrides.
-    """
+    """As in kube-proxy, where only a text that is not empty overrides."""
     loaded = configured("mode: nftables\nhostnameOverride: a", hostname_override="")
 
     assert loaded.config.hostname_override == "a"
@@ -256,9 +240,7 @@ def test_an_empty_host_name_flag_leaves_the_files_name(configured):
 
 @pytest.mark.parametrize("version", ["", "false"])
 def test_no_version_is_asked_for(version):
-    """
-    ``--version=false`` means the same as no flag.
-    """
+    """``--version=false`` means the same as no flag."""
     flags = load(Flags.of(version="false") if version else Flags()).command_line
 
     assert (flags.version, flags.reported_version) == ("false", "")
@@ -274,9 +256,7 @@ def test_no_version_is_asked_for(version):
     ],
 )
 def test_external_ips_are_allowed_unless_the_gate_is_off(gates, allowed):
-    """
-    Feature gate AllowServiceExternalIPs.
-    """
+    """Feature gate AllowServiceExternalIPs."""
     flags = Flags.of(feature_gates=gates) if gates else Flags()
 
     assert allowed == load(flags).config.allows_external_ips
@@ -292,9 +272,7 @@ def test_external_ips_are_allowed_unless_the_gate_is_off(gates, allowed):
     ],
 )
 def test_the_written_configuration_reads_back_the_same(from_file, flags):
-    """
-    What --write-config-to writes gives the same configuration in force.
-    """
+    """What --write-config-to writes gives the same configuration in force."""
     config = load(Flags.of(**flags)).config
 
     assert config == from_file(write_config(config)).config

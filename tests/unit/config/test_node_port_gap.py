@@ -21,9 +21,7 @@ LOCAL = [parse_address(text) for text in ("127.0.0.1", "169.254.1.1", "10.0.0.5"
     ],
 )
 def test_an_address_that_is_on_no_interface_is_said(prefixes, gap):
-    """
-    Any of the prefixes is enough; none at all asks for nothing.
-    """
+    """Any of the prefixes is enough; none at all asks for nothing."""
     given = None if prefixes is None else tuple(parse_prefix(text) for text in prefixes)
     found = node_port_gap(Family.IPV4, given, LOCAL)
 
@@ -36,9 +34,7 @@ def test_an_address_that_is_on_no_interface_is_said(prefixes, gap):
 
 
 def test_without_a_usable_address_the_remedy_is_all():
-    """
-    Loopback and link-local addresses are no remedy.
-    """
+    """Loopback and link-local addresses are no remedy."""
     found = node_port_gap(
         Family.IPV6, (parse_prefix("2001:db8::7/128"),), [parse_address("fe80::1")]
     )

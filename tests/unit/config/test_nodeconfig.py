@@ -47,9 +47,7 @@ def prefixes(*texts):
     ],
 )
 def test_the_node_is_named_by_override_or_host_name(override, host, name):
-    """
-    Trimmed and in lower case.
-    """
+    """Trimmed and in lower case."""
     config = load(Flags.of(hostname_override=override)).config
 
     assert name == node_name(config, host)
@@ -58,9 +56,7 @@ def test_the_node_is_named_by_override_or_host_name(override, host, name):
 
 @pytest.mark.parametrize("host", ["", " \n"])
 def test_a_node_without_a_name_is_refused(host):
-    """
-    The error says how to name it.
-    """
+    """The error says how to name it."""
     with pytest.raises(ConfigError, match="--hostname-override"):
         node_name(load(Flags()).config, host)
 
@@ -79,9 +75,7 @@ def test_a_node_without_a_name_is_refused(host):
     ],
 )
 def test_node_ips_come_from_bind_address_then_node(bind, addresses, ips):
-    """
-    The first address of a family counts; loopback is no node IP.
-    """
+    """The first address of a family counts; loopback is no node IP."""
     config, _ = planned(node(*addresses), bind_address=bind)
 
     assert {family: parse_address(ip) for family, ip in ips.items()} == config.node_ips
@@ -96,9 +90,7 @@ def test_node_ips_come_from_bind_address_then_node(bind, addresses, ips):
     ],
 )
 def test_primary_means_the_node_ips(addresses, v4, v6):
-    """
-    A family without one accepts no node ports; single-stack nodes need no warning.
-    """
+    """A family without one accepts no node ports; single-stack nodes need no warning."""
     config, warnings = planned(node(*addresses))
 
     assert {V4: v4, V6: v6} == config.node_port_prefixes
@@ -108,9 +100,7 @@ def test_primary_means_the_node_ips(addresses, v4, v6):
 @pytest.mark.parametrize(("of", "why"), [(None, "is unknown"), (node(), "has no address")])
 @pytest.mark.parametrize("entries", ["", "primary", "primary,localhost"])
 def test_primary_without_any_node_ip_accepts_no_node_ports_and_warns(of, why, entries):
-    """
-    kube-proxy would accept them on every address then, which is not what "primary" asks for.
-    """
+    """kube-proxy would accept them on every address then, which is not what "primary" asks for."""
     config, warnings = planned(of, nodeport_addresses=entries)
 
     assert config.node_port_prefixes == {V4: (), V6: ()}
@@ -120,9 +110,7 @@ def test_primary_without_any_node_ip_accepts_no_node_ports_and_warns(of, why, en
 
 
 def test_other_addresses_accept_node_ports_without_a_node():
-    """
-    Only what "primary" stands for is missing.
-    """
+    """Only what "primary" stands for is missing."""
     config, _ = planned(None, nodeport_addresses="primary,10.0.0.0/8")
 
     assert config.node_port_prefixes == {V4: prefixes("10.0.0.0/8"), V6: ()}
@@ -151,9 +139,7 @@ V4_OWN, V6_OWN = prefixes("192.0.2.1/32"), prefixes("fd00::1/128")
     ],
 )
 def test_words_and_cidrs_mix(given, v4, v6, loopback):
-    """
-    As in kube-proxy 1.37. Only an entry for loopback itself selects loopback.
-    """
+    """As in kube-proxy 1.37. Only an entry for loopback itself selects loopback."""
     config, _ = planned(node("192.0.2.1", "fd00::1"), nodeport_addresses=given)
 
     assert {V4: v4, V6: v6} == config.node_port_prefixes
@@ -161,9 +147,7 @@ def test_words_and_cidrs_mix(given, v4, v6, loopback):
 
 
 def test_a_loopback_bind_address_gets_a_warning():
-    """
-    The node then has no IP of that family.
-    """
+    """The node then has no IP of that family."""
     _, warnings = planned(node("10.0.0.1", "fd00::1"), bind_address="127.0.0.1")
 
     assert warnings == (
@@ -190,9 +174,7 @@ def test_a_loopback_bind_address_gets_a_warning():
     ],
 )  # fmt: skip
 def test_node_port_cidrs_become_disjoint_prefixes(given, v4, v6, warned):
-    """
-    /0 and a family without a CIDR mean everywhere; only loopback CIDRs mean nowhere.
-    """
+    """/0 and a family without a CIDR mean everywhere; only loopback CIDRs mean nowhere."""
     config, warnings = planned(node("192.0.2.1"), nodeport_addresses=given)
 
     assert {V4: v4, V6: v6} == config.node_port_prefixes
@@ -203,9 +185,7 @@ def test_node_port_cidrs_become_disjoint_prefixes(given, v4, v6, warned):
 
 @pytest.mark.parametrize("is_on", [True, False])
 def test_loopback_entries_have_no_effect_with_the_gate_off(is_on: bool):
-    """
-    A warning says so then; the gate also decides whether loopback addresses reject.
-    """
+    """A warning says so then; the gate also decides whether loopback addresses reject."""
     gates = f"KubeProxyNFTablesLocalhostNodePorts={str(is_on).lower()}"
     given = "primary,127.0.0.1/32"
     config, warnings = planned(node("192.0.2.1"), nodeport_addresses=given, feature_gates=gates)
@@ -224,9 +204,7 @@ V4_PREFIXES = st.tuples(st.binary(min_size=4, max_size=4), st.integers(0, 32)).m
 
 @given(st.lists(V4_PREFIXES, min_size=1, max_size=8), st.binary(min_size=4, max_size=4))
 def test_prefixes_never_overlap_and_cover_the_given_cidrs(texts, address):
-    """
-    This holds for all CIDRs, in any order.
-    """
+    """This holds for all CIDRs, in any order."""
     config, _ = planned(node("192.0.2.1"), nodeport_addresses=",".join(texts))
 
     got = config.node_port_prefixes[V4]
@@ -251,9 +229,7 @@ def test_prefixes_never_overlap_and_cover_the_given_cidrs(texts, address):
     ],
 )
 def test_cluster_cidr_mode_knows_pods_by_their_source(cidrs, expected, warned):
-    """
-    A family without a CIDR has no detector; for the primary family that is worth a warning.
-    """
+    """A family without a CIDR has no detector; for the primary family that is worth a warning."""
     config, warnings = planned(node("10.0.0.1", "fd00::1"), cluster_cidr=cidrs)
 
     assert {f: parse_prefix(c) for f, c in expected.items()} == config.local_pods.prefixes
@@ -276,9 +252,7 @@ def test_cluster_cidr_mode_knows_which_pods_are_this_nodes():
 
 @pytest.mark.parametrize("addresses", [["fd00::1", "10.0.0.1"], ["fd00::1"]])
 def test_the_nodes_first_address_makes_the_primary_family(addresses):
-    """
-    An IPv6 node needs no IPv4 detector.
-    """
+    """An IPv6 node needs no IPv4 detector."""
     assert planned(node(*addresses), cluster_cidr="fd01::/16")[1] == ()
     assert "no IPv6 CIDR" in planned(node(*addresses), cluster_cidr="10.0.0.0/8")[1][0]
 
@@ -301,9 +275,7 @@ def test_the_nodes_first_address_makes_the_primary_family(addresses):
     ],
 )
 def test_a_cluster_cidr_that_does_not_fit_the_node_is_said(cluster, addresses, pods, said):
-    """
-    It misses pods, holds the node, or holds everything.
-    """
+    """It misses pods, holds the node, or holds everything."""
     config, warnings = planned(node(*addresses, pod_cidrs=pods), cluster_cidr=cluster)
 
     assert [words in text for words, text in zip(said, warnings, strict=True)] == [True] * len(said)
@@ -312,9 +284,7 @@ def test_a_cluster_cidr_that_does_not_fit_the_node_is_said(cluster, addresses, p
 
 
 def test_pod_cidrs_that_hold_the_node_are_said():
-    """
-    Mode NodeCIDR has the same trap.
-    """
+    """Mode NodeCIDR has the same trap."""
     of = node("10.244.1.5", pod_cidrs=["10.244.1.0/24"])
     config, (text,) = planned(of, detect_local_mode="NodeCIDR")
 
@@ -323,9 +293,7 @@ def test_pod_cidrs_that_hold_the_node_are_said():
 
 
 def test_node_cidr_mode_knows_pods_by_the_nodes_pod_cidrs():
-    """
-    The first of each family; a changed Node gives a changed configuration.
-    """
+    """The first of each family; a changed Node gives a changed configuration."""
     cidrs = ["10.244.1.0/24", "10.244.9.0/24", "fd00:1::/64"]
     config, warnings = planned(node("10.0.0.1", pod_cidrs=cidrs), detect_local_mode="NodeCIDR")
 
@@ -339,9 +307,7 @@ def test_node_cidr_mode_knows_pods_by_the_nodes_pod_cidrs():
     [(None, "needs the Node object 'n1'"), (node("10.0.0.1"), "Node 'n1' has none")],
 )
 def test_node_cidr_mode_without_pod_cidrs_says_what_to_do(of, message):
-    """
-    A guess would masquerade the wrong packets.
-    """
+    """A guess would masquerade the wrong packets."""
     with pytest.raises(ConfigError, match=message) as caught:
         planned(of, detect_local_mode="NodeCIDR")
 
@@ -349,9 +315,7 @@ def test_node_cidr_mode_without_pod_cidrs_says_what_to_do(of, message):
 
 
 def test_interface_modes_know_pods_by_where_packets_come_in():
-    """
-    Both families have a detector then.
-    """
+    """Both families have a detector then."""
     bridge, _ = planned(node("10.0.0.1"))
     prefix, _ = planned(
         node("10.0.0.1"),
@@ -366,9 +330,7 @@ def test_interface_modes_know_pods_by_where_packets_come_in():
 
 
 def test_masquerade_settings_and_zone_are_carried_over(configured):
-    """
-    The bit becomes a mark; the zone is the Node's.
-    """
+    """The bit becomes a mark; the zone is the Node's."""
     default, _ = planned(node("10.0.0.1", zone="z1"), masquerade_all="true")
     loaded = configured("mode: nftables\nnftables: {masqueradeBit: 31}\nclusterCIDR: 10.0.0.0/8")
     other, _ = node_config(loaded.config, "n1", None)
@@ -379,9 +341,7 @@ def test_masquerade_settings_and_zone_are_carried_over(configured):
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_external_ips_follow_the_feature_gate(allowed):
-    """
-    With AllowServiceExternalIPs off, spec.externalIPs is not read.
-    """
+    """With AllowServiceExternalIPs off, spec.externalIPs is not read."""
     made, _ = planned(feature_gates=f"AllowServiceExternalIPs={str(allowed).lower()}")
 
     assert made.external_ips is allowed
@@ -400,9 +360,7 @@ def configure(reported):
 
 
 def test_a_node_registered_again_keeps_its_addresses_until_it_has_others(configure, reported):
-    """
-    Node ports stay on the node's own address while a new Node object has none yet.
-    """
+    """Node ports stay on the node's own address while a new Node object has none yet."""
     before = configure(node("192.0.2.1", zone="a"))
     again = configure(node(zone="b"))
 
@@ -423,9 +381,7 @@ def test_a_node_that_never_had_an_address_gets_one_warning(configure, reported):
 
 
 def test_a_warning_that_applies_again_is_reported_again(configure, reported):
-    """
-    And not at each version of the Node in between.
-    """
+    """And not at each version of the Node in between."""
     wrong, right = node("10.0.0.1"), node("192.0.2.1")
     for version in (wrong, wrong, right, wrong):
         configure(version)

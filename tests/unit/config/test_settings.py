@@ -87,9 +87,7 @@ ROWS = [tuple(line.split()) for line in KUBE_PROXY.strip().splitlines()]
 
 
 def test_every_setting_of_kube_proxy_is_declared_and_no_other():
-    """
-    Each flag and field is there once, with kube-proxy's default; only minSyncPeriod has ours.
-    """
+    """Each flag and field is there once, with kube-proxy's default; only minSyncPeriod has ours."""
     declared = sorted((s.flag or "-", s.field or "-", str(s.default) or "-") for s in SETTINGS)
 
     assert sorted(ROWS) == declared
@@ -107,16 +105,12 @@ def leaves(block: msgspec.Struct, path: str = "") -> Iterator[str]:
 
 
 def test_every_field_of_the_file_declares_its_setting():
-    """
-    Only apiVersion and kind are no settings.
-    """
+    """Only apiVersion and kind are no settings."""
     assert {*leaves(KubeProxyConfiguration())} == {*BY_FIELD, "apiVersion", "kind"}
 
 
 def test_every_flag_without_field_declares_its_setting():
-    """
-    A field of the second struct is a flag, and knows its name.
-    """
+    """A field of the second struct is a flag, and knows its name."""
     without_field = {setting.flag for setting in SETTINGS if not setting.field}
 
     assert {name.replace("_", "-") for name in CommandLine.__struct_fields__} == without_field
@@ -124,9 +118,7 @@ def test_every_flag_without_field_declares_its_setting():
 
 @pytest.mark.parametrize("setting", BY_FIELD.values(), ids=lambda setting: setting.field)
 def test_defaults_are_of_the_type_of_their_setting(setting):
-    """
-    The text of a default reads back as that default, from a flag and from a file.
-    """
+    """The text of a default reads back as that default, from a flag and from a file."""
     default = value_of(KubeProxyConfiguration(), setting.field)
     written = list(default) if isinstance(default, tuple) else default
     written = str(default) if isinstance(default, Duration) else written
@@ -139,23 +131,17 @@ def test_defaults_are_of_the_type_of_their_setting(setting):
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 def test_every_setting_is_explained(setting):
-    """
-    Help texts are sentences.
-    """
+    """Help texts are sentences."""
     assert setting.help.endswith(".")
 
 
 def test_flags_are_unique():
-    """
-    No two settings claim one flag.
-    """
+    """No two settings claim one flag."""
     assert len(BY_FLAG) == len([s for s in SETTINGS if s.flag])
 
 
 def test_the_written_configuration_is_sorted_and_says_what_it_is():
-    """
-    Keys stand in order, so apiVersion comes first.
-    """
+    """Keys stand in order, so apiVersion comes first."""
     text = write_config(KubeProxyConfiguration())
 
     assert text.startswith("apiVersion: kubeproxy.config.k8s.io/v1alpha1\n")

@@ -36,9 +36,7 @@ def fields(values):
     ],
 )
 def test_what_kube_proxy_accepts_is_accepted(values):
-    """
-    Settings of another mode are not judged.
-    """
+    """Settings of another mode are not judged."""
     assert fields(values) == []
 
 
@@ -90,9 +88,7 @@ def test_what_kube_proxy_accepts_is_accepted(values):
     ],
 )
 def test_what_kube_proxy_refuses_is_refused(field, value):
-    """
-    There is one invalid value, of that field.
-    """
+    """There is one invalid value, of that field."""
     assert [field] == fields({field: value})
 
 
@@ -101,9 +97,7 @@ def test_what_kube_proxy_refuses_is_refused(field, value):
     ["x", "10.0.0.0/8,", "10.0.0.0/8,10.1.0.0/16", "10.0.0.0/8,fd00::/8,fd01::/16", "10.0.0.1"],
 )
 def test_cluster_cidrs_are_judged_in_their_own_mode(text):
-    """
-    At most two, and two must be of different families.
-    """
+    """At most two, and two must be of different families."""
     assert fields({"detectLocalMode": "ClusterCIDR", "clusterCIDR": text}) == ["clusterCIDR"]
 
 
@@ -116,23 +110,17 @@ def test_cluster_cidrs_are_judged_in_their_own_mode(text):
 )
 @pytest.mark.parametrize("name", ["", 'a"b', "a b", "a;b", "a\nb", "veth*", "x" * 16, "a\\b", "ü"])
 def test_interface_names_must_be_safe_in_a_rule(mode, field, name):
-    """
-    The parameter is mandatory in its mode; no text with a meaning in nft passes.
-    """
+    """The parameter is mandatory in its mode; no text with a meaning in nft passes."""
     assert [field] == fields({"detectLocalMode": mode, field: name})
 
 
 def test_modules_and_json_logs_exclude_each_other():
-    """
-    As in kube-proxy.
-    """
+    """As in kube-proxy."""
     assert fields({"logging.vmodule": ("x",), "logging.format": "json"}) == ["logging.vmodule"]
 
 
 def test_all_failures_are_reported():
-    """
-    Every wrong field is reported, not only the first.
-    """
+    """Every wrong field is reported, not only the first."""
     found = fields({"mode": "x", "bindAddress": "x", "nodePortAddresses": ("x", "y", "all")})
 
     assert found == ["mode", "bindAddress", "nodePortAddresses", "nodePortAddresses"]

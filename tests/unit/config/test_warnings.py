@@ -25,9 +25,7 @@ from nfproxy.config.load import load
     ],
 )
 def test_values_without_effect_get_a_warning(flags, named):
-    """
-    One warning names the flag, the value and what is in effect.
-    """
+    """One warning names the flag, the value and what is in effect."""
     warnings = load(Flags.of(**flags)).warnings
 
     assert len(warnings) == 1
@@ -52,9 +50,7 @@ def test_values_without_effect_get_a_warning(flags, named):
     ],
 )
 def test_values_that_ask_for_nothing_get_no_warning(flags):
-    """
-    Such a value works, or is the default.
-    """
+    """Such a value works, or is the default."""
     assert load(Flags.of(**flags)).warnings == ()
 
 
@@ -79,9 +75,7 @@ def test_values_that_ask_for_nothing_get_no_warning(flags):
     ],
 )
 def test_oddities_in_a_file_get_a_warning(configured, body, named):
-    """
-    One warning each, with file and field.
-    """
+    """One warning each, with file and field."""
     warnings = configured(body).warnings
 
     assert len(warnings) == 1, warnings
@@ -90,9 +84,7 @@ def test_oddities_in_a_file_get_a_warning(configured, body, named):
 
 
 def test_a_block_is_not_suggested_for_what_is_in_it(configured):
-    """
-    A suggestion must name a field; "did you mean iptables?" does not.
-    """
+    """A suggestion must name a field; "did you mean iptables?" does not."""
     (warning,) = configured("mode: nftables\niptables: {foo: 1}").warnings
 
     assert "unknown field 'iptables.foo' is ignored" in warning
@@ -100,9 +92,7 @@ def test_a_block_is_not_suggested_for_what_is_in_it(configured):
 
 
 def test_many_unknown_fields_do_not_flood_the_log(configured):
-    """
-    Warnings name the first twenty and count the others.
-    """
+    """Warnings name the first twenty and count the others."""
     body = "mode: nftables\n" + "".join(f"x{n}: 1\n" for n in range(500))
 
     warnings = configured(body).warnings
@@ -112,18 +102,14 @@ def test_many_unknown_fields_do_not_flood_the_log(configured):
 
 
 def test_settings_that_agree_in_both_blocks_get_no_warning(configured):
-    """
-    A file for iptables mode may repeat its values for nftables.
-    """
+    """A file for iptables mode may repeat its values for nftables."""
     both = "iptables: {masqueradeAll: true}\nnftables: {masqueradeAll: true}"
 
     assert configured(f"mode: nftables\n{both}").warnings == ()
 
 
 def test_a_mode_with_node_port_addresses_needs_no_warning_about_node_ports(configured):
-    """
-    The addresses that accept node ports are then given.
-    """
+    """The addresses that accept node ports are then given."""
     (warning,) = configured("mode: iptables\nnodePortAddresses: [0.0.0.0/0]").warnings
 
     assert "is taken for 'nftables'" in warning

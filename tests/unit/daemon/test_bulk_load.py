@@ -19,9 +19,7 @@ def _leave_nothing_frozen() -> Iterator[None]:
 
 
 def test_collector_pauses_and_passes_over_what_was_loaded() -> None:
-    """
-    It does not run during a load, runs afterwards, and no longer walks what was loaded.
-    """
+    """It does not run during a load, runs afterwards, and no longer walks what was loaded."""
     before = gc.get_freeze_count()
 
     with bulk_load():
@@ -34,9 +32,7 @@ def test_collector_pauses_and_passes_over_what_was_loaded() -> None:
 
 
 def test_collector_runs_again_after_a_failed_load() -> None:
-    """
-    A load that raises leaves the collector as one that succeeds does.
-    """
+    """A load that raises leaves the collector as one that succeeds does."""
     with pytest.raises(RuntimeError), bulk_load():
         raise RuntimeError("no kernel")
 

@@ -47,16 +47,12 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_written_to(file: Path) -> None:
-    """
-    An editor that writes in place.
-    """
+    """An editor that writes in place."""
     assert ends(file, lambda: file.write_text("mode: nftables\nclusterCIDR: 10.0.0.0/8\n"))
 
 
 def test_replaced_by_a_file_renamed_over_it(file: Path) -> None:
-    """
-    An editor that writes another file and renames it.
-    """
+    """An editor that writes another file and renames it."""
     other = file.with_name("other")
     other.write_text("mode: ''\n")
 
@@ -65,16 +61,12 @@ def test_replaced_by_a_file_renamed_over_it(file: Path) -> None:
 
 @pytest.mark.parametrize("change", ["touch", "unlink"])
 def test_touched_or_removed(file: Path, change: str) -> None:
-    """
-    A new time stamp is no new content, and a missing file has none.
-    """
+    """A new time stamp is no new content, and a missing file has none."""
     assert stays(file, getattr(file, change))
 
 
 def test_an_update_of_a_config_map(tmp_path: Path) -> None:
-    """
-    The kubelet points a link to a new directory and removes the old one.
-    """
+    """The kubelet points a link to a new directory and removes the old one."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.conf").write_text(name)

@@ -77,9 +77,7 @@ def balanced(**more: Any) -> Service:
 
 
 def test_health_follows_requests_and_commits() -> None:
-    """
-    Ready after the first commit; after a failure a request is pending.
-    """
+    """Ready after the first commit; after a failure a request is pending."""
 
     def case(proxy: Proxy) -> None:
         assert proxy.health.readyz(now()).code == 503
@@ -98,9 +96,7 @@ def test_health_follows_requests_and_commits() -> None:
 
 
 def test_a_commit_is_counted() -> None:
-    """
-    In kube-proxy's metrics and in nfproxy's, with the numbers of the desired state.
-    """
+    """In kube-proxy's metrics and in nfproxy's, with the numbers of the desired state."""
 
     def case(proxy: Proxy) -> None:
         proxy.take(
@@ -128,9 +124,7 @@ def test_a_commit_is_counted() -> None:
 
 
 def test_health_check_node_ports_follow_services_and_endpoints() -> None:
-    """
-    They are replaced only when one of them changes.
-    """
+    """They are replaced only when one of them changes."""
 
     def case(proxy: Proxy) -> None:
         local = endpoint("10.244.1.5", node=NODE)
@@ -151,9 +145,7 @@ def test_health_check_node_ports_follow_services_and_endpoints() -> None:
 
 
 def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
-    """
-    Only ports with endpoints elsewhere count. A terminating endpoint here is enough.
-    """
+    """Only ports with endpoints elsewhere count. A terminating endpoint here is enough."""
     planner, tally = Planner(CONFIG), Tally()
     elsewhere = endpoint("10.244.2.9", node="node-2")
     tally.update(
@@ -177,9 +169,7 @@ def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
 
 
 def test_a_foreign_change_is_out_of_step_until_the_repair() -> None:
-    """
-    Where the kernel only lost notifications, nothing is known to be wrong.
-    """
+    """Where the kernel only lost notifications, nothing is known to be wrong."""
 
     def case(proxy: Proxy) -> None:
         def in_step() -> list[float]:
@@ -204,9 +194,7 @@ def test_a_foreign_change_is_out_of_step_until_the_repair() -> None:
 
 
 def test_listeners_on_loopback_addresses_are_handed_over() -> None:
-    """
-    Only where the configuration names loopback, and only what a commit changed.
-    """
+    """Only where the configuration names loopback, and only what a commit changed."""
 
     async def handed(config: NodeConfig) -> list[ListenerChanges]:
         given: list[ListenerChanges] = []
@@ -239,9 +227,7 @@ def test_listeners_on_loopback_addresses_are_handed_over() -> None:
 
 
 def test_a_health_check_port_that_is_a_node_port_of_another_service_is_found() -> None:
-    """
-    Whichever of the two Services changes, and until they differ again.
-    """
+    """Whichever of the two Services changes, and until they differ again."""
 
     def case(proxy: Proxy) -> None:
         shop = service("shop", cluster_ips=("10.96.0.9",))

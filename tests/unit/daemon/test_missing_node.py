@@ -68,9 +68,7 @@ def is_missing(metrics):
 def test_a_missing_node_is_reported_with_names_it_may_have(
     watched, cluster, health, metrics, caplog
 ):
-    """
-    After two seconds, when kube-proxy would go on, and every five minutes; one list for all.
-    """
+    """After two seconds, when kube-proxy would go on, and every five minutes; one list for all."""
     look(watched, 0, 1)
     assert warnings(caplog) == []
 
@@ -88,9 +86,7 @@ def test_a_missing_node_is_reported_with_names_it_may_have(
 
 
 def test_a_node_that_comes_is_reported_once(watched, cluster, health, metrics, caplog):
-    """
-    The metric goes back, and a later absence begins again.
-    """
+    """The metric goes back, and a later absence begins again."""
     caplog.set_level(logging.INFO)
     look(watched, 0, 2)
     cluster.exists = True
@@ -106,9 +102,7 @@ def test_a_node_that_comes_is_reported_once(watched, cluster, health, metrics, c
 
 
 def test_a_node_that_comes_soon_is_no_news(watched, cluster, caplog):
-    """
-    A kubelet that registers it in the first moments is normal.
-    """
+    """A kubelet that registers it in the first moments is normal."""
     caplog.set_level(logging.INFO)
     look(watched, 0, 1)
     cluster.exists = True
@@ -118,9 +112,7 @@ def test_a_node_that_comes_soon_is_no_news(watched, cluster, caplog):
 
 
 def test_nothing_is_said_before_the_api_server_has_answered(watched, cluster, caplog):
-    """
-    What keeps it from answering is reported elsewhere.
-    """
+    """What keeps it from answering is reported elsewhere."""
     cluster.exists = None
     look(watched, *range(100))
 
@@ -128,9 +120,7 @@ def test_nothing_is_said_before_the_api_server_has_answered(watched, cluster, ca
 
 
 def test_names_that_cannot_be_listed_are_asked_for_again(watched, cluster, caplog):
-    """
-    The warning comes without them.
-    """
+    """The warning comes without them."""
     cluster.fails = True
     look(watched, 0, 2)
     cluster.fails = False
@@ -142,9 +132,7 @@ def test_names_that_cannot_be_listed_are_asked_for_again(watched, cluster, caplo
 
 
 def test_a_deleted_node_is_no_wrong_name(watched, cluster, health, caplog):
-    """
-    Its name was right, so no other is named.
-    """
+    """Its name was right, so no other is named."""
     cluster.exists = True
     health.node_seen(Node("vm"))
     look(watched, 0)

@@ -66,9 +66,7 @@ def said(caplog: pytest.LogCaptureFixture, work: Callable[[], object]) -> list[s
 def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    A start over tables that match says how many elements were read.
-    """
+    """A start over tables that match says how many elements were read."""
     kernel = FakeKernel()
     objects = changes(service("web"), endpoint_slice("web", A, B))
     first, ready = said(caplog, lambda: made(kernel).sync(objects))
@@ -92,9 +90,7 @@ def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
 def test_a_commit_about_one_service_names_it(
     caplog: pytest.LogCaptureFixture, change: Changes, line: str
 ) -> None:
-    """
-    With the port, if it has a name and the others did not change.
-    """
+    """With the port, if it has a name and the others did not change."""
     proxier = made(FakeKernel())
     proxier.sync(slice_of("http", A, B), commit=False)
     proxier.sync(slice_of("https", A), commit=False)
@@ -104,9 +100,7 @@ def test_a_commit_about_one_service_names_it(
 
 
 def test_a_commit_about_several_services_counts_them(caplog: pytest.LogCaptureFixture) -> None:
-    """
-    A commit that changed no element is not logged.
-    """
+    """A commit that changed no element is not logged."""
     proxier = made(FakeKernel())
     proxier.sync(changes(service("web"), endpoint_slice("web", A)))
     more = changes(
@@ -122,9 +116,7 @@ def test_a_commit_about_several_services_counts_them(caplog: pytest.LogCaptureFi
 
 
 def test_what_a_failed_sync_left_is_committed_by_the_next_one() -> None:
-    """
-    With the changes planned since then, and with all times at which changes began.
-    """
+    """With the changes planned since then, and with all times at which changes began."""
     kernel, hooks = FlakyKernel(), Commits()
     proxier = made(kernel, hooks)
     proxier.sync(changes(service("web"), endpoint_slice("web", A)))
@@ -147,9 +139,7 @@ def test_what_a_failed_sync_left_is_committed_by_the_next_one() -> None:
 def test_a_missing_feature_ends_the_start_but_not_a_running_daemon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """
-    After the first success there are rules to keep.
-    """
+    """After the first success there are rules to keep."""
     missing = MissingFeatureError("the kernel lacks numgen")
     monkeypatch.setattr(module, "first_missing_feature", lambda families: missing)
     objects = changes(service("web"), endpoint_slice("web", A))
@@ -171,9 +161,7 @@ def _refuse(text: str) -> None:
 
 
 def test_tidying_is_due_after_a_slot_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    The outcome of a sync says when; a failure to tidy is an outcome like that of a sync.
-    """
+    """The outcome of a sync says when; a failure to tidy is an outcome like that of a sync."""
     times = [100.0]
     monkeypatch.setattr(module, "monotonic_s", lambda: times[-1])
     kernel = FlakyKernel()
@@ -190,9 +178,7 @@ def test_tidying_is_due_after_a_slot_was_given_up(monkeypatch: pytest.MonkeyPatc
 
 
 def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixture) -> None:
-    """
-    And again when they come back.
-    """
+    """And again when they come back."""
     proxier = made(FakeKernel())
     proxier.sync(
         changes(service("a", created="2026-01-01"), service("b", created="2026-01-02")),
@@ -206,9 +192,7 @@ def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixt
 
 
 def test_a_service_cidr_that_holds_the_node_is_logged_once(caplog: pytest.LogCaptureFixture):
-    """
-    At start and on change, with what to do; and when it is over.
-    """
+    """At start and on change, with what to do; and when it is over."""
     kept = KeptAddresses(node_addresses=frozenset([parse_address("192.0.2.1")]))
     config = NodeConfig(node_name="node-1", kept=kept)
     cidr = ServiceCIDR("all", (parse_prefix("192.0.0.0/16"),))

@@ -29,9 +29,7 @@ def every_level(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_deleted_table_is_an_error_and_its_repair_says_how_long_it_took(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    From the change on, not from the beginning of the repair.
-    """
+    """From the change on, not from the beginning of the repair."""
     log = RepairLog(FAMILIES)
     log.changed(DELETED, 0.0, 100.0)
     log.repair_failed(OSError("No buffer space"), 0.25)
@@ -52,9 +50,7 @@ def test_a_deleted_table_is_an_error_and_its_repair_says_how_long_it_took(
 def test_the_consequence_names_the_family_where_there_is_another(
     caplog: pytest.LogCaptureFixture, families: tuple[Family, ...], over: str
 ) -> None:
-    """
-    Of a base chain, not every Service may depend.
-    """
+    """Of a base chain, not every Service may depend."""
     one = DELETED._replace(families=frozenset({Family.IPV4}))
     log = RepairLog(families)
     log.changed(one, 0.0, 100.0)
@@ -67,9 +63,7 @@ def test_the_consequence_names_the_family_where_there_is_another(
 def test_dropped_announcements_are_no_foreign_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """
-    The tables may turn out to be right.
-    """
+    """The tables may turn out to be right."""
     log = RepairLog(FAMILIES)
     log.changed(DELETED._replace(damage=Damage.UNKNOWN, text="perhaps"), 0.0, 100.0)
     assert not log.knows_a_change

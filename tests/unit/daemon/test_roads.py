@@ -232,9 +232,7 @@ async def road(sock: RecordingSocket, change: Callable[[], Any]) -> Road:
 
 
 def test_an_endpointslice_event_passes_few_functions():
-    """
-    From a line of the watch stream to the netlink socket.
-    """
+    """From a line of the watch stream to the netlink socket."""
 
     async def case() -> Road:
         sock = RecordingSocket()
@@ -266,9 +264,7 @@ def test_an_endpointslice_event_passes_few_functions():
 
 
 def test_a_changed_manifest_file_passes_few_functions(tmp_path):
-    """
-    From the scan that finds it to the netlink socket.
-    """
+    """From the scan that finds it to the netlink socket."""
     path = tmp_path / "slice.yaml"
 
     def write(*addresses: str) -> None:

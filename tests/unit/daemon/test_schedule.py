@@ -30,9 +30,7 @@ def changed(schedule: Schedule, at_s: float, *, breaks: bool = False) -> float |
 
 
 def test_a_failed_sync_is_retried_later_each_time() -> None:
-    """
-    The delay doubles up to `retry_s`, and begins small again after a success.
-    """
+    """The delay doubles up to `retry_s`, and begins small again after a success."""
     schedule = made(retry_s=3.0)
 
     assert [schedule.failed(START_S, START_S) for _ in range(6)] == [0.25, 0.5, 1.0, 2.0, 3.0, 3.0]
@@ -42,9 +40,7 @@ def test_a_failed_sync_is_retried_later_each_time() -> None:
 
 
 def test_only_the_retry_is_due_after_a_failure() -> None:
-    """
-    Whatever else has become due.
-    """
+    """Whatever else has become due."""
     schedule = made(retry_s=30.0, audit_s=1.0, addresses_wait_s=1.0)
     schedule.tidy_due(START_S)
     changed(schedule, START_S)
@@ -71,9 +67,7 @@ def test_a_sync_is_followed_by_a_pause() -> None:
 
 
 def test_audits_follow_the_last_reading_of_the_tables() -> None:
-    """
-    A sync that read only what changed does not put an audit off.
-    """
+    """A sync that read only what changed does not put an audit off."""
     schedule = made(audit_s=100.0)
     sync(schedule, START_S + 60, tables_read=False)
     assert schedule.due(START_S + 100) is Task.AUDIT
@@ -85,9 +79,7 @@ def test_audits_follow_the_last_reading_of_the_tables() -> None:
 
 
 def test_tidying_waits_for_its_time() -> None:
-    """
-    And is not due where nothing lingers.
-    """
+    """And is not due where nothing lingers."""
     schedule = made()
     schedule.tidy_due(START_S + 0.1)
     assert (schedule.due(START_S), schedule.due(START_S + 0.1)) == (None, Task.TIDY)
@@ -99,9 +91,7 @@ def test_tidying_waits_for_its_time() -> None:
 
 
 def test_the_wait_for_a_node_begins_when_the_objects_are_there() -> None:
-    """
-    However long the first reading of them took.
-    """
+    """However long the first reading of them took."""
     schedule = made(node_wait_s=10.0)
     schedule.node_awaited(START_S + 50)
 
@@ -110,9 +100,7 @@ def test_the_wait_for_a_node_begins_when_the_objects_are_there() -> None:
 
 
 def test_addresses_of_the_node_are_expected_for_a_while() -> None:
-    """
-    From the start of the daemon on; once settled, never again.
-    """
+    """From the start of the daemon on; once settled, never again."""
     schedule = made(addresses_wait_s=30.0)
     assert schedule.expects_addresses
     assert (schedule.due(START_S + 29), schedule.due(START_S + 30)) == (None, Task.USE_NO_ADDRESSES)
@@ -148,9 +136,7 @@ def test_a_few_foreign_changes_are_repaired_at_once_and_further_ones_ever_later(
 
 
 def test_the_delay_stays_long_while_the_changes_go_on() -> None:
-    """
-    Also when the delay itself has become longer than the time between two changes was.
-    """
+    """Also when the delay itself has become longer than the time between two changes was."""
     schedule, at_s, last = made(), START_S, 0.0
     for _ in range(40):
         last = changed(schedule, at_s) or 0.0
@@ -160,9 +146,7 @@ def test_the_delay_stays_long_while_the_changes_go_on() -> None:
 
 
 def test_after_a_quiet_minute_repairs_are_at_once_again() -> None:
-    """
-    A firewall that is reloaded each half minute does not have to wait either.
-    """
+    """A firewall that is reloaded each half minute does not have to wait either."""
     schedule = made()
     for number in range(8):
         changed(schedule, START_S + number)
@@ -174,9 +158,7 @@ def test_after_a_quiet_minute_repairs_are_at_once_again() -> None:
 
 
 def test_a_change_before_a_repair_that_is_due_counts_as_part_of_it() -> None:
-    """
-    A hundred changes meanwhile are one.
-    """
+    """A hundred changes meanwhile are one."""
     schedule = made()
     for _ in range(3):
         changed(schedule, START_S)
@@ -186,9 +168,7 @@ def test_a_change_before_a_repair_that_is_due_counts_as_part_of_it() -> None:
 
 
 def test_a_repair_that_is_due_is_not_put_off_by_further_changes() -> None:
-    """
-    Not even while the loop is too busy to begin.
-    """
+    """Not even while the loop is too busy to begin."""
     schedule = made()
     for number in range(20):
         changed(schedule, START_S + number)
@@ -210,9 +190,7 @@ def test_a_change_during_a_sync_is_repaired_after_it() -> None:
 
 
 def test_a_sync_that_read_only_what_changed_repairs_nothing() -> None:
-    """
-    The repair is still due.
-    """
+    """The repair is still due."""
     schedule = made()
     changed(schedule, START_S)
     sync(schedule, START_S + 1, tables_read=False)
@@ -232,9 +210,7 @@ def repaired_in(schedule: Schedule, at_s: float, took_s: float) -> float:
 
 
 def test_broken_rules_are_repaired_at_once_however_often() -> None:
-    """
-    Only half of the time passes first that the last repair took.
-    """
+    """Only half of the time passes first that the last repair took."""
     schedule, at_s, delays = made(), START_S, []
     for _ in range(50):
         delays.append(changed(schedule, at_s, breaks=True))
@@ -245,9 +221,7 @@ def test_broken_rules_are_repaired_at_once_however_often() -> None:
 
 
 def test_a_repair_that_takes_long_does_not_put_the_next_one_off_for_long() -> None:
-    """
-    A few seconds are the longest.
-    """
+    """A few seconds are the longest."""
     schedule = made()
     changed(schedule, START_S, breaks=True)
     at_s = repaired_in(schedule, START_S, 60.0)
@@ -256,9 +230,7 @@ def test_a_repair_that_takes_long_does_not_put_the_next_one_off_for_long() -> No
 
 
 def test_broken_rules_do_not_wait_for_the_repair_of_elements() -> None:
-    """
-    A delay that elements have earned is cut short.
-    """
+    """A delay that elements have earned is cut short."""
     schedule, at_s = made(), START_S
     for _ in range(8):
         changed(schedule, at_s)
@@ -269,9 +241,7 @@ def test_broken_rules_do_not_wait_for_the_repair_of_elements() -> None:
 
 
 def test_only_the_repair_is_due_while_rules_are_broken() -> None:
-    """
-    Tidying would fail, since it may need a table that is not there.
-    """
+    """Tidying would fail, since it may need a table that is not there."""
     schedule = made()
     changed(schedule, START_S, breaks=True)
     at_s = repaired_in(schedule, START_S, 1.0)
@@ -284,9 +254,7 @@ def test_only_the_repair_is_due_while_rules_are_broken() -> None:
 
 
 def test_a_sync_that_failed_on_broken_rules_is_retried_without_back_off() -> None:
-    """
-    The other process was why: the kernel takes commits.
-    """
+    """The other process was why: the kernel takes commits."""
     schedule, at_s, delays = made(), START_S, []
     for _ in range(10):
         changed(schedule, at_s + 0.05, breaks=True)
@@ -298,9 +266,7 @@ def test_a_sync_that_failed_on_broken_rules_is_retried_without_back_off() -> Non
 
 
 def test_broken_rules_bring_a_retry_nearer() -> None:
-    """
-    The back-off of failures that had another cause does not count then.
-    """
+    """The back-off of failures that had another cause does not count then."""
     schedule = made()
     for _ in range(8):
         schedule.failed(START_S, START_S)
@@ -312,9 +278,7 @@ def test_broken_rules_bring_a_retry_nearer() -> None:
 
 
 def test_a_repair_is_pending_until_the_tables_are_read() -> None:
-    """
-    A change during that reading may have come too late for it.
-    """
+    """A change during that reading may have come too late for it."""
     schedule = made()
     assert not schedule.repair_pending
     changed(schedule, START_S)
@@ -381,9 +345,7 @@ def after(schedule: Schedule, history: list[tuple[float, str]]) -> float:
 def test_a_task_is_due_exactly_when_the_schedule_is_not_idle(
     given_timings: SyncTimings, history: list[tuple[float, str]]
 ) -> None:
-    """
-    A loop that sleeps for `idle_s` wakes to a task, and none was due before.
-    """
+    """A loop that sleeps for `idle_s` wakes to a task, and none was due before."""
     schedule = Schedule(given_timings, START_S)
     at_s = after(schedule, history)
     idle_s = schedule.idle_s(at_s)
@@ -398,9 +360,7 @@ def test_a_task_is_due_exactly_when_the_schedule_is_not_idle(
 def test_everything_that_is_due_is_done_in_the_end(
     given_timings: SyncTimings, history: list[tuple[float, str]]
 ) -> None:
-    """
-    A loop that does what is due comes to rest: each task, once done, makes way for the next.
-    """
+    """A loop that does what is due comes to rest: each task, once done, makes way for the next."""
     schedule = Schedule(given_timings, START_S)
     at_s = after(schedule, history)
     done: list[Task] = []
@@ -421,9 +381,7 @@ def test_everything_that_is_due_is_done_in_the_end(
 def test_the_delay_of_a_retry_grows_and_is_bounded(
     given_timings: SyncTimings, history: list[tuple[float, str]], failures: int
 ) -> None:
-    """
-    From whatever history, up to `retry_s`.
-    """
+    """From whatever history, up to `retry_s`."""
     schedule = Schedule(given_timings, START_S)
     at_s = after(schedule, history)
     delays = [schedule.failed(at_s, at_s) for _ in range(failures)]
@@ -437,9 +395,7 @@ def test_the_delay_of_a_retry_grows_and_is_bounded(
 def test_a_foreign_change_is_repaired_within_seconds(
     given_timings: SyncTimings, history: list[tuple[float, str]]
 ) -> None:
-    """
-    Whatever happens meanwhile: by the repair, or by the retry of a failed sync.
-    """
+    """Whatever happens meanwhile: by the repair, or by the retry of a failed sync."""
     schedule = Schedule(given_timings, START_S)
     at_s = after(schedule, history)
     changed(schedule, at_s)

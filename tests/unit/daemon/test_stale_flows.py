@@ -80,9 +80,7 @@ FIVE = (parse_address("10.244.1.5") + port_bytes(53)).hex()
 
 
 def test_udp_services_whose_objects_changed() -> None:
-    """
-    Even if no element changed. TCP Services are left out.
-    """
+    """Even if no element changed. TCP Services are left out."""
     cleaner = Cleaner()
 
     def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
@@ -94,9 +92,7 @@ def test_udp_services_whose_objects_changed() -> None:
 
 
 def test_frontends_that_are_gone() -> None:
-    """
-    All their flows are stale: no endpoint is left.
-    """
+    """All their flows are stale: no endpoint is left."""
     cleaner = Cleaner()
 
     def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
@@ -108,9 +104,7 @@ def test_frontends_that_are_gone() -> None:
 
 
 def test_of_a_contested_frontend_the_owners_endpoints_count() -> None:
-    """
-    A change of the loser must not cut the winner's flows.
-    """
+    """A change of the loser must not cut the winner's flows."""
     cleaner = Cleaner()
     loser = service("zzz", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
 
@@ -124,9 +118,7 @@ def test_of_a_contested_frontend_the_owners_endpoints_count() -> None:
 
 
 def test_a_frontend_that_passes_to_another_service() -> None:
-    """
-    Its new owner's endpoints count, though that Service did not change.
-    """
+    """Its new owner's endpoints count, though that Service did not change."""
     cleaner = Cleaner()
     heir = service("heir", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
     heirs = endpoint_slice("heir", "10.244.1.6", port=53, protocol=Protocol.UDP)
@@ -141,9 +133,7 @@ def test_a_frontend_that_passes_to_another_service() -> None:
 
 
 def test_after_a_reading_of_the_tables_all_frontends_are_examined() -> None:
-    """
-    Those whose Service did not change, those that only the kernel had, and service addresses.
-    """
+    """Those whose Service did not change, those that only the kernel had, and service addresses."""
     cleaner = Cleaner()
     old = FrontendKey(Family.IPV4, parse_address("10.96.0.99"), Protocol.UDP, 53)
     tcp = FrontendKey(Family.IPV4, parse_address("10.96.0.99"), Protocol.TCP, 53)
@@ -163,9 +153,7 @@ def test_after_a_reading_of_the_tables_all_frontends_are_examined() -> None:
 
 
 def test_a_retry_after_a_reading_examines_as_much_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Afterwards a commit is examined by itself.
-    """
+    """Afterwards a commit is examined by itself."""
     monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.01)
     cleaner = Cleaner(DataplaneError("no memory"))
 
@@ -182,9 +170,7 @@ def test_a_retry_after_a_reading_examines_as_much_again(monkeypatch: pytest.Monk
 def test_failed_flows_are_retried_with_those_committed_since(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """
-    None is lost (kube-proxy loses them), and newer endpoints replace older ones.
-    """
+    """None is lost (kube-proxy loses them), and newer endpoints replace older ones."""
     monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.01)
     cleaner = Cleaner(error, error)
     other = service("other", cluster_ips=("10.96.0.11",), port=53, protocol=Protocol.UDP)

@@ -52,9 +52,7 @@ def may(frontends: dict[str, list[str]]) -> dict[FrontendKey, frozenset[bytes]]:
 
 
 def test_entries_to_endpoints_that_left_are_deleted(entries, cleaner):
-    """
-    Entries to the other endpoints stay, as do those of other addresses and ports.
-    """
+    """Entries to the other endpoints stay, as do those of other addresses and ports."""
     for end in ("10.244.1.1:5353", "10.244.1.2:5353", "10.96.0.1:53"):
         entries.add("10.96.0.1:53", end)
     entries.add("10.96.0.1:54", "10.244.1.2:5353")
@@ -72,9 +70,7 @@ def test_entries_to_endpoints_that_left_are_deleted(entries, cleaner):
 
 
 def test_both_families_are_cleaned(entries, cleaner):
-    """
-    Each with its own frontends.
-    """
+    """Each with its own frontends."""
     entries.add("10.96.0.1:53", "10.244.1.1:5353")
     entries.add("fd00:96::1:53", "fd00:244::1:5353")
     entries.add("fd00:96::1:53", "fd00:244::2:5353")
@@ -87,9 +83,7 @@ def test_both_families_are_cleaned(entries, cleaner):
 
 
 def test_ipv6_entries_to_other_addresses_stay(entries, cleaner):
-    """
-    Although the kernel may list them instead of those that the request names.
-    """
+    """Although the kernel may list them instead of those that the request names."""
     for asked in ("fd00:96::1:53", "fd00:96::2:53", "fd00:96::1:54"):
         entries.add(asked, "fd00:244::1:5353")
 
@@ -102,9 +96,7 @@ def test_ipv6_entries_to_other_addresses_stay(entries, cleaner):
 
 
 def test_tcp_and_sctp_entries_stay(entries, cleaner):
-    """
-    At the same address and port as the UDP entries that are deleted.
-    """
+    """At the same address and port as the UDP entries that are deleted."""
     for protocol in Protocol:
         entries.add("10.96.0.1:53", "10.244.1.1:5353", protocol)
 
@@ -116,9 +108,7 @@ def test_tcp_and_sctp_entries_stay(entries, cleaner):
 
 
 def test_node_ports_are_cleaned_at_the_nodes_addresses(entries, cleaner):
-    """
-    An entry of forwarded traffic to the same port of another host stays.
-    """
+    """An entry of forwarded traffic to the same port of another host stays."""
     entries.add("192.168.1.1:30053", "10.244.1.1:5353")
     entries.add("192.168.9.9:30053", "192.168.9.9:30053")
 
@@ -129,9 +119,7 @@ def test_node_ports_are_cleaned_at_the_nodes_addresses(entries, cleaner):
 
 
 def test_many_frontends_are_cleaned_by_one_listing(entries, cleaner):
-    """
-    The kernel then lists every UDP entry, and those of no frontend stay.
-    """
+    """The kernel then lists every UDP entry, and those of no frontend stay."""
     many = [f"10.96.0.{number}:53" for number in range(1, conntrack_cleaner._FEW + 2)]
     for asked in (*many, "10.96.1.1:53"):
         entries.add(asked, "10.244.1.1:5353")
@@ -147,9 +135,7 @@ def test_many_frontends_are_cleaned_by_one_listing(entries, cleaner):
 
 
 def test_entries_of_conntrack_zones_are_found(entries, cleaner):
-    """
-    The same tuple in two zones is two entries; each is deleted.
-    """
+    """The same tuple in two zones is two entries; each is deleted."""
     for zone in (None, 7, 8):
         entries.add("10.96.0.1:53", "10.244.1.1:5353", zone=zone, client_port=1024)
 
@@ -160,9 +146,7 @@ def test_entries_of_conntrack_zones_are_found(entries, cleaner):
 
 
 def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch):
-    """
-    In batches, while the kernel is still listing.
-    """
+    """In batches, while the kernel is still listing."""
     monkeypatch.setattr(conntrack_cleaner, "_BATCH", 7)
     sizes, delete = [], cleaner._delete
     monkeypatch.setattr(
@@ -179,9 +163,7 @@ def test_more_than_fit_one_system_call_are_deleted(entries, cleaner, monkeypatch
 
 
 def test_an_entry_that_expires_meanwhile_is_no_error(entries, cleaner, monkeypatch):
-    """
-    It is not counted.
-    """
+    """It is not counted."""
     for _ in range(3):
         entries.add("10.96.0.1:53", "10.244.1.1:5353")
     delete = cleaner._delete
@@ -198,9 +180,7 @@ def test_an_entry_that_expires_meanwhile_is_no_error(entries, cleaner, monkeypat
 
 
 def test_a_later_entry_of_the_same_client_is_not_deleted(entries, cleaner, monkeypatch):
-    """
-    The client's next packet came before the deletion, and went to a serving endpoint.
-    """
+    """The client's next packet came before the deletion, and went to a serving endpoint."""
     entries.add("10.96.0.1:53", "10.244.1.1:5353", client_port=1024)
     delete = cleaner._delete
 
@@ -218,9 +198,7 @@ def test_a_later_entry_of_the_same_client_is_not_deleted(entries, cleaner, monke
 
 
 def test_after_a_failure_in_the_middle_of_a_listing_it_works_again(entries, cleaner, monkeypatch):
-    """
-    The cleaner reads the rest of the listing, else the kernel would refuse the next one.
-    """
+    """The cleaner reads the rest of the listing, else the kernel would refuse the next one."""
     for number in range(600):  # more than the kernel puts into one buffer
         entries.add("10.96.0.1:53", "10.244.1.1:5353", client_port=2000 + number)
 
@@ -236,9 +214,7 @@ def test_after_a_failure_in_the_middle_of_a_listing_it_works_again(entries, clea
 
 
 def test_nothing_is_listed_without_frontends(entries, cleaner):
-    """
-    A change of Services without UDP costs nothing.
-    """
+    """A change of Services without UDP costs nothing."""
     entries.add("10.96.0.1:53", "10.244.1.1:5353")
 
     assert cleaner.clean({}, NO_ADDRESSES).examined == 0

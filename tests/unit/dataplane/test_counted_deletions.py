@@ -87,9 +87,7 @@ def node(lab: Lab) -> Iterator[Node]:
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 def test_the_count_of_a_replaced_element_is_reported(node: Node, family: Family) -> None:
-    """
-    With the generation of the ruleset that no longer has the element.
-    """
+    """With the generation of the ruleset that no longer has the element."""
     before, counted = node.kernel.counters(family, schema.FRONTENDS)
     assert [*counted] == [(key(family), 77)]
     node.replace(family)
@@ -104,9 +102,7 @@ def test_the_count_of_a_replaced_element_is_reported(node: Node, family: Family)
 
 
 def test_elements_that_have_counted_nothing_are_not_reported(node: Node) -> None:
-    """
-    Added elements are not reported either.
-    """
+    """Added elements are not reported either."""
     idle = parse_address(ADDRESS[V4]) + schema.protocol_bytes(6) + schema.port_bytes(81)
     node.kernel.commit([Operation(False, V4, schema.FRONTENDS, idle)])
     node.kernel.commit([Operation(True, V4, schema.FRONTENDS, idle, schema.goto("two"))])
@@ -115,9 +111,7 @@ def test_elements_that_have_counted_nothing_are_not_reported(node: Node) -> None
 
 
 def test_deletions_by_other_processes_are_not_reported(node: Node) -> None:
-    """
-    Another proxy's tables must not fill the buffer.
-    """
+    """Another proxy's tables must not fill the buffer."""
     node.nft(f"delete element ip nfproxy frontends {{ {ADDRESS[V4]} . tcp . 80 }}")
     node.nft(table(V4, f"{ADDRESS[V4]} . tcp . 80 counter packets 5 bytes 0 : goto one"))
     node.nft("flush map ip nfproxy frontends")
@@ -126,9 +120,7 @@ def test_deletions_by_other_processes_are_not_reported(node: Node) -> None:
 
 
 def test_an_absent_table_has_counted_nothing(lab: Lab) -> None:
-    """
-    It has no generation.
-    """
+    """It has no generation."""
     namespace = lab.namespace("empty")
     kernel: Kernel = namespace.call(Kernel)
 
@@ -138,9 +130,7 @@ def test_an_absent_table_has_counted_nothing(lab: Lab) -> None:
 
 
 def test_more_than_fits_is_lost_without_an_error(node: Node) -> None:
-    """
-    Reading goes on with what the kernel kept.
-    """
+    """Reading goes on with what the kernel kept."""
     node.deletions.close()
     node.deletions = node.namespace.call(CountedDeletions, node.kernel._netlink.port, 1)
     for number in range(50):

@@ -127,9 +127,7 @@ def test_our_own_changes_are_not_reported(watched: Watched) -> None:
 def test_changes_by_others_are_reported_with_process_damage_and_table(
     watched: Watched, text: str, damage: Damage, what: str
 ) -> None:
-    """
-    Changes to any part of the table, and transactions that begin with something else.
-    """
+    """Changes to any part of the table, and transactions that begin with something else."""
     watched.nft(text)
     change = watched.change()
 
@@ -142,9 +140,7 @@ def test_changes_by_others_are_reported_with_process_damage_and_table(
 
 
 def test_of_several_changes_the_worst_is_reported(watched: Watched) -> None:
-    """
-    A harmless change after a deletion must not hide it.
-    """
+    """A harmless change after a deletion must not hide it."""
     watched.nft("delete table ip nfproxy")
     watched.nft("add table ip6 nfproxy")
     change = watched.change()
@@ -165,18 +161,14 @@ def test_of_several_changes_the_worst_is_reported(watched: Watched) -> None:
     ],
 )
 def test_changes_to_other_tables_are_not_reported(watched: Watched, text: str) -> None:
-    """
-    Whatever their parts are called.
-    """
+    """Whatever their parts are called."""
     watched.nft(text)
 
     assert watched.reported() == ""
 
 
 def test_lost_notifications_are_reported(watched: Watched) -> None:
-    """
-    One of them may have been about nfproxy's table.
-    """
+    """One of them may have been about nfproxy's table."""
     small = watched.namespace.call(ForeignChanges, 0, 4096)
     rows = ", ".join(f"10.0.{i >> 8}.{i & 255}" for i in range(20_000))
     watched.nft(
@@ -195,9 +187,7 @@ def test_lost_notifications_are_reported(watched: Watched) -> None:
 
 
 def test_an_odd_process_name_is_quoted(watched: Watched, tmp_path: Path) -> None:
-    """
-    A process chooses its name, so a line break in it must not end the log line.
-    """
+    """A process chooses its name, so a line break in it must not end the log line."""
     command = tmp_path / "nft\nERROR"
     command.symlink_to(shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin") or "")
     watched.namespace.run([str(command), "delete table ip nfproxy"])
@@ -206,9 +196,7 @@ def test_an_odd_process_name_is_quoted(watched: Watched, tmp_path: Path) -> None
 
 
 def test_a_second_nfproxy_is_named(watched: Watched) -> None:
-    """
-    It commits elements itself, and loads rules in a child process.
-    """
+    """It commits elements itself, and loads rules in a child process."""
     second: Kernel = watched.namespace.call(Kernel)
     process = thread_name()
     try:
@@ -249,9 +237,7 @@ def test_a_program_that_we_load_does_not_fill_the_buffer(watched: Watched) -> No
 
 
 def test_the_port_of_a_child_that_ended_is_a_strangers_again(watched: Watched) -> None:
-    """
-    Process ids, and with them ports, are used again.
-    """
+    """Process ids, and with them ports, are used again."""
     second: Kernel = watched.namespace.call(Kernel)
     watched.foreign.expect(second._netlink.port)
     second.commit([ELEMENT])

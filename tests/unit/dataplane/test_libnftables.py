@@ -23,18 +23,14 @@ def load(real: RealKernel, text: str, *, check: bool = False) -> str:
 
 
 def test_a_script_is_loaded_and_prints_what_it_lists(real: RealKernel):
-    """
-    The text of a `list` command comes back.
-    """
+    """The text of a `list` command comes back."""
     load(real, "add table ip sample\n")
 
     assert load(real, "list tables\n") == "table ip sample\n"
 
 
 def test_a_check_changes_nothing(real: RealKernel):
-    """
-    libnftables and the kernel validate the script, and do not run it.
-    """
+    """libnftables and the kernel validate the script, and do not run it."""
     load(real, "add table ip sample\n", check=True)
 
     assert load(real, "list tables\n") == ""
@@ -43,9 +39,7 @@ def test_a_check_changes_nothing(real: RealKernel):
 
 
 def test_a_refusal_says_what_and_where(real: RealKernel):
-    """
-    In the words of libnftables, on one line.
-    """
+    """In the words of libnftables, on one line."""
     with pytest.raises(TransactionError, match=r"refused the script.*No such file") as caught:
         load(real, "add chain ip absent web\n")
 
@@ -53,9 +47,7 @@ def test_a_refusal_says_what_and_where(real: RealKernel):
 
 
 def test_a_refusal_of_a_megabyte_is_cut(real: RealKernel):
-    """
-    For an element that it refuses, libnftables prints the whole command.
-    """
+    """For an element that it refuses, libnftables prints the whole command."""
     rows = ", ".join(f"10.{a}.{b}.1" for a, b in itertools.product(range(100), range(250)))
     text = (
         "table ip sample {\n\tset one {\n\t\ttypeof ip daddr\n\t}\n}\n"
@@ -78,17 +70,13 @@ def test_a_refusal_of_a_megabyte_is_cut(real: RealKernel):
     ],
 )
 def test_error_texts_are_shortened_to_a_log_line(text: str, short: str):
-    """
-    Few lines, none of them long, without the marks below them.
-    """
+    """Few lines, none of them long, without the marks below them."""
     assert short == libnftables.shorten_errors(text)
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL"])
 def test_a_crash_is_survived_and_named(child: Path, name: str):
-    """
-    Other programs' tables can crash libnftables, but not nfproxy.
-    """
+    """Other programs' tables can crash libnftables, but not nfproxy."""
     child.write_text(f"import os, signal\nos.kill(os.getpid(), signal.{name})\n")
 
     with pytest.raises(DataplaneError, match=name) as caught:
@@ -100,9 +88,7 @@ def test_a_crash_is_survived_and_named(child: Path, name: str):
     ("said", "hint"), [("Operation not permitted", True), ("No such file or directory", False)]
 )
 def test_a_script_that_is_not_permitted_says_why_that_may_be(child: Path, said: str, hint: bool):
-    """
-    A capability is missing, or another process owns the table.
-    """
+    """A capability is missing, or another process owns the table."""
     child.write_text(f"raise SystemExit('Error: Could not process rule: {said}')\n")
 
     with pytest.raises(TransactionError, match=said) as caught:
@@ -111,9 +97,7 @@ def test_a_script_that_is_not_permitted_says_why_that_may_be(child: Path, said: 
 
 
 def test_an_error_printed_before_a_crash_is_kept(child: Path):
-    """
-    It may say why the child crashed.
-    """
+    """It may say why the child crashed."""
     child.write_text("import os\nos.write(2, b'BUG: oops')\nos.abort()\n")
 
     with pytest.raises(DataplaneError, match="BUG: oops"):
@@ -121,9 +105,7 @@ def test_an_error_printed_before_a_crash_is_kept(child: Path):
 
 
 def test_a_hang_is_ended(child: Path):
-    """
-    A child that does not finish is killed; the kernel may have its script or not.
-    """
+    """A child that does not finish is killed; the kernel may have its script or not."""
     child.write_text("import time\ntime.sleep(60)\n")
 
     with pytest.raises(DataplaneError, match=r"did not finish within 0.3 s") as caught:
@@ -132,9 +114,7 @@ def test_a_hang_is_ended(child: Path):
 
 
 def test_an_unknown_status_is_named(child: Path):
-    """
-    Neither done nor refused: the kernel may have the script or not.
-    """
+    """Neither done nor refused: the kernel may have the script or not."""
     child.write_text("raise SystemExit(77)\n")
 
     with pytest.raises(DataplaneError, match="status 77"):
@@ -142,9 +122,7 @@ def test_an_unknown_status_is_named(child: Path):
 
 
 def test_a_child_that_cannot_be_started_is_a_dataplane_error(monkeypatch: pytest.MonkeyPatch):
-    """
-    An OSError would end the daemon with a traceback.
-    """
+    """An OSError would end the daemon with a traceback."""
     monkeypatch.setattr(libnftables.sys, "executable", "/nowhere/python")
 
     with pytest.raises(DataplaneError, match="cannot start a process"):
@@ -152,9 +130,7 @@ def test_a_child_that_cannot_be_started_is_a_dataplane_error(monkeypatch: pytest
 
 
 def test_a_missing_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """
-    The real child, with false bindings that cannot find libnftables.so.1.
-    """
+    """The real child, with false bindings that cannot find libnftables.so.1."""
     (tmp_path / "nftables.py").write_text(
         "class Nftables:\n"
         "    def __init__(self):\n"
@@ -170,9 +146,7 @@ def test_a_missing_library_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
 def test_bindings_without_the_private_attribute_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool
 ):
-    """
-    At the first script already, not only at a check: no new version surprises a daemon later.
-    """
+    """At the first script already, not only at a check: no new version surprises a daemon later."""
     (tmp_path / "nftables.py").write_text("class Nftables:\n    context = None\n")
     monkeypatch.setattr(libnftables, "_bindings_path", lambda: str(tmp_path))
 
@@ -182,9 +156,7 @@ def test_bindings_without_the_private_attribute_are_reported(
 
 
 def test_missing_bindings_are_reported(monkeypatch: pytest.MonkeyPatch):
-    """
-    pip-nftables is not installed.
-    """
+    """pip-nftables is not installed."""
     monkeypatch.setattr(libnftables.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(MissingFeatureError, match="pip install pip-nftables"):
@@ -192,9 +164,7 @@ def test_missing_bindings_are_reported(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_child_does_not_import_nfproxy():
-    """
-    It runs isolated, without the path of nfproxy's package.
-    """
+    """It runs isolated, without the path of nfproxy's package."""
     text = libnftables._CHILD.read_text("utf-8")
 
     assert "import nfproxy" not in text

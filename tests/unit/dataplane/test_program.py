@@ -75,9 +75,7 @@ def test_the_kernel_accepts_every_kind_of_chain(real: RealKernel, name: str):
 
 
 def test_every_shape_in_the_kernel_is_read_back_from_its_name(real: RealKernel):
-    """
-    The kernel does not cut their names.
-    """
+    """The kernel does not cut their names."""
     shapes = {chain.name: chain for chain in every_chain() if isinstance(chain, Shape)}
     real.load(ruleset.program_text(CONFIG.program, Family.IPV4, shapes.values()))
     found = {chain.name: parse_shape(chain.name) for chain in real.chains(Family.IPV4)}
@@ -96,9 +94,7 @@ def sets_in_kernel(real: RealKernel, family: Family) -> dict[str, SetRow]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_schema_is_what_the_kernel_made_of_the_template(real: RealKernel, family: Family):
-    """
-    The same sets, with the same key and value lengths, verdicts, ranges and timeouts.
-    """
+    """The same sets, with the same key and value lengths, verdicts, ranges and timeouts."""
     real.load(ruleset.table_text(CONFIG.program, family))
     found = sets_in_kernel(real, family)
 

@@ -66,9 +66,7 @@ def refuses(dataplane: Dataplane, *operations: Operation) -> None:
 
 
 def test_added_elements_are_there_and_deleted_ones_are_not(dataplane: Dataplane):
-    """
-    Elements of every kind are read back as they were written, until they are deleted.
-    """
+    """Elements of every kind are read back as they were written, until they are deleted."""
     elements: list[tuple[str, bytes, Value]] = [
         (schema.CLUSTER_IPS, parse_address("10.96.0.1"), None),
         (schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name)),
@@ -87,9 +85,7 @@ def test_added_elements_are_there_and_deleted_ones_are_not(dataplane: Dataplane)
 
 
 def test_both_families_change_in_one_transaction(dataplane: Dataplane):
-    """
-    A refusal in one family undoes what the same transaction did in the other.
-    """
+    """A refusal in one family undoes what the same transaction did in the other."""
     refuses(
         dataplane,
         add(schema.CLUSTER_IPS, parse_address("10.96.0.1")),
@@ -98,16 +94,12 @@ def test_both_families_change_in_one_transaction(dataplane: Dataplane):
 
 
 def test_deleting_an_absent_element_is_refused(dataplane: Dataplane):
-    """
-    So a reconciler that is wrong about the kernel gets an error.
-    """
+    """So a reconciler that is wrong about the kernel gets an error."""
     refuses(dataplane, delete(schema.ENDPOINTS[Protocol.TCP], SLOT))
 
 
 def test_deleting_twice_is_refused(dataplane: Dataplane):
-    """
-    Within one transaction as well.
-    """
+    """Within one transaction as well."""
     name = schema.ENDPOINTS[Protocol.TCP]
     dataplane.commit([add(name, SLOT, ONE)])
 
@@ -115,9 +107,7 @@ def test_deleting_twice_is_refused(dataplane: Dataplane):
 
 
 def test_adding_a_key_with_another_value_is_refused(dataplane: Dataplane):
-    """
-    An element's value cannot be changed in place.
-    """
+    """An element's value cannot be changed in place."""
     name = schema.ENDPOINTS[Protocol.TCP]
     dataplane.commit([add(name, SLOT, ONE)])
 
@@ -125,9 +115,7 @@ def test_adding_a_key_with_another_value_is_refused(dataplane: Dataplane):
 
 
 def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Dataplane):
-    """
-    The same holds for verdicts.
-    """
+    """The same holds for verdicts."""
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.DROP)])
 
     refuses(dataplane, add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name)))
@@ -147,9 +135,7 @@ def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Datapla
 def test_adding_a_present_element_changes_nothing(
     dataplane: Dataplane, name: str, key: bytes, value: Value
 ):
-    """
-    The kernel accepts an element that it holds already.
-    """
+    """The kernel accepts an element that it holds already."""
     dataplane.commit([add(name, key, value)])
     dataplane.commit([add(name, key, value)])
 
@@ -157,9 +143,7 @@ def test_adding_a_present_element_changes_nothing(
 
 
 def test_delete_and_add_in_one_transaction_replace_a_value(dataplane: Dataplane):
-    """
-    The reconciler gives a slot another endpoint in this way.
-    """
+    """The reconciler gives a slot another endpoint in this way."""
     name = schema.ENDPOINTS[Protocol.TCP]
     dataplane.commit([add(name, SLOT, ONE)])
     dataplane.commit([delete(name, SLOT), add(name, SLOT, OTHER)])
@@ -177,18 +161,14 @@ def test_delete_and_add_in_one_transaction_replace_a_value(dataplane: Dataplane)
     ],
 )
 def test_overlapping_ranges_are_refused(dataplane: Dataplane, one: str, other: str):
-    """
-    Two ranges of a set never share an address.
-    """
+    """Two ranges of a set never share an address."""
     dataplane.commit([add(schema.SERVICE_CIDRS, cidr(one))])
 
     refuses(dataplane, add(schema.SERVICE_CIDRS, cidr(other)))
 
 
 def test_overlapping_ranges_of_one_frontend_are_refused_and_others_are_not(dataplane: Dataplane):
-    """
-    In a set of concatenations, ranges overlap only if all fields do.
-    """
+    """In a set of concatenations, ranges overlap only if all fields do."""
     wide, narrow = parse_prefix("10.0.0.0/8"), parse_prefix("10.1.0.0/16")
     elsewhere = FRONTEND[:8] + schema.port_bytes(81)
     dataplane.commit(
@@ -227,9 +207,7 @@ def test_ranges_are_replaced_in_one_transaction(
 
 
 def test_source_ranges_are_replaced_in_one_transaction(dataplane: Dataplane):
-    """
-    A Service's ranges become narrower and wider, without a gap.
-    """
+    """A Service's ranges become narrower and wider, without a gap."""
     name = schema.SOURCE_RANGES
     wide, narrow = (
         schema.prefix_key(parse_prefix(text), FRONTEND) for text in ("10.0.0.0/8", "10.1.0.0/16")
@@ -242,16 +220,12 @@ def test_source_ranges_are_replaced_in_one_transaction(dataplane: Dataplane):
 
 
 def test_a_verdict_for_a_chain_that_does_not_exist_is_refused(dataplane: Dataplane):
-    """
-    Chains are made before elements point to them.
-    """
+    """Chains are made before elements point to them."""
     refuses(dataplane, add(schema.FRONTENDS, FRONTEND, schema.goto("cluster-tcp-9")))
 
 
 def test_elements_of_a_set_that_does_not_exist_are_refused(dataplane: Dataplane):
-    """
-    Another process has deleted the table, say.
-    """
+    """Another process has deleted the table, say."""
     dataplane.load("delete table ip nfproxy\n")
 
     with pytest.raises(TransactionError):
@@ -263,9 +237,7 @@ def chain_names(dataplane: Dataplane) -> set[str]:
 
 
 def test_deleting_a_chain_that_an_element_leads_to_is_refused(dataplane: Dataplane):
-    """
-    First delete the elements that lead there, then the chain.
-    """
+    """First delete the elements that lead there, then the chain."""
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
     text = ruleset.delete_chain_text(V4, SHAPE.name)
 
@@ -302,9 +274,7 @@ def test_deleting_a_chain_that_an_element_leads_to_is_refused(dataplane: Datapla
     ],
 )
 def test_scripts_are_refused_as_a_whole(dataplane: Dataplane, text: str):
-    """
-    A refused script changes nothing.
-    """
+    """A refused script changes nothing."""
     before = chain_names(dataplane)
 
     with pytest.raises(TransactionError):
@@ -314,18 +284,14 @@ def test_scripts_are_refused_as_a_whole(dataplane: Dataplane, text: str):
 
 
 def test_a_chain_is_deleted_with_its_rules(dataplane: Dataplane):
-    """
-    A chain that neither rules nor elements lead to can be deleted.
-    """
+    """A chain that neither rules nor elements lead to can be deleted."""
     dataplane.load(f"delete chain ip nfproxy {SHAPE.name}\n")
 
     assert SHAPE.name not in chain_names(dataplane)
 
 
 def test_the_program_is_loaded_again_without_touching_elements(dataplane: Dataplane):
-    """
-    At a restart chains get their rules again, and every element stays.
-    """
+    """At a restart chains get their rules again, and every element stays."""
     verdict = schema.goto(SHAPE.name)
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, verdict)])
     dataplane.load(ruleset.program_text(CONFIG.program, V4, [SHAPE]))
@@ -334,9 +300,7 @@ def test_the_program_is_loaded_again_without_touching_elements(dataplane: Datapl
 
 
 def test_a_replaced_table_is_empty(dataplane: Dataplane):
-    """
-    The complete script deletes the table first.
-    """
+    """The complete script deletes the table first."""
     dataplane.commit([add(schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name))])
     dataplane.load(ruleset.replacement_text(CONFIG.program, V4, [SHAPE]))
 
@@ -345,9 +309,7 @@ def test_a_replaced_table_is_empty(dataplane: Dataplane):
 
 
 def test_base_chains_have_a_hook(dataplane: Dataplane):
-    """
-    Packets pass a foreign base chain, so the reconciler must find it.
-    """
+    """Packets pass a foreign base chain, so the reconciler must find it."""
     base = {chain.name for chain in dataplane.chains(V4) if chain.hook is not None}
 
     late = {"nat-prerouting-late", "nat-output-late"}
@@ -355,9 +317,7 @@ def test_base_chains_have_a_hook(dataplane: Dataplane):
 
 
 def test_an_absent_table_lists_as_empty(dataplane: Dataplane):
-    """
-    Reading it is not an error.
-    """
+    """Reading it is not an error."""
     dataplane.load("delete table ip nfproxy\n")
 
     assert not dataplane.has_table(V4)
@@ -368,9 +328,7 @@ def test_an_absent_table_lists_as_empty(dataplane: Dataplane):
 
 
 def test_affinity_entries_are_selected_by_a_part_and_deleted(dataplane: Dataplane):
-    """
-    Affinity entries are added and deleted like other elements; a part selects among them.
-    """
+    """Affinity entries are added and deleted like other elements; a part selects among them."""
     number = schema.number_bytes(7) + schema.number_bytes(9)
     keys = [parse_address(f"192.0.2.{i}") + number for i in (1, 2)]
     address = parse_address("10.244.0.1")
@@ -385,9 +343,7 @@ def test_affinity_entries_are_selected_by_a_part_and_deleted(dataplane: Dataplan
 
 
 def test_every_transaction_calls_the_watcher():
-    """
-    The fake calls `watch` after a transaction that took effect, and not after a refusal.
-    """
+    """The fake calls `watch` after a transaction that took effect, and not after a refusal."""
     calls: list[Callable[[], None]] = []
     fake = FakeKernel()
     fake.watch = lambda: calls.append(fake.watch)

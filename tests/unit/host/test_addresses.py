@@ -69,9 +69,7 @@ async def wait_for(addresses: LocalAddresses, expected: set[str]) -> None:
 
 
 def test_addresses_come_and_go(host, neighbour):
-    """
-    Of both families, on any interface, loopback included.
-    """
+    """Of both families, on any interface, loopback included."""
     host.connect("eth0", neighbour, "eth0")
     host.add_address("192.168.1.1/24")
 
@@ -89,9 +87,7 @@ def test_addresses_come_and_go(host, neighbour):
 
 
 def test_both_families_are_always_there(lab):
-    """
-    While no interface is up there is no address, and no error.
-    """
+    """While no interface is up there is no address, and no error."""
     assert addresses_of(lab.namespace("bare")) == {
         Family.IPV4: frozenset(),
         Family.IPV6: frozenset(),
@@ -99,9 +95,7 @@ def test_both_families_are_always_there(lab):
 
 
 def test_addresses_go_with_their_interface(host, neighbour):
-    """
-    Interfaces of pods come and go all the time; addresses on others stay.
-    """
+    """Interfaces of pods come and go all the time; addresses on others stay."""
     host.connect("eth0", neighbour, "eth0")
     host.add_address("192.168.1.1/24")
 
@@ -118,9 +112,7 @@ def test_addresses_go_with_their_interface(host, neighbour):
 
 
 def test_an_address_on_two_interfaces_goes_with_the_last(host, neighbour):
-    """
-    A virtual address moves from one interface to the other in this way.
-    """
+    """A virtual address moves from one interface to the other in this way."""
     host.connect("eth0", neighbour, "eth0")
     host.add_address("10.0.0.1/32", "lo")
 
@@ -136,9 +128,7 @@ def test_an_address_on_two_interfaces_goes_with_the_last(host, neighbour):
 
 
 def test_the_own_end_of_a_point_to_point_link_counts(host):
-    """
-    The kernel calls the other end the address of such a link.
-    """
+    """The kernel calls the other end the address of such a link."""
     for own, other in (("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")):
         host.namespace.run(["ip", "addr", "add", own, "peer", other, "dev", "lo"])
 
@@ -146,9 +136,7 @@ def test_the_own_end_of_a_point_to_point_link_counts(host):
 
 
 def test_a_tentative_address_waits_and_a_deprecated_one_stays(host, neighbour):
-    """
-    A neighbour may have a tentative address, and no socket can be bound to it yet.
-    """
+    """A neighbour may have a tentative address, and no socket can be bound to it yet."""
     host.connect("eth0", neighbour, "eth0")
     slow = {"ipv6/conf/eth0/accept_dad": "1", "ipv6/conf/eth0/dad_transmits": "1"}
     host.namespace.set_sysctls(slow)
@@ -165,9 +153,7 @@ def test_a_tentative_address_waits_and_a_deprecated_one_stays(host, neighbour):
 
 
 def test_lost_notifications_cause_a_listing(host, monkeypatch):
-    """
-    More come at once than the socket holds: the addresses are listed again.
-    """
+    """More come at once than the socket holds: the addresses are listed again."""
     many = [f"10.1.{number // 250}.{number % 250 + 1}" for number in range(1000)]
     added = "".join(f"addr add {address}/32 dev lo\n" for address in many)
     removed = "".join(f"addr del {address}/32 dev lo\n" for address in many[1:])
@@ -190,9 +176,7 @@ def test_lost_notifications_cause_a_listing(host, monkeypatch):
 
 
 def test_a_failed_listing_is_repeated_at_the_next_change(host, monkeypatch, caplog):
-    """
-    A warning is logged, and the addresses known so far stay.
-    """
+    """A warning is logged, and the addresses known so far stay."""
 
     def fail() -> None:
         raise DataplaneError("the kernel is out of memory")
@@ -213,9 +197,7 @@ def test_a_failed_listing_is_repeated_at_the_next_change(host, monkeypatch, capl
 
 
 def test_several_may_follow_at_once(host):
-    """
-    Each receives the present addresses, and then every change.
-    """
+    """Each receives the present addresses, and then every change."""
 
     async def follow(changes: AsyncIterator[Addresses]) -> list[set[str]]:
         received = []
@@ -236,9 +218,7 @@ def test_several_may_follow_at_once(host):
 
 
 def test_addresses_are_selected_by_prefix():
-    """
-    Without prefixes all addresses of the family are selected, loopback included.
-    """
+    """Without prefixes all addresses of the family are selected, loopback included."""
     addresses = {
         Family.IPV4: frozenset(map(parse_address, ("127.0.0.1", "192.168.1.1", "10.0.0.1"))),
         Family.IPV6: frozenset(map(parse_address, ("::1", "fd00::1"))),

@@ -21,9 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_links_never_lead_out(root: Path) -> None:
-    """
-    Absolute links start at the host's root directory, and .. ends there.
-    """
+    """Absolute links start at the host's root directory, and .. ends there."""
     (root / "outside").write_text("the host's")
     (root / "etc/absolute").symlink_to("/outside")
     (root / "etc/relative").symlink_to("../../../../outside")
@@ -60,9 +58,7 @@ def test_what_cannot_be_read_is_said(root: Path) -> None:
 
 
 def test_contents_are_bounded_and_need_not_be_text(root: Path) -> None:
-    """
-    The reader takes a megabyte at most.
-    """
+    """The reader takes a megabyte at most."""
     (root / "etc/large").write_bytes(b"\xff" + b"a" * (2 << 20))
 
     text = HostRoot(root).read("/etc/large")

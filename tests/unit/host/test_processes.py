@@ -12,9 +12,7 @@ from nfproxy.host.processes import (
 
 
 def test_privileges_are_read_from_the_status(tmp_path):
-    """
-    Capabilities as a bit mask, and whether a seccomp filter is in place.
-    """
+    """Capabilities as a bit mask, and whether a seccomp filter is in place."""
     (tmp_path / "self").mkdir()
     status = tmp_path / "self/status"
     status.write_text(
@@ -29,17 +27,13 @@ def test_privileges_are_read_from_the_status(tmp_path):
 
 
 def test_a_process_that_has_ended_has_neither_name_nor_command_line(tmp_path):
-    """
-    It may end between two looks at it.
-    """
+    """It may end between two looks at it."""
     assert name_of(4711, tmp_path) == ""
     assert command_line_of(4711, tmp_path) == []
 
 
 def test_the_oom_score_adjustment_is_written(tmp_path):
-    """
-    As the kernel reads it: a number and a newline.
-    """
+    """As the kernel reads it: a number and a newline."""
     path = tmp_path / "oom_score_adj"
     path.write_text("0\n")
 
@@ -49,9 +43,7 @@ def test_the_oom_score_adjustment_is_written(tmp_path):
 
 
 def test_a_failure_is_only_logged(tmp_path, caplog):
-    """
-    Once, at level debug: a container may not lower it.
-    """
+    """Once, at level debug: a container may not lower it."""
     caplog.set_level(logging.DEBUG)
     set_oom_score_adj(-999, path=tmp_path)
 
@@ -60,9 +52,7 @@ def test_a_failure_is_only_logged(tmp_path, caplog):
 
 
 def test_it_is_tried_twice(tmp_path, monkeypatch, caplog):
-    """
-    A failure that passes is not even logged.
-    """
+    """A failure that passes is not even logged."""
     caplog.set_level(logging.DEBUG)
     path = tmp_path / "oom_score_adj"
     write, failures = Path.write_text, [OSError("busy")]

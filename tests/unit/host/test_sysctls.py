@@ -107,16 +107,12 @@ def test_the_maximum_follows_cores_and_minimum(per_core, least, cpus, expected):
 
 
 def test_zero_leaves_everything_alone():
-    """
-    The minimum does not count then either, and tcp_be_liberal is never switched off.
-    """
+    """The minimum does not count then either, and tcp_be_liberal is never switched off."""
     assert wanted_sysctls(NOTHING, 64) == ()
 
 
 def test_all_configured_sysctls_are_wanted_in_order():
-    """
-    Durations are rounded down to whole seconds.
-    """
+    """Durations are rounded down to whole seconds."""
     config = Conntrack(
         tcp_established_timeout=Duration.of(3600.9),
         tcp_close_wait_timeout=Duration.of(0.5),
@@ -136,9 +132,7 @@ def test_all_configured_sysctls_are_wanted_in_order():
 
 
 def test_values_are_written_and_returned(machine):
-    """
-    The number of buckets grows with the maximum.
-    """
+    """The number of buckets grows with the maximum."""
     changed = machine.set(EVERYTHING)
 
     assert changed == [
@@ -155,9 +149,7 @@ def test_values_are_written_and_returned(machine):
 
 
 def test_a_value_that_fits_is_not_written(machine):
-    """
-    A second start writes nothing, and more buckets than needed stay.
-    """
+    """A second start writes nothing, and more buckets than needed stay."""
     machine.path("buckets").write_text("262144\n")
     machine.set(EVERYTHING)
     before = {path: path.stat().st_mtime_ns for path in machine.path("max").parent.iterdir()}
@@ -168,9 +160,7 @@ def test_a_value_that_fits_is_not_written(machine):
 
 
 def test_buckets_are_left_alone_with_the_maximum(machine):
-    """
-    Without maxPerCore nfproxy does not read them, so they may be unreadable.
-    """
+    """Without maxPerCore nfproxy does not read them, so they may be unreadable."""
     machine.path("buckets").unlink()
 
     assert machine.set(NOTHING) == []
@@ -181,9 +171,7 @@ def test_buckets_are_left_alone_with_the_maximum(machine):
     [("max", "conntrack.maxPerCore to 0"), ("tcp_be_liberal", "conntrack.tcpBeLiberal to false")],
 )
 def test_a_value_that_the_kernel_refuses_is_fatal(machine, name, field):
-    """
-    The error names the file, and the field to change.
-    """
+    """The error names the file, and the field to change."""
     machine.path(name).unlink()
     machine.path(name).mkdir()
 
@@ -196,9 +184,7 @@ def test_a_value_that_the_kernel_refuses_is_fatal(machine, name, field):
 
 @pytest.mark.parametrize("present", [131072, 131073, 262144, 1 << 31])
 def test_a_maximum_that_is_high_enough_is_never_lowered(machine, present):
-    """
-    Nor written as it is: there may be no privilege for that (kubernetes/kubernetes#142035).
-    """
+    """Nor written as it is: there may be no privilege for that (kubernetes/kubernetes#142035)."""
     machine.path("max").write_text(f"{present}\n")
     machine.path("max").chmod(0o444)
     before = machine.path("max").stat().st_mtime_ns
@@ -209,9 +195,7 @@ def test_a_maximum_that_is_high_enough_is_never_lowered(machine, present):
 
 
 def test_timeouts_are_lowered(machine):
-    """
-    Only the maximum and the buckets have a direction.
-    """
+    """Only the maximum and the buckets have a direction."""
     machine.path("tcp_timeout_established").write_text("432000\n")
 
     assert "nf_conntrack_tcp_timeout_established: 432000 → 86400" in machine.set(EVERYTHING)
@@ -219,9 +203,7 @@ def test_timeouts_are_lowered(machine):
 
 @pytest.mark.parametrize("content", ["", "many\n", None])
 def test_buckets_that_cannot_be_set_stop_nothing(machine, content):
-    """
-    kube-proxy goes on without them; the values behind are set, and a line says what to do.
-    """
+    """kube-proxy goes on without them; the values behind are set, and a line says what to do."""
     if content is None:
         machine.path("buckets").unlink()
         machine.path("buckets").mkdir()
@@ -238,9 +220,7 @@ def test_buckets_that_cannot_be_set_stop_nothing(machine, content):
 
 
 def test_the_kernel_loads_a_missing_module(machine):
-    """
-    Before any value is set; if it has no such module, the error says what to load.
-    """
+    """Before any value is set; if it has no such module, the error says what to load."""
     machine.unload_conntrack()
     with pytest.raises(MissingFeatureError, match="modprobe nf_conntrack"):
         machine.set(EVERYTHING)
@@ -249,17 +229,13 @@ def test_the_kernel_loads_a_missing_module(machine):
 
 
 def test_a_directory_without_sysctls_is_named(tmp_path):
-    """
-    The mount of the init container is missing: no module is loaded for that.
-    """
+    """The mount of the init container is missing: no module is loaded for that."""
     with pytest.raises(ConfigError, match=rf"--proc: {tmp_path}/sys/net does not exist"):
         set_conntrack_sysctls(Conntrack(), no_module, proc=tmp_path)
 
 
 def test_refusals_are_returned_and_the_rest_is_set(lab):
-    """
-    In a new network namespace nf_conntrack_max is read-only, and timeouts are not.
-    """
+    """In a new network namespace nf_conntrack_max is read-only, and timeouts are not."""
     namespace = lab.namespace("sysctls")
     now = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
     wanted = Conntrack(max_per_core=1, min=now + 4, tcp_established_timeout=Duration.of(82800))
@@ -277,9 +253,7 @@ def test_refusals_are_returned_and_the_rest_is_set(lab):
 
 
 def test_refusals_are_one_line_with_every_remedy():
-    """
-    An init container, a command on the node, or a setting that leaves the value alone.
-    """
+    """An init container, a command on the node, or a setting that leaves the value alone."""
     text = str(
         refused_error(
             [
@@ -300,9 +274,7 @@ def test_refusals_are_one_line_with_every_remedy():
 
 
 def test_an_init_container_is_not_advised_to_use_one():
-    """
-    With the node's /proc the line says what the container lacks, and how to do without it.
-    """
+    """With the node's /proc the line says what the container lacks, and how to do without it."""
     refused = [Refusal(Sysctl("max", 131072, "maxPerCore"), "Read-only file system")]
     text = str(refused_error(refused, Path("/host/proc")))
 
@@ -329,9 +301,7 @@ def test_processors_that_are_online_are_counted(machine, online, count):
     "online", ["", "\n", "many", "0-", "-3", "0-99999999999", "0-3;4", "\u0661"]
 )
 def test_a_list_of_processors_that_cannot_be_read_is_not_used(machine, tmp_path, online):
-    """
-    Nor one that is missing: then the processors of this process count.
-    """
+    """Nor one that is missing: then the processors of this process count."""
     machine.online.write_text(online)
 
     assert cpu_count(machine.sys) == len(os.sched_getaffinity(0))

@@ -72,9 +72,7 @@ def versions(services: dict[ObjectName, Service | None]) -> dict[ObjectName, int
 
 
 def test_only_latest_values_are_passed_on():
-    """
-    What happened in between is lost, on purpose.
-    """
+    """What happened in between is lost, on purpose."""
     cache = Cache()
     for version in (1, 2, 3):
         cache.put_service(data("a", version))
@@ -84,9 +82,7 @@ def test_only_latest_values_are_passed_on():
 
 
 def test_what_came_and_went_is_no_change():
-    """
-    Nor is what changed and changed back.
-    """
+    """Nor is what changed and changed back."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.take()
@@ -100,9 +96,7 @@ def test_what_came_and_went_is_no_change():
 
 
 def test_changes_are_in_order_of_name():
-    """
-    So the same objects are planned in the same order, however they arrived.
-    """
+    """So the same objects are planned in the same order, however they arrived."""
     cache = Cache()
     for name in "cab":
         cache.put_service(data(name))
@@ -111,9 +105,7 @@ def test_changes_are_in_order_of_name():
 
 
 def test_a_version_that_reads_the_same_is_no_change():
-    """
-    An object has many fields that nfproxy does not read.
-    """
+    """An object has many fields that nfproxy does not read."""
     cache = Cache()
     first = cache.put_service(data("a", 1))
     again = cache.put_service(data("a", 1, resourceVersion="7"))
@@ -122,9 +114,7 @@ def test_a_version_that_reads_the_same_is_no_change():
 
 
 def test_an_object_that_has_no_part_in_proxying_counts_as_gone():
-    """
-    A Service that became headless goes as if it were deleted.
-    """
+    """A Service that became headless goes as if it were deleted."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.take()
@@ -137,9 +127,7 @@ def test_an_object_that_has_no_part_in_proxying_counts_as_gone():
 
 
 def test_a_list_that_was_broken_off_deletes_nothing():
-    """
-    Only what a complete list does not hold is gone.
-    """
+    """Only what a complete list does not hold is gone."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.put_service(data("b", 1))
@@ -159,9 +147,7 @@ def test_a_list_that_was_broken_off_deletes_nothing():
 
 
 def test_a_list_of_one_kind_says_nothing_of_another():
-    """
-    Each kind is listed by itself.
-    """
+    """Each kind is listed by itself."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.take()
@@ -173,9 +159,7 @@ def test_a_list_of_one_kind_says_nothing_of_another():
 
 
 def test_an_event_during_a_list_counts_as_seen():
-    """
-    What is deleted while a list is under way stays deleted.
-    """
+    """What is deleted while a list is under way stays deleted."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.begin_list(Kind.SERVICE)
@@ -188,9 +172,7 @@ def test_an_event_during_a_list_counts_as_seen():
 
 
 def test_an_unusable_version_leaves_the_last_good_one():
-    """
-    What is wrong is news only once.
-    """
+    """What is wrong is news only once."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.take()
@@ -207,9 +189,7 @@ def test_an_unusable_version_leaves_the_last_good_one():
 
 
 def test_an_unusable_object_in_a_list_is_not_gone():
-    """
-    Its last good version goes on through a new list.
-    """
+    """Its last good version goes on through a new list."""
     cache = Cache()
     cache.put_service(data("a", 1))
     cache.take()
@@ -222,9 +202,7 @@ def test_an_unusable_object_in_a_list_is_not_gone():
 
 
 def test_an_object_that_was_never_usable_is_not_there():
-    """
-    There is no version to keep.
-    """
+    """There is no version to keep."""
     cache = Cache()
     cache.put_service(bad())
 
@@ -233,9 +211,7 @@ def test_an_object_that_was_never_usable_is_not_there():
 
 
 def test_problems_end_with_what_caused_them():
-    """
-    A good version ends them, and so do a deletion and a list without the object.
-    """
+    """A good version ends them, and so do a deletion and a list without the object."""
     cache = Cache()
     cache.put_service(bad())
     cache.put_service(data("a", 1))
@@ -253,9 +229,7 @@ def test_problems_end_with_what_caused_them():
 
 
 def test_an_object_without_a_name_is_a_problem_and_nothing_else():
-    """
-    It costs only itself.
-    """
+    """It costs only itself."""
     cache = Cache()
 
     outcome = cache.put_service(bad(None))
@@ -266,9 +240,7 @@ def test_an_object_without_a_name_is_a_problem_and_nothing_else():
 
 
 def test_of_nodes_only_this_one_is_kept():
-    """
-    Whatever an API server sends.
-    """
+    """Whatever an API server sends."""
     cache = Cache()
     for name in ("n1", "n2"):
         cache.put(Kind.NODE, json.dumps({"metadata": {"name": name}}).encode())
@@ -283,9 +255,7 @@ def test_of_nodes_only_this_one_is_kept():
 
 
 def test_trigger_times_are_those_of_changes_since_the_start():
-    """
-    A change that alters nothing has none, and a slice that goes takes its Service's along.
-    """
+    """A change that alters nothing has none, and a slice that goes takes its Service's along."""
     cache = ObjectCache("n1", started_s=60.0)
     cache.put(Kind.ENDPOINT_SLICE, piece("10.1.0.1", "1970-01-01T00:00:59Z"))
     cache.put(Kind.ENDPOINT_SLICE, piece("10.1.0.2", "1970-01-01T00:01:01Z"))
@@ -369,9 +339,7 @@ def key(name: str) -> ObjectKey:
 
 
 def test_a_files_content_replaces_what_the_file_held():
-    """
-    What is missing in it is gone.
-    """
+    """What is missing in it is gone."""
     cache = Cache()
     cache.replace_file("/m/x", content("a1", "b1"))
     cache.take()
@@ -381,9 +349,7 @@ def test_a_files_content_replaces_what_the_file_held():
 
 
 def test_the_first_file_in_path_order_has_an_object_that_two_hold():
-    """
-    The order of reading does not matter; the other file is a conflict.
-    """
+    """The order of reading does not matter; the other file is a conflict."""
     cache = Cache()
     cache.replace_file("/m/y", content("a2"))
     cache.replace_file("/m/x", content("a1"))
@@ -404,9 +370,7 @@ def test_the_first_file_in_path_order_has_an_object_that_two_hold():
 
 
 def test_an_object_that_moves_between_files_is_no_change():
-    """
-    Whichever of the two files is read first.
-    """
+    """Whichever of the two files is read first."""
     cache = Cache()
     cache.replace_file("/m/x", content("a1"))
     cache.take()
@@ -417,9 +381,7 @@ def test_an_object_that_moves_between_files_is_no_change():
 
 
 def test_what_may_still_be_in_a_file_stays():
-    """
-    A file that does not parse, and an object in it that cannot be used.
-    """
+    """A file that does not parse, and an object in it that cannot be used."""
     cache = Cache()
     cache.replace_file("/m/x", content("a1", "b1"))
     cache.take()
@@ -438,9 +400,7 @@ def test_what_may_still_be_in_a_file_stays():
 
 
 def test_problems_of_a_file_are_those_of_its_last_version():
-    """
-    They go with the file.
-    """
+    """They go with the file."""
     cache = Cache()
     problem = Problem("/m/x", "Service default/a", "spec", "is missing")
     cache.replace_file("/m/x", content(problems=(problem,)))

@@ -433,9 +433,7 @@ def test_a_node_port_given_twice_belongs_to_the_first_port():
 
 
 def test_ingress_ips_of_mode_router_are_kept_apart():
-    """
-    An IP that is there with both modes is a VIP.
-    """
+    """An IP that is there with both modes is a VIP."""
     ingress = [
         {"ip": "192.0.2.1", "ipMode": "Router"},
         {"ip": "192.0.2.2"},

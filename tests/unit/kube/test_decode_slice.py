@@ -251,9 +251,7 @@ def test_a_name_may_have_dots():
     ],
 )
 def test_the_time_of_the_change_is_reported_if_it_is_one(annotation, expected):
-    """
-    It only feeds a metric, so nothing it holds spoils the slice or is worth a word.
-    """
+    """It only feeds a metric, so nothing it holds spoils the slice or is worth a word."""
     obj = manifest()
     obj["metadata"]["annotations"] = {TRIGGER_TIME: annotation}
 
@@ -264,9 +262,7 @@ def test_the_time_of_the_change_is_reported_if_it_is_one(annotation, expected):
 
 @pytest.mark.parametrize("labels", [{}, {SERVICE_NAME: ""}, {"app": "x"}])
 def test_a_slice_that_names_no_service_is_ignored_without_a_line(labels):
-    """
-    It belongs to another owner. The reader of files counts such slices.
-    """
+    """It belongs to another owner. The reader of files counts such slices."""
     result = decoded(manifest(labels=labels))
     assert result.value is None
     assert result.problems == ()

@@ -73,9 +73,7 @@ def watching(resource: Any = SERVICES, at_s: float = 0.0) -> ListWatch:
 
 
 def test_a_streaming_list_becomes_a_watch():
-    """
-    One request gives the objects, then the end of the list, then changes.
-    """
+    """One request gives the objects, then the end of the list, then changes."""
     protocol = machine()
     request = protocol.next_request(0.0)
     assert isinstance(request, WatchRequest)
@@ -113,9 +111,7 @@ def test_the_version_to_resume_from_is_the_latest_event_or_bookmark():
 
 
 def test_a_server_that_sends_no_end_of_the_list_is_asked_for_pages():
-    """
-    After a pause, after too long in all, or at an ordinary bookmark, and without a wait.
-    """
+    """After a pause, after too long in all, or at an ordinary bookmark, and without a wait."""
 
     def pause(protocol: ListWatch) -> None:
         assert protocol.deadline_at == TIMES.initial_silence_s
@@ -144,9 +140,7 @@ def test_a_server_that_sends_no_end_of_the_list_is_asked_for_pages():
 
 
 def test_pages_of_one_version_are_one_list():
-    """
-    The first page begins the list, the last one ends it and gives the version to watch from.
-    """
+    """The first page begins the list, the last one ends it and gives the version to watch from."""
     protocol = machine()
     protocol.next_request(0.0)
     protocol.failed(refused(Status(422)), 0.0)
@@ -164,9 +158,7 @@ def test_pages_of_one_version_are_one_list():
 
 
 def test_an_expired_list_is_asked_for_twice_in_pages_and_then_as_a_whole():
-    """
-    A page of another version counts as expired; an expired whole list waits.
-    """
+    """A page of another version counts as expired; an expired whole list waits."""
     protocol = machine()
     protocol.next_request(0.0)
     protocol.failed(refused(Status(422)), 0.0)
@@ -186,9 +178,7 @@ def test_an_expired_list_is_asked_for_twice_in_pages_and_then_as_a_whole():
 
 
 def test_a_line_that_is_no_event_is_resumed_before_and_then_listed():
-    """
-    The second time at the same version, the watch cannot get past the line.
-    """
+    """The second time at the same version, the watch cannot get past the line."""
     protocol = watching()
     found = protocol.received(line("MODIFIED", "a", 11) + b"garbage\n", 1.0)
     assert found[1:] == [WatchEnded("malformed")]
@@ -217,9 +207,7 @@ def test_silence_after_a_resumed_watch_leads_to_a_list():
 
 
 def test_the_first_short_stream_is_no_news_and_an_error_code_is():
-    """
-    Connections break now and then; an answer with an error code does not pass by itself.
-    """
+    """Connections break now and then; an answer with an error code does not pass by itself."""
     protocol = watching()
     assert protocol.closed(1.0) == [WatchEnded("closed")]
     protocol.next_request(1.0)
@@ -235,9 +223,7 @@ def test_the_first_short_stream_is_no_news_and_an_error_code_is():
 
 
 def test_a_stream_that_lasts_resets_what_was_before():
-    """
-    It is healthy at `healthy_s`, without a byte, once; then a short wait follows a failure.
-    """
+    """It is healthy at `healthy_s`, without a byte, once; then a short wait follows a failure."""
     protocol = watching()
     for _ in range(6):
         protocol.failed(refused(Status(503)), 0.0)
@@ -252,9 +238,7 @@ def test_a_stream_that_lasts_resets_what_was_before():
 
 
 def test_retry_after_is_a_lower_bound():
-    """
-    The server's wish in a Status or a header goes before our own pace.
-    """
+    """The server's wish in a Status or a header goes before our own pace."""
     protocol = machine()
     protocol.next_request(0.0)
     protocol.failed(refused(Status(429, retry_after_s=7.0)), 0.0)
@@ -262,9 +246,7 @@ def test_retry_after_is_a_lower_bound():
 
 
 def test_an_optional_resource_is_asked_for_rarely_once_its_absence_is_certain():
-    """
-    It is no trouble, and news once; a complete list starts the count again.
-    """
+    """It is no trouble, and news once; a complete list starts the count again."""
     protocol = machine(CIDRS)
     waits, news = [], []
     for _ in range(11):
@@ -280,9 +262,7 @@ def test_an_optional_resource_is_asked_for_rarely_once_its_absence_is_certain():
 
 
 def test_a_forbidden_resource_that_is_needed_is_a_trouble():
-    """
-    The machine keeps asking, and nothing waits for the objects.
-    """
+    """The machine keeps asking, and nothing waits for the objects."""
     protocol = machine(SLICES)
     protocol.next_request(0.0)
     unavailable, trouble = protocol.failed(refused(Status(403)), 0.0)
@@ -292,9 +272,7 @@ def test_a_forbidden_resource_that_is_needed_is_a_trouble():
 
 
 def test_a_fault_of_the_caller_lists_everything_again():
-    """
-    The cache may lack what was lost with the fault.
-    """
+    """The cache may lack what was lost with the fault."""
     protocol = watching()
     protocol.received(line("ADDED", "a", 11), 1.0)
     assert protocol.crashed() == [WatchEnded("failed")]
@@ -477,9 +455,7 @@ def test_whatever_the_server_did_the_cache_ends_with_its_objects(numbers, chance
 
 @given(st.lists(st.binary(max_size=80), max_size=6))
 def test_bytes_of_any_kind_end_a_stream_at_most(chunks):
-    """
-    Hostile bytes raise nothing; the next request follows.
-    """
+    """Hostile bytes raise nothing; the next request follows."""
     protocol = watching()
     for chunk in chunks:
         if protocol.is_open:
@@ -492,9 +468,7 @@ def is_list(request: Any) -> bool:
 
 
 def test_a_watch_that_works_is_checked_by_a_list():
-    """
-    A restored etcd whose versions overtook ours resumes without an error: objects would stay.
-    """
+    """A restored etcd whose versions overtook ours resumes without an error: objects would stay."""
     protocol = watching()
     protocol.time_passed(100.0)
     protocol.received(bookmark(11), TIMES.consistency_s - 1.0)
@@ -506,9 +480,7 @@ def test_a_watch_that_works_is_checked_by_a_list():
 
 
 def test_after_an_outage_the_list_comes_sooner():
-    """
-    The watch resumes at once; the list follows within minutes, not from all nodes at once.
-    """
+    """The watch resumes at once; the list follows within minutes, not from all nodes at once."""
     protocol = ListWatch(SERVICES, TIMES, lambda: 0.5)
     protocol.next_request(0.0)
     protocol.opened(0.0)
@@ -527,9 +499,7 @@ def test_after_an_outage_the_list_comes_sooner():
 
 @pytest.mark.parametrize("events", [line("MODIFIED", "a", 9), bookmark(9)])
 def test_a_version_that_goes_back_is_answered_by_a_list(events):
-    """
-    Another history: versions only grow in one.
-    """
+    """Another history: versions only grow in one."""
     protocol = watching()
     protocol.received(events, 1.0)
     if protocol.is_open:

@@ -28,16 +28,12 @@ NODES = (
     ],
 )
 def test_near_names_are_those_of_this_host_then_those_written_alike(wanted, host, near):
-    """
-    With or without domain, by the label that the kubelet sets, or with a slip of the pen.
-    """
+    """With or without domain, by the label that the kubelet sets, or with a slip of the pen."""
     assert near_names(wanted, host, NODES) == near
 
 
 def test_near_names_are_few():
-    """
-    A fleet with one short name in many domains gives three.
-    """
+    """A fleet with one short name in many domains gives three."""
     nodes = [ListedNode(f"a.d{n}") for n in range(100)]
 
     assert near_names("a", "a", nodes) == ("a.d0", "a.d1", "a.d10")
@@ -56,16 +52,12 @@ def test_near_names_are_few():
     ],
 )  # fmt: skip
 def test_any_answer_is_read(body, names):
-    """
-    What is no list of Nodes gives no names.
-    """
+    """What is no list of Nodes gives no names."""
     assert read_node_names(body) == names
 
 
 def test_a_variable_that_was_not_replaced_is_recognised():
-    """
-    The name is in lower case by then.
-    """
+    """The name is in lower case by then."""
     what, remedy = missing_node("$(node_name)", ("node-2",))
 
     assert "variable in --hostname-override was not replaced" in what
@@ -73,9 +65,7 @@ def test_a_variable_that_was_not_replaced_is_recognised():
 
 
 def test_near_names_are_named():
-    """
-    Without any, the remedy says where names are.
-    """
+    """Without any, the remedy says where names are."""
     assert (
         "there is no Node 'vm', but 'vm.example.org'" in missing_node("vm", ["vm.example.org"])[0]
     )

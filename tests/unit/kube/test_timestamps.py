@@ -49,15 +49,11 @@ def test_what_is_no_time_is_refused(text):
     ],
 )
 def test_a_time_can_be_reckoned_with(text, expected):
-    """
-    Seconds since 1970, with the fraction, whatever the offset.
-    """
+    """Seconds since 1970, with the fraction, whatever the offset."""
     assert expected == unix_seconds(text)
 
 
 def test_what_is_no_time_cannot_be_reckoned_with():
-    """
-    It is refused as everywhere.
-    """
+    """It is refused as everywhere."""
     with pytest.raises(InputError):
         unix_seconds("yesterday")

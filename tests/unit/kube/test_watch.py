@@ -63,9 +63,7 @@ def event(type_: str, obj: Any) -> bytes:
 
 @given(st.lists(values), st.lists(st.integers(min_value=0), max_size=20))
 def test_any_chunking_gives_the_same_lines(objects, cuts):
-    """
-    Lines come out whole wherever the stream is cut, in the middle of a character too.
-    """
+    """Lines come out whole wherever the stream is cut, in the middle of a character too."""
     lines = [json.dumps(o, ensure_ascii=False).encode() for o in objects]
     data = b"".join(line + b"\n" for line in lines)
 
@@ -76,9 +74,7 @@ def test_any_chunking_gives_the_same_lines(objects, cuts):
     st.lists(st.binary(max_size=30), max_size=8), st.lists(st.integers(min_value=0), max_size=20)
 )
 def test_a_line_that_is_too_long_ends_the_stream_at_the_same_place(parts, cuts):
-    """
-    Lines before the one beyond the limit come out, however the chunks are cut.
-    """
+    """Lines before the one beyond the limit come out, however the chunks are cut."""
     data = b"\n".join(parts)
     expected: list[bytes | str] = []
     complete = data.split(b"\n")[:-1]
@@ -96,17 +92,13 @@ def test_a_line_that_is_too_long_ends_the_stream_at_the_same_place(parts, cuts):
 
 
 def test_empty_lines_and_an_unfinished_one_are_no_frames():
-    """
-    A stream that breaks off inside a line has not sent the line.
-    """
+    """A stream that breaks off inside a line has not sent the line."""
     assert frames([b"\n\r\n{}\n\n[]\n", b'{"type"']) == [b"{}", b"[]"]
 
 
 @pytest.mark.parametrize("word", ["ADDED", "MODIFIED"])
 def test_an_object_that_is_there_comes_with_its_version(word):
-    """
-    ADDED and MODIFIED are the same for a cache of the latest values.
-    """
+    """ADDED and MODIFIED are the same for a cache of the latest values."""
     found = read_event(event(word, {"metadata": {"name": "a", "resourceVersion": "7"}}))
 
     assert isinstance(found, Put)
@@ -115,9 +107,7 @@ def test_an_object_that_is_there_comes_with_its_version(word):
 
 
 def test_a_deletion_carries_the_version_of_the_deletion():
-    """
-    A watch resumes after the deletion.
-    """
+    """A watch resumes after the deletion."""
     found = read_event(event("DELETED", {"metadata": {"resourceVersion": "8"}}))
 
     assert isinstance(found, Removed)
@@ -140,16 +130,12 @@ def test_a_deletion_carries_the_version_of_the_deletion():
     ],
 )
 def test_a_bookmark_may_end_the_initial_events(metadata, expected):
-    """
-    Only the annotation with the value "true" says that the initial state is complete.
-    """
+    """Only the annotation with the value "true" says that the initial state is complete."""
     assert expected == read_event(event("BOOKMARK", {"kind": "Service", "metadata": metadata}))
 
 
 def test_a_complete_state_without_version_cannot_be_followed():
-    """
-    The bookmark that ends the initial events must say where to go on.
-    """
+    """The bookmark that ends the initial events must say where to go on."""
     annotations = {"k8s.io/initial-events-end": "true"}
 
     with pytest.raises(StreamError, match="resourceVersion"):
@@ -160,9 +146,7 @@ def test_a_complete_state_without_version_cannot_be_followed():
     "metadata", [5, None, [], {"resourceVersion": 5}, {"annotations": []}, "x"]
 )
 def test_an_object_with_bad_metadata_is_still_an_event(metadata):
-    """
-    The object cache reports what is wrong inside an object; the event only has no version.
-    """
+    """The object cache reports what is wrong inside an object; the event only has no version."""
     found = read_event(event("ADDED", {"metadata": metadata}))
 
     assert isinstance(found, Put)
@@ -170,9 +154,7 @@ def test_an_object_with_bad_metadata_is_still_an_event(metadata):
 
 
 def test_an_error_event_gives_its_status():
-    """
-    ERROR carries a Status; 410 asks for a new list.
-    """
+    """ERROR carries a Status; 410 asks for a new list."""
     obj = {
         "kind": "Status",
         "code": 410,
@@ -188,9 +170,7 @@ def test_an_error_event_gives_its_status():
 
 @pytest.mark.parametrize("obj", [{}, None, 5, {"kind": "Pod"}])
 def test_an_error_event_without_status_is_an_error_all_the_same(obj):
-    """
-    An ERROR is an error, whatever it carries.
-    """
+    """An ERROR is an error, whatever it carries."""
     found = read_event(event("ERROR", obj))
 
     assert isinstance(found, Status)
@@ -208,16 +188,12 @@ def test_an_error_event_without_status_is_an_error_all_the_same(obj):
     ],
 )
 def test_code_or_reason_say_that_a_version_is_too_old(status, expired):
-    """
-    Either is enough.
-    """
+    """Either is enough."""
     assert expired == status.is_expired
 
 
 def test_an_event_of_an_unknown_type_is_skipped():
-    """
-    A later API may add types.
-    """
+    """A later API may add types."""
     assert read_event(event("RENAMED", {})) is None
 
 
@@ -238,18 +214,14 @@ def test_an_event_of_an_unknown_type_is_skipped():
     ],
 )
 def test_a_line_that_is_no_event_breaks_the_stream(line):
-    """
-    The only exception is StreamError.
-    """
+    """The only exception is StreamError."""
     with pytest.raises(StreamError):
         read_event(line)
 
 
 @given(st.binary(max_size=60))
 def test_bytes_of_any_kind_raise_nothing_else(line):
-    """
-    A hostile line gives an event or StreamError.
-    """
+    """A hostile line gives an event or StreamError."""
     for read in (read_event, read_page):
         try:
             read(line)
@@ -259,9 +231,7 @@ def test_bytes_of_any_kind_raise_nothing_else(line):
 
 
 def test_a_list_comes_in_pages():
-    """
-    A page has its items raw, the version of the list, and the token for the next page.
-    """
+    """A page has its items raw, the version of the list, and the token for the next page."""
     body = {"metadata": {"resourceVersion": "5", "continue": "abc"}, "items": [{"a": 1}]}
 
     page = read_page(json.dumps(body).encode())
@@ -274,9 +244,7 @@ def test_a_list_comes_in_pages():
 
 
 def test_a_list_of_nothing_is_null_in_go():
-    """
-    `items: null` is an empty list.
-    """
+    """`items: null` is an empty list."""
     assert Page("5", "", ()) == read_page(b'{"metadata":{"resourceVersion":"5"},"items":null}')
 
 
@@ -293,17 +261,13 @@ def test_a_list_of_nothing_is_null_in_go():
     ],
 )
 def test_what_is_no_list_is_never_taken_for_an_empty_one(body):
-    """
-    An empty list would delete every object.
-    """
+    """An empty list would delete every object."""
     with pytest.raises(StreamError):
         read_page(body)
 
 
 def test_a_status_may_ask_to_come_back_later():
-    """
-    The time is in the details.
-    """
+    """The time is in the details."""
     body = {"kind": "Status", "code": 429, "details": {"retryAfterSeconds": 3}}
 
     assert Status(429, retry_after_s=3.0) == read_status(json.dumps(body).encode())
@@ -311,7 +275,5 @@ def test_a_status_may_ask_to_come_back_later():
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"kind":"Pod"}', b"5"])
 def test_an_answer_of_a_load_balancer_is_no_status(body):
-    """
-    Load balancers answer in HTML.
-    """
+    """Load balancers answer in HTML."""
     assert read_status(body) is None

@@ -123,9 +123,7 @@ def test_other_kinds_of_kubernetes_are_skipped_in_silence_beside_what_is_read():
 
 
 def test_endpoints_of_the_old_kind_are_spoken_of():
-    """
-    They belong to Services without selector; nfproxy reads EndpointSlices alone.
-    """
+    """They belong to Services without selector; nfproxy reads EndpointSlices alone."""
     old = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}}
     (line,) = lines(read_yaml(old, service("web")))
 
@@ -340,9 +338,7 @@ def test_arbitrary_bytes_never_raise(raw, as_json):
 
 
 def test_of_very_many_problems_a_few_hundred_are_reported() -> None:
-    """
-    The number of the others is, too.
-    """
+    """The number of the others is, too."""
     content = read_json(
         {"apiVersion": "v1", "kind": "List", "items": [{}] * 5000 + [service("web")]}
     )
@@ -363,9 +359,7 @@ def test_of_very_many_problems_a_few_hundred_are_reported() -> None:
     ids=["list", "documents"],
 )
 def test_a_file_of_something_else_is_not_read_to_its_end(content: FileContent) -> None:
-    """
-    A million things that are no objects do not take minutes; what was in force stays.
-    """
+    """A million things that are no objects do not take minutes; what was in force stays."""
     said = lines(content)
 
     assert not content.parsed
@@ -374,9 +368,7 @@ def test_a_file_of_something_else_is_not_read_to_its_end(content: FileContent) -
 
 
 def test_a_list_of_empty_objects_is_refused_as_a_whole() -> None:
-    """
-    Three bytes each in the file, they would take sixty each in memory.
-    """
+    """Three bytes each in the file, they would take sixty each in memory."""
     content = read_raw(
         b'{"apiVersion":"v1","kind":"List","items":[' + b"{}," * 200_000 + b"{}]}", json=True
     )
@@ -387,9 +379,7 @@ def test_a_list_of_empty_objects_is_refused_as_a_whole() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\n  \n"])
 def test_a_file_without_content_may_hold_anything(data: bytes) -> None:
-    """
-    A full disk leaves such files of those that an editor writes.
-    """
+    """A full disk leaves such files of those that an editor writes."""
     content = read_raw(data)
 
     assert (content.objects, content.parsed) == ({}, True)

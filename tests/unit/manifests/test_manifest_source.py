@@ -436,9 +436,7 @@ def test_a_directory_replaced_by_another_is_followed(root, tmp_path):
 
 
 def test_slices_that_name_no_service_are_one_line(tmp_path):
-    """
-    Of all files together, and with their number.
-    """
+    """Of all files together, and with their number."""
     text = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%d}\n"
     for number in range(3):
         other = text % number + "addressType: IPv4\nendpoints: []\n"

@@ -26,9 +26,7 @@ from nfproxy.model.addresses import (
     ],
 )
 def test_addresses_are_read_as_tolerantly_as_the_api_does(text: str, canonical: str):
-    """
-    Leading zeros are decimal, and an IPv4-mapped address is IPv4.
-    """
+    """Leading zeros are decimal, and an IPv4-mapped address is IPv4."""
     assert canonical == format_address(parse_address(text))
 
 
@@ -56,9 +54,7 @@ def test_addresses_are_read_as_tolerantly_as_the_api_does(text: str, canonical: 
     ],
 )
 def test_what_is_no_address_is_refused_with_a_short_message(text: str):
-    """
-    The message names the text, cut to a length fit for a line.
-    """
+    """The message names the text, cut to a length fit for a line."""
     with pytest.raises(InputError, match="is not an IP address") as caught:
         parse_address(text)
     assert len(str(caught.value)) < 120
@@ -76,9 +72,7 @@ def test_what_is_no_address_is_refused_with_a_short_message(text: str):
     ],
 )
 def test_prefixes_lose_their_host_bits(text: str, canonical: str):
-    """
-    As Kubernetes does, blanks are trimmed and host bits are masked off.
-    """
+    """As Kubernetes does, blanks are trimmed and host bits are masked off."""
     assert canonical == str(parse_prefix(text))
 
 
@@ -86,9 +80,7 @@ def test_prefixes_lose_their_host_bits(text: str, canonical: str):
     "text", ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "fd00::/129", "10.0.0.0/", "/8", "::/٣", ""]
 )
 def test_what_is_no_prefix_is_refused(text: str):
-    """
-    A length that does not fit is as wrong as none.
-    """
+    """A length that does not fit is as wrong as none."""
     with pytest.raises(InputError):
         parse_prefix(text)
 
@@ -103,16 +95,12 @@ def test_what_is_no_prefix_is_refused(text: str):
     ],
 )
 def test_the_last_address_of_a_prefix(prefix: str, last: str):
-    """
-    All host bits set.
-    """
+    """All host bits set."""
     assert last == format_address(parse_prefix(prefix).last)
 
 
 def test_a_prefix_contains_only_addresses_of_its_family():
-    """
-    An IPv6 address is in no IPv4 prefix, not even in all of it.
-    """
+    """An IPv6 address is in no IPv4 prefix, not even in all of it."""
     everything = parse_prefix("0.0.0.0/0")
 
     assert parse_address("10.0.0.1") in everything
@@ -133,18 +121,14 @@ def test_a_prefix_contains_only_addresses_of_its_family():
     ],
 )
 def test_overlapping_and_adjacent_prefixes_are_joined(given: list[str], expected: list[str]):
-    """
-    nf_tables refuses overlapping ranges of one set.
-    """
+    """nf_tables refuses overlapping ranges of one set."""
     joined: list[Prefix] = collapse([parse_prefix(text) for text in given])
 
     assert expected == [str(prefix) for prefix in joined]
 
 
 def test_a_family_knows_its_words_and_its_size():
-    """
-    The value is nf_tables' number, the label the API's.
-    """
+    """The value is nf_tables' number, the label the API's."""
     assert family_of(parse_address("10.0.0.1")) is Family.IPV4
     assert family_of(parse_address("fd00::1")) is Family.IPV6
     assert (Family.IPV4.table, Family.IPV4.label, Family.IPV4.size) == ("ip", "IPv4", 4)

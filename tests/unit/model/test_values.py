@@ -23,16 +23,12 @@ def claim(created: str, name: str = "web", port: str = "") -> Claim:
     ],
 )
 def test_the_older_claim_wins_then_the_lower_name(winner: Claim, loser: Claim):
-    """
-    Age first; objects without a time, such as manifests, are the oldest of all.
-    """
+    """Age first; objects without a time, such as manifests, are the oldest of all."""
     assert winner < loser
 
 
 def test_the_node_ip_of_a_family_is_its_first_address():
-    """
-    Further addresses of the family do not count.
-    """
+    """Further addresses of the family do not count."""
     addresses = tuple(map(parse_address, ("192.0.2.1", "192.0.2.2", "fd00::1")))
     node = Node("node-1", addresses)
 
@@ -42,9 +38,7 @@ def test_the_node_ip_of_a_family_is_its_first_address():
 
 
 def test_local_pods_are_recognised_in_the_families_that_have_a_way_to():
-    """
-    An interface recognises pods of both families, a prefix those of its family.
-    """
+    """An interface recognises pods of both families, a prefix those of its family."""
     only_v4 = LocalPods(prefixes={Family.IPV4: parse_prefix("10.244.0.0/16")})
 
     assert only_v4.exists(Family.IPV4)
@@ -55,9 +49,7 @@ def test_local_pods_are_recognised_in_the_families_that_have_a_way_to():
 
 
 def test_changes_are_true_if_anything_changed():
-    """
-    A deletion is a change, too.
-    """
+    """A deletion is a change, too."""
     assert not Changes()
     assert Changes(slices={ObjectName("default", "web"): None})
     assert Changes(node=Node("node-1"))
@@ -74,14 +66,10 @@ def test_changes_are_true_if_anything_changed():
     ],
 )  # fmt: skip
 def test_a_problem_is_one_line_that_says_where(problem: Problem, line: str):
-    """
-    File, object, field, what is wrong and what to do, as far as known.
-    """
+    """File, object, field, what is wrong and what to do, as far as known."""
     assert line == str(problem)
 
 
 def test_protocols_are_known_by_number_and_word():
-    """
-    The value is what keys hold, the word what nft reads.
-    """
+    """The value is what keys hold, the word what nft reads."""
     assert {p.word: int(p) for p in Protocol} == {"tcp": 6, "udp": 17, "sctp": 132}

@@ -53,16 +53,12 @@ def read(data: bytes) -> Flow | None:
 
 @pytest.mark.parametrize("original", [ORIGINAL, IN_ZONE])
 def test_a_flow_is_read(original):
-    """
-    Also if one direction has a conntrack zone of its own, which moves the parts behind it.
-    """
+    """Also if one direction has a conntrack zone of its own, which moves the parts behind it."""
     assert read(entry(original, REPLY, attribute(3, b"\0\0\0\x0e"))) == FLOW
 
 
 def test_other_protocols_are_no_flows():
-    """
-    Whatever their tuples hold.
-    """
+    """Whatever their tuples hold."""
     icmp = nest(
         2, attribute(1, b"\1"), attribute(4, b"\0\7"), attribute(5, b"\x08"), attribute(6, b"\0")
     )
@@ -93,9 +89,7 @@ def test_an_unknown_layout_is_refused(data):
 
 
 def test_an_entry_is_identified_by_reply_zone_and_id():
-    """
-    The kernel gets no other attribute back.
-    """
+    """The kernel gets no other attribute back."""
     number, zone = attribute(12, b"\1\2\3\4"), attribute(18, b"\0\7")
     data = entry(ORIGINAL, REPLY, attribute(3, b"\0\0\0\x0e"), number, zone)
 

@@ -90,9 +90,7 @@ def sent(operations: list[Operation], first: int) -> list[bytes]:
 
 @pytest.mark.parametrize(("operation", "element"), GOLDEN, ids=lambda v: getattr(v, "set", ""))
 def test_elements_are_packed_as_nf_tables_holds_them(operation: Operation, element: str):
-    """
-    Key, verdict or value, and both ends of a range; one end if it is the highest address.
-    """
+    """Key, verdict or value, and both ends of a range; one end if it is the highest address."""
     _, message, _ = sent([operation], 7)
 
     assert message.endswith(bytes.fromhex(head(len(element) // 2 + 4, 3 | NESTED) + element))
@@ -104,9 +102,7 @@ def test_elements_are_packed_as_nf_tables_holds_them(operation: Operation, eleme
 
 
 def test_a_deletion_names_the_key_and_no_value():
-    """
-    The kernel would compare the value, which is not needed.
-    """
+    """The kernel would compare the value, which is not needed."""
     _, message, _ = sent([SLOT._replace(add=False)], 1)
 
     assert struct.unpack_from("=IHH", message)[1:] == (0x0A0E, 0x1 | 0x4)
@@ -115,9 +111,7 @@ def test_a_deletion_names_the_key_and_no_value():
 
 
 def test_neighbours_of_one_set_share_a_message_and_the_order_is_kept():
-    """
-    Delete, add, delete are three messages, numbered in that order; the last asks for an ACK.
-    """
+    """Delete, add, delete are three messages, numbered in that order; the last asks for an ACK."""
     gone = SLOT._replace(add=False)
     _, *found_messages, _ = sent([gone, SLOT, SLOT, gone._replace(family=V6)], 5)
     heads = [struct.unpack_from("=IHHI", m)[1:] for m in found_messages]
@@ -128,9 +122,7 @@ def test_neighbours_of_one_set_share_a_message_and_the_order_is_kept():
 
 
 def test_an_element_list_fits_its_16_bit_length():
-    """
-    Several messages hold many elements, and none is lost.
-    """
+    """Several messages hold many elements, and none is lost."""
     operations = [
         Operation(True, V4, schema.CLUSTER_IPS, number.to_bytes(4, "big")) for number in range(9000)
     ]
@@ -143,9 +135,7 @@ def test_an_element_list_fits_its_16_bit_length():
 
 
 def test_no_operation_makes_no_message():
-    """
-    An empty transaction is not sent.
-    """
+    """An empty transaction is not sent."""
     assert element_requests([]) == []
 
 
@@ -168,9 +158,7 @@ ELEMENTS: list[tuple[str, bytes, Value]] = [
 
 @pytest.mark.parametrize(("name", "key", "value"), ELEMENTS)
 def test_what_was_encoded_is_decoded(name: str, key: bytes, value: Value):
-    """
-    A listing has the layout of an addition.
-    """
+    """A listing has the layout of an addition."""
     _, message, _ = sent([Operation(True, V4, name, key, value)], 1)
     raw = raw_elements(message[16:])
 
@@ -179,9 +167,7 @@ def test_what_was_encoded_is_decoded(name: str, key: bytes, value: Value):
 
 @pytest.mark.parametrize(("name", "key", "value"), ELEMENTS)
 def test_the_kernel_gives_back_what_was_sent(real: RealKernel, name: str, key: bytes, value: Value):
-    """
-    And forgets it when the element is deleted.
-    """
+    """And forgets it when the element is deleted."""
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     real.commit([Operation(True, V4, name, key, value)])
     assert list(real.elements(V4, name)) == [(key, value)]
@@ -194,9 +180,7 @@ RANGES = ["10.96.0.0/16", "10.97.0.0/24", "10.97.1.0/24", "0.0.0.0/32", "255.255
 
 
 def test_adjacent_ranges_stay_apart(real: RealKernel):
-    """
-    The end of one is the start of the next; each can be deleted alone.
-    """
+    """The end of one is the start of the next; each can be deleted alone."""
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     keys = [span(text) for text in RANGES]
     real.commit([Operation(True, V4, schema.SERVICE_CIDRS, key) for key in keys])
@@ -207,9 +191,7 @@ def test_adjacent_ranges_stay_apart(real: RealKernel):
 
 
 def test_a_large_transaction_is_one_transaction(real: RealKernel):
-    """
-    Several megabytes, both families; refused at the last element, it changes nothing.
-    """
+    """Several megabytes, both families; refused at the last element, it changes nothing."""
     for family in FAMILIES:
         real.load(ruleset.program_text(NodeConfig(node_name="n").program, family, []))
     many = [
@@ -229,8 +211,6 @@ def test_a_large_transaction_is_one_transaction(real: RealKernel):
 
 @pytest.mark.parametrize("data", [b"\3\0\1\0", b"\xff\xff\1\0", b"\0\0\0\0", b"\x0c\0\1\0\0\0\0\0"])
 def test_a_malformed_attribute_is_an_error_and_no_endless_loop(data: bytes):
-    """
-    The length is too short, or leads beyond the message.
-    """
+    """The length is too short, or leads beyond the message."""
     with pytest.raises(DataplaneError, match="malformed"):
         list(attributes(data, 0, len(data)))

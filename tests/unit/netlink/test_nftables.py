@@ -60,9 +60,7 @@ def netlink(real: RealKernel):
 
 
 def test_tables_of_every_family_are_listed(netlink: NftSocket):
-    """
-    Or those of one family. A dormant table is marked.
-    """
+    """Or those of one family. A dormant table is marked."""
     assert set(netlink.tables()) == {
         TableRow(IP, "one", False),
         TableRow(INET, "two", True),
@@ -72,9 +70,7 @@ def test_tables_of_every_family_are_listed(netlink: NftSocket):
 
 
 def test_chains_have_hook_and_policy(netlink: NftSocket):
-    """
-    A regular chain has neither. The name of the hook is for the IP families.
-    """
+    """A regular chain has neither. The name of the hook is for the IP families."""
     chains = {chain.name: chain for chain in netlink.chains()}
 
     assert chains["first"] == ChainRow(IP, "one", "first", None, None)
@@ -87,9 +83,7 @@ def test_chains_have_hook_and_policy(netlink: NftSocket):
 
 
 def test_only_named_sets_are_listed(netlink: NftSocket):
-    """
-    The set { 80, 81 } is part of a rule.
-    """
+    """The set { 80, 81 } is part of a rule."""
     rows = {row.name: row for row in netlink.sets(IP, "one")}
 
     assert rows.keys() == {"ports", "targets"}
@@ -97,9 +91,7 @@ def test_only_named_sets_are_listed(netlink: NftSocket):
 
 
 def test_rules_are_listed_by_chain_and_deleted_by_handle(netlink: NftSocket):
-    """
-    Their expressions have names and attributes.
-    """
+    """Their expressions have names and attributes."""
     web, jump = netlink.rules(IP, "one")
     assert (web.chain, jump.chain) == ("first", "first")
     assert [name for name, _ in expressions_of(jump)] == ["immediate"]
@@ -111,9 +103,7 @@ def test_rules_are_listed_by_chain_and_deleted_by_handle(netlink: NftSocket):
 
 
 def test_requests_of_one_transaction_succeed_or_fail_together(netlink: NftSocket):
-    """
-    A chain that a rule leads to cannot be deleted before that rule.
-    """
+    """A chain that a rule leads to cannot be deleted before that rule."""
     chain = delete_chain(IP, "one", "second")
     with pytest.raises(TransactionError, match="EBUSY"):
         netlink.commit([delete_table(INET, "two"), chain])

@@ -36,9 +36,7 @@ def notification(
     ],
 )
 def test_an_address_is_usable_unless_tentative_or_a_duplicate(flags, usable):
-    """
-    A deprecated address is usable: the node only does not choose it for new connections.
-    """
+    """A deprecated address is usable: the node only does not choose it for new connections."""
     data = notification(flags=flags)
 
     assert list(address_changes(data)) == [AddressChange(ASSIGNED, usable)]
@@ -46,9 +44,7 @@ def test_an_address_is_usable_unless_tentative_or_a_duplicate(flags, usable):
 
 
 def test_messages_of_one_buffer_come_in_order():
-    """
-    A removed address is not usable, whatever its flags; messages of other types are skipped.
-    """
+    """A removed address is not usable, whatever its flags; messages of other types are skipped."""
     data = notification() + notification(NEW_LINK) + notification(DELETED) + b"\0" * 7
 
     assert list(address_changes(data)) == [
@@ -67,7 +63,5 @@ def test_messages_of_one_buffer_come_in_order():
     ],
 )
 def test_other_messages_change_nothing(data):
-    """
-    Another family, an address of the other family's length, or a message with a bad length.
-    """
+    """Another family, an address of the other family's length, or a message with a bad length."""
     assert list(address_changes(data)) == []

@@ -67,9 +67,7 @@ def commit(connection: NftSocket) -> None:
 
 
 def test_a_refusal_names_the_error(real: RealKernel):
-    """
-    In words, and as the constant that an operator can look up.
-    """
+    """In words, and as the constant that an operator can look up."""
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     with pytest.raises(TransactionError, match=r"No such file or directory \(ENOENT\)"):
         real.commit([Operation(False, V4, schema.CLUSTER_IPS, IP)])
@@ -81,9 +79,7 @@ def test_a_refusal_names_the_error(real: RealKernel):
 
 
 def test_the_socket_works_on_after_a_refusal(real: RealKernel):
-    """
-    Answers to one transaction are not taken for those to the next.
-    """
+    """Answers to one transaction are not taken for those to the next."""
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
     for _ in range(3):
         with pytest.raises(TransactionError):
@@ -93,9 +89,7 @@ def test_the_socket_works_on_after_a_refusal(real: RealKernel):
 
 
 def test_listing_an_absent_set_has_an_error_code_of_its_own(real: RealKernel):
-    """
-    For callers, absence is an answer and not a failure.
-    """
+    """For callers, absence is an answer and not a failure."""
     with pytest.raises(DataplaneError) as caught:
         real.kernel._netlink.elements(V4, "nfproxy", "cluster-ips")
 
@@ -104,9 +98,7 @@ def test_listing_an_absent_set_has_an_error_code_of_its_own(real: RealKernel):
 
 
 def test_tables_are_deleted_and_only_ours(real: RealKernel):
-    """
-    The code of the refusal says that there is none.
-    """
+    """The code of the refusal says that there is none."""
     real.load("add table ip other\n")
     real.load(ruleset.program_text(NodeConfig(node_name="n").program, V4, []))
 
@@ -118,9 +110,7 @@ def test_tables_are_deleted_and_only_ours(real: RealKernel):
 
 
 def test_sequence_numbers_leave_room_for_begin_and_end_of_a_batch(scripted):
-    """
-    These have numbers of their own; numbers start again before they overflow.
-    """
+    """These have numbers of their own; numbers start again before they overflow."""
     connection, _ = scripted()
     one = connection._reserve(3)
     two = connection._reserve(1)
@@ -132,9 +122,7 @@ def test_sequence_numbers_leave_room_for_begin_and_end_of_a_batch(scripted):
 
 
 def test_an_interrupted_listing_is_repeated(scripted):
-    """
-    A change of the ruleset meanwhile may have hidden a row.
-    """
+    """A change of the ruleset meanwhile may have hidden a row."""
     done = NLMSG_DONE
     connection, script = scripted(reply(2, kind=done, flags=NLM_F_DUMP_INTR), reply(5, kind=done))
 
@@ -143,9 +131,7 @@ def test_an_interrupted_listing_is_repeated(scripted):
 
 
 def test_a_listing_that_is_always_interrupted_fails(scripted):
-    """
-    With a reason, after some tries.
-    """
+    """With a reason, after some tries."""
     done = NLMSG_DONE
     answers = [reply(2 + 3 * i, kind=done, flags=NLM_F_DUMP_INTR) for i in range(sockets._TRIES)]
     connection, _ = scripted(*answers)
@@ -155,9 +141,7 @@ def test_a_listing_that_is_always_interrupted_fails(scripted):
 
 
 def test_answers_to_earlier_requests_are_passed_over(scripted):
-    """
-    A late answer does not end a listing.
-    """
+    """A late answer does not end a listing."""
     done = NLMSG_DONE
     connection, script = scripted(reply(1, errno.EIO) + reply(1, kind=done), reply(2, kind=done))
 
@@ -166,9 +150,7 @@ def test_answers_to_earlier_requests_are_passed_over(scripted):
 
 
 def test_a_refused_listing_is_an_error(scripted):
-    """
-    The code names the kernel's errno.
-    """
+    """The code names the kernel's errno."""
     connection, _ = scripted(reply(2, errno.EPERM))
 
     with pytest.raises(DataplaneError, match="list the ruleset: Operation not permitted") as caught:
@@ -177,9 +159,7 @@ def test_a_refused_listing_is_an_error(scripted):
 
 
 def test_a_transaction_without_an_answer_is_not_taken_for_done(scripted):
-    """
-    The kernel sent no error, but no acknowledgement either.
-    """
+    """The kernel sent no error, but no acknowledgement either."""
     connection, _ = scripted()
 
     with pytest.raises(TransactionError, match="did not acknowledge"):
@@ -187,9 +167,7 @@ def test_a_transaction_without_an_answer_is_not_taken_for_done(scripted):
 
 
 def test_more_errors_than_the_socket_holds_are_a_refusal(scripted):
-    """
-    The kernel reports each message that fails; an overflow means that some did.
-    """
+    """The kernel reports each message that fails; an overflow means that some did."""
     connection, _ = scripted(OSError(errno.ENOBUFS, "No buffer space available"))
 
     with pytest.raises(TransactionError, match="ENOBUFS"):
@@ -197,9 +175,7 @@ def test_more_errors_than_the_socket_holds_are_a_refusal(scripted):
 
 
 def test_the_first_error_is_the_one_reported(scripted):
-    """
-    The others follow from it.
-    """
+    """The others follow from it."""
     connection, _ = scripted(reply(2, errno.ENOENT) + reply(3, errno.EEXIST))
 
     with pytest.raises(TransactionError, match="ENOENT"):
@@ -217,9 +193,7 @@ def test_a_transaction_that_is_not_permitted_says_why_that_may_be(scripted):
 
 
 def test_a_transaction_that_cannot_be_sent_is_refused(scripted):
-    """
-    The kernel has changed nothing.
-    """
+    """The kernel has changed nothing."""
     connection, script = scripted()
 
     def full(data: bytes) -> int:
@@ -231,9 +205,7 @@ def test_a_transaction_that_cannot_be_sent_is_refused(scripted):
 
 
 def test_a_kernel_without_nfnetlink_is_reported(monkeypatch: pytest.MonkeyPatch):
-    """
-    As one sentence, not as a traceback.
-    """
+    """As one sentence, not as a traceback."""
 
     def refuse(*args: int) -> socket.socket:
         raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")

@@ -38,9 +38,7 @@ TCP, UDP = Protocol.TCP, Protocol.UDP
     ],
 )  # fmt: skip
 def test_a_shape_s_name_says_what_it_is(shape: Shape, name: str):
-    """
-    The name is all that a person sees in a listing, and all that a new process has.
-    """
+    """The name is all that a person sees in a listing, and all that a new process has."""
     assert name == shape.name
     assert shape == parse_shape(name)
 
@@ -72,9 +70,7 @@ shapes = st.one_of(
 @given(shapes)
 @settings(max_examples=200, deadline=None)
 def test_every_shape_is_read_back_from_its_name(shape: Shape):
-    """
-    A takeover knows the rules of every chain it finds in use.
-    """
+    """A takeover knows the rules of every chain it finds in use."""
     assert shape == parse_shape(shape.name)
     assert is_ours(shape.name)
     assert len(shape.name) < 128
@@ -90,16 +86,12 @@ def test_every_shape_is_read_back_from_its_name(shape: Shape):
     ],
 )
 def test_what_is_no_shape_s_name_is_not_taken_for_one(name: str):
-    """
-    A name that nfproxy would not give is a stranger's.
-    """
+    """A name that nfproxy would not give is a stranger's."""
     assert parse_shape(name) is None
 
 
 def test_nfproxy_knows_its_own_chains():
-    """
-    Fixed chains, shapes and the chains of affinity; nothing else.
-    """
+    """Fixed chains, shapes and the chains of affinity; nothing else."""
     item = affinity_list("default/web/tcp/", "cluster", 8080)
     ours = [
         *FIXED_CHAINS,
@@ -116,9 +108,7 @@ def test_nfproxy_knows_its_own_chains():
 
 
 def test_a_list_s_name_stays_the_same():
-    """
-    Clients noted under it by an older version are still known: the hash must not change.
-    """
+    """Clients noted under it by an older version are still known: the hash must not change."""
     item = affinity_list("default/web/tcp/http", "cluster", 8080)
 
     assert item == AffinityList(high=2456415983, low=652402553, endpoint_port=8080)
@@ -126,9 +116,7 @@ def test_a_list_s_name_stays_the_same():
 
 
 def test_lists_differ_by_service_port_kind_and_endpoint_port():
-    """
-    Each has a name of its own.
-    """
+    """Each has a name of its own."""
     names = {
         affinity_list(*args).number
         for args in [

@@ -21,9 +21,7 @@ def test_a_service_may_begin_with_a_digit(name):
 
 
 def test_the_longest_names_fit():
-    """
-    Also those that begin with a digit, with everything a Service can ask for.
-    """
+    """Also those that begin with a digit, with everything a Service can ask for."""
     name = f"0{'x' * 61}9"
     ports = tuple(
         ServicePort(f"{index}{'p' * 62}", protocol, 65000 + index, 32000 + index)

@@ -43,9 +43,7 @@ def config(**pods: str) -> NodeConfig:
 )
 @pytest.mark.parametrize("kind", ["bridge", "interface_prefix"])
 def test_an_interface_name_that_could_end_its_quotes_is_refused(kind: str, name: str):
-    """
-    The only text that gets from the configuration into the ruleset is checked.
-    """
+    """The only text that gets from the configuration into the ruleset is checked."""
     pods = LocalPods(**{kind: name or "\x7f"})
 
     with pytest.raises(ConfigError, match="interface name"):
@@ -54,9 +52,7 @@ def test_an_interface_name_that_could_end_its_quotes_is_refused(kind: str, name:
 
 @pytest.mark.parametrize("name", ["cni0", "veth", "br-1234567890ab", "eth0.100", "a@b_c", "_br"])
 def test_usual_interface_names_are_accepted(name: str):
-    """
-    Up to 15 characters, as the kernel has it.
-    """
+    """Up to 15 characters, as the kernel has it."""
     assert ruleset.local_pod_match(config(bridge=name).program, V6) == (
         f'iifname "{name}"',
         f'iifname != "{name}"',
@@ -67,9 +63,7 @@ def test_usual_interface_names_are_accepted(name: str):
 
 
 def test_pods_are_recognised_by_prefix_in_its_family_only():
-    """
-    The other family has no detector.
-    """
+    """The other family has no detector."""
     pods = LocalPods(prefixes={V4: parse_prefix("10.244.0.0/16")})
     node = NodeConfig(node_name="n", local_pods=pods)
 
@@ -96,9 +90,7 @@ def test_pods_are_recognised_by_prefix_in_its_family_only():
     ],
 )
 def test_pods_of_other_nodes_are_those_of_the_cluster_that_are_not_of_this_node(own, expected):
-    """
-    Only mode ClusterCIDR takes them for local ones.
-    """
+    """Only mode ClusterCIDR takes them for local ones."""
     ranges = None if own is None else {V4: tuple(map(parse_prefix, own))}
     pods = LocalPods(prefixes={V4: parse_prefix("10.244.0.0/16")}, own=ranges)
     node = NodeConfig(node_name="n", local_pods=pods)
@@ -109,9 +101,7 @@ def test_pods_of_other_nodes_are_those_of_the_cluster_that_are_not_of_this_node(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sets_are_declared_by_typeof_and_no_other_way(family: Family):
-    """
-    What newer nft records for `type` makes older nft crash.
-    """
+    """What newer nft records for `type` makes older nft crash."""
     text = ruleset.table_text(CONFIG.program, family)
     blocks = re.findall(r"\t(?:set|map) \S+ \{\n(.*?)\n\t\}", text, re.DOTALL)
 
@@ -122,9 +112,7 @@ def test_sets_are_declared_by_typeof_and_no_other_way(family: Family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_fixed_chains_are_those_of_the_template(family: Family):
-    """
-    Base chains are the ones with a hook.
-    """
+    """Base chains are the ones with a hook."""
     text = ruleset.table_text(CONFIG.program, family)
 
     assert tuple(re.findall(r"\tchain (\S+) \{", text)) == FIXED_CHAINS
@@ -132,9 +120,7 @@ def test_the_fixed_chains_are_those_of_the_template(family: Family):
 
 
 def test_node_ports_are_checked_against_ranges_only_where_there_are_some():
-    """
-    None means every local address.
-    """
+    """None means every local address."""
     some = NodeConfig(node_name="n", node_port_prefixes={V4: (parse_prefix("10.0.0.0/8"),)})
 
     assert "ip daddr @node-port-addresses" in ruleset.table_text(some.program, V4)
@@ -143,9 +129,7 @@ def test_node_ports_are_checked_against_ranges_only_where_there_are_some():
 
 
 def test_only_our_own_bit_of_the_packet_mark_is_touched():
-    """
-    Other components' bits are left alone: set by or, cleared by xor where it was set.
-    """
+    """Other components' bits are left alone: set by or, cleared by xor where it was set."""
     node = NodeConfig(node_name="n", masquerade_mark=0x20)
     text = ruleset.table_text(node.program, V4)
     shape = ruleset.chain_text(Shape(Policy.EXTERNAL, Protocol.TCP, cluster=1), node.program, V4)
@@ -168,9 +152,7 @@ SOURCES = [
 
 @pytest.mark.parametrize(("policy", "every", "bridge", "expected"), SOURCES)
 def test_who_is_masqueraded(policy: str, every: bool, bridge: str, expected: str | None):
-    """
-    The cases of kube-proxy: by policy, masqueradeAll, and whether local pods are known.
-    """
+    """The cases of kube-proxy: by policy, masqueradeAll, and whether local pods are known."""
     node = NodeConfig(node_name="n", masquerade_all=every, local_pods=LocalPods(bridge=bridge))
     shape = Shape(Policy(policy), Protocol.TCP, cluster=2, local=1 if policy == "local" else 0)
     rules = [
@@ -200,9 +182,7 @@ def test_every_balancing_chain_ends_with_a_drop():
 
 
 def test_chains_stand_in_a_table_as_people_write_them():
-    """
-    One tab for a chain, two for a rule.
-    """
+    """One tab for a chain, two for a rule."""
     text = ruleset.replacement_text(
         CONFIG.program, V4, [Shape(Policy.CLUSTER, Protocol.TCP, cluster=2)]
     )
@@ -212,9 +192,7 @@ def test_chains_stand_in_a_table_as_people_write_them():
 
 
 def test_every_field_of_the_program_configuration_changes_the_text():
-    """
-    A new field belongs here. One that no text depends on would load the program for nothing.
-    """
+    """A new field belongs here. One that no text depends on would load the program for nothing."""
     changed = {
         "local_pods": LocalPods(bridge="cni0"),
         "masquerade_all": True,

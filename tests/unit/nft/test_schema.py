@@ -64,9 +64,7 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
 def test_elements_are_written_as_nft_writes_them(
     name: str, family: Family, key: bytes, value: Value, text: str
 ):
-    """
-    And what is written can be read back.
-    """
+    """And what is written can be read back."""
     assert text == format_element(SCHEMAS[name], key, value, family)
     assert (key, value) == parse_element(SCHEMAS[name], text)
 
@@ -75,18 +73,14 @@ def test_elements_are_written_as_nft_writes_them(
 def test_keys_have_the_length_of_their_fields(
     name: str, family: Family, key: bytes, value: Value, text: str
 ):
-    """
-    A range has two of them.
-    """
+    """A range has two of them."""
     ends = 1 if SCHEMAS[name].interval is schema.Interval.NO else 2
 
     assert ends * length(SCHEMAS[name].key, family) == len(key)
 
 
 def test_every_managed_set_has_an_example_here():
-    """
-    A set that is added to the schema is added to the table above.
-    """
+    """A set that is added to the schema is added to the table above."""
     kinds = {
         name.removesuffix("-tcp").removesuffix("-udp").removesuffix("-sctp") for name in SCHEMAS
     }
@@ -109,16 +103,12 @@ def test_every_managed_set_has_an_example_here():
     ],
 )
 def test_a_range_is_a_prefix_where_it_can_be(first: str, last: str, text: str):
-    """
-    A stranger's ranges need not be prefixes.
-    """
+    """A stranger's ranges need not be prefixes."""
     assert text == format_span(parse_address(first), parse_address(last))
 
 
 def test_ports_are_in_network_order_and_numbers_in_host_order():
-    """
-    A port is what a packet holds, a slot what numgen makes.
-    """
+    """A port is what a packet holds, a slot what numgen makes."""
     assert schema.port_bytes(443) == b"\x01\xbb\0\0"
     assert schema.port_of(b"xxxx\x01\xbb\0\0", 4) == 443
     assert schema.number_of(schema.number_bytes(0xDEADBEEF), 0) == 0xDEADBEEF
@@ -126,9 +116,7 @@ def test_ports_are_in_network_order_and_numbers_in_host_order():
 
 
 def test_an_unknown_protocol_is_written_as_a_number():
-    """
-    A stranger's element is shown, too.
-    """
+    """A stranger's element is shown, too."""
     key = IP + b"\x88\0\0\0" + PORT
 
     assert format_element(SCHEMAS["frontends"], key, DROP, V4) == "10.96.0.1 . 136 . 80 : drop"

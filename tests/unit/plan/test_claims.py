@@ -208,9 +208,7 @@ def test_many_common_claims_are_one_line_and_cost_nothing_later():
 
 
 def test_an_ip_of_mode_router_without_its_gate_is_reported_once():
-    """
-    With the gate it is served, unless no endpoint exists.
-    """
+    """With the gate it is served, unless no endpoint exists."""
     web = msgspec.structs.replace(service(), router_ips=(parse_address("203.0.113.7"),))
     made = planner(web, endpoint_slice("web", "10.244.1.5"))
     ((reason, line),) = reported(made)

@@ -31,9 +31,7 @@ def holder(made: Planner, key: FrontendKey = SHARED) -> str:
 
 
 def test_the_older_service_gets_a_frontend_whatever_came_first():
-    """
-    The order of events does not matter.
-    """
+    """The order of events does not matter."""
     for order in ((OLDER, YOUNGER), (YOUNGER, OLDER)):
         made = planner()
         for each in order:
@@ -42,9 +40,7 @@ def test_the_older_service_gets_a_frontend_whatever_came_first():
 
 
 def test_the_loser_is_named_with_the_field_that_asks():
-    """
-    One line for an operator. The loser keeps its other frontends.
-    """
+    """One line for an operator. The loser keeps its other frontends."""
     made = planner(OLDER, YOUNGER)
     (conflict,) = made.desired.conflicts()
 
@@ -53,9 +49,7 @@ def test_the_loser_is_named_with_the_field_that_asks():
 
 
 def test_the_loser_takes_over_when_the_winner_leaves():
-    """
-    Only this frontend is touched, apart from the winner's own.
-    """
+    """Only this frontend is touched, apart from the winner's own."""
     made = planner(OLDER, YOUNGER)
     touched = made.apply(gone(OLDER))
 
@@ -66,9 +60,7 @@ def test_the_loser_takes_over_when_the_winner_leaves():
 
 
 def test_a_claim_that_loses_touches_nothing_of_the_winner():
-    """
-    A new Service does not change what an older one has.
-    """
+    """A new Service does not change what an older one has."""
     made = planner(OLDER)
     touched = made.apply(changes(YOUNGER))
 
@@ -76,9 +68,7 @@ def test_a_claim_that_loses_touches_nothing_of_the_winner():
 
 
 def test_a_loser_that_changes_or_leaves_does_not_touch_the_winner():
-    """
-    A change of the loser's endpoints does not matter to the kernel.
-    """
+    """A change of the loser's endpoints does not matter to the kernel."""
     made = planner(OLDER, YOUNGER)
     changed = made.apply(changes(endpoint_slice("younger", "10.244.1.5")))
     left = made.apply(gone(YOUNGER))
@@ -88,9 +78,7 @@ def test_a_loser_that_changes_or_leaves_does_not_touch_the_winner():
 
 
 def test_of_three_the_next_oldest_follows():
-    """
-    Claims are kept until their Services drop them.
-    """
+    """Claims are kept until their Services drop them."""
     third = service(
         "third", cluster_ips=("10.96.0.3",), external_ips=("198.51.100.7",), created="2026-01-03"
     )
@@ -106,9 +94,7 @@ def test_of_three_the_next_oldest_follows():
 
 
 def test_a_shared_element_stays_until_no_service_asks_for_it():
-    """
-    Two Services may claim one cluster IP for a moment, where one replaces the other.
-    """
+    """Two Services may claim one cluster IP for a moment, where one replaces the other."""
     older, younger = (service(name, cluster_ips=["10.96.0.7"]) for name in ("older", "younger"))
     address = SharedElement(Family.IPV4, schema.CLUSTER_IPS, parse_address("10.96.0.7"))
     made = planner(older, younger)
@@ -120,9 +106,7 @@ def test_a_shared_element_stays_until_no_service_asks_for_it():
 
 
 def test_a_slice_may_come_before_its_service_and_change_its_service():
-    """
-    The API gives no order between the two, and a label may be edited.
-    """
+    """The API gives no order between the two, and a label may be edited."""
     key = SHARED._replace(address=parse_address("10.96.0.1"))
     piece = endpoint_slice("older", "10.244.1.5", name="piece")
     made = planner(piece)
@@ -135,9 +119,7 @@ def test_a_slice_may_come_before_its_service_and_change_its_service():
 
 
 def test_what_did_not_change_is_not_touched():
-    """
-    The same objects again touch nothing, and a slice touches its Service alone.
-    """
+    """The same objects again touch nothing, and a slice touches its Service alone."""
     made = planner(OLDER, YOUNGER, endpoint_slice("older", "10.244.1.5"))
 
     assert not made.apply(changes(OLDER, YOUNGER))
@@ -148,9 +130,7 @@ def test_what_did_not_change_is_not_touched():
 
 
 def test_service_cidrs_of_all_objects_are_joined():
-    """
-    One object's range may lie in another's.
-    """
+    """One object's range may lie in another's."""
     made = planner()
     wide, narrow = parse_prefix("10.96.0.0/12"), parse_prefix("10.97.0.0/16")
     made.apply(Changes(service_cidrs={"a": ServiceCIDR("a", (wide,))}))
@@ -167,9 +147,7 @@ def test_service_cidrs_of_all_objects_are_joined():
 
 
 def test_another_configuration_touches_what_it_changes():
-    """
-    The same configuration again touches nothing.
-    """
+    """The same configuration again touches nothing."""
     made = planner(OLDER, endpoint_slice("older", "10.244.1.5"))
 
     assert not made.reconfigure(NodeConfig(node_name="node-1"))

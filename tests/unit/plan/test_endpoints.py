@@ -60,9 +60,7 @@ TABLE = [
 def test_ready_endpoints_serve_and_terminating_ones_where_none_is_ready(
     endpoints: list[Endpoint], cluster: list[int], local: list[int], exists: bool
 ):
-    """
-    Decided apart for all endpoints and for those of this node (KEP-1669).
-    """
+    """Decided apart for all endpoints and for those of this node (KEP-1669)."""
     selection = chosen(*endpoints)
 
     assert cluster == last(selection.cluster)
@@ -71,9 +69,7 @@ def test_ready_endpoints_serve_and_terminating_ones_where_none_is_ready(
 
 
 def test_lists_without_traffic_are_empty():
-    """
-    Whether any endpoint could serve is known all the same.
-    """
+    """Whether any endpoint could serve is known all the same."""
     selection = chosen(endpoint("10.0.0.1", HERE), cluster=False, local=False)
 
     assert selection == Selection((), (), exists=True)
@@ -104,9 +100,7 @@ A, B = ("here",), ("there",)
 def test_hints_count_if_every_ready_endpoint_has_one_and_one_names_us(
     endpoints: list[Endpoint], zone: str, expected: list[int], topology: str
 ):
-    """
-    Node hints before zone hints; otherwise all endpoints serve (KEP-2433, KEP-3015).
-    """
+    """Node hints before zone hints; otherwise all endpoints serve (KEP-2433, KEP-3015)."""
     selection = chosen(*endpoints, zone=zone)
 
     assert expected == last(selection.cluster)
@@ -114,9 +108,7 @@ def test_hints_count_if_every_ready_endpoint_has_one_and_one_names_us(
 
 
 def test_hints_do_not_narrow_the_local_list():
-    """
-    externalTrafficPolicy Local looks at nodes only.
-    """
+    """externalTrafficPolicy Local looks at nodes only."""
     selection = chosen(
         endpoint("10.0.0.1", HERE, zones=B), endpoint("10.0.0.2", ELSEWHERE, zones=A), zone="here"
     )
@@ -126,9 +118,7 @@ def test_hints_do_not_narrow_the_local_list():
 
 
 def test_a_port_is_matched_by_name_and_protocol_and_has_the_number_of_its_slice():
-    """
-    Two slices may give one name different numbers; another protocol is another port.
-    """
+    """Two slices may give one name different numbers; another protocol is another port."""
     slices = [
         endpoint_slice("web", "10.0.0.1", name="one", port=8080, port_name="http"),
         endpoint_slice("web", "10.0.0.2", name="two", port=9090, port_name="http"),
@@ -141,9 +131,7 @@ def test_a_port_is_matched_by_name_and_protocol_and_has_the_number_of_its_slice(
 
 
 def test_a_slice_with_two_numbers_for_a_port_gives_each_address_both():
-    """
-    An endpoint is an address and a port number.
-    """
+    """An endpoint is an address and a port number."""
     ports = (SlicePort("", TCP, 80), SlicePort("", TCP, 81))
     slices = [endpoint_slice("web", "10.0.0.1", ports=ports)]
 
@@ -162,9 +150,7 @@ def test_a_slice_with_two_numbers_for_a_port_gives_each_address_both():
 def test_of_duplicates_the_one_that_lives_longest_counts(
     first: Endpoint, second: Endpoint, winner: str
 ):
-    """
-    One that does not terminate, then a ready one, then the first.
-    """
+    """One that does not terminate, then a ready one, then the first."""
     for names in (("one", "two"),):
         slices = [
             endpoint_slice("web", e, name=n) for n, e in zip(names, (first, second), strict=True)
@@ -174,9 +160,7 @@ def test_of_duplicates_the_one_that_lives_longest_counts(
 
 
 def test_why_endpoints_are_left_out():
-    """
-    For people: each endpoint that is not on the list has a reason.
-    """
+    """For people: each endpoint that is not on the list has a reason."""
     endpoints = {
         "not ready": starting("10.0.0.1"),
         "terminating, and others are ready": going("10.0.0.2"),
@@ -193,9 +177,7 @@ def test_why_endpoints_are_left_out():
 
 
 def test_why_endpoints_are_not_on_the_local_list():
-    """
-    Being elsewhere comes first.
-    """
+    """Being elsewhere comes first."""
     away, nowhere = endpoint("10.0.0.1", ELSEWHERE), endpoint("10.0.0.2", None)
     found = candidates([endpoint_slice("web", away, nowhere)], "", TCP, V4)
     selection = select(found, HERE, "", uses_cluster=True, uses_local=True)

@@ -33,9 +33,7 @@ def dns_slice(*endpoints, **fields):
 
 
 def test_every_kind_of_udp_frontend_has_its_endpoints():
-    """
-    Cluster, load-balancer and external IPs at the service port, the node port at any address.
-    """
+    """Cluster, load-balancer and external IPs at the service port, the node port at any address."""
     ports = [ServicePort("dns", UDP, 53, 30053), ServicePort("dns-tcp", TCP, 53, 30053)]
     dns = service(
         "dns",
@@ -59,9 +57,7 @@ def test_every_kind_of_udp_frontend_has_its_endpoints():
 
 
 def test_families_have_endpoints_of_their_own():
-    """
-    A family has the endpoints of its slices, and none if the Service is not in it.
-    """
+    """A family has the endpoints of its slices, and none if the Service is not in it."""
     both = service("dns", cluster_ips=["10.96.0.1", "fd00::1"], port=53, protocol=UDP)
     pieces = [dns_slice("10.244.1.1"), dns_slice("fd00:244::1")]
 
@@ -85,9 +81,7 @@ def test_families_have_endpoints_of_their_own():
     ],
 )
 def test_flows_go_on_while_an_endpoint_serves(one, goes_on):
-    """
-    Whatever readiness, termination, topology and policies are: they are about new flows.
-    """
+    """Whatever readiness, termination, topology and policies are: they are about new flows."""
     local = msgspec.structs.replace(DNS, internal_local=True, external_local=True)
     for dns in (DNS, local):
         flows = service_flows(dns, [dns_slice(one)], CONFIG)
@@ -95,9 +89,7 @@ def test_flows_go_on_while_an_endpoint_serves(one, goes_on):
 
 
 def test_endpoints_come_from_all_slices_by_port_name_and_protocol():
-    """
-    Two slices may give one name different numbers; the same name over TCP is another port.
-    """
+    """Two slices may give one name different numbers; the same name over TCP is another port."""
     pieces = [
         dns_slice("10.244.1.1", name="one"),
         endpoint_slice("dns", "10.244.1.2", port=53, protocol=UDP, name="two"),
@@ -111,9 +103,7 @@ def test_endpoints_come_from_all_slices_by_port_name_and_protocol():
 
 
 def test_external_ips_that_are_switched_off_have_no_flows():
-    """
-    With the gate AllowServiceExternalIPs off they are no frontends.
-    """
+    """With the gate AllowServiceExternalIPs off they are no frontends."""
     dns = service("dns", port=53, protocol=UDP, external_ips=["203.0.113.1"])
     config = msgspec.structs.replace(CONFIG, external_ips=False)
 
@@ -121,18 +111,14 @@ def test_external_ips_that_are_switched_off_have_no_flows():
 
 
 def test_tcp_flows_go_on():
-    """
-    A host that does not know them resets them.
-    """
+    """A host that does not know them resets them."""
     pieces = [endpoint_slice("web", "10.244.1.1", port_name="a")]
 
     assert service_flows(service("web", ports=[ServicePort("a", TCP, 80)]), pieces, CONFIG) == {}
 
 
 def test_sctp_associations_stay_with_every_endpoint_that_is_listed():
-    """
-    Whatever its conditions: it can answer or end them, and only a vanished pod cannot.
-    """
+    """Whatever its conditions: it can answer or end them, and only a vanished pod cannot."""
     web = service("web", protocol=Protocol.SCTP)
     out = endpoint("10.244.1.2", ready=False, serving=False, terminating=True)
     pieces = [endpoint_slice("web", "10.244.1.1", out, protocol=Protocol.SCTP)]
@@ -163,9 +149,7 @@ def test_a_flow_is_stale_if_it_goes_elsewhere_than_its_frontend():
 
 
 def test_flows_to_other_addresses_and_ports_stay():
-    """
-    Also those to an endpoint itself.
-    """
+    """Also those to an endpoint itself."""
     one = judge({DNS_FRONTEND: ends("10.244.1.1:5353")}, "192.168.1.1")
 
     assert not stale(one, "10.96.0.1:54", "10.244.3.3:5353")
@@ -174,16 +158,12 @@ def test_flows_to_other_addresses_and_ports_stay():
 
 
 def test_all_flows_are_stale_without_serving_endpoints():
-    """
-    Scaled to zero, or the frontend is gone.
-    """
+    """Scaled to zero, or the frontend is gone."""
     assert stale(judge({DNS_FRONTEND: ends()}), "10.96.0.1:53", "10.244.1.1:5353")
 
 
 def test_node_ports_concern_the_nodes_own_addresses_only():
-    """
-    What is forwarded through the node to the same port of another machine goes on.
-    """
+    """What is forwarded through the node to the same port of another machine goes on."""
     one = judge({NODE_PORT: ends("10.244.1.1:5353")}, "192.168.1.1", "192.168.2.1")
 
     assert stale(one, "192.168.1.1:30053", "10.244.3.3:5353")
@@ -204,9 +184,7 @@ def test_a_frontends_address_goes_before_a_node_port():
 
 
 def test_the_kernel_is_asked_for_one_familys_frontends():
-    """
-    Address and port of each; a node port at any address.
-    """
+    """Address and port of each; a node port at any address."""
     other = FrontendKey(V6, parse_address("fd00::1"), UDP, 53)
     flows = {DNS_FRONTEND: ends(), NODE_PORT: ends(), other: ends()}
 
@@ -215,9 +193,7 @@ def test_the_kernel_is_asked_for_one_familys_frontends():
 
 
 def test_where_node_ports_are_not_served_the_nodes_own_programs_may_be():
-    """
-    At such addresses only flows that lead to the Service are stale. Loopback is one of them.
-    """
+    """At such addresses only flows that lead to the Service are stale. Loopback is one of them."""
     local = {V4: [parse_address(a) for a in ("192.168.1.1", "192.168.2.1", "127.0.0.1")]}
     scope = CleaningScope(local, {V4: (parse_prefix("192.168.1.0/24"),)})
     one = Judge({NODE_PORT: ends("10.244.1.1:5353")}, V4, scope)
@@ -231,9 +207,7 @@ def test_where_node_ports_are_not_served_the_nodes_own_programs_may_be():
 
 
 def test_after_a_reading_translated_flows_to_service_addresses_without_frontend_are_stale():
-    """
-    Their Service went while there were no rules. Other programs' translations stay.
-    """
+    """Their Service went while there were no rules. Other programs' translations stay."""
     planner = Planner(CONFIG)
     planner.apply(changes(DNS))
     cidrs = ServiceCIDR("kubernetes", (parse_prefix("10.97.0.0/16"),))

@@ -84,9 +84,7 @@ def listener(*addresses: str, affinity: int | None = None) -> LocalNodePort:
 def test_families_with_a_loopback_entry_have_listeners(
     config: NodeConfig, families: tuple[Family, ...]
 ) -> None:
-    """
-    While there are endpoints, and the gate is on.
-    """
+    """While there are endpoints, and the gate is on."""
     _, found = planned(config, web(), slices(*BOTH))
 
     expected = {V4: listener(HERE, THERE), V6: None}
@@ -95,9 +93,7 @@ def test_families_with_a_loopback_entry_have_listeners(
 
 @pytest.mark.parametrize("protocol", [Protocol.UDP, Protocol.SCTP])
 def test_other_protocols_have_none(protocol: Protocol) -> None:
-    """
-    They are rejected.
-    """
+    """They are rejected."""
     _, found = planned(config(V4, V6), web(protocol), slices(*BOTH, protocol=protocol))
 
     assert found == {}
@@ -123,18 +119,14 @@ def test_other_protocols_have_none(protocol: Protocol) -> None:
 def test_endpoints_follow_the_external_policy(
     change: dict[str, Any], endpoints: tuple[tuple[str, str], ...], expected: LocalNodePort | None
 ) -> None:
-    """
-    Local has no fallback. The internal policy and source ranges do not apply.
-    """
+    """Local has no fallback. The internal policy and source ranges do not apply."""
     _, found = planned(config(V4), web(**change), slices(*endpoints))
 
     assert found == {AT: expected}
 
 
 def test_changes_name_what_changed_alone() -> None:
-    """
-    Endpoints, the timeout, the Service itself.
-    """
+    """Endpoints, the timeout, the Service itself."""
     node = config(V4)
     planner, _ = planned(node, web(), slices(*BOTH))
 
@@ -164,9 +156,7 @@ def test_changes_name_what_changed_alone() -> None:
 def test_what_is_not_served_is_rejected(
     config: NodeConfig, rejected: set[tuple[Family, Protocol]]
 ) -> None:
-    """
-    Each node port once, with endpoints or without.
-    """
+    """Each node port once, with endpoints or without."""
     ports = tuple(ServicePort(p.word, p, 80, 30080) for p in Protocol)
     planner, _ = planned(config, msgspec.structs.replace(web(), ports=ports))
     found = {

@@ -71,9 +71,7 @@ def test_what_each_frontend_answers(
 
 
 def test_local_endpoints_and_all_endpoints_are_in_their_own_slot_ranges():
-    """
-    With externalTrafficPolicy Local, slots from 0 are local, slots from 32768 everything.
-    """
+    """With externalTrafficPolicy Local, slots from 0 are local, slots from 32768 everything."""
     made = service(external_local=True, node_port=30080)
     frontend = at(plan(made, endpoint_slice("web", LOCAL, REMOTE)), NODE_PORT)
 
@@ -82,9 +80,7 @@ def test_local_endpoints_and_all_endpoints_are_in_their_own_slot_ranges():
 
 
 def test_families_are_planned_apart_and_only_where_there_is_a_cluster_ip():
-    """
-    External addresses of a family without a cluster IP are not proxied either.
-    """
+    """External addresses of a family without a cluster IP are not proxied either."""
     both = service(
         cluster_ips=("10.96.0.1", "fd00:96::1"), external_ips=("198.51.100.7", "2001:db8::7")
     )
@@ -101,9 +97,7 @@ def test_families_are_planned_apart_and_only_where_there_is_a_cluster_ip():
 
 
 def test_external_ips_are_left_out_where_they_are_not_allowed():
-    """
-    As with the gate AllowServiceExternalIPs switched off.
-    """
+    """As with the gate AllowServiceExternalIPs switched off."""
     made = service(**EXTERNALS)
     config = NodeConfig(node_name="node-1", external_ips=False)
 
@@ -112,9 +106,7 @@ def test_external_ips_are_left_out_where_they_are_not_allowed():
 
 
 def test_one_address_in_two_roles_is_one_frontend():
-    """
-    The first role counts: a load-balancer IP that is an external IP, too, stays guarded.
-    """
+    """The first role counts: a load-balancer IP that is an external IP, too, stays guarded."""
     made = service(
         external_ips=("203.0.113.5",),
         load_balancer_ips=("203.0.113.5",),
@@ -126,9 +118,7 @@ def test_one_address_in_two_roles_is_one_frontend():
 
 
 def test_every_cluster_ip_is_known_even_without_ports_that_work():
-    """
-    Unknown ports of it are rejected.
-    """
+    """Unknown ports of it are rejected."""
     shared = plan(service(cluster_ips=("10.96.0.1", "fd00:96::1"))).shared_elements
 
     assert {(m.set, m.key) for m in shared} == {
@@ -149,9 +139,7 @@ GUARDED = service(node_port=30080, source_ranges=("10.0.0.0/8", "10.1.0.0/16"), 
 
 
 def test_source_ranges_guard_load_balancer_ips_and_nothing_else():
-    """
-    Overlapping ranges are joined; cluster IP, node port and external IPs stay open.
-    """
+    """Overlapping ranges are joined; cluster IP, node port and external IPs stay open."""
     made = plan(GUARDED, endpoint_slice("web", LOCAL))
 
     assert ranges(at(made, LOAD_BALANCER)) == {"10.0.0.0/8"}
@@ -160,9 +148,7 @@ def test_source_ranges_guard_load_balancer_ips_and_nothing_else():
 
 
 def test_the_load_balancer_ip_may_be_used_by_a_node_that_is_allowed():
-    """
-    Bound on the node it becomes the source address of what the node sends to it.
-    """
+    """Bound on the node it becomes the source address of what the node sends to it."""
     config = NodeConfig(node_name="node-1", node_ips={Family.IPV4: parse_address("10.9.9.9")})
     made = plan(GUARDED, endpoint_slice("web", LOCAL), config=config)
 
@@ -172,9 +158,7 @@ def test_the_load_balancer_ip_may_be_used_by_a_node_that_is_allowed():
 
 
 def test_a_guard_without_ranges_of_a_family_guards_nothing_there():
-    """
-    IPv4 ranges say nothing about IPv6 clients.
-    """
+    """IPv4 ranges say nothing about IPv6 clients."""
     made = service(
         cluster_ips=("10.96.0.1", "fd00:96::1"),
         load_balancer_ips=("203.0.113.5", "2001:db8::5"),
@@ -187,9 +171,7 @@ def test_a_guard_without_ranges_of_a_family_guards_nothing_there():
 
 
 def test_a_guarded_frontend_without_endpoints_rejects_only_those_it_would_serve():
-    """
-    Others are dropped, as they would be with endpoints.
-    """
+    """Others are dropped, as they would be with endpoints."""
     frontend = at(plan(GUARDED), LOAD_BALANCER)
 
     assert frontend.verdict == schema.goto("guarded-reject")
@@ -217,9 +199,7 @@ def search(frontend: Frontend) -> list[Search]:
 def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
     internal: bool, external: bool, inside: Search, outside: Search
 ):
-    """
-    A client is never sent to a recorded endpoint that the policy rules out.
-    """
+    """A client is never sent to a recorded endpoint that the policy rules out."""
     made = plan(
         sticky(internal_local=internal, external_local=external),
         endpoint_slice("web", LOCAL, REMOTE),
@@ -231,9 +211,7 @@ def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
 
 
 def test_all_frontends_of_a_port_note_clients_on_the_same_lists():
-    """
-    A client keeps its endpoint whichever of the Service's addresses it uses.
-    """
+    """A client keeps its endpoint whichever of the Service's addresses it uses."""
     made = plan(sticky(external_local=True), endpoint_slice("web", LOCAL, REMOTE))
     recorded = [
         {c for c in at(made, where).chains if isinstance(c, RecordChain)}
@@ -246,9 +224,7 @@ def test_all_frontends_of_a_port_note_clients_on_the_same_lists():
 
 
 def test_every_sticky_endpoint_is_recorded_at_every_frontend():
-    """
-    One record element per endpoint, with the frontend's address and port in its key.
-    """
+    """One record element per endpoint, with the frontend's address and port in its key."""
     made = plan(sticky(), endpoint_slice("web", LOCAL, REMOTE))
     records = [e for e in at(made, CLUSTER_IP).own_elements if e.set.startswith("record-")]
 
@@ -263,9 +239,7 @@ def test_every_sticky_endpoint_is_recorded_at_every_frontend():
 
 
 def test_a_list_is_made_for_each_port_number_of_the_endpoints():
-    """
-    The kernel records an address; which port goes with it follows from the list.
-    """
+    """The kernel records an address; which port goes with it follows from the list."""
     made = plan(
         sticky(),
         endpoint_slice("web", LOCAL, name="one", port=8080),
@@ -281,9 +255,7 @@ def test_a_list_is_made_for_each_port_number_of_the_endpoints():
 
 
 def test_a_sticky_service_without_endpoints_has_nothing_to_remember():
-    """
-    No chain, no element, no list.
-    """
+    """No chain, no element, no list."""
     made = plan(sticky())
 
     assert verdicts(made)[CLUSTER_IP] == NONE
@@ -292,9 +264,7 @@ def test_a_sticky_service_without_endpoints_has_nothing_to_remember():
 
 
 def test_chains_of_a_frontend_are_those_its_elements_point_to():
-    """
-    What must be made before, and may go after.
-    """
+    """What must be made before, and may go after."""
     guarded = service(
         node_port=30080,
         affinity_timeout_s=30,
@@ -310,9 +280,7 @@ def test_chains_of_a_frontend_are_those_its_elements_point_to():
 
 
 def test_ports_of_one_number_and_different_protocols_are_different_frontends():
-    """
-    TCP, UDP and SCTP on port 53.
-    """
+    """TCP, UDP and SCTP on port 53."""
     ports = [ServicePort(p.word, p, 53) for p in Protocol]
     piece = endpoint_slice("web", LOCAL, port=5353, port_name="udp", protocol=Protocol.UDP)
 
@@ -324,9 +292,7 @@ def test_ports_of_one_number_and_different_protocols_are_different_frontends():
 
 
 def test_the_node_asks_for_its_ranges():
-    """
-    ServiceCIDRs, joined where they overlap, and where node ports are accepted.
-    """
+    """ServiceCIDRs, joined where they overlap, and where node ports are accepted."""
     config = NodeConfig(
         node_name="n",
         node_port_prefixes={Family.IPV4: (parse_prefix("10.0.0.0/8"),), Family.IPV6: None},

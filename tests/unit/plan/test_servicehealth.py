@@ -26,9 +26,7 @@ def count(*endpoints: Endpoint) -> int:
 
 
 def test_only_ready_endpoints_of_this_node_count():
-    """
-    Those that serve while they terminate do not, though they still get traffic.
-    """
+    """Those that serve while they terminate do not, though they still get traffic."""
     counted = count(
         endpoint("10.0.0.1", HERE),
         endpoint("10.0.0.2", HERE),
@@ -42,16 +40,12 @@ def test_only_ready_endpoints_of_this_node_count():
 
 
 def test_terminating_endpoints_do_not_count_even_alone():
-    """
-    Load balancers should leave while the endpoint still serves.
-    """
+    """Load balancers should leave while the endpoint still serves."""
     assert count(endpoint("10.0.0.6", HERE, ready=False, terminating=True)) == 0
 
 
 def test_an_address_counts_once_whatever_its_ports():
-    """
-    The count is the weight of this node.
-    """
+    """The count is the weight of this node."""
     ports = (ServicePort("a", TCP, 80), ServicePort("b", TCP, 81))
     both = (SlicePort("a", TCP, 8080), SlicePort("b", TCP, 8081))
     slices = [
@@ -64,9 +58,7 @@ def test_an_address_counts_once_whatever_its_ports():
 
 
 def test_families_are_counted_apart():
-    """
-    Each has its own listeners; a family without a cluster IP has none.
-    """
+    """Each has its own listeners; a family without a cluster IP has none."""
     slices = [
         endpoint_slice("web", endpoint("10.0.0.1", HERE), endpoint("10.0.0.2", HERE)),
         endpoint_slice("web", endpoint("fd00::1", HERE)),
@@ -81,16 +73,12 @@ def test_families_are_counted_apart():
 
 
 def test_without_endpoints_the_port_answers_with_0():
-    """
-    The answer keeps load balancers away from this node.
-    """
+    """The answer keeps load balancers away from this node."""
     assert {Family.IPV4: HealthCheck(PORT, 0)} == health_checks(load_balanced(), [], HERE)
 
 
 def test_a_service_without_such_a_port_has_no_check():
-    """
-    Nor one without ports.
-    """
+    """Nor one without ports."""
     assert health_checks(service("web"), [], HERE) == {}
     without = msgspec.structs.replace(load_balanced(), ports=())
     assert health_checks(without, [], HERE) == {}

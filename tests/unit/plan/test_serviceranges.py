@@ -32,9 +32,7 @@ KEPT = KeptAddresses(
     ],
 )
 def test_a_range_that_holds_nodes_or_pods_is_reported(cidrs, said):
-    """
-    A cluster IP that the node itself has, as with a DNS cache on each node, is fine.
-    """
+    """A cluster IP that the node itself has, as with a DNS cache on each node, is fine."""
     found = service_range_problems(map(parse_prefix, cidrs), KEPT.node_addresses, KEPT.pod_prefixes)
 
     assert len(found) == len(said)
@@ -42,9 +40,7 @@ def test_a_range_that_holds_nodes_or_pods_is_reported(cidrs, said):
 
 
 def test_the_planner_follows_ranges_and_the_node():
-    """
-    Either may change, and the problem comes and goes.
-    """
+    """Either may change, and the problem comes and goes."""
     planner = Planner(NodeConfig(node_name="n"))
     cidr = ServiceCIDR("a", (parse_prefix("192.0.2.0/24"),))
     planner.apply(Changes(service_cidrs={"a": cidr}))

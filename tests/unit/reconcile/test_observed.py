@@ -33,9 +33,7 @@ def slot(number: int) -> tuple[str, bytes, Value]:
 
 
 def test_everything_committed_is_read_back():
-    """
-    Every element belongs to a frontend or is shared; there are no strays.
-    """
+    """Every element belongs to a frontend or is shared; there are no strays."""
     proxy = MemoryProxy(FlakyKernel())
     proxy.put(
         service(
@@ -68,9 +66,7 @@ def test_everything_committed_is_read_back():
 
 
 def test_slot_ranges_are_read_up_to_the_first_gap():
-    """
-    Slots after a gap are strays.
-    """
+    """Slots after a gap are strays."""
     held = Held(*map(slot, (0, 1, 3, 32768, 32770)))
     observed = observe(held.elements, [Family.IPV4])
     (state,) = observed.frontends.values()
@@ -91,9 +87,7 @@ def test_slot_ranges_are_read_up_to_the_first_gap():
     ids=lambda e: e[0],
 )
 def test_what_nfproxy_does_not_write_is_a_stray(element: tuple[str, bytes, Value]):
-    """
-    A protocol that Services cannot have, a range over several ports.
-    """
+    """A protocol that Services cannot have, a range over several ports."""
     observed = observe(Held(element).elements, [Family.IPV4])
 
     assert [(o.add, o.set, o.key) for o in observed.strays] == [(False, *element[:2])]
@@ -101,9 +95,7 @@ def test_what_nfproxy_does_not_write_is_a_stray(element: tuple[str, bytes, Value
 
 
 def test_slots_without_a_verdict_belong_to_a_frontend():
-    """
-    They linger or are staged, and the next transition of the frontend uses or removes them.
-    """
+    """They linger or are staged, and the next transition of the frontend uses or removes them."""
     observed = observe(Held(slot(0)).elements, [Family.IPV4])
     (state,) = observed.frontends.values()
 

@@ -25,9 +25,7 @@ def operation(name: str, number: int, *, add: bool = True) -> Operation:
 
 
 def test_no_operation_takes_more_bytes_than_its_bound():
-    """
-    Also where each begins a message of its own, as for neighbours in different sets.
-    """
+    """Also where each begins a message of its own, as for neighbours in different sets."""
     for family in FAMILIES:
         for one in schema.SCHEMAS.values():
             key = bytes(range(length(one.key, family)))
@@ -47,9 +45,7 @@ def test_no_operation_takes_more_bytes_than_its_bound():
 
 
 def test_changes_of_one_element_stay_together():
-    """
-    Between the deletion and the addition of a slot, packets would find none.
-    """
+    """Between the deletion and the addition of a slot, packets would find none."""
     a, b = operation("cluster-ips", 1), operation("cluster-ips", 2)
     gone = a._replace(add=False)
 
@@ -58,9 +54,7 @@ def test_changes_of_one_element_stay_together():
 
 
 def test_a_frontends_operations_stay_together_and_ranges_do():
-    """
-    Where a group is larger than a portion, it is cut in its order.
-    """
+    """Where a group is larger than a portion, it is cut in its order."""
     ips = [operation("cluster-ips", number) for number in range(6)]
     first = operation("service-cidrs", 1, add=False)
     range_ = Operation(True, V4, schema.SERVICE_CIDRS, bytes(8))
@@ -86,9 +80,7 @@ class LimitedKernel(FlakyKernel):
 
 
 def test_limited_transactions_come_to_the_same_tables():
-    """
-    At a first load, when much changes, and when it goes.
-    """
+    """At a first load, when much changes, and when it goes."""
     whole, limited = MemoryProxy(FlakyKernel()), MemoryProxy(LimitedKernel())
     names = [f"s{number}" for number in range(8)]
     services = [

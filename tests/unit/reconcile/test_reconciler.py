@@ -19,9 +19,7 @@ from nfproxy.reconcile.tracker import LINGER_S
 
 
 def test_the_first_sync_makes_tables_and_everything_in_them(proxy: MemoryProxy):
-    """
-    From nothing to a working Service, both tables included.
-    """
+    """From nothing to a working Service, both tables included."""
     report = proxy.put(WEB, web(A, B))
 
     assert report.resynced
@@ -31,9 +29,7 @@ def test_the_first_sync_makes_tables_and_everything_in_them(proxy: MemoryProxy):
 
 
 def test_replacing_an_endpoint_costs_two_operations(proxy: MemoryProxy):
-    """
-    One delete and one add of a map element; no chain, no verdict, nothing of other Services.
-    """
+    """One delete and one add of a map element; no chain, no verdict, nothing of other Services."""
     proxy.put(WEB, web(A, B), service("other", cluster_ips=("10.96.0.2",)))
     before = proxy.kernel.transactions
     report = proxy.put(web(A, C))
@@ -45,9 +41,7 @@ def test_replacing_an_endpoint_costs_two_operations(proxy: MemoryProxy):
 
 
 def test_syncing_what_is_in_force_commits_nothing(proxy: MemoryProxy):
-    """
-    An object that comes again as it was costs no transaction.
-    """
+    """An object that comes again as it was costs no transaction."""
     proxy.put(WEB, web(A, B))
     before = proxy.kernel.transactions
     report = proxy.put(WEB, web(A, B))
@@ -57,9 +51,7 @@ def test_syncing_what_is_in_force_commits_nothing(proxy: MemoryProxy):
 
 
 def test_a_slot_outlives_the_shrinking_of_its_frontend(proxy: MemoryProxy):
-    """
-    A packet that read the old verdict may still draw the last slot; later it goes.
-    """
+    """A packet that read the old verdict may still draw the last slot; later it goes."""
     proxy.put(WEB, web(A, B, C))
     proxy.put(web(B, C))
 
@@ -71,9 +63,7 @@ def test_a_slot_outlives_the_shrinking_of_its_frontend(proxy: MemoryProxy):
 
 
 def test_slots_outlive_their_service(proxy: MemoryProxy):
-    """
-    A deleted Service's verdict goes at once and its slots later.
-    """
+    """A deleted Service's verdict goes at once and its slots later."""
     proxy.put(WEB, web(A, B))
     proxy.remove(WEB, web())
 
@@ -84,9 +74,7 @@ def test_slots_outlive_their_service(proxy: MemoryProxy):
 
 
 def test_what_lingers_counts_from_the_end_of_the_commit(proxy: MemoryProxy):
-    """
-    A transaction may take longer than the whole delay; until its end the old verdict is read.
-    """
+    """A transaction may take longer than the whole delay; until its end the old verdict is read."""
 
     def slow() -> None:
         proxy.now += 10.0
@@ -100,9 +88,7 @@ def test_what_lingers_counts_from_the_end_of_the_commit(proxy: MemoryProxy):
 
 
 def test_tidying_does_not_run_ahead_of_the_verdict(proxy: MemoryProxy):
-    """
-    A change that is planned but not in force yet does not take slots away.
-    """
+    """A change that is planned but not in force yet does not take slots away."""
     proxy.put(WEB, web(A, B, C))
     proxy.put(web(A, B))
     touched = proxy.planner.apply(changes(web(A)))
@@ -116,9 +102,7 @@ def test_tidying_does_not_run_ahead_of_the_verdict(proxy: MemoryProxy):
 
 
 def test_run_and_render_make_the_same_elements_from_nothing(proxy: MemoryProxy):
-    """
-    Slots included: the script that `render` prints equals what a first sync commits.
-    """
+    """Slots included: the script that `render` prints equals what a first sync commits."""
     proxy.put(WEB, web(C, A, B), service("lb", load_balancer_ips=("192.0.2.1",), node_port=30080))
     other = FlakyKernel()
     other.load(script(proxy.planner.desired, CONFIG.program, FAMILIES))
@@ -127,9 +111,7 @@ def test_run_and_render_make_the_same_elements_from_nothing(proxy: MemoryProxy):
 
 
 def test_only_the_families_asked_for_are_programmed():
-    """
-    On a host without IPv6 there is no table for it, and no attempt at one.
-    """
+    """On a host without IPv6 there is no table for it, and no attempt at one."""
     proxy = MemoryProxy(FlakyKernel())
     proxy.reconciler = type(proxy.reconciler)(
         proxy.kernel, proxy.planner.desired, CONFIG, [Family.IPV4], lambda: proxy.now
@@ -141,9 +123,7 @@ def test_only_the_families_asked_for_are_programmed():
 
 
 def test_source_ranges_are_in_force_before_the_guarded_verdict(proxy: MemoryProxy):
-    """
-    No packet meets a guard whose list is still empty, nor one whose list has just gone.
-    """
+    """No packet meets a guard whose list is still empty, nor one whose list has just gone."""
     open_to_all = service("web", load_balancer_ips=("192.0.2.1",))
     guarded = service(
         "web", load_balancer_ips=("192.0.2.1",), source_ranges=("10.0.0.0/8", "128.0.0.0/1")
@@ -168,9 +148,7 @@ def test_source_ranges_are_in_force_before_the_guarded_verdict(proxy: MemoryProx
 
 
 def test_a_change_of_the_node_that_changes_no_rule_does_nothing(proxy: MemoryProxy):
-    """
-    A zone is for planning only: no table is read, no program loaded, no element written.
-    """
+    """A zone is for planning only: no table is read, no program loaded, no element written."""
     proxy.put(WEB, web(A))
     reads, transactions = proxy.kernel.reads, proxy.kernel.transactions
     report = proxy.reconfigure(NodeConfig(node_name="node-1", zone="zone-b"))
@@ -180,9 +158,7 @@ def test_a_change_of_the_node_that_changes_no_rule_does_nothing(proxy: MemoryPro
 
 
 def test_another_program_is_loaded_without_reading_the_elements(proxy: MemoryProxy):
-    """
-    The rules of chains that exist already follow the node's configuration, too.
-    """
+    """The rules of chains that exist already follow the node's configuration, too."""
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))  # the chain for two endpoints stays for a while
     reads = proxy.kernel.reads
@@ -213,9 +189,7 @@ def test_a_program_that_cannot_be_loaded_is_loaded_after_a_reading(proxy: Memory
 
 
 def test_a_report_gives_the_reason_for_a_reading(proxy: MemoryProxy):
-    """
-    Start, what the caller asks for, failure; a start that fails is still a start.
-    """
+    """Start, what the caller asks for, failure; a start that fails is still a start."""
     proxy.kernel.faults = ["before"]
     with pytest.raises(DataplaneError):
         proxy.put(WEB, web(A))
@@ -232,9 +206,7 @@ def test_a_report_gives_the_reason_for_a_reading(proxy: MemoryProxy):
 
 
 def test_a_report_counts_the_elements_that_were_read(proxy: MemoryProxy):
-    """
-    One frontend, one slot, one cluster IP.
-    """
+    """One frontend, one slot, one cluster IP."""
     proxy.put(WEB, web(A))
     proxy.reconciler.distrust(ResyncReason.AUDIT)
     held = sum(len(e) for t in proxy.kernel.tables.values() for e in t.elements.values())
@@ -244,9 +216,7 @@ def test_a_report_counts_the_elements_that_were_read(proxy: MemoryProxy):
 
 
 def test_service_cidrs_and_node_port_addresses_follow_the_configuration(proxy: MemoryProxy):
-    """
-    Set elements that belong to no Service change with the node.
-    """
+    """Set elements that belong to no Service change with the node."""
     prefixes = (parse_prefix("10.0.0.0/8"),)
     proxy.put(WEB)
     config = NodeConfig(node_name="node-1", node_port_prefixes={Family.IPV4: prefixes})

@@ -26,9 +26,7 @@ def entries(proxy: MemoryProxy) -> set[bytes]:
 
 
 def test_an_endpoints_entries_go_with_it(proxy: MemoryProxy):
-    """
-    A client is not sent to an endpoint that left; other clients keep theirs.
-    """
+    """A client is not sent to an endpoint that left; other clients keep theirs."""
     proxy.put(STICKY, web(A, B))
     leaving, staying = record(proxy, "192.0.2.1", A), record(proxy, "192.0.2.2", B)
     proxy.put(web(B))
@@ -38,9 +36,7 @@ def test_an_endpoints_entries_go_with_it(proxy: MemoryProxy):
 
 
 def test_an_entry_that_came_too_late_goes_as_well(proxy: MemoryProxy):
-    """
-    A packet on its way may record an endpoint just after it left; one more look finds it.
-    """
+    """A packet on its way may record an endpoint just after it left; one more look finds it."""
     proxy.put(STICKY, web(A, B))
     proxy.put(web(B))
     late = record(proxy, "192.0.2.1", A)
@@ -64,9 +60,7 @@ def test_an_entry_that_came_too_late_at_a_takeover_goes_as_well(proxy: MemoryPro
 
 
 def test_another_timeout_rewrites_the_chain_that_records(proxy: MemoryProxy):
-    """
-    The chain keeps its name, and gets the new rule before anything else happens.
-    """
+    """The chain keeps its name, and gets the new rule before anything else happens."""
     proxy.put(STICKY, web(A))
     proxy.put(service("web", affinity_timeout_s=60))
     rules = proxy.kernel.tables[Family.IPV4].rules
@@ -76,9 +70,7 @@ def test_another_timeout_rewrites_the_chain_that_records(proxy: MemoryProxy):
 
 
 def test_a_takeover_keeps_clients_where_they_are(proxy: MemoryProxy):
-    """
-    Entries that are still right survive a restart, others do not.
-    """
+    """Entries that are still right survive a restart, others do not."""
     proxy.put(STICKY, web(A, B))
     right, wrong = record(proxy, "192.0.2.1", A), record(proxy, "192.0.2.2", C)
     proxy.successor().resync()

@@ -10,9 +10,7 @@ from nfproxy.model.service import Protocol
 
 
 def test_an_unused_chain_is_kept_for_a_while_and_then_removed(proxy: MemoryProxy):
-    """
-    The next rollout may go through the same numbers of endpoints.
-    """
+    """The next rollout may go through the same numbers of endpoints."""
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
     proxy.linger()
@@ -25,9 +23,7 @@ def test_an_unused_chain_is_kept_for_a_while_and_then_removed(proxy: MemoryProxy
 
 
 def test_a_chain_that_is_needed_again_stays(proxy: MemoryProxy):
-    """
-    An idle chain is used again as it is.
-    """
+    """An idle chain is used again as it is."""
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
     report = proxy.put(web(A, B))
@@ -52,9 +48,7 @@ def test_a_chain_removal_of_unknown_outcome_is_tried_again(proxy: MemoryProxy):
 
 
 def test_a_chain_that_may_be_gone_is_made_before_it_is_used(proxy: MemoryProxy):
-    """
-    After a removal with unknown outcome, the chain is made again before it is used.
-    """
+    """After a removal with unknown outcome, the chain is made again before it is used."""
     proxy.put(WEB, web(A, B))
     proxy.put(web(A))
     proxy.linger()
@@ -67,9 +61,7 @@ def test_a_chain_that_may_be_gone_is_made_before_it_is_used(proxy: MemoryProxy):
 
 
 def test_guarded_frontends_without_endpoints_share_one_chain(proxy: MemoryProxy):
-    """
-    The chain does not depend on the protocol, so there is one for all.
-    """
+    """The chain does not depend on the protocol, so there is one for all."""
 
     def guarded(name: str, protocol: Protocol):
         return service(

@@ -22,9 +22,7 @@ def frontend_element(address: str) -> bytes:
 
 
 def test_a_takeover_commits_nothing_where_all_is_right(proxy: MemoryProxy):
-    """
-    A new process reads the tables of the old one and changes no element.
-    """
+    """A new process reads the tables of the old one and changes no element."""
     proxy.put(WEB, web(A, B))
     before = proxy.kernel.operations
     successor = proxy.successor()
@@ -36,9 +34,7 @@ def test_a_takeover_commits_nothing_where_all_is_right(proxy: MemoryProxy):
 
 
 def test_a_takeover_keeps_the_slots_it_finds(proxy: MemoryProxy):
-    """
-    The slot of an endpoint has no meaning, so a new process does not change it.
-    """
+    """The slot of an endpoint has no meaning, so a new process does not change it."""
     proxy.put(WEB, web(B, C))
     proxy.put(web(A, B, C))
     before = dump(proxy.kernel)
@@ -48,9 +44,7 @@ def test_a_takeover_keeps_the_slots_it_finds(proxy: MemoryProxy):
 
 
 def test_what_lingers_at_a_takeover_is_removed_by_the_successor(proxy: MemoryProxy):
-    """
-    The new process removes what the old one left for packets on their way.
-    """
+    """The new process removes what the old one left for packets on their way."""
     proxy.put(WEB, web(A, B, C))
     proxy.put(web(A))
     successor = proxy.successor()
@@ -65,9 +59,7 @@ def test_what_lingers_at_a_takeover_is_removed_by_the_successor(proxy: MemoryPro
 def test_after_a_failure_the_next_sync_makes_it_right(
     proxy: MemoryProxy, fault: str, position: int
 ):
-    """
-    Whether the failed transaction took effect or not, what is there is read and completed.
-    """
+    """Whether the failed transaction took effect or not, what is there is read and completed."""
     proxy.put(WEB, web(A, B))
     proxy.kernel.faults = [""] * position + [fault]
     failed = 0
@@ -87,9 +79,7 @@ def test_after_a_failure_the_next_sync_makes_it_right(
 
 
 def test_after_a_failure_nothing_is_trusted_until_a_sync_succeeds(proxy: MemoryProxy):
-    """
-    `tidy` does not touch tables whose contents are unknown.
-    """
+    """`tidy` does not touch tables whose contents are unknown."""
     proxy.put(WEB, web(A, B))
     proxy.kernel.faults = ["before"]
     with pytest.raises(DataplaneError):
@@ -102,9 +92,7 @@ def test_after_a_failure_nothing_is_trusted_until_a_sync_succeeds(proxy: MemoryP
 
 
 def test_a_slot_that_a_stranger_deleted_comes_back(proxy: MemoryProxy):
-    """
-    A takeover fills a gap in a frontend's slots.
-    """
+    """A takeover fills a gap in a frontend's slots."""
     proxy.put(WEB, web(A, B, C))
     stranger(proxy, Operation(False, Family.IPV4, TCP_SLOTS, slot_key(1)))
     proxy.successor().resync()
@@ -115,9 +103,7 @@ def test_a_slot_that_a_stranger_deleted_comes_back(proxy: MemoryProxy):
 
 @pytest.mark.parametrize("value", [A, "10.244.1.9"])
 def test_slots_without_a_verdict_do_not_hinder_a_repair(proxy: MemoryProxy, value: str):
-    """
-    A slot after a gap is removed before a new frontend's slots are written.
-    """
+    """A slot after a gap is removed before a new frontend's slots are written."""
     proxy.put(WEB)
     data = parse_address(value) + schema.port_bytes(8080)
     stranger(
@@ -135,9 +121,7 @@ def test_slots_without_a_verdict_do_not_hinder_a_repair(proxy: MemoryProxy, valu
 
 
 def test_elements_that_a_stranger_added_go(proxy: MemoryProxy):
-    """
-    A takeover removes what no object asks for.
-    """
+    """A takeover removes what no object asks for."""
     proxy.put(WEB, web(A))
     wanted = dump(proxy.kernel)
     stranger(
@@ -152,9 +136,7 @@ def test_elements_that_a_stranger_added_go(proxy: MemoryProxy):
 
 
 def test_a_base_chain_that_a_stranger_added_goes(proxy: MemoryProxy):
-    """
-    It meets packets. A takeover removes it in the transaction that loads the program.
-    """
+    """It meets packets. A takeover removes it in the transaction that loads the program."""
     proxy.put(WEB, web(A))
     proxy.kernel.load(
         "add chain ip nfproxy evil { type filter hook input priority 0; policy drop; }\n"
@@ -165,9 +147,7 @@ def test_a_base_chain_that_a_stranger_added_goes(proxy: MemoryProxy):
 
 
 def test_rules_that_a_stranger_changed_are_restored(proxy: MemoryProxy):
-    """
-    A takeover writes the rules of fixed chains and of shapes that exist.
-    """
+    """A takeover writes the rules of fixed chains and of shapes that exist."""
     proxy.put(WEB, web(A))
     rules = {name: list(r) for name, r in proxy.kernel.tables[Family.IPV4].rules.items()}
     proxy.kernel.load(
@@ -180,9 +160,7 @@ def test_rules_that_a_stranger_changed_are_restored(proxy: MemoryProxy):
 
 
 def test_a_table_of_another_layout_is_replaced(proxy: MemoryProxy):
-    """
-    Where the program is refused, whole tables are replaced, elements included.
-    """
+    """Where the program is refused, whole tables are replaced, elements included."""
     proxy.kernel.load(
         "table ip nfproxy {\n\tset cluster-ips {\n\t\ttypeof meta l4proto\n\t}\n"
         "\tchain services {\n\t}\n}\n"
@@ -196,9 +174,7 @@ def test_a_table_of_another_layout_is_replaced(proxy: MemoryProxy):
 
 
 def test_a_kernel_without_tables_is_not_mistaken_for_one_of_another_layout(proxy: MemoryProxy):
-    """
-    A program that is refused though there is nothing in its way is an error to report.
-    """
+    """A program that is refused though there is nothing in its way is an error to report."""
     proxy.kernel.faults = [""] * 2 * len(schema.MANAGED) + ["before"]
 
     with pytest.raises(NfproxyError, match="injected"):
@@ -211,9 +187,7 @@ def frontends(report: Report) -> set[str]:
 
 
 def test_a_report_names_the_frontends_that_answer_differently(proxy: MemoryProxy):
-    """
-    Not those that were looked at only.
-    """
+    """Not those that were looked at only."""
     other = service("other", cluster_ips=["10.96.0.2"])
     assert frontends(proxy.put(WEB, other, web(A))) == {"10.96.0.1:80/tcp", "10.96.0.2:80/tcp"}
     assert frontends(proxy.put(web(A))) == set()
@@ -224,9 +198,7 @@ def test_a_report_names_the_frontends_that_answer_differently(proxy: MemoryProxy
 def test_after_a_reading_a_report_names_what_was_missing_and_what_only_the_kernel_had(
     proxy: MemoryProxy,
 ):
-    """
-    Also a frontend that went with the tables, and whose Service went before they were read.
-    """
+    """Also a frontend that went with the tables, and whose Service went before they were read."""
     other = service("other", cluster_ips=["10.96.0.2"])
     proxy.put(WEB, other, web(A))
     successor = proxy.successor()

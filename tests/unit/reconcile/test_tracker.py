@@ -15,9 +15,7 @@ SMALL, LARGE = (Shape(Policy.CLUSTER, Protocol.TCP, cluster=count) for count in 
 
 
 def test_keys_are_due_in_the_order_in_which_they_began():
-    """
-    A key that begins again waits behind the others.
-    """
+    """A key that begins again waits behind the others."""
     deadlines: Deadlines[str] = Deadlines(10.0)
     for key, now in (("a", 0.0), ("b", 1.0), ("a", 2.0)):
         deadlines.begin(key, now)
@@ -41,9 +39,7 @@ def uses() -> ChainUses:
 
 
 def test_a_chain_is_idle_once_its_last_frontend_leaves_it():
-    """
-    It counts from then on, and no longer when a frontend comes back.
-    """
+    """It counts from then on, and no longer when a frontend comes back."""
     chains = uses()
     assert chains.due(IDLE_S) == [(V4, LARGE.name)]
     chains.use(ONE, (LARGE,), 5.0)
@@ -55,9 +51,7 @@ def test_a_chain_is_idle_once_its_last_frontend_leaves_it():
 
 
 def test_a_chain_whose_removal_failed_counts_as_not_loaded():
-    """
-    It may be gone or not, so it is loaded before it is used, and its removal is tried again.
-    """
+    """It may be gone or not, so it is loaded before it is used, and its removal is tried again."""
     chains = uses()
     chains.removal_failed([(V4, LARGE.name)], 400.0)
 
@@ -79,9 +73,7 @@ def test_a_chain_whose_removal_failed_counts_as_not_loaded():
 def test_a_batch_is_one_transaction_where_it_can_be(
     prepare: int, stage: int, main: int, sizes: list[int]
 ):
-    """
-    What must be first is a transaction of its own, and a large stage is several.
-    """
+    """What must be first is a transaction of its own, and a large stage is several."""
     operation = Operation(True, V4, "endpoints-tcp", b"")
     batch = Batch(*([operation] * count for count in (prepare, stage, main)))
 

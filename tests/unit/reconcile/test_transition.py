@@ -65,18 +65,14 @@ def verdicts(operations: list[Operation]) -> list[str]:
     ],
 )
 def test_slots_keep_what_is_there_and_wanted(held: str, goal: str, result: str):
-    """
-    The last one moves into the hole; lingering slots count for nothing.
-    """
+    """The last one moves into the hole; lingering slots count for nothing."""
     arranged = arrange([c.encode() for c in held], [c.encode() for c in goal])
 
     assert result == b"".join(arranged).decode()
 
 
 def test_a_new_frontend_is_staged_behind_its_verdict():
-    """
-    No packet reaches slots without a verdict, so they may be committed before it.
-    """
+    """No packet reaches slots without a verdict, so they may be committed before it."""
     step = transition(KEY, ABSENT, wanted(1, 2))
 
     assert slots(step.stage) == [("add", 0, 1), ("add", 1, 2)]
@@ -86,9 +82,7 @@ def test_a_new_frontend_is_staged_behind_its_verdict():
 
 
 def test_a_replaced_endpoint_is_a_delete_and_an_add():
-    """
-    The verdict stays, as the count does.
-    """
+    """The verdict stays, as the count does."""
     step = transition(KEY, state(1, 2), wanted(1, 3))
 
     assert slots(step.main) == [("delete", 1, 0), ("add", 1, 3)]
@@ -97,9 +91,7 @@ def test_a_replaced_endpoint_is_a_delete_and_an_add():
 
 
 def test_growing_adds_a_slot_before_the_verdict_can_draw_it():
-    """
-    In one transaction; the order is kept all the same.
-    """
+    """In one transaction; the order is kept all the same."""
     step = transition(KEY, state(1), wanted(1, 2))
 
     assert slots(step.main[:1]) == [("add", 1, 2)]
@@ -108,9 +100,7 @@ def test_growing_adds_a_slot_before_the_verdict_can_draw_it():
 
 
 def test_shrinking_leaves_the_last_slot_in_place():
-    """
-    A packet on its way may draw it; `clean` removes it later.
-    """
+    """A packet on its way may draw it; `clean` removes it later."""
     step = transition(KEY, state(1, 2, 3), wanted(2, 3))
     later = clean(KEY, step.state)
 
@@ -122,9 +112,7 @@ def test_shrinking_leaves_the_last_slot_in_place():
 
 
 def test_removing_leaves_all_slots_in_place():
-    """
-    The verdict goes at once.
-    """
+    """The verdict goes at once."""
     step = transition(KEY, state(1, 2), None)
     later = clean(KEY, step.state)
 
@@ -136,9 +124,7 @@ def test_removing_leaves_all_slots_in_place():
 
 
 def test_a_lingering_slot_is_used_again():
-    """
-    Growing back overwrites what lingers, if it differs.
-    """
+    """Growing back overwrites what lingers, if it differs."""
     shrunk = transition(KEY, state(1, 2), wanted(1)).state
     same = transition(KEY, shrunk, wanted(1, 2))
     other = transition(KEY, shrunk, wanted(1, 3))
@@ -149,9 +135,7 @@ def test_a_lingering_slot_is_used_again():
 
 
 def test_what_the_verdict_draws_is_never_cleaned():
-    """
-    Whatever else is wanted by now.
-    """
+    """Whatever else is wanted by now."""
     step = clean(KEY, state(1, 2, 3))
 
     assert step.main == []
@@ -159,18 +143,14 @@ def test_what_the_verdict_draws_is_never_cleaned():
 
 
 def test_what_is_in_force_needs_no_operation():
-    """
-    Syncing twice commits nothing.
-    """
+    """Syncing twice commits nothing."""
     step = transition(KEY, state(1, 2), wanted(2, 1))
 
     assert step.prepare == step.stage == step.main == []
 
 
 def test_the_elements_of_a_state_are_what_was_committed():
-    """
-    They make the same frontend out of nothing.
-    """
+    """They make the same frontend out of nothing."""
     step = transition(KEY, ABSENT, wanted(1, 2))
 
     assert sorted(elements_of(KEY, step.state)) == sorted(step.stage + step.main)

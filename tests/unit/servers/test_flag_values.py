@@ -7,9 +7,7 @@ from nfproxy.servers.zpages import flag_values
 
 
 def test_every_flag_has_a_value():
-    """
-    A flag that was not given has its default.
-    """
+    """A flag that was not given has its default."""
     values = flag_values(load(Flags()))
 
     assert BY_FLAG.keys() == values.keys()
@@ -22,9 +20,7 @@ def test_every_flag_has_a_value():
 
 
 def test_values_are_written_as_go_prints_them():
-    """
-    Lists in brackets, gates by name, durations in Go's form.
-    """
+    """Lists in brackets, gates by name, durations in Go's form."""
     flags = Flags.of(
         nodeport_addresses="10.0.0.0/8,192.168.0.0/16",
         feature_gates="B=false,A=true",

@@ -105,9 +105,7 @@ class Node:
 
 
 def test_what_was_counted_before_the_first_reading_is_not_ours() -> None:
-    """
-    A new process finds the counters of the one before, and does not know its totals.
-    """
+    """A new process finds the counters of the one before, and does not know its totals."""
     node = Node(first=1000)
 
     assert node.read({CLUSTER: 1000}) == {}
@@ -115,16 +113,12 @@ def test_what_was_counted_before_the_first_reading_is_not_ours() -> None:
 
 
 def test_all_frontends_of_a_service_port_are_one() -> None:
-    """
-    Both families, cluster IP and node port.
-    """
+    """Both families, cluster IP and node port."""
     assert Node().read({CLUSTER: 1, CLUSTER_V6: 2, NODE_PORT: 3}) == {HTTP: 6}
 
 
 def test_an_element_that_was_replaced_counts_from_the_beginning() -> None:
-    """
-    The total never decreases, whether or not the deletion is reported.
-    """
+    """The total never decreases, whether or not the deletion is reported."""
     node = Node()
     node.read({CLUSTER: 10})
 
@@ -134,9 +128,7 @@ def test_an_element_that_was_replaced_counts_from_the_beginning() -> None:
 
 
 def test_what_an_element_counted_before_its_deletion_is_added() -> None:
-    """
-    Also that of an element that came and went between two readings.
-    """
+    """Also that of an element that came and went between two readings."""
     node = Node()
     node.read({CLUSTER: 10})
     node.commit()
@@ -148,9 +140,7 @@ def test_what_an_element_counted_before_its_deletion_is_added() -> None:
 
 
 def test_a_deletion_during_a_reading_waits_for_the_next() -> None:
-    """
-    The reading found the element as it was before.
-    """
+    """The reading found the element as it was before."""
     node = Node()
     assert node.read({CLUSTER: 12}, (1, CLUSTER, 15)) == {HTTP: 12}
     node.commit()
@@ -160,9 +150,7 @@ def test_a_deletion_during_a_reading_waits_for_the_next() -> None:
 
 
 def test_a_deletion_that_is_reported_late_is_not_counted() -> None:
-    """
-    The reading before it found the new element, and took its count for more of the old one's.
-    """
+    """The reading before it found the new element, and took its count for more of the old one's."""
     node = Node()
     node.read({CLUSTER: 1000})
     node.commit()
@@ -172,9 +160,7 @@ def test_a_deletion_that_is_reported_late_is_not_counted() -> None:
 
 
 def test_deletions_before_the_first_reading_are_not_ours() -> None:
-    """
-    They are of the time before the start.
-    """
+    """They are of the time before the start."""
     node = Node.__new__(Node)
     node.services, node.connections, node.generation = {WEB}, ConnectionTotals(), 5
 
@@ -183,9 +169,7 @@ def test_deletions_before_the_first_reading_are_not_ours() -> None:
 
 
 def test_without_a_table_what_it_had_counted_stays() -> None:
-    """
-    Another process flushed the ruleset, and nfproxy makes it again.
-    """
+    """Another process flushed the ruleset, and nfproxy makes it again."""
     node = Node()
     node.read({CLUSTER: 10})
     gone = dict.fromkeys(MAPS, Reading(None, ()))
@@ -201,9 +185,7 @@ STEPS = st.lists(st.sampled_from(["connect", "replace", "read", "read, then repl
 
 @given(STEPS, st.integers(0, LAST))
 def test_every_connection_is_counted_whatever_happens(steps: list[str], generation: int) -> None:
-    """
-    Exactly once, as long as all deletions are reported.
-    """
+    """Exactly once, as long as all deletions are reported."""
     node = Node(generation=generation)
     made = count = 0
     deleted: list[tuple[int, int]] = []  # generation, count
@@ -240,18 +222,14 @@ def test_every_connection_is_counted_whatever_happens(steps: list[str], generati
 
 
 def test_ports_differ_by_protocol() -> None:
-    """
-    Two ports of a Service may have one number and no name.
-    """
+    """Two ports of a Service may have one number and no name."""
     node = Node()
 
     assert {PortName(DNS, "dns", Protocol.UDP): 7} == node.read({DNS_UDP: 7})
 
 
 def test_a_deleted_service_loses_its_totals() -> None:
-    """
-    A new one with its name starts at 0.
-    """
+    """A new one with its name starts at 0."""
     node = Node()
     node.read({CLUSTER: 10, DNS_UDP: 1})
     node.services.discard(WEB)
@@ -273,9 +251,7 @@ def test_a_deleted_service_loses_its_totals() -> None:
     ids=["unknown", "unknown node port", "another layout", "a protocol", "another family"],
 )
 def test_elements_without_a_service_are_not_counted(counter: Counter) -> None:
-    """
-    It is about to be deleted, or another process made it.
-    """
+    """It is about to be deleted, or another process made it."""
     assert Node().read({counter: 5}) == {}
 
 
@@ -291,7 +267,5 @@ def test_elements_without_a_service_are_not_counted(counter: Counter) -> None:
     ],
 )
 def test_an_elements_key_names_its_frontend(counter: Counter, expected: FrontendKey) -> None:
-    """
-    The same key as the planner's.
-    """
+    """The same key as the planner's."""
     assert expected == frontend(counter)

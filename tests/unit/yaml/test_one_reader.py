@@ -43,9 +43,7 @@ A_FRACTION = "is a number with a fraction, not a whole number"
     ],
 )
 def test_a_scalar_means_the_same_everywhere(tmp_path, scalar, value, port):
-    """
-    The rules are those of Kubernetes' YAML library, whichever file it stands in.
-    """
+    """The rules are those of Kubernetes' YAML library, whichever file it stands in."""
     (tmp_path / "kubeconfig").write_text(f"a: {scalar}")
     data = parse_document(f"a: {scalar}".encode(), "kp.yaml").data
     kubeconfig = read_kubeconfig(str(tmp_path / "kubeconfig"))

@@ -222,9 +222,7 @@ def test_values_are_counted():
 
 
 def test_the_first_document_of_a_file():
-    """
-    Configuration and kubeconfig are one document; a file without any is empty.
-    """
+    """Configuration and kubeconfig are one document; a file without any is empty."""
     assert first_document(b"a: 1") == (Document({"a": 1}), False)
     assert first_document(b"\xef\xbb\xbfa: 1\n---\nb: [")[1]
     assert first_document("a: 1".encode("utf-16")) == (Document({"a": 1}), False)

@@ -61,9 +61,7 @@ def test_addresses(built: tuple[Cluster, Responders]) -> None:
 
 
 def test_fresh_cluster_loses_nothing(built: tuple[Cluster, Responders]) -> None:
-    """
-    The first packets between any two hosts arrive; UDP never repeats them.
-    """
+    """The first packets between any two hosts arrive; UDP never repeats them."""
     cluster, responders = built
     for host in cluster.hosts:
         responders.listen(host, PORT, Protocol.UDP)
@@ -98,9 +96,7 @@ def test_interface_a_node_sees(built: tuple[Cluster, Responders], family: Family
 
 @families
 def test_same_node_and_hairpin(built: tuple[Cluster, Responders], family: Family) -> None:
-    """
-    Translation works towards a pod of the same node, and towards the pod itself.
-    """
+    """Translation works towards a pod of the same node, and towards the pod itself."""
     cluster, responders = built
     if cluster.pod_network == "bridge":
         assert bridge_netfilter(), "load br_netfilter: bridged pods need it"
@@ -131,9 +127,7 @@ def test_bridge_without_netfilter(namespaces_allowed: None, family: Family) -> N
 
 
 def test_pods_come_and_go(built: tuple[Cluster, Responders]) -> None:
-    """
-    A new pod is reachable at once; a removed one frees its address for the next.
-    """
+    """A new pod is reachable at once; a removed one frees its address for the next."""
     cluster, responders = built
     node = cluster.nodes[0]
     pod = cluster.add_pod(node)
@@ -158,9 +152,7 @@ def test_pods_come_and_go(built: tuple[Cluster, Responders]) -> None:
 
 @families
 def test_addresses_come_and_go(built: tuple[Cluster, Responders], family: Family) -> None:
-    """
-    An address added to a node answers at once, and no longer once it is removed.
-    """
+    """An address added to a node answers at once, and no longer once it is removed."""
     cluster, responders = built
     node = cluster.nodes[0]
     address = "203.0.113.9" if family is Family.IPV4 else "2001:db8::9"

@@ -83,9 +83,7 @@ def test_close_leaves_nothing(witness: Host) -> None:
 
 
 def test_exception_leaves_nothing(witness: Host) -> None:
-    """
-    The same holds after an exception in the middle.
-    """
+    """The same holds after an exception in the middle."""
     files, threads = open_files(), set(threading.enumerate())
     started = []
 
@@ -121,9 +119,7 @@ def test_failed_build_leaves_nothing(witness: Host, monkeypatch: pytest.MonkeyPa
 
 
 def test_host_network_is_left_alone(namespaces_allowed: None) -> None:
-    """
-    This thread stays in its namespace, and no lab shares it.
-    """
+    """This thread stays in its namespace, and no lab shares it."""
 
     def links() -> str:
         return Path("/proc/thread-self/net/dev").read_text().partition("lo:")[0]
@@ -153,9 +149,7 @@ def test_enter_command(namespaces_allowed: None) -> None:
 
 
 def test_failed_program_says_why(witness: Host) -> None:
-    """
-    The error of a failing program quotes its output.
-    """
+    """The error of a failing program quotes its output."""
     with pytest.raises(subprocess.CalledProcessError) as caught:
         witness.namespace.run(["sh", "-c", "echo broken >&2; exit 3"])
     assert caught.value.returncode == 3
@@ -215,9 +209,7 @@ if os.geteuid() == 0:
 
 
 def child(before: str = "") -> subprocess.Popen[bytes]:
-    """
-    Start a process that builds a cluster, prints facts about it and waits.
-    """
+    """Start a process that builds a cluster, prints facts about it and waits."""
     code = CHILD.format(before=before)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
 
@@ -251,9 +243,7 @@ def test_end_of_the_process(number: signal.Signals, namespaces_allowed: None) ->
 
 @pytest.mark.namespaces
 def test_without_root() -> None:
-    """
-    An ordinary user gets a lab, in a user namespace, and can enter it.
-    """
+    """An ordinary user gets a lab, in a user namespace, and can enter it."""
     process = child(DROP_ROOT)
     assert process.stdout is not None
     with process.stdout as lines:
@@ -286,9 +276,7 @@ def test_refusal_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_probe_from_worker_does_not_block(witness: Host) -> None:
-    """
-    A probe to the host itself gets its answer although one thread does all the work inside.
-    """
+    """A probe to the host itself gets its answer although one thread does all the work inside."""
     witness.add_address("192.0.2.1/24", "lo")
     with Responders() as responders:
         responders.listen(witness, 80, addresses=["192.0.2.1"])

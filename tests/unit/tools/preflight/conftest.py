@@ -60,9 +60,7 @@ def subjects() -> set[ModuleType]:
 
 @pytest.fixture(autouse=True)
 def judgements_without_io(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """
-    Guard every ``judge_…`` of preflight, in its module and where a test has imported it.
-    """
+    """Guard every ``judge_…`` of preflight, in its module and where a test has imported it."""
     for module in subjects():
         for name, judge in vars(module).items():
             if name.startswith("judge_") and judge.__module__ == module.__name__:

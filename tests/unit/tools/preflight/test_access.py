@@ -12,9 +12,7 @@ from nfproxy.tools.preflight.findings import Failure, Level
 
 
 def test_access_is_grouped_by_resource_and_answer() -> None:
-    """
-    Refusals with the same answer share a line. A resource that the API server lacks is fine.
-    """
+    """Refusals with the same answer share a line. A resource that the API server lacks is fine."""
     attempts = (
         Attempt("list", "services", "", 403, Failure("403 no")),
         Attempt("watch", "services", "", 403, Failure("403 no")),
@@ -35,16 +33,12 @@ def test_access_is_grouped_by_resource_and_answer() -> None:
 
 
 def test_access_that_was_not_tried() -> None:
-    """
-    Without an API server nothing can be tried.
-    """
+    """Without an API server nothing can be tried."""
     assert levels(access.judge_access(ApiAccess())) == [Level.WARN]
 
 
 def test_the_node() -> None:
-    """
-    It has to exist and have addresses; a warning of the configuration is worth a look.
-    """
+    """It has to exist and have addresses; a warning of the configuration is worth a look."""
     node = Node("n", (parse_address("192.0.2.1"),), pod_cidrs=(parse_prefix("fd00::/64"),))
 
     assert levels(access.judge_node_object(ApiAccess(), "n", ())) == [Level.WARN]

@@ -64,9 +64,7 @@ def test_servers(found: ApiServers, expected: list[Level]) -> None:
 def test_what_keeps_every_server_from_being_asked(
     trouble: Failure, found: str, remedy: str
 ) -> None:
-    """
-    Nothing else is known then; the remedy is the error's own, or names the flags.
-    """
+    """Nothing else is known then; the remedy is the error's own, or names the flags."""
     (finding,) = apiserver.judge_servers(ApiServers(trouble=trouble))
     assert (finding.level, finding.found) == (Level.FAIL, found)
     assert finding.remedy.startswith(remedy)
@@ -121,9 +119,7 @@ def test_what_keeps_every_server_from_being_asked(
     ],
 )
 def test_an_address_of_a_service(found: ApiServers, level: Level, words: str) -> None:
-    """
-    What the API says about Services counts more than what the environment suggests.
-    """
+    """What the API says about Services counts more than what the environment suggests."""
     (finding,) = apiserver.judge_servers(found)
 
     assert level is finding.level

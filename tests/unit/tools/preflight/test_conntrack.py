@@ -12,9 +12,7 @@ from nfproxy.tools.preflight.findings import Level
 
 
 def test_what_is_read(tmp_path: Path) -> None:
-    """
-    Whole numbers are read; anything else is None.
-    """
+    """Whole numbers are read; anything else is None."""
     directory = "sys/net/netfilter/nf_conntrack"
     files = {f"{directory}_max": "1000\n", f"{directory}_count": "7\n", f"{directory}_buckets": "x"}
 
@@ -39,7 +37,5 @@ def test_what_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_judged(found: ConntrackTable, wanted: int | None, expected: list[Level]) -> None:
-    """
-    A table may be full, short of buckets, or missing.
-    """
+    """A table may be full, short of buckets, or missing."""
     assert expected == levels(judge_conntrack(found, wanted))

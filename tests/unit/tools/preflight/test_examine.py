@@ -32,9 +32,7 @@ def broken(_: Subject) -> str:
 
 
 def test_one_reader_that_fails_and_one_that_hangs_cost_only_their_checks() -> None:
-    """
-    Each says so in its line, in the order of the checks; the other checks are made.
-    """
+    """Each says so in its line, in the order of the checks; the other checks are made."""
     never = threading.Event()
     good = FactSource("good", lambda _: "fine")
     bad = FactSource("bad", broken)
@@ -59,9 +57,7 @@ def test_one_reader_that_fails_and_one_that_hangs_cost_only_their_checks() -> No
 
 
 def test_a_reader_receives_the_facts_of_those_it_needs() -> None:
-    """
-    Also where no check needs them directly; a reader is run once for all.
-    """
+    """Also where no check needs them directly; a reader is run once for all."""
     calls: list[str] = []
     first = FactSource("first", lambda subject: calls.append("read") or subject.node_name)
     second = FactSource("second", lambda _, name: f"{name}!", (first,))
@@ -74,9 +70,7 @@ def test_a_reader_receives_the_facts_of_those_it_needs() -> None:
 
 
 def test_a_judgement_that_fails_hides_no_other() -> None:
-    """
-    Also one that breaks off in the middle.
-    """
+    """Also one that breaks off in the middle."""
 
     def judge() -> Iterator[Finding]:
         yield ok("so far")
@@ -90,9 +84,7 @@ def test_a_judgement_that_fails_hides_no_other() -> None:
 
 
 def test_text_of_others_stays_on_one_line() -> None:
-    """
-    Control characters and lengths are bounded, whatever a file holds.
-    """
+    """Control characters and lengths are bounded, whatever a file holds."""
     check = Check("x", lambda: warn("a\n\x1b[31mb" * 500, "c\td"), ())
     (found,) = examine(SUBJECT, [check], lambda _: None)
 
@@ -102,18 +94,14 @@ def test_text_of_others_stays_on_one_line() -> None:
 
 
 def test_the_result_is_the_worst() -> None:
-    """
-    Of no finding at all it is ok.
-    """
+    """Of no finding at all it is ok."""
     assert worst([]) is Level.OK
     assert worst([ok("").level, warn("", "").level]) is Level.WARN
     assert worst([fail("", "").level, warn("", "").level, ok("").level]) is Level.FAIL
 
 
 def test_a_configuration_that_cannot_be_used() -> None:
-    """
-    It is a failure with its remedy; warnings are worth a look.
-    """
+    """It is a failure with its remedy; warnings are worth a look."""
     (unusable,) = report.judge_configuration(SUBJECT._replace(trouble=Failure("x: no", "try y")))
 
     assert (unusable.found, unusable.level) == ("x: no", Level.FAIL)
@@ -124,17 +112,13 @@ def test_a_configuration_that_cannot_be_used() -> None:
 
 
 def test_every_judgement_is_a_function_that_tests_run_without_io() -> None:
-    """
-    The fixture guards functions by their name, so all have to have such a name.
-    """
+    """The fixture guards functions by their name, so all have to have such a name."""
     assert {check.judge.__name__.partition("_")[0] for check in report.CHECKS} == {"judge"}
     assert len({check.name for check in report.CHECKS}) == len(report.CHECKS)
 
 
 def test_a_judgement_that_does_io_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    The guard itself can fail: here for a helper that reads a file.
-    """
+    """The guard itself can fail: here for a helper that reads a file."""
     monkeypatch.setattr(access, "node_config", lambda *_: tmp_path.joinpath("x").read_text())
 
     with pytest.raises(AssertionError, match="does I/O: open"):
@@ -162,9 +146,7 @@ def test_a_judgement_that_does_io_fails(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_the_root_directory_of_a_machine_is_recognised(
     tmp_path: Path, pid_namespace: str, mounts: list[str], expected: bool
 ) -> None:
-    """
-    A mark such as /.dockerenv does not count there: `ip netns exec` is no container.
-    """
+    """A mark such as /.dockerenv does not count there: `ip netns exec` is no container."""
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to(f"pid:[{pid_namespace}]")
     (tmp_path / "self/mountinfo").write_text("".join(f"{line}\n" for line in mounts))

@@ -21,9 +21,7 @@ from nfproxy.tools.preflight.ruleset import Chain, Ruleset
 
 
 def test_an_empty_host_says_nothing(root: Path) -> None:
-    """
-    Nor does a host whose root directory is missing.
-    """
+    """Nor does a host whose root directory is missing."""
     for directory in (root, root / "none"):
         found = read_firewall_files(HostRoot(directory), seen=True)
         assert (found.flushing, found.reloaded, found.troubles) == ((), (), ())
@@ -46,9 +44,7 @@ def test_an_empty_host_says_nothing(root: Path) -> None:
 )
 @pytest.mark.parametrize("place", ["nftables.conf", "sysconfig/nftables.conf"])
 def test_files_that_flush(root: Path, place: str, text: str, flushes: bool) -> None:
-    """
-    A file flushes itself or by a file that it includes; comments do not count.
-    """
+    """A file flushes itself or by a file that it includes; comments do not count."""
     for path, content in {
         "etc/nft.d/a.conf": "add table ip a\n",
         "etc/nft.d/b.conf": "flush ruleset\n",
@@ -63,9 +59,7 @@ def test_files_that_flush(root: Path, place: str, text: str, flushes: bool) -> N
 
 
 def test_services_that_are_enabled(root: Path) -> None:
-    """
-    systemd and OpenRC each have their own way to enable; other services are ignored.
-    """
+    """systemd and OpenRC each have their own way to enable; other services are ignored."""
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
     for name in ("nftables.service", "firewalld.service", "ssh.service", "iptables.service"):
@@ -85,9 +79,7 @@ def test_services_that_are_enabled(root: Path) -> None:
 
 
 def test_large_files_are_searched_in_linear_time(root: Path) -> None:
-    """
-    A megabyte of empty lines, each of which could begin a statement, takes no longer.
-    """
+    """A megabyte of empty lines, each of which could begin a statement, takes no longer."""
     (root / "etc/firewalld").mkdir()
     (root / "etc/firewalld/firewalld.conf").write_text("\n" * 600_000 + "FlushAllOnReload=yes\n")
     (root / "etc/nftables.conf").write_text("\n" * 600_000 + "flush ruleset\n")
@@ -99,9 +91,7 @@ def test_large_files_are_searched_in_linear_time(root: Path) -> None:
 
 
 def test_processes(tmp_path: Path) -> None:
-    """
-    Processes known to be in another network namespace are left out.
-    """
+    """Processes known to be in another network namespace are left out."""
     proc = put(
         tmp_path,
         {"1/comm": "init\n", "7/comm": "elsewhere\n", "8/comm": "kube-proxy\n", "self/comm": "x"},
@@ -135,16 +125,12 @@ def test_processes(tmp_path: Path) -> None:
     ],
 )
 def test_a_flush_matters_where_a_service_does_it(files: FirewallFiles, level: Level) -> None:
-    """
-    Debian ships a file that flushes, and leaves its service disabled.
-    """
+    """Debian ships a file that flushes, and leaves its service disabled."""
     assert [level] == levels(judge_flushing(files))
 
 
 def test_firewalld() -> None:
-    """
-    Its process or its table shows it; the finding says what a reload would flush.
-    """
+    """Its process or its table shows it; the finding says what a reload would flush."""
     idle, none = frozenset[str](), FirewallFiles(seen=True)
     flushes = FirewallFiles(seen=True, firewalld={"FlushAllOnReload": "yes"})
 
@@ -170,7 +156,5 @@ def test_firewalld() -> None:
     ],
 )
 def test_a_policy_that_drops_what_is_forwarded(ruleset: Ruleset, level: Level) -> None:
-    """
-    It counts in the forward hook only, in whatever table.
-    """
+    """It counts in the forward hook only, in whatever table."""
     assert [level] == levels(judge_forward_policy(ruleset))

@@ -21,9 +21,7 @@ WORKS = Trial("namespace", library="1.1.3", host_nft="")
 
 
 def test_this_process() -> None:
-    """
-    The kernel reports its capabilities in /proc/self/status.
-    """
+    """The kernel reports its capabilities in /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     effective = next(line.split()[1] for line in lines if line.startswith("CapEff"))
 
@@ -40,9 +38,7 @@ def test_net_admin_is_needed_and_enough() -> None:
 
 
 def test_the_obstacle_to_nf_tables_is_named() -> None:
-    """
-    The error brings the remedy; under a seccomp filter the finding adds a hint.
-    """
+    """The error brings the remedy; under a seccomp filter the finding adds a hint."""
     trouble = Failure("the kernel has no nf_tables (Protocol not supported)", "modprobe nf_tables")
     plain = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), trouble))
     filtered = kernel.judge_privileges(Process(Privileges(NET_ADMIN, True), trouble))
@@ -66,9 +62,7 @@ def test_the_obstacle_to_nf_tables_is_named() -> None:
     ],
 )
 def test_the_kernel_version(release: str, trial: Trial | None, level: Level) -> None:
-    """
-    A kernel older than 5.13 passes only where it could load the program.
-    """
+    """A kernel older than 5.13 passes only where it could load the program."""
     assert level is kernel.judge_release(release, trial).level
 
 
@@ -86,16 +80,12 @@ def test_the_kernel_version(release: str, trial: Trial | None, level: Level) -> 
     ],
 )
 def test_the_program(trial: Trial, expected: list[Level]) -> None:
-    """
-    Each missing feature has a line; there is one line where the feature is unknown.
-    """
+    """Each missing feature has a line; there is one line where the feature is unknown."""
     assert expected == levels(kernel.judge_program(trial, FAMILIES))
 
 
 def test_a_missing_feature_comes_with_its_remedy() -> None:
-    """
-    Both are those of the daemon's start; where no remedy is known, a report helps.
-    """
+    """Both are those of the daemon's start; where no remedy is known, a report helps."""
     fib = Failure("this kernel lacks the fib expression for IPv4", "modprobe nft_fib_ipv4")
     trial = Trial("namespace", refused="x", missing=(fib, Failure("libnftables crashed")))
     first, second = kernel.judge_program(trial, FAMILIES)
@@ -105,9 +95,7 @@ def test_a_missing_feature_comes_with_its_remedy() -> None:
 
 
 def test_ipv6_that_is_switched_off_matters_where_the_node_has_it() -> None:
-    """
-    A Node without IPv6 addresses needs none.
-    """
+    """A Node without IPv6 addresses needs none."""
     assert kernel.judge_families([Family.IPV4], []).level is Level.OK
     assert kernel.judge_families([Family.IPV4], [Family.IPV4]).level is Level.OK
     assert kernel.judge_families(FAMILIES, FAMILIES).level is Level.OK
@@ -117,9 +105,7 @@ def test_ipv6_that_is_switched_off_matters_where_the_node_has_it() -> None:
 
 
 def test_a_send_buffer_that_cannot_grow_is_named():
-    """
-    It must hold the program; elements come in portions.
-    """
+    """It must hold the program; elements come in portions."""
     enough = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), None, 425_472))
     too_small = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), None, 65_536))
 

@@ -29,9 +29,7 @@ MI = 1 << 20
 def test_the_limit_covers_the_services(
     limit: int | None, services: int | None, slices: int | None, level: Level
 ) -> None:
-    """
-    The default limit covers what was measured: 131 MB with 10,000 Services.
-    """
+    """The default limit covers what was measured: 131 MB with 10,000 Services."""
     finding = judge_memory(limit, ApiAccess(services=services, slices=slices))
 
     assert level is finding.level
@@ -59,9 +57,7 @@ def test_the_limit_covers_the_services(
 def test_the_least_limit_counts(
     tmp_path: Path, group: str, files: dict[str, str], expected: int | None
 ) -> None:
-    """
-    The least limit of the group and those above counts, in both versions of control groups.
-    """
+    """The least limit of the group and those above counts, in both versions of control groups."""
     proc = put(tmp_path / "proc", {"self/cgroup": f"{group}\n"})
     sys = put(tmp_path / "sys", {f"fs/cgroup/{name}": text for name, text in files.items()})
 

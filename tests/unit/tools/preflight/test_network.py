@@ -29,9 +29,7 @@ FORWARDS = {"ipv4.ip_forward": "1", "ipv6.conf.all.forwarding": "1"}
 
 
 def test_sysctls(tmp_path: Path) -> None:
-    """
-    An interface's name may have dots; a missing sysctl is left out.
-    """
+    """An interface's name may have dots; a missing sysctl is left out."""
     proc = put(
         tmp_path,
         {
@@ -50,9 +48,7 @@ def test_sysctls(tmp_path: Path) -> None:
 
 
 def test_default_routes(tmp_path: Path) -> None:
-    """
-    Two halves of the address space, as VPNs route them, do not count.
-    """
+    """Two halves of the address space, as VPNs route them, do not count."""
     assert {"eth0", "eth1"} == read_default_routes(put(tmp_path, {"net/route": ROUTES}))
     assert frozenset() == read_default_routes(tmp_path / "none")
 
@@ -75,9 +71,7 @@ def test_forwarding(
     node: tuple[Family, ...],
     expected: list[Level],
 ) -> None:
-    """
-    The families of the Node need it; IPv4 does where the Node is unknown.
-    """
+    """The families of the Node need it; IPv4 does where the Node is unknown."""
     assert expected == levels(network.judge_forwarding(found, enabled, node))
 
 
@@ -96,16 +90,12 @@ def test_forwarding(
     ],
 )
 def test_reverse_paths(found: dict[str, str], routes: set[str], level: Level) -> None:
-    """
-    The greater of the two values counts, and only with several uplinks.
-    """
+    """The greater of the two values counts, and only with several uplinks."""
     assert level is network.judge_reverse_path(found, routes).level
 
 
 def test_pods_on_a_bridge() -> None:
-    """
-    Bridged packets have to pass through netfilter; a bridge without ports carries no packets.
-    """
+    """Bridged packets have to pass through netfilter; a bridge without ports carries no packets."""
     bridge = Link("cni0", "bridge", port_count=3)
     on = {"bridge.bridge-nf-call-iptables": "1", "bridge.bridge-nf-call-ip6tables": "1"}
 
@@ -120,9 +110,7 @@ def test_pods_on_a_bridge() -> None:
 
 
 def test_all_families_have_a_sysctl_for_forwarding() -> None:
-    """
-    Each family has a name of its own.
-    """
+    """Each family has a name of its own."""
     found = network.judge_forwarding({}, FAMILIES, FAMILIES)
 
     assert len({finding.remedy for finding in found}) == len(FAMILIES)

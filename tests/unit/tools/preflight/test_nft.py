@@ -29,9 +29,7 @@ NFT = HostNft(("/usr/sbin/nft",), "1.0.6")
     ],
 )
 def test_the_version_of_libnftables(version: str, level: Level) -> None:
-    """
-    1.0.6 is the oldest version that passes.
-    """
+    """1.0.6 is the oldest version that passes."""
     assert level is subject.judge_library(Trial("namespace", library=version)).level
 
 
@@ -46,9 +44,7 @@ def test_the_version_of_libnftables(version: str, level: Level) -> None:
     ],
 )
 def test_whether_libnftables_reads_what_is_here(listing: TableListing, level: Level) -> None:
-    """
-    A crash is a failure: each change of the program would crash as well.
-    """
+    """A crash is a failure: each change of the program would crash as well."""
     assert level is subject.judge_others_tables(listing).level
 
 
@@ -73,9 +69,7 @@ def test_whether_libnftables_reads_what_is_here(listing: TableListing, level: Le
 def test_whether_the_hosts_nft_reads_ours(
     nft: HostNft, trial: Trial, level: Level, words: str
 ) -> None:
-    """
-    A host whose nft crashes can no longer change its firewall.
-    """
+    """A host whose nft crashes can no longer change its firewall."""
     finding = subject.judge_host_nft(nft, trial)
 
     assert level is finding.level

@@ -59,9 +59,7 @@ def ports(metrics: str, health: str = "") -> tuple[Port, ...]:
 
 
 def test_an_address_that_is_free() -> None:
-    """
-    It is free again afterwards; an empty address is not tried.
-    """
+    """It is free again afterwards; an empty address is not tried."""
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{opened.getsockname()[1]}"
@@ -81,9 +79,7 @@ def test_an_address_that_is_free() -> None:
     ],
 )
 def test_who_holds_the_metrics_port(server: str, pages: dict[str, str], holder: str) -> None:
-    """
-    A proxy answers with its mode; any other program stays unnamed.
-    """
+    """A proxy answers with its mode; any other program stays unnamed."""
     with page(server, pages) as address:
         (found,) = ports(address)
 
@@ -92,9 +88,7 @@ def test_who_holds_the_metrics_port(server: str, pages: dict[str, str], holder: 
 
 
 def test_who_holds_the_health_port() -> None:
-    """
-    kube-proxy and nfproxy report there when they last synced.
-    """
+    """kube-proxy and nfproxy report there when they last synced."""
     with page("", {"/healthz": '{"lastUpdated": "now"}'}) as address:
         found = ports("127.0.0.1:0", address)
 
@@ -102,9 +96,7 @@ def test_who_holds_the_health_port() -> None:
 
 
 def test_a_holder_that_says_nothing() -> None:
-    """
-    After a second without an answer the program stays unnamed.
-    """
+    """After a second without an answer the program stays unnamed."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (found,) = ports(f"127.0.0.1:{silent.getsockname()[1]}")
 
@@ -123,9 +115,7 @@ def test_a_holder_that_says_nothing() -> None:
     ],
 )
 def test_addresses_to_listen_at(port: Port, hard_fail: bool, level: Level) -> None:
-    """
-    Another program there is fatal only with bindAddressHardFail; a proxy is about to leave.
-    """
+    """Another program there is fatal only with bindAddressHardFail; a proxy is about to leave."""
     assert level is judge_port(port, hard_fail=hard_fail).level
 
 
@@ -146,18 +136,14 @@ def test_addresses_to_listen_at(port: Port, hard_fail: bool, level: Level) -> No
     ],
 )
 def test_ephemeral_ports(ephemeral: str, reserved: str, level: Level) -> None:
-    """
-    An overlap with node ports does no harm where all of it is reserved.
-    """
+    """An overlap with node ports does no harm where all of it is reserved."""
     found = {"ipv4.ip_local_port_range": ephemeral, "ipv4.ip_local_reserved_ports": reserved}
 
     assert level is judge_ephemeral_ports(found, NODE_PORTS).level
 
 
 def test_the_remedy_keeps_what_is_reserved() -> None:
-    """
-    Writing the sysctl replaces its whole value.
-    """
+    """Writing the sysctl replaces its whole value."""
     found = {"ipv4.ip_local_port_range": "20000 40000", "ipv4.ip_local_reserved_ports": "8080"}
 
     assert judge_ephemeral_ports(found, NODE_PORTS).remedy.endswith("=8080,30000-32767")
@@ -178,7 +164,5 @@ def test_the_remedy_keeps_what_is_reserved() -> None:
     ],
 )
 def test_ranges(text: str, expected: tuple[int, int] | None) -> None:
-    """
-    Two ports in ascending order, or None.
-    """
+    """Two ports in ascending order, or None."""
     assert expected == port_range(text)

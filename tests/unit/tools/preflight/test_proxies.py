@@ -25,18 +25,14 @@ ANSWERS = Port("health", "0.0.0.0:10256", "in use", "kube-proxy (mode ipvs)")
 
 
 def test_no_kube_proxy() -> None:
-    """
-    Nothing is left and none runs; another program at a port is not kube-proxy.
-    """
+    """Nothing is left and none runs; another program at a port is not kube-proxy."""
     (finding,) = proxies.judge_kube_proxy("", Traces(), [ANSWERS._replace(holder="nfproxy")])
 
     assert finding.level is Level.OK
 
 
 def test_what_it_has_left() -> None:
-    """
-    The finding sums it up by place; the remedy is the command that removes it.
-    """
+    """The finding sums it up by place; the remedy is the command that removes it."""
     (finding,) = proxies.judge_kube_proxy("", LEFT, [])
 
     assert finding.level is Level.WARN
@@ -49,9 +45,7 @@ def test_what_it_has_left() -> None:
     [("process 7", [ANSWERS], "(process 7)"), ("", [ANSWERS], "(it answers at 0.0.0.0:10256)")],
 )
 def test_a_kube_proxy_that_runs(running: str, ports: list[Port], where: str) -> None:
-    """
-    Its process shows it or, from a container, its pages.
-    """
+    """Its process shows it or, from a container, its pages."""
     (finding,) = proxies.judge_kube_proxy(running, LEFT, ports)
 
     assert finding.level is Level.WARN
@@ -60,9 +54,7 @@ def test_a_kube_proxy_that_runs(running: str, ports: list[Port], where: str) -> 
 
 
 def test_what_cannot_be_looked_at_is_said() -> None:
-    """
-    That may be a part of it, or all.
-    """
+    """That may be a part of it, or all."""
     (part,) = proxies.judge_kube_proxy("", Traces(unknown=("IPVS: not permitted",)), [])
     (everything,) = proxies.judge_kube_proxy("", None, [])
 
@@ -88,9 +80,7 @@ def test_what_cannot_be_looked_at_is_said() -> None:
     ],
 )
 def test_others(links: tuple[str, ...], pins: tuple[str, ...], level: Level, words: str) -> None:
-    """
-    A proxy that certainly works is a failure; one that may work is worth a look.
-    """
+    """A proxy that certainly works is a failure; one that may work is worth a look."""
     (finding,) = proxies.judge_others([Link(name) for name in links], pins)
 
     assert level is finding.level
@@ -98,9 +88,7 @@ def test_others(links: tuple[str, ...], pins: tuple[str, ...], level: Level, wor
 
 
 def test_what_network_plugins_have_pinned(root: Path) -> None:
-    """
-    A container sees them, too: /sys is the same there.
-    """
+    """A container sees them, too: /sys is the same there."""
     (root / "sys/fs/bpf/cilium/socketlb").mkdir(parents=True)
     (root / "sys/fs/bpf/tc/globals/cilium_lb4_reverse_sk").mkdir(parents=True)
     (root / "sys/fs/bpf/tc/globals/mine").mkdir()
@@ -119,16 +107,12 @@ def test_what_network_plugins_have_pinned(root: Path) -> None:
     ],
 )
 def test_node_local_dns(links: tuple[Link, ...], lines: tuple[str, ...], level: Level) -> None:
-    """
-    The cache loses packets only at a Service's address, and only where they are tracked.
-    """
+    """The cache loses packets only at a Service's address, and only where they are tracked."""
     assert level is proxies.judge_node_local_dns(links, TableListing(untracked=lines)).level
 
 
 def test_own_tables_are_taken_over() -> None:
-    """
-    An upgrade finds them and takes them over.
-    """
+    """An upgrade finds them and takes them over."""
     found = proxies.judge_own_tables(Ruleset(("ip nfproxy", "ip6 nfproxy", "inet nfproxy")))
 
     assert found.level is Level.OK

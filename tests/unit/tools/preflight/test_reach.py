@@ -57,9 +57,7 @@ def node(*addresses: str) -> ApiAccess:
 def test_node_port_addresses_are_looked_for(
     entries: tuple[str, ...], addresses: tuple[str, ...], gap: str
 ) -> None:
-    """
-    A Node's address that no interface has is found before the daemon runs.
-    """
+    """A Node's address that no interface has is found before the daemon runs."""
     (found,) = judge_node_port_addresses(subject(*entries), node(*addresses), LINKS)
 
     assert (found.level is Level.WARN) == bool(gap)
@@ -68,9 +66,7 @@ def test_node_port_addresses_are_looked_for(
 
 
 def test_a_host_without_a_route_to_services() -> None:
-    """
-    The remedy names the range, and the family where that needs a flag.
-    """
+    """The remedy names the range, and the family where that needs a flag."""
     routes = [
         ServiceRoute("10.96.0.1", "10.96.0.0/16", is_routed=True),
         ServiceRoute("10.96.0.1", "10.96.0.0/16", is_routed=False),
@@ -84,7 +80,5 @@ def test_a_host_without_a_route_to_services() -> None:
 
 
 def test_no_known_cluster_ip_is_no_finding() -> None:
-    """
-    Without an API server there is nothing to look for.
-    """
+    """Without an API server there is nothing to look for."""
     assert judge_service_routes(()) == []

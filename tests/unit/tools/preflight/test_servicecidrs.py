@@ -30,9 +30,7 @@ class Examined:
     ],
 )
 def test_ranges_hold_no_node_and_no_pod(cidrs, expected):
-    """
-    A warning names the range, what it holds, and what to do.
-    """
+    """A warning names the range, what it holds, and what to do."""
     servers = ApiServers(service_cidrs=tuple(map(parse_prefix, cidrs)))
     access = ApiAccess(node=Node("n", addresses=(parse_address("192.0.2.1"),)))
 

@@ -33,16 +33,12 @@ from nfproxy.tools.takeover import names
     ],
 )
 def test_chains_are_known_by_table_and_name(table, name, is_its_own):
-    """
-    The hash in the name marks chains of single Services.
-    """
+    """The hash in the name marks chains of single Services."""
     assert names.is_chain(table, name) is is_its_own
 
 
 def test_ipsets_of_both_families_are_known():
-    """
-    kube-proxy cuts the names of IPv6 sets to the length that ipset allows.
-    """
+    """kube-proxy cuts the names of IPv6 sets to the length that ipset allows."""
     assert {
         "KUBE-CLUSTER-IP",
         "KUBE-6-CLUSTER-IP",

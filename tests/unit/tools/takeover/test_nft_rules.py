@@ -57,7 +57,5 @@ NATIVE = (
     ids=["jump", "reject", "native"],
 )
 def test_recorded_rules_are_read(recorded, rule):
-    """
-    Target, comment and handle matter; counters and comments are not conditions.
-    """
+    """Target, comment and handle matter; counters and comments are not conditions."""
     assert rule == read_rule(RuleRow.read(bytes.fromhex("02000000" + recorded)))

@@ -32,9 +32,7 @@ def plan(text, name="nat"):
 
 
 def test_entry_points_go_first():
-    """
-    A packet on its way still finds its masquerading.
-    """
+    """A packet on its way still finds its masquerading."""
     made = plan(NAT)
 
     assert [rule.chain for rule in made.entries] == ["PREROUTING"]
@@ -56,9 +54,7 @@ def test_chains_that_others_use_stay():
 
 
 def test_tables_without_chains_of_kube_proxy_stay_as_they_are():
-    """
-    The kubelet's chains and rules stay.
-    """
+    """The kubelet's chains and rules stay."""
     text = (
         ":INPUT ACCEPT [0:0]\n:KUBE-FIREWALL - [0:0]\n"
         '-A INPUT -m comment --comment "kubernetes firewall" -j KUBE-FIREWALL\n'
@@ -80,9 +76,7 @@ def test_tables_without_chains_of_kube_proxy_stay_as_they_are():
     ],
 )
 def test_rules_are_read(rule, target, comment, plain):
-    """
-    Target, comment, and whether the rule has conditions.
-    """
+    """Target, comment, and whether the rule has conditions."""
     read = read_rule(rule)
 
     assert (target, comment, plain) == (read.target, read.comment, read.plain)
@@ -109,9 +103,7 @@ OWN = (
     ],
 )
 def test_forwarded_packets_that_only_kube_proxy_accepts_need_a_rule(policy, rules, dropped):
-    """
-    A later run recognises that rule by its comment.
-    """
+    """A later run recognises that rule by its comment."""
     text = f":FORWARD {policy} [0:0]\n:KUBE-FORWARD - [0:0]\n{rules}"
     remedies = forward_remedies([plan(text, "filter")])
 

@@ -54,9 +54,7 @@ NODE_PORT = VirtualServer(Protocol.UDP, parse_address("192.168.77.11"), 30080)
 
 
 def test_servers_are_read():
-    """
-    Real servers and virtual servers by firewall mark are left out.
-    """
+    """Real servers and virtual servers by firewall mark are left out."""
     assert read_servers(SERVERS) == [WEB, NODE_PORT, WEB6]
     assert [str(server) for server in read_servers(SERVERS)] == [
         "10.96.0.10:80/tcp",
@@ -66,9 +64,7 @@ def test_servers_are_read():
 
 
 def test_connections_are_read():
-    """
-    Connections of both families and of every state are read.
-    """
+    """Connections of both families and of every state are read."""
     assert [(c.server, c.state) for c in read_connections(CONNECTIONS)] == [
         (WEB, "ESTABLISHED"),
         (WEB, "TIME_WAIT"),
@@ -78,17 +74,13 @@ def test_connections_are_read():
 
 
 def test_sources_of_own_connections_are_read():
-    """
-    Only open connections count, in both families.
-    """
+    """Only open connections count, in both families."""
     assert {WEB.address} == read_sources(SOCKETS, "")
     assert {WEB6.address} == read_sources("", SOCKETS6)
 
 
 def test_virtual_servers_of_others_are_left_out():
-    """
-    The address shows which are of Services; node address and port show which are node ports.
-    """
+    """The address shows which are of Services; node address and port show which are node ports."""
     keepalived = VirtualServer(Protocol.TCP, parse_address("192.0.2.1"), 80)
     dns = VirtualServer(Protocol.UDP, parse_address("192.168.77.11"), 53)
     ports = NodePorts({(Family.IPV4, Protocol.UDP, 30080)}, {NODE_PORT.address})
@@ -109,9 +101,7 @@ def snapshot(at_s, *connections, sources=()):
      ("CLOSE", False), ("NONE", False)],
 )  # fmt: skip
 def test_a_server_is_used_as_long_as_a_connection_is_open(state, used):
-    """
-    A connection that has ended, or a template for session affinity, does not count.
-    """
+    """A connection that has ended, or a template for session affinity, does not count."""
     assert ({WEB} if used else set()) == used_servers(snapshot(0, (WEB, state, 100)), None)
 
 
@@ -119,9 +109,7 @@ def test_a_server_is_used_as_long_as_a_connection_is_open(state, used):
     ("before", "after", "used"), [(300, 300, True), (299, 299, True), (300, 298, False)]
 )
 def test_a_udp_flow_is_open_if_a_packet_renews_its_expiry(before, after, used):
-    """
-    Two snapshots show that; in its first snapshot every flow counts as open.
-    """
+    """Two snapshots show that; in its first snapshot every flow counts as open."""
     first = snapshot(10.0, (NODE_PORT, "UDP", before))
     second = snapshot(12.0, (NODE_PORT, "UDP", after))
 
@@ -131,9 +119,7 @@ def test_a_udp_flow_is_open_if_a_packet_renews_its_expiry(before, after, used):
 
 
 def test_an_address_goes_when_no_connection_needs_it():
-    """
-    Neither a virtual server in use nor a connection of this host needs it.
-    """
+    """Neither a virtual server in use nor a connection of this host needs it."""
     now = snapshot(0, (WEB, "ESTABLISHED", 100), sources=[WEB6.address])
     spare = parse_address("10.96.0.30")
     going = unused([WEB, WEB6], {WEB.address, WEB6.address, spare}, now, None)
