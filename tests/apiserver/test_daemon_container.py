@@ -19,7 +19,8 @@ TIMEOUT = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established")
 
 @pytest.fixture(autouse=True)
 def objects(site: Site) -> None:
-    """A Service with an endpoint."""
+    """A Service with an endpoint, on a node with its addresses."""
+    site.add_node_addresses()
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
 
 

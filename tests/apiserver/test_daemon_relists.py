@@ -26,6 +26,7 @@ RESOURCES = ("services", "endpointslices", "nodes", "servicecidrs")
 @pytest.fixture
 def daemon(site: Site) -> Iterator[Daemon]:
     """The daemon, with rules for the Services web and other."""
+    site.add_node_addresses()
     site.api.apply(
         node_object(),
         service(),

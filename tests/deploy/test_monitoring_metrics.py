@@ -113,8 +113,7 @@ def test_the_daemon_has_them_and_serves_them_to_others(site: Site) -> None:
     """With the address that the component opens; every metric of it is documented as it is."""
     config = find(compose("monitoring"), "ConfigMap")["data"]["config.conf"]
     (opened,) = re.findall(r"^metricsBindAddress: (.*)$", config, re.MULTILINE)
-    site.namespace.run(["ip", "address", "add", "192.168.77.11/24", "dev", "lo"])
-    site.namespace.run(["ip", "address", "add", "fd77::11/64", "dev", "lo", "nodad"])
+    site.add_node_addresses()
     site.api.apply(node_object(), service(), endpoint_slice("web", "10.244.1.5"))
     with site.daemon(f"--metrics-bind-address={opened}"):
         pages = [

@@ -147,7 +147,8 @@ def test_foreign_changes_are_undone(served: Cluster, what: str) -> None:
     """A process that starts puts everything back, and then it works."""
     expected = left_by_another(served)
     rules.load(served.nodes[0], text(what))
-    assert "stranger" in what or expected != snapshot(served)
+    # nft 1.0.6 prints a dormant table's flags as garbage where it should print JSON.
+    assert "stranger" in what or "dormant" in what or expected != snapshot(served)
     with started(served, objects(served)) as proxy:
         assert expected == snapshot(served)
         assert bool(proxy.report.operations) == (what in ELEMENTS.values() or "rename" in what)

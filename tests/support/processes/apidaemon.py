@@ -83,6 +83,11 @@ class Site:
 
     # -- the kernel -------------------------------------------------------------------------
 
+    def add_node_addresses(self) -> None:
+        """Give the namespace the addresses of :func:`node_object`, as a node has them."""
+        for address in ("192.168.77.11/24", "fd77::11/64"):
+            self.namespace.run(["ip", "address", "replace", address, "dev", "lo", "nodad"])
+
     def serves(self, expected: Mapping[str, tuple[str, ...]]) -> None:
         """Assert that the kernel comes to hold exactly these frontends and endpoints."""
         eventually(dict(expected), self.commands.frontends)
