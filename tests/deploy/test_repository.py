@@ -48,3 +48,12 @@ def test_the_commit_hook_runs_the_checks_of_the_test_script() -> None:
     (hook,) = hooks["repos"][0]["hooks"]
     script, option = hook["entry"].split()
     assert option in (ROOT / script).read_text("utf-8")
+
+
+def test_the_top_level_holds_what_belongs_there() -> None:
+    """No download, build or note that a command left there; dot files aside."""
+    made = {"build", "dist"}  # by builds, and ignored
+    there = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    allowed = {"LICENSE", "README.md", "deploy", "nfproxy", "pyproject.toml", "rulesets", "tests"}
+
+    assert {name for name in there - made if not name.endswith(".egg-info")} == allowed
