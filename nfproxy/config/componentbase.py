@@ -6,11 +6,8 @@ Source: ``k8s.io/component-base/config`` and ``k8s.io/component-base/logs/api/v1
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated
-
 from nfproxy.config.durations import Duration
-from nfproxy.config.setting import Block, Group, Setting, Treatment
+from nfproxy.config.setting import Block, Group, Settings, Treatment
 from nfproxy.config.valuetypes import (
     FLUSH,
     PATH,
@@ -23,65 +20,45 @@ from nfproxy.config.valuetypes import (
 
 _NOT_NEEDED = Treatment.NOT_NEEDED
 
-_api_server = partial(Setting, group=Group.API_SERVER)
-_logging = partial(Setting, group=Group.LOGGING, overrides_file=True)
-_unused_logging = partial(_logging, treatment=_NOT_NEEDED)
-_split_stream = partial(
-    _unused_logging, help="Errors to standard error, the rest to standard output."
-)
-_buffer_size = partial(_unused_logging, type=QUANTITY, help="Buffer of the split log stream.")
+_api_server = Settings(Group.API_SERVER)
+_logging = Settings(Group.LOGGING, overrides_file=True)
+_unused_logging = Settings(Group.LOGGING, overrides_file=True, treatment=_NOT_NEEDED)
+_SPLIT = "Errors to standard error, the rest to standard output."
+_BUFFER = "Buffer of the split log stream."
+
+# A setting takes two lines, not nine.
+# fmt: off
 
 
 class ClientConnection(Block, frozen=True):
     """``clientConnection``: how to reach the API server."""
 
-    kubeconfig: Annotated[
-        str,
-        _api_server(
-            flag="kubeconfig",
-            type=PATH,
-            for_node=True,
-            help="Kubeconfig file with address and credentials. Without it and --master, the "
-            "pod's service account is used.",
-        ),
-    ] = ""
-    accept_content_types: Annotated[
-        str, _api_server(treatment=_NOT_NEEDED, help="Accept header sent to the API server.")
-    ] = ""
-    content_type: Annotated[
-        str,
-        _api_server(
-            flag="kube-api-content-type",
-            treatment=_NOT_NEEDED,
-            help="Encoding of requests to the API server; nfproxy uses JSON.",
-        ),
-    ] = "application/vnd.kubernetes.protobuf"
-    qps: Annotated[
-        float,
-        _api_server(flag="kube-api-qps", help="Requests per second to the API server."),
-    ] = 5.0
-    burst: Annotated[
-        int,
-        _api_server(
-            flag="kube-api-burst",
-            type=integer(0),
-            help="Requests to the API server that may exceed the rate for a moment.",
-        ),
-    ] = 10
+    kubeconfig: str = _api_server("", "kubeconfig", PATH, for_node=True,
+        help="Kubeconfig file with address and credentials. Without it and --master, the pod's "
+             "service account is used.")
+    accept_content_types: str = _api_server("", treatment=_NOT_NEEDED,
+        help="Accept header sent to the API server.")
+    content_type: str = _api_server("application/vnd.kubernetes.protobuf", "kube-api-content-type",
+        treatment=_NOT_NEEDED, help="Encoding of requests to the API server; nfproxy uses JSON.")
+    qps: float = _api_server(5.0, "kube-api-qps", help="Requests per second to the API server.")
+    burst: int = _api_server(10, "kube-api-burst", integer(0),
+        help="Requests to the API server that may exceed the rate for a moment.")
 
 
 class TextOptions(Block, frozen=True):
     """``logging.options.text``."""
 
-    split_stream: Annotated[bool, _split_stream(flag="log-text-split-stream")] = False
-    info_buffer_size: Annotated[str, _buffer_size(flag="log-text-info-buffer-size")] = "0"
+    split_stream: bool = _unused_logging(False, "log-text-split-stream", help=_SPLIT)
+    info_buffer_size: str = _unused_logging("0", "log-text-info-buffer-size", QUANTITY,
+        help=_BUFFER)
 
 
 class JSONOptions(Block, frozen=True):
     """``logging.options.json``."""
 
-    split_stream: Annotated[bool, _split_stream(flag="log-json-split-stream")] = False
-    info_buffer_size: Annotated[str, _buffer_size(flag="log-json-info-buffer-size")] = "0"
+    split_stream: bool = _unused_logging(False, "log-json-split-stream", help=_SPLIT)
+    info_buffer_size: str = _unused_logging("0", "log-json-info-buffer-size", QUANTITY,
+        help=_BUFFER)
 
 
 class LoggingOptions(Block, frozen=True):
@@ -94,35 +71,12 @@ class LoggingOptions(Block, frozen=True):
 class Logging(Block, frozen=True):
     """``logging``: component-base's LoggingConfiguration v1."""
 
-    verbosity: Annotated[
-        int,
-        _logging(
-            flag="v",
-            short="v",
-            type=integer(0, UINT32_MAX),
-            for_node=True,
-            help="Log level; higher levels log more.",
-        ),
-    ] = 0
-    format: Annotated[
-        str,
-        _logging(
-            flag="logging-format",
-            type=choice("text", "json"),
-            for_node=True,
-            help="Format of log lines.",
-        ),
-    ] = "text"
-    vmodule: Annotated[
-        tuple[VModuleItem, ...],
-        _unused_logging(flag="vmodule", help="Log levels per Go source file."),
-    ] = ()
-    flush_frequency: Annotated[
-        Duration,
-        _unused_logging(
-            flag="log-flush-frequency",
-            type=FLUSH,
-            help="Time between log flushes; nfproxy writes at once.",
-        ),
-    ] = Duration.of(5)
+    verbosity: int = _logging(0, "v", integer(0, UINT32_MAX), short="v", for_node=True,
+        help="Log level; higher levels log more.")
+    format: str = _logging("text", "logging-format", choice("text", "json"), for_node=True,
+        help="Format of log lines.")
+    vmodule: tuple[VModuleItem, ...] = _unused_logging((), "vmodule",
+        help="Log levels per Go source file.")
+    flush_frequency: Duration = _unused_logging(Duration.of(5), "log-flush-frequency", FLUSH,
+        help="Time between log flushes; nfproxy writes at once.")
     options: LoggingOptions = LoggingOptions()

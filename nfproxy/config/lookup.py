@@ -12,13 +12,13 @@ import msgspec
 
 from nfproxy.config.commandline import CommandLine
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
-from nfproxy.config.setting import Group, Setting, settings_of_file, settings_of_flags
+from nfproxy.config.setting import Group, Setting, settings_of
 
 _GROUPS = list(Group)
 
 SETTINGS: tuple[Setting, ...] = tuple(
     sorted(
-        (*settings_of_flags(CommandLine()), *settings_of_file(KubeProxyConfiguration())),
+        (*settings_of(CommandLine()), *settings_of(KubeProxyConfiguration())),
         key=lambda setting: (_GROUPS.index(setting.group), setting.is_deprecated),
     )
 )

@@ -4,129 +4,59 @@ Blocks of other proxy modes and platforms, accepted so that existing files and f
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated
-
-import msgspec
-
 from nfproxy.config.durations import Duration
-from nfproxy.config.setting import Block, Group, Setting, Treatment
+from nfproxy.config.setting import Block, Group, Settings, Treatment
 from nfproxy.config.valuetypes import duration, integer
 
-_iptables = partial(Setting, group=Group.IPTABLES, treatment=Treatment.OTHER_MODE)
-_ipvs = partial(Setting, group=Group.IPVS, treatment=Treatment.OTHER_MODE)
-_windows = partial(Setting, group=Group.WINDOWS, treatment=Treatment.OTHER_MODE)
+_iptables = Settings(Group.IPTABLES, treatment=Treatment.OTHER_MODE)
+_ipvs = Settings(Group.IPVS, treatment=Treatment.OTHER_MODE)
+_windows = Settings(Group.WINDOWS, treatment=Treatment.OTHER_MODE)
+
+# A setting takes two lines, not nine.
+# fmt: off
 
 
 class IPTables(Block, frozen=True):
     """``iptables``: belongs to iptables mode."""
 
-    masquerade_bit: Annotated[
-        int,
-        _iptables(
-            flag="iptables-masquerade-bit",
-            type=integer(0, 31),
-            keeps_zero=True,
-            replacement="nftables.masqueradeBit",
-            help="Mark bit in iptables mode.",
-        ),
-    ] = 14
-    masquerade_all: Annotated[
-        bool,
-        _iptables(
-            replacement="nftables.masqueradeAll", help="Masquerade everything in iptables mode."
-        ),
-    ] = False
-    localhost_node_ports: Annotated[
-        bool,
-        _iptables(
-            flag="iptables-localhost-nodeports",
-            keeps_zero=True,
-            warn_about=True,
-            help="Node ports on localhost in iptables mode; otherwise nodePortAddresses has "
-            "localhost.",
-        ),
-    ] = True
-    sync_period: Annotated[
-        Duration,
-        _iptables(
-            type=duration(),
-            replacement="nftables.syncPeriod",
-            help="Retry delay in iptables mode.",
-        ),
-    ] = Duration.of(30)
-    min_sync_period: Annotated[
-        Duration,
-        _iptables(
-            type=duration(),
-            replacement="nftables.minSyncPeriod",
-            help="Least time between changes in iptables mode.",
-        ),
-    ] = Duration.of(1)
+    masquerade_bit: int = _iptables(14, "iptables-masquerade-bit", integer(0, 31), keeps_zero=True,
+        replacement="nftables.masqueradeBit", help="Mark bit in iptables mode.")
+    masquerade_all: bool = _iptables(False, replacement="nftables.masqueradeAll",
+        help="Masquerade everything in iptables mode.")
+    localhost_node_ports: bool = _iptables(True, "iptables-localhost-nodeports", keeps_zero=True,
+        warn_about=True,
+        help="Node ports on localhost in iptables mode; otherwise nodePortAddresses has localhost.")
+    sync_period: Duration = _iptables(Duration.of(30), type=duration(),
+        replacement="nftables.syncPeriod", help="Retry delay in iptables mode.")
+    min_sync_period: Duration = _iptables(Duration.of(1), type=duration(),
+        replacement="nftables.minSyncPeriod", help="Least time between changes in iptables mode.")
 
 
 class IPVS(Block, frozen=True):
     """``ipvs``: belongs to ipvs mode."""
 
-    sync_period: Annotated[
-        Duration,
-        _ipvs(
-            flag="ipvs-sync-period",
-            type=duration(),
-            replacement="nftables.syncPeriod",
-            help="Retry delay in ipvs mode.",
-        ),
-    ] = Duration.of(30)
-    min_sync_period: Annotated[
-        Duration,
-        _ipvs(
-            flag="ipvs-min-sync-period",
-            type=duration(),
-            replacement="nftables.minSyncPeriod",
-            help="Least time between changes in ipvs mode.",
-        ),
-    ] = Duration(0)
-    scheduler: Annotated[str, _ipvs(flag="ipvs-scheduler", help="IPVS scheduler.")] = ""
-    exclude_cidrs: Annotated[
-        tuple[str, ...],
-        _ipvs(flag="ipvs-exclude-cidrs", help="Addresses whose IPVS rules kube-proxy leaves."),
-    ] = msgspec.field(default=(), name="excludeCIDRs")
-    strict_arp: Annotated[bool, _ipvs(flag="ipvs-strict-arp", help="ARP sysctls for IPVS.")] = (
-        msgspec.field(default=False, name="strictARP")
-    )
-    tcp_timeout: Annotated[
-        Duration,
-        _ipvs(
-            flag="ipvs-tcp-timeout",
-            type=duration(),
-            help="IPVS timeout of idle TCP connections.",
-        ),
-    ] = Duration(0)
-    tcp_fin_timeout: Annotated[
-        Duration,
-        _ipvs(
-            flag="ipvs-tcpfin-timeout",
-            type=duration(),
-            help="IPVS timeout of TCP connections after a FIN.",
-        ),
-    ] = Duration(0)
-    udp_timeout: Annotated[
-        Duration,
-        _ipvs(
-            flag="ipvs-udp-timeout",
-            type=duration(),
-            help="IPVS timeout of UDP packets.",
-        ),
-    ] = Duration(0)
+    sync_period: Duration = _ipvs(Duration.of(30), "ipvs-sync-period", duration(),
+        replacement="nftables.syncPeriod", help="Retry delay in ipvs mode.")
+    min_sync_period: Duration = _ipvs(Duration(0), "ipvs-min-sync-period", duration(),
+        replacement="nftables.minSyncPeriod", help="Least time between changes in ipvs mode.")
+    scheduler: str = _ipvs("", "ipvs-scheduler", help="IPVS scheduler.")
+    exclude_cidrs: tuple[str, ...] = _ipvs((), "ipvs-exclude-cidrs", name="excludeCIDRs",
+        help="Addresses whose IPVS rules kube-proxy leaves.")
+    strict_arp: bool = _ipvs(False, "ipvs-strict-arp", name="strictARP",
+        help="ARP sysctls for IPVS.")
+    tcp_timeout: Duration = _ipvs(Duration(0), "ipvs-tcp-timeout", duration(),
+        help="IPVS timeout of idle TCP connections.")
+    tcp_fin_timeout: Duration = _ipvs(Duration(0), "ipvs-tcpfin-timeout", duration(),
+        help="IPVS timeout of TCP connections after a FIN.")
+    udp_timeout: Duration = _ipvs(Duration(0), "ipvs-udp-timeout", duration(),
+        help="IPVS timeout of UDP packets.")
 
 
 class Winkernel(Block, frozen=True):
     """``winkernel``: Windows only."""
 
-    network_name: Annotated[str, _windows(help="HNS network.")] = ""
-    source_vip: Annotated[str, _windows(help="Source address of HNS.")] = ""
-    enable_dsr: Annotated[bool, _windows(help="Direct server return.")] = msgspec.field(
-        default=False, name="enableDSR"
-    )
-    root_hns_endpoint_name: Annotated[str, _windows(help="HNS endpoint.")] = ""
-    forward_health_check_vip: Annotated[bool, _windows(help="Health checks to the VIP.")] = False
+    network_name: str = _windows("", help="HNS network.")
+    source_vip: str = _windows("", help="Source address of HNS.")
+    enable_dsr: bool = _windows(False, name="enableDSR", help="Direct server return.")
+    root_hns_endpoint_name: str = _windows("", help="HNS endpoint.")
+    forward_health_check_vip: bool = _windows(False, help="Health checks to the VIP.")

@@ -1,9 +1,11 @@
 """
 What a setting is: its flag, its field in the file, its values, and what nfproxy does with it.
 
-A setting is declared once, on a field of a struct::
+A setting is declared once, as the default of a struct's field::
 
-    min: Annotated[int, Setting(flag="conntrack-min", type=integer(0), help="…")] = 131072
+    _conntrack = Settings(Group.CONNTRACK)
+    …
+    min: int = _conntrack(131072, "conntrack-min", integer(0), help="…")
 
 :class:`~nfproxy.config.kubeproxy.KubeProxyConfiguration` has the fields of the configuration file,
 :class:`~nfproxy.config.commandline.CommandLine` the flags that no field of the file carries.
@@ -15,11 +17,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any, TypeVar
 
 import msgspec
 
 from nfproxy.config.valuetypes import STRING, TYPE_OF_FIELD, ValueType
+
+T = TypeVar("T")
 
 
 class Group(enum.Enum):
@@ -63,7 +67,8 @@ class Setting:
     value except zero and the default. `replacement` is the field to use in nfproxy.
 
     The struct's field supplies the rest: `field` is the path in the file (``conntrack.min``, ""
-    for a flag only), `names` the path of attribute names, `default` kube-proxy's default.
+    for a flag only), `names` the path of attribute names. `default` is kube-proxy's default; as the
+    field's ``default_factory``, the setting gives it.
     """
 
     group: Group
@@ -81,6 +86,10 @@ class Setting:
     field: str = ""
     names: tuple[str, ...] = ()
     default: Any = None
+
+    def __call__(self) -> Any:
+        """Return the default."""
+        return self.default
 
     @property
     def key(self) -> str:
@@ -101,39 +110,48 @@ class Setting:
         return bool(value) and value != "0" and value != self.default
 
 
+class Settings:
+    """Declares the settings of one group, with what they have in common."""
+
+    def __init__(self, group: Group, **common: Any) -> None:
+        """Take the group, and values for fields of :class:`Setting`."""
+        self._common = {"group": group, **common}
+
+    def __call__(
+        self,
+        default: T,
+        flag: str = "",
+        type: ValueType = STRING,
+        *,
+        name: str | None = None,
+        **more: Any,
+    ) -> T:
+        """Return the field of a struct that holds a setting; `name` is its name in the file."""
+        values: dict[str, Any] = {**self._common, "default": default, "flag": flag, "type": type}
+        field: T = msgspec.field(default_factory=Setting(**values | more), name=name)
+        return field
+
+
 class Block(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A mapping of the configuration file; a field that is no block carries its setting."""
 
 
-def settings_of_file(
+def settings_of(
     block: msgspec.Struct, path: str = "", names: tuple[str, ...] = ()
 ) -> Iterator[Setting]:
     """
-    Yield the settings declared in a struct of the configuration file, blocks inside included.
+    Yield the settings declared in a struct, blocks inside included.
 
-    `block` holds the defaults, `path` and `names` say where it is.
+    `path` and `names` say where a block is in the file. A struct that is no block has only flags.
     """
     for field in msgspec.structs.fields(block):
         value = getattr(block, field.name)
-        here, attributes = f"{path}{field.encode_name}", (*names, field.name)
+        here = f"{path}{field.encode_name}" if isinstance(block, Block) else ""
+        attributes = (*names, field.name)
+        declared: Any = field.default_factory
         if isinstance(value, msgspec.Struct):
-            yield from settings_of_file(value, f"{here}.", attributes)
-        elif declared := _declared(field):
-            yield replace(declared, field=here, names=attributes, default=value)
-
-
-def settings_of_flags(flags: msgspec.Struct) -> Iterator[Setting]:
-    """Yield the settings of a struct whose fields are flags; `flags` holds the defaults."""
-    for field in msgspec.structs.fields(flags):
-        if declared := _declared(field):
-            default = getattr(flags, field.name)
-            yield replace(declared, flag=field.encode_name, names=(field.name,), default=default)
-
-
-def _declared(field: msgspec.structs.FieldInfo) -> Setting | None:
-    """Return the declaration on a field, None for apiVersion and kind, which have none."""
-    for item in getattr(field.type, "__metadata__", ()):
-        if isinstance(item, Setting):
-            usual = TYPE_OF_FIELD.get(get_args(field.type)[0])
-            return replace(item, type=usual) if usual and item.type is STRING else item
-    return None
+            yield from settings_of(value, f"{here}.", attributes)
+        elif isinstance(declared, Setting):  # apiVersion and kind are none
+            is_usual = declared.type is STRING
+            values = TYPE_OF_FIELD.get(field.type, STRING) if is_usual else declared.type
+            yield replace(declared, field=here, names=attributes, type=values)

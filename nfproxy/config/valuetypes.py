@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,8 +34,8 @@ UINT32_MAX = (1 << 32) - 1
 class VModuleItem(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One item of ``logging.vmodule``."""
 
-    file_pattern: str
-    verbosity: int
+    file_pattern: Annotated[str, msgspec.Meta(min_length=1)]
+    verbosity: Annotated[int, msgspec.Meta(ge=0, le=INT32_MAX)]
 
 
 def _anything(value: Any) -> bool:
@@ -61,16 +62,12 @@ class ValueType:
     switch: bool = False
 
 
-def _read_str(data: Any) -> str:
-    if not isinstance(data, str):
-        raise ValueError("not a string")
-    return data
-
-
-def _read_bool(data: Any) -> bool:
-    if not isinstance(data, bool):
-        raise ValueError("not a boolean")
-    return data
+# msgspec's errors are ValueErrors.
+_read_str = partial(msgspec.convert, type=str)
+_read_bool = partial(msgspec.convert, type=bool)
+_read_strings = partial(msgspec.convert, type=tuple[str, ...])
+_read_gates = partial(msgspec.convert, type=dict[str, bool])
+_read_modules = partial(msgspec.convert, type=tuple[VModuleItem, ...])
 
 
 def _parse_bool(text: str) -> bool:
@@ -84,11 +81,8 @@ def _parse_bool(text: str) -> bool:
 
 def _read_int(data: Any) -> int:
     """Read an integer; ``10.0`` counts as one, as in JSON converted from YAML."""
-    if isinstance(data, float) and data.is_integer():
-        return int(data)
-    if not isinstance(data, int) or isinstance(data, bool):
-        raise ValueError("not an integer")
-    return data
+    is_whole = isinstance(data, float) and data.is_integer()
+    return msgspec.convert(int(data) if is_whole else data, int)
 
 
 def _parse_int(text: str) -> int:
@@ -103,9 +97,10 @@ def _parse_int(text: str) -> int:
 
 
 def _read_float(data: Any) -> float:
-    if not isinstance(data, int | float) or isinstance(data, bool) or abs(data) > 3.4e38:
+    number = msgspec.convert(data, float)
+    if abs(number) > 3.4e38:
         raise ValueError("not a number")
-    return float(data)
+    return number
 
 
 def _parse_float(text: str) -> float:
@@ -130,20 +125,8 @@ def _read_quantity(data: Any) -> str:
     return text
 
 
-def _read_strings(data: Any) -> tuple[str, ...]:
-    if not isinstance(data, list):
-        raise ValueError("not a list")
-    return tuple(_read_str(item) for item in data)
-
-
 def _parse_strings(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
-
-
-def _read_gates(data: Any) -> dict[str, bool]:
-    if not isinstance(data, Mapping):
-        raise ValueError("not a mapping")
-    return {_read_str(name): _read_bool(on) for name, on in data.items()}
 
 
 def _parse_gates(text: str) -> dict[str, bool]:
@@ -151,24 +134,11 @@ def _parse_gates(text: str) -> dict[str, bool]:
     return {name.strip(): _parse_bool(on.strip()) for name, _, on in pairs}
 
 
-def _module(pattern: str, verbosity: int) -> VModuleItem:
-    if not pattern or not 0 <= verbosity <= INT32_MAX:
-        raise ValueError("not a pattern with a level")
-    return VModuleItem(file_pattern=pattern, verbosity=verbosity)
-
-
-def _read_modules(data: Any) -> tuple[VModuleItem, ...]:
-    if not isinstance(data, list) or not all(isinstance(item, Mapping) for item in data):
-        raise ValueError("not a list of mappings")
-    return tuple(
-        _module(_read_str(item.get("filePattern")), _read_int(item.get("verbosity")))
-        for item in data
-    )
-
-
-def _parse_modules(text: str) -> tuple[VModuleItem, ...]:
+def _parse_modules(text: str) -> Any:
     pairs = (item.partition("=") for item in text.split(",") if item)
-    return tuple(_module(pattern.strip(), _parse_int(level)) for pattern, _, level in pairs)
+    return _read_modules(
+        [{"filePattern": pattern.strip(), "verbosity": _parse_int(n)} for pattern, _, n in pairs]
+    )
 
 
 STRING = ValueType("TEXT", "a string", str, _read_str)
