@@ -79,7 +79,7 @@ def node_config(
         zone=node.zone if node else "",
         node_ips=ips,
         local_pods=local_pods,
-        local_pods_mismatch=bool(pod_problems),
+        local_pods_mismatch=tuple(pod_problems),
         masquerade_all=config.nftables.masquerade_all,
         masquerade_mark=1 << config.nftables.masquerade_bit,
         external_ips=config.allows_external_ips,

@@ -27,6 +27,7 @@ from nfproxy.daemon.background import (
     count_problems,
     follow_addresses,
     follow_api_servers,
+    post_pod_ranges,
     serve_health_checks,
     until_config_changes,
 )
@@ -134,6 +135,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             flows.run(),
             follow_addresses(addresses, daemon.reconfigure),
             local_node_ports.run(),
+            post_pod_ranges(hooks, events),
         ]
         if connection is not None:
             background.append(follow_api_servers(connection, daemon.reconfigure))

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nfproxy.apiserver.connection import Connection
+from nfproxy.apiserver.eventseries import KEPT_S
+from nfproxy.clock import monotonic_s
 from nfproxy.config.nodeports import NodePortGap, node_port_gap
+from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.errors import ConfigError
 from nfproxy.host.addresses import Addresses, LocalAddresses, every, within
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 _HEALTH_CHECK_RETRY_S = 30.0
 
 _CONFIG_FILE_S, _PROBLEMS_S, _API_SERVERS_S = 5.0, 15.0, 60.0
+_POD_RANGES_S, _POD_RANGES_REPEAT_S = 5.0, KEPT_S / 2
 
 
 # --- what the configuration depends on ------------------------------------------------------
@@ -51,6 +55,24 @@ async def follow_api_servers(connection: Connection, changed: Callable[[], None]
         await connection.locate()
         if connection.addresses != before:
             changed()
+
+
+async def post_pod_ranges(hooks: NodeHooks, events: NodeEvents) -> None:
+    """
+    Post an Event while the ranges that recognise local pods do not fit this node.
+
+    It comes when that begins or changes, and again before the API server forgets it.
+    """
+    posted: tuple[str, ...] = ()
+    posted_s = 0.0
+    while True:
+        planner, now_s = hooks.planner, monotonic_s()
+        problems = planner.config.local_pods_mismatch if planner else ()
+        if problems and (problems != posted or now_s >= posted_s + _POD_RANGES_REPEAT_S):
+            events.pod_ranges_mismatch(problems)
+            posted_s = now_s
+        posted = problems
+        await asyncio.sleep(_POD_RANGES_S)
 
 
 # --- health check node ports ----------------------------------------------------------------

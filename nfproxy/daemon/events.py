@@ -41,6 +41,12 @@ class NodeEvents:
         """Health or metrics cannot be served, and the process ends."""
         self._post(Regarding.node(self._node_name), "Warning", reason, _START, str(error))
 
+    def pod_ranges_mismatch(self, problems: Sequence[str]) -> None:
+        """The ranges that recognise local pods do not fit this node."""
+        note = "; ".join(problems)
+        node = Regarding.node(self._node_name)
+        self._post(node, "Warning", "ClusterCIDRMismatch", "Configure", note)
+
     def cannot_serve_health_check(self, failure: ListenFailure) -> None:
         """This node cannot listen on a Service's health check node port."""
         self._post(

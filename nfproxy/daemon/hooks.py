@@ -179,7 +179,7 @@ class NodeHooks(Hooks):
             refused=commit.claims.get(ClaimReason.REFUSED, 0),
             shadowing=commit.claims.get(ClaimReason.SHADOWS, 0),
         )
-        metrics.local_pods_mismatch(planner.config.local_pods_mismatch)
+        metrics.local_pods_mismatch(bool(planner.config.local_pods_mismatch))
 
     def _update_health_checks(self, planner: Planner, touched: Touched) -> None:
         """Take over health checks of Services that changed, or whose port another one uses."""

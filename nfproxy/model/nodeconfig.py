@@ -101,7 +101,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `node_name` equals the ``nodeName`` of local endpoints. `zone` is "" where unknown. `node_ips`
     has the node IP of each family with one.
-    `local_pods_mismatch` says that the ranges in `local_pods` do not fit this Node.
+    `local_pods_mismatch` says where the ranges in `local_pods` do not fit this Node.
     `node_port_prefixes` are the disjoint prefixes whose local addresses accept node ports. A family
     that is absent or None accepts them on every local address. Loopback addresses never do.
     `loopback_node_ports` are the families whose loopback addresses the configuration names.
@@ -117,7 +117,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     zone: str = ""
     node_ips: dict[Family, bytes] = {}
     local_pods: LocalPods = LocalPods()
-    local_pods_mismatch: bool = False
+    local_pods_mismatch: tuple[str, ...] = ()
     masquerade_all: bool = False
     masquerade_mark: int = 0x4000
     external_ips: bool = True

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import pytest
 from support.processes.apidaemon import HEALTH_PORT, Site
-from support.processes.commands import endpoint_slice, eventually, node_object, service
+from support.processes.commands import (
+    endpoint_slice,
+    eventually,
+    node_object,
+    service,
+    wait_until,
+)
 
 WEB = {"10.96.0.1:80/tcp": ("10.244.1.5:8080",)}
 PORTS = [{"port": 80, "nodePort": 30080}]
@@ -81,6 +87,11 @@ def test_a_cluster_cidr_that_does_not_fit_is_said_at_start_and_on_change(site: S
     with site.daemon() as daemon:
         daemon.wait_for("10.244.0.0/16 does not hold this node's podCIDR 10.250.1.0/24")
         eventually(1.0, lambda: site.metric("nfproxy_local_pods_mismatch"))
+        wait_until(lambda: site.events("ClusterCIDRMismatch"))
+        (event,) = site.events("ClusterCIDRMismatch")
+        assert event["regarding"]["kind"] == "Node"
+        assert event["type"] == "Warning"
+        assert "does not hold this node's podCIDR 10.250.1.0/24" in event["note"]
         node["spec"]["podCIDRs"] = ["10.244.1.0/24"]
         site.api.apply(node)
         eventually(0.0, lambda: site.metric("nfproxy_local_pods_mismatch"))
@@ -88,3 +99,4 @@ def test_a_cluster_cidr_that_does_not_fit_is_said_at_start_and_on_change(site: S
         site.api.apply(node)
         daemon.wait_for("10.244.0.0/16 holds this node's own address 10.244.0.9")
         eventually(1.0, lambda: site.metric("nfproxy_local_pods_mismatch"))
+        wait_until(lambda: len(site.events("ClusterCIDRMismatch")) == 2)

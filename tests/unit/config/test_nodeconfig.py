@@ -279,7 +279,7 @@ def test_a_cluster_cidr_that_does_not_fit_the_node_is_said(cluster, addresses, p
     config, warnings = planned(node(*addresses, pod_cidrs=pods), cluster_cidr=cluster)
 
     assert [words in text for words, text in zip(said, warnings, strict=True)] == [True] * len(said)
-    assert config.local_pods_mismatch == bool(said and cluster)
+    assert config.local_pods_mismatch == (warnings if cluster else ())
     assert all(text.startswith("clusterCIDR: ") for text in warnings)
 
 
@@ -289,7 +289,7 @@ def test_pod_cidrs_that_hold_the_node_are_said():
     config, (text,) = planned(of, detect_local_mode="NodeCIDR")
 
     assert "podCIDRs of the Node: 10.244.1.0/24 holds this node's own address" in text
-    assert config.local_pods_mismatch
+    assert config.local_pods_mismatch == (text,)
 
 
 def test_node_cidr_mode_knows_pods_by_the_nodes_pod_cidrs():
