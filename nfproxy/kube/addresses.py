@@ -46,8 +46,8 @@ def frontend_address(text: str) -> bytes:
     """
     Return the packed form of an external IP or a load balancer's IP.
 
-    Raises InputError for what :func:`reachable_address` refuses, and for what no packet of another
-    machine has as its destination: multicast, broadcast and reserved addresses.
+    Raises InputError for what :func:`reachable_address` refuses, and for what is no address of one
+    host on the internet: multicast, broadcast and reserved addresses.
     """
     packed = reachable_address(text)
     if what := _reserved(packed):
@@ -59,19 +59,24 @@ def cluster_address(text: str) -> bytes:
     """
     Return the packed form of a cluster IP.
 
-    Raises InputError for what can never be routed: unspecified, loopback, multicast. The API server
-    allocates cluster IPs from its ranges and has no rule against link-local ones.
+    Raises InputError for what can never be routed: unspecified, loopback, multicast, broadcast. The
+    API server allocates cluster IPs from its ranges and has no rule against link-local ones, nor
+    against 240.0.0.0/4, which some clouds use and Linux routes.
     """
     packed = parse_address(text)
     what = _special(packed)
     if what and what != _LINK_LOCAL:
         raise InputError(f"{format_address(packed)} is {what}, which cannot be a cluster IP")
-    if packed[0] == 0xFF or (len(packed) == 4 and packed[0] >= 0xE0):
+    if _reserved(packed) in (_MULTICAST, _BROADCAST):
         raise InputError(f"{format_address(packed)} is not a unicast address")
     return packed
 
 
-_LINK_LOCAL = "a link-local address"
+_LINK_LOCAL, _MULTICAST, _BROADCAST = (
+    "a link-local address",
+    "a multicast address",
+    "the broadcast address",
+)
 
 
 def _special(packed: bytes) -> str:
@@ -101,14 +106,14 @@ def _reserved(packed: bytes) -> str:
         if packed[0] == 0:  # 0.0.0.0/8
             return 'an address of "this network"'
         if packed[0] & 0xF0 == 0xE0:  # 224.0.0.0/4
-            return "a multicast address"
+            return _MULTICAST
         if packed == b"\xff" * 4:
-            return "the broadcast address"
+            return _BROADCAST
         if packed[0] & 0xF0 == 0xF0:  # 240.0.0.0/4
             return "a reserved address"
         return ""
     if packed[0] == 0xFF:
-        return "a multicast address"
+        return _MULTICAST
     if packed.startswith(bytes(12)):  # ::/96, "IPv4-compatible", such as ::127.0.0.1
         return "a reserved address"
     return ""

@@ -101,6 +101,8 @@ def test_a_service_without_cluster_ip_is_ignored_and_reported(cluster_ip):
         ),
         ({"ipFamilies": ["IPv4", "IPv6"], "clusterIPs": ["10.96.0.1"]}, {Family.IPV4: "10.96.0.1"}),
         ({"clusterIP": "169.254.9.1"}, {Family.IPV4: "169.254.9.1"}),
+        ({"clusterIP": "240.0.0.1"}, {Family.IPV4: "240.0.0.1"}),
+        ({"clusterIP": "255.255.255.254"}, {Family.IPV4: "255.255.255.254"}),
     ],
 )
 def test_families_and_cluster_ips_are_matched_by_position(spec, expected):
@@ -117,6 +119,8 @@ def test_families_and_cluster_ips_are_matched_by_position(spec, expected):
         ({"clusterIP": "127.0.0.1"}, "spec.clusterIP", None),
         ({"clusterIP": "0.0.0.0"}, "spec.clusterIP", None),
         ({"clusterIP": "224.0.0.251"}, "spec.clusterIP", None),
+        ({"clusterIP": "239.255.255.255"}, "spec.clusterIP", None),
+        ({"clusterIP": "255.255.255.255"}, "spec.clusterIP", None),
         ({"clusterIP": "ff02::1"}, "spec.clusterIP", None),
         ({"clusterIP": "::1"}, "spec.clusterIP", None),
         ({"ipFamilies": ["IPv6"]}, "spec.clusterIP", None),
