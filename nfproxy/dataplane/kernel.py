@@ -5,6 +5,7 @@ The nf_tables of this network namespace, as the reconciler sees them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from nfproxy.dataplane import libnftables
@@ -13,7 +14,13 @@ from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.elements import counted_elements, element_requests, join_ranges, raw_elements
 from nfproxy.netlink.nftables import ChainRow, generation
-from nfproxy.netlink.sockets import ABSENT, NftSocket
+from nfproxy.netlink.sockets import (
+    ABSENT,
+    NETLINK_EXT_ACK,
+    SOL_NETLINK,
+    NftSocket,
+    open_socket,
+)
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
 from nfproxy.reconcile.transition import Operation
@@ -62,14 +69,14 @@ class Kernel:
 
     def load(self, text: str) -> None:
         """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
-        try:
-            libnftables.load_text(text, started=self._expect)
-        finally:
-            self._expect(None)
-
-    def _expect(self, port: int | None) -> None:
-        if self._foreign_changes is not None:
-            self._foreign_changes.expect(port)
+        # The script goes through a socket of ours: while that is open, no other socket has its
+        # port. The port of a socket of libnftables' own would be the child's process id, which a
+        # process in another pid namespace may have, or a user may take before.
+        with open_socket(blocking=False) as netlink:
+            netlink.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)  # as libnftables does
+            changes, port = self._foreign_changes, netlink.getsockname()[0]
+            with nullcontext() if changes is None else changes.ours_from(port):
+                libnftables.load_text(text, netlink=netlink)
 
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations as one transaction. Raises TransactionError."""

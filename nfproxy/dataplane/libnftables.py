@@ -12,9 +12,9 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError, reason_of
@@ -40,19 +40,19 @@ def load_text(
     *,
     check: bool = False,
     timeout_s: float = TIMEOUT_S,
-    started: Callable[[int], object] = lambda _: None,
+    netlink: socket.socket | None = None,
 ) -> str:
     """
     Run an nft script as one transaction and return what it prints.
 
-    With `check` libnftables and the kernel only validate the script. `started` receives the child's
-    process id, which is also its netlink port, before the child changes anything.
+    With `check` libnftables and the kernel only validate the script. The script goes through the
+    socket `netlink`, which must not block and had no other use; by default through a new one.
 
     Raises TransactionError if the script is refused, MissingFeatureError without libnftables, and
     DataplaneError if the child crashes or hangs. In the last case the kernel may have the script or
     not: read the tables before going on.
     """
-    return _run("--check" if check else "--run", text, timeout_s, started)
+    return _run("--check" if check else "--run", text, timeout_s, netlink)
 
 
 def library_version(timeout_s: float = TIMEOUT_S) -> str:
@@ -65,16 +65,16 @@ def library_version(timeout_s: float = TIMEOUT_S) -> str:
     return found[1] if found else ""
 
 
-def _run(
-    mode: str, text: str, timeout_s: float, started: Callable[[int], object] = lambda _: None
-) -> str:
-    command = [sys.executable, "-I", "-S", str(_CHILD), mode, _bindings_path()]
+def _run(mode: str, text: str, timeout_s: float, netlink: socket.socket | None = None) -> str:
+    files = () if netlink is None else (netlink.fileno(),)
+    command = [sys.executable, "-I", "-S", str(_CHILD), mode, _bindings_path(), *map(str, files)]
     try:
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=files,
             # Ctrl-C stops nfproxy, not the child: a transaction that has begun shall finish.
             start_new_session=True,
         )
@@ -83,8 +83,6 @@ def _run(
             f"cannot start a process for libnftables: {reason_of(error)}"
         ) from error
     with child:
-        # The child waits for its script, so it has changed nothing yet.
-        started(child.pid)
         try:
             out, err = child.communicate(text.encode(), timeout_s)
         except BaseException as error:
@@ -117,7 +115,7 @@ def _error(status: int, errors: str) -> DataplaneError | MissingFeatureError:
         )
     if status == _UNKNOWN_BINDINGS:
         return MissingFeatureError(
-            f"nfproxy does not know this version of the Python bindings of libnftables ({errors})",
+            f"nfproxy does not know this version of libnftables or of its bindings ({errors})",
             "pip install 'pip-nftables>=1.0.2,<1.1'",
         )
     return DataplaneError(f"libnftables ended with {_ending(status)} ({errors})", code=CRASHED)

@@ -2,8 +2,9 @@
 Runs one job of libnftables in its own process: text on standard input, errors on standard error.
 
 A script, not a module to import. It must start fast, so it depends on nothing of nfproxy; its
-arguments name the directory of the Python bindings. Exit status: 0 done, 1 refused, 3 libnftables
-cannot be loaded, 4 the bindings are of an unknown version.
+arguments name the directory of the Python bindings and, in place of libnftables' own, a netlink
+socket. Exit status: 0 done, 1 refused, 3 libnftables cannot be loaded, 4 libnftables or its
+bindings are of an unknown version.
 
 libnftables keeps its peak memory, and what other programs put into the network namespace can crash
 it. Both end with this process.
@@ -12,17 +13,20 @@ it. Both end with this process.
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import signal
+import stat
 import sys
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_FILES = 64  # this process has opened fewer
 _CONTEXT = "_Nftables__ctx"  # the bindings' pointer to libnftables' context, which is private
 
 
 def main() -> int:
     """Run a script; only check it (``--check``); or answer in JSON (``--json``)."""
-    mode, path = sys.argv[1], sys.argv[2]
+    mode, path, *netlink = sys.argv[1:]
     # A crash that repeats must not fill the disk with core dumps.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Without nfproxy, no process reads the answer.
@@ -45,6 +49,9 @@ def main() -> int:
     if context is None:
         print(f"nftables.Nftables has no {_CONTEXT}", file=sys.stderr)
         return 4
+    if netlink and not _put_in_place(int(netlink[0])):
+        print("libnftables opened no socket, or several", file=sys.stderr)
+        return 4
     if mode == "--check":
         # The bindings lack this call; the library has had it since its first release.
         library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
@@ -55,6 +62,22 @@ def main() -> int:
     sys.stdout.write(output or "")
     sys.stderr.write(errors or "")
     return 0 if code == 0 else 1
+
+
+def _put_in_place(netlink: int) -> bool:
+    """Put a socket in the place of libnftables' own; return whether there is exactly one."""
+    sockets = [number for number in range(3, _FILES) if number != netlink and _is_socket(number)]
+    if len(sockets) != 1:
+        return False
+    os.dup2(netlink, sockets[0])
+    return True
+
+
+def _is_socket(number: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(number).st_mode)
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 What the kernel reports about commits to nf_tables: other processes' changes, and our own deletions.
 
 The kernel sends each commit to a multicast group, message by message. Every message carries the
-netlink port of the socket that committed. So another process's change (``nft flush ruleset`` by a
-firewall that reloads, say) differs from our own without reading any table.
+netlink port of the socket that committed. While a socket is open, no other socket of its network
+namespace has its port. So another process's change (``nft flush ruleset`` by a firewall that
+reloads, say) differs from our own without reading any table, whatever ids the processes have.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError, reason_of
@@ -38,7 +41,6 @@ from nfproxy.netlink.nftables import (
     generation,
     is_about_table,
     is_dormant,
-    rule_chain_of,
 )
 from nfproxy.netlink.sockets import (
     NETLINK_ADD_MEMBERSHIP,
@@ -103,7 +105,7 @@ class ForeignChanges:
     Reports changes to nfproxy's tables that this process did not make.
 
     Watches the network namespace that it is made in. A socket filter keeps the notifications of our
-    own commits from being copied at all. One thread at a time reads; `expect` may be called by
+    own commits from being copied at all. One thread at a time reads; `ours_from` may be called by
     another thread.
     """
 
@@ -121,16 +123,19 @@ class ForeignChanges:
         """Stop listening."""
         self._socket.close()
 
-    def expect(self, port: int | None) -> None:
+    @contextmanager
+    def ours_from(self, port: int) -> Iterator[None]:
         """
-        Take changes from another netlink port, that of a child process, for our own from now on.
+        Take changes from another netlink port for our own meanwhile; our socket there stays open.
 
-        None: from no other port. That is due when the child has ended, as another process may have
-        its port next. The kernel drops the child's notifications: a program that it loads would
-        fill the buffer, and then changes of other processes are lost. Raises OSError.
+        The kernel drops their notifications: a program that is loaded would fill the buffer, and
+        then changes of other processes are lost. Raises OSError.
         """
-        ports = (self._own_port,) if port is None else (self._own_port, port)
-        _attach_filter(self._socket, ports, ours=False)
+        _attach_filter(self._socket, (self._own_port, port), ours=False)
+        try:
+            yield
+        finally:
+            _attach_filter(self._socket, (self._own_port,), ours=False)
 
     def read(self) -> ForeignChange | None:
         """
@@ -140,18 +145,9 @@ class ForeignChanges:
         that counts. There may be more to read afterwards.
         """
         found: ForeignChange | None = None
-        for _ in range(_BUFFERS_AT_ONCE):
-            try:
-                data = self._socket.recv(_RECEIVE)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                found = _joined(found, _LOST)
-                continue
-            for change in self._read(data):
-                found = _joined(found, change)
+        for data in islice(_buffers(self._socket), _BUFFERS_AT_ONCE):
+            for change in (_LOST,) if data is None else self._read(data):
+                found = change if found is None else found.followed_by(change)
         return found
 
     def _read(self, data: bytes) -> Iterator[ForeignChange]:
@@ -159,8 +155,8 @@ class ForeignChanges:
         # table's name, or may hold the end of a commit that changed our table.
         if not self._commit.families and _TABLE_BYTES not in data:
             return
-        for kind, _, _, start, end, port in messages(data):
-            if port == self._own_port or kind >> 8 != SUBSYSTEM:
+        for kind, _, _, start, end, _ in messages(data):
+            if kind >> 8 != SUBSYSTEM:
                 continue
             # The last message of each commit names the process that made it.
             if kind & 0xFF == NEW_GENERATION:
@@ -169,10 +165,6 @@ class ForeignChanges:
                     self._commit = _ForeignCommit()
             elif data[start] in FAMILIES and is_about_table(_TABLE_BYTES, data, start, end):
                 self._commit.add(kind & 0xFF, data, start, end)
-
-
-def _joined(earlier: ForeignChange | None, later: ForeignChange) -> ForeignChange:
-    return later if earlier is None else earlier.followed_by(later)
 
 
 class _ForeignCommit:
@@ -195,11 +187,11 @@ class _ForeignCommit:
         elif kind == NEW_TABLE and is_dormant(data, start, end):
             damage, what = Damage.TABLE, "switched off (flag dormant)"
         elif kind in (DELETE_CHAIN, DESTROY_CHAIN):
-            name = chain_of(data, start, end)
+            name = chain_of(kind, data, start, end)
             if name in BASE_CHAINS:
                 damage, what = Damage.BASE_CHAIN, f"deleted base chain {name} of"
         elif kind in (DELETE_RULE, DESTROY_RULE):
-            name = rule_chain_of(data, start, end)
+            name = chain_of(kind, data, start, end)
             if name in FIXED_CHAINS:
                 damage, what = Damage.RULES, f"deleted rules of chain {name} in"
         if damage > self._damage:
@@ -257,15 +249,7 @@ class CountedDeletions:
 
     def read(self) -> Iterator[DeletedElement]:
         """Yield the elements deleted since the last call, in order of deletion."""
-        while True:
-            try:
-                data = self._socket.recv(_RECEIVE)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                continue  # what the kernel dropped is lost; read what it kept
+        for data in filter(None, _buffers(self._socket)):  # what the kernel dropped is lost
             for kind, _, _, start, end, _ in messages(data):
                 if kind == SUBSYSTEM << 8 | DELETE_ELEMENTS and data[start] in FAMILIES:
                     yield from _deleted(data[start:end])
@@ -275,6 +259,19 @@ def _deleted(payload: bytes) -> Iterator[DeletedElement]:
     family, name, number = Family(payload[0]), set_of(payload), generation(payload)
     for key, packets in counted_elements(payload):
         yield DeletedElement(number, family, name, key, packets)
+
+
+def _buffers(sock: socket.socket) -> Iterator[bytes | None]:
+    """Yield what waits in a socket's buffer; None where the kernel dropped something."""
+    while True:
+        try:
+            yield sock.recv(_RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            yield None
 
 
 # Classic BPF: (code, jump if true, jump if false, operand).

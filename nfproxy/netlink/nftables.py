@@ -291,14 +291,10 @@ def is_about_table(table: bytes, data: bytes, start: int, end: int) -> bool:
     )
 
 
-def chain_of(data: bytes, start: int, end: int) -> str:
-    """Return the chain that the payload of a message about chains names."""
-    return text(values(data, start + GENERIC_SIZE, end).get(_CHAIN_NAME, b""))
-
-
-def rule_chain_of(data: bytes, start: int, end: int) -> str:
-    """Return the chain that the payload of a message about rules names."""
-    return text(values(data, start + GENERIC_SIZE, end).get(_RULE_CHAIN, b""))
+def chain_of(kind: int, data: bytes, start: int, end: int) -> str:
+    """Return the chain that the payload of a deletion of chains or rules names."""
+    field = _CHAIN_NAME if kind in (DELETE_CHAIN, DESTROY_CHAIN) else _RULE_CHAIN
+    return text(values(data, start + GENERIC_SIZE, end).get(field, b""))
 
 
 def is_dormant(data: bytes, start: int, end: int) -> bool:

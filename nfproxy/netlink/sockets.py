@@ -48,7 +48,7 @@ from nfproxy.nft.schema import TABLE
 NETLINK_NETFILTER = 12
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
-_NETLINK_CAP_ACK = 10
+_NETLINK_CAP_ACK, NETLINK_EXT_ACK = 10, 11
 _SO_SNDBUFFORCE = 32
 
 _MOST_BYTES = (1 << 30) - 1  # the kernel doubles a buffer's size, and has 31 bits for it

@@ -5,16 +5,23 @@ Whose changes of nfproxy's tables are reported: in a namespace, with real commit
 import re
 import select
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes.commands import ORDINARY_USER
 
+from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import Damage, ForeignChange, ForeignChanges
 from nfproxy.host.processes import set_process_name
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.netlink.nftables import batch, delete_table
+from nfproxy.netlink.sockets import NETLINK_NETFILTER
 from nfproxy.nft import ruleset, schema
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Lab, Namespace
@@ -236,14 +243,82 @@ def test_a_program_that_we_load_does_not_fill_the_buffer(watched: Watched) -> No
     assert reported.text.startswith("nft (pid ")
 
 
-def test_the_port_of_a_child_that_ended_is_a_strangers_again(watched: Watched) -> None:
-    """Process ids, and with them ports, are used again."""
-    second: Kernel = watched.namespace.call(Kernel)
-    watched.foreign.expect(second._netlink.port)
-    second.commit([ELEMENT])
-    assert watched.reported() == ""
+#: Deletes the table from a socket whose port is this process's id, as sockets' ports usually are.
+DELETE_TABLE = """
+import os, sys
+sys.path[:0] = {path}
+from nfproxy.netlink.nftables import delete_table
+from nfproxy.netlink.sockets import NftSocket
+with NftSocket() as netlink:
+    assert netlink.port == os.getpid()
+    netlink.commit([delete_table(2, "nfproxy")])
+"""
 
-    watched.foreign.expect(None)
-    second.commit([ELEMENT._replace(key=bytes((10, 96, 0, 2)))])
-    second.close()
-    assert watched.reported() != ""
+#: Holds the ports that the next processes here would get, and says when it has them.
+HOLD_PORTS = """
+import os, resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+held = []
+for port in range(os.getpid() + 1, os.getpid() + 900):
+    held.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12))
+    held[-1].bind((port, 0))
+print("ready", flush=True)
+input()
+"""
+
+
+def test_a_process_with_the_id_of_our_child_is_not_taken_for_us(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pid namespaces suffice for that. Whose socket commits decides, not a process id."""
+    stranger = tmp_path / "stranger.py"
+    stranger.write_text(DELETE_TABLE.format(path=sys.path))
+    monkeypatch.setattr(libnftables, "_CHILD", stranger)
+    watched.load("")
+
+    assert "deleted table ip nfproxy" in watched.reported()
+
+
+def test_held_ports_do_not_make_our_own_changes_look_foreign(watched: Watched) -> None:
+    """Any user may bind a netlink socket to any free port, such as our next child's process id."""
+    holder = watched.namespace.start(
+        [*ORDINARY_USER, sys.executable, "-c", HOLD_PORTS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout.readline() == b"ready\n"
+        for _ in range(3):
+            watched.load(PROGRAM)
+            watched.kernel.commit([ELEMENT])
+        assert watched.reported() == ""
+    finally:
+        watched.namespace.stop(holder)
+
+
+def test_after_a_load_its_port_is_a_strangers_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port belongs to us as long as our socket has it, and no longer."""
+    ports: list[int] = []
+    load_text = libnftables.load_text
+
+    def recorded(text: str, *, netlink: socket.socket) -> str:
+        ports.append(netlink.getsockname()[0])
+        return load_text(text, netlink=netlink)
+
+    monkeypatch.setattr(libnftables, "load_text", recorded)
+    watched.load(PROGRAM)
+    assert watched.reported() == ""
+    stranger = watched.namespace.call(bound_to, ports[0])
+    stranger.send(batch([delete_table(Family.IPV4, "nfproxy")], 2))
+    stranger.close()
+
+    assert "deleted table ip nfproxy" in watched.reported()
+
+
+def bound_to(port: int) -> socket.socket:
+    """Return a netlink socket with a port."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    opened.bind((port, 0))
+    return opened
