@@ -13,8 +13,8 @@ from nfproxy.cli.output import OutputRow, output_option, print_data, print_table
 from nfproxy.cli.programdiff import ProgramDifference, compare_programs
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.probes import require_privileges
-from nfproxy.host.addresses import families_of_host, own_addresses
+from nfproxy.dataplane.probes import families_to_program, require_privileges
+from nfproxy.host.addresses import own_addresses
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain
@@ -45,7 +45,7 @@ def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags
     """
     require_privileges()
     planner = planned(files, flags, own_addresses(), allow_empty=allow_empty or output != "nft")
-    families = families_of_host()
+    families = families_to_program()
     programs = compare_programs(planner, families)
     if programs.warning:
         warn(programs.warning)

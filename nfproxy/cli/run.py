@@ -23,7 +23,11 @@ from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
-from nfproxy.dataplane.probes import first_missing_feature, require_privileges
+from nfproxy.dataplane.probes import (
+    families_to_program,
+    first_missing_feature,
+    require_privileges,
+)
 from nfproxy.errors import ConfigError, reason_of
 
 log = logging.getLogger("nfproxy")
@@ -120,7 +124,6 @@ def _prepare_node(loaded: LoadedConfig, proc: Path) -> None:
     MissingFeatureError, also for a kernel that lacks a feature. Hash buckets are only warned of
     there, too: kube-proxy goes on where /sys is read-only.
     """
-    from nfproxy.host.addresses import families_of_host
     from nfproxy.host.processes import set_oom_score_adj
     from nfproxy.host.sysctls import refused_buckets, refused_error, set_conntrack_sysctls
 
@@ -137,7 +140,7 @@ def _prepare_node(loaded: LoadedConfig, proc: Path) -> None:
             raise error
         log.warning("%s", error)
     if loaded.command_line.init_only:
-        missing = first_missing_feature(families_of_host())
+        missing = first_missing_feature(families_to_program())
         if missing is not None:
             raise missing
     else:

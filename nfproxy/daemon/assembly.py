@@ -30,6 +30,7 @@ from nfproxy.daemon.background import (
     post_pod_ranges,
     serve_health_checks,
     until_config_changes,
+    until_families_change,
 )
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
@@ -41,9 +42,10 @@ from nfproxy.daemon.serviceconnections import ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.probes import families_to_program
 from nfproxy.errors import ListenError
 from nfproxy.health import Health
-from nfproxy.host.addresses import LocalAddresses, every, families_of_host
+from nfproxy.host.addresses import LocalAddresses, every
 from nfproxy.host.kubeproxy import kube_proxy_traces
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
@@ -86,9 +88,9 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
     manifests cannot be found, ListenError where ``bindAddressHardFail`` asks for it.
     """
     loaded, config = options.loaded, options.loaded.config
-    families = families_of_host()
+    families = families_to_program()
     if families != FAMILIES:
-        log.info("IPv6 is disabled on this machine: only IPv4 is programmed")
+        log.info("this kernel has no IPv6, or not what its table needs: only IPv4 is programmed")
     # What is opened later is closed first, after the tasks have ended.
     async with AsyncExitStack() as stack:
         kernel = stack.enter_context(closing(Kernel()))
@@ -134,6 +136,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             count_problems(source, metrics),
             flows.run(),
             follow_addresses(addresses, daemon.reconfigure),
+            until_families_change(addresses),
             local_node_ports.run(),
             post_pod_ranges(hooks, events),
         ]

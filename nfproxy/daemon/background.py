@@ -19,7 +19,13 @@ from nfproxy.config.nodeports import NodePortGap, node_port_gap
 from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.errors import ConfigError
-from nfproxy.host.addresses import Addresses, LocalAddresses, every, within
+from nfproxy.host.addresses import (
+    Addresses,
+    LocalAddresses,
+    every,
+    families_of_host,
+    within,
+)
 from nfproxy.kube.source import Source
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
@@ -45,6 +51,24 @@ async def follow_addresses(addresses: LocalAddresses, changed: Callable[[], None
         if known is not None and found != known:
             changed()
         known = found
+
+
+class FamiliesChangedError(ConfigError):
+    """The kernel has IPv6 now, which it had not at the start."""
+
+
+async def until_families_change(addresses: LocalAddresses, proc: Path = Path("/proc")) -> None:
+    """
+    Return never; raise FamiliesChangedError once the kernel has got IPv6, as a module.
+
+    IPv6 then brings the loopback address with it. Switching it on and off changes nothing here.
+    """
+    first = families_of_host(proc)
+    async for _ in addresses.changes():
+        if families_of_host(proc) != first:
+            raise FamiliesChangedError(
+                "the kernel has IPv6 now", "ending, to be started with both families"
+            )
 
 
 async def follow_api_servers(connection: Connection, changed: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError
+from nfproxy.host.addresses import enabled_families, families_of_host
 from nfproxy.host.processes import may_administer_network
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.sockets import NOT_PERMITTED, NftSocket
@@ -127,6 +128,18 @@ def _no_nf_tables(error: DataplaneError) -> MissingFeatureError:
     return MissingFeatureError(
         f"the kernel has no nf_tables ({error})", "modprobe nf_tables (CONFIG_NF_TABLES)"
     )
+
+
+def families_to_program() -> tuple[Family, ...]:
+    """
+    Return the families whose tables this node gets: those that the kernel has.
+
+    IPv6 that is switched off gets its table, too, as it may be switched on at any time. It gets
+    none where the kernel lacks what the table needs.
+    """
+    enabled = enabled_families()
+    off = [family for family in families_of_host() if family not in enabled]
+    return enabled if off and first_missing_feature(off) else families_of_host()
 
 
 def first_missing_feature(families: Iterable[Family]) -> MissingFeatureError | None:

@@ -37,13 +37,18 @@ _RECEIVE = 1 << 16  # more than the kernel puts into one buffer
 
 
 def families_of_host(proc: Path = Path("/proc")) -> tuple[Family, ...]:
-    """Return the families to program: IPv4, and IPv6 if the kernel has it enabled."""
-    disabled = proc / "sys/net/ipv6/conf/all/disable_ipv6"
-    if not (proc / "net/if_inet6").exists():
+    """Return the families that the kernel has: IPv4, and IPv6 whether it is switched on or off."""
+    return FAMILIES if (proc / "net/if_inet6").exists() else (Family.IPV4,)
+
+
+def enabled_families(proc: Path = Path("/proc")) -> tuple[Family, ...]:
+    """Return the families in use now: IPv6 is not while it is switched off on all interfaces."""
+    addresses, switch = proc / "net/if_inet6", proc / "sys/net/ipv6/conf/all/disable_ipv6"
+    if not addresses.exists():
         return (Family.IPV4,)
-    if disabled.exists() and disabled.read_text("ascii").strip() == "1":
-        return (Family.IPV4,)
-    return (Family.IPV4, Family.IPV6)
+    is_off = switch.exists() and switch.read_text("ascii").strip() == "1"
+    # An interface may have a switch of its own.
+    return (Family.IPV4,) if is_off and not addresses.read_text("ascii").strip() else FAMILIES
 
 
 def within(addresses: Addresses, prefixes: Mapping[Family, tuple[Prefix, ...] | None]) -> Addresses:

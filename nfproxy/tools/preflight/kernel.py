@@ -134,7 +134,8 @@ def judge_families(enabled: Iterable[Family], node: Iterable[Family] | None) -> 
     if lacking:
         return fail(
             f"the kernel has {labels} alone, the Node {' and '.join(lacking)} as well",
-            "sysctl -w net.ipv6.conf.all.disable_ipv6=0 (and no ipv6.disable=1 at boot)",
+            "sysctl -w net.ipv6.conf.all.disable_ipv6=0, at any time, or boot without "
+            "ipv6.disable=1",
         )
     return ok(f"the kernel has {labels}")
 

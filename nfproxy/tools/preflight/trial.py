@@ -24,7 +24,7 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import library_version, load_text
 from nfproxy.dataplane.probes import missing_features
 from nfproxy.errors import MissingFeatureError, NfproxyError, reason_of
-from nfproxy.host.addresses import families_of_host
+from nfproxy.host.addresses import enabled_families
 from nfproxy.host.privatenamespace import CLONE_NEWNET, enter_private_namespace, unshare
 from nfproxy.host.processes import may_administer_network
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_address, parse_prefix
@@ -293,7 +293,7 @@ def _read(_: Subject, nft: HostNft | None, families: Sequence[Family]) -> Trial:
     return read_trial(families, nft.command if nft and not nft.trouble else ())
 
 
-ENABLED_FAMILIES = FactSource("address families", lambda subject: families_of_host(subject.proc))
+ENABLED_FAMILIES = FactSource("address families", lambda subject: enabled_families(subject.proc))
 TRIAL = FactSource("nfproxy's program", _read, (IfKnown(HOST_NFT), ENABLED_FAMILIES), 2 * LIMIT_S)
 
 
