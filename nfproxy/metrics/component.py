@@ -7,12 +7,12 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 
-from nfproxy.metrics.prometheus import expose
+from nfproxy.metrics.prometheus import Maker, expose
 
 _REQUEST_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _SIZE_BYTES = (64, 256, 512, 1024, *(4096 * 4**k for k in range(7)))
@@ -25,15 +25,8 @@ FEATURES: Mapping[str, tuple[str, bool]] = {
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)", re.ASCII)
 _BUILD_LABELS = (
-    "major",
-    "minor",
-    "git_version",
-    "git_commit",
-    "git_tree_state",
-    "build_date",
-    "go_version",
-    "compiler",
-    "platform",
+    *("major", "minor", "git_version", "git_commit", "git_tree_state", "build_date"),
+    *("go_version", "compiler", "platform"),
 )
 
 
@@ -70,51 +63,48 @@ class ComponentMetrics:
         for GA) and whether it is on.
         """
         ProcessCollector(registry=registry)
-        Gauge(
+        alpha = Maker(registry, "", "ALPHA")
+        alpha.gauge(
             "kubernetes_build_info",
-            "[ALPHA] Always 1; the labels have the version and what it was built from",
+            "Always 1; the labels have the version and what it was built from",
             _BUILD_LABELS,
-            registry=registry,
         ).labels(*_build(version)).set(1)
-        gates = Gauge(
+        gates = Maker(registry, "", "BETA").gauge(
             "kubernetes_feature_enabled",
-            "[BETA] 1 if the feature gate is on, 0 if it is off",
+            "1 if the feature gate is on, 0 if it is off",
             ("name", "stage"),
-            registry=registry,
         )
         for name, (stage, on) in features.items():
             gates.labels(name, stage).set(on)
-
-        def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
-            return Histogram(
-                f"rest_client_{name}",
-                f"[ALPHA] {text}",
-                ("verb", "host"),
-                buckets=tuple(buckets),
-                registry=registry,
-            )
-
-        self._requests = Counter(
-            "rest_client_requests_total",
-            "[ALPHA] Requests to the API server, by status code",
+        make = Maker(registry, "rest_client_", "ALPHA")
+        by_request = ("verb", "host")
+        self._requests = make.counter(
+            "requests_total",
+            "Requests to the API server, by status code",
             ("code", "method", "host"),
-            registry=registry,
         )
-        self._request_s = histogram(
-            "request_duration_seconds", "Seconds until the head of the response arrived", _REQUEST_S
+        self._request_s = make.histogram(
+            "request_duration_seconds",
+            "Seconds until the head of the response arrived",
+            _REQUEST_S,
+            by_request,
         )
-        self._waited_s = histogram(
+        self._waited_s = make.histogram(
             "rate_limiter_duration_seconds",
             "Seconds a request waited for the client's rate limit",
             _REQUEST_S,
+            by_request,
         )
-        self._sent_bytes = histogram("request_size_bytes", "Size of request bodies", _SIZE_BYTES)
-        self._got_bytes = histogram("response_size_bytes", "Size of response bodies", _SIZE_BYTES)
-        self._retries = Counter(
-            "rest_client_request_retries_total",
-            "[ALPHA] Requests that were retried, by the status code of the first response",
-            ("code", "verb", "host"),
-            registry=registry,
+        self._sent_bytes = make.histogram(
+            "request_size_bytes", "Size of request bodies", _SIZE_BYTES, by_request
+        )
+        self._got_bytes = make.histogram(
+            "response_size_bytes", "Size of response bodies", _SIZE_BYTES, by_request
+        )
+        self._retries = make.counter(
+            "request_retries_total",
+            "Requests that were retried, by the status code of the first response",
+            ("code", *by_request),
         )
 
     def waited(self, verb: str, host: str, seconds: float) -> None:
@@ -158,17 +148,14 @@ class SLIMetrics:
     def __init__(self) -> None:
         """Start without any result."""
         self._registry = CollectorRegistry()
-        self._latest = Gauge(
-            "kubernetes_healthcheck",
-            "[STABLE] 1 if the latest result of the health check was a success",
+        make = Maker(self._registry, "kubernetes_", "STABLE")
+        self._latest = make.gauge(
+            "healthcheck",
+            "1 if the latest result of the health check was a success",
             ("name", "type"),
-            registry=self._registry,
         )
-        self._results = Counter(
-            "kubernetes_healthchecks_total",
-            "[STABLE] Results of health checks",
-            ("name", "type", "status"),
-            registry=self._registry,
+        self._results = make.counter(
+            "healthchecks_total", "Results of health checks", ("name", "type", "status")
         )
         self._registry.register(_StartTime())
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
-from nfproxy.metrics.prometheus import IP_FAMILY, PerFamily
+from nfproxy.metrics.prometheus import IP_FAMILY, Maker
 from nfproxy.model.addresses import Family
 
 #: Seconds of a sync, 1 ms to 16 s: component-base's exponential buckets.
@@ -30,96 +30,68 @@ class KubeProxyMetrics:
 
     def __init__(self, registry: CollectorRegistry, families: Sequence[Family]) -> None:
         """Register the metrics; those without labels are 0 from now on."""
-
-        def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
-            return Counter(f"kubeproxy_{name}", f"[ALPHA] {text}", labels, registry=registry)
-
-        def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
-            return Gauge(f"kubeproxy_{name}", f"[ALPHA] {text}", labels, registry=registry)
-
-        def durations(
-            name: str, text: str, buckets: Sequence[float] = _SYNC_S
-        ) -> PerFamily[Histogram]:
-            return PerFamily(
-                Histogram(
-                    f"kubeproxy_{name}_duration_seconds",
-                    f"[ALPHA] {text}",
-                    (IP_FAMILY,),
-                    buckets=buckets,
-                    registry=registry,
-                )
-            )
-
-        by_family = (IP_FAMILY,)
+        make = Maker(registry, "kubeproxy_", "ALPHA")
         self._service_weight = len(families)
-        self._sync_s = durations("sync_proxy_rules", "Seconds a sync took, failed syncs included")
-        self._full_s = durations("sync_full_proxy_rules", "Seconds a sync of all Services took")
-        self._partial_s = durations(
-            "sync_partial_proxy_rules", "Seconds a sync of changed Services took"
+        self._sync_s = make.histograms(
+            "sync_proxy_rules_duration_seconds",
+            "Seconds a sync took, failed syncs included",
+            _SYNC_S,
         )
-        self._queued = PerFamily(
-            gauge(
-                "sync_proxy_rules_last_queued_timestamp_seconds",
-                "Unix time of the last request for a sync",
-                by_family,
-            )
+        self._full_s = make.histograms(
+            "sync_full_proxy_rules_duration_seconds", "Seconds a sync of all Services took", _SYNC_S
         )
-        self._synced = PerFamily(
-            gauge(
-                "sync_proxy_rules_last_timestamp_seconds",
-                "Unix time of the last sync that succeeded",
-                by_family,
-            )
+        self._partial_s = make.histograms(
+            "sync_partial_proxy_rules_duration_seconds",
+            "Seconds a sync of changed Services took",
+            _SYNC_S,
         )
-        self._endpoints_pending = gauge(
+        self._queued = make.gauges(
+            "sync_proxy_rules_last_queued_timestamp_seconds",
+            "Unix time of the last request for a sync",
+        )
+        self._synced = make.gauges(
+            "sync_proxy_rules_last_timestamp_seconds", "Unix time of the last sync that succeeded"
+        )
+        self._endpoints_pending = make.gauge(
             "sync_proxy_rules_endpoint_changes_pending",
             "EndpointSlice changes that wait for a sync",
         )
-        self._endpoint_changes = counter(
+        self._endpoint_changes = make.counter(
             "sync_proxy_rules_endpoint_changes_total", "EndpointSlice changes received"
         )
-        self._services_pending = gauge(
+        self._services_pending = make.gauge(
             "sync_proxy_rules_service_changes_pending", "Service changes that wait for a sync"
         )
-        self._service_changes = counter(
+        self._service_changes = make.counter(
             "sync_proxy_rules_service_changes_total",
             "Service changes received, counted once per IP family",
         )
-        self._programming_s = durations(
-            "network_programming",
+        self._programming_s = make.histograms(
+            "network_programming_duration_seconds",
             "Seconds from a change of endpoints in the cluster to the rules for it on this node",
             _PROGRAMMING_S,
         )
-        self._no_local = gauge(  # a gauge in spite of its name
+        self._no_local = make.gauge(  # a gauge in spite of its name
             "sync_proxy_rules_no_local_endpoints_total",
             "Service ports with a Local traffic policy that have endpoints, but none on this node",
             ("traffic_policy", IP_FAMILY),
         )
-        self._failures = PerFamily(
-            counter(
-                "sync_proxy_rules_nftables_sync_failures_total",
-                "Syncs that failed",
-                by_family,
-            )
+        self._failures = make.counters(
+            "sync_proxy_rules_nftables_sync_failures_total", "Syncs that failed"
         )
-        self._cleanup_failures = PerFamily(
-            counter(
-                "sync_proxy_rules_nftables_cleanup_failures_total",
-                "Failed attempts to remove unused chains",
-                by_family,
-            )
+        self._cleanup_failures = make.counters(
+            "sync_proxy_rules_nftables_cleanup_failures_total",
+            "Failed attempts to remove unused chains",
         )
-        self._healthz = counter("proxy_healthz_total", "Responses of /healthz", ("code",))
-        self._livez = counter("proxy_livez_total", "Responses of /livez", ("code",))
-        self._conntrack_s = durations(
-            "conntrack_reconciler_sync", "Seconds a clean-up of stale conntrack entries took"
+        self._healthz = make.counter("proxy_healthz_total", "Responses of /healthz", ("code",))
+        self._livez = make.counter("proxy_livez_total", "Responses of /livez", ("code",))
+        self._conntrack_s = make.histograms(
+            "conntrack_reconciler_sync_duration_seconds",
+            "Seconds a clean-up of stale conntrack entries took",
+            _SYNC_S,
         )
-        self._conntrack_deleted = PerFamily(
-            counter(
-                "conntrack_reconciler_deleted_entries_total",
-                "Stale conntrack entries removed",
-                by_family,
-            )
+        self._conntrack_deleted = make.counters(
+            "conntrack_reconciler_deleted_entries_total", "Stale conntrack entries removed"
         )
 
     # --- changes ---------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily
 
-from nfproxy.metrics.prometheus import IP_FAMILY, PerFamily
+from nfproxy.metrics.prometheus import IP_FAMILY, Maker, PerFamily
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
 
-_PREFIX = "kubeproxy_nftables_localhost_nodeport"
+_PREFIX = "kubeproxy_nftables_localhost_nodeport_"
 
 #: Reads how many packets were rejected since the tables were made.
 ReadRejected = Callable[[], Iterable[tuple[Family, Protocol, int]]]
@@ -30,21 +30,13 @@ class LocalhostMetrics:
         self._listener_failures: PerFamily[Counter] | None = None
         if read_rejected is None:
             return
-        self._listener_counts = PerFamily(
-            Gauge(
-                f"{_PREFIX}_listeners",
-                "[ALPHA] Listening sockets for node ports on loopback addresses",
-                (IP_FAMILY,),
-                registry=registry,
-            )
+        make = Maker(registry, _PREFIX, "ALPHA")
+        self._listener_counts = make.gauges(
+            "listeners", "Listening sockets for node ports on loopback addresses"
         )
-        self._listener_failures = PerFamily(
-            Counter(
-                f"{_PREFIX}_listener_creation_failures_total",
-                "[ALPHA] Failed attempts to listen on a node port of a loopback address",
-                (IP_FAMILY,),
-                registry=registry,
-            )
+        self._listener_failures = make.counters(
+            "listener_creation_failures_total",
+            "Failed attempts to listen on a node port of a loopback address",
         )
         registry.register(_Rejected(read_rejected))
 
@@ -68,7 +60,7 @@ class _Rejected:
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         found = CounterMetricFamily(
-            f"{_PREFIX}_rejected_packets",
+            f"{_PREFIX}rejected_packets",
             "[ALPHA] Packets to node ports that were rejected on loopback addresses",
             labels=(IP_FAMILY, "protocol"),
         )

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
 
 from nfproxy import __version__
-from nfproxy.metrics.prometheus import IP_FAMILY, PerFamily, expose
+from nfproxy.metrics.prometheus import Maker, expose
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName, Protocol
@@ -25,124 +25,95 @@ class OwnMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register the metrics."""
-
-        def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
-            return Counter(f"nfproxy_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
-            return Gauge(f"nfproxy_{name}", text, labels, registry=registry)
-
-        by_family = (IP_FAMILY,)
-        gauge("build_info", "Always 1; the label has the version", ("version",)).labels(
+        make = Maker(registry, "nfproxy_")
+        make.gauge("build_info", "Always 1; the label has the version", ("version",)).labels(
             __version__
         ).set(1)
-        self._services = gauge("services", "Services that this node proxies")
-        self._frontends = PerFamily(
-            gauge(
-                "frontends",
-                "Addresses, protocols and ports at which clients reach Services",
-                by_family,
-            )
+        self._services = make.gauge("services", "Services that this node proxies")
+        self._frontends = make.gauges(
+            "frontends", "Addresses, protocols and ports at which clients reach Services"
         )
-        self._endpoints = PerFamily(
-            gauge(
-                "endpoints",
-                "Endpoints of all frontends; an endpoint of two frontends counts twice",
-                by_family,
-            )
+        self._endpoints = make.gauges(
+            "endpoints", "Endpoints of all frontends; an endpoint of two frontends counts twice"
         )
-        self._elements = PerFamily(
-            gauge("elements", "Elements of all sets and maps in the kernel's table", by_family)
+        self._elements = make.gauges(
+            "elements", "Elements of all sets and maps in the kernel's table"
         )
-        self._conflicts = gauge(
+        self._conflicts = make.gauge(
             "frontend_conflicts", "Claims to a frontend that belongs to another Service"
         )
-        self._refused = gauge(
+        self._refused = make.gauge(
             "frontends_refused", "Frontends that a Service asks for and must not have"
         )
-        self._shadowing = gauge(
+        self._shadowing = make.gauge(
             "frontends_shadowing",
             "Frontends at an address of this node, of pods, or of another Service",
         )
-        self._transaction_s = Histogram(
-            "nfproxy_transaction_duration_seconds",
+        self._transaction_s = make.histogram(
+            "transaction_duration_seconds",
             "Seconds a sync took that changed the kernel's tables",
-            buckets=_TRANSACTION_S,
-            registry=registry,
+            _TRANSACTION_S,
         )
-        self._operations = Histogram(
-            "nfproxy_transaction_operations",
-            "Element changes of a sync",
-            buckets=_OPERATIONS,
-            registry=registry,
+        self._operations = make.histogram(
+            "transaction_operations", "Element changes of a sync", _OPERATIONS
         )
-        self._in_step = PerFamily(
-            gauge(
-                "in_step",
-                "1 if the kernel's table holds what it should, 0 from a foreign change or a failed "
-                "sync to the repair",
-                by_family,
-            )
+        self._in_step = make.gauges(
+            "in_step",
+            "1 if the kernel's table holds what it should, 0 from a foreign change or a failed "
+            "sync to the repair",
         )
-        self._chains_made = counter(
+        self._chains_made = make.counter(
             "chains_made_total",
             "Chains loaded for a new combination of protocol, endpoint count and policy",
         )
-        self._resyncs = counter(
+        self._resyncs = make.counter(
             "resyncs_total", "Readings of the whole kernel tables, by reason", ("reason",)
         )
-        self._foreign = counter(
+        self._foreign = make.counter(
             "foreign_changes_total", "Changes of nfproxy's tables by other processes"
         )
-        self._problems = gauge(
+        self._problems = make.gauge(
             "object_problems", "Objects that have a problem now, by kind", ("kind",)
         )
         self._problem_kinds: set[str] = set()
-        self._undecodable = counter(
+        self._undecodable = make.counter(
             "undecodable_objects_total", "Versions of objects that nfproxy cannot use", ("kind",)
         )
-        self._lists = counter(
+        self._lists = make.counter(
             "lists_total", "Complete lists received from the API server", ("resource",)
         )
-        self._listed = gauge("listed_objects", "Objects in the last list", ("resource",))
-        self._watches_ended = counter(
+        self._listed = make.gauge("listed_objects", "Objects in the last list", ("resource",))
+        self._watches_ended = make.counter(
             "watches_ended_total", "Watches that ended, by reason", ("resource", "reason")
         )
-        self._api_servers = gauge(
+        self._api_servers = make.gauge(
             "api_server_in_use",
             "1 for the API server in use, 0 for the ones used before",
             ("host",),
         )
         self._api_server = ""
-        self._node_ports = PerFamily(
-            gauge(
-                "node_port_addresses",
-                "Local addresses that accept node ports; -1 if all do",
-                by_family,
-            )
+        self._node_ports = make.gauges(
+            "node_port_addresses", "Local addresses that accept node ports; -1 if all do"
         )
-        self._node_missing = gauge(
+        self._node_missing = make.gauge(
             "node_missing", "1 while the API server has no Node object for this node"
         )
-        self._node_ports_unreachable = PerFamily(
-            gauge(
-                "node_ports_unreachable",
-                "1 while no local address is among those that should accept node ports",
-                by_family,
-            )
+        self._node_ports_unreachable = make.gauges(
+            "node_ports_unreachable",
+            "1 while no local address is among those that should accept node ports",
         )
-        self._pods_mismatch = gauge(
+        self._pods_mismatch = make.gauge(
             "local_pods_mismatch",
             "1 while clusterCIDR, or the Node's podCIDRs, do not fit this node",
         )
-        self._conntrack_queue = gauge(
+        self._conntrack_queue = make.gauge(
             "conntrack_queue",
             "UDP and SCTP frontends whose stale conntrack entries wait for removal",
         )
-        self._listeners = gauge(
+        self._listeners = make.gauge(
             "health_check_listeners", "Listening sockets of Services' health check node ports"
         )
-        self._listen_failures = counter(
+        self._listen_failures = make.counter(
             "health_check_listen_failures_total",
             "Failed attempts to listen on a Service's health check node port",
         )

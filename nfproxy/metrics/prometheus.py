@@ -9,11 +9,11 @@ nfproxy and nodes with kube-proxy would then not add up equal buckets (``le="1"`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar, cast
 
-from prometheus_client import Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.registry import Collector
 
 from nfproxy.model.addresses import Family
@@ -46,6 +46,46 @@ class PerFamily(dict[Family, M]):
         """Make the family's series appear."""
         series = self[family] = cast(M, self._metric.labels(family.label))
         return series
+
+
+class Maker:
+    """Makes the metrics of a registry whose names and helps begin alike."""
+
+    def __init__(self, registry: CollectorRegistry, prefix: str, stability: str = "") -> None:
+        """Take the beginnings; `stability` as component-base has it, "" for none."""
+        self._registry = registry
+        self._prefix = prefix
+        self._stability = f"[{stability}] " if stability else ""
+
+    def counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        """Return a counter."""
+        return Counter(*self._texts(name, text), labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        """Return a gauge."""
+        return Gauge(*self._texts(name, text), labels, registry=self._registry)
+
+    def histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Iterable[str] = ()
+    ) -> Histogram:
+        """Return a histogram with the upper bounds `buckets`."""
+        texts = self._texts(name, text)
+        return Histogram(*texts, labels, buckets=buckets, registry=self._registry)
+
+    def counters(self, name: str, text: str) -> PerFamily[Counter]:
+        """Return a counter for each family."""
+        return PerFamily(self.counter(name, text, (IP_FAMILY,)))
+
+    def gauges(self, name: str, text: str) -> PerFamily[Gauge]:
+        """Return a gauge for each family."""
+        return PerFamily(self.gauge(name, text, (IP_FAMILY,)))
+
+    def histograms(self, name: str, text: str, buckets: Sequence[float]) -> PerFamily[Histogram]:
+        """Return a histogram for each family."""
+        return PerFamily(self.histogram(name, text, buckets, (IP_FAMILY,)))
+
+    def _texts(self, name: str, text: str) -> tuple[str, str]:
+        return f"{self._prefix}{name}", f"{self._stability}{text}"
 
 
 def expose(registry: Collector) -> bytes:
