@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Protocol
 
 from asyncio_throttle.throttler import Throttler
 
+from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.eventseries import (
     Event,
     EventQueue,
@@ -34,10 +34,6 @@ _EXISTS = 409
 _TRANSIENT = (0, 401, 429)  # codes after which another attempt may work, as after 500 and above
 
 
-class _Client(Protocol):
-    async def read(self, request: ApiRequest) -> bytes: ...
-
-
 class EventPoster:
     """
     Posts Events, as a context manager. For the event loop's thread.
@@ -46,7 +42,7 @@ class EventPoster:
     too many wait. On leaving, Events that wait get a second.
     """
 
-    def __init__(self, connection: _Client, instance: str, report: Report) -> None:
+    def __init__(self, connection: Connection, instance: str, report: Report) -> None:
         """Prepare; `instance` is the ``reportingInstance``, ``kube-proxy-<OS host name>``."""
         self._connection = connection
         self._report = report

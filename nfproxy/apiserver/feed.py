@@ -6,20 +6,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
-
-from msgspec import Raw
+from collections.abc import Callable, Iterable
 
 from nfproxy.apiserver.connection import Connection
 from nfproxy.clock import monotonic_s
 from nfproxy.kube.cache import CacheChange, ObjectCache
 from nfproxy.kube.identity import Kind
+from nfproxy.kube.protocol import (
+    BeginList,
+    EndList,
+    Healthy,
+    Output,
+    Trouble,
+    Unavailable,
+    WatchEnded,
+)
+from nfproxy.kube.resources import Resource
 from nfproxy.kube.source import Report
+from nfproxy.kube.watch import Put, Removed
 from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem
 
 log = logging.getLogger(__name__)
+
+_BATCH = 100  # objects, some milliseconds of work, before other tasks of the event loop run
 
 
 class Troubles:
@@ -66,7 +76,7 @@ class Troubles:
 
 class Feed:
     """
-    Takes what a reflector receives of one kind, in this order: begin, put …, end, put, remove …
+    Acts on what the protocol of lists and watches finds of one resource.
 
     `listed` is set by the first complete list; `settled` then too, or when the API server says
     that there will be none. `changed` is called when there is something to take from the cache.
@@ -75,14 +85,14 @@ class Feed:
 
     def __init__(
         self,
-        kind: Kind,
+        resource: Resource,
         cache: ObjectCache,
         metrics: Metrics,
         report: Report,
         troubles: Troubles,
         changed: Callable[[], None],
     ) -> None:
-        self.kind = kind
+        self.resource = resource
         self.listed = asyncio.Event()
         self.settled = asyncio.Event()
         self._cache = cache
@@ -90,44 +100,57 @@ class Feed:
         self._report = report
         self._troubles = troubles
         self._changed = changed
-        #: Take an object as it is now, or that it is gone; the caller passes the answer to `count`.
-        self.put: Callable[[Raw], CacheChange] = partial(cache.put, kind)
-        self.remove: Callable[[Raw], CacheChange] = partial(cache.remove, kind)
+        self._outputs = 0
 
-    def begin_list(self) -> None:
-        """A list begins, or begins again."""
-        self._cache.begin_list(self.kind)
+    async def act(self, outputs: Iterable[Output]) -> None:
+        """Pass on what the protocol has found, in its order."""
+        kind, plural = self.resource.kind, self.resource.plural
+        for output in outputs:
+            match output:
+                case Put():
+                    self._count(self._cache.put(kind, output.object))
+                case Removed():
+                    self._count(self._cache.remove(kind, output.object))
+                case BeginList():
+                    self._cache.begin_list(kind)
+                case EndList():
+                    for gone in self._cache.end_list(kind):
+                        self._count(gone)
+                    self.listed.set()
+                    self.settled.set()
+                    self._metrics.listed(plural, output.objects, output.seconds)
+                case Trouble():
+                    self._troubles.set(kind, output.what, output.remedy)
+                case Healthy():
+                    self._troubles.clear(kind)
+                case Unavailable():
+                    self.settled.set()
+                    if output.is_news:
+                        self._log_unavailable(output.status.code)
+                case WatchEnded():
+                    self._metrics.watch_ended(plural, output.reason)
+            self._outputs += 1
+            if self._outputs % _BATCH == 0:
+                await asyncio.sleep(0)
 
-    def end_list(self) -> None:
-        """The list is complete: what it did not hold is gone."""
-        for outcome in self._cache.end_list(self.kind):
-            self.count(outcome)
-        self.listed.set()
-        self.settled.set()
-
-    def count(self, outcome: CacheChange) -> None:
+    def _count(self, outcome: CacheChange) -> None:
         """Count an event, report what is wrong with the object, and wake the reader."""
-        if self.kind is Kind.SERVICE:
+        kind = self.resource.kind
+        if kind is Kind.SERVICE:
             self._metrics.service_event()
-        elif self.kind is Kind.ENDPOINT_SLICE:
+        elif kind is Kind.ENDPOINT_SLICE:
             self._metrics.slice_event(outcome.changed)
         if outcome.changed:
             self._changed()
         if outcome.problems and not outcome.is_usable:
-            self._metrics.undecodable(self.kind, outcome.name, outcome.problems)
+            self._metrics.undecodable(kind, outcome.name, outcome.problems)
         elif outcome.problems and outcome.name is not None:
-            self._metrics.fields_ignored(self.kind, outcome.name, outcome.problems)
+            self._metrics.fields_ignored(kind, outcome.name, outcome.problems)
         for problem in outcome.problems:
             self._report(problem)
 
-    def trouble(self, what: str, remedy: str) -> None:
-        """The kind cannot be followed at the moment; may be called again and again."""
-        self._troubles.set(self.kind, what, remedy)
-
-    def well(self) -> None:
-        """The kind is followed."""
-        self._troubles.clear(self.kind)
-
-    def unavailable(self) -> None:
-        """The API server does not have the kind, or does not let us read it."""
-        self.settled.set()
+    def _log_unavailable(self, code: int) -> None:
+        resource = self.resource
+        remedy = f"; grant list/watch on {resource.full_name}" if code == 403 else ""
+        word, without = f"{resource.kind.word}s", resource.without
+        log.info("%s unavailable (%d): %s%s", word, code, without, remedy)

@@ -10,32 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
 from nfproxy.apiserver.transport import WITHOUT_MANAGED_FIELDS, ApiRequest
 from nfproxy.kube.listwatch import ListWatch
 from nfproxy.kube.pagedlist import ListRequest
-from nfproxy.kube.protocol import (
-    BeginList,
-    EndList,
-    Healthy,
-    Output,
-    Trouble,
-    Unavailable,
-    WatchEnded,
-    WatchRequest,
-    WatchTimeouts,
-)
+from nfproxy.kube.protocol import WatchRequest, WatchTimeouts
 from nfproxy.kube.resources import Resource
 from nfproxy.kube.status import RequestError
-from nfproxy.kube.watch import Put, Removed
-from nfproxy.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-_BATCH = 100  # objects, some milliseconds of work, before other tasks of the event loop run
 
 
 class Reflector:
@@ -46,7 +32,6 @@ class Reflector:
         connection: Connection,
         resource: Resource,
         feed: Feed,
-        metrics: Metrics,
         timeouts: WatchTimeouts | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -54,9 +39,7 @@ class Reflector:
         self._connection = connection
         self._resource = resource
         self._feed = feed
-        self._metrics = metrics
         self._protocol = ListWatch(resource, timeouts or WatchTimeouts(), chance)
-        self._objects = 0
 
     async def run(self) -> None:
         """Follow the resource for ever; report what goes wrong and try again."""
@@ -67,7 +50,7 @@ class Reflector:
                 await self._ask(now)
             except Exception:  # a fault of nfproxy: installed rules stay, and the log shows it
                 log.exception("following %s failed", self._resource.plural)
-                await self._act(self._protocol.crashed())
+                await self._feed.act(self._protocol.crashed())
 
     async def _ask(self, now: Callable[[], float]) -> None:
         """Make the next request, and act on the answer to its end."""
@@ -83,11 +66,11 @@ class Reflector:
                     counted=counted,
                 )
                 body = await self._connection.read(asked)
-                await self._act(self._protocol.page(body, now()))
+                await self._feed.act(self._protocol.page(body, now()))
             else:
                 await self._watch(request, now)
         except RequestError as error:
-            await self._act(self._protocol.failed(error, now()))
+            await self._feed.act(self._protocol.failed(error, now()))
 
     async def _watch(self, watch: WatchRequest, now: Callable[[], float]) -> None:
         """Read a stream until it ends, or the protocol gives it up. Raises RequestError."""
@@ -99,7 +82,7 @@ class Reflector:
             silence_s=watch.silence_s,
         )
         async with self._connection.ask(request) as response:
-            await self._act(protocol.opened(now()))
+            await self._feed.act(protocol.opened(now()))
             while protocol.is_open:
                 try:
                     async with asyncio.timeout_at(protocol.deadline_at) as deadline:
@@ -110,37 +93,4 @@ class Reflector:
                     outputs = protocol.time_passed(now())
                 else:
                     outputs = protocol.received(chunk, now()) if chunk else protocol.closed(now())
-                await self._act(outputs)
-
-    async def _act(self, outputs: Iterable[Output]) -> None:
-        """Pass on what the protocol has found, in its order."""
-        for output in outputs:
-            match output:
-                case Put():
-                    self._feed.count(self._feed.put(output.object))
-                case Removed():
-                    self._feed.count(self._feed.remove(output.object))
-                case BeginList():
-                    self._feed.begin_list()
-                case EndList():
-                    self._feed.end_list()
-                    self._metrics.listed(self._resource.plural, output.objects, output.seconds)
-                case Trouble():
-                    self._feed.trouble(output.what, output.remedy)
-                case Healthy():
-                    self._feed.well()
-                case Unavailable():
-                    self._feed.unavailable()
-                    if output.is_news:
-                        self._log_unavailable(output.status.code)
-                case WatchEnded():
-                    self._metrics.watch_ended(self._resource.plural, output.reason)
-            self._objects += 1
-            if self._objects % _BATCH == 0:
-                await asyncio.sleep(0)
-
-    def _log_unavailable(self, code: int) -> None:
-        resource = self._resource
-        remedy = f"; grant list/watch on {resource.full_name}" if code == 403 else ""
-        word, without = f"{resource.kind.word}s", resource.without
-        log.info("%s unavailable (%d): %s%s", word, code, without, remedy)
+                await self._feed.act(outputs)

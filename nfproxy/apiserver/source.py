@@ -18,7 +18,7 @@ from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
 from nfproxy.kube.nodenames import ListedNode
 from nfproxy.kube.protocol import WatchTimeouts
-from nfproxy.kube.resources import Resource, resources
+from nfproxy.kube.resources import resources
 from nfproxy.kube.source import Report
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
@@ -57,15 +57,13 @@ class ApiServerSource:
         """
         self._connection = connection
         metrics = metrics or Metrics(FAMILIES, __version__)  # counted, and not served
-        self._metrics = metrics
         self._timeouts = timeouts
-        self._resources = resources(node_name)
         self._changed = asyncio.Event()
         self._cache = ObjectCache(node_name, unix_s() if started_s is None else started_s)
         self._troubles = Troubles(connection, report)
         self._feeds = {
-            kind: Feed(kind, self._cache, metrics, report, self._troubles, self._changed.set)
-            for kind in Kind
+            one.kind: Feed(one, self._cache, metrics, report, self._troubles, self._changed.set)
+            for one in resources(node_name)
         }
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -108,10 +106,10 @@ class ApiServerSource:
         it does not exist or may not be read, the ServiceCIDRs for a second. Raises ConfigError if
         the kubeconfig or service account cannot be used.
         """
+        feeds = self._feeds
         await self._connection.open()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._reflector(r).run()) for r in self._resources]
-        feeds = self._feeds
+            self._tasks = [asyncio.create_task(self._reflector(f).run()) for f in feeds.values()]
         await feeds[Kind.SERVICE].listed.wait()
         await feeds[Kind.ENDPOINT_SLICE].listed.wait()
         await asyncio.gather(
@@ -121,9 +119,8 @@ class ApiServerSource:
         await self._connection.locate()
         return self._cache.take()
 
-    def _reflector(self, resource: Resource) -> Reflector:
-        feed = self._feeds[resource.kind]
-        return Reflector(self._connection, resource, feed, self._metrics, self._timeouts)
+    def _reflector(self, feed: Feed) -> Reflector:
+        return Reflector(self._connection, feed.resource, feed, self._timeouts)
 
     async def changed(self) -> None:
         """Return when there may be something to take."""
@@ -156,4 +153,5 @@ class ApiServerSource:
             async with asyncio.timeout(seconds):
                 await feed.settled.wait()
         except TimeoutError:
-            log.warning("no %s within %.0f s; going on without", feed.kind.word, seconds)
+            word = feed.resource.kind.word
+            log.warning("no %s within %.0f s; going on without", word, seconds)

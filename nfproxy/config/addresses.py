@@ -4,7 +4,7 @@ Addresses, ``IP:port`` texts and lists of CIDRs, as the configuration writes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nfproxy.errors import InputError
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, family_of, parse_address, parse_prefix
@@ -36,17 +36,17 @@ def is_address_port(text: str) -> bool:
 
 def is_address(text: str) -> bool:
     """Return whether a text is an IP address."""
-    try:
-        parse_address(text)
-    except InputError:
-        return False
-    return True
+    return _is_parsed(text, parse_address)
 
 
 def is_cidr(text: str) -> bool:
     """Return whether a text is a CIDR."""
+    return _is_parsed(text, parse_prefix)
+
+
+def _is_parsed(text: str, parse: Callable[[str], object]) -> bool:
     try:
-        parse_prefix(text)
+        parse(text)
     except InputError:
         return False
     return True

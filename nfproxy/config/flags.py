@@ -8,8 +8,7 @@ reported together, in the same words as those of the file.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -45,8 +44,8 @@ class FlagOption(click.Option):
     """
     One flag of kube-proxy.
 
-    Dashes may be written as underscores, and a switch takes ``=true`` and ``=false``.
-    :class:`GroupedCommand` shows it under the heading `group`.
+    A switch takes ``=true`` and ``=false``. :class:`GroupedCommand` shows it under the heading
+    `group`, and takes underscores for its dashes.
     """
 
     def __init__(
@@ -68,27 +67,9 @@ class FlagOption(click.Option):
         )
         self.group = setting.group.value
 
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Accept each spelling of the option, and show the usual one in the help."""
-        shown = self.opts
-        self.opts = [spelling for name in shown for spelling in _spellings(name)]
-        try:
-            super().add_to_parser(parser, ctx)
-        finally:
-            self.opts = shown
-
 
 def _parameter(setting: Setting) -> str:
     return _PREFIX + setting.flag.replace("-", "_")
-
-
-def _spellings(name: str) -> Iterable[str]:
-    """Return ``--a-b``, ``--a_b``: each dash inside may be an underscore."""
-    start = len(name) - len(name.lstrip("-"))
-    words = name[start:].split("-")
-    for joints in product("-_", repeat=len(words) - 1):
-        tail = "".join(joint + word for joint, word in zip(joints, words[1:], strict=True))
-        yield name[:start] + words[0] + tail
 
 
 def _help(setting: Setting) -> str:
@@ -140,6 +121,11 @@ def _text(value: str | tuple[str, ...]) -> str:
 
 class GroupedCommand(click.Command):
     """A command whose help lists kube-proxy's flags under the heading of their group."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Let dashes of options be written as underscores, as kube-proxy does."""
+        dashes = {"token_normalize_func": lambda token: token.replace("_", "-")}
+        super().__init__(*arguments, **options | {"context_settings": dashes})
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options first, then the groups in their order."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TypeVar
 
 from nfproxy.errors import InputError
 from nfproxy.kube.decoded import Problems
@@ -22,7 +23,7 @@ from nfproxy.model.addresses import (
     parse_prefix,
 )
 
-Parse = Callable[[str], bytes]
+T = TypeVar("T", bytes, Prefix)
 
 
 def reachable_address(text: str) -> bytes:
@@ -119,31 +120,20 @@ def _reserved(packed: bytes) -> str:
     return ""
 
 
-def address_list(
-    texts: list[str] | None, field: str, problems: Problems, parse: Parse
-) -> tuple[bytes, ...]:
+def parsed_list(
+    texts: list[str] | None, field: str, problems: Problems, parse: Callable[[str], T]
+) -> tuple[T, ...]:
     """
-    Return the addresses of a list field, in order and each once.
+    Return the addresses or prefixes of a list field, in order and each once.
 
     A bad one is skipped, with a problem; a blank one is skipped silently, as in kube-proxy.
     """
-    found: dict[bytes, None] = {}
+    found: dict[T, None] = {}
     for index, text in enumerate(texts or ()):
         if not text.strip():
             continue
         try:
             found[parse(text)] = None
-        except InputError as error:
-            problems.add(f"{field}[{index}]", f"{error}; ignored")
-    return tuple(found)
-
-
-def prefix_list(texts: list[str] | None, field: str, problems: Problems) -> tuple[Prefix, ...]:
-    """Return the prefixes of a list field, in order; a bad one is skipped, with a problem."""
-    found: dict[Prefix, None] = {}
-    for index, text in enumerate(texts or ()):
-        try:
-            found[parse_prefix(text)] = None
         except InputError as error:
             problems.add(f"{field}[{index}]", f"{error}; ignored")
     return tuple(found)

@@ -8,10 +8,10 @@ from msgspec import UNSET
 
 from nfproxy.errors import InputError
 from nfproxy.kube import wire
-from nfproxy.kube.addresses import prefix_list
+from nfproxy.kube.addresses import parsed_list
 from nfproxy.kube.decoded import Decoded, Problems, cluster_scoped_name
 from nfproxy.kube.identity import Kind
-from nfproxy.model.addresses import parse_address
+from nfproxy.model.addresses import parse_address, parse_prefix
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.text import shown_name
 
@@ -32,7 +32,9 @@ def decode_node(obj: wire.NodeForm, source_file: str = "") -> Decoded[Node]:
         name=name.name,
         addresses=_addresses((obj.status.addresses if obj.status else None) or [], problems),
         zone="" if zone is UNSET or zone is None else zone,
-        pod_cidrs=prefix_list(obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", problems),
+        pod_cidrs=parsed_list(
+            obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", problems, parse_prefix
+        ),
         leaving=_leaving(obj),
     )
     return Decoded(name, value, problems.found)
@@ -69,7 +71,7 @@ def decode_service_cidr(obj: wire.ServiceCIDRForm, source_file: str = "") -> Dec
     name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)
-    cidrs = prefix_list(obj.spec.cidrs, "spec.cidrs", problems)
+    cidrs = parsed_list(obj.spec.cidrs, "spec.cidrs", problems, parse_prefix)
     for cidr in cidrs:
         if not cidr.length:
             problems.add("spec.cidrs", f"{cidr} holds every address there is; ignored")

@@ -22,26 +22,23 @@ class StreamError(InputError):
     """An answer does not follow the protocol; the client must ask again."""
 
 
-class Put(msgspec.Struct, frozen=True):
+class _OfObject(msgspec.Struct, frozen=True):
+    """An event about an object."""
+
+    object: Raw
+
+    @property
+    def version(self) -> str:
+        """Its resourceVersion, "" where it cannot be read; decoded at each call."""
+        return _metadata(self.object).resource_version or ""
+
+
+class Put(_OfObject, frozen=True):
     """An object appeared or changed."""
 
-    object: Raw
 
-    @property
-    def version(self) -> str:
-        """The object's resourceVersion, "" where it cannot be read; decoded at each call."""
-        return _metadata(self.object).resource_version or ""
-
-
-class Removed(msgspec.Struct, frozen=True):
+class Removed(_OfObject, frozen=True):
     """An object went, or no longer fits the selectors; `object` is its last state."""
-
-    object: Raw
-
-    @property
-    def version(self) -> str:
-        """The resourceVersion of the removal, "" where it cannot be read; decoded at each call."""
-        return _metadata(self.object).resource_version or ""
 
 
 class Bookmark(msgspec.Struct, frozen=True):

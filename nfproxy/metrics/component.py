@@ -171,7 +171,7 @@ class SLIMetrics:
 
     def sli_text(self) -> bytes:
         """Return the results in Prometheus' text format."""
-        return expose(self._registry)
+        return expose(self._registry.collect())
 
 
 class _StartTime:

@@ -245,14 +245,4 @@ def connections_text(totals: Iterable[tuple[ObjectName, str, Protocol, int]]) ->
     )
     for (namespace, name), port_name, protocol, count in sorted(totals):
         family.add_metric((namespace, name, port_name, protocol.name), count)
-    return expose(_OneMetric(family))
-
-
-class _OneMetric:
-    """A registry of one metric."""
-
-    def __init__(self, family: CounterMetricFamily) -> None:
-        self._family = family
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        return (self._family,)
+    return expose([family])

@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
-from prometheus_client.registry import Collector
 
 from nfproxy.model.addresses import Family
 
@@ -88,10 +87,10 @@ class Maker:
         return f"{self._prefix}{name}", f"{self._stability}{text}"
 
 
-def expose(registry: Collector) -> bytes:
-    """Return all metrics of a registry in the text format, sorted by name."""
-    metrics = sorted(registry.collect(), key=lambda metric: metric.name)
-    return "".join(line for metric in metrics for line in _lines(metric)).encode()
+def expose(metrics: Iterable[Metric]) -> bytes:
+    """Return metrics in the text format, sorted by name."""
+    in_order = sorted(metrics, key=lambda metric: metric.name)
+    return "".join(line for metric in in_order for line in _lines(metric)).encode()
 
 
 def _lines(metric: Metric) -> Iterator[str]:

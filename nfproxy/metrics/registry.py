@@ -45,7 +45,7 @@ class Metrics(KubeProxyMetrics, LocalhostMetrics, ComponentMetrics, OwnMetrics, 
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format; takes some milliseconds."""
-        return expose(self._everything)
+        return expose(self._everything.collect())
 
 
 def _count_registered(registry: CollectorRegistry) -> None:

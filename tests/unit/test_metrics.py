@@ -322,7 +322,7 @@ def test_label_values_come_back_as_they_were(hostile: str):
     """The text parses whatever they hold."""
     registry = CollectorRegistry()
     Gauge("some", "back\\slash\nand line", ("label",), registry=registry).labels(hostile).set(1)
-    (family,) = text_string_to_metric_families(expose(registry).decode())
+    (family,) = text_string_to_metric_families(expose(registry.collect()).decode())
 
     assert {"label": hostile} == family.samples[0].labels
     assert family.documentation == "back\\slash\nand line"

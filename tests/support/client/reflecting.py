@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, ClassVar
 
 import pytest
@@ -18,10 +18,18 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.reflector import Reflector
 from nfproxy.backoff import Backoff
 from nfproxy.kube import listwatch
-from nfproxy.kube.protocol import WatchTimeouts
+from nfproxy.kube.protocol import (
+    BeginList,
+    EndList,
+    Healthy,
+    Output,
+    Trouble,
+    Unavailable,
+    WatchEnded,
+    WatchTimeouts,
+)
 from nfproxy.kube.resources import resources
-from nfproxy.metrics import Metrics
-from nfproxy.model.addresses import FAMILIES
+from nfproxy.kube.watch import Put, Removed
 
 SERVICES, SLICES, CIDRS, NODE = resources("n1")
 PATIENT = WatchTimeouts(healthy_s=1000)  # no stream of a test lasts long enough to count as working
@@ -29,44 +37,35 @@ PROMPT = WatchTimeouts(healthy_s=0)  # every stream does
 
 
 class RecordedFeed:
-    """Stands for a Feed: writes down what the reflector calls."""
+    """Stands for a Feed: writes down what the reflector passes on."""
 
     def __init__(self) -> None:
         self.lines: asyncio.Queue[str] = asyncio.Queue()
         self.troubles: asyncio.Queue[str] = asyncio.Queue()
-        self.unavailables: asyncio.Queue[None] = asyncio.Queue()
+        self.unavailables: asyncio.Queue[bool] = asyncio.Queue()
         self.is_followed = asyncio.Event()
+        self.ends: list[str] = []
 
-    def begin_list(self) -> None:
-        """Note that a list begins."""
-        self.lines.put_nowait("begin")
-
-    def put(self, data: Any) -> None:
-        """Note an object by its name."""
-        self.lines.put_nowait(f"put {json.loads(bytes(data))['metadata']['name']}")
-
-    def remove(self, data: Any) -> None:
-        """Note that an object is gone."""
-        self.lines.put_nowait(f"remove {json.loads(bytes(data))['metadata']['name']}")
-
-    def count(self, change: Any) -> None:
-        """Do nothing."""
-
-    def end_list(self) -> None:
-        """Note that a list is complete."""
-        self.lines.put_nowait("end")
-
-    def trouble(self, what: str, remedy: str) -> None:
-        """Note what is wrong, and what to do."""
-        self.troubles.put_nowait(f"{what}; {remedy}")
-
-    def well(self) -> None:
-        """Note that the resource is followed."""
-        self.is_followed.set()
-
-    def unavailable(self) -> None:
-        """Note that the resource is unavailable."""
-        self.unavailables.put_nowait(None)
+    async def act(self, outputs: Iterable[Output]) -> None:
+        """Note what is found."""
+        for output in outputs:
+            match output:
+                case BeginList():
+                    self.lines.put_nowait("begin")
+                case EndList():
+                    self.lines.put_nowait("end")
+                case Put() | Removed():
+                    name = json.loads(bytes(output.object))["metadata"]["name"]
+                    word = "put" if isinstance(output, Put) else "remove"
+                    self.lines.put_nowait(f"{word} {name}")
+                case Trouble():
+                    self.troubles.put_nowait(f"{output.what}; {output.remedy}")
+                case Healthy():
+                    self.is_followed.set()
+                case Unavailable():
+                    self.unavailables.put_nowait(output.is_news)
+                case WatchEnded():
+                    self.ends.append(output.reason)
 
     async def next(self, count: int) -> list[str]:
         """Wait for so many lines, and return them."""
@@ -77,9 +76,9 @@ class RecordedFeed:
         """Wait for a trouble, and return it."""
         return await asyncio.wait_for(self.troubles.get(), FOREVER_S)
 
-    async def next_unavailable(self) -> None:
-        """Wait until the resource is reported unavailable."""
-        await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
+    async def next_unavailable(self) -> bool:
+        """Wait until the resource is reported unavailable; return whether that is news."""
+        return await asyncio.wait_for(self.unavailables.get(), FOREVER_S)
 
 
 class RecordedBackoff(Backoff):
@@ -100,25 +99,12 @@ def record_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float | Non
     return RecordedBackoff.waits
 
 
-class Ends(Metrics):
-    """Records how watches end."""
-
-    def __init__(self) -> None:
-        super().__init__(FAMILIES, "test")
-        self.reasons: list[str] = []
-
-    def watch_ended(self, resource: str, reason: str) -> None:
-        """Record why a watch ended."""
-        self.reasons.append(reason)
-
-
 class Case:
     """A running reflector, its server, and what it fed."""
 
-    def __init__(self, server: ScriptedServer, feed: RecordedFeed, ends: Ends) -> None:
+    def __init__(self, server: ScriptedServer, feed: RecordedFeed) -> None:
         self.server = server
         self.feed = feed
-        self.ends = ends
 
     async def watched(self) -> Exchange:
         """Answer the streaming list: no object, version 10. Return the stream."""
@@ -133,14 +119,14 @@ async def following(
     timeouts: WatchTimeouts = PROMPT, resource: Any = SERVICES, qps: float = -1
 ) -> AsyncIterator[Case]:
     """Follow a resource on a server of its own."""
-    feed, ends = RecordedFeed(), Ends()
+    feed = RecordedFeed()
     async with (
         scripted() as server,
         Connection(ClientSettings(master=server.url, qps=qps), lambda problem: None) as connection,
     ):
-        task = asyncio.create_task(Reflector(connection, resource, feed, ends, timeouts).run())
+        task = asyncio.create_task(Reflector(connection, resource, feed, timeouts).run())
         try:
-            yield Case(server, feed, ends)
+            yield Case(server, feed)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -1,13 +1,20 @@
-"""Troubles of the four resources: reported once, and their end."""
+"""What a feed says of a resource: troubles, reported once, and their end; its absence."""
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from nfproxy.apiserver import feed as module
-from nfproxy.apiserver.feed import Troubles
+from nfproxy.apiserver.feed import Feed, Troubles
+from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
+from nfproxy.kube.protocol import Unavailable
+from nfproxy.kube.resources import resources
+from nfproxy.kube.status import Status
+from nfproxy.metrics import Metrics
+from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
 
 HOST: Any = SimpleNamespace(host="192.0.2.1:6443")
@@ -53,3 +60,24 @@ def test_another_trouble_of_the_same_outage_is_reported_too(monkeypatch, caplog)
 
     assert [one.what for one in reported] == ["connection refused", "503"]
     assert [line.partition("again ")[2] for line in caplog.messages] == ["after 9 s (was: 503)"]
+
+
+def test_the_absence_of_a_resource_is_logged_once_it_is_news(caplog):
+    """Its objects are not waited for from the first answer on."""
+    cidrs = next(one for one in resources("n1") if one.kind is Kind.SERVICE_CIDR)
+
+    async def case() -> None:
+        metrics = Metrics(FAMILIES, "test")
+        feed = Feed(cidrs, ObjectCache("n1"), metrics, print, Troubles(HOST, print), print)
+        await feed.act([Unavailable(Status(403))])
+        assert feed.settled.is_set()
+        assert not feed.listed.is_set()
+        assert caplog.messages == []
+        await feed.act([Unavailable(Status(403), is_news=True)])
+
+    with caplog.at_level("INFO"):
+        asyncio.run(case())
+    assert caplog.messages == [
+        "ServiceCIDRs unavailable (403): unallocated service addresses are not rejected; grant "
+        "list/watch on servicecidrs.networking.k8s.io"
+    ]

@@ -45,7 +45,7 @@ def test_a_streaming_list_continues_as_a_watch(run):
             resumed = await c.server.asked()
             assert resumed.query["resourceVersion"] == "11"
             assert "sendInitialEvents" not in resumed.query
-            assert c.ends.reasons == ["closed"]
+            assert c.feed.ends == ["closed"]
 
     run(case())
 

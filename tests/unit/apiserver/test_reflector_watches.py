@@ -68,7 +68,7 @@ def test_an_event_that_cannot_be_read_costs_the_stream(run):
 
             again = await c.server.asked()
             assert again.query["sendInitialEvents"] == "true"
-            assert c.ends.reasons == ["malformed", "malformed"]
+            assert c.feed.ends == ["malformed", "malformed"]
 
     run(case())
 
@@ -81,7 +81,7 @@ def test_a_silent_stream_is_resumed_without_a_report(run):
             await c.watched()
             resumed = await c.server.asked()
             assert resumed.query["resourceVersion"] == "10"
-            assert c.ends.reasons == ["silent"]
+            assert c.feed.ends == ["silent"]
             assert c.feed.troubles.empty()
 
     run(case())
