@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import groupby
 
 import click
@@ -49,12 +50,9 @@ def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags
     programs = compare_programs(planner, families)
     if programs.warning:
         warn(programs.warning)
-    kernel = Kernel()
-    try:
-        readable = [family for family in families if family not in programs.replace]
+    readable = [family for family in families if family not in programs.replace]
+    with closing(Kernel()) as kernel:
         rows, operations = compare(planner.desired, observe(kernel.elements, readable), families)
-    finally:
-        kernel.close()
     rows = [*programs.rows, *rows]
     if output == "nft":
         click.echo(_transaction(planner, families, programs, operations), nl=False)

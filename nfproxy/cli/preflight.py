@@ -23,7 +23,7 @@ from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.config.load import load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
-from nfproxy.tools.preflight.findings import Failure, Finding, Level, NodeReport
+from nfproxy.tools.preflight.findings import Finding, Level, NodeReport
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
@@ -86,12 +86,12 @@ def command(
     from nfproxy.tools.preflight.report import examine_node
 
     logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report has everything
-    trouble = None
+    trouble: ConfigError | None = None
     try:
         loaded = load(flags)
         name = node_name(loaded.config, socket.gethostname())
     except ConfigError as error:
-        trouble, loaded = Failure.of(error), load(Flags())
+        trouble, loaded = error, load(Flags())
         name = socket.gethostname().strip().lower()
     settings = client_settings(loaded, name, kubeconfig_of_user())
     is_borrowed = settings.kubeconfig != loaded.config.client_connection.kubeconfig

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -67,13 +68,15 @@ def _within(found: frozenset[bytes], prefixes: tuple[Prefix, ...] | None) -> fro
     return frozenset(a for a in found if any(a in prefix for prefix in prefixes))
 
 
+def local_addresses() -> Addresses:
+    """Return the addresses on all interfaces now. Raises DataplaneError."""
+    with closing(LocalAddresses()) as addresses:
+        return addresses.current
+
+
 def own_addresses() -> frozenset[bytes]:
-    """Return the addresses on all interfaces now, see :func:`every`. Raises DataplaneError."""
-    addresses = LocalAddresses()
-    try:
-        return every(addresses.current)
-    finally:
-        addresses.close()
+    """Return the addresses that :func:`every` selects of those now. Raises DataplaneError."""
+    return every(local_addresses())
 
 
 def every(addresses: Addresses) -> frozenset[bytes]:

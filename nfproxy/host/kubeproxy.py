@@ -6,9 +6,8 @@ The daemon warns of it, preflight reports it, and the takeover waits for its end
 
 from __future__ import annotations
 
+import http.client
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +16,10 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 
-_METRICS = "http://127.0.0.1:10249"  # kube-proxy's default metricsBindAddress
+_METRICS_PORT = 10249  # of kube-proxy's default metricsBindAddress, 127.0.0.1
 _TIMEOUT_S = 1.0
-_MODES = (b"iptables", b"ipvs", b"nftables")
-_OWN_METRIC = b"\nnfproxy_"
+_ANSWER_BYTES = 4096
+_MODES = ("iptables", "ipvs", "nftables")
 
 #: The chain from which iptables mode and ipvs mode serve, in the nat table of iptables-nft.
 _IPTABLES = {Family.IPV4: "iptables-nft", Family.IPV6: "ip6tables-nft"}
@@ -63,7 +62,7 @@ class Running(NamedTuple):
     hidden: bool
 
 
-def proxies_running(proc: Path = Path("/proc"), metrics: str = _METRICS) -> Running:
+def proxies_running(proc: Path = Path("/proc"), metrics_port: int = _METRICS_PORT) -> Running:
     """
     Return which proxies run in this network namespace, this process apart.
 
@@ -79,8 +78,8 @@ def proxies_running(proc: Path = Path("/proc"), metrics: str = _METRICS) -> Runn
             kube_proxy = f"process {pid}"
         elif pid != os.getpid() and _is_nfproxy_daemon(words):
             nfproxy = f"process {pid}"
-    if not kube_proxy and _answers_as_kube_proxy(metrics):
-        kube_proxy = f"it answers at {metrics.removeprefix('http://')}"
+    if not kube_proxy and proxy_at("127.0.0.1", metrics_port, "/proxyMode") not in ("", "nfproxy"):
+        kube_proxy = f"it answers at 127.0.0.1:{metrics_port}"
     return Running(kube_proxy, nfproxy, are_others_hidden(proc))
 
 
@@ -93,16 +92,24 @@ def _is_nfproxy_daemon(words: list[str]) -> bool:
     return arguments[:1] == ["run"] and not {"--cleanup", "--init-only"} & set(arguments)
 
 
-def _answers_as_kube_proxy(url: str) -> bool:
+def proxy_at(host: str, port: int, path: str) -> str:
+    """
+    Return which proxy serves the page ``/proxyMode`` or ``/healthz`` there.
+
+    That is ``nfproxy``, ``kube-proxy``, ``kube-proxy (mode ipvs)``, or "" for any other program.
+    """
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
-        # nfproxy answers at the same paths; only its metrics tell the two apart.
-        return _get(f"{url}/proxyMode") in _MODES and _OWN_METRIC not in _get(f"{url}/metrics")
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
-
-
-def _get(url: str) -> bytes:
-    # The environment may name a proxy for HTTP: this request must not leave the host.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=_TIMEOUT_S) as answer:
-        return bytes(answer.read())
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(_ANSWER_BYTES).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+    mode = body if path == "/proxyMode" and body in _MODES else ""
+    if not mode and not (path == "/healthz" and '"lastUpdated"' in body):
+        return ""
+    if answer.headers.get("Server") == "nfproxy":  # it has the same pages
+        return "nfproxy"
+    return f"kube-proxy (mode {mode})" if mode else "kube-proxy"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -36,15 +36,17 @@ from nfproxy.kube.status import RequestError
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address
 from nfproxy.model.node import Node
 from nfproxy.tools.preflight.apiserver import (
-    ANSWER_S,
     API_SERVERS,
     ApiServers,
     connected,
+    read_items,
     read_one_page,
     within,
 )
 from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
-from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
+from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
+
+T = TypeVar("T")
 
 _LIMIT_S = 20.0  # that of the API servers, which is waited for, and three answers
 _NODES = "/api/v1/nodes"
@@ -70,7 +72,7 @@ class Attempt(NamedTuple):
     resource: str
     group: str
     code: int = 0
-    trouble: Failure | None = None
+    trouble: NfproxyError | None = None
     optional: bool = False
 
 
@@ -111,25 +113,31 @@ async def _read(settings: ClientSettings, node_name: str) -> ApiAccess:
     return ApiAccess(attempts, node, node_asked, services, slices, near)
 
 
+async def _try(attempt: Attempt, work: Awaitable[T]) -> tuple[Attempt, T | None]:
+    """Return an attempt with what came of it, and the answer, None without one."""
+    try:
+        return attempt, await within(work)
+    except NfproxyError as error:
+        code = error.status.code if isinstance(error, RequestError) else 0
+        return attempt._replace(code=code, trouble=error), None
+
+
 async def _follow(connection: Connection, resource: Resource) -> list[Attempt]:
     """List one object of a resource, and open a watch from there."""
-    listed = Attempt("list", resource.plural, resource.group, optional=resource.is_optional)
-    version = ""
-    try:
-        query = {**resource.selectors, "limit": "1"}
-        version = (await read_one_page(connection, resource.path, query)).version
-    except (NfproxyError, TimeoutError) as error:
-        listed = _failed(listed, error)
-    watched = listed._replace(verb="watch", code=0, trouble=None)
+    path, group = resource.path, resource.group
+    wanted = Attempt("list", resource.plural, group, optional=resource.is_optional)
+    query = {**resource.selectors, "limit": "1"}
+    listed, page = await _try(wanted, read_one_page(connection, path, query))
     query = {**resource.selectors, "watch": "true", "timeoutSeconds": "1"}
-    if version:
-        query["resourceVersion"] = version
-    try:
-        async with asyncio.timeout(ANSWER_S), connection.ask(ApiRequest(resource.path, query)):
-            pass  # an open watch is enough
-    except (NfproxyError, TimeoutError) as error:
-        watched = _failed(watched, error)
+    if page and page.version:
+        query["resourceVersion"] = page.version
+    watched, _ = await _try(wanted._replace(verb="watch"), _open(connection, path, query))
     return [listed, watched]
+
+
+async def _open(connection: Connection, path: str, query: dict[str, str]) -> None:
+    async with connection.ask(ApiRequest(path, query)):
+        pass  # an open watch is enough
 
 
 async def _events(connection: Connection, node_name: str) -> list[Attempt]:
@@ -137,55 +145,31 @@ async def _events(connection: Connection, node_name: str) -> list[Attempt]:
     event = Event(Regarding.node(node_name), "Normal", "Preflight", "Preflight")
     now = time.time()
     series = EventSeries(event, f"nfproxy-preflight.{int(now * 1e9):x}", now, now, count=2)
-    body = event_object(series, "nfproxy-preflight")
     dry = {"dryRun": "All"}
+    body = event_object(series, "nfproxy-preflight")
     create = ApiRequest(_EVENTS, dry, method="POST", body=body)
-    patch = ApiRequest(
-        f"{_EVENTS}/{series.name}",
-        dry,
-        method="PATCH",
-        body=series_patch(series),
-        content_type=_MERGE,
-    )
-    attempts = []
-    for verb, request in (("create", create), ("patch", patch)):
-        attempt = Attempt(verb, "events", "events.k8s.io", optional=True)
-        try:
-            await within(connection.read(request))
-        except (NfproxyError, TimeoutError) as error:
-            failed = _failed(attempt, error)
-            # The API server checks the right to patch before it looks for the object.
-            is_absent = verb == "patch" and failed.code == 404
-            attempts.append(attempt if is_absent else failed)
-        else:
-            attempts.append(attempt)
-    return attempts
-
-
-def _failed(attempt: Attempt, error: NfproxyError | TimeoutError) -> Attempt:
-    if isinstance(error, TimeoutError):
-        return attempt._replace(trouble=Failure(f"no answer within {ANSWER_S:g} s"))
-    code = error.status.code if isinstance(error, RequestError) else 0
-    return attempt._replace(code=code, trouble=Failure.of(error))
+    path, body = f"{_EVENTS}/{series.name}", series_patch(series)
+    patch = ApiRequest(path, dry, method="PATCH", body=body, content_type=_MERGE)
+    wanted = Attempt("create", "events", "events.k8s.io", optional=True)
+    created, _ = await _try(wanted, connection.read(create))
+    patched, _ = await _try(wanted._replace(verb="patch"), connection.read(patch))
+    # The API server checks the right to patch before it looks for the object.
+    return [created, wanted._replace(verb="patch") if patched.code == 404 else patched]
 
 
 async def _node(connection: Connection, name: str) -> tuple[Node | None, bool]:
     """Return this node's Node, and whether the API server let us ask."""
-    try:
-        query = {"fieldSelector": name_selector(name)}
-        page = await read_one_page(connection, _NODES, query)
-    except (NfproxyError, TimeoutError):
-        return None, False
-    nodes = [decode(Kind.NODE, item).value for item in page.items]
+    items = await read_items(connection, _NODES, {"fieldSelector": name_selector(name)})
+    nodes = [decode(Kind.NODE, item).value for item in items or ()]
     ours = (node for node in nodes if isinstance(node, Node) and node.name == name)
-    return next(ours, None), True
+    return next(ours, None), items is not None
 
 
 async def _near(connection: Connection, name: str) -> tuple[str, ...]:
     """Return the names of Nodes that this one may be, none if they cannot be listed."""
     try:
         return near_names(name, socket.gethostname(), await within(list_node_names(connection)))
-    except (NfproxyError, TimeoutError):
+    except NfproxyError:
         return ()
 
 
@@ -203,7 +187,7 @@ async def _count(connection: Connection, path: str) -> int | None:
     try:
         body = await within(connection.read(ApiRequest(path, {"limit": "1"})))
         found = msgspec.json.decode(body, type=_List)
-    except (NfproxyError, TimeoutError, msgspec.MsgspecError):
+    except (NfproxyError, msgspec.MsgspecError):
         return None
     return len(found.items or ()) + (found.metadata.remaining_item_count or 0)
 

@@ -26,7 +26,7 @@ from nfproxy.model.addresses import Prefix, parse_address
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Service
 from nfproxy.tools.preflight.examine import Check, FactSource, Subject
-from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
+from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class ApiServer(NamedTuple):
     host: str
     addresses: tuple[str, ...] = ()
     code: int = 0
-    trouble: Failure | None = None
+    trouble: NfproxyError | None = None
 
 
 class ApiServers(NamedTuple):
@@ -71,7 +71,7 @@ class ApiServers(NamedTuple):
     default/kubernetes; `env_host` is KUBERNETES_SERVICE_HOST.
     """
 
-    trouble: Failure | None = None
+    trouble: NfproxyError | None = None
     servers: tuple[ApiServer, ...] = ()
     answering: ClientSettings | None = None
     credentials: str = ""
@@ -98,7 +98,7 @@ async def _read(subject: Subject) -> ApiServers:
     try:
         servers = await asyncio.gather(*(_server(one) for one in each))
     except ConfigError as error:
-        return found._replace(trouble=Failure.of(error))
+        return found._replace(trouble=error)
     found = found._replace(servers=tuple(servers))
     answering = next((s for s, server in zip(each, servers, strict=True) if server.code), None)
     return found if answering is None else await _with_services(found, answering)
@@ -111,11 +111,11 @@ async def _server(settings: ClientSettings) -> ApiServer:
         found = ApiServer(settings.master or host, host, await _addresses(host))
         try:
             await within(connection.read(ApiRequest("/version")))
-        except RequestError as error:
-            return found._replace(code=error.status.code, trouble=Failure.of(error))
-        except TimeoutError:
-            trouble = Failure(f"{host} does not answer within {ANSWER_S:g} s", _ADDRESS)
+        except NoAnswerError:
+            trouble = NfproxyError(f"{host} does not answer within {ANSWER_S:g} s", _ADDRESS)
             return found._replace(trouble=trouble)
+        except RequestError as error:
+            return found._replace(code=error.status.code, trouble=error)
         return found._replace(code=200)
 
 
@@ -125,7 +125,7 @@ async def _addresses(host: str) -> tuple[str, ...]:
         name = urlsplit(f"//{host}").hostname or ""
         loop = asyncio.get_running_loop()
         found = await within(loop.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-    except (OSError, ValueError, TimeoutError):
+    except (OSError, ValueError, NoAnswerError):
         return ()
     return tuple(sorted({str(address[0]) for *_, address in found}))
 
@@ -133,11 +133,11 @@ async def _addresses(host: str) -> tuple[str, ...]:
 async def _with_services(found: ApiServers, settings: ClientSettings) -> ApiServers:
     async with connected(settings) as connection:
         services, cidrs = await asyncio.gather(
-            _items(connection, _DEFAULT_SERVICES, {"fieldSelector": _KUBERNETES}),
-            _items(connection, _SERVICE_CIDRS, {}),
+            read_items(connection, _DEFAULT_SERVICES, {"fieldSelector": _KUBERNETES}),
+            read_items(connection, _SERVICE_CIDRS, {}),
         )
-    decoded = (decode(Kind.SERVICE, item).value for item in services)
-    ranges = (decode(Kind.SERVICE_CIDR, item).value for item in cidrs)
+    decoded = (decode(Kind.SERVICE, item).value for item in services or ())
+    ranges = (decode(Kind.SERVICE_CIDR, item).value for item in cidrs or ())
     addresses = [one.cluster_ips.values() for one in decoded if isinstance(one, Service)]
     allocated = [one.cidrs for one in ranges if isinstance(one, ServiceCIDR)]
     return found._replace(
@@ -147,14 +147,6 @@ async def _with_services(found: ApiServers, settings: ClientSettings) -> ApiServ
     )
 
 
-async def _items(connection: Connection, path: str, query: dict[str, str]) -> Sequence[msgspec.Raw]:
-    """Return some objects, none where they may not be read."""
-    try:
-        return (await read_one_page(connection, path, query)).items
-    except (NfproxyError, TimeoutError):
-        return ()
-
-
 @asynccontextmanager
 async def connected(settings: ClientSettings) -> AsyncIterator[Connection]:
     """Give a connection that reports nothing. Raises ConfigError."""
@@ -162,15 +154,32 @@ async def connected(settings: ClientSettings) -> AsyncIterator[Connection]:
         yield connection
 
 
+class NoAnswerError(NfproxyError):
+    """An API server does not answer in time."""
+
+
 async def within(work: Awaitable[T]) -> T:
-    """Return a result. Raises TimeoutError after `ANSWER_S`."""
-    async with asyncio.timeout(ANSWER_S):
-        return await work
+    """Return a result. Raises NoAnswerError after `ANSWER_S`."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await work
+    except TimeoutError:
+        raise NoAnswerError(f"no answer within {ANSWER_S:g} s") from None
 
 
 async def read_one_page(connection: Connection, path: str, query: dict[str, str]) -> Page:
-    """Return the first page of a list. Raises NfproxyError, TimeoutError."""
+    """Return the first page of a list. Raises NfproxyError."""
     return read_page(await within(connection.read(ApiRequest(path, query))))
+
+
+async def read_items(
+    connection: Connection, path: str, query: dict[str, str]
+) -> Sequence[msgspec.Raw] | None:
+    """Return the objects of the first page of a list, None where they cannot be read."""
+    try:
+        return (await read_one_page(connection, path, query)).items
+    except NfproxyError:
+        return None
 
 
 API_SERVERS = FactSource("the API server", read_api_servers, limit_s=_LIMIT_S)
@@ -204,7 +213,7 @@ def _judge_server(found: ApiServers, server: ApiServer) -> Finding:
             else "which answers only as long as another proxy serves it"
         )
         return fail(f"{name} is {inside[0]}, {works}", _DIRECT)
-    what, remedy = server.trouble or Failure("")
+    what, remedy = (server.trouble.what, server.trouble.remedy) if server.trouble else ("", "")
     if what and not server.code:
         judge = warn if any(other.code == 200 for other in found.servers) else fail
         return judge(what, remedy or _ADDRESS)

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ import msgspec
 from nfproxy.errors import NfproxyError, reason_of
 from nfproxy.host.processes import are_others_hidden
 from nfproxy.text import one_line
-from nfproxy.tools.preflight.findings import Failure, Finding, warn
+from nfproxy.tools.preflight.findings import Finding, warn
 
 if TYPE_CHECKING:  # the trial's child process must not import all of this
     from nfproxy.apiserver.access import ClientSettings
@@ -48,7 +49,7 @@ class Subject(NamedTuple):
     node_name: str
     settings: ClientSettings
     node_ports: tuple[int, int]
-    trouble: Failure | None = None
+    trouble: NfproxyError | None = None
     warnings: tuple[str, ...] = ()
     borrowed_credentials: bool = False
     env_host: str = ""
@@ -137,56 +138,14 @@ class UnreadError(NfproxyError):
     """Facts that a check needs could not be read."""
 
 
-class _Reading:
-    """
-    The reading of one source, in its thread.
-
-    Every thread may call `facts`; a reading that needs others waits for them there.
-    """
-
-    def __init__(self, source: FactSource, examination: Examination) -> None:
-        self.source = source
-        self._examination = examination
-        self._done = threading.Event()
-        self._deadline = time.monotonic() + source.limit_s
-        self._facts: object = None
-        self._trouble = ""
-
-    def start(self) -> None:
-        """Read in the background; a thread that hangs does not keep the process alive."""
-        name = f"read {self.source.name}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def _work(self) -> None:
-        try:
-            needed = self._examination.facts(self.source.needs)
-            self._facts = self.source.read(self._examination.subject, *needed)
-        except Exception as error:  # whatever happened: the other checks go on
-            self._trouble = reason_of(error)
-        self._done.set()
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has ended or its time is up."""
-        return self._done.is_set() or time.monotonic() >= self._deadline
-
-    def facts(self) -> object:
-        """Wait for the facts and return them. Raises UnreadError."""
-        if not self._done.wait(max(0.0, self._deadline - time.monotonic())):
-            limit_s = self.source.limit_s
-            raise UnreadError(f"{self.source.name}: nothing was found within {limit_s:g} s")
-        if self._trouble:
-            raise UnreadError(f"{self.source.name}: {self._trouble}")
-        return self._facts
-
-
 class Examination:
-    """All readings that some checks need. The main thread starts them and judges."""
+    """All facts that some checks need. The main thread reads and judges."""
 
     def __init__(self, subject: Subject, checks: Iterable[Check]) -> None:
         """Collect the sources of the checks, and those that these need in turn."""
-        self.subject = subject
-        self._readings: dict[FactSource, _Reading] = {}
+        self._subject = subject
+        self._began = time.monotonic()
+        self._readings: dict[FactSource, Future[object]] = {}
         for check in checks:
             self._add(check.needs)
 
@@ -194,30 +153,51 @@ class Examination:
         for need in needs:
             source = need.source if isinstance(need, IfKnown) else need
             if source not in self._readings:
-                self._readings[source] = _Reading(source, self)
+                self._readings[source] = Future()
                 self._add(source.needs)
 
     def read(self, progress: Callable[[str], None]) -> None:
-        """Start all readings and return when each has ended or its time is up."""
-        readings = list(self._readings.values())
-        for reading in readings:
-            reading.start()
-        while waiting := [one.source.name for one in readings if not one.is_finished]:
+        """Read all sources at the same time; return when each has ended or its time is up."""
+        for source in self._readings:
+            # A daemon thread: one that hangs does not keep the process alive.
+            name = f"read {source.name}"
+            threading.Thread(target=self._read, args=(source,), name=name, daemon=True).start()
+        while waiting := [
+            source.name
+            for source, reading in self._readings.items()
+            if not reading.done() and self._time_left(source) > 0
+        ]:
             progress(f"looking at {', '.join(waiting)}")
             time.sleep(_POLL_S)
         progress("")
 
+    def _read(self, source: FactSource) -> None:
+        reading = self._readings[source]
+        try:
+            reading.set_result(source.read(self._subject, *self.facts(source.needs)))
+        except Exception as error:  # whatever happened: the other checks go on
+            reading.set_exception(error)
+
+    def _time_left(self, source: FactSource) -> float:
+        return max(0.0, self._began + source.limit_s - time.monotonic())
+
     def facts(self, needs: Iterable[FactSource | IfKnown]) -> list[Any]:
-        """Return the facts of some sources. Raises UnreadError."""
+        """Wait for the facts of some sources and return them. Raises UnreadError."""
         return [self._fact(need) for need in needs]
 
     def _fact(self, need: FactSource | IfKnown) -> object:
-        if isinstance(need, FactSource):
-            return self._readings[need].facts()
-        try:
-            return self._readings[need.source].facts()
-        except UnreadError:
-            return None
+        if isinstance(need, IfKnown):
+            try:
+                return self._fact(need.source)
+            except UnreadError:
+                return None
+        reading = self._readings[need]
+        wait([reading], self._time_left(need))
+        if not reading.done():
+            raise UnreadError(f"{need.name}: nothing was found within {need.limit_s:g} s")
+        if error := reading.exception():
+            raise UnreadError(f"{need.name}: {reason_of(error)}") from error
+        return reading.result()
 
 
 def examine(

@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
-
-from nfproxy.errors import NfproxyError
 
 
 class Level(enum.StrEnum):
@@ -44,22 +41,6 @@ class NodeReport(msgspec.Struct, frozen=True):
     node: str
     result: Level
     checks: tuple[Finding, ...]
-
-
-class Failure(NamedTuple):
-    """What a reader ran into: what happened, and what to do ("" if unknown)."""
-
-    what: str
-    remedy: str = ""
-
-    @classmethod
-    def of(cls, error: NfproxyError) -> Failure:
-        """Return what an error says."""
-        return cls(error.what, error.remedy)
-
-    def __str__(self) -> str:
-        """Return both in one line."""
-        return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
 def ok(found: str) -> Finding:

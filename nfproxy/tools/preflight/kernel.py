@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nfproxy.dataplane.probes import require_privileges
-from nfproxy.errors import DataplaneError, MissingFeatureError
+from nfproxy.errors import DataplaneError, MissingFeatureError, NfproxyError
 from nfproxy.host.processes import Privileges, own_privileges
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.text import quoted
 from nfproxy.tools.preflight.access import NODE_FAMILIES
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
-from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
+from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES, TRIAL, Trial
 
 OLDEST_KERNEL = (5, 13)
@@ -38,19 +38,20 @@ class Process(NamedTuple):
     """
 
     privileges: Privileges
-    trouble: Failure | None = None
+    trouble: NfproxyError | None = None
     send_limit: int | None = None
 
 
 def read_process() -> Process:
     """Return what this process may do."""
-    trouble = limit = None
+    trouble: NfproxyError | None = None
+    limit = None
     try:
         require_privileges()
         with NftSocket() as netlink:
             limit = netlink.send_limit
     except (MissingFeatureError, DataplaneError) as error:
-        trouble = Failure.of(error)
+        trouble = error
     return Process(own_privileges(), trouble, limit)
 
 
@@ -119,7 +120,7 @@ def judge_program(trial: Trial, families: Sequence[Family]) -> list[Finding]:
     report = "report it, with the version of the kernel and of libnftables"
     if not trial.missing:
         return [fail(trial.refused, report)]
-    return [fail(missing.what, missing.remedy or report) for missing in trial.missing]
+    return [fail(what, remedy or report) for what, remedy in trial.missing]
 
 
 def judge_families(enabled: Iterable[Family], node: Iterable[Family] | None) -> Finding:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfproxy.dataplane.libnftables import CRASHED, TIMED_OUT, load_text
-from nfproxy.errors import DataplaneError, MissingFeatureError
+from nfproxy.errors import DataplaneError, MissingFeatureError, NfproxyError
 from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.examine import Check, FactSource
-from nfproxy.tools.preflight.findings import Failure, Finding, fail, ok, warn
+from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft
 from nfproxy.tools.preflight.kernel import TRY_AS_ROOT, version_numbers
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
@@ -34,13 +34,11 @@ class TableListing(NamedTuple):
     """
     How libnftables of this process copes with the tables that are here.
 
-    `trouble` is None where it works; `code` is CRASHED or TIMED_OUT where that was the trouble.
-    `untracked` are the lines of rules that leave connections untracked. `listed` is False where
-    there are too many chains to list.
+    `trouble` is None where it works. `untracked` are the lines of rules that leave connections
+    untracked. `listed` is False where there are too many chains to list.
     """
 
-    trouble: Failure | None = None
-    code: str = ""
+    trouble: NfproxyError | None = None
     untracked: tuple[str, ...] = ()
     listed: bool = True
 
@@ -57,7 +55,7 @@ def read_listing(script: str, chains: int) -> TableListing:
             return TableListing(listed=False)
         text = load_text("list ruleset", timeout_s=_LIST_S)
     except (DataplaneError, MissingFeatureError) as error:
-        return TableListing(Failure.of(error), error.code)
+        return TableListing(error)
     marks = ("notrack", 'xt target "CT"')
     lines = (line.strip() for line in text.splitlines())
     return TableListing(untracked=tuple(line for line in lines if any(m in line for m in marks)))
@@ -90,9 +88,9 @@ def judge_others_tables(listing: TableListing) -> Finding:
             else "libnftables works beside the tables that are here (too many to list them all)"
         )
     what = f"with the tables that are here, {listing.trouble.what}"
-    if listing.code == CRASHED:  # each change of the program would crash as well
+    if listing.trouble.code == CRASHED:  # each change of the program would crash as well
         return fail(what, _CRASHES)
-    if listing.code == TIMED_OUT:
+    if listing.trouble.code == TIMED_OUT:
         return warn(
             what,
             "`nft list ruleset` shows what takes so long; nfproxy's changes may be slow as well",

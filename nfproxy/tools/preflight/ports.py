@@ -4,25 +4,22 @@ Ports: node ports against those of outgoing connections, and the addresses the d
 
 from __future__ import annotations
 
-import http.client
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from nfproxy.config.addresses import split_address_port
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.errors import ListenError
+from nfproxy.host.kubeproxy import proxy_at
 from nfproxy.servers.listening import listen_at
-from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
+from nfproxy.tools.preflight.examine import Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.network import SYSCTLS, Sysctls
 
 PortRange = tuple[int, int]
 
 _RANGE = re.compile(r"(\d{1,5})(?:-|\s+)(\d{1,5})", re.ASCII)
-_ASK_S = 1.0
-_ANSWER_BYTES = 4096
-_MODES = ("nftables", "iptables", "ipvs")
 
 
 class Port(NamedTuple):
@@ -59,34 +56,12 @@ def _port(what: str, address: str, path: str) -> Port:
 def _holder(address: str, path: str) -> str:
     host, port = split_address_port(address) or ("", "0")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
-    try:
-        server, body = _ask(host, int(port), path)
-    except (OSError, http.client.HTTPException):
-        return ""
-    if path == "/proxyMode" and body.strip() in _MODES:
-        return "nfproxy" if server == "nfproxy" else f"kube-proxy (mode {body.strip()})"
-    if path == "/healthz" and '"lastUpdated"' in body:
-        return "nfproxy" if server == "nfproxy" else "kube-proxy"
-    return ""
-
-
-def _ask(host: str, port: int, path: str) -> tuple[str, str]:
-    connection = http.client.HTTPConnection(host, port, timeout=_ASK_S)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(_ANSWER_BYTES).decode("utf-8", "replace")
-        return answer.headers.get("Server", ""), body
-    finally:
-        connection.close()
+    return proxy_at(host, int(port), path)
 
 
 PORTS = FactSource("ports", lambda subject: read_ports(subject.config))
-
-
-def judge_node_ports(subject: Subject, sysctls: Sysctls) -> Finding:
-    """See `judge_ephemeral_ports`."""
-    return judge_ephemeral_ports(sysctls, subject.node_ports)
+NODE_PORTS = FactSource("the range of node ports", lambda subject: subject.node_ports)
+HARD_FAIL = FactSource("bindAddressHardFail", lambda subject: subject.config.bind_address_hard_fail)
 
 
 def judge_ephemeral_ports(sysctls: Sysctls, node_ports: PortRange) -> Finding:
@@ -139,31 +114,29 @@ def _range(ports: PortRange) -> str:
     return f"{ports[0]}-{ports[1]}"
 
 
-def judge_listening(subject: Subject, ports: Iterable[Port]) -> list[Finding]:
-    """The addresses for health and metrics are free, or a proxy holds them that is about to go."""
-    hard_fail = subject.config.bind_address_hard_fail
-    return [judge_port(port, hard_fail=hard_fail) for port in ports]
+def judge_listening(ports: Iterable[Port], hard_fail: bool) -> Iterator[Finding]:
+    """
+    The addresses for health and metrics are free, or a proxy holds them that is about to go.
 
-
-def judge_port(port: Port, *, hard_fail: bool) -> Finding:
-    """`hard_fail` is bindAddressHardFail: the daemon exits where it cannot listen."""
-    if not port.trouble:
-        return ok(f"{port.what}: {port.address} is free")
-    if port.holder == "nfproxy":
-        return ok(f"{port.what}: {port.address} is held by nfproxy")
-    if port.holder:
-        return ok(
-            f"{port.what}: {port.address} is held by {port.holder}; nfproxy takes it over when "
-            "that has ended"
-        )
-    judge = fail if hard_fail else warn
-    return judge(
-        f"{port.what}: {port.trouble}",
-        "end what listens there, or set another address (healthzBindAddress, metricsBindAddress)",
-    )
+    `hard_fail` is bindAddressHardFail: the daemon exits where it cannot listen.
+    """
+    for port in ports:
+        where = f"{port.what}: {port.address} is"
+        if not port.trouble:
+            yield ok(f"{where} free")
+        elif port.holder == "nfproxy":
+            yield ok(f"{where} held by nfproxy")
+        elif port.holder:
+            yield ok(f"{where} held by {port.holder}; nfproxy takes it over when that has ended")
+        else:
+            yield (fail if hard_fail else warn)(
+                f"{port.what}: {port.trouble}",
+                "end what listens there, or set another address (healthzBindAddress, "
+                "metricsBindAddress)",
+            )
 
 
 CHECKS = (
-    Check("node-ports", judge_node_ports, (SUBJECT, SYSCTLS)),
-    Check("listen", judge_listening, (SUBJECT, PORTS)),
+    Check("node-ports", judge_ephemeral_ports, (SYSCTLS, NODE_PORTS)),
+    Check("listen", judge_listening, (PORTS, HARD_FAIL)),
 )

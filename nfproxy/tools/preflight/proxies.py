@@ -113,46 +113,61 @@ def judge_kube_proxy(running: str, traces: Traces | None, ports: Iterable[Port])
     return findings or [ok("no kube-proxy, and nothing left of one")]
 
 
+#: By the beginning of an interface's name: a proxy that serves Services, and what to do.
+_OTHERS = (
+    (
+        "bpfin.cali",
+        fail(
+            "Calico's eBPF dataplane is here, which serves Services itself",
+            'calicoctl patch felixconfiguration default -p \'{"spec": {"bpfEnabled": false}}\'',
+        ),
+    ),
+    (
+        "kube-dummy-if",
+        fail(
+            "kube-router's service proxy is here (interface kube-dummy-if)",
+            "run kube-router with --run-service-proxy=false, then kube-router --cleanup-config",
+        ),
+    ),
+    (
+        "ovn-k8s-mp",
+        fail(
+            "OVN-Kubernetes is here, which serves Services itself",
+            "leave Services to it: nfproxy has no use beside it",
+        ),
+    ),
+    (
+        "antrea-gw0",
+        warn(
+            "Antrea is here; its AntreaProxy serves Services for pods, by default with proxyAll "
+            "off for all else",
+            "set featureGates.AntreaProxy to false, or leave Services to Antrea",
+        ),
+    ),
+)
+
+
 def judge_others(links: Iterable[Link], pins: Sequence[str]) -> list[Finding]:
     """No network plugin serves Services itself, which leaves nothing for nfproxy to do."""
-    return list(_others({link.name for link in links}, pins)) or [
+    names = [link.name for link in links]
+    found = [what for start, what in _OTHERS if any(name.startswith(start) for name in names)]
+    if "cilium_host" in names or any("cilium" in pin for pin in pins):
+        found.insert(0, _cilium(pins))
+    return found or [
         ok("no other service proxy (Cilium, Calico eBPF, kube-router, OVN-Kubernetes, Antrea)")
     ]
 
 
-def _others(names: set[str], pins: Sequence[str]) -> Iterator[Finding]:
-    if "cilium_host" in names or any("cilium" in pin for pin in pins):
-        if any("socketlb" in pin or pin.startswith("cilium_lb4_reverse_sk") for pin in pins):
-            yield fail(
-                "Cilium replaces kube-proxy here: its socket load balancer is attached",
-                "set kubeProxyReplacement=false in Cilium, or leave Services to Cilium",
-            )
-        else:
-            yield warn(
-                "Cilium is here; the node does not show whether it replaces kube-proxy",
-                "`cilium-dbg status | grep KubeProxyReplacement` has to say False",
-            )
-    if any(name.startswith("bpfin.cali") for name in names):
-        yield fail(
-            "Calico's eBPF dataplane is here, which serves Services itself",
-            'calicoctl patch felixconfiguration default -p \'{"spec": {"bpfEnabled": false}}\'',
+def _cilium(pins: Sequence[str]) -> Finding:
+    if any("socketlb" in pin or pin.startswith("cilium_lb4_reverse_sk") for pin in pins):
+        return fail(
+            "Cilium replaces kube-proxy here: its socket load balancer is attached",
+            "set kubeProxyReplacement=false in Cilium, or leave Services to Cilium",
         )
-    if "kube-dummy-if" in names:
-        yield fail(
-            "kube-router's service proxy is here (interface kube-dummy-if)",
-            "run kube-router with --run-service-proxy=false, then kube-router --cleanup-config",
-        )
-    if any(name.startswith("ovn-k8s-mp") for name in names):
-        yield fail(
-            "OVN-Kubernetes is here, which serves Services itself",
-            "leave Services to it: nfproxy has no use beside it",
-        )
-    if "antrea-gw0" in names:
-        yield warn(
-            "Antrea is here; its AntreaProxy serves Services for pods, by default with proxyAll "
-            "off for all else",
-            "set featureGates.AntreaProxy to false, or leave Services to Antrea",
-        )
+    return warn(
+        "Cilium is here; the node does not show whether it replaces kube-proxy",
+        "`cilium-dbg status | grep KubeProxyReplacement` has to say False",
+    )
 
 
 def judge_node_local_dns(links: Iterable[Link], listing: TableListing | None) -> Finding:

@@ -1,21 +1,23 @@
 """
-Addresses and routes: does this host have those that accept node ports, and a way to Services?
+Addresses and routes: those that accept node ports, a way to Services, ranges that overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from nfproxy.config.kept import kept_addresses
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.config.nodeports import node_port_gap
-from nfproxy.errors import ConfigError, InputError
-from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address, parse_address
+from nfproxy.errors import ConfigError
+from nfproxy.host.addresses import Addresses, local_addresses
+from nfproxy.model.addresses import FAMILIES, family_of, format_address
+from nfproxy.plan.serviceranges import REMEDY, service_range_problems
 from nfproxy.tools.preflight.access import ACCESS, ApiAccess
 from nfproxy.tools.preflight.apiserver import API_SERVERS, ApiServers
 from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
 from nfproxy.tools.preflight.findings import Finding, ok, warn
-from nfproxy.tools.preflight.network import LINKS, Link
 
 _LIMIT_S = 14.0  # that of the API servers, which is waited for, and the kernel's answer
 
@@ -44,7 +46,7 @@ def read_service_routes(found: ApiServers) -> tuple[ServiceRoute, ...]:
         )
 
 
-def _targets(found: ApiServers) -> Iterable[tuple[str, str]]:
+def _targets(found: ApiServers) -> Iterator[tuple[str, str]]:
     """Yield an address of each family, with its range."""
     for family in FAMILIES:
         ranges = [cidr for cidr in found.service_cidrs if cidr.family is family]
@@ -64,44 +66,43 @@ def _is_routed(netlink: object, address: str) -> bool:
         return False
 
 
+LOCAL = FactSource("this host's addresses", lambda _: local_addresses())
 SERVICE_ROUTES = FactSource(
     "routes to Services", lambda _, found: read_service_routes(found), (API_SERVERS,), _LIMIT_S
 )
 
 
-def judge_service_routes(routes: Sequence[ServiceRoute]) -> list[Finding]:
+def judge_service_routes(routes: Iterable[ServiceRoute]) -> Iterator[Finding]:
     """
     Processes of the node itself reach Services.
 
     The kernel looks for a route before it translates the address, so without one even a connection
-    to an endpoint on this node fails. Packets of pods need no such route. No finding
-    where no cluster IP is known: `api-server` says why.
+    to an endpoint on this node fails. Packets of pods need no such route. No finding where no
+    cluster IP is known: `api-server` says why.
     """
-    return [_judge_route(route) for route in routes]
-
-
-def _judge_route(route: ServiceRoute) -> Finding:
-    if route.is_routed:
-        return ok(f"this host has a route to {route.address}, a cluster IP")
-    where = route.service_range or route.address
-    family = "-6 " if ":" in route.address else ""
-    return warn(
-        f"this host has no route to {route.address}, a cluster IP: its own processes and pods in "
-        "its network get `Network is unreachable` from every Service",
-        f"add a default route, or one for Services over an interface with the node's address: "
-        f"ip {family}route add {where} dev INTERFACE src NODE-IP",
-    )
+    for address, service_range, is_routed in routes:
+        family = "-6 " if ":" in address else ""
+        yield (
+            ok(f"this host has a route to {address}, a cluster IP")
+            if is_routed
+            else warn(
+                f"this host has no route to {address}, a cluster IP: its own processes and pods in "
+                "its network get `Network is unreachable` from every Service",
+                "add a default route, or one for Services over an interface with the node's "
+                f"address: ip {family}route add {service_range or address} dev INTERFACE src "
+                "NODE-IP",
+            )
+        )
 
 
 def judge_node_port_addresses(
-    subject: Subject, access: ApiAccess, links: Sequence[Link]
+    subject: Subject, access: ApiAccess, local: Addresses
 ) -> list[Finding]:
     """A local address of each family accepts node ports."""
     try:
         config, _ = node_config(subject.config, subject.node_name, access.node)
     except ConfigError:
         return []  # `node` says what is wrong
-    local = _local_addresses(links)
     gaps = [
         gap
         for family in FAMILIES
@@ -110,19 +111,21 @@ def judge_node_port_addresses(
     return [warn(gap.what, gap.remedy) for gap in gaps] or [ok("local addresses accept node ports")]
 
 
-def _local_addresses(links: Iterable[Link]) -> Mapping[Family, frozenset[bytes]]:
-    found: dict[Family, set[bytes]] = {family: set() for family in FAMILIES}
-    for link in links:
-        for text in link.addresses:
-            try:
-                address = parse_address(text)
-            except InputError:
-                continue
-            found[family_of(address)].add(address)
-    return {family: frozenset(addresses) for family, addresses in found.items()}
+def judge_service_ranges(subject: Subject, servers: ApiServers, access: ApiAccess) -> list[Finding]:
+    """No ServiceCIDR overlaps this node's addresses or the pods' ranges, as far as known."""
+    cidrs = servers.service_cidrs
+    if not cidrs:
+        return [ok("no ServiceCIDR known: nothing to compare")]
+    kept = kept_addresses(subject.config, access.node)
+    problems = service_range_problems(cidrs, kept.node_addresses, kept.pod_prefixes)
+    ranges = ", ".join(str(cidr) for cidr in cidrs)
+    return [warn(text, REMEDY) for text in problems] or [
+        ok(f"{ranges}: holds no address of this node and none of the pods' ranges")
+    ]
 
 
 CHECKS = (
-    Check("node-port-addresses", judge_node_port_addresses, (SUBJECT, ACCESS, LINKS)),
+    Check("service-ranges", judge_service_ranges, (SUBJECT, API_SERVERS, ACCESS)),
+    Check("node-port-addresses", judge_node_port_addresses, (SUBJECT, ACCESS, LOCAL)),
     Check("service-routes", judge_service_routes, (SERVICE_ROUTES,)),
 )

@@ -5,6 +5,7 @@ The whole report about a node.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 from nfproxy.tools.preflight import (
     access,
@@ -18,7 +19,6 @@ from nfproxy.tools.preflight import (
     ports,
     proxies,
     reach,
-    servicecidrs,
 )
 from nfproxy.tools.preflight.examine import SUBJECT, Check, Subject, examine
 from nfproxy.tools.preflight.findings import Finding, NodeReport, fail, ok, warn, worst
@@ -35,21 +35,14 @@ def judge_configuration(subject: Subject) -> list[Finding]:
     ] or [ok("the configuration can be used")]
 
 
-#: All checks, in the order of the report.
-CHECKS = (
+#: In the order of the report.
+_SUBJECTS: tuple[ModuleType, ...] = (
+    *(kernel, nft, proxies, firewalls, network, conntrack, ports, memory),
+    *(apiserver, access, reach),
+)
+CHECKS: tuple[Check, ...] = (
     Check("configuration", judge_configuration, (SUBJECT,)),
-    *kernel.CHECKS,
-    *nft.CHECKS,
-    *proxies.CHECKS,
-    *firewalls.CHECKS,
-    *network.CHECKS,
-    *conntrack.CHECKS,
-    *ports.CHECKS,
-    *memory.CHECKS,
-    *apiserver.CHECKS,
-    *access.CHECKS,
-    *servicecidrs.CHECKS,
-    *reach.CHECKS,
+    *(check for subject in _SUBJECTS for check in subject.CHECKS),
 )
 
 

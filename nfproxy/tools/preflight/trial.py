@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,7 +39,6 @@ from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.script import script
 from nfproxy.tools.preflight.examine import FactSource, IfKnown, Subject
-from nfproxy.tools.preflight.findings import Failure
 from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft, call_nft
 from nfproxy.views.compare import compare
 
@@ -63,14 +63,15 @@ class Trial(msgspec.Struct, frozen=True):
 
     `place` is where it was tried: in a network namespace, by validation alone, or nowhere ("", then
     `obstacle` says why). `refused` says why it failed, "" where it works, and `missing` names the
-    features that the kernel lacks. `library` is the version of libnftables. `host_nft` says why the
-    host's nft cannot read the program: "" where it can, None where it was not asked.
+    features that the kernel lacks, each with its remedy. `library` is the version of libnftables.
+    `host_nft` says why the host's nft cannot read the program: "" where it can, None where it was
+    not asked.
     """
 
     place: Place
     obstacle: str = ""
     refused: str = ""
-    missing: tuple[Failure, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
     library: str = ""
     host_nft: str | None = None
 
@@ -151,7 +152,7 @@ def _validate(families: Sequence[Family]) -> Trial:
 
 
 def _refused(place: Place, error: NfproxyError, families: Sequence[Family]) -> Trial:
-    missing = tuple(Failure.of(found) for found in missing_features(families))
+    missing = tuple((one.what, one.remedy) for one in missing_features(families))
     return Trial(place, refused=str(error), missing=missing, library=_library())
 
 
@@ -168,13 +169,10 @@ def _enter_namespace() -> str:
 def _load(families: Sequence[Family]) -> None:
     """Program the namespace as the daemon does, and read it back. Raises NfproxyError."""
     planner = sample()
-    kernel = Kernel()
-    try:
+    with closing(Kernel()) as kernel:
         reconciler = Reconciler(kernel, planner.desired, planner.config, families, time.monotonic)
         reconciler.sync(planner.desired.everything())
         rows, _ = compare(planner.desired, observe(kernel.elements, families), families)
-    finally:
-        kernel.close()
     if rows:
         raise MissingFeatureError(
             f"the kernel does not hold what it was given: {rows[0].subject} is {rows[0].change}"
@@ -212,16 +210,16 @@ def sample() -> Planner:
     """Return a planner with Services that need every statement of nfproxy's templates."""
     config = NodeConfig(
         node_name=_NODE,
-        node_ips={family: _address(_OUTSIDE, family, 1) for family in FAMILIES},
-        local_pods=LocalPods({family: _prefix(_PODS, family) for family in FAMILIES}),
-        node_port_prefixes={family: (_prefix(_OUTSIDE, family),) for family in FAMILIES},
+        node_ips=_addresses(_OUTSIDE, 1),
+        local_pods=LocalPods(_prefixes(_PODS)),
+        node_port_prefixes={family: (found,) for family, found in _prefixes(_OUTSIDE).items()},
     )
     services: dict[ObjectName, Service | None] = {one.name: one for one in _services()}
     slices: dict[ObjectName, EndpointSlice | None] = {
         one.name: one for name in services for one in _slices(name)
     }
     planner = Planner(config)
-    cidrs = tuple(_prefix(_SERVICES, family) for family in FAMILIES)
+    cidrs = tuple(_prefixes(_SERVICES).values())
     planner.apply(Changes(services, slices, {"all": ServiceCIDR("all", cidrs)}))
     return planner
 
@@ -233,29 +231,24 @@ def sample_script(families: Sequence[Family]) -> str:
 
 
 def _services() -> Iterator[Service]:
-    ports = tuple(
-        ServicePort(protocol.word, protocol, 80, 30000 + protocol) for protocol in Protocol
-    )
-    yield Service(name=_name("cluster"), cluster_ips=_cluster_ips(1), ports=ports)
-    yield Service(
-        name=_name("sticky"),
-        cluster_ips=_cluster_ips(2),
-        ports=(ServicePort("tcp", Protocol.TCP, 81, 30081),),
-        affinity_timeout_s=10800,
-    )
-    yield Service(
-        name=_name("local"),
-        cluster_ips=_cluster_ips(3),
-        ports=(ServicePort("tcp", Protocol.TCP, 82, 30082),),
-        load_balancer_ips=tuple(_address(_OUTSIDE, family, 8) for family in FAMILIES),
-        source_ranges=tuple(_prefix(_OUTSIDE, family) for family in FAMILIES),
+    every = [ServicePort(one.word, one, 80, 30000 + one) for one in Protocol]
+    yield _service("cluster", 1, *every)
+    sticky = ServicePort("tcp", Protocol.TCP, 81, 30081)
+    yield _service("sticky", 2, sticky, affinity_timeout_s=10800)
+    yield _service(
+        "local",
+        3,
+        ServicePort("tcp", Protocol.TCP, 82, 30082),
+        load_balancer_ips=tuple(_addresses(_OUTSIDE, 8).values()),
+        source_ranges=tuple(_prefixes(_OUTSIDE).values()),
         external_local=True,
     )
-    yield Service(
-        name=_name("without-endpoints"),
-        cluster_ips=_cluster_ips(4),
-        ports=(ServicePort("none", Protocol.TCP, 83),),
-    )
+    yield _service("without-endpoints", 4, ServicePort("none", Protocol.TCP, 83))
+
+
+def _service(name: str, number: int, *ports: ServicePort, **more: Any) -> Service:
+    cluster_ips = _addresses(_SERVICES, number)
+    return Service(name=ObjectName(_NODE, name), cluster_ips=cluster_ips, ports=ports, **more)
 
 
 def _slices(service: ObjectName) -> Iterator[EndpointSlice]:
@@ -267,26 +260,18 @@ def _slices(service: ObjectName) -> Iterator[EndpointSlice]:
             family=family,
             ports=ports,
             endpoints=(
-                Endpoint(_address(_PODS, family, 5), node=_NODE),
-                Endpoint(_address(_PODS, family, 6), node="another"),
+                Endpoint(_addresses(_PODS, 5)[family], node=_NODE),
+                Endpoint(_addresses(_PODS, 6)[family], node="another"),
             ),
         )
 
 
-def _name(name: str) -> ObjectName:
-    return ObjectName("preflight", name)
+def _addresses(pattern: dict[Family, str], number: int) -> dict[Family, bytes]:
+    return {family: parse_address(text.format(number)) for family, text in pattern.items()}
 
 
-def _cluster_ips(number: int) -> dict[Family, bytes]:
-    return {family: _address(_SERVICES, family, number) for family in FAMILIES}
-
-
-def _address(pattern: dict[Family, str], family: Family, number: int) -> bytes:
-    return parse_address(pattern[family].format(number))
-
-
-def _prefix(pattern: dict[Family, str], family: Family) -> Prefix:
-    return parse_prefix(f"{pattern[family].format(0)}/{_LENGTH[family]}")
+def _prefixes(pattern: dict[Family, str]) -> dict[Family, Prefix]:
+    return {f: parse_prefix(f"{text.format(0)}/{_LENGTH[f]}") for f, text in pattern.items()}
 
 
 def _read(_: Subject, nft: HostNft | None, families: Sequence[Family]) -> Trial:

@@ -4,22 +4,24 @@ Access to the API and this node's Node, judged.
 
 from support.preflight import levels
 
+from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.node import Node
 from nfproxy.tools.preflight import access
 from nfproxy.tools.preflight.access import ApiAccess, Attempt
-from nfproxy.tools.preflight.findings import Failure, Level
+from nfproxy.tools.preflight.findings import Level
 
 
 def test_access_is_grouped_by_resource_and_answer() -> None:
     """Refusals with the same answer share a line. A resource that the API server lacks is fine."""
+    no = NfproxyError("403 no")
     attempts = (
-        Attempt("list", "services", "", 403, Failure("403 no")),
-        Attempt("watch", "services", "", 403, Failure("403 no")),
+        Attempt("list", "services", "", 403, no),
+        Attempt("watch", "services", "", 403, no),
         Attempt("list", "nodes", ""),
-        Attempt("watch", "nodes", "", 0, Failure("no answer within 3 s")),
-        Attempt("list", "servicecidrs", "networking.k8s.io", 404, Failure("404"), optional=True),
-        Attempt("create", "events", "events.k8s.io", 403, Failure("403 no"), optional=True),
+        Attempt("watch", "nodes", "", 0, NfproxyError("no answer within 3 s")),
+        Attempt("list", "servicecidrs", "networking.k8s.io", 404, no, optional=True),
+        Attempt("create", "events", "events.k8s.io", 403, no, optional=True),
     )
     found = access.judge_access(ApiAccess(attempts))
 

@@ -5,10 +5,11 @@ The API servers, judged.
 import pytest
 from support.preflight import levels
 
+from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import parse_address, parse_prefix
 from nfproxy.tools.preflight import apiserver
 from nfproxy.tools.preflight.apiserver import ApiServer, ApiServers
-from nfproxy.tools.preflight.findings import Failure, Level
+from nfproxy.tools.preflight.findings import Level
 
 DIRECT = ApiServer("https://192.0.2.1:6443", "192.0.2.1:6443", ("192.0.2.1",), 200)
 
@@ -17,8 +18,17 @@ SERVICE = ApiServer("", "10.96.0.1:443", ("10.96.0.1",), 200)
 
 
 DOWN = ApiServer(
-    "https://192.0.2.2:6443", "192.0.2.2:6443", ("192.0.2.2",), 0, Failure("it refuses", "look")
+    "https://192.0.2.2:6443",
+    "192.0.2.2:6443",
+    ("192.0.2.2",),
+    0,
+    NfproxyError("it refuses", "look"),
 )
+
+
+def refusing(code: int, text: str) -> ApiServers:
+    """Return an API server that answers with an error."""
+    return ApiServers(servers=(DIRECT._replace(code=code, trouble=NfproxyError(text)),))
 
 
 @pytest.mark.parametrize(
@@ -27,19 +37,10 @@ DOWN = ApiServer(
         (ApiServers(servers=(DIRECT,)), [Level.OK]),
         (ApiServers(servers=(DOWN,)), [Level.FAIL]),
         (ApiServers(servers=(DIRECT, DOWN)), [Level.OK, Level.WARN]),
-        (
-            ApiServers(servers=(DIRECT._replace(code=401, trouble=Failure("401 no: who", "ask")),)),
-            [Level.FAIL],
-        ),
-        (ApiServers(servers=(DIRECT._replace(code=403, trouble=Failure("403 no")),)), [Level.OK]),
-        (
-            ApiServers(servers=(DIRECT._replace(code=404, trouble=Failure("404 what")),)),
-            [Level.FAIL],
-        ),
-        (
-            ApiServers(servers=(DIRECT._replace(code=503, trouble=Failure("503 later")),)),
-            [Level.FAIL],
-        ),
+        (refusing(401, "401 no: who"), [Level.FAIL]),
+        (refusing(403, "403 no"), [Level.OK]),
+        (refusing(404, "404 what"), [Level.FAIL]),
+        (refusing(503, "503 later"), [Level.FAIL]),
         (ApiServers(servers=(DIRECT,), borrowed=True), [Level.OK, Level.WARN]),
     ],
 )
@@ -53,16 +54,16 @@ def test_servers(found: ApiServers, expected: list[Level]) -> None:
 @pytest.mark.parametrize(
     ("trouble", "found", "remedy"),
     [
-        (Failure("config: No such file", "check it"), "config: No such file", "check it"),
+        (NfproxyError("config: No such file", "check it"), "config: No such file", "check it"),
         (
-            Failure("--master: 'x:y' is no address"),
+            NfproxyError("--master: 'x:y' is no address"),
             "--master: 'x:y' is no address",
             "give --kubeconfig",
         ),
     ],
 )
 def test_what_keeps_every_server_from_being_asked(
-    trouble: Failure, found: str, remedy: str
+    trouble: NfproxyError, found: str, remedy: str
 ) -> None:
     """Nothing else is known then; the remedy is the error's own, or names the flags."""
     (finding,) = apiserver.judge_servers(ApiServers(trouble=trouble))
@@ -110,7 +111,7 @@ def test_what_keeps_every_server_from_being_asked(
         ),
         (
             ApiServers(
-                servers=(SERVICE._replace(code=0, trouble=Failure("no route")),),
+                servers=(SERVICE._replace(code=0, trouble=NfproxyError("no route")),),
                 env_host="10.96.0.1",
             ),
             Level.FAIL,

@@ -11,6 +11,7 @@ from support.preflight import levels
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.errors import NfproxyError
 from nfproxy.tools.preflight import access, report
 from nfproxy.tools.preflight.access import ApiAccess
 from nfproxy.tools.preflight.examine import (
@@ -21,7 +22,7 @@ from nfproxy.tools.preflight.examine import (
     examine,
     is_machines_root,
 )
-from nfproxy.tools.preflight.findings import Failure, Finding, Level, fail, ok, warn, worst
+from nfproxy.tools.preflight.findings import Finding, Level, fail, ok, warn, worst
 
 SUBJECT = Subject(KubeProxyConfiguration(), "n", ClientSettings(), (30000, 32767))
 
@@ -102,7 +103,9 @@ def test_the_result_is_the_worst() -> None:
 
 def test_a_configuration_that_cannot_be_used() -> None:
     """It is a failure with its remedy; warnings are worth a look."""
-    (unusable,) = report.judge_configuration(SUBJECT._replace(trouble=Failure("x: no", "try y")))
+    (unusable,) = report.judge_configuration(
+        SUBJECT._replace(trouble=NfproxyError("x: no", "try y"))
+    )
 
     assert (unusable.found, unusable.level) == ("x: no", Level.FAIL)
     assert unusable.remedy.startswith("try y; the other checks used the defaults")

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from support.preflight import levels
 
+from nfproxy.errors import NfproxyError
 from nfproxy.host.processes import Privileges
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.tools.preflight import kernel
-from nfproxy.tools.preflight.findings import Failure, Level
+from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.kernel import Process, read_process
 from nfproxy.tools.preflight.trial import Trial
 
@@ -39,7 +40,9 @@ def test_net_admin_is_needed_and_enough() -> None:
 
 def test_the_obstacle_to_nf_tables_is_named() -> None:
     """The error brings the remedy; under a seccomp filter the finding adds a hint."""
-    trouble = Failure("the kernel has no nf_tables (Protocol not supported)", "modprobe nf_tables")
+    trouble = NfproxyError(
+        "the kernel has no nf_tables (Protocol not supported)", "modprobe nf_tables"
+    )
     plain = kernel.judge_privileges(Process(Privileges(NET_ADMIN, False), trouble))
     filtered = kernel.judge_privileges(Process(Privileges(NET_ADMIN, True), trouble))
 
@@ -74,7 +77,7 @@ def test_the_kernel_version(release: str, trial: Trial | None, level: Level) -> 
         (Trial("", "no SYS_ADMIN"), [Level.WARN]),
         (Trial("namespace", refused="refused"), [Level.FAIL]),
         (
-            Trial("namespace", refused="refused", missing=(Failure("a", "b"), Failure("c"))),
+            Trial("namespace", refused="refused", missing=(("a", "b"), ("c", ""))),
             [Level.FAIL] * 2,
         ),
     ],
@@ -86,8 +89,8 @@ def test_the_program(trial: Trial, expected: list[Level]) -> None:
 
 def test_a_missing_feature_comes_with_its_remedy() -> None:
     """Both are those of the daemon's start; where no remedy is known, a report helps."""
-    fib = Failure("this kernel lacks the fib expression for IPv4", "modprobe nft_fib_ipv4")
-    trial = Trial("namespace", refused="x", missing=(fib, Failure("libnftables crashed")))
+    fib = ("this kernel lacks the fib expression for IPv4", "modprobe nft_fib_ipv4")
+    trial = Trial("namespace", refused="x", missing=(fib, ("libnftables crashed", "")))
     first, second = kernel.judge_program(trial, FAMILIES)
 
     assert (first.found, first.remedy) == fib

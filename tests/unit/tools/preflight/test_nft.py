@@ -5,8 +5,9 @@ libnftables and the host's nft, judged.
 import pytest
 
 from nfproxy.dataplane.libnftables import CRASHED, TIMED_OUT
+from nfproxy.errors import NfproxyError
 from nfproxy.tools.preflight import nft as subject
-from nfproxy.tools.preflight.findings import Failure, Level
+from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.hostnft import HostNft
 from nfproxy.tools.preflight.nft import TableListing
 from nfproxy.tools.preflight.trial import Trial
@@ -38,9 +39,12 @@ def test_the_version_of_libnftables(version: str, level: Level) -> None:
     [
         (TableListing(), Level.OK),
         (TableListing(listed=False), Level.OK),
-        (TableListing(Failure("libnftables ended with SIGSEGV"), CRASHED), Level.FAIL),
-        (TableListing(Failure("libnftables did not finish within 4 s"), TIMED_OUT), Level.WARN),
-        (TableListing(Failure("libnftables refused the script: no")), Level.FAIL),
+        (TableListing(NfproxyError("libnftables ended with SIGSEGV", code=CRASHED)), Level.FAIL),
+        (
+            TableListing(NfproxyError("libnftables did not finish within 4 s", code=TIMED_OUT)),
+            Level.WARN,
+        ),
+        (TableListing(NfproxyError("libnftables refused the script: no")), Level.FAIL),
     ],
 )
 def test_whether_libnftables_reads_what_is_here(listing: TableListing, level: Level) -> None:

@@ -16,7 +16,7 @@ from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.ports import (
     Port,
     judge_ephemeral_ports,
-    judge_port,
+    judge_listening,
     port_range,
     read_ports,
 )
@@ -116,7 +116,9 @@ def test_a_holder_that_says_nothing() -> None:
 )
 def test_addresses_to_listen_at(port: Port, hard_fail: bool, level: Level) -> None:
     """Another program there is fatal only with bindAddressHardFail; a proxy is about to leave."""
-    assert level is judge_port(port, hard_fail=hard_fail).level
+    (found,) = judge_listening([port], hard_fail)
+
+    assert level is found.level
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """
-Addresses that accept node ports, and routes to Services: judged.
+Addresses that accept node ports, routes to Services, ranges of cluster IPs: judged.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from support.preflight import levels
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
-from nfproxy.model.addresses import parse_address
+from nfproxy.model.addresses import Family, parse_address, parse_prefix
 from nfproxy.model.node import Node
 from nfproxy.tools.preflight.access import ApiAccess
+from nfproxy.tools.preflight.apiserver import ApiServers
 from nfproxy.tools.preflight.examine import Subject
 from nfproxy.tools.preflight.findings import Level
-from nfproxy.tools.preflight.network import Link
 from nfproxy.tools.preflight.reach import (
     ServiceRoute,
     judge_node_port_addresses,
+    judge_service_ranges,
     judge_service_routes,
 )
 
-LINKS = (
-    Link("lo", addresses=("127.0.0.1", "::1")),
-    Link("eth0", addresses=("10.0.0.5", "rubbish")),
-)
+LOCAL = {
+    Family.IPV4: frozenset(map(parse_address, ("127.0.0.1", "10.0.0.5"))),
+    Family.IPV6: frozenset((parse_address("::1"),)),
+}
 
 
 def subject(*entries: str) -> Subject:
@@ -58,7 +59,7 @@ def test_node_port_addresses_are_looked_for(
     entries: tuple[str, ...], addresses: tuple[str, ...], gap: str
 ) -> None:
     """A Node's address that no interface has is found before the daemon runs."""
-    (found,) = judge_node_port_addresses(subject(*entries), node(*addresses), LINKS)
+    (found,) = judge_node_port_addresses(subject(*entries), node(*addresses), LOCAL)
 
     assert (found.level is Level.WARN) == bool(gap)
     assert gap in found.found
@@ -81,4 +82,22 @@ def test_a_host_without_a_route_to_services() -> None:
 
 def test_no_known_cluster_ip_is_no_finding() -> None:
     """Without an API server there is nothing to look for."""
-    assert judge_service_routes(()) == []
+    assert list(judge_service_routes(())) == []
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "expected"),
+    [
+        ([], [Level.OK]),
+        (["10.96.0.0/12"], [Level.OK]),
+        (["192.0.2.0/24"], [Level.WARN]),
+        (["192.0.2.0/24", "10.0.0.0/8"], [Level.WARN, Level.WARN]),
+    ],
+)
+def test_ranges_hold_no_node_and_no_pod(cidrs: list[str], expected: list[Level]) -> None:
+    """A warning names the range, what it holds, and what to do."""
+    servers = ApiServers(service_cidrs=tuple(map(parse_prefix, cidrs)))
+
+    found = list(judge_service_ranges(subject(), servers, node("192.0.2.1")))
+    assert levels(found) == expected
+    assert all(one.remedy for one in found if one.level is Level.WARN)
