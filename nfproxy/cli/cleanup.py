@@ -135,7 +135,7 @@ def remove_leftovers(
         found = removal.find()
         refused = _refusals(found) if items(found) else []
         if dry_run:
-            rows = [_planned(item) for item in items(found)]
+            rows = [_row("keep" if item.kept else "remove", item) for item in items(found)]
             outcome = CleanupReport(tuple(rows), tuple(refused), found.unknown)
             _print(outcome, output, refused="would be refused")
             return 1 if found.unknown else 0
@@ -168,8 +168,7 @@ def _programmed() -> list[Family]:
     return tables if serves else []
 
 
-def _planned(item: LeftoverItem) -> LeftoverRow:
-    action = "keep" if item.kept else "remove"
+def _row(action: str, item: LeftoverItem) -> LeftoverRow:
     return LeftoverRow(action, item.where, item.kind, item.name, item.count, item.kept)
 
 
@@ -179,19 +178,16 @@ def _results(before: Sequence[LeftoverItem], after: Sequence[LeftoverItem]) -> l
     rows = []
     for item in before:
         left = still.pop((item.where, item.kind, item.name), None)
-        if left is None:
-            rows.append(LeftoverRow("removed", item.where, item.kind, item.name, item.count))
-            continue
-        if left.count < item.count:
-            gone = item.count - left.count
-            rows.append(LeftoverRow("removed", item.where, item.kind, item.name, gone))
-        rows.append(_left(left))
+        gone = item.count - (left.count if left else 0)
+        if gone > 0:
+            rows.append(_row("removed", msgspec.structs.replace(item, count=gone, kept="")))
+        if left:
+            rows.append(_left(left))
     return rows + [_left(item) for item in still.values()]
 
 
 def _left(item: LeftoverItem) -> LeftoverRow:
-    action = "keep" if is_fine(item) else "left"
-    return LeftoverRow(action, item.where, item.kind, item.name, item.count, item.kept)
+    return _row("keep" if is_fine(item) else "left", item)
 
 
 def _print(outcome: CleanupReport, output: str, refused: str = "refused") -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 
 from nfproxy import __version__
-from nfproxy.cli.cleanup import remove_leftovers, remove_own_tables
 from nfproxy.cli.inputs import proc_option
 from nfproxy.cli.output import set_up_logging
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
@@ -71,6 +70,9 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
         _write_config(loaded)
         return
     if command_line.cleanup:
+        # Imported here, as the parts below: pyroute2 takes 9 MB, and the daemon needs none of it.
+        from nfproxy.cli.cleanup import remove_leftovers, remove_own_tables
+
         require_privileges()
         remove_own_tables()
         # Without a refusal, as kube-proxy's own --cleanup.

@@ -12,7 +12,7 @@ import pytest
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.tools.lab import Cluster, Host
-from nfproxy.tools.takeover.ipvs import KernelIpvs
+from nfproxy.tools.takeover import ipvs
 from nfproxy.tools.takeover.names import IPVS_DEVICE
 
 VIRTUAL = {Family.IPV4: "10.96.0.10", Family.IPV6: "fd00:10:96::10"}
@@ -42,8 +42,7 @@ def sources(node: Host) -> dict[Family, str]:
 def test_new_connections_come_from_the_nodes_own_address(node: Host) -> None:
     """That holds while a virtual address is local: a connection from it would break with it."""
     before = sources(node)
-    ipvs = KernelIpvs()
-    bound = node.namespace.call(ipvs.addresses).bound
+    bound = node.namespace.call(ipvs.host_addresses)[0]
     node.namespace.call(ipvs.prefer_own_source, bound)
     first = sources(node)
     node.namespace.call(ipvs.prefer_own_source, bound)  # as by a second run of the command
@@ -56,14 +55,13 @@ def test_new_connections_come_from_the_nodes_own_address(node: Host) -> None:
 
 def test_nothing_is_left_of_an_address(node: Host) -> None:
     """The address, the route to it and the device are removed; a second run changes nothing."""
-    ipvs = KernelIpvs()
     packed = [parse_address(address) for address in VIRTUAL.values()]
     node.namespace.call(ipvs.prefer_own_source, packed)
     node.namespace.call(ipvs.unbind, packed)
     node.namespace.call(ipvs.unbind, packed)
     left = node.namespace.run(["ip", "-o", "route", "show", "table", "local"]).stdout
     left6 = node.namespace.run(["ip", "-6", "-o", "route", "show", "table", "local"]).stdout
-    remaining = node.namespace.call(ipvs.addresses).bound
+    remaining = node.namespace.call(ipvs.host_addresses)[0]
     node.namespace.call(ipvs.delete_device)
     node.namespace.call(ipvs.delete_device)
 
@@ -71,4 +69,4 @@ def test_nothing_is_left_of_an_address(node: Host) -> None:
     assert [
         line for line in (left + left6).splitlines() if "10.96" in line or "10:96" in line
     ] == []
-    assert node.namespace.call(ipvs.addresses).bound is None
+    assert node.namespace.call(ipvs.host_addresses)[0] is None

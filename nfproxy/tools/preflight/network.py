@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyroute2 import IPRoute
+
 from nfproxy.errors import InputError
 from nfproxy.host.paths import HostRoot
 from nfproxy.model.addresses import Family
@@ -73,8 +75,6 @@ def read_default_routes(proc: Path) -> frozenset[str]:
 
 def read_links() -> tuple[Link, ...]:
     """Return the interfaces of this network namespace, with their addresses, by rtnetlink."""
-    from pyroute2 import IPRoute  # 9 MB that only this command needs
-
     with IPRoute() as netlink:
         rows = list(netlink.get_links())
         addresses: dict[int, list[str]] = {}

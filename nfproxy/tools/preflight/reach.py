@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
 from nfproxy.config.kept import kept_addresses
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.config.nodeports import node_port_gap
@@ -36,8 +39,6 @@ class ServiceRoute(NamedTuple):
 
 def read_service_routes(found: ApiServers) -> tuple[ServiceRoute, ...]:
     """Ask the kernel for its route to one cluster IP of each family; none that is unknown."""
-    from pyroute2 import IPRoute  # 9 MB that only this command needs
-
     targets = _targets(found)
     with IPRoute() as netlink:
         return tuple(
@@ -57,11 +58,9 @@ def _targets(found: ApiServers) -> Iterator[tuple[str, str]]:
             yield format_address(address), str(held or "")
 
 
-def _is_routed(netlink: object, address: str) -> bool:
-    from pyroute2.netlink.exceptions import NetlinkError
-
+def _is_routed(netlink: IPRoute, address: str) -> bool:
     try:
-        return bool(netlink.route("get", dst=address))  # type: ignore[attr-defined]
+        return bool(netlink.route("get", dst=address))
     except NetlinkError:  # unreachable, prohibited, or a black hole
         return False
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import format_address
 from nfproxy.model.service import Protocol
-from nfproxy.tools.takeover.ipvs import KernelIpvs
+from nfproxy.tools.takeover import ipvs
 from nfproxy.tools.takeover.leftovers import Leftovers
 from nfproxy.tools.takeover.virtualservers import IpvsConnection, VirtualServer
 
@@ -31,13 +31,6 @@ class Snapshot(NamedTuple):
     at_s: float
     connections: tuple[IpvsConnection, ...]
     sources: frozenset[bytes]
-
-
-class Unused(NamedTuple):
-    """Virtual servers without open connections, and addresses that no connection needs."""
-
-    servers: list[VirtualServer]
-    addresses: set[bytes]
 
 
 def used_servers(now: Snapshot, before: Snapshot | None) -> set[VirtualServer]:
@@ -72,21 +65,16 @@ def unused(
     bound: Collection[bytes],
     now: Snapshot,
     before: Snapshot | None,
-) -> Unused:
+) -> tuple[list[VirtualServer], set[bytes]]:
     """Return which servers and which `bound` addresses can go without breaking a connection."""
     used = used_servers(now, before)
     every = list(servers)
     needed = now.sources.union(server.address for server in every if server in used)
-    return Unused([server for server in every if server not in used], set(bound) - needed)
+    return [server for server in every if server not in used], set(bound) - needed
 
 
 def drain(
-    ipvs: KernelIpvs,
-    found: Leftovers,
-    drain_s: float,
-    *,
-    force: bool,
-    say: Callable[[str], object],
+    found: Leftovers, drain_s: float, *, force: bool, say: Callable[[str], object]
 ) -> list[str]:
     """
     Remove virtual servers, addresses and the device as connections end; return what failed.
@@ -100,15 +88,15 @@ def drain(
         deadline = time.monotonic() + drain_s
         before: Snapshot | None = None
         while True:
-            now = _snapshot(ipvs)
+            now = _snapshot()
             is_over = now.at_s >= deadline
-            going = (
-                Unused(servers, bound) if is_over and force else unused(servers, bound, now, before)
-            )
-            ipvs.delete_servers(going.servers)
-            ipvs.unbind(going.addresses)
-            servers = [server for server in servers if server not in set(going.servers)]
-            bound = bound - going.addresses
+            gone, free = servers, bound
+            if not (is_over and force):
+                gone, free = unused(servers, bound, now, before)
+            ipvs.delete_servers(gone)
+            ipvs.unbind(free)
+            servers = [server for server in servers if server not in set(gone)]
+            bound = bound - free
             if not servers and not bound:
                 ipvs.delete_device()
                 return []
@@ -121,8 +109,8 @@ def drain(
         return [str(error)]
 
 
-def _snapshot(ipvs: KernelIpvs) -> Snapshot:
-    return Snapshot(time.monotonic(), tuple(ipvs.connections()), frozenset(ipvs.sources()))
+def _snapshot() -> Snapshot:
+    return Snapshot(time.monotonic(), tuple(ipvs.connections()), frozenset(ipvs.own_sources()))
 
 
 def _in_use(servers: Sequence[VirtualServer], bound: Collection[bytes], drain_s: float) -> str:

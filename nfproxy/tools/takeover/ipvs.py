@@ -6,10 +6,13 @@ Loads no kernel module: where IPVS is not loaded, nothing can use it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from pyroute2 import IPVS, IPRoute, IPVSService
+from pyroute2.netlink.exceptions import NetlinkError
 
 from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address, parse_address
@@ -28,139 +31,128 @@ _LOOPBACK = 1  # index of lo
 _HOST_BITS = {family: family.size * 8 for family in FAMILIES}
 
 
-class HostAddresses(NamedTuple):
-    """The addresses bound to kube-proxy's device, None without the device; and all others."""
-
-    bound: tuple[bytes, ...] | None
-    others: frozenset[bytes]
+#: The addresses of kube-proxy's device, None without the device; and all others of this host.
+HostAddresses = tuple[tuple[bytes, ...] | None, frozenset[bytes]]
+NO_ADDRESSES: HostAddresses = (None, frozenset())
 
 
-class KernelIpvs:
-    """IPVS and kube-proxy's device. All methods raise DataplaneError; any thread may call them."""
+def all_servers() -> list[VirtualServer]:
+    """Return all virtual servers, those of other software included. Raises DataplaneError."""
+    return read_servers(_read("ip_vs"))
 
-    def servers(self) -> list[VirtualServer]:
-        """Return all virtual servers, those of other software included."""
-        return read_servers(self._read("ip_vs"))
 
-    def connections(self) -> list[IpvsConnection]:
-        """Return all connections through virtual servers."""
-        return read_connections(self._read("ip_vs_conn"))
+def connections() -> list[IpvsConnection]:
+    """Return all connections through virtual servers. Raises DataplaneError."""
+    return read_connections(_read("ip_vs_conn"))
 
-    def sources(self) -> set[bytes]:
-        """Return the source addresses of this host's open connections."""
-        return read_sources(*(self._read(name) for name in _SOCKETS))
 
-    def addresses(self) -> HostAddresses:
-        """Return the addresses of this host."""
-        from pyroute2 import IPRoute
+def own_sources() -> set[bytes]:
+    """Return the source addresses of this host's open connections. Raises DataplaneError."""
+    return read_sources(*(_read(name) for name in _SOCKETS))
 
-        with IPRoute() as ip:
-            found = ip.link_lookup(ifname=IPVS_DEVICE)
-            index = found[0] if found else -1
-            bound: list[bytes] = []
-            local: set[bytes] = set()
-            for message in ip.get_addr():
-                text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                packed = parse_address(text)
-                if message["index"] == index:
-                    bound.append(packed)
-                else:
-                    local.add(packed)
-        return HostAddresses(tuple(bound) if found else None, frozenset(local))
 
-    def delete_servers(self, servers: Iterable[VirtualServer]) -> None:
-        """
-        Delete virtual servers; those that are gone are skipped.
+def _read(name: str) -> str:
+    """Return a file of this network namespace, "" where there is none."""
+    path = Path("/proc/net") / name
+    try:
+        return path.read_text("ascii", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise DataplaneError(f"cannot read {path}: {reason_of(error)}") from error
 
-        With net.ipv4.vs.expire_nodest_conn, which kube-proxy sets, the kernel also forgets their
-        connections, in conntrack, too: it translates the next packet of an idle UDP flow again.
-        """
-        from pyroute2 import IPVS, IPVSService
-        from pyroute2.netlink.exceptions import NetlinkError
 
-        every = list(servers)
-        if not every:  # a kernel without IPVS refuses the socket
-            return
-        with IPVS() as ipvs:
-            for server in every:
-                service = IPVSService(
-                    af=int(server.family),
-                    addr=format_address(server.address),
-                    port=server.port,
-                    protocol=int(server.protocol),
-                )
-                try:
-                    ipvs.service("del", service)
-                except NetlinkError as error:
-                    if error.code not in (2, 3):  # ENOENT, ESRCH: gone
-                        raise DataplaneError(f"IPVS keeps {server}: {reason_of(error)}") from error
+@contextmanager
+def _device() -> Iterator[tuple[IPRoute, int]]:
+    """Give an rtnetlink socket and the index of kube-proxy's device, 0 without the device."""
+    with IPRoute() as ip:
+        yield ip, next(iter(ip.link_lookup(ifname=IPVS_DEVICE)), 0)
 
-    def prefer_own_source(self, bound: Iterable[bytes]) -> None:
-        """
-        Let this host's new connections to bound addresses come from the node's own address.
 
-        While an address is local, the kernel also sends from it, so a connection would break with
-        it. Give its local route another source. Where the kernel refuses that, the drain waits
-        until such connections end.
-        """
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
+@contextmanager
+def _unless_gone(what: str, *gone: int) -> Iterator[None]:
+    """Ignore errors that say that the object is `gone`. Raises DataplaneError for others."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in gone:
+            raise DataplaneError(f"{what}: {reason_of(error)}") from error
 
-        with IPRoute() as ip:
-            device = next(iter(ip.link_lookup(ifname=IPVS_DEVICE)), 0)
-            sources = {family: _node_address(ip, family) for family in FAMILIES}
-            for address in bound if device else ():
-                if sources[family_of(address)]:
-                    with suppress(NetlinkError):
-                        _name_source(ip, address, device, sources[family_of(address)])
 
-    def unbind(self, addresses: Iterable[bytes]) -> None:
-        """Remove addresses from kube-proxy's device; those that are gone are skipped."""
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
+def host_addresses() -> HostAddresses:
+    """Return the addresses of this host."""
+    bound, others = list[bytes](), set[bytes]()
+    with _device() as (ip, device):
+        for message in ip.get_addr():
+            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            is_bound = message["index"] == device
+            (bound.append if is_bound else others.add)(parse_address(text))
+    return tuple(bound) if device else None, frozenset(others)
 
-        with IPRoute() as ip:
-            index = ip.link_lookup(ifname=IPVS_DEVICE)
-            for address in addresses if index else ():
-                family = family_of(address)
-                text = format_address(address)
-                try:
-                    ip.addr(
-                        "del",
-                        index=index[0],
-                        family=int(family),
-                        address=text,
-                        prefixlen=_HOST_BITS[family],
-                    )
-                except NetlinkError as error:
-                    if error.code not in (2, 19, 99):  # ENOENT, ENODEV, EADDRNOTAVAIL: gone
-                        raise DataplaneError(f"cannot remove {text}: {reason_of(error)}") from error
-                with suppress(NetlinkError):  # the kernel removed its own route with the address
-                    ip.route("del", **_local_route(address, _interface(family, index[0])))
 
-    def delete_device(self) -> None:
-        """Delete kube-proxy's device with all its addresses; do nothing where it is gone."""
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
+def delete_servers(servers: Iterable[VirtualServer]) -> None:
+    """
+    Delete virtual servers; those that are gone are skipped. Raises DataplaneError.
 
-        with IPRoute() as ip:
-            for index in ip.link_lookup(ifname=IPVS_DEVICE):
-                try:
-                    ip.link("del", index=index)
-                except NetlinkError as error:
-                    raise DataplaneError(
-                        f"cannot delete {IPVS_DEVICE}: {reason_of(error)}"
-                    ) from error
+    With net.ipv4.vs.expire_nodest_conn, which kube-proxy sets, the kernel also forgets their
+    connections, in conntrack, too: it translates the next packet of an idle UDP flow again.
+    """
+    every = list(servers)
+    if not every:  # a kernel without IPVS refuses the socket
+        return
+    with IPVS() as ipvs:
+        for server in every:
+            service = IPVSService(
+                af=int(server.family),
+                addr=format_address(server.address),
+                port=server.port,
+                protocol=int(server.protocol),
+            )
+            with _unless_gone(f"IPVS keeps {server}", 2, 3):  # ENOENT, ESRCH
+                ipvs.service("del", service)
 
-    def _read(self, name: str) -> str:
-        """Return a file of this network namespace, "" where there is none."""
-        path = Path("/proc/net") / name
-        try:
-            return path.read_text("ascii", "replace")
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise DataplaneError(f"cannot read {path}: {reason_of(error)}") from error
+
+def prefer_own_source(bound: Iterable[bytes]) -> None:
+    """
+    Let this host's new connections to bound addresses come from the node's own address.
+
+    While an address is local, the kernel also sends from it, so a connection would break with it.
+    Give its local route another source. Where the kernel refuses that, the drain waits until such
+    connections end.
+    """
+    with _device() as (ip, device):
+        sources = {family: _node_address(ip, family) for family in FAMILIES}
+        for address in bound if device else ():
+            if source := sources[family_of(address)]:
+                with suppress(NetlinkError):
+                    _name_source(ip, address, device, source)
+
+
+def unbind(addresses: Iterable[bytes]) -> None:
+    """
+    Remove addresses from kube-proxy's device; those that are gone are skipped.
+
+    Raises DataplaneError.
+    """
+    with _device() as (ip, device):
+        for address in addresses if device else ():
+            family, text = family_of(address), format_address(address)
+            where = {"index": device, "family": int(family), "prefixlen": _HOST_BITS[family]}
+            with _unless_gone(f"cannot remove {text}", 2, 19, 99):  # ENOENT, ENODEV, EADDRNOTAVAIL
+                ip.addr("del", address=text, **where)
+            with suppress(NetlinkError):  # the kernel removed its own route with the address
+                ip.route("del", **_local_route(address, _interface(family, device)))
+
+
+def delete_device() -> None:
+    """
+    Delete kube-proxy's device with all its addresses; do nothing where it is gone.
+
+    Raises DataplaneError.
+    """
+    with _device() as (ip, device), _unless_gone(f"cannot delete {IPVS_DEVICE}"):
+        if device:
+            ip.link("del", index=device)
 
 
 def _name_source(ip: Any, address: bytes, device: int, source: str) -> None:
@@ -194,8 +186,6 @@ def _interface(family: Family, device: int) -> int:
 
 def _node_address(ip: Any, family: Family) -> str:
     """Return the source address of the default route, "" without one."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
     far = "192.0.2.1" if family is Family.IPV4 else "2001:db8::1"
     try:
         for route in ip.route("get", family=int(family), dst=far):

@@ -5,9 +5,9 @@ The names that kube-proxy gives (Kubernetes 1.36 and before), and which similar 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
+from nfproxy.model.service import Protocol
 
 #: Chains by table. KUBE-FIREWALL, KUBE-IPTABLES-HINT and KUBE-KUBELET-CANARY are kubelet's.
 CHAINS = {
@@ -59,9 +59,9 @@ MARK_CHAIN = "KUBE-MARK-MASQ"
 IPVS_DEVICE = "kube-ipvs0"
 
 _NODE_PORT_SETS = {
-    "tcp": ("NODE-PORT-TCP", "NODE-PORT-LOCAL-TCP"),
-    "udp": ("NODE-PORT-UDP", "NODE-PORT-LOCAL-UDP"),
-    "sctp": ("NODE-PORT-SCTP-HASH", "NODE-PORT-LOCAL-SCTP-HASH"),
+    Protocol.TCP: ("NODE-PORT-TCP", "NODE-PORT-LOCAL-TCP"),
+    Protocol.UDP: ("NODE-PORT-UDP", "NODE-PORT-LOCAL-UDP"),
+    Protocol.SCTP: ("NODE-PORT-SCTP-HASH", "NODE-PORT-LOCAL-SCTP-HASH"),
 }
 _SETS = (
     *("LOOP-BACK", "CLUSTER-IP", "EXTERNAL-IP", "EXTERNAL-IP-LOCAL"),
@@ -82,16 +82,9 @@ def _set_name(family: Family, name: str) -> str:
 IPSETS = frozenset(_set_name(family, name) for family in _SET_PREFIX for name in _SETS)
 
 
-class NodePortSet(NamedTuple):
-    """An ipset that holds node ports, of one family and protocol (``tcp``)."""
-
-    family: Family
-    protocol: str
-
-
-#: The ipsets that hold kube-proxy's node ports.
+#: The ipsets that hold kube-proxy's node ports: of which family and protocol.
 NODE_PORT_SETS = {
-    _set_name(family, name): NodePortSet(family, protocol)
+    _set_name(family, name): (family, protocol)
     for family in _SET_PREFIX
     for protocol, names in _NODE_PORT_SETS.items()
     for name in names

@@ -7,20 +7,25 @@ deletes a rule by its handle, and only a rule's target and comment matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink.elements import read_verdict
+from nfproxy.netlink.elements import VERDICT, read_verdict
 from nfproxy.netlink.messages import text, values
-from nfproxy.netlink.nftables import Request, RuleRow, delete_rule, expressions_of
+from nfproxy.netlink.nftables import (
+    IMMEDIATE_DATA,
+    USER_COMMENT,
+    XT_INFO,
+    XT_NAME,
+    Request,
+    RuleRow,
+    delete_rule,
+    expressions_of,
+)
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import DROP
 from nfproxy.tools.takeover import names
 from nfproxy.tools.takeover.tables import TABLES, Backend, IptablesRule, IptablesTable
-
-_XT_NAME, _XT_INFO = 1, 3  # NFTA_MATCH_…, NFTA_TARGET_… likewise
-_IMMEDIATE_DATA, _VERDICT_DATA = 2, 2  # NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT
-_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT
 
 #: Requests in one transaction where the removal need not be atomic.
 _AT_A_TIME = 4096
@@ -44,7 +49,9 @@ class OtherTables(NftSocket):
                 own = [chain.name for chain in present]
                 if any(names.is_chain(name, chain) for chain in own):
                     others = [chain for chain in own if not names.is_chain(name, chain)]
-                    rules = tuple(self._rules(family, name, others))
+                    # Never of kube-proxy's own chains, which may hold 400,000 rules.
+                    rows = [row for chain in others for row in self.rules(family, name, chain)]
+                    rules = tuple(map(read_rule, rows))
                     policies = {
                         chain.name: "DROP" if chain.policy == DROP.code else "ACCEPT"
                         for chain in present
@@ -70,20 +77,15 @@ class OtherTables(NftSocket):
         for start in range(0, len(requests), _AT_A_TIME):
             self.commit(requests[start : start + _AT_A_TIME])
 
-    def _rules(self, family: Family, table: str, chains: Iterable[str]) -> Iterator[IptablesRule]:
-        """Yield the rules of some chains: never of kube-proxy's own, which may hold 400,000."""
-        for chain in chains:
-            yield from map(read_rule, self.rules(family, table, chain))
-
 
 def read_rule(row: RuleRow) -> IptablesRule:
     """Return a listed rule, as far as the removal needs it."""
     target, comment, plain = "", "", True
     for name, data in expressions_of(row):
-        if name == "match" and text(data.get(_XT_NAME, b"")) == "comment":
-            comment = comment or text(data.get(_XT_INFO, b"").partition(b"\0")[0])
+        if name == "match" and text(data.get(XT_NAME, b"")) == "comment":
+            comment = comment or text(data.get(XT_INFO, b"").partition(b"\0")[0])
         elif name == "target":
-            target = text(data.get(_XT_NAME, b""))
+            target = text(data.get(XT_NAME, b""))
         elif name == "immediate" and (verdict := _verdict(data)):
             target = verdict
         elif name != "counter":
@@ -99,7 +101,7 @@ def read_rule(row: RuleRow) -> IptablesRule:
 
 def _verdict(immediate: dict[int, bytes]) -> str:
     """Return where an immediate expression sends a packet, "" if it loads a value."""
-    held = values(immediate.get(_IMMEDIATE_DATA, b"")).get(_VERDICT_DATA)
+    held = values(immediate.get(IMMEDIATE_DATA, b"")).get(VERDICT)
     if held is None:
         return ""
     verdict = read_verdict(held)
@@ -111,7 +113,7 @@ def _user_comment(data: bytes) -> str:
     at = 0
     while at + 2 <= len(data):
         kind, size = data[at], data[at + 1]
-        if kind == _COMMENT:
+        if kind == USER_COMMENT:
             return text(data[at + 2 : at + 2 + size])
         at += 2 + size
     return ""

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from nfproxy.closing import Closing
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.nftables import Request, delete_chain, delete_table, flush_chain
 from nfproxy.netlink.sockets import ABSENT
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
-from nfproxy.tools.takeover import legacy
+from nfproxy.tools.takeover import ipvs, legacy
 from nfproxy.tools.takeover.draining import drain
-from nfproxy.tools.takeover.ipvs import HostAddresses, KernelIpvs
 from nfproxy.tools.takeover.leftovers import Leftovers
 from nfproxy.tools.takeover.othertables import OtherTables, rule_deletions
 from nfproxy.tools.takeover.ruleobjects import (
@@ -31,11 +31,7 @@ from nfproxy.tools.takeover.ruleobjects import (
     kube_proxy_sets,
 )
 from nfproxy.tools.takeover.tables import Backend, IptablesTable, TablePlan, plan_table
-from nfproxy.tools.takeover.virtualservers import (
-    NodePorts,
-    VirtualServer,
-    servers_of_kube_proxy,
-)
+from nfproxy.tools.takeover.virtualservers import VirtualServer, servers_of_kube_proxy
 
 T = TypeVar("T")
 
@@ -74,7 +70,7 @@ def _entries(nft: OtherTables, tables: Iterable[tuple[Family, str]]) -> list[Req
     ]
 
 
-class KubeProxyRemoval:
+class KubeProxyRemoval(Closing):
     """
     Finds and removes what kube-proxy left in this network namespace. A context manager.
 
@@ -84,14 +80,9 @@ class KubeProxyRemoval:
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
         self._nft = OtherTables()
-        self._ipvs = KernelIpvs()
 
-    def __enter__(self) -> KubeProxyRemoval:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
+    def close(self) -> None:
+        """Close its socket. Idempotent."""
         self._nft.close()
 
     def find(self) -> Leftovers:
@@ -100,9 +91,9 @@ class KubeProxyRemoval:
         tables = self._nft.iptables_tables()
         tables += _read_or(list[IptablesTable](), legacy.kube_proxy_tables, unknown)
         sets = _read_or(KubeProxySets((), frozenset()), kube_proxy_sets, unknown)
-        every = _read_or(list[VirtualServer](), self._ipvs.servers, unknown)
-        bound, local = _read_or(HostAddresses(None, frozenset()), self._ipvs.addresses, unknown)
-        servers = servers_of_kube_proxy(every, bound or (), NodePorts(sets.node_ports, local))
+        every = _read_or(list[VirtualServer](), ipvs.all_servers, unknown)
+        bound, local = _read_or(ipvs.NO_ADDRESSES, ipvs.host_addresses, unknown)
+        servers = servers_of_kube_proxy(every, bound or (), local, sets.node_ports)
         plans = [plan_table(table) for table in tables]
         counters = _read_or(list[str](), kube_proxy_counters, unknown)
         return Leftovers(
@@ -132,7 +123,7 @@ class KubeProxyRemoval:
         # Rules in a table that could not be read may use the objects for good: do not wait.
         release_s = 0.0 if found.unknown else _RELEASE_S
         if not errors and found.has_ipvs:
-            errors += drain(self._ipvs, found, drain_s, force=force, say=self._say)
+            errors += drain(found, drain_s, force=force, say=self._say)
         # A later run recognises virtual servers of node ports by the ipsets: these go last.
         if not errors:
             errors += _delete_when_released(destroy_set, found.ipsets, release_s)

@@ -8,6 +8,9 @@ import errno
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from pyroute2 import IPSet
+from pyroute2.netlink.exceptions import NetlinkError
+
 from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
@@ -21,7 +24,6 @@ _COUNTER_NAME = 1  # NFACCT_NAME
 
 #: The errors of a kernel without nfacct.
 _NO_NFACCT = {code_of(number) for number in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)}
-_PROTOCOLS = {protocol.word: protocol for protocol in Protocol}
 
 
 class KubeProxySets(NamedTuple):
@@ -37,10 +39,6 @@ def kube_proxy_sets() -> KubeProxySets:
 
     Raises DataplaneError where they cannot be listed.
     """
-    # Imported here: pyroute2 takes 9 MB, and other commands do not need it.
-    from pyroute2 import IPSet
-    from pyroute2.netlink.exceptions import NetlinkError
-
     found: list[str] = []
     ports: set[tuple[Family, Protocol, int]] = set()
     try:
@@ -52,7 +50,7 @@ def kube_proxy_sets() -> KubeProxySets:
                 found.append(name)
                 if name in NODE_PORT_SETS:
                     family, protocol = NODE_PORT_SETS[name]
-                    ports |= {(family, _PROTOCOLS[protocol], port) for port in _ports(message)}
+                    ports |= {(family, protocol, port) for port in _ports(message)}
     except (NetlinkError, OSError) as error:
         if not found:  # a kernel without ipset answers in several ways
             return KubeProxySets((), frozenset())
@@ -70,9 +68,6 @@ def _ports(message: Any) -> Iterable[int]:
 
 def destroy_set(name: str) -> None:
     """Destroy a set that no rule uses; skip one that is gone. Raises DataplaneError."""
-    from pyroute2 import IPSet
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
         with IPSet() as sets:
             sets.destroy(name)

@@ -53,13 +53,6 @@ class IpvsConnection(NamedTuple):
     expires_s: int
 
 
-class NodePorts(NamedTuple):
-    """The node ports in kube-proxy's ipsets, and the node's own addresses."""
-
-    ports: Collection[tuple[Family, Protocol, int]]
-    local: Collection[bytes]
-
-
 def read_servers(text: str) -> list[VirtualServer]:
     """Return the virtual servers of ``/proc/net/ip_vs``, except those by firewall mark."""
     found = []
@@ -101,22 +94,22 @@ def read_sources(*texts: str) -> set[bytes]:
 
 
 def servers_of_kube_proxy(
-    servers: Iterable[VirtualServer], bound: Collection[bytes], node_ports: NodePorts
+    servers: Iterable[VirtualServer],
+    bound: Collection[bytes],
+    local: Collection[bytes],
+    node_ports: Collection[tuple[Family, Protocol, int]],
 ) -> list[VirtualServer]:
     """
     Return the virtual servers that kube-proxy made; all others belong to other software.
 
-    Those of Services have addresses `bound` to kube-proxy's device. Those of node ports have an
-    address of the node and a port in one of kube-proxy's ipsets.
+    Those of Services have addresses `bound` to kube-proxy's device. Those of node ports have
+    another `local` address and are among the `node_ports` of kube-proxy's ipsets.
     """
     return [
         server
         for server in servers
         if server.address in bound
-        or (
-            server.address in node_ports.local
-            and (server.family, server.protocol, server.port) in node_ports.ports
-        )
+        or (server.address in local and (server.family, server.protocol, server.port) in node_ports)
     ]
 
 

@@ -9,7 +9,6 @@ from nfproxy.model.service import Protocol
 from nfproxy.tools.takeover.draining import Snapshot, unused, used_servers
 from nfproxy.tools.takeover.virtualservers import (
     IpvsConnection,
-    NodePorts,
     VirtualServer,
     read_connections,
     read_servers,
@@ -83,10 +82,11 @@ def test_virtual_servers_of_others_are_left_out():
     """The address shows which are of Services; node address and port show which are node ports."""
     keepalived = VirtualServer(Protocol.TCP, parse_address("192.0.2.1"), 80)
     dns = VirtualServer(Protocol.UDP, parse_address("192.168.77.11"), 53)
-    ports = NodePorts({(Family.IPV4, Protocol.UDP, 30080)}, {NODE_PORT.address})
+    ports = {(Family.IPV4, Protocol.UDP, 30080)}
     every = [WEB, keepalived, NODE_PORT, dns]
 
-    assert servers_of_kube_proxy(every, {WEB.address}, ports) == [WEB, NODE_PORT]
+    found = servers_of_kube_proxy(every, {WEB.address}, {NODE_PORT.address}, ports)
+    assert found == [WEB, NODE_PORT]
 
 
 def snapshot(at_s, *connections, sources=()):
