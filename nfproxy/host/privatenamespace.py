@@ -7,8 +7,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,26 +105,16 @@ def in_new_network_namespace(function: Callable[[], T]) -> T:
 
     Raises MissingFeatureError if this process may not make one, which takes CAP_SYS_ADMIN.
     """
-    result: list[T] = []
-    errors: list[BaseException] = []
 
-    def work() -> None:
+    def work() -> T:
         try:
             unshare(CLONE_NEWNET)
         except OSError as error:
             what = f"cannot make a new network namespace ({error.strerror})"
-            errors.append(MissingFeatureError(what, "run with CAP_SYS_ADMIN"))
-            return
-        try:
-            result.append(function())
-        except BaseException as error:
-            errors.append(error)
+            raise MissingFeatureError(what, "run with CAP_SYS_ADMIN") from error
+        return function()
 
     # A network namespace belongs to a thread. This one never comes back from its own, so it must
     # not be a thread that does other work.
-    thread = threading.Thread(target=work, name="network-namespace")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0]
+    with ThreadPoolExecutor(1, "network-namespace") as thread:
+        return thread.submit(work).result()

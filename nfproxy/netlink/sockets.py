@@ -11,8 +11,8 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Self
 
+from nfproxy.closing import Closing
 from nfproxy.errors import DataplaneError, TransactionError, reason_of
 from nfproxy.netlink.messages import (
     NLM_F_ACK,
@@ -125,7 +125,7 @@ def send_limit(sock: socket.socket) -> int | None:
     return None
 
 
-class NetlinkSocket:
+class NetlinkSocket(Closing):
     """
     A socket of the network namespace that it is made in, whichever thread uses it later.
 
@@ -137,14 +137,6 @@ class NetlinkSocket:
         self._socket = open_socket(protocol)
         self._sequence = 0
         grow_buffer(self._socket, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the socket."""
-        self.close()
 
     def close(self) -> None:
         """Close the socket. Nothing in the kernel changes. Idempotent."""

@@ -28,15 +28,12 @@ class RequestResult(msgspec.Struct, frozen=True, rename="camel"):
 
     `target` is address and port. `answers` counts requests by the pod that answered, `seen` by the
     client address that the pod saw; `refused` and `dropped` count requests without an answer.
-    `second_address` says that the host sent from its second address.
     """
 
     service: str
     source: str
     source_address: str
-    second_address: bool
     target: str
-    url: str
     answers: dict[str, int]
     seen: dict[str, int]
     refused: int

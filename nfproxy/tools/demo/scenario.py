@@ -141,15 +141,12 @@ def _source_address(cluster: Cluster, case: Case) -> str:
 
 def _row(cluster: Cluster, case: Case, outcomes: list[PodAnswer | str]) -> RequestResult:
     host = f"[{case.address}]" if ":" in case.address else case.address
-    where = f"{host}:{case.port}"
     answers = [outcome for outcome in outcomes if isinstance(outcome, PodAnswer)]
     return RequestResult(
         service=case.service,
         source=case.source,
         source_address=_source_address(cluster, case),
-        second_address=case.second,
-        target=where,
-        url=f"http://{where}/",
+        target=f"{host}:{case.port}",
         answers=dict(sorted(Counter(answer.pod for answer in answers).items())),
         seen=dict(sorted(Counter(answer.seen for answer in answers).items())),
         refused=outcomes.count(REFUSED),

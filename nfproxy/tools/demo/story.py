@@ -7,6 +7,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nfproxy.model.addresses import Family
 from nfproxy.tools.demo import scenario
@@ -57,7 +59,8 @@ class Story:
     def __init__(self, screen: Screen, stack: ExitStack) -> None:
         self._screen = screen
         self._began = time.monotonic()
-        self.workspace = stack.enter_context(Workspace())
+        directory = stack.enter_context(TemporaryDirectory(prefix="nfproxy-demo-"))
+        self.workspace = Workspace(Path(directory))
         screen.heading("A cluster on this machine")
         screen.say(PICTURE)
         screen.heading("Setting up")
@@ -181,7 +184,7 @@ class Story:
         what = f"{_CROWD} more Services"
         usual = self.tables[0].frontends()
         began = time.monotonic()
-        self.workspace.add_crowd(_CROWD, self._pods(_AT_FIRST))
+        self.workspace.add_crowd(_CROWD)
         self._until(what, lambda t: t.frontends()[0] == usual[0] + 2 * _CROWD)
         in_force_s = time.monotonic() - began
         self._sizes.append(

@@ -4,8 +4,9 @@ Reads nfproxy's tables in a node's kernel: sizes, endpoint counts, the elements 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from nfproxy.closing import Closing
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
@@ -24,7 +25,7 @@ class ElementRow(NamedTuple):
     element: str
 
 
-class Tables:
+class Tables(Closing):
     """Reads the nfproxy tables of a node. A context manager; one thread at a time uses it."""
 
     def __init__(self, node: LabNode) -> None:
@@ -32,10 +33,8 @@ class Tables:
         # The socket stays in the node's network namespace, whichever thread uses it.
         self._kernel: Kernel = node.namespace.call(Kernel)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close its socket. Idempotent."""
         self._kernel.close()
 
     def size(self, when: str) -> TableSize:

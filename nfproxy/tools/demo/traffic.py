@@ -5,17 +5,18 @@ HTTP requests from hosts of the lab, and connections that go on while Services c
 from __future__ import annotations
 
 import functools
+import http.client
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from nfproxy.closing import Closing
 from nfproxy.tools.demo.results import HeldConnections
 from nfproxy.tools.lab.hosts import Host, packets_sent_again
 
-_HEAD_LIMIT = 65536
 _PAUSE_S = 0.005
 _JOIN_S = 10.0
 
@@ -27,37 +28,29 @@ class PodAnswer(NamedTuple):
     seen: str
 
 
-class HttpConnection:
+class HttpConnection(http.client.HTTPConnection, Closing):
     """
     A connection from a host to an address and port. A context manager; one thread uses it.
 
     Raises what `connect` does: ConnectionRefusedError, TimeoutError or another OSError.
     """
 
+    auto_open = 0  # a connection that ends is a failure: no other takes its place
+
     def __init__(
         self, host: Host, address: str, port: int, *, source: str = "", timeout_s: float = 5.0
     ) -> None:
+        super().__init__(address, port)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._address = address
-        self._socket = host.namespace.socket(family, socket.SOCK_STREAM)
+        self.sock = host.namespace.socket(family, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout_s)
+            self.sock.settimeout(timeout_s)
             if source:
-                self._socket.bind((source, 0))
-            self._socket.connect((address, port))
+                self.sock.bind((source, 0))
+            self.sock.connect((address, port))
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
 
     def ask(self) -> PodAnswer:
         """
@@ -66,19 +59,12 @@ class HttpConnection:
         The connection stays open, so that the client closes it first. A server that did would keep
         it in TIME-WAIT, and refuse a new connection that happens to have the same ports.
         """
-        self._socket.sendall(f"GET / HTTP/1.1\r\nHost: {self._address}\r\n\r\n".encode())
-        data = b""
-        while not data.endswith(b"\n") or b"\r\n\r\n" not in data[:-2]:
-            received = self._socket.recv(4096)
-            if not received or len(data) > _HEAD_LIMIT:
-                raise ConnectionResetError("the connection ended within an answer")
-            data += received
-        pod, _, seen = data.rpartition(b"\r\n\r\n")[2].decode().split()
+        try:
+            self.request("GET", "/")
+            pod, _, seen = self.getresponse().read().decode().split()
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"the connection ended within an answer: {error}") from error
         return PodAnswer(pod, seen)
-
-    def sent_again(self) -> int:
-        """Return how many packets the kernel had to send again."""
-        return packets_sent_again(self._socket)
 
 
 class Taken(NamedTuple):
@@ -89,7 +75,7 @@ class Taken(NamedTuple):
     sent_again: int
 
 
-class Traffic:
+class Traffic(Closing):
     """
     New connections all the time on each of several paths, and connections that stay open.
 
@@ -122,12 +108,6 @@ class Traffic:
             self._threads.append(thread)
             thread.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def take(self) -> Taken:
         """Return what happened since the last call."""
         with self._lock:
@@ -156,7 +136,7 @@ class Traffic:
         while not self._stop.is_set():
             try:
                 with HttpConnection(host, address, port) as connection:
-                    pod, again = connection.ask().pod, connection.sent_again()
+                    pod, again = connection.ask().pod, packets_sent_again(connection.sock)
             except OSError as error:
                 with self._lock:
                     self._failures.append(f"{host.name} to {address}: {error}")

@@ -14,13 +14,4 @@ from nfproxy.tools.lab.hosts import Addresses, Host
 from nfproxy.tools.lab.namespaces import Lab, Namespace
 from nfproxy.tools.lab.responders import Responders
 
-__all__ = [
-    "Addresses",
-    "Cluster",
-    "Host",
-    "Lab",
-    "LabNode",
-    "Namespace",
-    "Pod",
-    "Responders",
-]
+__all__ = ["Addresses", "Cluster", "Host", "Lab", "LabNode", "Namespace", "Pod", "Responders"]

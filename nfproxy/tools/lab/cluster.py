@@ -29,8 +29,9 @@ that it did not ask.
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
+from nfproxy.closing import Closing
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.tools.lab.hosts import Addresses, Host
 from nfproxy.tools.lab.namespaces import Lab, Namespace
@@ -75,7 +76,7 @@ class Pod(Host):
         return "0a:58:" + ":".join(f"{int(part):02x}" for part in self.ipv4.split("."))
 
 
-class Cluster:
+class Cluster(Closing):
     """
     The network above. A context manager; any thread may call it.
 
@@ -101,12 +102,6 @@ class Cluster:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove everything. Idempotent."""

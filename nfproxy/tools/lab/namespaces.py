@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from nfproxy.closing import Closing
 from nfproxy.errors import MissingFeatureError
 from nfproxy.host.privatenamespace import CLONE_NEWNET, REMEDY, in_private_namespace, setns, unshare
 
@@ -146,18 +147,12 @@ class Namespace:
             self.fd = -1
 
 
-class Lab:
+class Lab(Closing):
     """A set of namespaces that end together. A context manager; any thread may call it."""
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab")
         self._namespaces: list[Namespace] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def namespaces(self) -> tuple[Namespace, ...]:

@@ -15,8 +15,8 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from typing import Self
 
+from nfproxy.closing import Closing
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab.hosts import Host
@@ -28,7 +28,7 @@ _HEAD_LIMIT = 65536
 _HEAD_END = b"\r\n\r\n"
 
 
-class Responders:
+class Responders(Closing):
     """
     All servers of a lab. A context manager; closing it closes every socket.
 
@@ -46,12 +46,6 @@ class Responders:
         self.watch(self._woken, lambda: self._woken.recv(4096))
         self._thread = threading.Thread(target=self._serve, name="responders", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def listen(
         self,
