@@ -1,6 +1,4 @@
-"""
-Exponential back-off: how long to wait before the next attempt.
-"""
+"""Exponential back-off: how long to wait before the next attempt."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The clocks. No other module of the daemon reads one.
-"""
+"""The clocks. No other module of the daemon reads one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What is closed at the end of a ``with`` statement.
-"""
+"""What is closed at the end of a ``with`` statement."""
 
 from __future__ import annotations
 

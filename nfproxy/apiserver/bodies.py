@@ -1,6 +1,4 @@
-"""
-Reads the body of an answer: as a whole, within a bound, and only while it advances.
-"""
+"""Reads the body of an answer: as a whole, within a bound, and only while it advances."""
 
 from __future__ import annotations
 

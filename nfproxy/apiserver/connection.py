@@ -1,6 +1,4 @@
-"""
-Requests to the API server in use: with valid credentials, at a bounded rate.
-"""
+"""Requests to the API server in use: with valid credentials, at a bounded rate."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Posting Events to the API server, in the background.
-"""
+"""Posting Events to the API server, in the background."""
 
 from __future__ import annotations
 

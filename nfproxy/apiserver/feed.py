@@ -1,6 +1,4 @@
-"""
-The way of one resource into the object cache: counted, reported, and whether it is complete.
-"""
+"""The way of one resource into the object cache: counted, reported, and whether it is complete."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The names of the cluster's Nodes: one request, when this node's Node is missing.
-"""
+"""The names of the cluster's Nodes: one request, when this node's Node is missing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The API server as a source.
-"""
+"""The API server as a source."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-One request to one API server: the official client's connections, which the kernel supervises.
-"""
+"""One request to one API server: the official client's connections, which the kernel supervises."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Addresses, ``IP:port`` texts and lists of CIDRs, as the configuration writes them.
-"""
+"""Addresses, ``IP:port`` texts and lists of CIDRs, as the configuration writes them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The flags that no field of the configuration file carries.
-"""
+"""The flags that no field of the configuration file carries."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-All declared settings, by flag and by field, and the values of fields by their path.
-"""
+"""All declared settings, by flag and by field, and the values of fields by their path."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``nfproxy run``: builds the parts of the daemon, and says how long each of them lives.
-"""
+"""``nfproxy run``: builds the parts of the daemon, and says how long each of them lives."""
 
 from __future__ import annotations
 

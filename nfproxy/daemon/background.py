@@ -1,6 +1,4 @@
-"""
-Tasks that run beside the daemon's loop, for as long as it runs; all belong to the event loop.
-"""
+"""Tasks that run beside the daemon's loop, for as long as it runs; all belong to the event loop."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Events of the Kubernetes API about this node's proxy, with kube-proxy's reasons and actions.
-"""
+"""Events of the Kubernetes API about this node's proxy, with kube-proxy's reasons and actions."""
 
 from __future__ import annotations
 

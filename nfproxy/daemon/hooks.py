@@ -1,6 +1,4 @@
-"""
-What else happens when a node is programmed: health, metrics, health check ports, stale flows.
-"""
+"""What else happens when a node is programmed: health, metrics, health check ports, stale flows."""
 
 from __future__ import annotations
 

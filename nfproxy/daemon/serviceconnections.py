@@ -1,6 +1,4 @@
-"""
-Connections by Service, read from the kernel for each request of ``/metrics/services``.
-"""
+"""Connections by Service, read from the kernel for each request of ``/metrics/services``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Removes stale flows from connection tracking, after the commits that made them stale.
-"""
+"""Removes stale flows from connection tracking, after the commits that made them stale."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The nf_tables of this network namespace, as the reconciler sees them.
-"""
+"""The nf_tables of this network namespace, as the reconciler sees them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Namespaces for this process: those that root may make, or those of a private user namespace.
-"""
+"""Namespaces for this process: those that root may make, or those of a private user namespace."""
 
 from __future__ import annotations
 

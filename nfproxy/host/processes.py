@@ -1,6 +1,4 @@
-"""
-Processes: what the kernel allows this one, and which others run in its network namespace.
-"""
+"""Processes: what the kernel allows this one, and which others run in its network namespace."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The result of decoding one object: a value of the model, and the problems found on the way.
-"""
+"""The result of decoding one object: a value of the model, and the problems found on the way."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Node and ServiceCIDR: from the wire to the model.
-"""
+"""Node and ServiceCIDR: from the wire to the model."""
 
 from __future__ import annotations
 

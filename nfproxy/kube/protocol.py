@@ -1,6 +1,4 @@
-"""
-What :class:`~nfproxy.kube.listwatch.ListWatch` asks for and reports.
-"""
+"""What :class:`~nfproxy.kube.listwatch.ListWatch` asks for and reports."""
 
 from __future__ import annotations
 

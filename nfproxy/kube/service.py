@@ -1,6 +1,4 @@
-"""
-Service: from its wire form to the model.
-"""
+"""Service: from its wire form to the model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the daemon asks of a source of objects.
-"""
+"""What the daemon asks of a source of objects."""
 
 from __future__ import annotations
 

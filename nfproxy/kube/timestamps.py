@@ -1,6 +1,4 @@
-"""
-Times as the API writes them: to compare, and to reckon with.
-"""
+"""Times as the API writes them: to compare, and to reckon with."""
 
 from __future__ import annotations
 

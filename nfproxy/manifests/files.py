@@ -1,6 +1,4 @@
-"""
-Manifest files on disk: which exist, and what is in them.
-"""
+"""Manifest files on disk: which exist, and what is in them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Manifests read once, for commands.
-"""
+"""Manifests read once, for commands."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A directory of manifest files as a source of objects.
-"""
+"""A directory of manifest files as a source of objects."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-nfproxy's own metrics: what is programmed, how long that took, and what went wrong.
-"""
+"""nfproxy's own metrics: what is programmed, how long that took, and what went wrong."""
 
 from __future__ import annotations
 

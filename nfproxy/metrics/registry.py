@@ -1,6 +1,4 @@
-"""
-All metrics of a process, in one class.
-"""
+"""All metrics of a process, in one class."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What Services ask for, as values: frontends, their endpoints, and the elements they need.
-"""
+"""What Services ask for, as values: frontends, their endpoints, and the elements they need."""
 
 from __future__ import annotations
 

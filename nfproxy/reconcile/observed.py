@@ -1,6 +1,4 @@
-"""
-From the elements in the kernel to frontends.
-"""
+"""From the elements in the kernel to frontends."""
 
 from __future__ import annotations
 

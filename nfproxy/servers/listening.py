@@ -1,6 +1,4 @@
-"""
-Opens listening sockets, and says what to do where that fails.
-"""
+"""Opens listening sockets, and says what to do where that fails."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The differences between the kernel and the desired state, by Service and endpoint.
-"""
+"""The differences between the kernel and the desired state, by Service and endpoint."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The desired state as data: ``nfproxy render -o json``.
-"""
+"""The desired state as data: ``nfproxy render -o json``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Values → YAML that reads back as the same values, here and in Kubernetes.
-"""
+"""Values → YAML that reads back as the same values, here and in Kubernetes."""
 
 from __future__ import annotations
 

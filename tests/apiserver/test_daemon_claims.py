@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` and Services that claim what is not theirs: packets, Events, metrics.
-"""
+"""``nfproxy run`` and Services that claim what is not theirs: packets, Events, metrics."""
 
 from __future__ import annotations
 

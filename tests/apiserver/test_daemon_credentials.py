@@ -1,6 +1,4 @@
-"""
-The credentials of ``nfproxy run``, and how it verifies the API server.
-"""
+"""The credentials of ``nfproxy run``, and how it verifies the API server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` with two API servers of one cluster, of which it uses one at a time.
-"""
+"""``nfproxy run`` with two API servers of one cluster, of which it uses one at a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` when writing to the kernel fails, or is limited: health, metrics, recovery.
-"""
+"""``nfproxy run`` when writing to the kernel fails, or is limited: health, metrics, recovery."""
 
 from __future__ import annotations
 

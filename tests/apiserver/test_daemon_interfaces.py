@@ -1,6 +1,4 @@
-"""
-What ``nfproxy run`` reports: health, metrics, Events, health-check node ports.
-"""
+"""What ``nfproxy run`` reports: health, metrics, Events, health-check node ports."""
 
 from __future__ import annotations
 

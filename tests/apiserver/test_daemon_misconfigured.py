@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` with a configuration that does not fit its node: it says so, and fails safely.
-"""
+"""``nfproxy run`` with a configuration that does not fit its node: it says so, and fails safely."""
 
 from __future__ import annotations
 

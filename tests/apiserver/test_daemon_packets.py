@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` with an API server and real packets: changes, and connections that continue.
-"""
+"""``nfproxy run`` with an API server and real packets: changes, and connections that continue."""
 
 from __future__ import annotations
 

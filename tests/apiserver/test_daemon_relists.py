@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` with watches that break, send nonsense or expire: it misses no change.
-"""
+"""``nfproxy run`` with watches that break, send nonsense or expire: it misses no change."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` and the API server restart separately: no change is undone or repeated.
-"""
+"""``nfproxy run`` and the API server restart separately: no change is undone or repeated."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` in a cluster that never rests, with a bad network.
-"""
+"""``nfproxy run`` in a cluster that never rests, with a bad network."""
 
 from __future__ import annotations
 

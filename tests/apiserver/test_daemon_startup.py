@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` at start, with an API server that is slow, refuses, or is absent.
-"""
+"""``nfproxy run`` at start, with an API server that is slow, refuses, or is absent."""
 
 from __future__ import annotations
 

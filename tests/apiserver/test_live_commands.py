@@ -1,6 +1,4 @@
-"""
-``render`` and ``diff`` with the objects of an API server, before the switch to nfproxy.
-"""
+"""``render`` and ``diff`` with the objects of an API server, before the switch to nfproxy."""
 
 from pathlib import Path
 

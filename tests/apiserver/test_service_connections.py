@@ -1,6 +1,4 @@
-"""
-``/metrics/services``: real connections, counted by the kernel, per service port.
-"""
+"""``/metrics/services``: real connections, counted by the kernel, per service port."""
 
 from __future__ import annotations
 

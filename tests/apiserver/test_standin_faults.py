@@ -1,6 +1,4 @@
-"""
-The faults of the stand-in, on command, and that it recovers afterwards.
-"""
+"""The faults of the stand-in, on command, and that it recovers afterwards."""
 
 import itertools
 import socket

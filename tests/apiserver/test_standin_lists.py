@@ -1,6 +1,4 @@
-"""
-LIST: pages, versions, selectors. Holds for the stand-in and for kube-apiserver.
-"""
+"""LIST: pages, versions, selectors. Holds for the stand-in and for kube-apiserver."""
 
 import base64
 import json

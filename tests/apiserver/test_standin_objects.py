@@ -1,6 +1,4 @@
-"""
-Single objects, and who may touch them. Holds for the stand-in and for kube-apiserver.
-"""
+"""Single objects, and who may touch them. Holds for the stand-in and for kube-apiserver."""
 
 import pytest
 from support.apiserver.subject import Subject, slice_content

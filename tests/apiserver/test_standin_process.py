@@ -1,6 +1,4 @@
-"""
-The stand-in where the daemon meets it: in network namespaces, as a process, with credentials.
-"""
+"""The stand-in where the daemon meets it: in network namespaces, as a process, with credentials."""
 
 import json
 import subprocess

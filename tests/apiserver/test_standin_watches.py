@@ -1,6 +1,4 @@
-"""
-WATCH: where it begins, what it sends, how it ends. Holds for the stand-in and kube-apiserver.
-"""
+"""WATCH: where it begins, what it sends, how it ends. Holds for the stand-in and kube-apiserver."""
 
 import pytest
 from support.apiserver.subject import Subject, kinds_and_names

@@ -1,6 +1,4 @@
-"""
-The command: runs everything, prints tables.
-"""
+"""The command: runs everything, prints tables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The kernel's announcements of commits, as they come.
-"""
+"""The kernel's announcements of commits, as they come."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Facts about the machine that the figures depend on.
-"""
+"""Facts about the machine that the figures depend on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Services and EndpointSlices as an API server sends them: JSON, in pages.
-"""
+"""Services and EndpointSlices as an API server sends them: JSON, in pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A benchmark run as its script does, at sizes that only show that it works.
-"""
+"""A benchmark run as its script does, at sizes that only show that it works."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Results as tables, for a terminal, a file or a README.
-"""
+"""Results as tables, for a terminal, a file or a README."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What is measured: plain values, in seconds and bytes, that print as JSON.
-"""
+"""What is measured: plain values, in seconds and bytes, that print as JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the benchmark should show on a machine with two cores, and what it did show.
-"""
+"""What the benchmark should show on a machine with two cores, and what it did show."""
 
 from __future__ import annotations
 

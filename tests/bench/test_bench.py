@@ -1,6 +1,4 @@
-"""
-The benchmark works: its tables are complete. How long anything takes is not asserted.
-"""
+"""The benchmark works: its tables are complete. How long anything takes is not asserted."""
 
 from __future__ import annotations
 

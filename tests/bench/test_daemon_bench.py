@@ -1,6 +1,4 @@
-"""
-The daemon's benchmark works. How long anything takes is not asserted.
-"""
+"""The daemon's benchmark works. How long anything takes is not asserted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Flags with which ``nfproxy run`` does something else than to run, as kube-proxy's do.
-"""
+"""Flags with which ``nfproxy run`` does something else than to run, as kube-proxy's do."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""
-Whatever is in the manifests: a clear message, everything else in force, nothing lost.
-"""
+"""Whatever is in the manifests: a clear message, everything else in force, nothing lost."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""
-``nfproxy cleanup``: remove what is nfproxy's.
-"""
+"""``nfproxy cleanup``: remove what is nfproxy's."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""
-The daemon's loop, with a source and a kernel that fail in ways that are rare in practice.
-"""
+"""The daemon's loop, with a source and a kernel that fail in ways that are rare in practice."""
 
 import asyncio
 import logging

@@ -1,6 +1,4 @@
-"""
-``nfproxy diff``: desired state against the kernel.
-"""
+"""``nfproxy diff``: desired state against the kernel."""
 
 from pathlib import Path
 

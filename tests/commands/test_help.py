@@ -1,6 +1,4 @@
-"""
-What the command line says of itself.
-"""
+"""What the command line says of itself."""
 
 import subprocess
 import sys

@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` with node ports on loopback addresses: listeners, restarts, and metrics.
-"""
+"""``nfproxy run`` with node ports on loopback addresses: listeners, restarts, and metrics."""
 
 import socket
 import threading

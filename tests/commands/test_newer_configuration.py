@@ -1,6 +1,4 @@
-"""
-A ConfigMap of a Kubernetes to come: what is not known yet is said, and all else counts.
-"""
+"""A ConfigMap of a Kubernetes to come: what is not known yet is said, and all else counts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Manifests without anything to program: said, and never turned into an empty ruleset unasked.
-"""
+"""Manifests without anything to program: said, and never turned into an empty ruleset unasked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``nfproxy preflight`` on nodes that are fit, and on others.
-"""
+"""``nfproxy preflight`` on nodes that are fit, and on others."""
 
 from __future__ import annotations
 

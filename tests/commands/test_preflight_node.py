@@ -1,6 +1,4 @@
-"""
-What preflight reads from a node: tables, interfaces, the host's nft.
-"""
+"""What preflight reads from a node: tables, interfaces, the host's nft."""
 
 from __future__ import annotations
 

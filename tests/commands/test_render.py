@@ -1,6 +1,4 @@
-"""
-``nfproxy render``: the dry run.
-"""
+"""``nfproxy render``: the dry run."""
 
 import json
 import random

@@ -1,6 +1,4 @@
-"""
-``nfproxy run`` when other processes change its tables, or libnftables fails.
-"""
+"""``nfproxy run`` when other processes change its tables, or libnftables fails."""
 
 import http.client
 import re

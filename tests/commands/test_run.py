@@ -1,6 +1,4 @@
-"""
-``nfproxy run --manifests``: follow files, end, come back.
-"""
+"""``nfproxy run --manifests``: follow files, end, come back."""
 
 import signal
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""
-``render`` and ``run`` make the same kernel state of the same input.
-"""
+"""``render`` and ``run`` make the same kernel state of the same input."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""
-What is missing on the machine, or wrong in the configuration, said at the start.
-"""
+"""What is missing on the machine, or wrong in the configuration, said at the start."""
 
 import errno
 import json

@@ -1,6 +1,4 @@
-"""
-``nfproxy demo``, run as a person runs it.
-"""
+"""``nfproxy demo``, run as a person runs it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the chart makes for Prometheus and Grafana.
-"""
+"""What the chart makes for Prometheus and Grafana."""
 
 from __future__ import annotations
 

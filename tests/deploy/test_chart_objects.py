@@ -1,6 +1,4 @@
-"""
-What the chart makes of values that no overlay has, and what Helm itself thinks of the chart.
-"""
+"""What the chart makes of values that no overlay has, and what Helm itself thinks of the chart."""
 
 from __future__ import annotations
 

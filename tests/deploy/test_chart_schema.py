@@ -1,6 +1,4 @@
-"""
-The schema of the chart's values, against the values there are and against what nfproxy takes.
-"""
+"""The schema of the chart's values, against the values there are and against what nfproxy takes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the chart's values may be: nonsense is refused, by the schema or with what to do instead.
-"""
+"""What the chart's values may be: nonsense is refused, by the schema or with what to do instead."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What is in the container image, and what it says of itself.
-"""
+"""What is in the container image, and what it says of itself."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the manifests in deploy/kustomize say, whatever they are put together from.
-"""
+"""What the manifests in deploy/kustomize say, whatever they are put together from."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-nfproxy takes what the manifests give it: flags, configuration, kubeconfig.
-"""
+"""nfproxy takes what the manifests give it: flags, configuration, kubeconfig."""
 
 from __future__ import annotations
 

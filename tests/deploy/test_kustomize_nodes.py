@@ -1,6 +1,4 @@
-"""
-Which nodes have which proxy, in every state between kube-proxy alone and nfproxy alone.
-"""
+"""Which nodes have which proxy, in every state between kube-proxy alone and nfproxy alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The daemon's metrics are what the alerts read.
-"""
+"""The daemon's metrics are what the alerts read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Grafana takes the dashboard, and Prometheus every query in it.
-"""
+"""Grafana takes the dashboard, and Prometheus every query in it."""
 
 from __future__ import annotations
 

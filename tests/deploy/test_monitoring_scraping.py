@@ -1,6 +1,4 @@
-"""
-What the PodMonitor has Prometheus scrape is what nfproxy serves.
-"""
+"""What the PodMonitor has Prometheus scrape is what nfproxy serves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the ClusterRole grants is what nfproxy asks for: no less, and no more.
-"""
+"""What the ClusterRole grants is what nfproxy asks for: no less, and no more."""
 
 from __future__ import annotations
 

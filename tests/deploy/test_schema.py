@@ -1,6 +1,4 @@
-"""
-The validation of rendered objects finds what is wrong: mistakes are made on purpose.
-"""
+"""The validation of rendered objects finds what is wrong: mistakes are made on purpose."""
 
 from __future__ import annotations
 

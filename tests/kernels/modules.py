@@ -1,6 +1,4 @@
-"""
-The kernel modules of the packet filter: which are loaded, and how to be rid of them.
-"""
+"""The kernel modules of the packet filter: which are loaded, and how to be rid of them."""
 
 from __future__ import annotations
 

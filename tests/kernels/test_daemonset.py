@@ -1,6 +1,4 @@
-"""
-The DaemonSet as it is rendered, where the kernel has no module of the packet filter loaded.
-"""
+"""The DaemonSet as it is rendered, where the kernel has no module of the packet filter loaded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The DaemonSet without its init container, which a component of the manifests takes away.
-"""
+"""The DaemonSet without its init container, which a component of the manifests takes away."""
 
 from __future__ import annotations
 

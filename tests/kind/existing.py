@@ -1,6 +1,4 @@
-"""
-A cluster that kubectl reaches, with nfproxy installed by its manifests: kind, or any other.
-"""
+"""A cluster that kubectl reaches, with nfproxy installed by its manifests: kind, or any other."""
 
 from __future__ import annotations
 

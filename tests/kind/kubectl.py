@@ -1,6 +1,4 @@
-"""
-kubectl, as a command that may have to be reached in some way first.
-"""
+"""kubectl, as a command that may have to be reached in some way first."""
 
 from __future__ import annotations
 

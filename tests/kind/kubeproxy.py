@@ -1,6 +1,4 @@
-"""
-kube-proxy in a cluster of nfproxy, as kubeadm installs it, in a mode of one's choice.
-"""
+"""kube-proxy in a cluster of nfproxy, as kubeadm installs it, in a mode of one's choice."""
 
 from __future__ import annotations
 

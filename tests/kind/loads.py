@@ -1,6 +1,4 @@
-"""
-Load from everywhere, while something changes.
-"""
+"""Load from everywhere, while something changes."""
 
 from __future__ import annotations
 

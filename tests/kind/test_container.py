@@ -1,6 +1,4 @@
-"""
-nfproxy's container is what the manifests say, and needs no more.
-"""
+"""nfproxy's container is what the manifests say, and needs no more."""
 
 from __future__ import annotations
 

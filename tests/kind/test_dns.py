@@ -1,6 +1,4 @@
-"""
-The cluster's DNS comes up behind its cluster IP, and its names lead to Services.
-"""
+"""The cluster's DNS comes up behind its cluster IP, and its names lead to Services."""
 
 from __future__ import annotations
 

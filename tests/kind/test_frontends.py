@@ -1,6 +1,4 @@
-"""
-A Service is reached at every one of its addresses, by everyone, in both families.
-"""
+"""A Service is reached at every one of its addresses, by everyone, in both families."""
 
 from __future__ import annotations
 

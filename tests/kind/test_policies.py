@@ -1,6 +1,4 @@
-"""
-Traffic policies Local, and the health check port for load balancers; session affinity.
-"""
+"""Traffic policies Local, and the health check port for load balancers; session affinity."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Nothing is lost while pods come and go, those that answer and those of nfproxy.
-"""
+"""Nothing is lost while pods come and go, those that answer and those of nfproxy."""
 
 from __future__ import annotations
 

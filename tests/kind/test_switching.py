@@ -1,6 +1,4 @@
-"""
-From nfproxy to kube-proxy and back, by the commands of deploy/docs/switching.md.
-"""
+"""From nfproxy to kube-proxy and back, by the commands of deploy/docs/switching.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Kubernetes' own conformance tests of Services, when E2E_TEST names their program.
-"""
+"""Kubernetes' own conformance tests of Services, when E2E_TEST names their program."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Who gets an address and port that two services ask for, with real packets.
-"""
+"""Who gets an address and port that two services ask for, with real packets."""
 
 from __future__ import annotations
 

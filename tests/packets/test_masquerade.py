@@ -1,6 +1,4 @@
-"""
-Source NAT on request by a packet mark: for whom, with which bit, and next to others' marks.
-"""
+"""Source NAT on request by a packet mark: for whom, with which bit, and next to others' marks."""
 
 from collections.abc import Iterator
 

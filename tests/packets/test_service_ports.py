@@ -1,6 +1,4 @@
-"""
-Ports of services and of slices: names, protocols and numbers, with real packets.
-"""
+"""Ports of services and of slices: names, protocols and numbers, with real packets."""
 
 from __future__ import annotations
 

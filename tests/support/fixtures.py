@@ -1,6 +1,4 @@
-"""
-Fixtures around the lab.
-"""
+"""Fixtures around the lab."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""
-The cases of ``tests/golden``: objects and configuration, and the script they become.
-"""
+"""The cases of ``tests/golden``: objects and configuration, and the script they become."""
 
 import random
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""
-What the tests of preflight's subjects share: files as ``/proc`` has them, levels of findings.
-"""
+"""What the tests of preflight's subjects share: files as ``/proc`` has them, levels of findings."""
 
 from __future__ import annotations
 

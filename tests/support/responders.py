@@ -1,6 +1,4 @@
-"""
-The servers of a lab, with SCTP: an INIT receives the line that TCP and UDP clients receive.
-"""
+"""The servers of a lab, with SCTP: an INIT receives the line that TCP and UDP clients receive."""
 
 from __future__ import annotations
 

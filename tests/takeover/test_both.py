@@ -1,6 +1,4 @@
-"""
-kube-proxy's rules and nfproxy's together: either answers as it does alone.
-"""
+"""kube-proxy's rules and nfproxy's together: either answers as it does alone."""
 
 from __future__ import annotations
 

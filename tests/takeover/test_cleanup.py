@@ -1,6 +1,4 @@
-"""
-``nfproxy cleanup --kube-proxy``: what it finds, leaves alone and refuses.
-"""
+"""``nfproxy cleanup --kube-proxy``: what it finds, leaves alone and refuses."""
 
 from __future__ import annotations
 

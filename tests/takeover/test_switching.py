@@ -1,6 +1,4 @@
-"""
-From kube-proxy to nfproxy and back, under load: no connection fails or breaks.
-"""
+"""From kube-proxy to nfproxy and back, under load: no connection fails or breaks."""
 
 from __future__ import annotations
 

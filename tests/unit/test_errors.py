@@ -1,6 +1,4 @@
-"""
-Errors are values: code reacts to a class, a code or a field, never to the words of a text.
-"""
+"""Errors are values: code reacts to a class, a code or a field, never to the words of a text."""
 
 import ast
 from collections.abc import Iterator

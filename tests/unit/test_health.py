@@ -234,9 +234,7 @@ def test_a_foreign_change_keeps_traffic_away_until_its_repair():
 
 
 def test_it_is_not_ready_before_a_family_has_started():
-    """
-    "Every family" does not hold for no family.
-    """
+    """ "Every family" does not hold for no family."""
     assert Health(30).readyz(at(0)).code == 503
 
 

@@ -1,6 +1,4 @@
-"""
-What ``tests/run.sh --kernels`` is asked for, and what counts as failed.
-"""
+"""What ``tests/run.sh --kernels`` is asked for, and what counts as failed."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ prints file:line: word → what to say, and exits with 1 when there is anything 
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import sys
@@ -210,6 +211,30 @@ def test_words_and_names_are_found() -> None:
     assert [name for _, name, _ in names_in("nfproxy/x.py", source)] == [
         *("_noted_clients", "Pace", "notes")
     ]
+
+
+def _docstrings(text: str) -> Iterator[ast.Expr]:
+    """Yield the docstrings of a module, its classes and functions."""
+    for node in ast.walk(ast.parse(text)):
+        has_one = isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and ast.get_docstring(node)
+        if has_one and isinstance(node.body[0], ast.Expr):
+            yield node.body[0]
+
+
+def test_docstrings_have_one_form() -> None:
+    """One line where it fits; else the text begins and ends on lines of its own."""
+    wrong = []
+    for path in (path for path in files(("nfproxy", "tests")) if path.endswith(".py")):
+        text = (REPOSITORY / path).read_text("utf-8")
+        for found in _docstrings(text):
+            first, *others = text.splitlines()[found.lineno - 1 : found.end_lineno]
+            fits = len(others) == 2 and len(first.rstrip()) + 3 + len(others[0].strip()) <= 100
+            if others and (fits or not first.endswith('"""') or others[-1].strip() != '"""'):
+                wrong.append(f"{path}:{found.lineno}")
+
+    assert wrong == []
 
 
 def main() -> int:

@@ -1,6 +1,4 @@
-"""
-No name of a class or of a module stands for two things.
-"""
+"""No name of a class or of a module stands for two things."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Runs nfproxy's own commands on the nodes, as a person would.
-"""
+"""Runs nfproxy's own commands on the nodes, as a person would."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What the demo measured: plain values, printed as text or JSON.
-"""
+"""What the demo measured: plain values, printed as text or JSON."""
 
 from __future__ import annotations
 

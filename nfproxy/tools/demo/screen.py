@@ -1,6 +1,4 @@
-"""
-What the demo prints.
-"""
+"""What the demo prints."""
 
 from __future__ import annotations
 

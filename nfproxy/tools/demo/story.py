@@ -1,6 +1,4 @@
-"""
-The demo, in order: network, nfproxy, requests, changes under traffic, the kernel, drift.
-"""
+"""The demo, in order: network, nfproxy, requests, changes under traffic, the kernel, drift."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Reads nfproxy's tables in a node's kernel: sizes, endpoint counts, the elements of a frontend.
-"""
+"""Reads nfproxy's tables in a node's kernel: sizes, endpoint counts, the elements of a frontend."""
 
 from __future__ import annotations
 

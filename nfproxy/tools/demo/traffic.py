@@ -1,6 +1,4 @@
-"""
-HTTP requests from hosts of the lab, and connections that go on while Services change.
-"""
+"""HTTP requests from hosts of the lab, and connections that go on while Services change."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The demo's copy of the example manifests, and its changes to them.
-"""
+"""The demo's copy of the example manifests, and its changes to them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A host of the lab: a namespace with interfaces, addresses and routes, both families.
-"""
+"""A host of the lab: a namespace with interfaces, addresses and routes, both families."""
 
 import socket
 import struct

@@ -1,6 +1,4 @@
-"""
-The API servers: does each answer, at an address that is not a Service's?
-"""
+"""The API servers: does each answer, at an address that is not a Service's?"""
 
 from __future__ import annotations
 

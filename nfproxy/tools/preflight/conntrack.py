@@ -1,6 +1,4 @@
-"""
-Connection tracking: is there room in the kernel's table?
-"""
+"""Connection tracking: is there room in the kernel's table?"""
 
 from __future__ import annotations
 

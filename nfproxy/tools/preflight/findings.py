@@ -1,6 +1,4 @@
-"""
-What a judgement returns, and the report.
-"""
+"""What a judgement returns, and the report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The host's firewalls: what flushes rulesets, what drops forwarded packets.
-"""
+"""The host's firewalls: what flushes rulesets, what drops forwarded packets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The host's own nft command: where it is, its version, whether it works on the host's tables.
-"""
+"""The host's own nft command: where it is, its version, whether it works on the host's tables."""
 
 from __future__ import annotations
 

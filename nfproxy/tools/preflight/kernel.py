@@ -1,6 +1,4 @@
-"""
-The kernel: may this process change its tables, and can it hold nfproxy's program?
-"""
+"""The kernel: may this process change its tables, and can it hold nfproxy's program?"""
 
 from __future__ import annotations
 

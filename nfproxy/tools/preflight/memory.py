@@ -1,6 +1,4 @@
-"""
-Memory: is the container's limit enough for the Services of this cluster?
-"""
+"""Memory: is the container's limit enough for the Services of this cluster?"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The network's settings: forwarding, reverse paths, bridges.
-"""
+"""The network's settings: forwarding, reverse paths, bridges."""
 
 from __future__ import annotations
 

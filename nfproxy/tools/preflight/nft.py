@@ -1,6 +1,4 @@
-"""
-libnftables and the host's nft: can each read what the other, and other software, wrote?
-"""
+"""libnftables and the host's nft: can each read what the other, and other software, wrote?"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What else translates Service addresses on this node: kube-proxy, network plugins, DNS caches.
-"""
+"""What else translates Service addresses on this node: kube-proxy, network plugins, DNS caches."""
 
 from __future__ import annotations
 

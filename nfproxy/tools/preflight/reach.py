@@ -1,6 +1,4 @@
-"""
-Addresses and routes: those that accept node ports, a way to Services, ranges that overlap.
-"""
+"""Addresses and routes: those that accept node ports, a way to Services, ranges that overlap."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The whole report about a node.
-"""
+"""The whole report about a node."""
 
 from __future__ import annotations
 

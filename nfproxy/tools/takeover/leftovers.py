@@ -1,6 +1,4 @@
-"""
-What kube-proxy left on a node, as values, and the reasons not to remove it yet.
-"""
+"""What kube-proxy left on a node, as values, and the reasons not to remove it yet."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The named objects that kube-proxy's rules use: ipsets (by pyroute2) and counters of nfacct.
-"""
+"""The named objects that kube-proxy's rules use: ipsets (by pyroute2) and counters of nfacct."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-An iptables table of either backend, and which of its rules and chains are kube-proxy's.
-"""
+"""An iptables table of either backend, and which of its rules and chains are kube-proxy's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What can be done with a stand-in, wherever it runs: commands as methods.
-"""
+"""What can be done with a stand-in, wherever it runs: commands as methods."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Certificates made on the spot, by openssl.
-"""
+"""Certificates made on the spot, by openssl."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Where clients learn the API server's address and who they are: kubeconfigs, service accounts.
-"""
+"""Where clients learn the API server's address and who they are: kubeconfigs, service accounts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What an API server says of itself: health, version, groups and resources.
-"""
+"""What an API server says of itself: health, version, groups and resources."""
 
 from __future__ import annotations
 

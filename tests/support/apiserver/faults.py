@@ -1,6 +1,4 @@
-"""
-What the stand-in does wrong because a test asked for it.
-"""
+"""What the stand-in does wrong because a test asked for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The stand-in as a whole, in an event loop: server, sockets, certificates.
-"""
+"""The stand-in as a whole, in an event loop: server, sockets, certificates."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Sockets: listening, accepting, and letting connections die when a test asks for it.
-"""
+"""Sockets: listening, accepting, and letting connections die when a test asks for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Objects of the model, as :mod:`support.objects.model` builds them, the way the API has them.
-"""
+"""Objects of the model, as :mod:`support.objects.model` builds them, the way the API has them."""
 
 from __future__ import annotations
 

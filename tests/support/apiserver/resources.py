@@ -1,6 +1,4 @@
-"""
-The resources the stand-in has, and which of them a request is about.
-"""
+"""The resources the stand-in has, and which of them a request is about."""
 
 from __future__ import annotations
 

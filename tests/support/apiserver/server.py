@@ -1,6 +1,4 @@
-"""
-The HTTP side: who asks, for what, and the answer.
-"""
+"""The HTTP side: who asks, for what, and the answer."""
 
 from __future__ import annotations
 

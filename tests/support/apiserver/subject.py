@@ -1,6 +1,4 @@
-"""
-An API server under test, whichever it is: only what a real one can do, over HTTP.
-"""
+"""An API server under test, whichever it is: only what a real one can do, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-POST, PUT, PATCH and DELETE. There is no validation, and nothing is allocated.
-"""
+"""POST, PUT, PATCH and DELETE. There is no validation, and nothing is allocated."""
 
 from __future__ import annotations
 

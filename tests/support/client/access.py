@@ -1,6 +1,4 @@
-"""
-What the API server's side reads of flags, files and environment, for tests.
-"""
+"""What the API server's side reads of flags, files and environment, for tests."""
 
 from __future__ import annotations
 

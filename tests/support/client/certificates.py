@@ -1,6 +1,4 @@
-"""
-Certificates for tests, made by openssl.
-"""
+"""Certificates for tests, made by openssl."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-An HTTP proxy that only knows CONNECT, in a namespace.
-"""
+"""An HTTP proxy that only knows CONNECT, in a namespace."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-HTTP/1.1 spoken byte by byte, so that tests see what is really sent.
-"""
+"""HTTP/1.1 spoken byte by byte, so that tests see what is really sent."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-A reflector of one resource, on a server that answers what the test says.
-"""
+"""A reflector of one resource, on a server that answers what the test says."""
 
 from __future__ import annotations
 

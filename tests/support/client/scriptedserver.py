@@ -1,6 +1,4 @@
-"""
-An HTTP server that answers what a test says, request by request.
-"""
+"""An HTTP server that answers what a test says, request by request."""
 
 from __future__ import annotations
 

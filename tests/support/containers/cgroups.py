@@ -1,6 +1,4 @@
-"""
-The memory cgroup of a container, where this machine lets us make one.
-"""
+"""The memory cgroup of a container, where this machine lets us make one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-nfproxy over a kernel in memory: objects in, elements out, and a clock that stands still.
-"""
+"""nfproxy over a kernel in memory: objects in, elements out, and a clock that stands still."""
 
 from support.kernel.fake import FlakyKernel
 from support.objects.model import changes, gone

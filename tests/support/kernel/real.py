@@ -1,6 +1,4 @@
-"""
-The kernel of a namespace of the lab, called from outside of it.
-"""
+"""The kernel of a namespace of the lab, called from outside of it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Self

@@ -1,6 +1,4 @@
-"""
-Rules and connections inside a namespace: write them by hand, read them back.
-"""
+"""Rules and connections inside a namespace: write them by hand, read them back."""
 
 import json
 from pathlib import Path

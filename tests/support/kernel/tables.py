@@ -1,6 +1,4 @@
-"""
-What tables hold, so that two can be compared: slots as sets, chains by their rules.
-"""
+"""What tables hold, so that two can be compared: slots as sets, chains by their rules."""
 
 from collections import Counter
 from typing import Protocol as Interface

@@ -1,6 +1,4 @@
-"""
-Two whole tables: services that put something into every set and map, and what is then there.
-"""
+"""Two whole tables: services that put something into every set and map, and what is then there."""
 
 from __future__ import annotations
 

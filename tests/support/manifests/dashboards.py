@@ -1,6 +1,4 @@
-"""
-Grafana's dashboards: their panels, and the PromQL in them.
-"""
+"""Grafana's dashboards: their panels, and the PromQL in them."""
 
 from __future__ import annotations
 

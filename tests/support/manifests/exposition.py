@@ -1,6 +1,4 @@
-"""
-All metrics of nfproxy, and the tables of deploy/docs/monitoring.md made from them.
-"""
+"""All metrics of nfproxy, and the tables of deploy/docs/monitoring.md made from them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Names, labels and quantities, as Kubernetes writes them.
-"""
+"""Names, labels and quantities, as Kubernetes writes them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Kubernetes objects as a renderer leaves them: plain data.
-"""
+"""Kubernetes objects as a renderer leaves them: plain data."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The Service web and its endpoints, for tests of the reconciler.
-"""
+"""The Service web and its endpoints, for tests of the reconciler."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-UDP flows that never end: one socket each, a datagram every 20 ms, and the answer wanted.
-"""
+"""UDP flows that never end: one socket each, a datagram every 20 ms, and the answer wanted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-nfproxy's commands as processes in a network namespace, and manifests to feed them.
-"""
+"""nfproxy's commands as processes in a network namespace, and manifests to feed them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Page servers for tests: started for one test, at a port of the kernel's choice.
-"""
+"""Page servers for tests: started for one test, at a port of the kernel's choice."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-How hypothesis looks for counter-examples here.
-"""
+"""How hypothesis looks for counter-examples here."""
 
 import os
 

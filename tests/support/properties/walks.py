@@ -1,6 +1,4 @@
-"""
-A walk: nfproxy's planner and reconciler through a sequence of steps, with a clock of its own.
-"""
+"""A walk: nfproxy's planner and reconciler through a sequence of steps, with a clock of its own."""
 
 import contextlib
 from typing import Generic, TypeVar

@@ -1,6 +1,4 @@
-"""
-What commands print, and the daemon's log lines.
-"""
+"""What commands print, and the daemon's log lines."""
 
 import json
 import logging

@@ -372,9 +372,7 @@ def test_a_node_registered_again_keeps_its_addresses_until_it_has_others(configu
 
 
 def test_a_node_that_never_had_an_address_gets_one_warning(configure, reported):
-    """
-    "primary" then means no address, and accepts no node ports.
-    """
+    """ "primary" then means no address, and accepts no node ports."""
     assert configure(node()).node_port_prefixes[V4] == ()
     assert configure(node(zone="b")).node_port_prefixes[V4] == ()
     assert ["has no address" in text for text in reported] == [True]

@@ -1,6 +1,4 @@
-"""
-The garbage collector around the first planning.
-"""
+"""The garbage collector around the first planning."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Which changes of the configuration file end the process.
-"""
+"""Which changes of the configuration file end the process."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,6 +1,4 @@
-"""
-What follows a commit, over a kernel in memory.
-"""
+"""What follows a commit, over a kernel in memory."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,6 +1,4 @@
-"""
-Which flows are examined after a commit, and what happens if that fails.
-"""
+"""Which flows are examined after a commit, and what happens if that fails."""
 
 import asyncio
 from collections.abc import Callable

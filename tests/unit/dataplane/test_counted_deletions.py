@@ -1,6 +1,4 @@
-"""
-What elements have counted: those in a map, and those that nfproxy has deleted.
-"""
+"""What elements have counted: those in a map, and those that nfproxy has deleted."""
 
 from __future__ import annotations
 

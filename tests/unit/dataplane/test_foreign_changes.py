@@ -1,6 +1,4 @@
-"""
-Whose changes of nfproxy's tables are reported: in a namespace, with real commits.
-"""
+"""Whose changes of nfproxy's tables are reported: in a namespace, with real commits."""
 
 import re
 import select

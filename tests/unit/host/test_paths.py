@@ -1,6 +1,4 @@
-"""
-Paths with links, and files of a host below a directory that stands for its root.
-"""
+"""Paths with links, and files of a host below a directory that stands for its root."""
 
 import os
 from pathlib import Path

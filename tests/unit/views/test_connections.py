@@ -1,6 +1,4 @@
-"""
-Connections by service port, added up from counters that may start again at 0.
-"""
+"""Connections by service port, added up from counters that may start again at 0."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-The network that Cluster builds.
-"""
+"""The network that Cluster builds."""
 
 from collections.abc import Iterator
 

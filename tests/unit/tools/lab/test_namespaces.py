@@ -1,6 +1,4 @@
-"""
-What a lab leaves behind, and how a person enters it.
-"""
+"""What a lab leaves behind, and how a person enters it."""
 
 import signal
 import subprocess

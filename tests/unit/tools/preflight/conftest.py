@@ -1,6 +1,4 @@
-"""
-Lets judgements run only without I/O, and gives tests the root directory of a host.
-"""
+"""Lets judgements run only without I/O, and gives tests the root directory of a host."""
 
 from __future__ import annotations
 

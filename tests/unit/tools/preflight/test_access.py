@@ -1,6 +1,4 @@
-"""
-Access to the API and this node's Node, judged.
-"""
+"""Access to the API and this node's Node, judged."""
 
 from support.preflight import levels
 

@@ -1,6 +1,4 @@
-"""
-The API servers, judged.
-"""
+"""The API servers, judged."""
 
 import pytest
 from support.preflight import levels

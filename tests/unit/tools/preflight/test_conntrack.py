@@ -1,6 +1,4 @@
-"""
-The table of connection tracking: read and judged.
-"""
+"""The table of connection tracking: read and judged."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""
-Readers at the same time, judgements without I/O: what a failure of one costs the others.
-"""
+"""Readers at the same time, judgements without I/O: what a failure of one costs the others."""
 
 import threading
 from collections.abc import Iterator

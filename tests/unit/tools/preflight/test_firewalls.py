@@ -1,6 +1,4 @@
-"""
-The host's firewalls: read from its files and processes, and judged.
-"""
+"""The host's firewalls: read from its files and processes, and judged."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""
-Privileges, the kernel and nfproxy's program, judged.
-"""
+"""Privileges, the kernel and nfproxy's program, judged."""
 
 from pathlib import Path
 

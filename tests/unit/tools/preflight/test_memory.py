@@ -1,6 +1,4 @@
-"""
-The memory limit, read from control groups and judged.
-"""
+"""The memory limit, read from control groups and judged."""
 
 from pathlib import Path
 

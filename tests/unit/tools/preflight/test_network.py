@@ -1,6 +1,4 @@
-"""
-Forwarding, reverse paths and bridges: read and judged.
-"""
+"""Forwarding, reverse paths and bridges: read and judged."""
 
 from pathlib import Path
 

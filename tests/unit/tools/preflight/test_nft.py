@@ -1,6 +1,4 @@
-"""
-libnftables and the host's nft, judged.
-"""
+"""libnftables and the host's nft, judged."""
 
 import pytest
 

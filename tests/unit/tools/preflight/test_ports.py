@@ -1,6 +1,4 @@
-"""
-Node ports, and the addresses the daemon listens at.
-"""
+"""Node ports, and the addresses the daemon listens at."""
 
 import socket
 import threading

@@ -1,6 +1,4 @@
-"""
-Other service proxies, judged by what they leave on a node.
-"""
+"""Other service proxies, judged by what they leave on a node."""
 
 from pathlib import Path
 

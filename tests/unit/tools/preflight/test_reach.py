@@ -1,6 +1,4 @@
-"""
-Addresses that accept node ports, routes to Services, ranges of cluster IPs: judged.
-"""
+"""Addresses that accept node ports, routes to Services, ranges of cluster IPs: judged."""
 
 from __future__ import annotations
 

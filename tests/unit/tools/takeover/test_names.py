@@ -1,6 +1,4 @@
-"""
-The names of kube-proxy's chains and sets, and similar names of others.
-"""
+"""The names of kube-proxy's chains and sets, and similar names of others."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""
-Rules of iptables-nft as the kernel lists them; recorded on Linux 6.18 with iptables 1.8.9.
-"""
+"""Rules of iptables-nft as the kernel lists them; recorded on Linux 6.18 with iptables 1.8.9."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""
-What is removed from a table, in which order, and what stays.
-"""
+"""What is removed from a table, in which order, and what stays."""
 
 import pytest
 

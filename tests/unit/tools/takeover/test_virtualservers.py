@@ -1,6 +1,4 @@
-"""
-IPVS as the kernel's text files show it: kube-proxy's virtual servers, and those in use.
-"""
+"""IPVS as the kernel's text files show it: kube-proxy's virtual servers, and those in use."""
 
 import pytest
 
