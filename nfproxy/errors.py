@@ -71,11 +71,25 @@ class TransactionError(DataplaneError):
 
 def reason_of(error: BaseException) -> str:
     """
-    Return why something foreign failed, without what Python and libraries put around it.
+    Return why something foreign failed, in words of the system or our own, never a library's.
 
-    That is the system's description of an errno, else the error's own text, else its class.
+    That is the system's description of an errno, or OpenSSL's constant for a reason; else what kind
+    of error it is. A library's text may be long, hostile, or another in its next version.
     """
     code = getattr(error, "code", None)  # of netlink errors of pyroute2
     if isinstance(code, int) and code in errno.errorcode:
         return os.strerror(code)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if library := getattr(error, "library", None):  # of ssl.SSLError, whose errno is OpenSSL's own
+        return f"OpenSSL: {getattr(error, 'reason', None) or library}"
+    match error:
+        case NfproxyError():
+            return str(error)
+        case OSError() if error.strerror:
+            return str(error.strerror)
+        case TimeoutError():
+            return "it took too long"
+        case UnicodeError():
+            return "it holds bytes that are no text"
+        case ValueError():
+            return "it holds something that cannot be used there"
+    return type(error).__name__

@@ -133,6 +133,9 @@ class Watch:
             ):
                 self._paths |= {path for _, path in changes}
                 self._changed.set()
-        except (OSError, RuntimeError) as error:  # too many watches; a directory just gone
+        except OSError as error:
             self.error = reason_of(error)
+            self._changed.set()
+        except RuntimeError:  # the library's own: too many watches; a directory just gone
+            self.error = "the kernel gives no watch"
             self._changed.set()

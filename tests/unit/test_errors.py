@@ -1,12 +1,13 @@
 """Errors are values: code reacts to a class, a code or a field, never to the words of a text."""
 
 import ast
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nfproxy.errors import NfproxyError, reason_of
+from nfproxy.errors import InputError, NfproxyError, reason_of
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "nfproxy").rglob("*.py"))
@@ -160,12 +161,22 @@ class NetlinkError(Exception):
     [
         (FileNotFoundError(2, "No such file or directory", "/x"), "No such file or directory"),
         (NetlinkError(1, "whatever"), "Operation not permitted"),
-        (RuntimeError("too many watches"), "too many watches"),
-        (TimeoutError(), "TimeoutError"),
+        (InputError("no text", "write one"), "no text; write one"),
+        (TimeoutError(), "it took too long"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "it holds bytes that are no text"),
+        (ValueError("embedded null byte"), "it holds something that cannot be used there"),
+        (RuntimeError("too many \x1b[31m watches"), "RuntimeError"),
     ],
 )
-def test_the_reason_of_a_foreign_error_has_no_numbers_and_brackets(
-    error: Exception, reason: str
-) -> None:
-    """The system's words, else the text, else the class."""
+def test_the_reason_of_a_foreign_error_is_no_library_s_text(error: Exception, reason: str) -> None:
+    """The system's words, else ours, else the class."""
     assert reason_of(error) == reason
+
+
+def test_the_reason_of_openssl_is_its_constant(tmp_path: Path) -> None:
+    """Its text has the place in a C file."""
+    path = tmp_path / "ca"
+    path.write_text("no certificate")
+    with pytest.raises(ssl.SSLError) as caught:
+        ssl.create_default_context(cafile=str(path))
+    assert reason_of(caught.value) == "OpenSSL: NO_CERTIFICATE_OR_CRL_FOUND"

@@ -403,7 +403,7 @@ def test_without_inotify_it_says_so_and_goes_on(root, monkeypatch):
     """A machine may have used up its watches."""
 
     async def refuse(*args: Any, **options: Any) -> AsyncIterator[set[Any]]:
-        raise OSError("No space left on device")
+        raise OSError(28, "No space left on device")
         yield set()
 
     monkeypatch.setattr("nfproxy.manifests.watching.awatch", refuse)
