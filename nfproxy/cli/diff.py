@@ -47,11 +47,11 @@ def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags
     require_privileges()
     planner = planned(files, flags, own_addresses(), allow_empty=allow_empty or output != "nft")
     families = families_to_program()
-    programs = compare_programs(planner, families)
-    if programs.warning:
-        warn(programs.warning)
-    readable = [family for family in families if family not in programs.replace]
     with closing(Kernel()) as kernel:
+        programs = compare_programs(planner, families, kernel.transaction_limit)
+        if programs.warning:
+            warn(programs.warning)
+        readable = [family for family in families if family not in programs.replace]
         rows, operations = compare(planner.desired, observe(kernel.elements, readable), families)
     rows = [*programs.rows, *rows]
     if output == "nft":

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from nfproxy.dataplane.program import ChainContents, Program, programs_in_kernel, programs_of_text
+from nfproxy.dataplane.program import ChainContents, Program, programs_in_kernel, programs_of_texts
 from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset
-from nfproxy.nft.chains import FIXED_CHAINS, is_ours
+from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours
 from nfproxy.nft.schema import SCHEMAS, TABLE
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.chaintexts import load_texts, of_family
 from nfproxy.reconcile.script import wanted_chains
 from nfproxy.views.compare import Difference
 
@@ -36,10 +37,16 @@ class ProgramDifference(msgspec.Struct, frozen=True):
     warning: str
 
 
-def compare_programs(planner: Planner, families: Sequence[Family]) -> ProgramDifference:
-    """Compare each family's table in the kernel with the one it should have."""
+def compare_programs(
+    planner: Planner, families: Sequence[Family], limit: int | None
+) -> ProgramDifference:
+    """
+    Compare each family's table in the kernel with the one it should have.
+
+    `limit` is the most bytes that the kernel takes in one transaction, None for no limit.
+    """
     held = programs_in_kernel(families)
-    wanted, warning = _wanted(planner, families, held)
+    wanted, warning = _wanted(planner, families, held, limit)
     rows: list[Difference] = []
     replace: list[Family] = []
     mend: dict[Family, str] = {}
@@ -61,11 +68,25 @@ def compare_programs(planner: Planner, families: Sequence[Family]) -> ProgramDif
 
 
 def _wanted(
-    planner: Planner, families: Sequence[Family], held: Mapping[Family, Program]
+    planner: Planner,
+    families: Sequence[Family],
+    held: Mapping[Family, Program],
+    limit: int | None,
 ) -> tuple[Mapping[Family, Program], str]:
-    text = "".join(_program_text(planner, family) for family in families)
+    program = planner.config.program
+    chains = {
+        (family, name): chain
+        for family in families
+        for name, chain in wanted_chains(planner.desired, family).items()
+    }
+
+    def whole(some: Mapping[tuple[Family, str], Chain]) -> str:
+        return "".join(
+            ruleset.program_text(program, family, of_family(some, family)) for family in families
+        )
+
     try:
-        return programs_of_text(text, families), ""
+        return programs_of_texts(load_texts(chains, program, whole, limit), families), ""
     except MissingFeatureError as error:
         right = {family: _as_held(planner, family, held.get(family)) for family in families}
         return right, f"rules are not compared: {error}"

@@ -14,10 +14,8 @@ from nfproxy.netlink.elements import counted_elements, element_requests, join_ra
 from nfproxy.netlink.nftables import ChainRow, generation
 from nfproxy.netlink.sockets import (
     ABSENT,
-    NETLINK_EXT_ACK,
-    SOL_NETLINK,
     NftSocket,
-    open_socket,
+    open_script_socket,
 )
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
@@ -70,8 +68,7 @@ class Kernel:
         # The script goes through a socket of ours: while that is open, no other socket has its
         # port. The port of a socket of libnftables' own would be the child's process id, which a
         # process in another pid namespace may have, or a user may take before.
-        with open_socket(blocking=False) as netlink:
-            netlink.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)  # as libnftables does
+        with open_script_socket() as netlink:
             changes, port = self._foreign_changes, netlink.getsockname()[0]
             with nullcontext() if changes is None else changes.ours_from(port):
                 libnftables.load_text(text, netlink=netlink)

@@ -15,7 +15,7 @@ from nfproxy.dataplane.libnftables import load_text
 from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Hook, SetRow
-from nfproxy.netlink.sockets import NftSocket
+from nfproxy.netlink.sockets import NftSocket, open_script_socket
 from nfproxy.nft.schema import TABLE
 
 
@@ -65,15 +65,17 @@ def _program(netlink: NftSocket, family: Family) -> Program | None:
     return Program(table.is_dormant, chains, sets)
 
 
-def programs_of_text(text: str, families: Iterable[Family]) -> Programs:
+def programs_of_texts(texts: Iterable[str], families: Iterable[Family]) -> Programs:
     """
-    Return the tables that an nft script makes, by loading it into a new network namespace.
+    Return the tables that nft scripts make, by loading them into a new network namespace.
 
     Raises MissingFeatureError if this process cannot make one, which takes CAP_SYS_ADMIN.
     """
 
     def load_and_read() -> Programs:
-        load_text(text)
+        for text in texts:
+            with open_script_socket() as netlink:
+                load_text(text, netlink=netlink)
         return programs_in_kernel(families)
 
     return in_new_network_namespace(load_and_read)

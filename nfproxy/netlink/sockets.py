@@ -125,6 +125,18 @@ def send_limit(sock: socket.socket) -> int | None:
     return None
 
 
+def open_script_socket() -> socket.socket:
+    """
+    Return a socket for one script of libnftables, with the largest buffer that it may have.
+
+    libnftables itself keeps to the default size in a user namespace. Raises DataplaneError.
+    """
+    opened = open_socket(blocking=False)
+    opened.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)  # as libnftables does
+    send_limit(opened)
+    return opened
+
+
 class NetlinkSocket(Closing):
     """
     A socket of the network namespace that it is made in, whichever thread uses it later.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import msgspec
@@ -23,16 +23,13 @@ from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey
+from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.tracker import IDLE_S, ChainKey, Tracker
 from nfproxy.reconcile.transition import Operation
 
 log = logging.getLogger(__name__)
-
-# Where transactions are limited, libnftables has a send buffer of the default size, 208 KB. The
-# fixed program and so many balancing chains fit it.
-_CHAINS_AT_ONCE = 4
 
 
 class Dataplane(Protocol):
@@ -243,37 +240,31 @@ class Reconciler:
             self._load_with(missing, lambda first: self._program_text(first, {}))
             self._program_changed = False
         elif missing:
-            self._load_with(missing, self._chains_text)
+            self._load_with(missing, lambda first: chains_text(first, self._program))
         loaded.update(missing)
         return len(missing)
 
     def _load_with(
-        self, chains: dict[ChainKey, Chain], text: Callable[[dict[ChainKey, Chain]], str]
+        self,
+        chains: Mapping[ChainKey, Chain],
+        text: Callable[[Mapping[ChainKey, Chain]], str],
     ) -> None:
         """
         Load the text for some chains, in one transaction if it takes as many.
 
-        Otherwise the first portion comes with `text`, and the others follow: no element of this
-        sync points to them yet, and the rules of each are replaced at once.
+        Otherwise the others follow the first portion: no element of this sync points to them yet,
+        and the rules of each are replaced at once.
         """
-        is_limited = self._dataplane.transaction_limit is not None
-        count = _CHAINS_AT_ONCE if is_limited else max(1, len(chains))
-        names = list(chains)
-        self._dataplane.load(text({name: chains[name] for name in names[:count]}))
-        for at in range(count, len(names), count):
-            portion = {name: chains[name] for name in names[at : at + count]}
-            self._dataplane.load(self._chains_text(portion))
+        limit = self._dataplane.transaction_limit
+        for portion in load_texts(chains, self._program, text, limit):
+            self._dataplane.load(portion)
 
-    def _chains_text(self, chains: dict[ChainKey, Chain]) -> str:
-        found = ((family, _of_family(chains, family)) for family in self._families)
-        return "".join(
-            ruleset.chains_text(own, self._program, family) for family, own in found if own
-        )
-
-    def _program_text(self, chains: dict[ChainKey, Chain], foreign: dict[Family, list[str]]) -> str:
+    def _program_text(
+        self, chains: Mapping[ChainKey, Chain], foreign: dict[Family, list[str]]
+    ) -> str:
         return "".join(
             ruleset.program_text(
-                self._program, family, _of_family(chains, family), foreign.get(family, ())
+                self._program, family, of_family(chains, family), foreign.get(family, ())
             )
             for family in self._families
         )
@@ -340,9 +331,9 @@ class Reconciler:
         self._read_tables()
         return chains
 
-    def _replacement_text(self, chains: dict[ChainKey, Chain]) -> str:
+    def _replacement_text(self, chains: Mapping[ChainKey, Chain]) -> str:
         return "".join(
-            ruleset.replacement_text(self._program, family, _of_family(chains, family))
+            ruleset.replacement_text(self._program, family, of_family(chains, family))
             for family in self._families
         )
 
@@ -364,7 +355,3 @@ class Reconciler:
             uses.removal_failed(idle, now)
         else:
             uses.removed(idle)
-
-
-def _of_family(chains: dict[ChainKey, Chain], family: Family) -> list[Chain]:
-    return [chain for (of, _), chain in chains.items() if of is family]

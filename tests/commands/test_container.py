@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from support.containers.restrictions import CONTAINER, init_container
 from support.processes.commands import (
     ROOT,
@@ -18,6 +21,8 @@ from support.processes.commands import (
     service,
     write,
 )
+
+from nfproxy.model.addresses import FAMILIES, Family
 
 SYSCTLS = (
     "--conntrack-max-per-core=0",
@@ -73,6 +78,53 @@ def test_init_only_without_the_nodes_proc(commands: Commands, tmp_path: Path) ->
 
 #: A namespace of a user who is root there alone.
 INSIDE = ("unshare", "--user", "--map-root-user", "--net", "--")
+
+
+#: Prints the generation of a namespace's ruleset: how many transactions there have been.
+GENERATION = (
+    *("env", f"PYTHONPATH={ROOT}:{ROOT / 'tests'}", sys.executable, "-P", "-c"),
+    "from support.processes import commands; print(commands.generation())",
+)
+
+
+def many_shapes() -> list[dict[str, Any]]:
+    """Return a Node, and Services of 2 x 120 shapes."""
+    objects = [node_object()]
+    for number in range(1, 61):
+        for family in FAMILIES:
+            six = family is Family.IPV6
+            cluster_ip = f"fd00:10:96::{number:x}" if six else f"10.96.0.{number}"
+            name = f"s{number}-{family.label.lower()}"
+            ports = [{"port": 80, "nodePort": 30000 + number, "protocol": "TCP"}]
+            policy = {"externalTrafficPolicy": "Local"} if number % 2 else {}
+            policy |= {"sessionAffinity": "ClientIP"} if number % 3 == 0 else {}
+            objects.append(service(name, cluster_ip, type="NodePort", ports=ports, **policy))
+            prefix = f"fd00:10:244:{number:x}::" if six else f"10.244.{number}."
+            objects.append(endpoint_slice(name, *(f"{prefix}{n}" for n in range(1, number + 1))))
+    return objects
+
+
+@pytest.mark.parametrize("buffer", ["the default", 32 << 10])
+def test_dozens_of_shapes_fit_a_buffer_that_cannot_grow(
+    commands: Commands, manifests: Path, tmp_path: Path, buffer: str | int
+) -> None:
+    """The daemon loads them, and `diff` loads them to compare; both as few times as it takes."""
+    root = ROOT
+    if isinstance(buffer, int):  # the kernel enforces it, whatever the machine's limit is
+        sockets = (ROOT / "nfproxy/netlink/sockets.py").read_text()
+        small = re.sub(r"(?m)^_MOST_BYTES = .*", f"_MOST_BYTES = {buffer}", sockets)
+        assert small != sockets
+        root = package_copy(tmp_path / "small", {"netlink/sockets.py": small})
+    write(manifests / "many.json", *many_shapes())
+    contained = Commands(commands.namespace, tmp_path, root)
+    with contained.daemon(manifests, prefix=INSIDE) as daemon:
+        assert errors_in(daemon.log) == []
+        enter = ("nsenter", "-U", "-n", "--preserve-credentials", "-t", str(daemon.process.pid))
+        transactions = int(commands.namespace.run([*enter, *GENERATION]).stdout)
+        done = contained.run("diff", "-f", manifests, prefix=enter)
+        assert (done.code, done.out) == (0, "equal: the kernel holds what it should\n"), done.err
+    print(transactions)
+    assert transactions <= (12 if buffer == "the default" else 80)
 
 
 def test_a_first_load_of_any_size_fits_a_buffer_that_cannot_grow(

@@ -163,7 +163,7 @@ class Commands:
 
     def generation(self) -> int:
         """Return the ruleset's generation: every committed transaction adds one."""
-        return self.namespace.call(_generation)
+        return self.namespace.call(generation)
 
     def state(self, families: Sequence[Family] = FAMILIES) -> dict[str, Any]:
         """Return what the tables hold: elements, with a frontend's slots in any order."""
@@ -177,7 +177,8 @@ class Commands:
         }
 
 
-def _generation() -> int:
+def generation() -> int:
+    """Return the generation of this network namespace's ruleset."""
     with open_socket() as asked:
         asked.send(message(SUBSYSTEM << 8 | GET_GENERATION, 0, 1, generic(0)))
         answer = asked.recv(4096)

@@ -1,0 +1,55 @@
+"""nft texts that load chains, each of a size that fits the kernel's buffer for one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.nodeconfig import ProgramConfig
+from nfproxy.nft import ruleset
+from nfproxy.nft.chains import Chain
+
+_Chains = Mapping[tuple[Family, str], Chain]
+
+# What a text takes in a transaction for each of its characters, at most. Chains take 2.0 to 4.4
+# bytes, the fixed program 2.3.
+_BYTES_PER_CHARACTER = 5
+
+
+def chains_text(chains: _Chains, config: ProgramConfig) -> str:
+    """Return the text that makes chains of any family in existing tables."""
+    own = {family: of_family(chains, family) for family in FAMILIES}
+    return "".join(
+        ruleset.chains_text(found, config, family) for family, found in own.items() if found
+    )
+
+
+def of_family(chains: _Chains, family: Family) -> list[Chain]:
+    """Return the chains of one family."""
+    return [chain for (of, _), chain in chains.items() if of is family]
+
+
+def load_texts(
+    chains: _Chains, config: ProgramConfig, first: Callable[[_Chains], str], limit: int | None
+) -> Iterator[str]:
+    """
+    Yield the texts that load chains, each for a transaction of at most `limit` bytes.
+
+    The first is that of `first`, with as many chains as fit, the others are of `chains_text`. Each
+    chain is in one of them as a whole.
+    """
+    if limit is None:
+        yield first(chains)
+        return
+    text = first
+    portion: dict[tuple[Family, str], Chain] = {}
+    size = len(first({}))
+    for where, chain in chains.items():
+        needed = len(chains_text({where: chain}, config))
+        if portion and (size + needed) * _BYTES_PER_CHARACTER > limit:
+            yield text(portion)
+            text, portion, size = lambda some: chains_text(some, config), {}, 0
+        portion[where] = chain
+        size += needed
+    if portion or text is first:
+        yield text(portion)
