@@ -22,10 +22,7 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS, TABLE
 from nfproxy.tools.takeover.leftovers import LeftoverItem, Leftovers, is_fine, items, refusals
 from nfproxy.tools.takeover.othertables import OtherTables
-from nfproxy.tools.takeover.removal import (
-    KubeProxyRemoval,
-    remove_tables_in_stages,
-)
+from nfproxy.tools.takeover.removal import KubeProxyRemoval, remove_tables_in_stages
 
 _COLOURS = {"remove": "yellow", "removed": "green", "keep": "cyan", "left": "red"}
 

@@ -29,12 +29,7 @@ _COMMITS_LEVEL, _DEBUG_LEVEL = 2, 4  # of -v: the levels at which kube-proxy log
 def output_option(*forms: str, help: str) -> Callable[[Any], Any]:
     """Return the option ``-o``: one of some forms of output, the first by default."""
     return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(forms),
-        default=forms[0],
-        show_default=True,
-        help=help,
+        "-o", "--output", type=click.Choice(forms), default=forms[0], show_default=True, help=help
     )
 
 

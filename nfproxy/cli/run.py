@@ -22,11 +22,7 @@ from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
-from nfproxy.dataplane.probes import (
-    families_to_program,
-    first_missing_feature,
-    require_privileges,
-)
+from nfproxy.dataplane.probes import families_to_program, first_missing_feature, require_privileges
 from nfproxy.errors import ConfigError, reason_of
 
 log = logging.getLogger("nfproxy")
@@ -89,11 +85,7 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
 
     _allow_many_files()
     options = Options(
-        loaded,
-        configure.node_name,
-        configure,
-        manifests,
-        partial(_prepare_node, loaded, proc),
+        loaded, configure.node_name, configure, manifests, partial(_prepare_node, loaded, proc)
     )
 
     async def run() -> None:

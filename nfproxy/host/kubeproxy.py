@@ -23,7 +23,7 @@ _MODES = ("iptables", "ipvs", "nftables")
 
 #: The chain from which iptables mode and ipvs mode serve, in the nat table of iptables-nft.
 _IPTABLES = {Family.IPV4: "iptables-nft", Family.IPV6: "ip6tables-nft"}
-_SERVICES_TABLE, _SERVICES_CHAIN = "nat", "KUBE-SERVICES"
+_SERVICES_CHAIN = ("nat", "KUBE-SERVICES")
 
 
 def kube_proxy_traces() -> list[str]:
@@ -34,19 +34,16 @@ def kube_proxy_traces() -> list[str]:
     Raises DataplaneError.
     """
     with NftSocket() as netlink:
-        tables = [
-            f"table {family.table} {KUBE_PROXY_TABLE}"
-            for family in FAMILIES
-            if any(table.name == KUBE_PROXY_TABLE for table in netlink.tables(family))
-        ]
-        chains = [
-            f"chains of {_IPTABLES[family]}"
-            for family in FAMILIES
-            if any(
-                chain.name == _SERVICES_CHAIN for chain in netlink.chains(family, _SERVICES_TABLE)
-            )
-        ]
-    return tables + chains
+        tables = [(table.family, table.name) for table in netlink.tables()]
+        chains = [(c.family, c.table, c.name) for c in netlink.chains()]
+    return [
+        *(
+            f"table {f.table} {KUBE_PROXY_TABLE}"
+            for f in FAMILIES
+            if (f, KUBE_PROXY_TABLE) in tables
+        ),
+        *(f"chains of {_IPTABLES[f]}" for f in FAMILIES if (f, *_SERVICES_CHAIN) in chains),
+    ]
 
 
 class Running(NamedTuple):

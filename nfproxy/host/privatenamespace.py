@@ -31,16 +31,18 @@ _entered = False
 
 def unshare(flags: int) -> None:
     """Move the calling thread into new namespaces (unshare(2)). Raises OSError."""
-    if _libc.unshare(flags):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), "unshare")
+    _check("unshare", _libc.unshare(flags))
 
 
 def setns(fd: int) -> None:
     """Move the calling thread into the network namespace behind `fd`. Raises OSError."""
-    if _libc.setns(fd, CLONE_NEWNET):
+    _check("setns", _libc.setns(fd, CLONE_NEWNET))
+
+
+def _check(name: str, result: int) -> None:
+    if result:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), "setns")
+        raise OSError(code, os.strerror(code), name)
 
 
 def in_private_namespace() -> bool:

@@ -12,7 +12,7 @@ from nfproxy.nft.chains import REJECT
 from nfproxy.nft.schema import Verdict
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
+from nfproxy.plan.frontends import Frontend, FrontendKey
 from nfproxy.reconcile.observed import Observed
 from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
 
@@ -76,14 +76,14 @@ def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | Non
     if wanted is None:
         change = "removed" if state.verdict is not None else "leftover"
         details = [_answer(state.verdict)] if state.verdict else []
-        details += [f"- {text}" for text in _destinations(key, _held(state))]
+        details += [f"- {text}" for text in _destinations(key, _endpoints(state))]
         return Difference(key.family.label, "", str(key), change, tuple(details))
     service = str(wanted.claim.service)
     if wanted.claim.port_name:
         service += f":{wanted.claim.port_name}"
     if state.verdict is None:
         details = [_answer(wanted.verdict)]
-        details += [f"+ {text}" for text in _destinations(key, _wanted(wanted))]
+        details += [f"+ {text}" for text in _destinations(key, _endpoints(wanted))]
         return Difference(key.family.label, service, str(key), "added", tuple(details))
     return Difference(
         key.family.label, service, str(key), "changed", tuple(_changes(key, state, wanted))
@@ -93,7 +93,7 @@ def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | Non
 def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterator[str]:
     if state.verdict != wanted.verdict:
         yield f"answer: {_answer(state.verdict)} -> {_answer(wanted.verdict)}"
-    held, want = _held(state), _wanted(wanted)
+    held, want = _endpoints(state), _endpoints(wanted)
     yield from (f"- {text}" for text in _destinations(key, held - want))
     yield from (f"+ {text}" for text in _destinations(key, want - held))
     if held == want and any(
@@ -110,13 +110,8 @@ def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterat
         yield "session affinity goes through other chains"
 
 
-def _held(state: FrontendState) -> set[Destination]:
-    return {*state.slot_ranges[0], *state.slot_ranges[1]}
-
-
-def _wanted(frontend: Frontend | None) -> set[Destination]:
-    slot_ranges = frontend.slot_ranges if frontend else NO_SLOTS
-    return {*slot_ranges[0], *slot_ranges[1]}
+def _endpoints(of: FrontendState | Frontend) -> set[Destination]:
+    return {*of.slot_ranges[0], *of.slot_ranges[1]}
 
 
 def _destinations(key: FrontendKey, destinations: Iterable[Destination]) -> list[str]:

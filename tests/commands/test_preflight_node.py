@@ -20,7 +20,7 @@ from nfproxy.tools.preflight import trial
 from nfproxy.tools.preflight.findings import Level, NodeReport
 from nfproxy.tools.preflight.network import read_links
 from nfproxy.tools.preflight.nft import TableListing, read_listing
-from nfproxy.tools.preflight.ruleset import Chain, read_ruleset
+from nfproxy.tools.preflight.ruleset import family_word, read_ruleset
 
 PROC = Path("/proc")
 
@@ -68,17 +68,17 @@ def node(commands: Commands) -> Namespace:
 
 
 def test_tables_and_chains_of_every_family(commands: Commands, node: Namespace) -> None:
-    """Chains come with their hooks, and whether their policy is drop."""
+    """Chains come with their hooks and the codes of their policies: 0 drops."""
     commands.nft(TABLES)
     found = node.call(read_ruleset, PROC)
 
     assert {"inet firewall", "ip raw", "netdev early"} == set(found.tables)
     assert {
-        Chain("inet", "firewall", "forward", "forward", drops=True),
-        Chain("inet", "firewall", "input", "input"),
-        Chain("inet", "firewall", "regular"),
-        Chain("ip", "raw", "PREROUTING", "prerouting"),
-    } == set(found.chains)
+        ("inet", "firewall", "forward", "forward", 0),
+        ("inet", "firewall", "input", "input", 1),
+        ("inet", "firewall", "regular", "", None),
+        ("ip", "raw", "PREROUTING", "prerouting", 1),
+    } == {(family_word(c.family), c.table, c.name, c.ip_hook, c.policy) for c in found.chains}
     assert (found.legacy, found.legacy_text) == ((), "")
 
 

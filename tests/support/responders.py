@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from typing import Any
 
 from support.packets import sctp
 
@@ -24,10 +23,9 @@ class Responders(lab.Responders):
         self._sctp: dict[tuple[Host, int], _SctpHost] = {}
         _live.add(self)
 
-    def responder(self, *arguments: Any) -> Responder:
-        """Make a server."""
-        is_sctp = Protocol.SCTP in arguments
-        return (_SctpResponder if is_sctp else Responder)(self, *arguments)
+    def responder_class(self, protocol: Protocol) -> type[Responder]:
+        """Return the class for servers of a protocol."""
+        return _SctpResponder if protocol is Protocol.SCTP else Responder
 
     def close(self) -> None:
         """Close everything and end the thread. Idempotent."""
@@ -50,12 +48,14 @@ class Responders(lab.Responders):
 
 
 class _SctpResponder(Responder):
+    owner: Responders
+
     def open(self, address: str) -> None:
-        self._owner.sctp_host(self.host, address).add(address, self.port, self.identity)
+        self.owner.sctp_host(self.host, address).add(address, self.port, self.identity)
 
     def close(self) -> None:
         for address in self.addresses:
-            self._owner.sctp_host(self.host, address).remove(address, self.port)
+            self.owner.sctp_host(self.host, address).remove(address, self.port)
         super().close()
 
 

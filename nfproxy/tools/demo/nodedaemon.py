@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from nfproxy.tools.demo.results import DemoError
@@ -92,27 +91,15 @@ class NodeDaemon:
 
     def first_sync(self) -> str:
         """Return the log line of its first sync since its last start, "" without one."""
-        lines = self._new_text().splitlines()
-        return next((_message(line) for line in lines if "synced " in line), "")
+        line = next((line for line in self._new_text().splitlines() if "synced " in line), "")
+        return line.split(maxsplit=2)[-1] if line else ""  # without its time and level
 
     def end_of_log(self) -> str:
         """Return the end of its log, "" without a log."""
-        return _tail(self.log)
+        text = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-_TAIL_LINES:])
 
     def _new_text(self) -> str:
         with self.log.open("rb") as log:
             log.seek(self._read_from)
             return log.read().decode("utf-8", "replace")
-
-
-def _message(line: str) -> str:
-    """Return a log line without its time and level."""
-    return line.split(maxsplit=2)[-1]
-
-
-def _tail(path: Path) -> str:
-    try:
-        lines = path.read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    return "\n".join(lines[-_TAIL_LINES:])

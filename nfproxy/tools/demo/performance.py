@@ -9,8 +9,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.demo.results import Results
@@ -39,31 +39,26 @@ def perform(
     screen = Screen(quiet=print_results is not None)
     with ExitStack() as stack:
         try:
-            results = _perform(screen, stack, print_results, keep=keep)
+            story = Story(screen, stack)
+            with _logs_after_failure(screen, story):
+                results = story.run()
+                if print_results:
+                    print_results(results)
+                if keep:
+                    _keep(screen, story)
+                story.clean_up()
         finally:
             hold_interrupts()
     screen.farewell(results)
 
 
-def _perform(
-    screen: Screen,
-    stack: ExitStack,
-    print_results: Callable[[Results], None] | None,
-    *,
-    keep: bool,
-) -> Results:
-    story = Story(screen, stack)
+@contextmanager
+def _logs_after_failure(screen: Screen, story: Story) -> Iterator[None]:
     try:
-        results = story.run()
-        if print_results:
-            print_results(results)
-        if keep:
-            _keep(screen, story)
-        story.clean_up()
+        yield
     except Exception:
         screen.trouble(story.ends_of_logs())
         raise
-    return results
 
 
 def _keep(screen: Screen, story: Story) -> None:
@@ -80,29 +75,23 @@ def _hints(story: Story) -> str:
     node, client, pod = story.cluster.nodes[0], story.cluster.client, story.cluster.pod(1, 3)
     proxy = story.proxies[0]
     diff = shlex.join([*_shortest(proxy.command), *proxy.arguments("diff")])
-    parts = [
-        ("send a request to web from outside, and from a pod", [_in(client, _get("10.96.0.10"))]),
-        ("", [_in(pod, _get("[fd00:10:96::10]"))]),
-        ("the ruleset of node-1", [_in(node, "nft list table ip nfproxy")]),
-        ("the difference between the manifests and the kernel", [_in(node, diff)]),
-        ("a shell on node-1, and on node-2", [_in(node, "bash")]),
-        ("", [_in(story.cluster.nodes[1], "bash")]),
-        ("the manifests: edit one, nfproxy follows", [f"ls {story.workspace.manifests}"]),
-        ("nfproxy's log on node-1", [f"tail -f {proxy.log}"]),
-    ]
-    lines = []
-    for title, commands in parts:
-        lines += [f"# {title}"] if title else []
-        lines += commands
-    return "\n".join(lines)
-
-
-def _get(host: str) -> str:
-    url = f"http://{host}/"
-    if shutil.which("curl"):
-        return shlex.join(["curl", url])
-    return shlex.join(
-        ["python3", "-c", f"import urllib.request as r; print(r.urlopen('{url}').read().decode())"]
+    return "\n".join(
+        (
+            "# send a request to web from outside, and from a pod",
+            _in(client, "curl http://10.96.0.10/"),
+            _in(pod, "curl 'http://[fd00:10:96::10]/'"),
+            "# the ruleset of node-1",
+            _in(node, "nft list table ip nfproxy"),
+            "# the difference between the manifests and the kernel",
+            _in(node, diff),
+            "# a shell on node-1, and on node-2",
+            _in(node, "bash"),
+            _in(story.cluster.nodes[1], "bash"),
+            "# the manifests: edit one, nfproxy follows",
+            f"ls {story.workspace.manifests}",
+            "# nfproxy's log on node-1",
+            f"tail -f {proxy.log}",
+        )
     )
 
 

@@ -60,11 +60,9 @@ class Tables(Closing):
         """Return the number of endpoints of a TCP frontend, 0 where there is none."""
         packed = parse_address(address)
         key = packed + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(port)
-        for found, verdict in self._kernel.elements(family_of(packed), schema.FRONTENDS):
-            if found == key and isinstance(verdict, schema.Verdict):
-                shape = shape_of(verdict)
-                return shape.cluster if shape else 0
-        return 0
+        verdict = dict(self._kernel.elements(family_of(packed), schema.FRONTENDS)).get(key)
+        shape = shape_of(verdict) if isinstance(verdict, schema.Verdict) else None
+        return shape.cluster if shape else 0
 
     def rows(self, address: str, port: int) -> list[ElementRow]:
         """Return the elements that make up a TCP frontend."""

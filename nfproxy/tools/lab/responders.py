@@ -15,6 +15,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from nfproxy.closing import Closing
 from nfproxy.model.addresses import FAMILIES
@@ -63,21 +64,14 @@ class Responders(Closing):
         The server listens when this returns. With `pages` it speaks HTTP.
         """
         chosen = tuple(addresses) or tuple(host.address(family) for family in FAMILIES)
-        responder = self.responder(host, port, protocol, chosen, identity or host.name, pages)
+        kind = self.responder_class(protocol)
+        responder = kind(self, host, port, protocol, chosen, identity or host.name, pages)
         self._listeners.append(responder)
         return responder
 
-    def responder(
-        self,
-        host: Host,
-        port: int,
-        protocol: Protocol,
-        addresses: tuple[str, ...],
-        identity: str,
-        pages: bool,
-    ) -> Responder:
-        """Make a server. Tests override this for SCTP, which not every kernel has sockets for."""
-        return Responder(self, host, port, protocol, addresses, identity, pages)
+    def responder_class(self, protocol: Protocol) -> type[Responder]:
+        """Tests override this for SCTP, which not every kernel has sockets for."""
+        return Responder
 
     def stop(self, host: Host) -> None:
         """Close all servers on `host`, so that its namespace can go."""
@@ -181,29 +175,22 @@ class Responders(Closing):
                     raise
 
 
+@dataclass(eq=False)
 class Responder:
     """A server with one identity at one port of one host, on one or more addresses."""
 
-    def __init__(
-        self,
-        owner: Responders,
-        host: Host,
-        port: int,
-        protocol: Protocol,
-        addresses: tuple[str, ...],
-        identity: str,
-        pages: bool = False,
-    ) -> None:
-        self.host = host
-        self.port = port
-        self.protocol = protocol
-        self.addresses = addresses
-        self.identity = identity
-        self._pages = pages
-        self._owner = owner
-        self._sockets: list[socket.socket] = []
+    owner: Responders
+    host: Host
+    port: int
+    protocol: Protocol
+    addresses: tuple[str, ...]
+    identity: str
+    pages: bool = False
+    _sockets: list[socket.socket] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
         try:
-            for address in addresses:
+            for address in self.addresses:
                 self.open(address)
         except BaseException:
             self.close()
@@ -212,10 +199,10 @@ class Responder:
     def close(self) -> None:
         """Stop listening; existing connections go on. Idempotent."""
         for sock in self._sockets:
-            self._owner.unwatch(sock)
+            self.owner.unwatch(sock)
             sock.close()
         self._sockets.clear()
-        self._owner.forget(self)
+        self.owner.forget(self)
 
     def open(self, address: str) -> None:
         """Listen on an address. Raises OSError."""
@@ -227,9 +214,9 @@ class Responder:
         sock.bind((address, self.port))
         if self.protocol is Protocol.TCP:
             sock.listen(4096)
-            self._owner.watch(sock, lambda: self._owner.accept(sock, self.identity, self._pages))
+            self.owner.watch(sock, lambda: self.owner.accept(sock, self.identity, self.pages))
         else:
-            self._owner.watch(sock, lambda: self._answer_datagrams(sock))
+            self.owner.watch(sock, lambda: self._answer_datagrams(sock))
 
     def _answer_datagrams(self, sock: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

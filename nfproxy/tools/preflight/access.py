@@ -17,13 +17,7 @@ import msgspec
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
-from nfproxy.apiserver.eventseries import (
-    Event,
-    EventSeries,
-    Regarding,
-    event_object,
-    series_patch,
-)
+from nfproxy.apiserver.eventseries import Event, EventSeries, Regarding, event_object, series_patch
 from nfproxy.apiserver.nodenames import list_node_names
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.config.nodeconfig import node_config
@@ -252,18 +246,12 @@ def judge_node_object(access: ApiAccess, name: str, warnings: Iterable[str]) -> 
         return [warn(f"whether there is a Node {name!r} could not be asked", "see `access`")]
     if access.node is None:
         return [fail(*missing_node(name, access.near))]
-    findings = [_warning(text) for text in warnings]
+    findings = [warn(text, "see the Node object and the configuration") for text in warnings]
     addresses = ", ".join(format_address(address) for address in access.node.addresses)
     cidrs = ", ".join(map(str, access.node.pod_cidrs))
     if not access.node.addresses:
         return [*findings, warn(f"Node {name!r} has no address", "wait for the kubelet to set it")]
     return [*findings, ok(f"Node {name!r} has {addresses}; podCIDRs {cidrs or 'none'}")]
-
-
-def _warning(text: str) -> Finding:
-    """Return a warning of the configuration, which ends with what to do about it."""
-    what, _, remedy = text.rpartition("; ")
-    return warn(what or remedy, remedy if what else "see the Node object and the configuration")
 
 
 def node_families(node: Node | None) -> tuple[Family, ...]:
@@ -280,7 +268,4 @@ NODE_FAMILIES = FactSource(
     "the Node's families", lambda _, access: node_families(access.node), (ACCESS,), _LIMIT_S
 )
 
-CHECKS = (
-    Check("access", judge_access, (ACCESS,)),
-    Check("node", judge_node, (SUBJECT, ACCESS)),
-)
+CHECKS = (Check("access", judge_access, (ACCESS,)), Check("node", judge_node, (SUBJECT, ACCESS)))

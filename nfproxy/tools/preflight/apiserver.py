@@ -47,12 +47,10 @@ class ApiServer(NamedTuple):
     """
     One API server and its answer.
 
-    `url` is how it was named, `host` the name or address and port behind it, `addresses` those of
-    that name. `code` is the HTTP status of its answer, 0 for no answer. `trouble` is None after a
-    success.
+    `host` is its name or address, and port; `addresses` are those of that name. `code` is the HTTP
+    status of its answer, 0 for no answer. `trouble` is None after a success.
     """
 
-    url: str
     host: str
     addresses: tuple[str, ...] = ()
     code: int = 0
@@ -64,16 +62,15 @@ class ApiServers(NamedTuple):
     All API servers, and which addresses are those of Services.
 
     `trouble` says why none could be asked. `answering` are the client settings of the first server
-    that answers, None without one. `credentials` says where ours come from, `borrowed` that they
-    are kubectl's and not the daemon's. `kubernetes` are the cluster IPs of Service
+    that answers, None without one. `borrowed` is kubectl's kubeconfig where its credentials are
+    used, "" where they are the daemon's. `kubernetes` are the cluster IPs of Service
     default/kubernetes; `env_host` is KUBERNETES_SERVICE_HOST.
     """
 
     trouble: NfproxyError | None = None
     servers: tuple[ApiServer, ...] = ()
     answering: ClientSettings | None = None
-    credentials: str = ""
-    borrowed: bool = False
+    borrowed: str = ""
     kubernetes: tuple[bytes, ...] = ()
     service_cidrs: tuple[Prefix, ...] = ()
     env_host: str = ""
@@ -89,8 +86,7 @@ async def _read(subject: Subject) -> ApiServers:
     urls = [part.strip() for part in settings.master.split(",") if part.strip()] or [""]
     each = [msgspec.structs.replace(settings, master=url, qps=-1.0) for url in urls]
     found = ApiServers(
-        credentials=settings.kubeconfig or ("" if settings.master else "a service account"),
-        borrowed=subject.borrowed_credentials,
+        borrowed=settings.kubeconfig if subject.borrowed_credentials else "",
         env_host=subject.env_host,
     )
     try:
@@ -106,7 +102,7 @@ async def _server(settings: ClientSettings) -> ApiServer:
     """Ask one server for its version, which every client may read. Raises ConfigError."""
     async with connected(settings) as connection:
         host = connection.host
-        found = ApiServer(settings.master or host, host, await _addresses(host))
+        found = ApiServer(host, await _addresses(host))
         try:
             await within(connection.read(ApiRequest("/version")))
         except NoAnswerError:
@@ -192,7 +188,7 @@ def judge_servers(found: ApiServers) -> list[Finding]:
     if found.borrowed:
         findings.append(
             warn(
-                f"asked with the credentials of kubectl ({found.credentials}), which are not the "
+                f"asked with the credentials of kubectl ({found.borrowed}), which are not the "
                 "daemon's",
                 "give --kubeconfig; with `as: system:serviceaccount:kube-system:nfproxy` under "
                 "`user`, an administrator's kubeconfig shows what the daemon may do",
@@ -202,7 +198,7 @@ def judge_servers(found: ApiServers) -> list[Finding]:
 
 
 def _judge_server(found: ApiServers, server: ApiServer) -> Finding:
-    name = server.host or server.url
+    name = server.host
     inside = sorted(filter(None, (_service(found, address) for address in server.addresses)))
     if inside:
         works = (

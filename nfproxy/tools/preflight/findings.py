@@ -16,9 +16,6 @@ class Level(enum.StrEnum):
     FAIL = "fail"
 
 
-_SEVERITY = (Level.OK, Level.WARN, Level.FAIL)
-
-
 class Finding(msgspec.Struct, frozen=True):
     """
     One line of the report.
@@ -58,4 +55,4 @@ def fail(found: str, remedy: str) -> Finding:
 
 def worst(levels: Iterable[Level]) -> Level:
     """Return the worst of some levels, ok for none."""
-    return max(levels, key=_SEVERITY.index, default=Level.OK)
+    return max(levels, key=list(Level).index, default=Level.OK)

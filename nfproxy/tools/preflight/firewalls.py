@@ -12,9 +12,10 @@ from nfproxy.errors import InputError
 from nfproxy.host.paths import HostRoot
 from nfproxy.host.processes import name_of, pids_in_this_network
 from nfproxy.model.addresses import Family
+from nfproxy.nft.schema import DROP
 from nfproxy.tools.preflight.examine import Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, ok, warn
-from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
+from nfproxy.tools.preflight.ruleset import RULESET, Ruleset, family_word
 from nfproxy.tools.takeover.tables import Backend, accept_command
 
 #: What nftables.service loads: Debian and Arch, RHEL and SUSE, Alpine.
@@ -201,8 +202,8 @@ def judge_forward_policy(ruleset: Ruleset) -> list[Finding]:
 
 def _dropping(ruleset: Ruleset) -> Iterator[str]:
     for chain in ruleset.chains:
-        if chain.hook == "forward" and chain.drops:
-            yield f"chain {chain.name} of table {chain.family} {chain.table}"
+        if chain.ip_hook == "forward" and chain.policy == DROP.code:
+            yield f"chain {chain.name} of table {family_word(chain.family)} {chain.table}"
     if re.search(r"^:FORWARD DROP ", ruleset.legacy_text or "", re.MULTILINE):
         yield "chain FORWARD of iptables-legacy"
 

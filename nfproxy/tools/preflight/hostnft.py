@@ -93,17 +93,22 @@ def call_nft(command: Sequence[str]) -> NftCall:
     """Call an nft; never raises, whether it fails, crashes or hangs."""
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=_CALL_S, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            timeout=_CALL_S,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
         )
     except subprocess.TimeoutExpired:
         return NftCall(trouble=f"nft did not finish within {_CALL_S:g} s")
     except OSError as error:
         return NftCall(trouble=f"{command[0]}: {reason_of(error)}")
-    status, output = done.returncode, done.stdout.decode("utf-8", "replace")
+    status = done.returncode
     if status < 0:
         return NftCall("", f"signal {-status} ended it (11 is a crash)", status)
-    words = " ".join(done.stderr.decode("utf-8", "replace").split())
-    return NftCall(output, (words or f"exit status {status}") if status else "", status)
+    words = " ".join(done.stderr.split()) or f"exit status {status}"
+    return NftCall(done.stdout, words if status else "", status)
 
 
 HOST_NFT = FactSource(

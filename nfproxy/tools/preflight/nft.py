@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfproxy.dataplane.libnftables import CRASHED, TIMED_OUT, load_text
 from nfproxy.errors import DataplaneError, MissingFeatureError, NfproxyError
-from nfproxy.model.addresses import Family
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.examine import Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft
 from nfproxy.tools.preflight.kernel import TRY_AS_ROOT, version_numbers
-from nfproxy.tools.preflight.ruleset import RULESET, Ruleset
+from nfproxy.tools.preflight.ruleset import RULESET
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES, TRIAL, Trial, sample_script
 
 OLDEST_LIBRARY = (1, 0, 6)
@@ -59,11 +57,12 @@ def read_listing(script: str, chains: int) -> TableListing:
     return TableListing(untracked=tuple(line for line in lines if any(m in line for m in marks)))
 
 
-def _read_listing(_: object, families: Sequence[Family], ruleset: Ruleset) -> TableListing:
-    return read_listing(sample_script(families), len(ruleset.chains))
-
-
-LISTING = FactSource("others' tables", _read_listing, (ENABLED_FAMILIES, RULESET), _LIMIT_S)
+LISTING = FactSource(
+    "others' tables",
+    lambda _, families, ruleset: read_listing(sample_script(families), len(ruleset.chains)),
+    (ENABLED_FAMILIES, RULESET),
+    _LIMIT_S,
+)
 
 
 def judge_library(trial: Trial) -> Finding:

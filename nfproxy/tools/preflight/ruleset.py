@@ -9,23 +9,12 @@ from typing import NamedTuple
 
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.netlink.nftables import FAMILY_WORDS
+from nfproxy.netlink.nftables import FAMILY_WORDS, ChainRow
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.schema import DROP
 from nfproxy.tools.preflight.examine import FactSource
 from nfproxy.tools.takeover import legacy
 
 _SAVE_S = 4.0  # for iptables-legacy-save
-
-
-class Chain(NamedTuple):
-    """A chain of nf_tables; `hook` is "" for a regular chain, `drops` says its policy is drop."""
-
-    family: str
-    table: str
-    name: str
-    hook: str = ""
-    drops: bool = False
 
 
 class Ruleset(NamedTuple):
@@ -37,7 +26,7 @@ class Ruleset(NamedTuple):
     """
 
     tables: tuple[str, ...] = ()
-    chains: tuple[Chain, ...] = ()
+    chains: tuple[ChainRow, ...] = ()
     legacy: tuple[str, ...] = ()
     legacy_text: str | None = None
 
@@ -46,23 +35,12 @@ def read_ruleset(proc: Path) -> Ruleset:
     """Return the tables and chains of every family. Raises DataplaneError."""
     with NftSocket() as netlink:
         tables, chains = netlink.tables(), netlink.chains()
-    return Ruleset(
-        tuple(f"{_word(row.family)} {row.name}" for row in tables),
-        tuple(
-            Chain(
-                _word(row.family),
-                row.table,
-                row.name,
-                row.ip_hook,
-                drops=bool(row.ip_hook) and row.policy == DROP.code,
-            )
-            for row in chains
-        ),
-        *_legacy(proc),
-    )
+    names = tuple(f"{family_word(row.family)} {row.name}" for row in tables)
+    return Ruleset(names, tuple(chains), *_legacy(proc))
 
 
-def _word(family: int) -> str:
+def family_word(family: int) -> str:
+    """Return nft's word for a family."""
     return FAMILY_WORDS.get(family, str(family))
 
 

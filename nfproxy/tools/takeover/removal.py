@@ -212,19 +212,15 @@ def _delete_when_released(
 
     The kernel destroys deleted rules a moment later, and keeps the objects they used until then.
     """
-    errors: dict[str, str] = {}
-    left = list(names)
-    deadline = time.monotonic() + release_s
-    while left:
-        errors = {}
+    left, deadline = list(names), time.monotonic() + release_s
+    while True:
+        errors: dict[str, str] = {}
         for name in left:
             try:
                 delete(name)
             except NfproxyError as error:
                 errors[name] = str(error)
         left = list(errors)
-        if time.monotonic() > deadline:
-            break
-        if left:
-            time.sleep(_RELEASE_INTERVAL_S)
-    return list(errors.values())
+        if not left or time.monotonic() > deadline:
+            return list(errors.values())
+        time.sleep(_RELEASE_INTERVAL_S)

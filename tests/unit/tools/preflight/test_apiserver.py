@@ -9,19 +9,13 @@ from nfproxy.tools.preflight import apiserver
 from nfproxy.tools.preflight.apiserver import ApiServer, ApiServers
 from nfproxy.tools.preflight.findings import Level
 
-DIRECT = ApiServer("https://192.0.2.1:6443", "192.0.2.1:6443", ("192.0.2.1",), 200)
+DIRECT = ApiServer("192.0.2.1:6443", ("192.0.2.1",), 200)
 
 
-SERVICE = ApiServer("", "10.96.0.1:443", ("10.96.0.1",), 200)
+SERVICE = ApiServer("10.96.0.1:443", ("10.96.0.1",), 200)
 
 
-DOWN = ApiServer(
-    "https://192.0.2.2:6443",
-    "192.0.2.2:6443",
-    ("192.0.2.2",),
-    0,
-    NfproxyError("it refuses", "look"),
-)
+DOWN = ApiServer("192.0.2.2:6443", ("192.0.2.2",), trouble=NfproxyError("it refuses", "look"))
 
 
 def refusing(code: int, text: str) -> ApiServers:
@@ -39,7 +33,7 @@ def refusing(code: int, text: str) -> ApiServers:
         (refusing(403, "403 no"), [Level.OK]),
         (refusing(404, "404 what"), [Level.FAIL]),
         (refusing(503, "503 later"), [Level.FAIL]),
-        (ApiServers(servers=(DIRECT,), borrowed=True), [Level.OK, Level.WARN]),
+        (ApiServers(servers=(DIRECT,), borrowed="/root/.kube/config"), [Level.OK, Level.WARN]),
     ],
 )
 def test_servers(found: ApiServers, expected: list[Level]) -> None:

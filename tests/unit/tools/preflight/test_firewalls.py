@@ -6,6 +6,7 @@ import pytest
 from support.preflight import levels, put
 
 from nfproxy.host.paths import HostRoot
+from nfproxy.netlink.nftables import ChainRow, Hook
 from nfproxy.tools.preflight.findings import Level
 from nfproxy.tools.preflight.firewalls import (
     FirewallFiles,
@@ -15,7 +16,7 @@ from nfproxy.tools.preflight.firewalls import (
     read_firewall_files,
     read_processes,
 )
-from nfproxy.tools.preflight.ruleset import Chain, Ruleset
+from nfproxy.tools.preflight.ruleset import Ruleset
 
 
 def test_an_empty_host_says_nothing(root: Path) -> None:
@@ -141,12 +142,17 @@ def test_firewalld() -> None:
     assert "--zone=trusted" in table.remedy
 
 
+def chain(name: str, hook: int, policy: int) -> ChainRow:
+    """Return a base chain of table ip filter."""
+    return ChainRow(2, "filter", name, Hook("filter", hook, 0), policy)
+
+
 @pytest.mark.parametrize(
     ("ruleset", "level"),
     [
-        (Ruleset(chains=(Chain("ip", "filter", "FORWARD", "forward", drops=True),)), Level.WARN),
-        (Ruleset(chains=(Chain("ip", "filter", "FORWARD", "forward"),)), Level.OK),
-        (Ruleset(chains=(Chain("ip", "filter", "INPUT", "input", drops=True),)), Level.OK),
+        (Ruleset(chains=(chain("FORWARD", 2, 0),)), Level.WARN),
+        (Ruleset(chains=(chain("FORWARD", 2, 1),)), Level.OK),
+        (Ruleset(chains=(chain("INPUT", 1, 0),)), Level.OK),
         (Ruleset(legacy_text="*filter\n:FORWARD DROP [0:0]\n"), Level.WARN),
         (Ruleset(legacy_text="*filter\n:FORWARD ACCEPT [0:0]\n"), Level.OK),
         (Ruleset(legacy=("ip filter",)), Level.WARN),
