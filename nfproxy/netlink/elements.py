@@ -126,8 +126,6 @@ class _Encoder:
     def _range(self, key: bytes) -> bytes:
         half = len(key) // 2
         first, last = key[:half], key[half:]
-        if self._interval is Interval.PAIRS:
-            return _element(_data(_KEY, first) + _data(_KEY_END, last))
         start = _element(_data(_KEY, first))
         behind = int.from_bytes(last, "big") + 1
         if behind >> (8 * half):  # a range up to the highest address has no end element
@@ -208,10 +206,6 @@ def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[t
     if schema.interval is Interval.NO:
         for key, value, _, _ in elements:
             yield key, value
-        return
-    if schema.interval is Interval.PAIRS:
-        for key, value, last, _ in elements:
-            yield key + (last if last is not None else key), value
         return
     # A range ends where the next point begins. An end sorts before a start with the same key, as
     # adjacent ranges have both there.

@@ -11,6 +11,7 @@ import enum
 import functools
 import hashlib
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -49,7 +50,6 @@ class Policy(enum.StrEnum):
     CLUSTER = "cluster"
     EXTERNAL = "external"
     LOCAL = "local"
-    REJECT = "reject"
 
 
 class Shape(msgspec.Struct, frozen=True, order=True):
@@ -58,8 +58,8 @@ class Shape(msgspec.Struct, frozen=True, order=True):
 
     `cluster` is the number of endpoints to choose from. With policy LOCAL it is that for pods and
     the node itself, and `local` is the number for all other clients (0: they are dropped).
-    A `guarded` shape with policy REJECT rejects allowed sources and drops others. A `routed` one,
-    which has policy LOCAL and no local endpoints, leaves other clients to the node's routes.
+    A `routed` shape, which has policy LOCAL and no local endpoints, leaves other clients to the
+    node's routes.
     """
 
     policy: Policy
@@ -68,39 +68,35 @@ class Shape(msgspec.Struct, frozen=True, order=True):
     local: int = 0
     node_port: bool = False
     sticky: bool = False
-    guarded: bool = False
     routed: bool = False
 
     @property
     def name(self) -> str:
-        """The chain's name, e.g. ``guarded-local-tcp-2-of-5-sticky``."""
+        """The chain's name, e.g. ``local-tcp-2-of-5-sticky``."""
         return _shape_name(self)
 
 
 @functools.lru_cache(maxsize=8192)
 def _shape_name(shape: Shape) -> str:
     parts = []
-    if shape.guarded:
-        parts.append("guarded")
     if shape.routed:
         parts.append("routed")
     if shape.node_port:
         parts.append("node-port")
     parts.append(shape.policy.value)
-    if shape.policy is not Policy.REJECT:
-        parts.append(shape.protocol.word)
-        if shape.policy is Policy.LOCAL:
-            parts.append(f"{shape.local}-of")
-        parts.append(str(shape.cluster))
-        if shape.sticky:
-            parts.append("sticky")
+    parts.append(shape.protocol.word)
+    if shape.policy is Policy.LOCAL:
+        parts.append(f"{shape.local}-of")
+    parts.append(str(shape.cluster))
+    if shape.sticky:
+        parts.append("sticky")
     return "-".join(parts)
 
 
 _SHAPE = re.compile(
-    r"(?P<guarded>guarded-)?(?P<routed>routed-)?(?P<node_port>node-port-)?"
-    r"(?:(?P<reject>reject)|(?P<policy>cluster|external|local)-(?P<protocol>tcp|udp|sctp)-"
-    r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})(?P<sticky>-sticky)?)",
+    r"(?P<routed>routed-)?(?P<node_port>node-port-)?"
+    r"(?P<policy>cluster|external|local)-(?P<protocol>tcp|udp|sctp)-"
+    r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})(?P<sticky>-sticky)?",
     re.ASCII,
 )
 
@@ -110,15 +106,13 @@ def parse_shape(name: str) -> Shape | None:
     match = _SHAPE.fullmatch(name)
     if match is None:
         return None
-    policy = Policy.REJECT if match["reject"] else Policy(match["policy"])
     shape = Shape(
-        policy=policy,
-        protocol=Protocol.TCP if match["reject"] else Protocol[match["protocol"].upper()],
-        cluster=int(match["cluster"] or 0),
+        policy=Policy(match["policy"]),
+        protocol=Protocol[match["protocol"].upper()],
+        cluster=int(match["cluster"]),
         local=int(match["local"] or 0),
         node_port=bool(match["node_port"]),
         sticky=bool(match["sticky"]),
-        guarded=bool(match["guarded"]),
         routed=bool(match["routed"]),
     )
     return shape if shape.name == name else None
@@ -134,6 +128,52 @@ def goto_shape(shape: Shape) -> Verdict:
 def shape_of(verdict: Verdict | None) -> Shape | None:
     """Return the shape of the balancing chain that a verdict leads to; None for any other."""
     return parse_shape(verdict.chain) if verdict is not None and verdict.chain else None
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """
+    A chain that lets only some sources pass to a Service's load-balancer IPs.
+
+    `number` is a 64-bit hash that names the Service, `lengths` are the lengths of its prefixes.
+    The prefixes themselves are elements of set ``source-ranges``.
+    """
+
+    number: int
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, service: str, lengths: Iterable[int]) -> Guard:
+        """Return the guard of a Service with prefixes of these lengths."""
+        return cls(int.from_bytes(_hash64(service), "big"), tuple(sorted(set(lengths))))
+
+    @property
+    def packed(self) -> bytes:
+        """The number as two fields of a key."""
+        return number_bytes(self.number >> 32) + number_bytes(self.number & 0xFFFFFFFF)
+
+    @property
+    def name(self) -> str:
+        """The chain's name: ``guard-HASH-LENGTHS``, with a bit for each length."""
+        return f"guard-{self.number:016x}-{sum(1 << length for length in self.lengths):x}"
+
+
+_GUARD = re.compile(r"guard-([0-9a-f]{16})-([0-9a-f]{1,33})")
+
+
+def parse_guard(name: str) -> Guard | None:
+    """Return the guard that a chain's name stands for; None if it is no guard's name."""
+    match = _GUARD.fullmatch(name)
+    if match is None:
+        return None
+    bits = int(match[2], 16)
+    lengths = tuple(length for length in range(129) if bits >> length & 1)
+    guard = Guard(int(match[1], 16), lengths)
+    return guard if lengths and guard.name == name else None
+
+
+def parse_chain(name: str) -> Shape | Guard | None:
+    """Return the chain whose rules follow from its name; None if they do not."""
+    return parse_shape(name) or parse_guard(name)
 
 
 class AffinityList(msgspec.Struct, frozen=True, order=True):
@@ -211,7 +251,7 @@ class RecordChain(msgspec.Struct, frozen=True):
         return f"record-{first.high:08x}{first.low:08x}{both}"
 
 
-Chain = Shape | FindChain | RecordChain
+Chain = Shape | Guard | FindChain | RecordChain
 
 _AFFINITY_NAME = re.compile(
     r"affinity-[0-9a-f]{16}-(?:cluster|local|external)|record-[0-9a-f]{16}(?:-both)?"
@@ -222,6 +262,6 @@ def is_ours(name: str) -> bool:
     """Return whether nfproxy gives a chain such a name."""
     return (
         name in FIXED_CHAINS
-        or parse_shape(name) is not None
+        or parse_chain(name) is not None
         or _AFFINITY_NAME.fullmatch(name) is not None
     )

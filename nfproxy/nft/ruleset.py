@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 
 from nfproxy.errors import ConfigError
-from nfproxy.model.addresses import Family, collapse
+from nfproxy.model.addresses import Family, collapse, format_address
 from nfproxy.model.nodeconfig import (
     INTERFACE_NAMES,
     LONGEST_INTERFACE_NAME,
@@ -29,6 +29,7 @@ from nfproxy.nft.chains import (
     FIXED_CHAINS,
     AffinityList,
     Chain,
+    Guard,
     RecordChain,
     Search,
     Shape,
@@ -36,7 +37,7 @@ from nfproxy.nft.chains import (
 from nfproxy.text import quoted
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
-LAYOUT = 1
+LAYOUT = 2
 
 _COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
 _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1"}
@@ -164,6 +165,8 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
             config.masquerade_all,
             _mark(config),
         )
+    if isinstance(chain, Guard):
+        return _guard_text(chain, family)
     if isinstance(chain, RecordChain):
         return _render(
             "affinity.nft.j2",
@@ -191,6 +194,25 @@ def _numbers(item: AffinityList) -> tuple[int, int, int]:
     return item.high, item.low, item.endpoint_port
 
 
+def _guard_text(guard: Guard, family: Family) -> str:
+    bits = 8 * family.size
+    masks = {
+        # A mask of all bits is left out by nft when it lists the rule.
+        length: ""
+        if length == bits
+        else format_address((((1 << length) - 1) << bits - length).to_bytes(family.size, "big"))
+        for length in reversed(guard.lengths)
+    }
+    return _render(
+        "guard.nft.j2",
+        family=family.table,
+        name=guard.name,
+        high=guard.number >> 32,
+        low=guard.number & 0xFFFFFFFF,
+        masks=masks,
+    )
+
+
 @functools.lru_cache(maxsize=4096)
 def _shape_text(
     shape: Shape,
@@ -208,7 +230,6 @@ def _shape_text(
         name=shape.name,
         policy=shape.policy.value,
         node_port=shape.node_port,
-        guarded=shape.guarded,
         routed=shape.routed,
         sticky=shape.sticky,
         local=shape.local,

@@ -34,7 +34,8 @@ AFFINITY_SIZE = 1 << 20
 #: A hash of an address, to recognise a pod that reached itself, is less than this.
 HASHES = 16
 
-_VERDICT_WORDS = {-5: "return", -4: "goto", -3: "jump", 0: "drop", 1: "accept"}
+_JUMP = -3
+_VERDICT_WORDS = {-5: "return", -4: "goto", _JUMP: "jump", 0: "drop", 1: "accept"}
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -48,6 +49,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
 
     code: int
     chain: str = ""
+
+    @property
+    def is_jump(self) -> bool:
+        """Whether the packet comes back from the chain."""
+        return self.code == _JUMP
 
     def __str__(self) -> str:
         """Return the verdict in nft's notation: ``goto CHAIN``, ``drop``."""
@@ -68,7 +74,7 @@ def goto(chain: str) -> Verdict:
 
 def jump(chain: str) -> Verdict:
     """Return the verdict that leads to a chain and, at its end, back."""
-    return verdict(-3, chain)
+    return verdict(_JUMP, chain)
 
 
 DROP = verdict(0)
@@ -92,7 +98,6 @@ class Interval(enum.Enum):
 
     NO = "no"
     ENDS = "ends"  # two elements: the first address, and the one after the last (rbtree)
-    PAIRS = "pairs"  # one element with two keys, for concatenations (pipapo)
 
 
 class SetSchema(msgspec.Struct, frozen=True):
@@ -113,6 +118,7 @@ class SetSchema(msgspec.Struct, frozen=True):
 _ENDPOINT = (Field.ADDRESS, Field.PORT)
 _ADDRESS_FRONTEND = (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
 _NODE_PORT = (Field.PROTOCOL, Field.PORT)
+_ID = (Field.NUMBER, Field.NUMBER)  # halves of a 64-bit number
 
 FRONTENDS = "frontends"
 NODE_PORTS = "node-ports"
@@ -120,6 +126,7 @@ NODE_PORT_ADDRESSES = "node-port-addresses"
 CLUSTER_IPS = "cluster-ips"
 SERVICE_CIDRS = "service-cidrs"
 SOURCE_RANGES = "source-ranges"
+GUARDED_FRONTENDS = "guarded-frontends"
 LOOPBACK_REJECTS = "loopback-rejects"
 EQUAL_HASHES = "equal-hashes"
 AFFINITY = "affinity"
@@ -139,7 +146,8 @@ def _schemas() -> Iterator[SetSchema]:
     yield SetSchema(LOOPBACK_REJECTS, _NODE_PORT)
     yield SetSchema(CLUSTER_IPS, (Field.ADDRESS,))
     yield SetSchema(SERVICE_CIDRS, (Field.ADDRESS,), interval=Interval.ENDS)
-    yield SetSchema(SOURCE_RANGES, (Field.ADDRESS, *_ADDRESS_FRONTEND), interval=Interval.PAIRS)
+    yield SetSchema(SOURCE_RANGES, (Field.ADDRESS, *_ID, Field.NUMBER))
+    yield SetSchema(GUARDED_FRONTENDS, _ADDRESS_FRONTEND, ())
     for protocol in Protocol:
         yield SetSchema(ENDPOINTS[protocol], (*_ENDPOINT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
@@ -148,9 +156,7 @@ def _schemas() -> Iterator[SetSchema]:
     yield SetSchema(EQUAL_HASHES, (Field.NUMBER, Field.NUMBER))
     yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
     yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
-    yield SetSchema(
-        AFFINITY, (Field.CLIENT, Field.NUMBER, Field.NUMBER), (Field.ADDRESS,), dynamic=True
-    )
+    yield SetSchema(AFFINITY, (Field.CLIENT, *_ID), (Field.ADDRESS,), dynamic=True)
 
 
 #: Every set and map of a table, by name, in the order of the template.
@@ -158,6 +164,9 @@ SCHEMAS = {schema.name: schema for schema in _schemas()}
 
 #: Those whose elements nfproxy writes. The kernel writes those of map ``affinity``.
 MANAGED = tuple(name for name, schema in SCHEMAS.items() if not schema.dynamic)
+
+#: The map with the balancing verdict of a frontend whose element in ``frontends`` is a jump.
+BEHIND = (GUARDED_FRONTENDS,)
 
 #: Maps whose elements count connections.
 COUNTED = (FRONTENDS, NODE_PORTS)
@@ -196,13 +205,14 @@ def number_of(data: bytes, at: int) -> int:
     return number
 
 
-def prefix_key(prefix: Prefix, rest: bytes = b"") -> bytes:
-    """
-    Return the key of a prefix in an interval set: the first and the last key, joined.
+def prefix_key(prefix: Prefix) -> bytes:
+    """Return the key of a prefix in an interval set: the first and the last address, joined."""
+    return prefix.network + prefix.last
 
-    `rest` are the fields after the address in a concatenation.
-    """
-    return prefix.network + rest + prefix.last + rest
+
+def source_range_key(prefix: Prefix, guard: bytes) -> bytes:
+    """Return the key of a guard's source range; `guard` is the guard's number, packed."""
+    return prefix.network + guard + number_bytes(prefix.length)
 
 
 def length(fields: tuple[Field, ...], family: Family) -> int:
@@ -249,9 +259,7 @@ def format_element(schema: SetSchema, key: bytes, value: Value, family: Family) 
         text = format_fields(schema.key, key, family)
     else:
         half = len(key) // 2
-        span = format_span(key[: family.size], key[half : half + family.size])
-        rest = format_fields(schema.key[1:], key[family.size : half], family)
-        text = f"{span} . {rest}" if rest else span
+        text = format_span(key[:half], key[half:])
     if value is None:
         return text
     if isinstance(value, Verdict):

@@ -94,8 +94,8 @@ class Frontend(msgspec.Struct, frozen=True):
 
     `verdict` is its value in the map ``frontends`` or ``node-ports``. `slot_ranges` are its
     endpoints: those in slots from 0, and those in slots from CLUSTER_BASE, which only policy Local
-    uses. `own_elements` are further elements of this frontend alone (affinity, source ranges).
-    `chains` are the chains its elements point to. `guarded` says that source ranges apply.
+    uses. `own_elements` are further elements of this frontend alone (affinity, behind a guard).
+    `chains` are the chains its elements point to.
     """
 
     key: FrontendKey
@@ -105,7 +105,12 @@ class Frontend(msgspec.Struct, frozen=True):
     slot_ranges: SlotRanges = NO_SLOTS
     own_elements: tuple[Element, ...] = ()
     chains: tuple[Chain, ...] = ()
-    guarded: bool = False
+
+    @property
+    def answer(self) -> Verdict:
+        """What it does with a connection that passes its guard, if it has one."""
+        own_elements = {(e.set, e.key): e.value for e in self.own_elements}
+        return balancing_verdict(self.key, self.verdict, own_elements) or self.verdict
 
     @property
     def precedence(self) -> tuple[bool, Claim]:
@@ -126,11 +131,23 @@ class RefusedFrontend(NamedTuple):
 
 
 class SharedElement(NamedTuple):
-    """An element of a set that several Services may ask for: a cluster IP."""
+    """An element that several frontends may ask for: a cluster IP, a Service's source range."""
 
     family: Family
     set: str
     key: bytes
+
+
+def balancing_verdict(
+    key: FrontendKey, first: Verdict | None, own_elements: Mapping[tuple[str, bytes], Value]
+) -> Verdict | None:
+    """Return a frontend's last verdict: the first may be a jump, and another map leads on."""
+    if first is not None and first.is_jump:
+        for name in schema.BEHIND:
+            behind = own_elements.get((name, key.element_key))
+            if isinstance(behind, Verdict):
+                first = behind
+    return first
 
 
 class AffinityListKey(NamedTuple):

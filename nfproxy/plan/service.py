@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.model.service import Claim, Protocol, Service, ServicePort
+from nfproxy.model.service import Claim, Service, ServicePort
 from nfproxy.nft import schema
-from nfproxy.nft.chains import REJECT, Chain, Policy, Shape, goto_shape
-from nfproxy.nft.schema import DROP, Verdict
+from nfproxy.nft.chains import REJECT, Chain, Guard, Policy, Shape, goto_shape
+from nfproxy.nft.schema import DROP, Verdict, jump
 from nfproxy.plan.affinity import PortAffinity
 from nfproxy.plan.claims import refusal
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
@@ -52,8 +52,10 @@ def plan_service(
         if cluster_ip is None:
             continue
         shared[SharedElement(family, schema.CLUSTER_IPS, cluster_ip)] = None
+        guard, ranges = _guard(service, family, config)
+        shared |= dict.fromkeys(ranges)
         for port in service.ports:
-            plan = _PortPlan(service, port, family, slices, config)
+            plan = _PortPlan(service, port, family, slices, config, guard)
             for frontend in plan.frontends(cluster_ip):
                 key, kind = frontend.key, frontend.kind
                 if why := refusal(kind, key, service.name, config.kept):
@@ -124,11 +126,13 @@ class _PortPlan:
         family: Family,
         slices: Iterable[EndpointSlice],
         config: NodeConfig,
+        guard: Guard | None,
     ) -> None:
         self._service = service
         self._port = port
         self._family = family
         self._config = config
+        self._guard = guard
         _, self._chosen = select_for(service, port, family, slices, config)
         self.affinity = PortAffinity.of(service, port, family, self._chosen)
         self._claim = Claim(service.created, service.name, port.name)
@@ -137,7 +141,7 @@ class _PortPlan:
         """Yield the port's frontends. Where two have one key, the first one counts."""
         service, family = self._service, self._family
         yield self._internal(cluster_ip)
-        guard = self._guard()
+        guard = self._guard
         for address in _of_family(service.load_balancer_ips, family):
             yield self._external(FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard)
         allowed = service.external_ips if self._config.external_ips else ()
@@ -177,7 +181,7 @@ class _PortPlan:
         kind: FrontendKind,
         address: bytes,
         port: int,
-        guard: tuple[Prefix, ...] = (),
+        guard: Guard | None = None,
         *,
         routed: bool = False,
     ) -> Frontend:
@@ -189,11 +193,7 @@ class _PortPlan:
         key = FrontendKey(self._family, address, self._port.protocol, port)
         chosen = self._chosen
         if not chosen.exists:
-            if not guard:
-                return self._frontend(key, kind, REJECT)
-            # Sources that are not allowed are dropped, not rejected: so it needs a chain.
-            shape = Shape(Policy.REJECT, Protocol.TCP, guarded=True)  # one for all protocols
-            return self._frontend(key, kind, goto_shape(shape), shape=shape, guard=guard)
+            return self._frontend(key, kind, REJECT, guard=guard)
         if self._service.external_local:
             local = chosen.local[: schema.CLUSTER_BASE]
             return self._balanced(
@@ -208,7 +208,7 @@ class _PortPlan:
         policy: Policy,
         cluster: tuple[Destination, ...],
         local: tuple[Destination, ...] = (),
-        guard: tuple[Prefix, ...] = (),
+        guard: Guard | None = None,
         *,
         routed: bool = False,
     ) -> Frontend:
@@ -219,7 +219,6 @@ class _PortPlan:
             local=len(local),
             node_port=not key.address,
             sticky=bool(self.affinity),
-            guarded=bool(guard),
             routed=routed,
         )
         slot_ranges = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
@@ -235,7 +234,7 @@ class _PortPlan:
         *,
         slot_ranges: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
         shape: Shape | None = None,
-        guard: tuple[Prefix, ...] = (),
+        guard: Guard | None = None,
     ) -> Frontend:
         own_elements: tuple[Element, ...] = ()
         chains: tuple[Chain, ...] = _chains(shape) if shape else ()
@@ -244,34 +243,34 @@ class _PortPlan:
             sticky = self.affinity.elements(key, shape.policy, internal_local=internal_local)
             own_elements += sticky.elements
             chains += sticky.chains
-        if guard:
-            own_elements += tuple(
-                Element(schema.SOURCE_RANGES, schema.prefix_key(p, key.element_key)) for p in guard
-            )
-        return Frontend(
-            key, kind, self._claim, verdict, slot_ranges, own_elements, chains, guarded=bool(guard)
-        )
+        if guard is not None:
+            # Packets that the guard returns find the verdict in a second map.
+            own_elements += (Element(schema.GUARDED_FRONTENDS, key.element_key, verdict),)
+            chains += (guard,)
+            verdict = jump(guard.name)
+        return Frontend(key, kind, self._claim, verdict, slot_ranges, own_elements, chains)
 
-    def _guard(self) -> tuple[Prefix, ...]:
-        """
-        Return the sources that may use the load-balancer IPs; () where all may.
 
-        If the ranges contain the node's IP, they also get the load-balancer IPs. Where one is bound
-        to an interface of the node, it is the source address of what the node sends to it.
-        """
-        family = self._family
-        ranges = [p for p in self._service.source_ranges if p.family is family]
-        if not ranges:
-            return ()
-        node_ip = self._config.node_ips.get(family)
-        if node_ip is not None and any(node_ip in prefix for prefix in ranges):
-            ranges += [
-                Prefix(a, family.size * 8)
-                for a in _of_family(
-                    (*self._service.load_balancer_ips, *self._service.router_ips), family
-                )
-            ]
-        return tuple(collapse(ranges))
+def _guard(
+    service: Service, family: Family, config: NodeConfig
+) -> tuple[Guard | None, Iterable[SharedElement]]:
+    """
+    Return what guards a Service's load-balancer IPs, and its source ranges; None where all may.
+
+    If the ranges contain the node's IP, they also get the load-balancer IPs. Where one is bound
+    to an interface of the node, it is the source address of what the node sends to it.
+    """
+    ranges = [p for p in service.source_ranges if p.family is family]
+    guarded = _of_family((*service.load_balancer_ips, *service.router_ips), family)
+    if not ranges or not guarded:
+        return None, ()
+    node_ip = config.node_ips.get(family)
+    if node_ip is not None and any(node_ip in prefix for prefix in ranges):
+        ranges += [Prefix(address, family.size * 8) for address in guarded]
+    ranges = collapse(ranges)
+    guard = Guard.of(str(service.name), (p.length for p in ranges))
+    keys = (schema.source_range_key(p, guard.packed) for p in ranges)
+    return guard, [SharedElement(family, schema.SOURCE_RANGES, key) for key in keys]
 
 
 def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[SharedElement, ...]:

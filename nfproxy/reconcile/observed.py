@@ -11,16 +11,17 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
-from nfproxy.plan.frontends import FrontendKey, SharedElement
+from nfproxy.plan.frontends import FrontendKey, SharedElement, balancing_verdict
 from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 
-#: Sets whose elements several Services may share.
+#: Sets whose elements several frontends may share.
 SHARED_SETS = (
     schema.EQUAL_HASHES,
     schema.CLUSTER_IPS,
     schema.SERVICE_CIDRS,
     schema.NODE_PORT_ADDRESSES,
     schema.LOOPBACK_REJECTS,
+    schema.SOURCE_RANGES,
 )
 
 
@@ -118,11 +119,8 @@ class _TableReader:
             return self._key(key[:size], key[size], key, size + 4)
         if name == schema.AFFINITY_NODE_PORTS:
             return self._key(b"", key[0], key, 4)
-        if name == schema.SOURCE_RANGES:
-            half = len(key) // 2
-            if key[size:half] != key[half + size :]:
-                return None
-            return self._key(key[size : 2 * size], key[2 * size], key, 2 * size + 4)
+        if name == schema.GUARDED_FRONTENDS:
+            return FrontendKey.of_element(self._family, schema.FRONTENDS, key)
         protocol, by_address = _RECORD_MAPS[name]
         address = key[size + 4 : 2 * size + 4] if by_address else b""
         return self._key(address, protocol, key, size + 4 + len(address))
@@ -148,7 +146,10 @@ class _TableReader:
                 slot_range.append(slots.pop(base + len(slot_range)))
         # More than CLUSTER_BASE endpoints of another policy reach into the second range's slots.
         if len(slot_ranges[0]) == CLUSTER_BASE and slot_ranges[1]:
-            shape = shape_of(self._verdicts.get(key))
+            answer = balancing_verdict(
+                key, self._verdicts.get(key), self._own_elements.get(key, {})
+            )
+            shape = shape_of(answer)
             if shape is None or shape.policy is not Policy.LOCAL:
                 slot_ranges = ([*slot_ranges[0], *slot_ranges[1]], [])
         maps = schema.ENDPOINTS if key.address else schema.NODE_PORT_ENDPOINTS

@@ -18,9 +18,7 @@ from nfproxy.reconcile.transition import Operation
 _OVERHEAD = 224
 
 #: Ranges of these sets may give way to larger ones, so all changes of them go together.
-_RANGES = frozenset(
-    name for name, one in schema.SCHEMAS.items() if one.interval is not Interval.NO
-) - {schema.SOURCE_RANGES}
+_RANGES = frozenset(name for name, one in schema.SCHEMAS.items() if one.interval is not Interval.NO)
 
 
 def most_bytes(operation: Operation) -> int:

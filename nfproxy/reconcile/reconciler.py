@@ -19,7 +19,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft import ruleset
-from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_shape
+from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_chain
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey
@@ -282,13 +282,13 @@ class Reconciler:
         unknown: list[ChainKey] = []
         for family in self._families:
             for found in self._dataplane.chains(family):
-                where, shape = (family, found.name), parse_shape(found.name)
+                where, chain = (family, found.name), parse_chain(found.name)
                 if found.name in FIXED_CHAINS or where in chains:
                     continue
                 if found.hook is not None:
                     foreign.setdefault(family, []).append(found.name)
-                elif shape is not None:
-                    chains[where] = shape
+                elif chain is not None:
+                    chains[where] = chain
                 else:
                     unknown.append(where)
                     if not is_ours(found.name):

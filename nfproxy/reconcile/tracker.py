@@ -28,6 +28,10 @@ from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean
 #: microseconds; this allows for one whose processor did something else in between.
 LINGER_S = 0.1
 
+#: Sets of shared elements that packets look up one after the other, inside a guard: elements that
+#: are no longer needed linger there, so that a packet meets either the old range or the new one.
+LINGERING_SETS = frozenset({schema.SOURCE_RANGES})
+
 #: How long an unused chain stays. Rollouts go through the same numbers of endpoints again and
 #: again, and making a chain takes a child process.
 IDLE_S = 300.0
@@ -78,8 +82,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     `prepare` must take effect before `main`; `stage` may, as no packet can reach it yet.
     The flag beside a state says that it holds leftovers. `shrunk_lists` are the affinity lists
-    that endpoints leave. `ends` are the indexes in `main` where a frontend ends. `changed` are the
-    frontends that answer differently afterwards.
+    that endpoints leave, and `leaving` shared elements that go later. `ends` are the indexes in
+    `main` where a frontend ends. `changed` are the frontends that answer differently afterwards.
     """
 
     prepare: list[Operation] = msgspec.field(default_factory=list)
@@ -87,6 +91,7 @@ class Batch(msgspec.Struct, frozen=True):
     main: list[Operation] = msgspec.field(default_factory=list)
     frontends: list[tuple[FrontendKey, FrontendState, bool]] = msgspec.field(default_factory=list)
     shared: list[Operation] = msgspec.field(default_factory=list)
+    leaving: list[SharedElement] = msgspec.field(default_factory=list)
     shrunk_lists: list[AffinityListKey] = msgspec.field(default_factory=list)
     ends: list[int] = msgspec.field(default_factory=list)
     changed: set[FrontendKey] = msgspec.field(default_factory=set)
@@ -200,6 +205,7 @@ class Tracker:
         self._shared: set[SharedElement] = set()
         self._lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
+        self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
         self._shrunk_lists: Deadlines[AffinityListKey | None] = Deadlines(LINGER_S)
 
     def reset(self, observed: Observed) -> None:
@@ -210,6 +216,7 @@ class Tracker:
         self.strays = observed.strays
         self._lists = {}
         self._lingering.clear()
+        self._leaving.clear()
         self._shrunk_lists.clear()
 
     def everything(self) -> Touched:
@@ -237,7 +244,9 @@ class Tracker:
         held, shared = self._shared, self._desired.shared_elements
         elements = [e for e in touched.shared_elements if e.family in self._families]
         # Deletions come before additions: a range may give way to a larger one.
-        batch.shared.extend(Operation(False, *e) for e in elements if e in held and e not in shared)
+        gone = [e for e in elements if e in held and e not in shared]
+        batch.leaving.extend(e for e in gone if e.set in LINGERING_SETS)
+        batch.shared.extend(Operation(False, *e) for e in gone if e.set not in LINGERING_SETS)
         batch.shared.extend(Operation(True, *e) for e in elements if e in shared and e not in held)
         batch.main.extend(batch.shared)
         # A stray slot may be where a new one is to be written, so strays go first.
@@ -263,6 +272,8 @@ class Tracker:
         for operation in batch.shared:
             element = SharedElement(operation.family, operation.set, operation.key)
             (self._shared.add if operation.add else self._shared.discard)(element)
+        for element in batch.leaving:
+            self._leaving.begin(element, now)
         for name in batch.shrunk_lists:
             # A packet on its way may record the endpoint after its entries were deleted.
             self._shrunk_lists.begin(name, now)
@@ -309,7 +320,8 @@ class Tracker:
     @property
     def next_at(self) -> float | None:
         """The time at which leftovers are due to go; None without any."""
-        times = (self._lingering.next_at, self._shrunk_lists.next_at, self.chains.next_at)
+        waiting = (self._lingering, self._leaving, self._shrunk_lists, self.chains)
+        times = (deadlines.next_at for deadlines in waiting)
         return min((at for at in times if at is not None), default=None)
 
     def leftovers(self, now: float) -> Batch:
@@ -319,7 +331,14 @@ class Tracker:
             step = clean(key, self._states.get(key, ABSENT))
             batch.main.extend(step.main)
             batch.frontends.append((key, step.state, False))
+        batch.leaving.extend(self._leaving.due(now))
+        batch.shared.extend(Operation(False, *e) for e in batch.leaving if not self._is_wanted(e))
+        batch.main.extend(batch.shared)
         return batch
+
+    def _is_wanted(self, element: SharedElement) -> bool:
+        """Return whether an element is wanted, perhaps again since it was left."""
+        return element in self._desired.shared_elements
 
     def lists_due(self, now: float) -> list[AffinityListKey | None]:
         """Return the affinity lists to look at once more; None stands for all of them."""
@@ -330,5 +349,9 @@ class Tracker:
         for key, state, _ in batch.frontends:
             self._settle(key, state)
             self._lingering.end(key)
+        for operation in batch.shared:
+            self._shared.discard(SharedElement(operation.family, operation.set, operation.key))
+        for element in batch.leaving:
+            self._leaving.end(element)
         for name in lists:
             self._shrunk_lists.end(name)

@@ -3,8 +3,8 @@ From one frontend's elements in the kernel to those it should have.
 
 A commit is atomic for the table, but not for a packet that is inside it: a packet may read the
 old verdict and draw its slot after the commit. So whatever an old verdict can ask for outlives
-the commit: slots and source ranges that are no longer needed linger, and a later transaction
-removes them.
+the commit: slots that are no longer needed linger, as does the verdict behind a guard, and a later
+transaction removes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey
+from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey, balancing_verdict
 
 #: Set or map, and key: names an element within a family's table.
 ElementKey = tuple[str, bytes]
@@ -56,12 +56,6 @@ class FrontendState(NamedTuple):
     slot_ranges: HeldRanges = NO_SLOTS
     own_elements: dict[ElementKey, Value] = {}  # noqa: RUF012 - never written to
 
-    @property
-    def guarded(self) -> bool:
-        """Whether the verdict's chain checks packets against source ranges."""
-        shape = shape_of(self.verdict)
-        return shape is not None and shape.guarded
-
 
 ABSENT = FrontendState()
 
@@ -83,13 +77,12 @@ class Step(NamedTuple):
 
 def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Step:
     """Return the least operations that make a frontend do what is wanted (None: no frontend)."""
-    prepare: list[Operation] = []
     main: list[Operation] = []
     slots: list[Operation] = []
     verdict, slot_ranges = (wanted.verdict, wanted.slot_ranges) if wanted else (None, NO_SLOTS)
     first = _fill_range(key, 0, state.slot_ranges[0], slot_ranges[0], slots)
     second = _fill_range(key, schema.CLUSTER_BASE, state.slot_ranges[1], slot_ranges[1], slots)
-    own_elements = _own_elements(key.family, state, wanted, prepare, main)
+    own_elements = _own_elements(key, state, wanted, main)
     if state.verdict is not None:
         # Packets draw from these slots already. One transaction changes slots and verdict, so that
         # a packet which reads the new verdict finds the new slots.
@@ -107,31 +100,29 @@ def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) 
     if first is slot_ranges[0] and second is slot_ranges[1]:
         held = slot_ranges  # one tuple instead of two, for each of many frontends
     after = FrontendState(verdict, held, own_elements)
-    return Step(prepare, slots, main, after, _lingers(after, wanted))
+    return Step([], slots, main, after, _lingers(after, wanted))
 
 
 def clean(key: FrontendKey, state: FrontendState) -> Step:
     """
     Return the operations that remove leftovers: what the kernel's verdict cannot ask for.
 
-    They follow from the verdict alone, as what is wanted may be ahead of the kernel.
+    They follow from the verdicts alone, as what is wanted may be ahead of the kernel.
     """
     gone: list[Operation] = []
     kept: list[Sequence[Destination]] = []
     name, prefix = slot_map(key), slot_prefix(key)
-    for start, slots, count in zip(
-        _RANGE_STARTS, state.slot_ranges, _drawn(state.verdict), strict=True
-    ):
+    drawn = _drawn(balancing_verdict(key, state.verdict, state.own_elements))
+    for start, slots, count in zip(_RANGE_STARTS, state.slot_ranges, drawn, strict=True):
         kept.append(slots[:count])
         gone += [
             Operation(False, key.family, name, prefix + schema.number_bytes(start + slot))
             for slot in range(count, len(slots))
         ]
     own_elements = state.own_elements
-    if own_elements and not state.guarded:
-        stale = [k for k in own_elements if k[0] == schema.SOURCE_RANGES]
-        gone += [Operation(False, key.family, *k) for k in stale]
-        own_elements = {k: v for k, v in own_elements.items() if k[0] != schema.SOURCE_RANGES}
+    if own_elements and not (state.verdict and state.verdict.is_jump):
+        gone += [Operation(False, key.family, *k) for k in own_elements if k[0] in schema.BEHIND]
+        own_elements = {k: v for k, v in own_elements.items() if k[0] not in schema.BEHIND}
     after = FrontendState(state.verdict, (kept[0], kept[1]), own_elements)
     return Step([], [], gone, after, lingers=False)
 
@@ -192,11 +183,10 @@ def _fill_range(
 
 
 def _own_elements(
-    family: Family,
+    key: FrontendKey,
     state: FrontendState,
     wanted: Frontend | None,
-    prepare: list[Operation],
-    main: list[Operation],
+    operations: list[Operation],
 ) -> dict[ElementKey, Value]:
     """Append the operations on the frontend's own elements; return those there are afterwards."""
     held = state.own_elements
@@ -205,30 +195,20 @@ def _own_elements(
     want: dict[ElementKey, Value] = (
         {(e.set, e.key): e.value for e in wanted.own_elements} if wanted else {}
     )
+    # A packet that a guard is about to return still looks behind it. It meets the new answer. That
+    # of a frontend that is gone is no answer, for which new packets look there, too.
+    for element in held.keys() - want.keys() if wanted else ():
+        if element[0] in schema.BEHIND:
+            want[element] = wanted.answer if wanted else None
     if want == held:
         return held
-    guarded = wanted is not None and wanted.guarded
-    # While the verdict in the kernel does not check source ranges, they change in a transaction
-    # of their own, before the verdict that does. So the ranges are complete when packets meet
-    # them. Otherwise they change together with the rest.
-    ranges = main if state.guarded else prepare
-    after = dict(want)
     for element, value in held.items():
-        if element in want and want[element] == value:
-            continue
-        if element[0] == schema.SOURCE_RANGES and not guarded:
-            # A packet that read the old verdict may still be checked. Without its range the
-            # chain would drop it, so the range lingers.
-            after[element] = value
-            continue
-        operations = ranges if element[0] == schema.SOURCE_RANGES else main
-        operations.append(Operation(False, family, *element))
+        if element not in want or want[element] != value:
+            operations.append(Operation(False, key.family, *element))
     for element, value in want.items():
-        if element in held and held[element] == value:
-            continue
-        operations = ranges if element[0] == schema.SOURCE_RANGES else main
-        operations.append(Operation(True, family, *element, value))
-    return after
+        if element not in held or held[element] != value:
+            operations.append(Operation(True, key.family, *element, value))
+    return want
 
 
 def _lingers(state: FrontendState, wanted: Frontend | None) -> bool:
@@ -238,9 +218,7 @@ def _lingers(state: FrontendState, wanted: Frontend | None) -> bool:
         len(held) > len(want) for held, want in zip(state.slot_ranges, slot_ranges, strict=True)
     ):
         return True
-    if not state.own_elements or (wanted and wanted.guarded):
-        return False
-    return any(name == schema.SOURCE_RANGES for name, _ in state.own_elements)
+    return len(state.own_elements) > (len(wanted.own_elements) if wanted else 0)
 
 
 def slot_map(key: FrontendKey) -> str:

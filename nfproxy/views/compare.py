@@ -12,7 +12,7 @@ from nfproxy.nft.chains import REJECT
 from nfproxy.nft.schema import Verdict
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.frontends import Frontend, FrontendKey
+from nfproxy.plan.frontends import Frontend, FrontendKey, balancing_verdict
 from nfproxy.reconcile.observed import Observed
 from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
 
@@ -75,14 +75,15 @@ def _element_row(operation: Operation, change: str) -> Difference:
 def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Difference:
     if wanted is None:
         change = "removed" if state.verdict is not None else "leftover"
-        details = [_answer(state.verdict)] if state.verdict else []
+        answer = balancing_verdict(key, state.verdict, state.own_elements)
+        details = [_answer(answer)] if answer else []
         details += [f"- {text}" for text in _destinations(key, _endpoints(state))]
         return Difference(key.family.label, "", str(key), change, tuple(details))
     service = str(wanted.claim.service)
     if wanted.claim.port_name:
         service += f":{wanted.claim.port_name}"
     if state.verdict is None:
-        details = [_answer(wanted.verdict)]
+        details = [_answer(wanted.answer)]
         details += [f"+ {text}" for text in _destinations(key, _endpoints(wanted))]
         return Difference(key.family.label, service, str(key), "added", tuple(details))
     return Difference(
@@ -91,8 +92,11 @@ def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | Non
 
 
 def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterator[str]:
-    if state.verdict != wanted.verdict:
-        yield f"answer: {_answer(state.verdict)} -> {_answer(wanted.verdict)}"
+    answer = balancing_verdict(key, state.verdict, state.own_elements)
+    if answer != wanted.answer:
+        yield f"answer: {_answer(answer)} -> {_answer(wanted.answer)}"
+    elif state.verdict != wanted.verdict:
+        yield "guard: another one, or none"
     held, want = _endpoints(state), _endpoints(wanted)
     yield from (f"- {text}" for text in _destinations(key, held - want))
     yield from (f"+ {text}" for text in _destinations(key, want - held))

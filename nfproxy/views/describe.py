@@ -74,7 +74,7 @@ def _frontend(frontend: Frontend) -> Data:
         "kind": frontend.kind.value,
         "frontend": str(key),
         "port": frontend.claim.port_name,
-        "verdict": str(frontend.verdict),
+        "verdict": str(frontend.answer),
         "slots": slots,
     }
 

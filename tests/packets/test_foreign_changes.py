@@ -27,6 +27,7 @@ from support.packets.steps import (
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft import schema
+from nfproxy.nft.chains import Guard
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Cluster
 
@@ -104,7 +105,9 @@ ELEMENTS = {
     " FE . 80 . 32769 : UNUSED . 80 }",
     "a cluster IP of no Service": "add element F nfproxy cluster-ips { UNUSED }",
     "a service CIDR of no Service": "add element F nfproxy service-cidrs { UNUSED_RANGE }",
-    "every source": "add element F nfproxy source-ranges { PODS . LB . tcp . 80 }",
+    "no answers behind guards": "flush map F nfproxy guarded-frontends",
+    "a guarded frontend drops": "delete element F nfproxy guarded-frontends { LB . tcp . 80 }\n"
+    "add element F nfproxy guarded-frontends { LB . tcp . 80 : drop }",
     "a record of no Service": "add element F nfproxy record-frontends-tcp"
     " { UNUSED . 80 . FE . 80 : drop }",
     "affinity of no Service": "add element F nfproxy affinity-node-ports { tcp . 22 : drop }",
@@ -112,7 +115,9 @@ ELEMENTS = {
 LATER = {
     "slots of no Service": "add element F nfproxy endpoints-tcp { UNUSED . 80 . 0 : UNUSED . 80,"
     " UNUSED . 80 . 5 : UNUSED . 80 }",
-    "ranges of no Service": "add element F nfproxy source-ranges { PODS . UNUSED . tcp . 80 }",
+    "another source": "add element F nfproxy source-ranges { UNUSED . GUARD . 24 }",
+    "an answer behind no guard": "add element F nfproxy guarded-frontends { FE . tcp . 80 : drop }",
+    "ranges of no Service": "add element F nfproxy source-ranges { UNUSED . 1 . 2 . 24 }",
     "a slot too many": "add element F nfproxy endpoints-tcp { FE . 80 . 4 : UNUSED . 80 }",
     "a slot in the other slot range": "add element F nfproxy endpoints-tcp"
     " { FE . 80 . 32768 : UNUSED . 80 }",
@@ -122,13 +127,14 @@ LATER = {
 def text(template: str) -> str:
     """Return nft text that does it to both tables."""
     both = []
+    guard = Guard.of("default/other", ()).number
     for index, family in enumerate(FAMILIES):
         words = {
             "F": family.table,
             "FE": CLUSTER_IP.of(family),
             "UNUSED": ("198.51.100.7", "2001:db8:198::7")[index],
             "UNUSED_RANGE": ("198.51.100.0/24", "2001:db8:198::/48")[index],
-            "PODS": ("10.244.0.0/16", "fd00:10:244::/48")[index],
+            "GUARD": f"{guard >> 32} . {guard & 0xFFFFFFFF}",
             "POD": ("10.244.1.11", "fd00:10:244:1::11")[index],
             "LB": ("203.0.113.9", "2001:db8:113::9")[index],
         }

@@ -17,14 +17,23 @@ from support.kernel.fake import FakeKernel
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
-from nfproxy.nft.chains import Policy, Shape, parse_shape
+from nfproxy.nft.chains import Guard, Policy, Shape, parse_guard, parse_shape
+from nfproxy.plan.desired import Desired
 from nfproxy.plan.frontends import Frontend, FrontendKey
 from nfproxy.reconcile.tracker import LINGER_S
 
-Wanted = Mapping[FrontendKey, Frontend]
+#: The keys of source ranges, by family and guard.
+Ranges = dict[tuple[Family, bytes], set[bytes]]
 Slot = tuple[FrontendKey, int]
 
 _OFFSET = re.compile(r"offset (\d+)")
+
+
+class Wanted(NamedTuple):
+    """A desired state: its frontends, and the source ranges of their guards."""
+
+    frontends: Mapping[FrontendKey, Frontend]
+    ranges: Ranges
 
 
 class Recording(NamedTuple):
@@ -42,7 +51,8 @@ class Generation:
     since: int
     verdicts: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
     slots: dict[Slot, bytes] = field(default_factory=dict)
-    ranges: dict[FrontendKey, set[bytes]] = field(default_factory=dict)
+    behind: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
     chains: dict[Family, set[str]] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     until: float = math.inf
@@ -60,13 +70,18 @@ class PacketModel:
         """Look at a kernel, by a clock."""
         self._kernel = kernel
         self._clock = clock
-        self._wanted: list[Wanted] = [{}]
+        self._wanted = [Wanted({}, {})]
         self._applied = 0
         self._generations = [self._read()]
 
-    def want(self, frontends: Wanted) -> None:
-        """Note the frontends that the reconciler is about to bring into force."""
-        self._wanted.append(dict(frontends))
+    def want(self, desired: Desired) -> None:
+        """Note what the reconciler is about to bring into force."""
+        ranges: Ranges = {}
+        for element in desired.shared_elements:
+            if element.set == schema.SOURCE_RANGES:
+                guard = element.family, guard_of(element.family, element.key)
+                ranges.setdefault(guard, set()).add(element.key)
+        self._wanted.append(Wanted(dict(desired.frontends), ranges))
 
     def synced(self) -> None:
         """Note that the last desired state is in force."""
@@ -95,19 +110,27 @@ class PacketModel:
 
     def _no_client_forgotten(self) -> None:
         """Each frontend that was in force and is still wanted has a verdict."""
-        for key in self._wanted[self._applied]:
-            if all(key in wanted for wanted in self._wanted[self._applied :]):
+        for key in self._wanted[self._applied].frontends:
+            if all(key in wanted.frontends for wanted in self._wanted[self._applied :]):
                 assert key in self._generations[-1].verdicts, f"{key} is unknown for a moment"
 
     def _answers(self, key: FrontendKey, verdict: schema.Verdict, window: list[Wanted]) -> None:
         """What the verdict of some generation leads to now was right at some time since."""
         table = self._generations[-1]
-        meant = [wanted[key] for wanted in window if key in wanted]
+        meant = [wanted.frontends[key] for wanted in window if key in wanted.frontends]
         assert verdict in {f.verdict for f in meant}, f"{key}: {verdict} was never right"
         chain = verdict.chain
         if not chain:
             return
         assert chain in table.chains[key.family], f"{key}: chain {chain} is gone"
+        if guard := parse_guard(chain):
+            self._passes(key, guard, window)
+            behind = table.behind.get(key)
+            if behind is None:
+                assert len(meant) < len(window), f"{key}: nothing is behind {chain}"
+                return
+            assert behind in {f.answer for f in meant}, f"{key}: {behind} is behind {chain}"
+            chain = behind.chain
         shape = parse_shape(chain)
         if shape is None:
             return
@@ -116,9 +139,16 @@ class PacketModel:
             found = table.slots.get((key, slot))
             assert found is not None, f"{key}: {chain} draws slot {slot}, which is empty"
             assert found in right, f"{key}: {chain} draws slot {slot}, which holds a wrong endpoint"
-        if shape.guarded:
-            allowed = [ranges_of(f) for f in meant if f.guarded]
-            assert table.ranges.get(key, set()) in allowed, f"{key}: wrong source ranges"
+
+    def _passes(self, key: FrontendKey, guard: Guard, window: list[Wanted]) -> None:
+        """A client that some state since then allows passes, and only ranges of the guard count."""
+        where = key.family, guard.packed
+        ranges = self._generations[-1].ranges.get(where, set())
+        found = {r for r in ranges if schema.number_of(r, len(r) - 4) in guard.lengths}
+        wanted = [w.ranges.get(where, set()) for w in window]
+        assert any(w and w <= found for w in wanted) or not all(wanted), f"{key}: ranges are gone"
+        known = set().union(*(w.ranges.get(where, set()) for w in self._wanted))
+        assert found <= known, f"{key}: strange ranges"
 
     def _read(self) -> Generation:
         new = Generation(self._applied)
@@ -139,9 +169,11 @@ class PacketModel:
             for key, verdict in self._elements(family, name).items():
                 assert isinstance(verdict, schema.Verdict)
                 new.verdicts[frontend_key(family, key)] = verdict
+        for key, verdict in self._elements(family, schema.GUARDED_FRONTENDS).items():
+            assert isinstance(verdict, schema.Verdict)
+            new.behind[frontend_key(family, key)] = verdict
         for key in self._elements(family, schema.SOURCE_RANGES):
-            frontend = frontend_key(family, key[family.size : len(key) // 2])
-            new.ranges.setdefault(frontend, set()).add(key)
+            new.ranges.setdefault((family, guard_of(family, key)), set()).add(key)
 
     def _read_slots(self, family: Family, new: Generation) -> None:
         for maps, size in ((schema.ENDPOINTS, family.size), (schema.NODE_PORT_ENDPOINTS, 0)):
@@ -171,9 +203,9 @@ def drawn(shape: Shape) -> Iterator[tuple[int, int]]:
         yield from ((0, slot) for slot in range(shape.cluster))
 
 
-def ranges_of(frontend: Frontend) -> set[bytes]:
-    """Return the source ranges that guard a frontend."""
-    return {e.key for e in frontend.own_elements if e.set == schema.SOURCE_RANGES}
+def guard_of(family: Family, key: bytes) -> bytes:
+    """Return the packed number of the guard that a source range belongs to."""
+    return key[family.size : family.size + 8]
 
 
 def frontend_key(family: Family, key: bytes) -> FrontendKey:

@@ -139,7 +139,7 @@ class WatchedWalk(Walk[FlakyKernel]):
 
     def plan(self, touched: Touched) -> None:
         """Inform the model first."""
-        self.packets.want(self.planner.desired.frontends)
+        self.packets.want(self.planner.desired)
         self._kept = {at: value for at, value in self._kept.items() if self._allowed(at, value)}
         super().plan(touched)
 

@@ -128,7 +128,7 @@ def test_adding_a_verdict_other_than_the_one_there_is_refused(dataplane: Datapla
         (schema.CLUSTER_IPS, parse_address("10.96.0.1"), None),
         (schema.FRONTENDS, FRONTEND, schema.goto(SHAPE.name)),
         (schema.SERVICE_CIDRS, cidr("10.96.0.0/16"), None),
-        (schema.SOURCE_RANGES, schema.prefix_key(parse_prefix("10.0.0.0/8"), FRONTEND), None),
+        (schema.SOURCE_RANGES, schema.source_range_key(parse_prefix("10.0.0.0/8"), bytes(8)), None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -167,20 +167,6 @@ def test_overlapping_ranges_are_refused(dataplane: Dataplane, one: str, other: s
     refuses(dataplane, add(schema.SERVICE_CIDRS, cidr(other)))
 
 
-def test_overlapping_ranges_of_one_frontend_are_refused_and_others_are_not(dataplane: Dataplane):
-    """In a set of concatenations, ranges overlap only if all fields do."""
-    wide, narrow = parse_prefix("10.0.0.0/8"), parse_prefix("10.1.0.0/16")
-    elsewhere = FRONTEND[:8] + schema.port_bytes(81)
-    dataplane.commit(
-        [
-            add(schema.SOURCE_RANGES, schema.prefix_key(wide, FRONTEND)),
-            add(schema.SOURCE_RANGES, schema.prefix_key(narrow, elsewhere)),
-        ]
-    )
-
-    refuses(dataplane, add(schema.SOURCE_RANGES, schema.prefix_key(narrow, FRONTEND)))
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -204,19 +190,6 @@ def test_ranges_are_replaced_in_one_transaction(
     )
 
     assert {cidr(text) for text in new} == held(dataplane, name).keys()
-
-
-def test_source_ranges_are_replaced_in_one_transaction(dataplane: Dataplane):
-    """A Service's ranges become narrower and wider, without a gap."""
-    name = schema.SOURCE_RANGES
-    wide, narrow = (
-        schema.prefix_key(parse_prefix(text), FRONTEND) for text in ("10.0.0.0/8", "10.1.0.0/16")
-    )
-    dataplane.commit([add(name, wide)])
-    dataplane.commit([delete(name, wide), add(name, narrow)])
-    dataplane.commit([delete(name, narrow), add(name, wide)])
-
-    assert {wide: None} == held(dataplane, name)
 
 
 def test_a_verdict_for_a_chain_that_does_not_exist_is_refused(dataplane: Dataplane):

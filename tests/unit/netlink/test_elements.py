@@ -23,8 +23,8 @@ TCP_SLOTS = schema.ENDPOINTS[Protocol.TCP]
 SLOT = Operation(True, V4, TCP_SLOTS, IP + PORT + schema.number_bytes(2), POD)
 
 
-def span(text: str, rest: bytes = b"") -> bytes:
-    return schema.prefix_key(parse_prefix(text), rest)
+def span(text: str) -> bytes:
+    return schema.prefix_key(parse_prefix(text))
 
 
 def head(length: int, kind: int) -> str:
@@ -72,12 +72,6 @@ GOLDEN = [
     (
         Operation(True, V4, schema.SERVICE_CIDRS, span("128.0.0.0/1")),
         head(16, 1 | NESTED) + head(12, 1 | NESTED) + head(8, 1) + "80000000",
-    ),
-    (
-        Operation(True, V4, schema.SOURCE_RANGES, span("10.0.0.0/8", IP + TCP + PORT)),
-        head(52, 1 | NESTED)
-        + (head(24, 1 | NESTED) + head(20, 1) + "0a000000" + "0a600001" + "06000000" + "00500000")
-        + (head(24, 10 | NESTED) + head(20, 1) + "0affffff" + "0a600001" + "06000000" + "00500000"),
     ),
 ]
 
@@ -149,9 +143,6 @@ ELEMENTS: list[tuple[str, bytes, Value]] = [
     (schema.SERVICE_CIDRS, span("0.0.0.0/0"), None),
     (schema.SERVICE_CIDRS, span("255.255.255.255/32"), None),
     (schema.SERVICE_CIDRS, span("0.0.0.0/32"), None),
-    (schema.SOURCE_RANGES, span("0.0.0.0/0", IP + TCP + PORT), None),
-    (schema.SOURCE_RANGES, span("128.0.0.0/1", IP + TCP + PORT), None),
-    (schema.SOURCE_RANGES, span("10.0.0.1/32", IP + TCP + PORT), None),
     (schema.AFFINITY, IP + b"\1\0\0\0\2\0\0\0", POD[:4]),
 ]
 

@@ -11,12 +11,14 @@ from nfproxy.nft.chains import (
     FIXED_CHAINS,
     AffinityList,
     FindChain,
+    Guard,
     Policy,
     RecordChain,
     Search,
     Shape,
     affinity_list,
     is_ours,
+    parse_guard,
     parse_shape,
 )
 
@@ -28,15 +30,11 @@ TCP, UDP = Protocol.TCP, Protocol.UDP
     [
         (Shape(Policy.CLUSTER, TCP, cluster=3), "cluster-tcp-3"),
         (Shape(Policy.EXTERNAL, UDP, cluster=1, node_port=True), "node-port-external-udp-1"),
-        (Shape(Policy.LOCAL, TCP, cluster=5, local=2, sticky=True, guarded=True),
-         "guarded-local-tcp-2-of-5-sticky"),
+        (Shape(Policy.LOCAL, TCP, cluster=5, local=2, sticky=True), "local-tcp-2-of-5-sticky"),
         (Shape(Policy.LOCAL, TCP, cluster=5, node_port=True), "node-port-local-tcp-0-of-5"),
-        (Shape(Policy.REJECT, TCP, guarded=True), "guarded-reject"),
         (Shape(Policy.LOCAL, TCP, cluster=5, routed=True), "routed-local-tcp-0-of-5"),
-        (Shape(Policy.LOCAL, TCP, cluster=5, guarded=True, routed=True),
-         "guarded-routed-local-tcp-0-of-5"),
     ],
-)  # fmt: skip
+)
 def test_a_shape_s_name_says_what_it_is(shape: Shape, name: str):
     """The name is all that a person sees in a listing, and all that a new process has."""
     assert name == shape.name
@@ -52,7 +50,6 @@ shapes = st.one_of(
         cluster=counts,
         node_port=st.booleans(),
         sticky=st.booleans(),
-        guarded=st.booleans(),
     ),
     st.builds(
         Shape,
@@ -62,7 +59,6 @@ shapes = st.one_of(
         local=st.integers(0, 32768),
         node_port=st.booleans(),
         sticky=st.booleans(),
-        guarded=st.booleans(),
     ),
 )
 
@@ -80,14 +76,34 @@ def test_every_shape_is_read_back_from_its_name(shape: Shape):
     "name",
     [
         *("", "cluster", "cluster-tcp", "cluster-tcp-03", "cluster-tcp-3-", "cluster-tcp-3\n"),
-        *("cluster-icmp-3", "local-tcp-3", "cluster-tcp-1-of-3", "guarded-", "cluster-tcp-٣"),
-        *("reject-connection", "cluster-tcp-99999999", "Cluster-tcp-3", "guarded-reject-tcp-1"),
-        *("node-port-guarded-cluster-tcp-1", "services"),
+        *("cluster-icmp-3", "local-tcp-3", "cluster-tcp-1-of-3", "guard-", "cluster-tcp-٣"),
+        *("reject-connection", "cluster-tcp-99999999", "Cluster-tcp-3", "reject-tcp-1"),
+        *("guarded-cluster-tcp-1", "services"),
     ],
 )
 def test_what_is_no_shape_s_name_is_not_taken_for_one(name: str):
     """A name that nfproxy would not give is a stranger's."""
     assert parse_shape(name) is None
+
+
+@given(st.text(), st.sets(st.integers(0, 128), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_every_guard_is_read_back_from_its_name(service: str, lengths: set[int]):
+    """A takeover knows a guard's rules, too: one for each length of its prefixes."""
+    guard = Guard.of(service, lengths)
+
+    assert guard == parse_guard(guard.name)
+    assert guard.lengths == tuple(sorted(lengths))
+    assert is_ours(guard.name)
+    assert len(guard.name) < 128
+
+
+@pytest.mark.parametrize(
+    "name", ["guard-0123456789abcdef-0", "guard-0123456789abcdef-01", "guard-1-1", "guard-", ""]
+)
+def test_what_is_no_guard_s_name_is_not_taken_for_one(name: str):
+    """No lengths, another way to write them, a short number."""
+    assert parse_guard(name) is None
 
 
 def test_nfproxy_knows_its_own_chains():

@@ -25,8 +25,12 @@ TCP = b"\x06\0\0\0"
 PORT = b"\0\x50\0\0"
 
 
-def wide(text: str, rest: bytes = b"") -> bytes:
-    return schema.prefix_key(parse_prefix(text), rest)
+def wide(text: str) -> bytes:
+    return schema.prefix_key(parse_prefix(text))
+
+
+def ranged(text: str) -> bytes:
+    return schema.source_range_key(parse_prefix(text), schema.number_bytes(7) + bytes(4))
 
 
 ROWS: list[tuple[str, Family, bytes, Value, str]] = [
@@ -42,9 +46,9 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
     ("service-cidrs", V4, wide("0.0.0.0/0"), None, "0.0.0.0/0"),
     ("service-cidrs", V6, wide("8000::/1"), None, "8000::/1"),
     ("node-port-addresses", V4, wide("192.0.2.7/32"), None, "192.0.2.7"),
-    ("source-ranges", V4, wide("10.0.0.0/8", IP + TCP + PORT), None,
-     "10.0.0.0/8 . 10.96.0.1 . tcp . 80"),
-    ("source-ranges", V6, wide("::/0", IP6 + TCP + PORT), None, "::/0 . fd00:96::1 . tcp . 80"),
+    ("source-ranges", V4, ranged("10.0.0.0/8"), None, "10.0.0.0 . 7 . 0 . 8"),
+    ("source-ranges", V6, ranged("::/0"), None, ":: . 7 . 0 . 0"),
+    ("guarded-frontends", V4, IP + TCP + PORT, DROP, "10.96.0.1 . tcp . 80 : drop"),
     ("endpoints-tcp", V4, IP + PORT + schema.number_bytes(32770), POD + b"\x1f\x90\0\0",
      "10.96.0.1 . 80 . 32770 : 10.244.1.5 . 8080"),
     ("node-port-endpoints-sctp", V6, PORT + schema.number_bytes(0), IP6 + PORT,

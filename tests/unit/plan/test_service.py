@@ -3,12 +3,12 @@
 import pytest
 from support.objects.model import endpoint, endpoint_slice, service
 
-from nfproxy.model.addresses import Family, Prefix, parse_address, parse_prefix
+from nfproxy.model.addresses import Family, Prefix, format_address, parse_address, parse_prefix
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
-from nfproxy.nft.chains import FindChain, RecordChain, Search, Shape
+from nfproxy.nft.chains import FindChain, Guard, RecordChain, Search, Shape
 from nfproxy.plan.frontends import Frontend, ServicePlan
 from nfproxy.plan.service import plan_node, plan_service
 
@@ -114,7 +114,8 @@ def test_one_address_in_two_roles_is_one_frontend():
     )
     frontend = at(plan(made, endpoint_slice("web", LOCAL)), LOAD_BALANCER)
 
-    assert frontend.verdict == schema.goto("guarded-external-tcp-1")
+    assert frontend.verdict.is_jump
+    assert frontend.answer == schema.goto("external-tcp-1")
 
 
 def test_every_cluster_ip_is_known_even_without_ports_that_work():
@@ -127,10 +128,10 @@ def test_every_cluster_ip_is_known_even_without_ports_that_work():
     }
 
 
-def ranges(frontend: Frontend) -> set[str]:
+def ranges(planned: ServicePlan) -> set[str]:
     return {
-        schema.format_element(schema.SCHEMAS[e.set], e.key, None, Family.IPV4).split(" . ")[0]
-        for e in frontend.own_elements
+        f"{format_address(e.key[: e.family.size])}/{schema.number_of(e.key, e.family.size + 8)}"
+        for e in planned.shared_elements
         if e.set == schema.SOURCE_RANGES
     }
 
@@ -142,9 +143,24 @@ def test_source_ranges_guard_load_balancer_ips_and_nothing_else():
     """Overlapping ranges are joined; cluster IP, node port and external IPs stay open."""
     made = plan(GUARDED, endpoint_slice("web", LOCAL))
 
-    assert ranges(at(made, LOAD_BALANCER)) == {"10.0.0.0/8"}
-    assert at(made, LOAD_BALANCER).guarded
-    assert not any(f.guarded or ranges(f) for f in made.frontends if str(f.key) != LOAD_BALANCER)
+    assert ranges(made) == {"10.0.0.0/8"}
+    assert at(made, LOAD_BALANCER).verdict.is_jump
+    assert not any(f.verdict.is_jump for f in made.frontends if str(f.key) != LOAD_BALANCER)
+
+
+def test_source_ranges_are_there_once_for_all_frontends():
+    """A Service costs its ranges and its frontends, not their product."""
+    made = service(
+        ports=[ServicePort(f"p{n}", Protocol.TCP, n, 0) for n in range(1, 41)],
+        load_balancer_ips=[f"203.0.113.{n}" for n in range(30)],
+        source_ranges=[f"10.{n}.0.0/24" for n in range(50)],
+    )
+    planned = plan(made, endpoint_slice("web", LOCAL))
+
+    assert len(planned.frontends) == 40 * 31
+    assert len(ranges(planned)) == 50
+    assert sum(len(f.own_elements) for f in planned.frontends) == 40 * 30
+    assert len({c.name for f in planned.frontends for c in f.chains if isinstance(c, Guard)}) == 1
 
 
 def test_the_load_balancer_ip_may_be_used_by_a_node_that_is_allowed():
@@ -152,9 +168,9 @@ def test_the_load_balancer_ip_may_be_used_by_a_node_that_is_allowed():
     config = NodeConfig(node_name="node-1", node_ips={Family.IPV4: parse_address("10.9.9.9")})
     made = plan(GUARDED, endpoint_slice("web", LOCAL), config=config)
 
-    assert ranges(at(made, LOAD_BALANCER)) == {"10.0.0.0/8", "203.0.113.5"}
+    assert ranges(made) == {"10.0.0.0/8", "203.0.113.5/32"}
     elsewhere = NodeConfig(node_name="n", node_ips={Family.IPV4: parse_address("192.0.2.9")})
-    assert ranges(at(plan(GUARDED, config=elsewhere), LOAD_BALANCER)) == {"10.0.0.0/8"}
+    assert ranges(plan(GUARDED, config=elsewhere)) == {"10.0.0.0/8"}
 
 
 def test_a_guard_without_ranges_of_a_family_guards_nothing_there():
@@ -164,7 +180,7 @@ def test_a_guard_without_ranges_of_a_family_guards_nothing_there():
         load_balancer_ips=("203.0.113.5", "2001:db8::5"),
         source_ranges=("10.0.0.0/8",),
     )
-    guards = {str(f.key): f.guarded for f in plan(made).frontends}
+    guards = {str(f.key): f.verdict.is_jump for f in plan(made).frontends}
 
     assert guards[LOAD_BALANCER]
     assert not guards["[2001:db8::5]:80/tcp"]
@@ -174,9 +190,9 @@ def test_a_guarded_frontend_without_endpoints_rejects_only_those_it_would_serve(
     """Others are dropped, as they would be with endpoints."""
     frontend = at(plan(GUARDED), LOAD_BALANCER)
 
-    assert frontend.verdict == schema.goto("guarded-reject")
-    assert [c.name for c in frontend.chains] == ["guarded-reject"]
-    assert ranges(frontend) == {"10.0.0.0/8"}
+    assert frontend.verdict.is_jump
+    assert frontend.answer == schema.goto("reject-connection")
+    assert ranges(plan(GUARDED)) == {"10.0.0.0/8"}
 
 
 def sticky(**more: object) -> Service:

@@ -82,12 +82,12 @@ def test_slot_ranges_are_read_up_to_the_first_gap():
         (schema.FRONTENDS, IP + schema.protocol_bytes(136) + PORT, schema.DROP),
         (schema.NODE_PORTS, schema.protocol_bytes(1) + PORT, schema.DROP),
         (schema.AFFINITY_FRONTENDS, IP + schema.protocol_bytes(0) + PORT, schema.jump("x")),
-        (schema.SOURCE_RANGES, IP + IP + TCP + PORT + IP + IP + TCP + schema.port_bytes(81), None),
+        (schema.GUARDED_FRONTENDS, IP + schema.protocol_bytes(136) + PORT, schema.DROP),
     ],
     ids=lambda e: e[0],
 )
 def test_what_nfproxy_does_not_write_is_a_stray(element: tuple[str, bytes, Value]):
-    """A protocol that Services cannot have, a range over several ports."""
+    """A protocol that Services cannot have."""
     observed = observe(Held(element).elements, [Family.IPV4])
 
     assert [(o.add, o.set, o.key) for o in observed.strays] == [(False, *element[:2])]

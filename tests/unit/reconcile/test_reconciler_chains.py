@@ -6,7 +6,9 @@ from support.kernel.memoryproxy import MemoryProxy
 from support.objects.model import service
 from support.objects.web import WEB, A, B, web
 
-from nfproxy.model.service import Protocol
+from nfproxy.model.addresses import Family
+from nfproxy.model.service import Protocol, ServicePort
+from nfproxy.nft import schema
 
 
 def test_an_unused_chain_is_kept_for_a_while_and_then_removed(proxy: MemoryProxy):
@@ -60,20 +62,22 @@ def test_a_chain_that_may_be_gone_is_made_before_it_is_used(proxy: MemoryProxy):
     assert proxy.verdict("10.96.0.1") == "goto cluster-tcp-2"
 
 
-def test_guarded_frontends_without_endpoints_share_one_chain(proxy: MemoryProxy):
-    """The chain does not depend on the protocol, so there is one for all."""
+def test_a_guard_serves_all_frontends_of_its_service(proxy: MemoryProxy):
+    """One chain for all ports and addresses, and ranges of the same lengths need no other."""
 
-    def guarded(name: str, protocol: Protocol):
+    def guarded(*ranges: str):
         return service(
-            name,
-            cluster_ips=(f"10.96.0.{protocol % 100}",),
-            protocol=protocol,
-            load_balancer_ips=("192.0.2.1",),
-            source_ranges=("10.0.0.0/8",),
+            ports=[ServicePort(p.word, p, 80, 0) for p in Protocol],
+            load_balancer_ips=("192.0.2.1", "192.0.2.2"),
+            source_ranges=ranges,
         )
 
-    proxy.put(guarded("one", Protocol.TCP))
-    report = proxy.put(guarded("two", Protocol.UDP))
-
-    assert proxy.verdict("192.0.2.1", protocol=Protocol.UDP) == "goto guarded-reject"
-    assert report.chains_made == 0
+    assert proxy.put(guarded("10.0.0.0/8")).chains_made == 1
+    guard = proxy.verdict("192.0.2.1", protocol=Protocol.UDP)
+    assert guard.startswith("jump guard-")
+    assert proxy.verdict("192.0.2.2", protocol=Protocol.SCTP) == guard
+    assert proxy.put(guarded("11.0.0.0/8", "12.0.0.0/8")).chains_made == 0
+    assert proxy.put(guarded("11.0.0.0/8", "12.0.0.1/32")).chains_made == 1
+    assert len(dict(proxy.kernel.elements(Family.IPV4, schema.SOURCE_RANGES))) == 4
+    proxy.linger()
+    assert len(dict(proxy.kernel.elements(Family.IPV4, schema.SOURCE_RANGES))) == 2
