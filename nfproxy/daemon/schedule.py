@@ -24,9 +24,8 @@ _LAST_REPAIR_DELAY_S = 4.0
 _REST_SHARE = 0.5
 _SHORTEST_REST_S, _LONGEST_REST_S = 0.01, 4.0
 
-# So many foreign changes of elements within the window are each repaired at once.
-_WINDOW_S = 60.0
-_AT_ONCE = 3
+# Repairs of elements alone get this share of one processor, after so many seconds at once.
+_ELEMENTS_SHARE, _ELEMENTS_AT_ONCE_S = 0.1, 1.0
 
 
 class SyncTimings(msgspec.Struct, frozen=True):
@@ -207,8 +206,8 @@ class _Repairs:
 
     Elements are less urgent. A firewall that reloads, or an administrator at work, makes a few
     changes in a row: those are repaired at once. Two programs that both claim the tables must not
-    take turns for ever. So the delay doubles with each further change, until a minute without any
-    has passed after a repair.
+    take turns for ever. So repairs of elements may take a tenth of a processor on average. Those
+    that take 0.1 s come once a second, then, however many changes there are.
     """
 
     def __init__(self) -> None:
@@ -217,8 +216,8 @@ class _Repairs:
         self.last_break_s = -math.inf
         self._read_s = -math.inf  # the last reading of the whole tables began then
         self._rested_at = -math.inf  # no repair begins before
-        self._recent: list[float] = []  # changes within the window
-        self._delays = Backoff(_FIRST_DELAY_S, _LAST_REPAIR_DELAY_S)
+        self._spent_s = 0.0  # on repairs lately, as of `_spent_at`
+        self._spent_at = -math.inf
 
     @property
     def is_pending(self) -> bool:
@@ -232,7 +231,9 @@ class _Repairs:
 
     def rest_s(self, began_s: float, ended_s: float) -> float:
         """Return how long to rest after a repair, or an attempt at it, that took so long."""
-        rest_s = min(max((ended_s - began_s) * _REST_SHARE, _SHORTEST_REST_S), _LONGEST_REST_S)
+        took_s = ended_s - began_s
+        self._spent_s, self._spent_at = self._spent_lately_s(ended_s) + took_s, ended_s
+        rest_s = min(max(took_s * _REST_SHARE, _SHORTEST_REST_S), _LONGEST_REST_S)
         self._rested_at = ended_s + rest_s
         return rest_s
 
@@ -256,11 +257,10 @@ class _Repairs:
             return rested_at - now_s
         if now_s < self.due_at:
             return None
-        self._recent = [when for when in self._recent if now_s - when < _WINDOW_S]
-        if now_s - self.due_at >= _WINDOW_S:  # the other process has given up
-            self._delays.reset()
-        repeated = self._delays.failures > 0 or len(self._recent) >= _AT_ONCE
-        delay_s = self._delays.next_s() if repeated else 0.0
-        self._recent.append(now_s)
+        too_much_s = max(0.0, self._spent_lately_s(now_s) - _ELEMENTS_AT_ONCE_S)
+        delay_s = min(too_much_s / _ELEMENTS_SHARE, _LAST_REPAIR_DELAY_S)
         self.due_at = max(now_s + delay_s, rested_at)
         return self.due_at - now_s
+
+    def _spent_lately_s(self, now_s: float) -> float:
+        return max(0.0, self._spent_s - (now_s - self._spent_at) * _ELEMENTS_SHARE)

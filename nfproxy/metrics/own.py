@@ -15,6 +15,7 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName, Protocol
 
 _TRANSACTION_S = tuple(0.0001 * 2**k for k in range(17))  # 0.1 ms to 6.6 s
+_REPAIR_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _OPERATIONS = tuple(4**k for k in range(11))  # to a million
 
 
@@ -69,6 +70,11 @@ class OwnMetrics:
         )
         self._foreign = make.counter(
             "foreign_changes_total", "Changes of nfproxy's tables by other processes"
+        )
+        self._repair_s = make.histogram(
+            "repair_duration_seconds",
+            "Seconds from another process's change of nfproxy's tables to its repair",
+            _REPAIR_S,
         )
         self._problems = make.gauge(
             "object_problems", "Objects that have a problem now, by kind", ("kind",)
@@ -134,6 +140,10 @@ class OwnMetrics:
     def foreign_change(self) -> None:
         """Another process changed nfproxy's tables."""
         self._foreign.inc()
+
+    def repaired(self, seconds: float) -> None:
+        """The tables hold what they should, so long after another process changed them."""
+        self._repair_s.observe(seconds)
 
     def in_step(self, family: Family, in_step: bool) -> None:
         """A family's table holds what it should, or is known not to."""

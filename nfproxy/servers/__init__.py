@@ -2,10 +2,11 @@
 The HTTP servers: health, metrics, and the health check node ports of Services.
 
 All speak plain HTTP without authentication, as kube-proxy's do, so every client that reaches the
-node may send them anything. ``listening`` opens sockets, ``serving`` serves a page at them within
-bounds, ``requestreader`` reads requests as Go does, ``pages`` is what a page is. ``ports`` has the
-pages of the health port and the metrics port, ``zpages`` two of them, ``healthcheckports`` the
-answer to load balancers' health checks.
+node may send them anything. ``listening`` opens sockets, ``accepting`` accepts connections,
+``admission`` bounds their number, ``serving`` serves a page within bounds, ``requestreader`` reads
+requests as Go does, ``pages`` is what a page is. ``ports`` has the pages of the health port and the
+metrics port, ``zpages`` two of them, ``healthcheckports`` the answer to load balancers' health
+checks.
 
 Everything here belongs to the event loop; metrics are written in a thread of their own.
 """

@@ -19,9 +19,10 @@ from aiohttp import web
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
+from nfproxy.servers.admission import Connections
 from nfproxy.servers.listening import listen_in_family, why_not
 from nfproxy.servers.pages import JSON, answer
-from nfproxy.servers.serving import Connections, SocketServer
+from nfproxy.servers.serving import SocketServer
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class HealthCheckServers:
                     opened = listen_in_family(family, place, port)
                     server = SocketServer(service.page, self._connections)
                     service.listeners[place] = server
-                    await server.start(opened)
+                    server.start(opened)
         except OSError as error:
             await self._close_all(service.listeners.values())
             del self._services[key]

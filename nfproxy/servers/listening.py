@@ -10,7 +10,7 @@ from nfproxy.errors import ListenError, reason_of
 from nfproxy.model.addresses import Family, format_address, parse_address
 
 #: Connections the kernel holds until they are accepted; at most net.core.somaxconn.
-_BACKLOG = 128
+_BACKLOG = 4096
 
 _ADDRESS_FAMILY = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 

@@ -2,9 +2,7 @@
 Serves a page at a socket, or at a configured address, within bounds.
 
 No client costs more than its own connection. There are bounds on the size of a request's head
-(64 KiB), on how long a connection may be silent, and on the number of connections. At that limit
-the oldest connection is closed for a new one. Probes are short, so they always get their answer;
-clients that hold connections open lose them.
+(64 KiB), on how long a connection may be silent, and on the number of connections (``admission``).
 """
 
 from __future__ import annotations
@@ -20,6 +18,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from nfproxy.errors import ListenError
+from nfproxy.servers.accepting import Acceptor
+from nfproxy.servers.admission import Connections, Peer
 from nfproxy.servers.listening import listen_at
 from nfproxy.servers.pages import Page, error
 from nfproxy.servers.requestreader import LONGEST_HEAD, RefusedError, RequestReader
@@ -42,8 +42,11 @@ _CLOSE_S = 1.0
 #: How often to try again to listen, as kube-proxy does.
 _LISTEN_RETRY_S = 5.0
 
-#: Of one page server.
+#: Usual ones of one page server.
 _CONNECTIONS = 100
+
+#: Seconds that the kernel keeps a connection to itself while nothing comes in.
+_DEFER_S = 1
 
 
 class PageServer:
@@ -79,20 +82,19 @@ class PageServer:
         listening = await self._listen()
         self._server = SocketServer(self._page, Connections(_CONNECTIONS))
         try:
-            await self._server.start(listening)
+            self._server.start(listening)
             log.info("serving %s on %s", self._name, self._address)
             await asyncio.Future()
         finally:
             await self._server.close()
             self._server = None
-            listening.close()
 
     @property
     def listening(self) -> tuple[tuple[str, int], ...]:
         """Host and port of the sockets that listen; none before that succeeds."""
         if self._server is None:
             return ()
-        return tuple(opened.getsockname()[:2] for opened in self._server.sockets)
+        return self._server.listening
 
     async def _listen(self) -> socket.socket:
         logged = ""
@@ -115,60 +117,49 @@ class SocketServer:
         """Serve nothing yet; `connections` may be shared with other servers."""
         self._server = web.Server(page)
         self._connections = connections
-        self._listener: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._handing_over: set[asyncio.Task[Any]] = set()
+        self.listening: tuple[tuple[str, int], ...] = ()  # host and port, from `start` to `close`
 
-    async def start(self, listening: socket.socket) -> None:
+    def start(self, listening: socket.socket) -> None:
         """Serve at a listening socket, which belongs to this server from now on."""
+        # Those who connect and say nothing cost the kernel a little, and this process nothing.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_S)
+        self.listening = (listening.getsockname()[:2],)
+        self._acceptor = Acceptor(listening, self._accepted, self._connections.make_room)
+
+    def _accepted(self, client: socket.socket) -> None:
+        """Serve a new connection, or close it where there is no room."""
+        try:
+            peer = Peer.of(client)
+        except OSError:  # it has ended
+            client.close()
+            return
+        connection = _Connection(self._server, self._connections, peer)
+        if not self._connections.add(connection, peer):
+            client.close()
+            return
         loop = asyncio.get_running_loop()
-        # In two steps, so that `close` finds the listener even after a cancellation in the second.
-        self._listener = await loop.create_server(
-            self._connect, sock=listening, start_serving=False
-        )
-        await self._listener.start_serving()
-
-    def _connect(self) -> asyncio.Protocol:
-        return _Connection(self._server, self._connections)
-
-    @property
-    def sockets(self) -> tuple[Any, ...]:
-        """The listening socket, none before `start` and after `close`."""
-        return tuple(self._listener.sockets) if self._listener else ()
+        task = loop.create_task(loop.connect_accepted_socket(lambda: connection, client))
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
 
     async def close(self) -> None:
         """Accept no connection, finish the answers under way, close all connections."""
-        if self._listener is not None:
-            self._listener.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+        self.listening = ()
+        await asyncio.gather(*self._handing_over, return_exceptions=True)
         self._server.pre_shutdown()
         await self._server.shutdown(_CLOSE_S)
-
-
-class Connections:
-    """The open connections of one server or of several, oldest first, and their limit."""
-
-    def __init__(self, limit: int) -> None:
-        """Start without any."""
-        self._limit = limit
-        self._open: dict[_Connection, None] = {}
-
-    def add(self, connection: _Connection) -> None:
-        """Count a new connection; at the limit, close the oldest one."""
-        self._open[connection] = None
-        if len(self._open) > self._limit:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
-            oldest.abort()
-
-    def discard(self, connection: _Connection) -> None:
-        """Forget a connection that ended."""
-        self._open.pop(connection, None)
 
 
 class _Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_ended", "_reader")
+    __slots__ = ("_connections", "_ended", "_peer", "_reader")
 
-    def __init__(self, server: web.Server, connections: Connections) -> None:
+    def __init__(self, server: web.Server, connections: Connections, peer: Peer) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -180,13 +171,10 @@ class _Connection(web.RequestHandler):
             logger=log,
         )
         self._connections = connections
+        self._peer = peer
         self._reader = RequestReader()
         self._ended = asyncio.Event()  # set when the client sends nothing more
         self._parser: Any = _PlainParser(self._parser, self._reader)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -204,7 +192,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._ended.set()
-        self._connections.discard(self)
+        self._connections.discard(self, self._peer)
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -218,6 +206,7 @@ class _Connection(web.RequestHandler):
         """Send an answer; after the last one to a client that sends nothing more, close."""
         self._close_after_the_last(resp)
         sent = await super().finish_response(request, resp, start_time)
+        self._connections.answered(self._peer)
         self._close_after_the_last(resp)
         if (
             self._reader.refused

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import random
 import socket
@@ -23,6 +22,7 @@ from nfproxy.clock import monotonic_s
 from nfproxy.errors import reason_of
 from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
 from nfproxy.plan.localnodeports import ListenerChanges, LocalNodePort, LocalPort, Target
+from nfproxy.servers.accepting import Acceptor
 from nfproxy.servers.listening import listen_in_family, why_not
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,6 @@ _DIAL_S = 5.0
 
 #: Go's defaults for connections: seconds until the first probe and between probes, and how many.
 _KEEPALIVE_S, _KEEPALIVE_PROBES = 15, 9
-
-#: How long to accept nothing after the process has run out of files or memory.
-_EXHAUSTED_S = 1.0
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 #: At most one line in this time about connections that are refused at the limit.
 _REPORT_S = 60.0
@@ -141,14 +137,11 @@ class _OpenPort:
         connections: _Conversations,
         clock: Callable[[], float],
     ) -> None:
-        self._socket = opened
         self._wanted = wanted
         self._connections = connections
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
         self._pin: tuple[Target, float] | None = None
-        self._resume: asyncio.TimerHandle | None = None
-        self._loop.add_reader(opened, self._accept)
+        self._acceptor = Acceptor(opened, self._accepted)
 
     @property
     def service(self) -> object:
@@ -163,23 +156,10 @@ class _OpenPort:
 
     def close(self) -> None:
         """Stop listening, and close all connections of this listener."""
-        if self._resume is not None:
-            self._resume.cancel()
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
+        self._acceptor.close()
         self._connections.cancel(self)
 
-    def _accept(self) -> None:
-        try:
-            client, _ = self._socket.accept()
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._loop.remove_reader(self._socket)
-                self._resume = self._loop.call_later(
-                    _EXHAUSTED_S, self._loop.add_reader, self._socket, self._accept
-                )
-            return
-        client.setblocking(False)
+    def _accepted(self, client: socket.socket) -> None:
         if not self._connections.start(self, client, self._choose()):
             _reset(client)
 

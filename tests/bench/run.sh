@@ -16,6 +16,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh --quick                  tiny sizes, to see that it works
   tests/bench/run.sh --size 30000x10 --repeats 100
   tests/bench/run.sh daemon                   the whole daemon on an API server      (--help)
+  tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
@@ -26,11 +27,13 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " conntrack "* | " daemon "*) module=bench.$1 && shift ;;
+    " conntrack "* | " daemon "* | " repairs "*) module=bench.$1 && shift ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()
-[ "$module" != bench.daemon ] || lists+=("$REPOSITORY/deploy/packages-test.txt") # openssl
+case $module in
+    bench.daemon | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
+esac
 prepare_packages "${lists[@]}"
 prepare_venv
 export PYTHONPATH=$REPOSITORY:$REPOSITORY/tests

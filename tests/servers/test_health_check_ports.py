@@ -146,6 +146,15 @@ def test_families_have_sockets_of_their_own():
     run(test)
 
 
+async def answered(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    """Ask on a connection, and read the whole answer."""
+    reader, writer = connection
+    writer.write(REQUEST)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+    size = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: "))
+    await asyncio.wait_for(reader.readexactly(int(size.rpartition(b" ")[2])), 20)
+
+
 def test_sockets_follow_the_addresses():
     """A connection to an address that stays goes on; one to an address that goes is closed."""
     (port,) = free_ports(1)
@@ -155,6 +164,7 @@ def test_sockets_follow_the_addresses():
         await proxy.update(wanted, at(ONE, TWO))
         assert await refused("127.0.0.3", port)
         async with connections((ONE, port)) as [kept], connections((TWO, port)) as [ended]:
+            await answered(ended)
             await proxy.update(wanted, at(ONE, "127.0.0.3"))
             kept[1].write(REQUEST)
 
@@ -268,12 +278,13 @@ def test_a_failure_concerns_only_its_service():
 
 
 def test_close_closes_listeners_and_connections():
-    """A silent client reads the end at once."""
+    """A client that says nothing more reads the end at once."""
     (port,) = free_ports(1)
 
     async def test(proxy: Proxy) -> None:
         await proxy.update({(WEB, V4): HealthCheck(port, 1)}, EVERYWHERE)
-        async with connections((ONE, port)) as [(reader, _)]:
+        async with connections((ONE, port)) as [(reader, writer)]:
+            await answered((reader, writer))
             await proxy.servers.close()
             assert await asyncio.wait_for(reader.read(), 20) == b""
             assert await refused(ONE, port)
@@ -282,13 +293,16 @@ def test_close_closes_listeners_and_connections():
 
 
 def test_connections_are_bounded_over_all_services():
-    """The oldest one is closed for a new one, so probes get their answer."""
+    """The oldest one is closed for a new one after a second, so probes get their answer."""
     port, other = free_ports(2)
     wanted = {(WEB, V4): HealthCheck(port, 1), (SHOP, V4): HealthCheck(other, 1)}
 
     async def test(proxy: Proxy) -> None:
         await proxy.update(wanted, EVERYWHERE)
         async with connections((ONE, port), 256) as held:
+            for connection in held:
+                await answered(connection)
+            await asyncio.sleep(1.1)
             assert (await ask((ONE, other), "/")).code == 200
             oldest, _ = held[0]
             assert await asyncio.wait_for(oldest.read(), 20) == b""

@@ -143,30 +143,6 @@ def test_the_answer_does_not_wait_for_the_body():
     assert asyncio.run(use()) == b"HTTP/1.1 200 OK\r\n"
 
 
-def test_the_oldest_connection_is_closed_for_a_new_one():
-    """Clients that send nothing, send half a request, or read nothing do not block others."""
-
-    async def use() -> None:
-        async with serving(big) as place, connections(place, 100) as held:
-            for number, (_, writer) in enumerate(held):
-                writer.write((b"", b"GET / HT", HEAD + b"\r\n")[number % 3])
-            assert len((await ask(place, "/")).body) == len(BIG)
-            async with connections(place, 100):
-                for reader, _ in held:
-                    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-                        await asyncio.wait_for(reader.readexactly(2 * len(BIG)), 20)
-                assert len((await ask(place, "/")).body) == len(BIG)
-
-    asyncio.run(use())
-
-
-BIG = b"x" * 1_000_000
-
-
-async def big(request: web.BaseRequest) -> web.Response:
-    return answer(BIG, "text/plain")
-
-
 def test_a_connection_can_carry_several_requests():
     """Pipelined requests are answered in order."""
 

@@ -1,5 +1,6 @@
 """When the daemon does what: its deadlines as values."""
 
+import itertools
 import math
 
 import pytest
@@ -114,57 +115,57 @@ def test_addresses_of_the_node_are_expected_for_a_while() -> None:
 # --- foreign changes ----------------------------------------------------------------------
 
 
-def repaired(schedule: Schedule, at_s: float) -> float:
-    """Repair when that is due after a foreign change; return when that was."""
+def repaired_in(schedule: Schedule, at_s: float, took_s: float) -> float:
+    """Repair when that is due, which takes some time; return when that was done."""
     at_s += schedule.idle_s(at_s)
     assert schedule.due(at_s) is Task.REPAIR
-    sync(schedule, math.nextafter(at_s, math.inf))  # a sync takes time
-    return at_s
+    schedule.synced(math.nextafter(at_s, math.inf), at_s + took_s, tables_read=True)
+    return at_s + took_s
 
 
-def test_a_few_foreign_changes_are_repaired_at_once_and_further_ones_ever_later() -> None:
-    """
-    Three within a minute; then the delay doubles, up to a few seconds: it was about elements only.
-    """
-    schedule, at_s, delays = made(), START_S, []
-    for _ in range(13):
-        delays.append(changed(schedule, at_s))
-        at_s = repaired(schedule, at_s) + 0.02
-
-    assert delays[:7] == [0.0, 0.0, 0.0, 0.25, 0.5, 1.0, 2.0]
-    assert delays[-1] == 4.0
-
-
-def test_the_delay_stays_long_while_the_changes_go_on() -> None:
-    """Also when the delay itself has become longer than the time between two changes was."""
-    schedule, at_s, last = made(), START_S, 0.0
+def test_repairs_of_elements_are_bounded_by_what_they_cost() -> None:
+    """At once for a second of repairs; then they get a tenth of the time, whatever the number."""
+    schedule, at_s, began = made(), START_S, []
     for _ in range(40):
-        last = changed(schedule, at_s) or 0.0
-        at_s = repaired(schedule, at_s) + 0.01
+        changed(schedule, at_s)
+        began.append(at_s + schedule.idle_s(at_s))
+        at_s = repaired_in(schedule, at_s, 0.1) + 0.06
 
-    assert last == 4.0
+    assert began[9] - START_S < 2.0
+    waits = [later - earlier for earlier, later in itertools.pairwise(began[12:])]
+    assert waits == pytest.approx([1.0] * len(waits))
 
 
-def test_after_a_quiet_minute_repairs_are_at_once_again() -> None:
-    """A firewall that is reloaded each half minute does not have to wait either."""
+def test_elements_wait_seconds_at_most() -> None:
+    """Also where a repair takes long."""
     schedule = made()
-    for number in range(8):
-        changed(schedule, START_S + number)
-    assert changed(schedule, START_S + 9) != 0.0
+    changed(schedule, START_S)
+    at_s = repaired_in(schedule, START_S, 60.0)
 
-    later = START_S + 1000.0
-    assert changed(schedule, later) == 0.0
-    assert [changed(schedule, later + 30.0 * n) for n in range(1, 9)] == [0.0] * 8
+    assert changed(schedule, at_s) == 4.0
+
+
+def test_after_a_quiet_time_repairs_of_elements_are_at_once_again() -> None:
+    """So a firewall that is reloaded now and then does not have to wait."""
+    schedule, at_s = made(), START_S
+    for _ in range(30):
+        changed(schedule, at_s)
+        at_s = repaired_in(schedule, at_s, 0.1) + 0.06
+    assert changed(schedule, at_s) != 0.0
+    at_s = repaired_in(schedule, at_s, 0.1) + 12.0
+
+    for _ in range(8):
+        assert changed(schedule, at_s) == 0.0
+        at_s = repaired_in(schedule, at_s, 0.1) + 0.06
 
 
 def test_a_change_before_a_repair_that_is_due_counts_as_part_of_it() -> None:
     """A hundred changes meanwhile are one."""
     schedule = made()
-    for _ in range(3):
-        changed(schedule, START_S)
-    assert changed(schedule, START_S) == 0.25
-    assert {changed(schedule, START_S + n / 500) for n in range(100)} == {None}
-    assert changed(schedule, START_S + 0.3) == 0.5
+    changed(schedule, START_S)
+    at_s = repaired_in(schedule, START_S, 1.5)
+    assert changed(schedule, at_s) == 4.0
+    assert {changed(schedule, at_s + n / 500) for n in range(1, 100)} == {None}
 
 
 def test_a_repair_that_is_due_is_not_put_off_by_further_changes() -> None:
@@ -201,14 +202,6 @@ def test_a_sync_that_read_only_what_changed_repairs_nothing() -> None:
 # --- broken rules -------------------------------------------------------------------------
 
 
-def repaired_in(schedule: Schedule, at_s: float, took_s: float) -> float:
-    """Repair when that is due, which takes some time; return when that was done."""
-    at_s += schedule.idle_s(at_s)
-    assert schedule.due(at_s) is Task.REPAIR
-    schedule.synced(math.nextafter(at_s, math.inf), at_s + took_s, tables_read=True)
-    return at_s + took_s
-
-
 def test_broken_rules_are_repaired_at_once_however_often() -> None:
     """Only half of the time passes first that the last repair took."""
     schedule, at_s, delays = made(), START_S, []
@@ -231,13 +224,12 @@ def test_a_repair_that_takes_long_does_not_put_the_next_one_off_for_long() -> No
 
 def test_broken_rules_do_not_wait_for_the_repair_of_elements() -> None:
     """A delay that elements have earned is cut short."""
-    schedule, at_s = made(), START_S
-    for _ in range(8):
-        changed(schedule, at_s)
-        at_s = repaired(schedule, at_s) + 0.01
+    schedule = made()
+    changed(schedule, START_S)
+    at_s = repaired_in(schedule, START_S, 1.5)
     assert changed(schedule, at_s) == 4.0
-    assert changed(schedule, at_s + 0.5, breaks=True) == 0.0
-    assert schedule.due(at_s + 0.5) is Task.REPAIR
+    assert changed(schedule, at_s + 1.0, breaks=True) == 0.0
+    assert schedule.due(at_s + 1.0) is Task.REPAIR
 
 
 def test_only_the_repair_is_due_while_rules_are_broken() -> None:

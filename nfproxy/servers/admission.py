@@ -1,0 +1,117 @@
+"""
+Who may connect when many want to: connections by source, and their bounds.
+
+A connection has its first second for itself. Later, where there are more connections than usual,
+one of the source with most connections gives way to each new one. So a client that opens many
+connections, or holds them, costs itself, and a probe is short enough to get its answer.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from nfproxy.clock import monotonic_s
+from nfproxy.model.addresses import parse_address
+
+#: Nothing gives way before.
+_GRACE_S = 1.0
+
+#: So many times the usual number of connections may be there while all are new.
+_AT_ONCE = 4
+
+#: Places beyond that for this machine, and for sources that got an answer before.
+_RESERVED = 16
+
+#: How many sources are remembered for an answer.
+_KNOWN = 256
+
+#: The usual connections of one server are at most this share of the files that may be open.
+_SHARE_OF_FILES = 16
+
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as a socket for both families has it
+
+
+class Peer(NamedTuple):
+    """An address that connections come from, of IPv6 its /64; `is_local` if it is this machine."""
+
+    address: bytes
+    is_local: bool
+
+    @classmethod
+    def of(cls, client: socket.socket) -> Peer:
+        """Return where an accepted connection comes from. Raises OSError if it has ended."""
+        theirs, ours = _packed(client.getpeername()), _packed(client.getsockname())
+        return cls(theirs if len(theirs) == 4 else theirs[:8], theirs == ours)
+
+
+def _packed(place: tuple[str, int]) -> bytes:
+    packed = parse_address(place[0].partition("%")[0])
+    return packed.removeprefix(_MAPPED)
+
+
+class Guest(Protocol):
+    """A connection, as far as its admission is concerned."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Connections:
+    """The open connections of one server or of several. Belongs to the event loop."""
+
+    def __init__(self, usual: int, clock: Callable[[], float] = monotonic_s) -> None:
+        """Start without any; from `usual` connections on, others give way to new ones."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._usual = max(1, min(usual, files // _SHARE_OF_FILES))
+        self._clock = clock
+        self._open: dict[bytes, dict[Guest, float]] = {}  # by address: since when, oldest first
+        self._count = 0
+        self._known: dict[bytes, None] = {}  # addresses; the one that was answered last is the last
+
+    def add(self, guest: Guest, peer: Peer) -> bool:
+        """Count a new connection, perhaps in place of another; False if there is no room."""
+        if self._count >= self._usual and not self.make_room():
+            is_welcome = peer.is_local or peer.address in self._known
+            if self._count >= self._usual * _AT_ONCE + (_RESERVED if is_welcome else 0):
+                return False
+        self._open.setdefault(peer.address, {})[guest] = self._clock()
+        self._count += 1
+        return True
+
+    def discard(self, guest: Guest, peer: Peer) -> None:
+        """Forget a connection that ended."""
+        guests = self._open.get(peer.address, {})
+        if guests.pop(guest, None) is not None:
+            self._count -= 1
+            if not guests:
+                del self._open[peer.address]
+
+    def answered(self, peer: Peer) -> None:
+        """Remember a source that got an answer."""
+        self._known.pop(peer.address, None)
+        self._known[peer.address] = None
+        if len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def make_room(self) -> bool:
+        """
+        Close a connection that had its time; return whether there was one.
+
+        It is the oldest one of the source with most connections.
+        """
+        started_before_s = self._clock() - _GRACE_S
+        old = [
+            (len(guests), address not in self._known, address)
+            for address, guests in self._open.items()
+            if next(iter(guests.values())) <= started_before_s
+        ]
+        if not old:
+            return False
+        *_, address = max(old)
+        guest = next(iter(self._open[address]))
+        self.discard(guest, Peer(address, is_local=False))
+        guest.abort()
+        return True
