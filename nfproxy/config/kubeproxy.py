@@ -23,6 +23,7 @@ MODES = ("nftables", "iptables", "ipvs")
 EXTERNAL_IPS_GATE = "AllowServiceExternalIPs"
 LOCALHOST_NODE_PORTS_GATE = "KubeProxyNFTablesLocalhostNodePorts"  # KEP-6032
 ROUTER_GATE = "LoadBalancerIPModeRouter"  # KEP-6272
+UDP_GATE = "NfproxyUDPLocalhostNodePorts"  # our own
 
 #: Gates of kube-proxy up to 1.38 that need no warning: those with an effect, and those that a
 #: cluster may set for every component and that have nothing to switch in nfproxy.
@@ -31,6 +32,7 @@ KNOWN_GATES = frozenset(
         EXTERNAL_IPS_GATE,
         LOCALHOST_NODE_PORTS_GATE,
         ROUTER_GATE,
+        UDP_GATE,
         "KubeProxyIPVS",
         "ManagedFieldsOptOut",
         "NFTablesNetlink",
@@ -165,6 +167,11 @@ class KubeProxyConfiguration(Block, frozen=True):
     def serves_localhost_node_ports(self) -> bool:
         """Return whether gate KubeProxyNFTablesLocalhostNodePorts is on, as in Kubernetes 1.38."""
         return self.feature_gates.get(LOCALHOST_NODE_PORTS_GATE, True)
+
+    @property
+    def serves_localhost_udp(self) -> bool:
+        """Return whether gate NfproxyUDPLocalhostNodePorts is on."""
+        return self.feature_gates.get(UDP_GATE, False)
 
     @property
     def routes_ingress(self) -> bool:

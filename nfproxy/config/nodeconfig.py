@@ -86,6 +86,7 @@ def node_config(
         router_ips=config.routes_ingress,
         node_port_prefixes=node_ports.prefixes,
         loopback_node_ports=node_ports.loopback,
+        loopback_udp=config.serves_localhost_udp,
         kept=kept_addresses(config, node),
         rejects_loopback=config.serves_localhost_node_ports,
     )

@@ -19,7 +19,12 @@ from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
 from nfproxy.config.kept import with_host
-from nfproxy.config.kubeproxy import EXTERNAL_IPS_GATE, LOCALHOST_NODE_PORTS_GATE, ROUTER_GATE
+from nfproxy.config.kubeproxy import (
+    EXTERNAL_IPS_GATE,
+    LOCALHOST_NODE_PORTS_GATE,
+    ROUTER_GATE,
+    UDP_GATE,
+)
 from nfproxy.config.load import LoadedConfig
 from nfproxy.daemon.background import (
     count_problems,
@@ -102,6 +107,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             EXTERNAL_IPS_GATE: ("", config.allows_external_ips),
             LOCALHOST_NODE_PORTS_GATE: ("BETA", localhost),
             ROUTER_GATE: ("ALPHA", config.routes_ingress),
+            UDP_GATE: ("ALPHA", config.serves_localhost_udp),
         }
         rejected = RejectedPackets(families) if localhost else None
         metrics = NodeMetrics(families, __version__, gates, rejected)

@@ -105,6 +105,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `node_port_prefixes` are the disjoint prefixes whose local addresses accept node ports. A family
     that is absent or None accepts them on every local address. Loopback addresses never do.
     `loopback_node_ports` are the families whose loopback addresses the configuration names.
+    `loopback_udp` serves UDP there, too (gate NfproxyUDPLocalhostNodePorts).
     `rejects_loopback` says that loopback addresses refuse node ports that nfproxy does not serve
     there (gate KubeProxyNFTablesLocalhostNodePorts); false leaves them to the host.
     `router_ips` serves load-balancer IPs of mode Router (gate LoadBalancerIPModeRouter).
@@ -124,13 +125,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     router_ips: bool = False
     node_port_prefixes: dict[Family, tuple[Prefix, ...] | None] = {}
     loopback_node_ports: frozenset[Family] = frozenset()
+    loopback_udp: bool = False
     kept: KeptAddresses = KeptAddresses()
     rejects_loopback: bool = False
 
     def proxies_on_loopback(self, family: Family, protocol: Protocol) -> bool:
         """Return whether the proxy in user space serves such node ports on loopback addresses."""
-        served = protocol is Protocol.TCP and family in self.loopback_node_ports
-        return self.rejects_loopback and served
+        served = (Protocol.TCP, Protocol.UDP) if self.loopback_udp else (Protocol.TCP,)
+        return self.rejects_loopback and protocol in served and family in self.loopback_node_ports
 
     def rejects_on_loopback(self, family: Family, protocol: Protocol) -> bool:
         """Return whether loopback addresses reject node ports of a family and protocol."""

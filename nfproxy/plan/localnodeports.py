@@ -12,17 +12,23 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.model.service import ObjectName
+from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.nft.chains import RecordChain
 from nfproxy.nft.schema import port_of
 from nfproxy.plan.frontends import Frontend, FrontendKey
 
 
 class LocalPort(NamedTuple):
-    """Where to listen: a TCP node port on the loopback address of a family."""
+    """Where to listen: a node port on the loopback address of a family."""
 
     family: Family
     port: int
+    protocol: Protocol = Protocol.TCP
+
+    @property
+    def text(self) -> str:
+        """The port for people, with its protocol unless that is TCP."""
+        return f"{self.port}" if self.protocol is Protocol.TCP else f"{self.port}/udp"
 
 
 class Target(NamedTuple):
@@ -58,7 +64,7 @@ def listener_changes(
     changes: dict[LocalPort, LocalNodePort | None] = {}
     for key in touched:
         if not key.address and config.proxies_on_loopback(key.family, key.protocol):
-            changes[LocalPort(key.family, key.port)] = _listener(frontends.get(key))
+            changes[LocalPort(key.family, key.port, key.protocol)] = _listener(frontends.get(key))
     return changes
 
 

@@ -66,6 +66,20 @@ def listen_in_family(family: Family, address: bytes | None, port: int) -> socket
     return _listen(family, address, port, early=True)
 
 
+def bind_datagrams(family: Family, address: bytes, port: int) -> socket.socket:
+    """Return a UDP socket at an address, which need not be on an interface yet. Raises OSError."""
+    opened = socket.socket(_ADDRESS_FAMILY[family], socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        if family is Family.IPV6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.setsockopt(*_FREEBIND[family], 1)
+        opened.bind((format_address(address), port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
 def why_not(error: OSError) -> str:
     """Return why a socket cannot listen, and what to do about it where that is known."""
     return str(ListenError(*_cause(error)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import socket
 import struct
 from collections import Counter
@@ -21,9 +20,11 @@ from collections.abc import Callable, Mapping
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import reason_of
 from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_address
+from nfproxy.model.service import Protocol
 from nfproxy.plan.localnodeports import ListenerChanges, LocalNodePort, LocalPort, Target
 from nfproxy.servers.accepting import Acceptor
-from nfproxy.servers.listening import listen_in_family, why_not
+from nfproxy.servers.listening import bind_datagrams, listen_in_family, why_not
+from nfproxy.servers.udpproxy import EndpointChoice, UDPFlows, UDPPort
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,11 @@ class LocalNodePortServers:
         """Listen nowhere yet. `failed` is called for each attempt to listen that fails."""
         self._failed = failed
         self._clock = clock
-        self._listeners: dict[LocalPort, _OpenPort] = {}
+        self._listeners: dict[LocalPort, _OpenPort | UDPPort] = {}
         self._failures: dict[LocalPort, str] = {}
         self._unopened: dict[LocalPort, LocalNodePort] = {}
         self._connections = _Conversations(clock)
+        self._flows = UDPFlows(clock)
 
     @property
     def listeners(self) -> Mapping[Family, int]:
@@ -79,7 +81,7 @@ class LocalNodePortServers:
         Open, close and change listeners, and try again to open those that could not be opened.
 
         A listener that goes takes its connections with it. One that stays keeps them, also those to
-        endpoints that are gone.
+        endpoints that are gone; over UDP those end.
         """
         for place, wanted in changes.items():
             listener = self._listeners.get(place)
@@ -100,18 +102,25 @@ class LocalNodePortServers:
         """Try again to listen where that failed."""
         for place, wanted in list(self._unopened.items()):
             try:
-                opened = listen_in_family(place.family, _LOOPBACK[place.family], place.port)
+                self._listeners[place] = self._open(place, wanted)
             except OSError as error:
                 self._report(place, wanted, why_not(error))
                 continue
-            _limit_buffers(opened)
             del self._unopened[place]
             self._failures.pop(place, None)
-            self._listeners[place] = _OpenPort(opened, wanted, self._connections, self._clock)
+
+    def _open(self, place: LocalPort, wanted: LocalNodePort) -> _OpenPort | UDPPort:
+        address = _LOOPBACK[place.family]
+        if place.protocol is Protocol.UDP:
+            bound = bind_datagrams(place.family, address, place.port)
+            return UDPPort(bound, wanted, self._flows, self._clock)
+        opened = listen_in_family(place.family, address, place.port)
+        _limit_buffers(opened)
+        return _OpenPort(opened, wanted, self._connections, self._clock)
 
     def _report(self, place: LocalPort, wanted: LocalNodePort, why: str) -> None:
         text = (
-            f"Service {wanted.service}: node port {place.port} is not served on "
+            f"Service {wanted.service}: node port {place.text} is not served on "
             f"{format_address(_LOOPBACK[place.family])}: {why}"
         )
         if self._failures.get(place) != text:
@@ -124,6 +133,7 @@ class LocalNodePortServers:
         for listener in self._listeners.values():
             listener.close()
         self._listeners, self._unopened, self._failures = {}, {}, {}
+        self._flows.close()
         await self._connections.close()
 
 
@@ -137,22 +147,18 @@ class _OpenPort:
         connections: _Conversations,
         clock: Callable[[], float],
     ) -> None:
-        self._wanted = wanted
+        self._choice = EndpointChoice(wanted, clock)
         self._connections = connections
-        self._clock = clock
-        self._pin: tuple[Target, float] | None = None
         self._acceptor = Acceptor(opened, self._accepted)
 
     @property
     def service(self) -> object:
         """The Service that the node port belongs to."""
-        return self._wanted.service
+        return self._choice.wanted.service
 
     def change(self, wanted: LocalNodePort) -> None:
         """Take over other endpoints or another timeout, for new connections."""
-        if wanted.affinity_s != self._wanted.affinity_s:
-            self._pin = None
-        self._wanted = wanted
+        self._choice.change(wanted)
 
     def close(self) -> None:
         """Stop listening, and close all connections of this listener."""
@@ -160,25 +166,8 @@ class _OpenPort:
         self._connections.cancel(self)
 
     def _accepted(self, client: socket.socket) -> None:
-        if not self._connections.start(self, client, self._choose()):
+        if not self._connections.start(self, client, self._choice.draw()):
             _reset(client)
-
-    def _choose(self) -> Target:
-        """
-        Return the endpoint of the next connection.
-
-        All clients on this host count as one, so there is one pin. Each connection renews it.
-        """
-        targets, timeout_s = self._wanted.targets, self._wanted.affinity_s
-        if timeout_s is None:
-            return random.choice(targets)  # noqa: S311 - it balances load
-        now_s = self._clock()
-        if self._pin is not None and self._pin[1] > now_s and self._pin[0] in targets:
-            target = self._pin[0]
-        else:
-            target = random.choice(targets)  # noqa: S311 - it balances load
-        self._pin = (target, now_s + timeout_s)
-        return target
 
 
 class _Conversations:

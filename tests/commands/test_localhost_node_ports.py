@@ -21,6 +21,7 @@ NODE_PORT = 30080
 ENDPOINT = ("10.244.1.5", 8080)
 PORTS = [{"port": 80, "protocol": "TCP", "nodePort": NODE_PORT}]
 GATE_OFF = "--feature-gates=KubeProxyNFTablesLocalhostNodePorts=false"
+UDP_GATE = "--feature-gates=NfproxyUDPLocalhostNodePorts=true"
 METRIC = "kubeproxy_nftables_localhost_nodeport_"
 
 
@@ -132,3 +133,42 @@ def test_listeners_follow_endpoints_and_a_taken_port(commands: Commands, manifes
         write(path, endpoint_slice("web"))
         eventually("refused", lambda: answer(commands))
         eventually(0, lambda: metrics(commands)["listeners"])
+
+
+def test_udp_is_served_where_a_gate_says_so(commands: Commands, manifests: Path) -> None:
+    """Off by default, as in kube-proxy; nothing stale behind either."""
+    for words in (["link", "set", "lo", "up"], ["address", "add", ENDPOINT[0], "dev", "lo"]):
+        commands.namespace.run(["ip", *words])
+    ports = [{"port": 80, "protocol": "UDP", "nodePort": NODE_PORT}]
+    slices = endpoint_slice("web", ENDPOINT[0], ports=[{"port": 8080, "protocol": "UDP"}])
+    write(manifests / "all.json", node_object(), service(type="NodePort", ports=ports), slices)
+    localhost, gate = "--nodeport-addresses=localhost", UDP_GATE
+
+    with commands.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(ENDPOINT)
+        server.settimeout(1)
+
+        def asked() -> str:
+            with commands.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(1)
+                client.connect(("127.0.0.1", NODE_PORT))
+                try:
+                    client.send(b"hello")
+                except PermissionError:  # what a sender hears of a rejection in its own kernel
+                    return "refused"
+                try:
+                    data, proxy = server.recvfrom(100)
+                    server.sendto(data.upper(), proxy)
+                    return client.recv(100).decode()
+                except OSError:
+                    return "no answer"  # the port is about to be opened
+
+        for flags, expected in (
+            ((localhost,), "refused"),
+            ((localhost, gate), "HELLO"),
+            (("--nodeport-addresses=primary", gate), "refused"),
+            ((localhost,), "refused"),
+        ):
+            with commands.daemon(manifests, *flags):
+                eventually(expected, asked)
+                assert commands.run("diff", "-f", manifests, *flags).code == 0

@@ -31,8 +31,10 @@ def gate_on(*explicit: Family, **changed: object) -> NodeConfig:
     )
 
 
-#: Configuration, and the families whose TCP node ports are the proxy's.
+#: Configuration, and the families whose node ports over TCP are the proxy's.
 CONFIGURATIONS = {
+    "localhost, UDP": (gate_on(V4, V6, loopback_udp=True), (V4, V6)),
+    "UDP alone": (gate_on(loopback_udp=True), ()),
     "primary": (gate_on(), ()),
     "everywhere": (gate_on(node_port_prefixes=dict.fromkeys(FAMILIES)), ()),
     "localhost": (gate_on(V4, V6), (V4, V6)),
@@ -75,7 +77,8 @@ def test_it_is_rejected_or_the_proxys(
 ) -> None:
     """With endpoints and without; other ports are the host's."""
     config, explicit = CONFIGURATIONS[name]
-    proxied = protocol is Protocol.TCP and family in explicit
+    served = (Protocol.TCP, Protocol.UDP) if config.loopback_udp else (Protocol.TCP,)
+    proxied = protocol in served and family in explicit
     for slices in (scene.slices(scene.remote), ()):
         scene.program(scene.web(), *slices, config=config)
         before = counted(scene, family, protocol)
@@ -130,8 +133,18 @@ def test_node_ports_on_other_addresses_are_as_before(scene: Scene, name: str) ->
         (gate_on(), CONFIG),
         (CONFIG, gate_on()),
         (gate_on(V4), gate_on(V6)),
+        (gate_on(V4, V6), gate_on(V4, V6, loopback_udp=True)),
+        (gate_on(V4, V6, loopback_udp=True), gate_on(V4, V6)),
     ],
-    ids=["localhost added", "localhost removed", "gate off", "gate on", "another family"],
+    ids=[
+        "localhost added",
+        "localhost removed",
+        "gate off",
+        "gate on",
+        "another family",
+        "UDP",
+        "no UDP",
+    ],
 )
 def test_a_restart_with_another_setting_leaves_nothing_behind(
     scene: Scene, before: NodeConfig, after: NodeConfig

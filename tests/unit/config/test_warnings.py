@@ -47,6 +47,7 @@ def test_values_without_effect_get_a_warning(flags, named):
         {"feature_gates": "KubeProxyIPVS=false,NFTablesNetlink=true,NativeHistograms=true"},
         {"feature_gates": "LoadBalancerIPModeRouter=true,ManagedFieldsOptOut=true"},
         {"feature_gates": "KubeProxyNFTablesLocalhostNodePorts=false"},
+        {"feature_gates": "NfproxyUDPLocalhostNodePorts=true"},
     ],
 )
 def test_values_that_ask_for_nothing_get_no_warning(flags):

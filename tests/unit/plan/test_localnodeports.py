@@ -166,3 +166,13 @@ def test_what_is_not_served_is_rejected(
     }
 
     assert found == rejected
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+def test_udp_has_listeners_behind_a_gate_of_our_own(protocol):
+    """SCTP never has; TCP always."""
+    settings = msgspec.structs.replace(config(V4), loopback_udp=True)
+    _, found = planned(settings, web(protocol), slices(*BOTH, protocol=protocol))
+
+    place = LocalPort(V4, 30080, protocol)
+    assert {place: listener(HERE, THERE)} == found if protocol is not Protocol.SCTP else not found
