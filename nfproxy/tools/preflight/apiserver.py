@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import NamedTuple, TypeVar
@@ -179,22 +179,19 @@ async def read_items(
 API_SERVERS = FactSource("the API server", read_api_servers, limit_s=_LIMIT_S)
 
 
-def judge_servers(found: ApiServers) -> list[Finding]:
+def judge_servers(found: ApiServers) -> Iterator[Finding]:
     """Each server answers, and at an address that is not a Service's."""
     if found.trouble:
         remedy = found.trouble.remedy or "give --kubeconfig, or --master with addresses"
-        return [fail(found.trouble.what, remedy)]
-    findings = [_judge_server(found, server) for server in found.servers]
+        yield fail(found.trouble.what, remedy)
+    for server in found.servers:
+        yield _judge_server(found, server)
     if found.borrowed:
-        findings.append(
-            warn(
-                f"asked with the credentials of kubectl ({found.borrowed}), which are not the "
-                "daemon's",
-                "give --kubeconfig; with `as: system:serviceaccount:kube-system:nfproxy` under "
-                "`user`, an administrator's kubeconfig shows what the daemon may do",
-            )
+        yield warn(
+            f"asked with the credentials of kubectl ({found.borrowed}), which are not the daemon's",
+            "give --kubeconfig; with `as: system:serviceaccount:kube-system:nfproxy` under `user`, "
+            "an administrator's kubeconfig shows what the daemon may do",
         )
-    return findings
 
 
 def _judge_server(found: ApiServers, server: ApiServer) -> Finding:

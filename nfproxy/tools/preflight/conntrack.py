@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,52 +57,40 @@ CONNTRACK = FactSource("conntrack", lambda subject: read_conntrack(subject.proc)
 WANTED_LIMIT = FactSource("the configured limit of conntrack", _wanted_limit)
 
 
-def judge_conntrack(found: ConntrackTable, wanted: int | None) -> list[Finding]:
+def judge_conntrack(found: ConntrackTable, wanted: int | None) -> Iterator[Finding]:
     """
     The table has room: each connection takes an entry, and a full table refuses new ones.
 
     `wanted` is the least limit that nfproxy asks for, None where it leaves the limit alone.
     """
     if found.limit is None:
-        return [
-            warn(
-                "connection tracking is not loaded, or its sysctls cannot be read",
-                "modprobe nf_conntrack; the kernel also loads it with nfproxy's first rule",
-            )
-        ]
-    findings = []
+        yield warn(
+            "connection tracking is not loaded, or its sysctls cannot be read",
+            "modprobe nf_conntrack; the kernel also loads it with nfproxy's first rule",
+        )
+        return
     if found.entries is not None:
         percent = 100 * found.entries // max(found.limit, 1)
         text = f"{found.entries} of {found.limit} connections are in the table ({percent} %)"
         is_full = percent >= _FULL_PERCENT
         remedy = f"sysctl -w net.netfilter.nf_conntrack_max={2 * found.limit}"
-        findings.append(warn(text, remedy) if is_full else ok(text))
-    findings += _judge_limit(found, found.limit, wanted)
+        yield warn(text, remedy) if is_full else ok(text)
+    # nfproxy raises a lower limit.
+    if wanted is not None and wanted < found.limit:
+        yield ok(
+            f"nf_conntrack_max is {found.limit}; nfproxy needs {wanted} or more, and leaves it as "
+            "it is (conntrack.maxPerCore, conntrack.min)"
+        )
+    elif wanted is not None and wanted > found.limit:
+        text = f"nf_conntrack_max is {found.limit}; nfproxy will set it to {wanted}"
+        yield ok(text if found.is_writable else f"{text}, in its init container `prepare`")
     # nfproxy makes room for a quarter of the limit that it asks for, and removes no buckets.
     buckets, limit = found.buckets, max(found.limit, wanted or 0)
     if buckets is not None and limit > _ENTRIES_PER_BUCKET * max(buckets, (wanted or 0) // 4):
-        findings.append(
-            warn(
-                f"{buckets} buckets for {limit} connections: looking one up is slow",
-                f"sysctl -w net.netfilter.nf_conntrack_buckets={limit // 4}",
-            )
+        yield warn(
+            f"{buckets} buckets for {limit} connections: looking one up is slow",
+            f"sysctl -w net.netfilter.nf_conntrack_buckets={limit // 4}",
         )
-    return findings
-
-
-def _judge_limit(found: ConntrackTable, limit: int, wanted: int | None) -> list[Finding]:
-    """Compare the limit with the one that nfproxy asks for: it raises a lower one."""
-    if wanted is None or wanted == limit:
-        return []
-    if wanted < limit:
-        return [
-            ok(
-                f"nf_conntrack_max is {limit}; nfproxy needs {wanted} or more, and leaves it as it "
-                "is (conntrack.maxPerCore, conntrack.min)"
-            )
-        ]
-    text = f"nf_conntrack_max is {limit}; nfproxy will set it to {wanted}"
-    return [ok(text if found.is_writable else f"{text}, in its init container `prepare`")]
 
 
 CHECKS = (Check("conntrack", judge_conntrack, (CONNTRACK, WANTED_LIMIT)),)

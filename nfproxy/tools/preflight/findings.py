@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -51,6 +52,15 @@ def warn(found: str, remedy: str) -> Finding:
 def fail(found: str, remedy: str) -> Finding:
     """Return that nfproxy would not work here."""
     return Finding("", Level.FAIL, found, remedy)
+
+
+def or_ok(found: str) -> Callable[[Callable[..., Iterable[Finding]]], Callable[..., list[Finding]]]:
+    """Let a judgement return that something is fit where it finds nothing else."""
+
+    def decorate(judge: Callable[..., Iterable[Finding]]) -> Callable[..., list[Finding]]:
+        return functools.wraps(judge)(lambda *facts: list(judge(*facts)) or [ok(found)])
+
+    return decorate
 
 
 def worst(levels: Iterable[Level]) -> Level:

@@ -14,7 +14,7 @@ from nfproxy.host.processes import name_of, pids_in_this_network
 from nfproxy.model.addresses import Family
 from nfproxy.nft.schema import DROP
 from nfproxy.tools.preflight.examine import Check, FactSource
-from nfproxy.tools.preflight.findings import Finding, ok, warn
+from nfproxy.tools.preflight.findings import Finding, ok, or_ok, warn
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset, family_word
 from nfproxy.tools.takeover.tables import Backend, accept_command
 
@@ -117,37 +117,30 @@ FIREWALL_FILES = FactSource(
 PROCESSES = FactSource("processes", lambda subject: read_processes(subject.host_proc))
 
 
-def judge_flushing(files: FirewallFiles) -> list[Finding]:
+@or_ok("no service of the host flushes the ruleset")
+def judge_flushing(files: FirewallFiles) -> Iterator[Finding]:
     """No firewall service flushes the whole ruleset, which removes the tables of all software."""
     if not files.seen:
-        return [
-            warn(
-                "the host's firewall configuration was not looked at: this is a container",
-                "mount the host's / read-only, and name it with --host-root",
-            )
-        ]
-    findings = [warn(text, "look at that file on the node") for text in files.troubles]
-    if files.iptables:
-        findings.append(
-            ok(
-                f"{', '.join(files.iptables)} is enabled: it loads tables of iptables and leaves "
-                "nfproxy's alone"
-            )
+        yield warn(
+            "the host's firewall configuration was not looked at: this is a container",
+            "mount the host's / read-only, and name it with --host-root",
         )
+    for text in files.troubles:
+        yield warn(text, "look at that file on the node")
+    if files.iptables:
+        yield ok(
+            f"{', '.join(files.iptables)} is enabled: it loads tables of iptables and leaves "
+            "nfproxy's alone"
+        )
+    flushing = f"{', '.join(files.flushing)} flushes the whole ruleset"
     if files.flushing and files.reloaded:
-        findings.append(
-            warn(
-                f"{', '.join(files.flushing)} flushes the whole ruleset, and "
-                f"{', '.join(files.reloaded)} is enabled: at each (re)start {_REPAIRED}",
-                "replace `flush ruleset` there by `table …; delete table …` for that file's own "
-                "tables",
-            )
+        yield warn(
+            f"{flushing}, and {', '.join(files.reloaded)} is enabled: at each (re)start "
+            f"{_REPAIRED}",
+            "replace `flush ruleset` there by `table …; delete table …` for that file's own tables",
         )
     elif files.flushing:
-        findings.append(
-            ok(f"{', '.join(files.flushing)} flushes the whole ruleset, but no service loads it")
-        )
-    return findings or [ok("no service of the host flushes the ruleset")]
+        yield ok(f"{flushing}, but no service loads it")
 
 
 def judge_firewalld(files: FirewallFiles, processes: Iterable[str], ruleset: Ruleset) -> Finding:
@@ -170,34 +163,28 @@ def judge_firewalld(files: FirewallFiles, processes: Iterable[str], ruleset: Rul
     )
 
 
-def judge_forward_policy(ruleset: Ruleset) -> list[Finding]:
+@or_ok("no chain drops forwarded packets by default")
+def judge_forward_policy(ruleset: Ruleset) -> Iterator[Finding]:
     """
     No base chain drops forwarded packets by default, unless a rule lets those to endpoints pass.
 
     kube-proxy in iptables mode has such a rule (KUBE-FORWARD). kube-proxy in nftables mode and
     nfproxy have none: an accept in one table does not override a drop in another.
     """
-    dropping = list(dict.fromkeys(_dropping(ruleset)))
-    findings = []
-    if dropping:
-        findings.append(
-            warn(
-                f"{', '.join(dropping)} drops forwarded packets by default, unless a rule accepts "
-                "them; kube-proxy's rule that does (KUBE-FORWARD, iptables mode) goes with it",
-                "let connections to Services pass, now and at every start: "
-                f"{accept_command(Backend.NFT, Family.IPV4)} (or, in a chain of nftables: ct "
-                "status dnat accept)",
-            )
+    if dropping := list(dict.fromkeys(_dropping(ruleset))):
+        yield warn(
+            f"{', '.join(dropping)} drops forwarded packets by default, unless a rule accepts "
+            "them; kube-proxy's rule that does (KUBE-FORWARD, iptables mode) goes with it",
+            "let connections to Services pass, now and at every start: "
+            f"{accept_command(Backend.NFT, Family.IPV4)} (or, in a chain of nftables: ct "
+            "status dnat accept)",
         )
     if ruleset.legacy and ruleset.legacy_text is None:
-        findings.append(
-            warn(
-                f"iptables-legacy has tables here ({', '.join(ruleset.legacy)}), which cannot be "
-                "looked into: iptables-legacy-save is missing, or the capability NET_RAW",
-                "iptables-legacy -S FORWARD on the node should not begin with -P FORWARD DROP",
-            )
+        yield warn(
+            f"iptables-legacy has tables here ({', '.join(ruleset.legacy)}), which cannot be "
+            "looked into: iptables-legacy-save is missing, or the capability NET_RAW",
+            "iptables-legacy -S FORWARD on the node should not begin with -P FORWARD DROP",
         )
-    return findings or [ok("no chain drops forwarded packets by default")]
 
 
 def _dropping(ruleset: Ruleset) -> Iterator[str]:

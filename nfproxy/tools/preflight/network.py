@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,7 +104,7 @@ LINKS = FactSource("interfaces", lambda _: read_links())
 
 def judge_forwarding(
     sysctls: Sysctls, enabled: Sequence[Family], node: Collection[Family] | None
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """
     The kernel forwards packets from pods and to endpoints on other nodes.
 
@@ -112,24 +112,19 @@ def judge_forwarding(
     needed.
     """
     needed = node or (Family.IPV4,)
-    findings = []
     for family in enabled:
         name = _FORWARDING[family]
         value = sysctls.get(name, "")
+        shown = f"net.{name} is {_shown(value)}"
         remedy = f"sysctl -w net.{name}=1 (and a file below /etc/sysctl.d)"
         if value == "1":
-            findings.append(ok(f"net.{name} is 1"))
+            yield ok(shown)
         elif family in needed:
-            findings.append(
-                fail(f"net.{name} is {_shown(value)}: the kernel forwards nothing", remedy)
-            )
+            yield fail(f"{shown}: the kernel forwards nothing", remedy)
         elif node:
-            findings.append(ok(f"net.{name} is {_shown(value)}; the Node has no {family.label}"))
+            yield ok(f"{shown}; the Node has no {family.label}")
         else:
-            findings.append(
-                warn(f"net.{name} is {_shown(value)}", f"with {family.label}: {remedy}")
-            )
-    return findings
+            yield warn(shown, f"with {family.label}: {remedy}")
 
 
 def judge_reverse_path(sysctls: Sysctls, default_routes: Collection[str]) -> Finding:
@@ -171,17 +166,18 @@ def judge_bridges(
     for family in enabled:
         name = f"bridge.bridge-nf-call-{family.table}tables"
         value = sysctls.get(name, "")
-        if value != "1":
-            load = "" if value else "modprobe br_netfilter; "
-            findings.append(
-                warn(
-                    f"{', '.join(used)}: a bridge with ports, and net.{name} "
-                    f"{'is ' + _shown(value) if value else 'does not exist'}: if it connects pods, "
-                    "Services fail between two of them",
-                    f"{load}sysctl -w net.{name}=1 (persistently: /etc/modules-load.d and "
-                    "/etc/sysctl.d)",
-                )
+        if value == "1":
+            continue
+        what = f"is {_shown(value)}" if value else "does not exist"
+        load = "" if value else "modprobe br_netfilter; "
+        findings.append(
+            warn(
+                f"{', '.join(used)}: a bridge with ports, and net.{name} {what}: if it connects "
+                "pods, Services fail between two of them",
+                f"{load}sysctl -w net.{name}=1 (persistently: /etc/modules-load.d and "
+                "/etc/sysctl.d)",
             )
+        )
     return findings or [ok(f"{', '.join(used)}: bridged packets pass through netfilter")]
 
 

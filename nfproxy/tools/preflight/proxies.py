@@ -10,7 +10,7 @@ from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.host.paths import HostRoot
 from nfproxy.nft.schema import TABLE
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
-from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
+from nfproxy.tools.preflight.findings import Finding, fail, ok, or_ok, warn
 from nfproxy.tools.preflight.network import LINKS, Link
 from nfproxy.tools.preflight.nft import LISTING, TableListing
 from nfproxy.tools.preflight.ports import PORTS, Port
@@ -79,7 +79,10 @@ def judge_own_tables(ruleset: Ruleset) -> Finding:
     )
 
 
-def judge_kube_proxy(running: str, traces: Traces | None, ports: Iterable[Port]) -> list[Finding]:
+@or_ok("no kube-proxy, and nothing left of one")
+def judge_kube_proxy(
+    running: str, traces: Traces | None, ports: Iterable[Port]
+) -> Iterator[Finding]:
     """
     nfproxy replaces kube-proxy: both may run for a while, and not for long.
 
@@ -92,23 +95,19 @@ def judge_kube_proxy(running: str, traces: Traces | None, ports: Iterable[Port])
     for where, what in traces.found if traces else ():
         places.setdefault(where, []).append(what)
     left = "; ".join(f"{where}: {', '.join(parts)}" for where, parts in places.items())
-    findings = []
     if running:
         there = f"kube-proxy runs here ({running})"
-        findings.append(warn(f"{there}; {left}" if left else there, _SWITCH))
+        yield warn(f"{there}; {left}" if left else there, _SWITCH)
     elif left:
-        findings.append(
-            warn(
-                f"kube-proxy has been here: {left}",
-                "`nfproxy cleanup --kube-proxy` removes it (with --dry-run it shows what)",
-            )
+        yield warn(
+            f"kube-proxy has been here: {left}",
+            "`nfproxy cleanup --kube-proxy` removes it (with --dry-run it shows what)",
         )
     if traces is None:
         text = "what kube-proxy may have left could not be looked at"
-        findings.append(warn(text, "give this process the capability NET_ADMIN"))
-    else:
-        findings += [warn(text, "look there on the node") for text in traces.unknown]
-    return findings or [ok("no kube-proxy, and nothing left of one")]
+        yield warn(text, "give this process the capability NET_ADMIN")
+    for text in traces.unknown if traces else ():
+        yield warn(text, "look there on the node")
 
 
 #: By the beginning of an interface's name: a proxy that serves Services, and what to do.
