@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from nfproxy.apiserver.connection import Connection
 from nfproxy.clock import monotonic_s
 from nfproxy.kube.cache import CacheChange, ObjectCache
+from nfproxy.kube.history import History
 from nfproxy.kube.identity import Kind
 from nfproxy.kube.protocol import (
     BeginList,
@@ -24,6 +25,7 @@ from nfproxy.kube.source import Report
 from nfproxy.kube.watch import Put, Removed
 from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem
+from nfproxy.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,8 @@ class Feed:
     Acts on what the protocol of lists and watches finds of one resource.
 
     `listed` is set by the first complete list; `settled` then too, or when the API server says
-    that there will be none. `changed` is called when there is something to take from the cache.
+    that there will be none. `changed` is called when there is something to take from the cache,
+    `list_again` when the API server shows another history than before.
     Use from the event loop.
     """
 
@@ -89,6 +92,7 @@ class Feed:
         report: Report,
         troubles: Troubles,
         changed: Callable[[], None],
+        list_again: Callable[[], None],
     ) -> None:
         self.resource = resource
         self.listed = asyncio.Event()
@@ -98,6 +102,9 @@ class Feed:
         self._report = report
         self._troubles = troubles
         self._changed = changed
+        self._list_again = list_again
+        self._history = History()
+        self._is_suspicious = False
         self._outputs = 0
 
     async def act(self, outputs: Iterable[Output]) -> None:
@@ -106,16 +113,25 @@ class Feed:
         for output in outputs:
             match output:
                 case Put():
-                    self._count(self._cache.put(kind, output.object))
+                    outcome = self._cache.put(kind, output.object)
+                    self._count(outcome)
+                    if outcome.is_another:
+                        self._is_of_another_history(f"{outcome.name} has another uid than before")
+                    elif self._history.event(outcome.version):
+                        self._is_of_another_history(f"an event has version {outcome.version}")
                 case Removed():
                     self._count(self._cache.remove(kind, output.object))
                 case BeginList():
                     self._cache.begin_list(kind)
+                    self._history.begin_list()
                 case EndList():
                     for gone in self._cache.end_list(kind):
                         self._count(gone)
                     self.listed.set()
                     self.settled.set()
+                    self._is_suspicious = False
+                    if self._history.end_list(output.version):
+                        self._is_of_another_history(f"a list has version {output.version}")
                     self._metrics.listed(plural, output.objects, output.seconds)
                 case Trouble():
                     self._troubles.set(kind, output.what, output.remedy)
@@ -146,6 +162,14 @@ class Feed:
             self._metrics.fields_ignored(kind, outcome.name, outcome.problems)
         for problem in outcome.problems:
             self._report(problem)
+
+    def _is_of_another_history(self, sign: str) -> None:
+        """Let every resource be listed again: the other ones may have missed changes, too."""
+        if not self._is_suspicious:
+            line = "%s: %s: was etcd restored from a backup? Listing everything again"
+            log.warning(line, self.resource.plural, one_line(sign))
+            self._list_again()
+        self._is_suspicious = True
 
     def _log_unavailable(self, code: int) -> None:
         resource = self.resource

@@ -39,6 +39,7 @@ class Reflector:
         self._connection = connection
         self._resource = resource
         self._feed = feed
+        self._reading: asyncio.Timeout | None = None  # while it waits for a stream
         self._protocol = ListWatch(resource, timeouts or WatchTimeouts(), chance)
 
     async def run(self) -> None:
@@ -51,6 +52,13 @@ class Reflector:
             except Exception:  # a fault of nfproxy: installed rules stay, and the log shows it
                 log.exception("following %s failed", self._resource.plural)
                 await self._feed.act(self._protocol.crashed())
+
+    def list_again(self) -> None:
+        """List soon, although the watch works: the API server may have another history by now."""
+        now_s = asyncio.get_running_loop().time()
+        self._protocol.list_again(now_s)
+        if self._reading is not None and self._protocol.deadline_at is not None:
+            self._reading.reschedule(self._protocol.deadline_at)
 
     async def _ask(self, now: Callable[[], float]) -> None:
         """Make the next request, and act on the answer to its end."""
@@ -86,6 +94,7 @@ class Reflector:
             while protocol.is_open:
                 try:
                     async with asyncio.timeout_at(protocol.deadline_at) as deadline:
+                        self._reading = deadline
                         chunk = await response.content.readany()
                 except TimeoutError:
                     if not deadline.expired():  # `silence_s` without a byte: the stream is dead
@@ -93,4 +102,6 @@ class Reflector:
                     outputs = protocol.time_passed(now())
                 else:
                     outputs = protocol.received(chunk, now()) if chunk else protocol.closed(now())
+                finally:
+                    self._reading = None
                 await self._feed.act(outputs)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from nfproxy import __version__
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed, Troubles
-from nfproxy.apiserver.nodenames import list_node_names
 from nfproxy.apiserver.reflector import Reflector
+from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.clock import unix_s
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
-from nfproxy.kube.nodenames import ListedNode
+from nfproxy.kube.nodenames import ListedNode, read_node_names
 from nfproxy.kube.protocol import WatchTimeouts
 from nfproxy.kube.resources import resources
 from nfproxy.kube.source import Report
@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 
 _NODE_GRACE_S = 30.0  # zone and addresses decide policy; kube-proxy waits as long for node IPs
 _CIDR_GRACE_S = 1.0  # about unallocated addresses alone
+
+# When their Nodes are missing, every node of a cluster may ask for names at once: metadata alone,
+# and of a bounded number of Nodes.
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_LIMIT = "500"
+_NAMES_S = 10.0
 
 
 class ApiServerSource:
@@ -60,9 +66,18 @@ class ApiServerSource:
         self._cache = ObjectCache(node_name, unix_s() if started_s is None else started_s)
         self._troubles = Troubles(connection, report)
         self._feeds = {
-            one.kind: Feed(one, self._cache, metrics, report, self._troubles, self._changed.set)
+            one.kind: Feed(
+                one,
+                self._cache,
+                metrics,
+                report,
+                self._troubles,
+                changed=self._changed.set,
+                list_again=self._list_again,
+            )
             for one in resources(node_name)
         }
+        self._reflectors: list[Reflector] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -107,7 +122,11 @@ class ApiServerSource:
         feeds = self._feeds
         await self._connection.open()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._reflector(f).run()) for f in feeds.values()]
+            self._reflectors = [
+                Reflector(self._connection, feed.resource, feed, self._timeouts)
+                for feed in feeds.values()
+            ]
+            self._tasks = [asyncio.create_task(one.run()) for one in self._reflectors]
         await feeds[Kind.SERVICE].listed.wait()
         await feeds[Kind.ENDPOINT_SLICE].listed.wait()
         await asyncio.gather(
@@ -117,8 +136,9 @@ class ApiServerSource:
         await self._connection.locate()
         return self._cache.take()
 
-    def _reflector(self, feed: Feed) -> Reflector:
-        return Reflector(self._connection, feed.resource, feed, self._timeouts)
+    def _list_again(self) -> None:
+        for reflector in self._reflectors:
+            reflector.list_again()
 
     async def changed(self) -> None:
         """Return when there may be something to take."""
@@ -153,3 +173,15 @@ class ApiServerSource:
         except TimeoutError:
             word = feed.resource.kind.word
             log.warning("no %s within %.0f s; going on without", word, seconds)
+
+
+async def list_node_names(connection: Connection) -> tuple[ListedNode, ...]:
+    """Return the first 500 Nodes by name. Raises RequestError."""
+    request = ApiRequest(
+        "/api/v1/nodes",
+        {"limit": _LIMIT},
+        accept=_METADATA,
+        head_s=_NAMES_S,
+        silence_s=_NAMES_S,
+    )
+    return read_node_names(await connection.read(request))

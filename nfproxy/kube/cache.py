@@ -44,7 +44,8 @@ class CacheChange(msgspec.Struct, frozen=True):
 
     `changed` is true where anything that nfproxy reads has changed. `problems` are those that the
     version before did not have. `is_usable` is false for a version that cannot be used, so that the
-    one before stays. `name` is None where the object has none.
+    one before stays. `name` is None where the object has none. `version` is the resourceVersion.
+    `is_another` is true for an object that replaced another of its name without a removal or list.
     """
 
     kind: Kind
@@ -52,6 +53,8 @@ class CacheChange(msgspec.Struct, frozen=True):
     changed: bool = False
     problems: tuple[Problem, ...] = ()
     is_usable: bool = True
+    version: str = ""
+    is_another: bool = False
 
 
 class UnusableObject(NamedTuple):
@@ -220,13 +223,15 @@ class ObjectCache:
         if kind in self._unlisted:
             self._unlisted[kind].discard(name)  # also an unusable version shows that it exists
         problems = self._replace_problems(kind, name, decoded.problems)
-        changed = False
+        changed = is_another = False
         if name is not None and decoded.usable:
             before = self._current[kind].get(name)
+            is_another = kind not in self._unlisted and _is_another(decoded.value, before)
             changed = self._set(kind, name, decoded.value)
             if changed and kind is Kind.ENDPOINT_SLICE:
                 self._note_trigger(decoded.value, before, decoded.triggered_s)
-        return CacheChange(kind, name, changed, problems, decoded.usable)
+        version = decoded.version
+        return CacheChange(kind, name, changed, problems, decoded.usable, version, is_another)
 
     def remove(self, kind: Kind, data: Data) -> CacheChange:
         """Take it that an object is gone; `data` is its last version, as JSON."""
@@ -352,6 +357,13 @@ class ObjectCache:
         else:
             current[name] = now
         return True
+
+
+def _is_another(now: Value | None, before: Value | None) -> bool:
+    """Return whether two objects of one name have different uids."""
+    if now is None or before is None or not before.uid_tag or not now.uid_tag:
+        return False
+    return now.uid_tag != before.uid_tag
 
 
 def _merged(content: FileContent, old: _File | None) -> tuple[dict[ObjectKey, Value | None], int]:

@@ -61,7 +61,11 @@ def decode(kind: Kind, data: Data, source_file: str = "") -> Decoded[Value]:
             typed = form.decoder.decode(data)
         else:
             typed = msgspec.convert(data, form.wire_type)
-        return form.to_model(typed, source_file)
+        decoded = form.to_model(typed, source_file)
+        version = typed.metadata.resource_version
+        if not isinstance(version, str):
+            return decoded
+        return msgspec.structs.replace(decoded, version=version)
     except UNREADABLE:
         # Only now: on the good path the data is walked once.
         identity = msgspec.structs.replace(identify(data), kind=kind.word)  # lists leave it out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -25,7 +26,7 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     the object has no valid name; its namespace is "" for kinds without one. Every object may have
     `problems`. `triggered_s` is when the control plane began the change that led to this version of
     an EndpointSlice, in Unix seconds; None where the object does not say. `has_no_service` is true
-    for an EndpointSlice that names no Service.
+    for an EndpointSlice that names no Service. `version` is the resourceVersion, "" for none.
     """
 
     name: ObjectName | None
@@ -34,6 +35,17 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     usable: bool = True
     triggered_s: float | None = None
     has_no_service: bool = False
+    version: str = ""
+
+
+def uid_tag(metadata: wire.Metadata) -> int:
+    """
+    Return a number by which objects of one name differ, 0 where there is no uid.
+
+    It has one byte: such numbers take no memory, and two uids have the same once in 255 times.
+    """
+    uid = metadata.uid
+    return zlib.crc32(uid.encode()) % 255 + 1 if isinstance(uid, str) and uid else 0
 
 
 MAX_PROBLEMS = 20  # reported of one object

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from nfproxy.backoff import Backoff
+from nfproxy.kube.history import is_before
 from nfproxy.kube.listbounds import ListBounds
 from nfproxy.kube.pagedlist import ListRequest, PagedList
 from nfproxy.kube.protocol import (
@@ -84,6 +85,7 @@ class ListWatch:
         # The version up to which the cache has everything; "" until a list is complete.
         self._version = ""
         self._list_at = float("inf")  # when to list again, to find what the watch cannot show
+        self._relist_at = 0.0  # when to list again at the earliest, if the history is another
         # The latest event about an object, if it came after `_version`. Its version is decoded only
         # when a watch resumes from it: that saves a pass over the JSON of every event.
         self._latest: Put | Removed | None = None
@@ -164,7 +166,14 @@ class ListWatch:
         self._absences.reset()
         self._bounds.complete()
         self._list_at = now_s + self._timeouts.consistency_s * (1 + self._random())
-        return EndList(self._objects, now_s - self._began_at)
+        self._relist_at = now_s + self._timeouts.relist_s * (1 + self._random())
+        return EndList(self._objects, now_s - self._began_at, self._version)
+
+    def list_again(self, now_s: float) -> None:
+        """List again, because objects or versions show another history than before."""
+        self._list_at = min(self._list_at, max(now_s, self._relist_at))
+        if self.deadline_at is not None:
+            self.deadline_at = min(self.deadline_at, self._list_at)
 
     # -- a stream ---------------------------------------------------------------------------
 
@@ -222,7 +231,7 @@ class ListWatch:
         if isinstance(event, Status):
             return self.failed(refused(event, event.reason), now_s)
         if self._version:
-            if _is_before(event.version, self._version):
+            if is_before(event.version, self._version):
                 self._forget_version()
                 return self._ended("expired")
             if event.version:
@@ -338,7 +347,7 @@ class ListWatch:
         if self._latest is not None:
             before, self._version = self._version, self._latest.version or self._version
             self._latest = None
-            if _is_before(self._version, before):
+            if is_before(self._version, before):
                 self._forget_version()
 
     def _forget_version(self) -> None:
@@ -383,9 +392,3 @@ class ListWatch:
         if what and (self._retries.failures > 1 or is_certain or (status and status.code)):
             outputs.append(Trouble(what, remedy))
         return outputs
-
-
-def _is_before(version: str, other: str) -> bool:
-    """Return whether a version is older; False where one is no number (KEP-5504: it always is)."""
-    is_number = version.isascii() and version.isdigit() and other.isascii() and other.isdigit()
-    return is_number and (len(version), version) < (len(other), other)

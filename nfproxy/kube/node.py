@@ -7,7 +7,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import wire
 from nfproxy.kube.addresses import parsed_list
-from nfproxy.kube.decoded import Decoded, Problems, cluster_scoped_name
+from nfproxy.kube.decoded import Decoded, Problems, cluster_scoped_name, uid_tag
 from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import parse_address, parse_prefix
 from nfproxy.model.node import Node, ServiceCIDR
@@ -34,6 +34,7 @@ def decode_node(obj: wire.NodeForm, source_file: str = "") -> Decoded[Node]:
             obj.spec.pod_cidrs if obj.spec else None, "spec.podCIDRs", problems, parse_prefix
         ),
         leaving=_leaving(obj),
+        uid_tag=uid_tag(obj.metadata),
     )
     return Decoded(name, value, problems.found)
 
@@ -73,5 +74,6 @@ def decode_service_cidr(obj: wire.ServiceCIDRForm, source_file: str = "") -> Dec
     for cidr in cidrs:
         if not cidr.length:
             problems.add("spec.cidrs", f"{cidr} holds every address there is; ignored")
-    value = ServiceCIDR(name.name, tuple(cidr for cidr in cidrs if cidr.length))
+    usable = tuple(cidr for cidr in cidrs if cidr.length)
+    value = ServiceCIDR(name.name, usable, uid_tag(obj.metadata))
     return Decoded(name, value, problems.found)

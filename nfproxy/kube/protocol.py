@@ -29,6 +29,8 @@ class WatchTimeouts(msgspec.Struct, frozen=True):
     consistency_s: float = 3600.0
     #: The same after an outage, when a restored etcd is likelier.
     recheck_s: float = 600.0
+    #: At the earliest one to two times this after a list, when a sign shows another history.
+    relist_s: float = 10.0
     #: Between two requests for an optional resource that the server does not have.
     unavailable_s: float = 300.0
 
@@ -49,6 +51,7 @@ class EndList(msgspec.Struct, frozen=True):
 
     objects: int
     seconds: float
+    version: str = ""
 
 
 class Trouble(msgspec.Struct, frozen=True):

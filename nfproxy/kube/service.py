@@ -8,7 +8,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import identity, timestamps, wire
 from nfproxy.kube.addresses import cluster_address, frontend_address, parsed_list, source_ranges
-from nfproxy.kube.decoded import Decoded, Problems, namespaced_name
+from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, uid_tag
 from nfproxy.kube.identity import Kind, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.service import Protocol, Service, ServicePort
@@ -58,6 +58,7 @@ def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Serv
         ),
         external_local=external_local,
         health_check_node_port=_health_check_node_port(spec, kind, external_local, problems),
+        uid_tag=uid_tag(obj.metadata),
     )
     return Decoded(name, service, problems.found)
 

@@ -41,10 +41,17 @@ class Annotations(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """``metadata`` of any object."""
+    """
+    ``metadata`` of any object.
+
+    `uid` and `resource_version` only show another history (:mod:`nfproxy.kube.history`), so a bad
+    value of theirs does not make the object unusable.
+    """
 
     name: str
     namespace: Text = None
+    uid: Any = None
+    resource_version: Any = None
     creation_timestamp: Text = None
     deletion_timestamp: Text = None
     labels: Labels | None = None

@@ -46,3 +46,4 @@ class EndpointSlice(msgspec.Struct, frozen=True):
     family: Family
     ports: tuple[SlicePort, ...]
     endpoints: tuple[Endpoint, ...]
+    uid_tag: int = 0

@@ -27,6 +27,7 @@ class Node(msgspec.Struct, frozen=True):
     zone: str = ""
     pod_cidrs: tuple[Prefix, ...] = ()
     leaving: bool = False
+    uid_tag: int = 0
 
     def address(self, family: Family) -> bytes | None:
         """Return the node IP of a family: the first of that family in `addresses`."""
@@ -38,3 +39,4 @@ class ServiceCIDR(msgspec.Struct, frozen=True):
 
     name: str
     cidrs: tuple[Prefix, ...]
+    uid_tag: int = 0

@@ -73,7 +73,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     sources has none. `affinity_timeout_s` is None without ClientIP affinity. `external_local` is
     ``externalTrafficPolicy: Local`` where it has a meaning (LoadBalancer, NodePort, or ClusterIP
     with externalIPs), `internal_local` is ``internalTrafficPolicy: Local``.
-    `health_check_node_port` is 0 unless the type is LoadBalancer with `external_local`.
+    `health_check_node_port` is 0 unless the type is LoadBalancer with `external_local`. By
+    `uid_tag` two Services of one name differ, as all objects here do; 0 where that is unknown.
     """
 
     name: ObjectName
@@ -88,3 +89,4 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     internal_local: bool = False
     external_local: bool = False
     health_check_node_port: int = 0
+    uid_tag: int = 0

@@ -25,7 +25,6 @@ ONE_THING = {
     "nft": "nftables: the ruleset, and preflight's check of the library and the program",
     "node": "the Node object: its value, and from the wire to the value",
     "nodeconfig": "NodeConfig: the value, and what computes it",
-    "nodenames": "the names of Nodes: the request for them, and what its answer says",
     "ports": "ports that the daemon listens on: their pages, and preflight's check",
     "preflight": "preflight: the tool, and its command",
     "ruleset": "the rules of our tables: from templates, and preflight's look at them",

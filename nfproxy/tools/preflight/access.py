@@ -18,7 +18,7 @@ import msgspec
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.eventseries import Event, EventSeries, Regarding, event_object, series_patch
-from nfproxy.apiserver.nodenames import list_node_names
+from nfproxy.apiserver.source import list_node_names
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.errors import ConfigError, NfproxyError

@@ -91,6 +91,8 @@ class Api(ABC):
     send_event = _command(commands.send_event)
     withhold = _command(commands.withhold)
     compact = _command(commands.compact)
+    back_up = _command(commands.back_up)
+    restore = _command(commands.restore)
     expire_continue_tokens = _command(commands.expire_continue_tokens)
     slow_lists = _command(commands.slow_lists)
     configure = _command(commands.configure)

@@ -250,6 +250,16 @@ def compact(host: Host, /) -> None:
     host.server.changed()
 
 
+def back_up(host: Host, /) -> None:
+    """Keep the objects and their versions."""
+    host.server.store.back_up()
+
+
+def restore(host: Host, /) -> None:
+    """Have the objects of the backup, at their versions; call it while the server is stopped."""
+    host.server.store.restore()
+
+
 def expire_continue_tokens(host: Host, /) -> None:
     """Let lists in pages that are under way get 410."""
     host.server.store.expire_tokens()

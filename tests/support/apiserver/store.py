@@ -128,6 +128,12 @@ class Collection:
                 records.pop(change.after.key, None)
         return [records[key] for key in sorted(records)]
 
+    def restore(self, records: dict[str, Record], version: int) -> None:
+        """Have these objects at a version, and know no change after it."""
+        self.records, self._keys = dict(records), sorted(records)
+        self._log = [change for change in self._log if change.version <= version]
+        self._snapshots.clear()
+
     def compact(self, version: int) -> None:
         """Forget what was before a version."""
         self.floor = version
@@ -154,6 +160,7 @@ class Store:
         self.history = history
         self.version = _FIRST_VERSION
         self.withheld: set[str] = set()
+        self._backup: tuple[int, dict[str, dict[str, Record]]] = (self.version, {})
         self.collections = {
             name: Collection(resource, self.version) for name, resource in RESOURCES.items()
         }
@@ -209,6 +216,17 @@ class Store:
             self.version = collection.renumber(self.version)
         for collection in self.collections.values():
             collection.compact(self.version)
+
+    def back_up(self) -> None:
+        """Keep what there is now for `restore`."""
+        records = {name: dict(one.records) for name, one in self.collections.items()}
+        self._backup = self.version, records
+
+    def restore(self) -> None:
+        """Begin again where the backup was made; versions that were given come again."""
+        self.version, records = self._backup
+        for name, collection in self.collections.items():
+            collection.restore(records[name], self.version)
 
     def _commit(self, collection: Collection, before: Record | None, after: Record | None) -> None:
         hidden = collection.resource.plural in self.withheld

@@ -6,13 +6,17 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from nfproxy.apiserver import feed as module
 from nfproxy.apiserver.feed import Feed, Troubles
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
-from nfproxy.kube.protocol import Unavailable
+from nfproxy.kube.protocol import BeginList, EndList, Unavailable
 from nfproxy.kube.resources import resources
 from nfproxy.kube.status import Status
+from nfproxy.kube.watch import Put
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
@@ -68,7 +72,7 @@ def test_the_absence_of_a_resource_is_logged_once_it_is_news(caplog):
 
     async def case() -> None:
         metrics = Metrics(FAMILIES, "test")
-        feed = Feed(cidrs, ObjectCache("n1"), metrics, print, Troubles(HOST, print), print)
+        feed = Feed(cidrs, ObjectCache("n1"), metrics, print, Troubles(HOST, print), print, print)
         await feed.act([Unavailable(Status(403))])
         assert feed.settled.is_set()
         assert not feed.listed.is_set()
@@ -80,4 +84,32 @@ def test_the_absence_of_a_resource_is_logged_once_it_is_news(caplog):
     assert caplog.messages == [
         "ServiceCIDRs unavailable (403): unallocated service addresses are not rejected; grant "
         "list/watch on servicecidrs.networking.k8s.io"
+    ]
+
+
+def test_another_history_is_said_once_until_the_next_list(caplog):
+    """Then every resource is listed again."""
+    calls: list[int] = []
+    services = next(one for one in resources("n1") if one.kind is Kind.SERVICE)
+
+    def put(version: int) -> Put:
+        metadata = {"name": "web", "namespace": "default", "resourceVersion": str(version)}
+        return Put(Raw(msgspec.json.encode({"metadata": metadata, "spec": {}})))
+
+    async def case() -> None:
+        metrics, troubles = Metrics(FAMILIES, "test"), Troubles(HOST, print)
+        feed = Feed(
+            *(services, ObjectCache("n1"), metrics, print, troubles),
+            changed=lambda: None,
+            list_again=lambda: calls.append(1),
+        )
+        await feed.act([BeginList(), put(5), EndList(1, 0.1, "10"), put(12), put(11), put(11)])
+        assert calls == [1]
+        await feed.act([BeginList(), put(5), EndList(1, 0.1, "11"), put(12)])
+        assert calls == [1, 1]
+
+    asyncio.run(case())
+    assert [line.partition(": was")[0] for line in caplog.messages] == [
+        "services: an event has version 11",
+        "services: a list has version 11",
     ]

@@ -38,7 +38,7 @@ def test_a_streaming_list_becomes_a_watch():
 
     found = protocol.received(line("ADDED", "a", 3) + bookmark(10, is_complete=True), 2.0)
     assert isinstance(found[0], Put)
-    assert found[1:] == [EndList(objects=1, seconds=2.0)]
+    assert found[1:] == [EndList(objects=1, seconds=2.0, version="10")]
     (change,) = protocol.received(line("MODIFIED", "a", 11), 3.0)
     assert isinstance(change, Put)
     assert protocol.closed(6.0) == [Healthy(), WatchEnded("closed")]
@@ -109,7 +109,7 @@ def test_pages_of_one_version_are_one_list():
     assert isinstance(second, ListRequest)
     assert not second.is_first
     assert second.query["continue"] == "token"
-    assert protocol.page(page(10, ["b"]), 3.0)[-1] == EndList(objects=2, seconds=2.0)
+    assert protocol.page(page(10, ["b"]), 3.0)[-1] == EndList(objects=2, seconds=2.0, version="10")
     assert protocol.next_request(3.0).query["resourceVersion"] == "10"
 
 
