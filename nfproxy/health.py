@@ -89,6 +89,7 @@ class Health:
         self._longest_wait_s = _PERIODS * sync_period_s
         self._syncs: dict[Family, _Sync] = dict.fromkeys(FAMILIES, _Sync())
         self._changes: Mapping[Family, str] = {}
+        self._progress = "Services have not been programmed yet"
         self._node: Node | None = None
         self._node_trouble = "the Node object has not been read yet"
         self._api_trouble: Callable[[], str] = str
@@ -123,6 +124,10 @@ class Health:
         """A sync succeeded; everything requested until now is programmed."""
         with self._lock:
             self._syncs[family] = _Sync(now.unix_ns, None, programmed=True)
+
+    def programming(self, services: int, total: int) -> None:
+        """This number of Services is programmed, of so many."""
+        self._progress = f"{max(0, services)} of {total} Services are programmed"
 
     def out_of_step(self, families: Collection[Family], what: str) -> None:
         """Another process changed the tables of these families, as `what` says."""
@@ -184,7 +189,7 @@ class Health:
         """Answer 200 if everything is programmed, and the sync is healthy."""
         programmed = self.programmed
         is_new = not programmed and not self._changes
-        reason = "Services have not been programmed yet" if is_new else ""
+        reason = self._progress if is_new else ""
         return self._answer(now, self._changes, reason, programmed=programmed)
 
     def _is_healthy(self, sync: _Sync, now: Instant) -> bool:

@@ -135,12 +135,13 @@ class NodeHooks(Hooks):
             self._loop.call_soon_threadsafe(self._events.claims, found)
 
     def on_committed(self, planner: Planner, commit: Commit) -> None:
-        """Everything received so far is programmed: count it, and hand over what follows."""
-        self._changed_services = set()
+        """Count what is programmed, and hand over what follows."""
+        self._changed_services -= commit.touched.services
         self.planner = planner
         self._count(planner, commit)
-        moment = now()
-        for family in self._families:
+        moment, left = now(), commit.report.left
+        self._health.programming(len(planner.services) - left, len(planner.services))
+        for family in self._families if not left else ():
             self._health.succeeded(family, moment)
         self._update_health_checks(planner, commit.touched)
         self._flows.committed(planner, commit)
@@ -152,7 +153,7 @@ class NodeHooks(Hooks):
 
     def _count(self, planner: Planner, commit: Commit) -> None:
         metrics, report = self._metrics, commit.report
-        metrics.sync_started()
+        metrics.sync_started(len(self._changed_services))
         if report.reason is not None:
             metrics.resynced(report.reason)
         if report.operations or report.chains_made:
@@ -164,7 +165,7 @@ class NodeHooks(Hooks):
             metrics.sync_finished(
                 family,
                 commit.seconds,
-                full=report.resynced,
+                full=report.reason is not None,
                 unix_s=unix_s,
                 triggers=commit.triggers.get(family, ()),
             )
@@ -176,7 +177,7 @@ class NodeHooks(Hooks):
                 endpoints=total.endpoints,
                 elements=total.elements,
             )
-        metrics.services(len(planner.services))
+        metrics.services(len(planner.services), waiting=report.left)
         metrics.claims(
             lost=commit.claims.get(ClaimReason.CONFLICT, 0),
             refused=commit.claims.get(ClaimReason.REFUSED, 0),

@@ -73,6 +73,7 @@ class Daemon:
         self._schedule = Schedule(timings, self._started_s)
         self._repair_log = RepairLog(families)
         self._in_step = False
+        self._repaired = 0  # operations since the tables were in step
         self._node: Node | None = None
         self._wake = asyncio.Event()  # set when a deadline came nearer
         self._is_config_stale = False
@@ -96,7 +97,8 @@ class Daemon:
                 async with aclosing(_Waiting(self._source, self._wake)) as waiting:
                     await self._start(first, waiting, stopped)
                     with self._watching_foreign_changes():
-                        await self._serve(waiting, stopped)
+                        while not stopped.done():
+                            await self._turn(waiting, stopped)
         finally:
             stopped.cancel()
         log.info("stopping; installed rules stay")
@@ -122,6 +124,8 @@ class Daemon:
             for early in batches[:-1]:
                 await self._take_in(early, commit=False)
             await self._take_in(batches[-1])
+            while self._schedule.is_unfinished and not stopped.done():
+                await self._turn(waiting, stopped)
 
     async def _first_config(
         self, batches: list[Changes], waiting: _Waiting, stopped: asyncio.Future[Any]
@@ -148,25 +152,24 @@ class Daemon:
 
     # --- afterwards ----------------------------------------------------------------------
 
-    async def _serve(self, waiting: _Waiting, stopped: asyncio.Future[Any]) -> None:
-        """Take in what changes and do what is due, until stopped."""
+    async def _turn(self, waiting: _Waiting, stopped: asyncio.Future[Any]) -> None:
+        """Await changes or what is due next, and do that."""
         schedule = self._schedule
-        while not stopped.done():
-            moment = monotonic_s()
-            pause_s = schedule.pause_left_s(moment)
-            if pause_s:
-                # Changes that come in during the pause are one batch afterwards.
-                await waiting.woken(stopped, min(pause_s, schedule.idle_s(moment)))
-            else:
-                has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
-                if has_changes and not stopped.done() and (changes := self._source.take()):
-                    await self._take_in(changes)
-            if self._is_config_stale and not stopped.done():
-                await self._use_new_config()
-            # Between two batches, too: a source that never rests must not put the tasks off.
-            task = schedule.due(monotonic_s())
-            if task is not None and not stopped.done():
-                await self._do(task)
+        moment = monotonic_s()
+        pause_s = schedule.pause_left_s(moment)
+        if pause_s:
+            # Changes that come in during the pause are one batch afterwards.
+            await waiting.woken(stopped, min(pause_s, schedule.idle_s(moment)))
+        else:
+            has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
+            if has_changes and not stopped.done() and (changes := self._source.take()):
+                await self._take_in(changes)
+        if self._is_config_stale and not stopped.done():
+            await self._use_new_config()
+        # Between two batches, too: a source that never rests must not put the tasks off.
+        task = schedule.due(monotonic_s())
+        if task is not None and not stopped.done():
+            await self._do(task)
 
     async def _take_in(self, changes: Changes, *, commit: bool = True) -> None:
         """Plan changes, and commit them unless a retry or the repair of broken rules does that."""
@@ -196,10 +199,12 @@ class Daemon:
             case Task.REPAIR | Task.AUDIT:
                 reason = ResyncReason.AUDIT if task is Task.AUDIT else ResyncReason.FOREIGN
                 self._settle(await asyncio.to_thread(proxier.compare_and_sync, reason))
+            case Task.GO_ON:
+                self._settle(await asyncio.to_thread(proxier.go_on), goes_on=True)
             case Task.TIDY:
                 self._settle(await asyncio.to_thread(proxier.tidy))
 
-    def _settle(self, outcome: Outcome | None) -> None:
+    def _settle(self, outcome: Outcome | None, *, goes_on: bool = False) -> None:
         """Take over into the schedule how a sync or tidying went; None: there was none."""
         if outcome is None:
             return
@@ -217,11 +222,21 @@ class Daemon:
             self._in_step = False
             self._hooks.on_failed(outcome.error, outcome.ended_s - outcome.began_s)
         elif outcome.report is not None:
-            schedule.synced(outcome.began_s, outcome.ended_s, tables_read=outcome.report.resynced)
-            if not self._in_step and not schedule.repair_pending:
-                self._in_step = True
-                self._repair_log.repaired(outcome.report, outcome.ended_s)
-                self._hooks.on_in_step()
+            report = outcome.report
+            schedule.synced(
+                outcome.began_s,
+                outcome.ended_s,
+                tables_read=report.reason is not None,
+                is_finished=not report.left,
+                goes_on=goes_on,
+            )
+            if not self._in_step:
+                self._repaired += report.operations
+                if not (report.left or schedule.repair_pending):
+                    self._in_step = True
+                    self._repair_log.repaired(self._repaired, outcome.ended_s)
+                    self._repaired = 0
+                    self._hooks.on_in_step()
         if outcome.cleanup_failed:
             self._hooks.on_cleanup_failed()
 

@@ -18,7 +18,7 @@ from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
-from nfproxy.model.changes import Changes
+from nfproxy.model.changes import Changes, Trigger
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
 from nfproxy.plan import serviceranges
@@ -34,15 +34,17 @@ log = logging.getLogger(__name__)
 commits = logging.getLogger("nfproxy.commits")
 
 _MAX_CLAIM_LINES = 20  # logged after one planning
+_MOST_TRIGGERS = 1000  # kept for one Service while its changes wait
 
 
 class Commit(msgspec.Struct, frozen=True):
     """
     A sync that succeeded, for the hooks after a commit.
 
-    `touched` is everything that changed since the last one. `triggers` holds, by family, when the
-    control plane began those changes (Unix seconds). `seconds` is how long reading and committing
-    took, `claims` the number of frontends with a claim that lost, is refused, or shadows another's.
+    `touched` is everything that changed before and that the kernel has since this sync. `triggers`
+    holds, by family, when the control plane began those changes (Unix seconds). `seconds` is how
+    long reading and committing took, `claims` the number of frontends with a claim that lost, is
+    refused, or shadows another's.
     """
 
     report: Report
@@ -67,7 +69,7 @@ class Hooks:
         """Objects changed, and are planned next."""
 
     def on_committed(self, planner: Planner, commit: Commit) -> None:
-        """The kernel's tables hold everything received so far."""
+        """The kernel's tables hold more of what was received; all of it if nothing is left."""
 
     def on_claims(self, found: Sequence[BegunFinding]) -> None:
         """Something is wrong with claims that was not before (worker thread)."""
@@ -103,7 +105,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class Proxier:
     """
-    The planner and the reconciler of a node, and the changes between them that wait for a commit.
+    The planner and the reconciler of a node.
 
     One call at a time, in any thread: the loop awaits each call before the next.
     """
@@ -131,9 +133,8 @@ class Proxier:
         self._reconciler = Reconciler(
             dataplane, self._planner.desired, config, families, monotonic_s
         )
-        self._pending = self._planner.desired.everything()
         self._range_problems: tuple[str, ...] = ()
-        self._triggers: dict[Family, tuple[float, ...]] = {}
+        self._triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
         self._ready = False
 
     def sync(
@@ -144,7 +145,7 @@ class Proxier:
         commit: bool = True,
     ) -> Outcome | None:
         """
-        Plan changes, if any, and commit everything planned since the last sync that succeeded.
+        Plan changes, if any, and commit what is planned: as much as one transaction should have.
 
         `config` replaces the node's configuration. Without `commit` the changes wait for the next
         call, and None is returned. Raises ConfigError or MissingFeatureError where the first sync
@@ -152,18 +153,19 @@ class Proxier:
         """
         # The configuration first: the changes are then planned once, and for the right Node.
         if config is not None:
-            self._pending.update(self._planner.reconfigure(config))
+            self._reconciler.touch(self._planner.reconfigure(config))
             self._reconciler.reconfigure(config)
         if changes is not None:
-            self._pending.update(self._planner.apply(changes))
-            self._keep_triggers(changes)
+            self._reconciler.touch(self._planner.apply(changes))
+            for name, times in changes.triggers.items():
+                self._triggers[name] = (self._triggers.get(name, ()) + times)[-_MOST_TRIGGERS:]
         self._report_claims()
         self._report_service_ranges()
         if not commit:
             return None
         began_s = monotonic_s()
         try:
-            report = self._reconciler.sync(self._pending)
+            report = self._reconciler.sync()
         except (NfproxyError, OSError) as error:
             # Later there are rules to keep, and the daemon retries whatever the error.
             if not self._ready:
@@ -176,8 +178,17 @@ class Proxier:
         self._reconciler.distrust(reason)
         return self.sync()
 
+    def go_on(self) -> Outcome | None:
+        """Remove what lingers and is due, and commit more of what waits."""
+        due_s = self._reconciler.next_due()
+        if due_s is not None and due_s <= monotonic_s():
+            outcome = self.tidy()
+            if outcome.error is not None:
+                return outcome
+        return self.sync()
+
     def tidy(self) -> Outcome:
-        """Remove what lingers and is due."""
+        """Remove what lingers and is due: as much as one transaction should have."""
         began, failures = monotonic_s(), self._reconciler.cleanup_failures
         error: Exception | None = None
         try:
@@ -186,10 +197,6 @@ class Proxier:
             error = failure
         failed = self._reconciler.cleanup_failures != failures
         return self._outcome(began, error=error, cleanup_failed=failed)
-
-    def _keep_triggers(self, changes: Changes) -> None:
-        for family, times in changes.triggers.items():
-            self._triggers[family] = self._triggers.get(family, ()) + times
 
     def _report_claims(self) -> None:
         """Report what has begun to be wrong with claims; the log gets a bounded number of lines."""
@@ -218,12 +225,14 @@ class Proxier:
         outcome = self._outcome(began_s, report=report)
         seconds = outcome.ended_s - began_s
         claims = dict(self._planner.desired.findings.counts)
-        commit = Commit(report, self._pending, self._triggers, seconds, claims)
-        self._pending = Touched()
-        self._triggers = {}
+        triggers: dict[Family, tuple[float, ...]] = {}
+        for name in report.finished.services:
+            for family, unix_s in self._triggers.pop(name, ()):
+                triggers[family] = (*triggers.get(family, ()), unix_s)
+        commit = Commit(report, report.finished, triggers, seconds, claims)
         if commits.isEnabledFor(logging.INFO):
             self._log(commit)
-        if not self._ready:
+        if not self._ready and not report.left:
             self._ready = True
             self._log_ready()
         self._hooks.on_committed(self._planner, commit)
@@ -254,15 +263,15 @@ class Proxier:
     def _log(self, commit: Commit) -> None:
         report = commit.report
         took = _duration(commit.seconds)
-        if report.operations or (report.chains_made and not report.resynced):
+        if report.operations or (report.chains_made and not report.reason):
             commits.info(
                 "synced %s: %s in %s%s",
                 self._subject(commit),
                 _amount(report),
                 took,
-                ", after reading the tables" if report.resynced else "",
+                ", after reading the tables" if report.reason else "",
             )
-        elif report.resynced:
+        elif report.reason and not report.left:
             commits.info(
                 "kernel tables already match (read %s in %s)",
                 plural(report.elements_read, "element"),
@@ -279,12 +288,12 @@ class Proxier:
 
     def _subject(self, commit: Commit) -> str:
         """Return what a commit was about: a service port, a Service, or how many Services."""
-        if commit.report.resynced:
-            return plural(len(self._planner.services), "Service")
+        if commit.report.reason:
+            return plural(len(self._planner.services) - commit.report.left, "Service")
         frontends, touched = self._planner.desired.frontends, commit.touched
         claims = {frontends[key].claim for key in touched.frontends if key in frontends}
         services = {claim.service for claim in claims}
-        if not claims or not touched.frontends <= frontends.keys():
+        if not claims or not touched.frontends.keys() <= frontends.keys():
             # Set elements have no owner here, and a frontend that went away has none any more.
             claims, services = set(), touched.services
         if len(services) != 1:
@@ -317,7 +326,7 @@ def _amount(report: Report) -> str:
     parts = []
     if report.operations:
         parts.append(plural(report.operations, "change"))
-    if report.chains_made and not report.resynced:
+    if report.chains_made and not report.reason:
         parts.append(plural(report.chains_made, "new chain"))
     return " and ".join(parts)
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import TABLE
-from nfproxy.reconcile.reconciler import Report
 from nfproxy.text import plural
 
 log = logging.getLogger(__name__)
@@ -68,8 +67,8 @@ class RepairLog:
         if self._lines.are_wanted:
             log.error("%s; the tables are not repaired yet, next try in %.2g s", error, delay_s)
 
-    def repaired(self, report: Report, now_s: float) -> None:
-        """Log that the tables are in step again."""
+    def repaired(self, operations: int, now_s: float) -> None:
+        """Log that the tables are in step again, after so many operations."""
         change, self._change = self._change, None
         if change is None or not self._lines.are_wanted:
             return
@@ -78,7 +77,7 @@ class RepairLog:
             "repaired table %s, %.0f ms after the change: all rules loaded, %s put right",
             tables,
             (now_s - self._since_s) * 1000,
-            plural(report.operations, "element"),
+            plural(operations, "element"),
         )
 
     def _consequence(self, change: ForeignChange) -> str:

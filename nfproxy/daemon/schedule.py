@@ -52,6 +52,7 @@ class Task(enum.Enum):
     RETRY = "retry"  # sync again, after one that failed
     USE_NO_ADDRESSES = "use no addresses"  # stop expecting addresses of the Node
     REPAIR = "repair"  # read and compare the tables, after a foreign change
+    GO_ON = "go on"  # commit more of what the last sync left
     AUDIT = "audit"  # the same, to be sure
     TIDY = "tidy"  # remove what lingered for packets that had read the old rules
 
@@ -73,6 +74,7 @@ class Schedule:
         self._retry_at: float | None = None
         self._retries = Backoff(_FIRST_DELAY_S, timings.retry_s)
         self._resume_at = now_s
+        self._is_unfinished = False
         self._audit_at = now_s + timings.audit_s
         self._tidy_at = math.inf
         self._node_deadline = now_s
@@ -88,6 +90,11 @@ class Schedule:
     def retry_pending(self) -> bool:
         """Whether the last sync failed. Changes are then planned, and synced by the retry."""
         return self._retry_at is not None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last sync left something for the next one."""
+        return self._is_unfinished
 
     @property
     def is_broken(self) -> bool:
@@ -135,6 +142,7 @@ class Schedule:
         return (
             (Task.USE_NO_ADDRESSES, self._addresses_deadline),
             (Task.REPAIR, self._repair_at),
+            (Task.GO_ON, -math.inf if self._is_unfinished else math.inf),
             (Task.AUDIT, self._audit_at),
             (Task.TIDY, self._tidy_at),
         )
@@ -149,11 +157,26 @@ class Schedule:
         """Stop expecting addresses: the Node has some, or had its time."""
         self._addresses_deadline = math.inf
 
-    def synced(self, began_s: float, ended_s: float, *, tables_read: bool) -> None:
-        """A sync succeeded. `tables_read`: it compared the whole tables, not only what changed."""
+    def synced(
+        self,
+        began_s: float,
+        ended_s: float,
+        *,
+        tables_read: bool,
+        is_finished: bool = True,
+        goes_on: bool = False,
+    ) -> None:
+        """
+        A sync succeeded.
+
+        `tables_read`: it compares the whole tables, not only what changed. Where it is not
+        `is_finished`, another one `goes_on` with it. That one lets no pause begin.
+        """
         self._retry_at = None
         self._retries.reset()
-        self._resume_at = ended_s + self._timings.pause_s
+        self._is_unfinished = not is_finished
+        if not goes_on:
+            self._resume_at = ended_s + self._timings.pause_s
         if not tables_read:
             return
         self._audit_at = ended_s + self._timings.audit_s
@@ -164,6 +187,7 @@ class Schedule:
 
     def failed(self, began_s: float, ended_s: float) -> float:
         """A sync, or tidying, failed. Return how many seconds later to retry."""
+        self._is_unfinished = False  # a retry compares everything
         if self._repairs.last_break_s >= began_s:
             # The other process is why: the kernel is well, and only a repair helps.
             delay_s = self._repairs.rest_s(began_s, ended_s)

@@ -60,7 +60,7 @@ class StaleFlowCleaning:
         """
         report, touched = commit.report, commit.touched
         frontends = planner.desired.frontends
-        keys = report.frontends | touched.frontends
+        keys = report.frontends | touched.frontends.keys()
         if report.resynced:
             keys |= frontends.keys()
         flows = expected_flows(planner, keys, touched.services)

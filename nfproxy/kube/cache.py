@@ -11,15 +11,13 @@ the planner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from nfproxy.kube.decode import Data, Value, decode
 from nfproxy.kube.identity import Kind, identify
-from nfproxy.model.addresses import Family
-from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.changes import Changes, Problem, Trigger
 from nfproxy.model.service import ObjectName
 from nfproxy.text import plural, shown_path
 
@@ -127,7 +125,7 @@ class ObjectCache:
         self._current: dict[Kind, dict[ObjectName, Value]] = {kind: {} for kind in Kind}
         # The version at the last `take`, of each object that may have changed since.
         self._taken: dict[Kind, dict[ObjectName, Value | None]] = {kind: {} for kind in Kind}
-        self._triggers: dict[ObjectName, list[tuple[Family, float]]] = {}
+        self._triggers: dict[ObjectName, list[Trigger]] = {}
         self._problems: dict[Kind, dict[ObjectName | None, tuple[Problem, ...]]] = {
             kind: {} for kind in Kind
         }
@@ -154,7 +152,7 @@ class ObjectCache:
             },
             node=node,
             node_gone=bool(nodes) and node is None and self._node_was_removed,
-            triggers=_by_family(triggers.values()) if triggers else {},
+            triggers={name: tuple(times) for name, times in triggers.items()},
         )
 
     @property
@@ -383,11 +381,3 @@ def _merged(content: FileContent, old: _File | None) -> tuple[dict[ObjectKey, Va
             # The old one, so that reading a large file again does not move it all to new memory.
             objects[key] = value
     return objects, stay
-
-
-def _by_family(services: Iterable[list[tuple[Family, float]]]) -> dict[Family, tuple[float, ...]]:
-    found: dict[Family, list[float]] = {}
-    for times in services:
-        for family, triggered_s in times:
-            found.setdefault(family, []).append(triggered_s)
-    return {family: tuple(times) for family, times in found.items()}

@@ -116,10 +116,10 @@ class KubeProxyMetrics:
         """A sync is needed; also when the daemon starts."""
         self._queued[family].set(unix_s)
 
-    def sync_started(self) -> None:
-        """A sync includes all changes received so far."""
+    def sync_started(self, left: int = 0) -> None:
+        """A sync includes all changes received so far, but those of `left` Services."""
         self._endpoints_pending.set(0)
-        self._services_pending.set(0)
+        self._services_pending.set(left)
 
     def sync_finished(
         self,

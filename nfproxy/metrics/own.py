@@ -29,6 +29,9 @@ class OwnMetrics:
             __version__
         ).set(1)
         self._services = make.gauge("services", "Services that this node proxies")
+        self._programmed = make.gauge(
+            "services_programmed", "Services whose last version the kernel's tables hold"
+        )
         self._frontends = make.gauges(
             "frontends", "Addresses, protocols and ports at which clients reach Services"
         )
@@ -155,9 +158,10 @@ class OwnMetrics:
         self._endpoints[family].set(endpoints)
         self._elements[family].set(elements)
 
-    def services(self, count: int) -> None:
-        """This number of Services is proxied."""
+    def services(self, count: int, waiting: int = 0) -> None:
+        """This number of Services is proxied; changes of so many wait to be programmed."""
         self._services.set(count)
+        self._programmed.set(max(0, count - waiting))
 
     def claims(self, *, lost: int, refused: int, shadowing: int) -> None:
         """These numbers of claims to a frontend lost, are refused, or shadow something."""

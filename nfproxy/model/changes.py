@@ -14,6 +14,9 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import Node, ServiceCIDR
 from nfproxy.model.service import ObjectName, Service
 
+#: The family of an EndpointSlice, and when its change began, in Unix seconds.
+Trigger = tuple[Family, float]
+
 
 class Changes(msgspec.Struct, frozen=True):
     """
@@ -22,9 +25,9 @@ class Changes(msgspec.Struct, frozen=True):
     A Service that nfproxy must not proxy (headless, ExternalName, another service-proxy-name …)
     counts as gone. `node` is this node's Node, None where it did not change. `node_gone` says that
     the Node was deleted; what it last said stays in use. `triggers` are the times at which the
-    control plane began the batch's changes of EndpointSlices, by family, one for each change, in
-    Unix seconds (annotation ``endpoints.kubernetes.io/last-change-trigger-time``). Only an API
-    server sends them.
+    control plane began the batch's changes of EndpointSlices, by Service, one for each change
+    (annotation ``endpoints.kubernetes.io/last-change-trigger-time``). Only an API server sends
+    them.
     """
 
     services: dict[ObjectName, Service | None] = {}
@@ -32,7 +35,7 @@ class Changes(msgspec.Struct, frozen=True):
     service_cidrs: dict[str, ServiceCIDR | None] = {}
     node: Node | None = None
     node_gone: bool = False
-    triggers: dict[Family, tuple[float, ...]] = {}
+    triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
 
     def __bool__(self) -> bool:
         """Return whether anything changed."""

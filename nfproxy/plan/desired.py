@@ -40,28 +40,29 @@ class Conflict(NamedTuple):
     field: str
 
 
-class Touched(msgspec.Struct):
+#: Stands for the node, where parts of the desired state have a Service.
+NODE = ObjectName("", "")
+
+
+class Touched(msgspec.Struct, frozen=True):
     """
     The parts of the desired state that changed, and that the kernel may not have yet.
 
+    Each has the Service whose plan touched it last, `NODE` for what follows from the node.
     `services` are all that were planned, whether or not that changed anything.
     """
 
-    frontends: set[FrontendKey] = msgspec.field(default_factory=set)
-    shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
-    affinity_lists: set[AffinityListKey] = msgspec.field(default_factory=set)
+    frontends: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
+    shared_elements: dict[SharedElement, ObjectName] = msgspec.field(default_factory=dict)
+    affinity_lists: dict[AffinityListKey, ObjectName] = msgspec.field(default_factory=dict)
     services: set[ObjectName] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
         """Return whether anything changed."""
         return bool(self.frontends or self.shared_elements or self.affinity_lists)
 
-    def update(self, other: Touched) -> None:
-        """Add what another change touched."""
-        self.frontends |= other.frontends
-        self.shared_elements |= other.shared_elements
-        self.affinity_lists |= other.affinity_lists
-        self.services |= other.services
+
+NOTHING = Touched()
 
 
 class Desired:
@@ -99,14 +100,13 @@ class Desired:
         after = {f.key: f for f in plan.frontends} if plan else {}
         for key in before.keys() | after.keys():
             if self._claim(service, key, after.get(key)):
-                touched.frontends.add(key)
+                touched.frontends[key] = service
                 self._shadows.frontend_changed(key)
         self._replace_refused(service, old, plan)
         self._shadows.cluster_ips_changed(service, _cluster_ips(old), _cluster_ips(plan))
-        self._recount(
-            old.shared_elements if old else (), plan.shared_elements if plan else (), touched
-        )
-        self._replace_affinity_lists(old, plan, touched)
+        held, asked = (p.shared_elements if p else () for p in (old, plan))
+        self._recount(service, held, asked, touched)
+        self._replace_affinity_lists(service, old, plan, touched)
 
     def plan_of(self, service: ObjectName) -> ServicePlan | None:
         """Return what a Service asks for, also where another Service has the better claim."""
@@ -117,7 +117,7 @@ class Desired:
     ) -> None:
         """Put new elements of the node in place of the old, and add what changes to `touched`."""
         self._shadows.reconfigure(config)
-        self._recount(self._node_elements, elements, touched)
+        self._recount(NODE, self._node_elements, elements, touched)
         self._node_elements = elements
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -129,8 +129,13 @@ class Desired:
                     yield Conflict(key, winner, loser, claims[loser].kind.field)
 
     def everything(self) -> Touched:
-        """Return all there is, as if all had changed."""
-        return Touched(set(self.frontends), set(self.shared_elements), set(self.affinity_lists))
+        """Return all there is, as if all had changed; no Service counts as planned."""
+        touched = Touched(shared_elements=dict.fromkeys(self._node_elements, NODE))
+        for service, plan in self._plans.items():
+            touched.frontends.update((frontend.key, service) for frontend in plan.frontends)
+            touched.shared_elements.update(dict.fromkeys(plan.shared_elements, service))
+            touched.affinity_lists.update(dict.fromkeys(plan.affinity_lists, service))
+        return touched
 
     def _claim(self, service: ObjectName, key: FrontendKey, new: Frontend | None) -> bool:
         """
@@ -214,7 +219,11 @@ class Desired:
             )
 
     def _recount(
-        self, old: tuple[SharedElement, ...], new: tuple[SharedElement, ...], touched: Touched
+        self,
+        owner: ObjectName,
+        old: tuple[SharedElement, ...],
+        new: tuple[SharedElement, ...],
+        touched: Touched,
     ) -> None:
         """Count who asks for each shared element; only the first and the last one change it."""
         if old == new:
@@ -226,22 +235,26 @@ class Desired:
                 self.shared_elements[element] = left
             else:
                 del self.shared_elements[element]
-                touched.shared_elements.add(element)
+                touched.shared_elements[element] = owner
         for element in come:
             count = self.shared_elements.get(element, 0)
             self.shared_elements[element] = count + 1
             if not count:
-                touched.shared_elements.add(element)
+                touched.shared_elements[element] = owner
 
     def _replace_affinity_lists(
-        self, old: ServicePlan | None, new: ServicePlan | None, touched: Touched
+        self,
+        service: ObjectName,
+        old: ServicePlan | None,
+        new: ServicePlan | None,
+        touched: Touched,
     ) -> None:
         before = old.affinity_lists if old else NO_AFFINITY_LISTS
         after = new.affinity_lists if new else NO_AFFINITY_LISTS
         for key in before.keys() | after.keys():
             if before.get(key) == after.get(key):
                 continue
-            touched.affinity_lists.add(key)
+            touched.affinity_lists[key] = service
             if key in after:
                 self.affinity_lists[key] = after[key]
             else:

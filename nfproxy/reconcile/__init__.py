@@ -2,8 +2,12 @@
 From the desired state to transactions that bring the kernel in step with it.
 
     reconciler   reads and writes a dataplane: start here
-    tracker      what the kernel is believed to hold, and what has to go later
+    tracker      what the kernel is believed to hold, what differs, and what has to go later
+    backlog      what waits, in the order in which it is committed
+    costs        how much fits one transaction
+    portions     the same where the kernel limits its bytes
     transition   the operations that one frontend needs
+    chainuses    which chains frontends use
     observed     what a reading of the tables says about frontends
     script       the desired state as one nft script, for `render` and for foreign tables
 

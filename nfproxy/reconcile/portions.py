@@ -1,13 +1,13 @@
 """
-Operations in portions that each fit the kernel's buffer for one transaction.
+Operations in transactions that each fit the kernel's buffer.
 
-A process in a user namespace cannot have a larger buffer than the system's limit. Then a first load
-takes many transactions, in an order in which each of them leaves rules that work.
+A process in a user namespace cannot have a larger buffer than the system's limit. In their order,
+operations may be cut wherever two of them are not about one element.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from nfproxy.nft import schema
 from nfproxy.nft.schema import Interval
@@ -17,7 +17,7 @@ from nfproxy.reconcile.transition import Operation
 #: follows, of a message. A range is two elements, and a verdict names a chain.
 _OVERHEAD = 224
 
-#: Ranges of these sets may give way to larger ones, so all changes of them go together.
+#: Ranges of these sets may give way to larger ones, so neighbours among their changes go together.
 _RANGES = frozenset(name for name, one in schema.SCHEMAS.items() if one.interval is not Interval.NO)
 
 
@@ -27,59 +27,38 @@ def most_bytes(operation: Operation) -> int:
     return _OVERHEAD + 2 * len(operation.key) + (len(value) if isinstance(value, bytes) else 0)
 
 
-def groups_of(operations: Sequence[Operation], ends: Iterable[int]) -> Iterator[list[Operation]]:
-    """
-    Yield operations in groups that belong into one transaction, in their order.
-
-    `ends` are the indexes where the operations of one frontend end. Those behind the last index are
-    in the smallest groups.
-    """
-    start = 0
-    for end in ends:
-        if end > start:
-            yield list(operations[start:end])
-        start = end
-    rest = operations[start:]
-    ranges = [one for one in rest if one.set in _RANGES]
-    if ranges:
-        yield ranges
-    yield from pieces([one for one in rest if one.set not in _RANGES])
-
-
-def pieces(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
-    """Yield operations one by one; the two that follow each other on one element together."""
-    before: Operation | None = None
-    for one in operations:
-        if before is None:
-            before = one
-        elif (one.family, one.set, one.key) == (before.family, before.set, before.key):
-            yield [before, one]
-            before = None
-        else:
-            yield [before]
-            before = one
-    if before is not None:
-        yield [before]
-
-
-def portions(groups: Iterable[Sequence[Operation]], limit: int) -> Iterator[list[Operation]]:
-    """
-    Yield groups of operations joined to transactions of at most `limit` bytes, in their order.
-
-    A group that is larger is cut. A frontend's verdict is the last of its operations, so packets
-    find the old number of endpoints until all new ones are there.
-    """
+def portions(operations: list[Operation], limit: int | None) -> Iterator[list[Operation]]:
+    """Yield operations in transactions of at most `limit` bytes, in their order; None: in one."""
+    if limit is None:
+        if operations:
+            yield operations
+        return
     portion: list[Operation] = []
     size = 0
-    for group in groups:
-        needed = sum(map(most_bytes, group))
+    for unit in _units(operations):
+        needed = sum(map(most_bytes, unit))
         if portion and size + needed > limit:
             yield portion
             portion, size = [], 0
-        if needed > limit and len(group) > 2:
-            yield from portions(pieces(group), limit)
-            continue
-        portion.extend(group)
+        portion += unit
         size += needed
     if portion:
         yield portion
+
+
+def _units(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
+    """Yield what must not be cut."""
+    unit: list[Operation] = []
+    for operation in operations:
+        if unit and _may_cut(unit[-1], operation):
+            yield unit
+            unit = []
+        unit.append(operation)
+    if unit:
+        yield unit
+
+
+def _may_cut(before: Operation, after: Operation) -> bool:
+    if before.set in _RANGES and before[1:3] == after[1:3]:
+        return False
+    return before[1:4] != after[1:4]

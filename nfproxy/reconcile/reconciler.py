@@ -21,15 +21,22 @@ from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_chain
 from nfproxy.nft.schema import Value
-from nfproxy.plan.desired import Desired, Touched
+from nfproxy.plan.desired import NOTHING, Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
+from nfproxy.reconcile.chainuses import IDLE_S, ChainKey
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
-from nfproxy.reconcile.tracker import IDLE_S, ChainKey, Tracker
+from nfproxy.reconcile.tracker import Tracker
 from nfproxy.reconcile.transition import Operation
 
 log = logging.getLogger(__name__)
+
+# Where transactions are limited, an operation is expected to take so many bytes.
+_OPERATION_BYTES = 280
+
+# Tables of another layout with more frontends are not replaced in one transaction.
+_SCRIPT_FRONTENDS = 2_000
 
 
 class Dataplane(Protocol):
@@ -71,24 +78,25 @@ class ResyncReason(enum.StrEnum):
 
 class Report(msgspec.Struct, frozen=True):
     """
-    What one synchronisation did.
+    What one sync did: a portion of the work, or all of it.
 
     `operations` counts element changes, `chains_made` the chains whose rules were loaded.
-    `reason` says why the tables were read, None where they were not; `elements_read` counts.
     `frontends` are those that answer differently from before: in the kernel, or, after a reading,
-    than was believed.
+    than was believed. `finished` has the Services, and the frontends of Services, that were planned
+    and that the kernel now has. `left` counts the Services for which the next sync has to do more.
+
+    `reason` says why the tables were read in this sync, None where they were not; `elements_read`
+    counts. `resynced` is true where this sync ended what a reading began: everything was compared.
     """
 
     operations: int = 0
     chains_made: int = 0
     reason: ResyncReason | None = None
     elements_read: int = 0
+    resynced: bool = False
     frontends: Set[FrontendKey] = frozenset()
-
-    @property
-    def resynced(self) -> bool:
-        """Whether the tables were read."""
-        return self.reason is not None
+    finished: Touched = Touched()
+    left: int = 0
 
 
 class Reconciler:
@@ -116,6 +124,9 @@ class Reconciler:
         self._families = tuple(families)
         self._clock = clock
         self._resync_reason: ResyncReason | None = ResyncReason.START
+        self._resyncing: ResyncReason | None = (
+            None  # tables were read, and not all was compared yet
+        )
         self._tracker = Tracker(desired, families)
         self.cleanup_failures = 0
 
@@ -134,33 +145,53 @@ class Reconciler:
             self._program = config.program
             self._program_changed = True
 
-    def sync(self, touched: Touched) -> Report:
-        """
-        Commit what the touched parts of the desired state differ by.
+    def touch(self, touched: Touched) -> None:
+        """Let the next syncs commit what these parts of the desired state differ by."""
+        self._tracker.backlog.add(touched)
 
-        Raises DataplaneError; then nothing, or a part that no packet can reach, is committed. Where
-        transactions are limited, it may be whole frontends.
+    def sync(self, touched: Touched = NOTHING) -> Report:
         """
-        reason, elements_read = self._resync_reason, 0
+        Commit what touched parts of the desired state differ by: as much as fits a transaction.
+
+        What is left goes with the next calls. Raises DataplaneError; then nothing, or a part that
+        leaves every frontend in order, is committed.
+        """
+        tracker, limit = self._tracker, self._dataplane.transaction_limit
+        tracker.backlog.add(touched)
+        reason, elements_read, chains_made = self._resync_reason, 0, 0
         self._begin()
         if reason is not None:
+            self._resyncing = reason
             elements_read = self._read_tables()
-            touched = self._tracker.everything()
+            chains_made = self._take_over_program()
+        elif self._program_changed:
+            self._reload_chains()
+        batch = tracker.portion(limit // _OPERATION_BYTES if limit is not None else None)
         # Chains come first: an element cannot point to a chain that does not exist.
-        chains_made = self._load_chains(touched, resync=reason is not None)
-        batch = self._tracker.difference(touched)
+        chains_made += self._load_chains(key for key, step in batch.steps if step.is_whole)
+        is_resynced = self._resyncing is not None and not (tracker.backlog or batch.unfinished)
         # An endpoint's entries go together with the endpoint. After a reading, entries of any
         # list may be stale, also of lists that an earlier process has left.
-        batch.main.extend(self._stale_entries([None] if reason else batch.shrunk_lists))
-        for transaction in batch.transactions(self._dataplane.transaction_limit):
+        batch.operations.extend(self._stale_entries([None] if is_resynced else batch.shrunk_lists))
+        for transaction in tracker.transactions(batch, limit, self._clock):
             self._dataplane.commit(transaction)
         # Until the commit's end packets met the old tables, so leftovers stay from now on.
         now = self._clock()
-        self._tracker.committed(batch, touched, now)
-        if reason is not None:
-            self._tracker.check_all_lists_again(now)
+        tracker.committed(batch, now)
+        if is_resynced:
+            tracker.check_all_lists_again(now)
+            self._resyncing = None
         self._resync_reason = None
-        return Report(batch.operations, chains_made, reason, elements_read, batch.changed)
+        return Report(
+            operations=len(batch.operations),
+            chains_made=chains_made,
+            reason=reason,
+            elements_read=elements_read,
+            resynced=is_resynced,
+            frontends=batch.changed,
+            finished=Touched(batch.planned, services=tracker.backlog.take_finished()),
+            left=len(tracker.backlog),
+        )
 
     def next_due(self) -> float | None:
         """Return the clock's time at which `tidy` has something to do, None if never."""
@@ -176,19 +207,20 @@ class Reconciler:
             return 0
         now = self._clock()
         batch, lists = self._tracker.leftovers(now), self._tracker.lists_due(now)
-        batch.main.extend(self._stale_entries(lists))
+        batch.operations.extend(self._stale_entries(lists))
         self._begin()
-        for transaction in batch.transactions(self._dataplane.transaction_limit):
+        limit = self._dataplane.transaction_limit
+        for transaction in self._tracker.transactions(batch, limit, self._clock):
             self._dataplane.commit(transaction)
         self._resync_reason = None
         self._tracker.removed(batch, lists)
         self._remove_idle_chains(now)
-        return batch.operations
+        return len(batch.operations)
 
     def _begin(self) -> None:
         """Count what follows as failed until it is done. A start that fails is still a start."""
-        if self._resync_reason is not ResyncReason.START:
-            self._resync_reason = ResyncReason.FAILURE
+        is_start = ResyncReason.START in (self._resyncing, self._resync_reason)
+        self._resync_reason = ResyncReason.START if is_start else ResyncReason.FAILURE
 
     def _read_tables(self) -> int:
         """Read the kernel's tables; return how many elements they have."""
@@ -218,31 +250,31 @@ class Reconciler:
 
     # --- chains --------------------------------------------------------------------------
 
-    def _load_chains(self, touched: Touched, *, resync: bool) -> int:
-        """Load the chains that touched frontends need and lack; return how many were loaded."""
+    def _load_chains(self, keys: Iterable[FrontendKey]) -> int:
+        """Load the chains that frontends need and lack; return how many were loaded."""
         loaded = self._tracker.chains.loaded
-        everything = resync or self._program_changed
-        missing: dict[ChainKey, Chain] = {}
-        for key in touched.frontends:
-            wanted = self._desired.frontends.get(key)
-            if wanted is not None and key.family in self._families:
-                for chain in wanted.chains:
-                    where = (key.family, chain.name)
-                    if everything or loaded.get(where) != chain:
-                        missing[where] = chain
-        if resync:
-            return self._take_over_program(missing)
-        if self._program_changed:
-            # Chains that exist need rules for the new configuration, too. After the last commit
-            # it is known which chains there are, so nothing has to be read.
-            known = {where: chain for where, chain in loaded.items() if chain is not None}
-            missing = {**known, **missing}
-            self._load_with(missing, lambda first: self._program_text(first, {}))
-            self._program_changed = False
-        elif missing:
+        missing = self._chains_of(keys)
+        missing = {at: chain for at, chain in missing.items() if loaded.get(at) != chain}
+        if missing:
             self._load_with(missing, lambda first: chains_text(first, self._program))
-        loaded.update(missing)
+            loaded.update(missing)
         return len(missing)
+
+    def _chains_of(self, keys: Iterable[FrontendKey]) -> dict[ChainKey, Chain]:
+        """Return the chains that frontends of this node's families need."""
+        return {
+            (key.family, chain.name): chain
+            for key in keys
+            if key.family in self._families and (wanted := self._desired.frontends.get(key))
+            for chain in wanted.chains
+        }
+
+    def _reload_chains(self) -> None:
+        """Load the program and the rules of all chains for a changed configuration."""
+        # After the last commit it is known which chains there are, so nothing has to be read.
+        known = {at: chain for at, chain in self._tracker.chains.loaded.items() if chain}
+        self._load_with(known, lambda first: self._program_text(first, {}))
+        self._program_changed = False
 
     def _load_with(
         self,
@@ -269,7 +301,7 @@ class Reconciler:
             for family in self._families
         )
 
-    def _take_over_program(self, needed: dict[ChainKey, Chain]) -> int:
+    def _take_over_program(self) -> int:
         """
         Load the program of every table: fixed chains, needed chains, and shapes that exist.
 
@@ -277,7 +309,7 @@ class Reconciler:
         what an earlier or another process has put there. Where the kernel refuses that (a table of
         another layout), the tables are replaced as a whole.
         """
-        chains = dict(needed)
+        chains = self._chains_of(self._desired.frontends)
         foreign: dict[Family, list[str]] = {}
         unknown: list[ChainKey] = []
         for family in self._families:
@@ -317,16 +349,12 @@ class Reconciler:
 
     def _replace_tables(self) -> dict[ChainKey, Chain]:
         """Load the script that `render` prints, read what it made, and return its chains."""
-        chains = {
-            (key.family, chain.name): chain
-            for key, wanted in self._desired.frontends.items()
-            for chain in wanted.chains
-            if key.family in self._families
-        }
-        if self._dataplane.transaction_limit is None:
+        chains = self._chains_of(self._desired.frontends)
+        is_small = len(self._desired.frontends) <= _SCRIPT_FRONTENDS
+        if is_small and self._dataplane.transaction_limit is None:
             self._dataplane.load(script(self._desired, self._program, self._families))
         else:
-            # All elements do not fit one transaction, so this sync adds them to empty tables.
+            # All elements are too much for one transaction, so they are added to empty tables.
             self._load_with(chains, self._replacement_text)
         self._read_tables()
         return chains

@@ -1,5 +1,5 @@
 """
-What the reconciler believes the kernel to hold, and what it has to remove from there later.
+What the reconciler believes the kernel to hold, and what it has to change there, now and later.
 
 Everything here computes. :mod:`nfproxy.reconcile.reconciler` reads and writes the kernel, and
 reports here what it has read and committed. Between two readings of the tables, what was
@@ -8,21 +8,21 @@ committed is what is there.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from nfproxy.model.addresses import Family
+from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
-from nfproxy.nft.chains import Chain
-from nfproxy.plan.desired import Desired, Touched
-from nfproxy.plan.frontends import AffinityListKey, FrontendKey, SharedElement
+from nfproxy.plan.desired import NODE, Desired, Touched
+from nfproxy.plan.frontends import AffinityListKey, Frontend, FrontendKey, SharedElement
+from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, is_range
+from nfproxy.reconcile.chainuses import ChainUses, Deadlines
+from nfproxy.reconcile.costs import TRANSACTION_S, Costs
 from nfproxy.reconcile.observed import Observed
-from nfproxy.reconcile.portions import groups_of, pieces, portions
-from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
+from nfproxy.reconcile.portions import portions
+from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, Step, clean, transition
 
 #: How long the kernel keeps what an old verdict may still ask for. A packet passes the chains in
 #: microseconds; this allows for one whose processor did something else in between.
@@ -32,159 +32,43 @@ LINGER_S = 0.1
 #: are no longer needed linger there, so that a packet meets either the old range or the new one.
 LINGERING_SETS = frozenset({schema.SOURCE_RANGES})
 
-#: How long an unused chain stays. Rollouts go through the same numbers of endpoints again and
-#: again, and making a chain takes a child process.
-IDLE_S = 300.0
+# A chain that is missing counts as so many operations: libnftables compiles its text.
+_CHAIN_OPERATIONS = 20
 
-#: More operations than this are staged in several transactions; the last one switches over.
-STAGE_OPERATIONS = 20_000
-
-ChainKey = tuple[Family, str]
-K = TypeVar("K")
+# A turn gets an equal share of a transaction, but at least one of so many.
+_TURNS = 8
 
 _NO_ADDRESSES: frozenset[bytes] = frozenset()
 
 
-class Deadlines(Generic[K]):
-    """When keys are due. Each waits equally long, so those that began first are due first."""
-
-    def __init__(self, delay_s: float) -> None:
-        """Start without keys."""
-        self._delay_s = delay_s
-        self._due_at: dict[K, float] = {}
-
-    def begin(self, key: K, now: float) -> None:
-        """Let a key wait from now on, also one that waits already."""
-        self._due_at.pop(key, None)  # so that the keys stay in order of time
-        self._due_at[key] = now + self._delay_s
-
-    def end(self, key: K) -> None:
-        """Let a key wait no longer."""
-        self._due_at.pop(key, None)
-
-    def clear(self) -> None:
-        """Let no key wait any longer."""
-        self._due_at.clear()
-
-    @property
-    def next_at(self) -> float | None:
-        """The time at which the first key is due; None without keys."""
-        return next(iter(self._due_at.values()), None)
-
-    def due(self, now: float) -> list[K]:
-        """Return the keys that are due; they wait until `end`."""
-        return [key for key, _ in takewhile(lambda item: item[1] <= now, self._due_at.items())]
-
-
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct):
     """
-    The element operations of one synchronisation, and the frontends' states after them.
+    The element operations of one portion of work, and what holds after them.
 
-    `prepare` must take effect before `main`; `stage` may, as no packet can reach it yet.
-    The flag beside a state says that it holds leftovers. `shrunk_lists` are the affinity lists
-    that endpoints leave, and `leaving` shared elements that go later. `ends` are the indexes in
-    `main` where a frontend ends. `changed` are the frontends that answer differently afterwards.
+    `operations` begin with a number of `strays`. `leaving` are shared elements that go later.
+    `lists` are the affinity lists to take over, `shrunk_lists` those that endpoints leave.
+    `changed` are the frontends that answer differently afterwards, `planned` those of Services that
+    were planned, and `unfinished` the Services whose turn was too short, with the parts left.
     """
 
-    prepare: list[Operation] = msgspec.field(default_factory=list)
-    stage: list[Operation] = msgspec.field(default_factory=list)
-    main: list[Operation] = msgspec.field(default_factory=list)
-    frontends: list[tuple[FrontendKey, FrontendState, bool]] = msgspec.field(default_factory=list)
+    operations: list[Operation] = msgspec.field(default_factory=list)
+    strays: int = 0
+    steps: list[tuple[FrontendKey, Step]] = msgspec.field(default_factory=list)
     shared: list[Operation] = msgspec.field(default_factory=list)
     leaving: list[SharedElement] = msgspec.field(default_factory=list)
+    lists: list[AffinityListKey] = msgspec.field(default_factory=list)
     shrunk_lists: list[AffinityListKey] = msgspec.field(default_factory=list)
-    ends: list[int] = msgspec.field(default_factory=list)
     changed: set[FrontendKey] = msgspec.field(default_factory=set)
+    planned: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
+    unfinished: list[tuple[ObjectName, list[Part]]] = msgspec.field(default_factory=list)
 
-    @property
-    def operations(self) -> int:
-        """The number of operations."""
-        return len(self.prepare) + len(self.stage) + len(self.main)
-
-    def transactions(self, limit: int | None = None) -> Iterator[list[Operation]]:
-        """
-        Yield the operations in the order in which to commit them; nearly always at once.
-
-        No transaction is larger than `limit` bytes, where there is a limit.
-        """
-        if limit is not None:
-            yield from portions(pieces(self.prepare), limit)
-            groups = [*pieces(self.stage), *groups_of(self.main, self.ends)]
-            yield from portions(groups, limit)
-            return
-        if self.prepare:
-            yield self.prepare
-        if len(self.stage) + len(self.main) <= STAGE_OPERATIONS:
-            yield self.stage + self.main
-            return
-        for at in range(0, len(self.stage), STAGE_OPERATIONS):
-            yield self.stage[at : at + STAGE_OPERATIONS]
-        yield self.main
-
-
-class ChainUses:
-    """
-    Which chains the tables have, which of them frontends use, and which are idle.
-
-    `loaded` has what a chain's rules were made from, None for a chain with unknown rules.
-    """
-
-    def __init__(self) -> None:
-        """Start without chains."""
-        self.loaded: dict[ChainKey, Chain | None] = {}
-        self._of: dict[FrontendKey, tuple[Chain, ...]] = {}
-        self._uses: Counter[ChainKey] = Counter()
-        self._idle: Deadlines[ChainKey] = Deadlines(IDLE_S)
-
-    def reset(self, loaded: Mapping[ChainKey, Chain | None], now: float) -> None:
-        """Begin again with these chains, all of them idle."""
-        self.loaded = dict(loaded)
-        self._of = {}
-        self._uses = Counter()
-        self._idle.clear()
-        for chain in loaded:
-            self._idle.begin(chain, now)
-
-    def use(self, key: FrontendKey, chains: tuple[Chain, ...], now: float) -> None:
-        """Record the chains that a frontend's elements point to."""
-        old = self._of.get(key, ())
-        if chains == old:
-            return
-        if chains:
-            self._of[key] = chains
-        else:
-            del self._of[key]
-        # First the new ones, so that a chain that both use does not become idle.
-        for chain in chains:
-            self._uses[key.family, chain.name] += 1
-            self._idle.end((key.family, chain.name))
-        for chain in old:
-            where = (key.family, chain.name)
-            self._uses[where] -= 1
-            if not self._uses[where]:
-                del self._uses[where]
-                self._idle.begin(where, now)
-
-    @property
-    def next_at(self) -> float | None:
-        """When the first idle chain is due to go; None without one."""
-        return self._idle.next_at
-
-    def due(self, now: float) -> list[ChainKey]:
-        """Return the chains that have been idle long enough to go."""
-        return self._idle.due(now)
-
-    def removed(self, chains: Iterable[ChainKey]) -> None:
-        """Forget chains that are gone."""
-        for chain in chains:
-            self._idle.end(chain)
-            self.loaded.pop(chain, None)
-
-    def removal_failed(self, chains: Iterable[ChainKey], now: float) -> None:
-        """Try again later; chains that may be gone are loaded before they are used again."""
-        for chain in chains:
-            self._idle.begin(chain, now)
-            self.loaded.pop(chain, None)
+    def take(self, key: FrontendKey, step: Step) -> int:
+        """Take over a frontend's step; return how many operations it has."""
+        self.operations.extend(step.operations)
+        if step.operations:
+            self.changed.add(key)
+        self.steps.append((key, step))
+        return len(step.operations)
 
 
 class Tracker:
@@ -197,6 +81,8 @@ class Tracker:
     def __init__(self, desired: Desired, families: Sequence[Family]) -> None:
         """Start with empty tables, and compare them with what is desired for some families."""
         self.chains = ChainUses()
+        self.costs = Costs()
+        self.backlog = Backlog(families)
         self.strays: list[Operation] = []
         self._desired = desired
         self._families = tuple(families)
@@ -209,7 +95,11 @@ class Tracker:
         self._shrunk_lists: Deadlines[AffinityListKey | None] = Deadlines(LINGER_S)
 
     def reset(self, observed: Observed) -> None:
-        """Take over what was read from the kernel, and forget what was believed."""
+        """
+        Take over what was read from the kernel, and forget what was believed.
+
+        All that is desired or there waits in the backlog, to be compared.
+        """
         self._lost |= self._states.keys() - observed.frontends.keys()
         self._states = observed.frontends
         self._shared = observed.shared_elements
@@ -218,57 +108,107 @@ class Tracker:
         self._lingering.clear()
         self._leaving.clear()
         self._shrunk_lists.clear()
+        self.backlog.clear()
+        self.backlog.add(self._desired.everything())
+        # Ranges all have their turn at once: one may have to go before another can come.
+        shared = {each: NODE if is_range(each) else UNKNOWN for each in self._shared}
+        self.backlog.add(Touched(dict.fromkeys(self._states, UNKNOWN), shared))
 
-    def everything(self) -> Touched:
-        """Return all that is desired or there, to be compared as a whole."""
-        touched = self._desired.everything()
-        touched.frontends |= self._states.keys()
-        touched.shared_elements |= self._shared
-        return touched
+    # --- what is due now -----------------------------------------------------------------
 
-    def difference(self, touched: Touched) -> Batch:
-        """Return what makes the touched parts of the kernel as desired."""
+    def portion(self, most_operations: int | None = None) -> Batch:
+        """
+        Return what makes as much of the kernel as desired as fits one transaction.
+
+        It is taken out of the backlog. `most_operations` is a further limit.
+        """
         batch = Batch()
-        wanted, states = self._desired.frontends, self._states
-        for key in touched.frontends:
-            if key.family in self._families:
-                step = transition(key, states.get(key, ABSENT), wanted.get(key))
-                batch.prepare.extend(step.prepare)
-                batch.stage.extend(step.stage)
-                batch.main.extend(step.main)
-                batch.ends.append(len(batch.main))
-                batch.frontends.append((key, step.state, step.lingers))
-                if step.prepare or step.stage or step.main:
-                    batch.changed.add(key)
+        most = int(TRANSACTION_S / self.costs.operation_s)
+        if most_operations is not None:
+            most = min(most, most_operations)
+        # A stray slot may be where a new one is to be written, so all strays go first.
+        strays = self.strays[:most]
+        batch.strays = len(strays)
+        left = most - batch.strays
+        while left > 0 and (turn := self.backlog.next_turn()) is not None:
+            service, parts = turn
+            share = max(left // (len(self.backlog) + 1), most // _TURNS, 2)
+            used = 0  # operations, and what counts like them
+            partial: list[Part] = []
+            while parts and (used < share or is_range(parts[-1])):
+                part = parts.pop()
+                if isinstance(part, FrontendKey):
+                    wanted = self._desired.frontends.get(part)
+                    state = self._states.get(part, ABSENT)
+                    step = transition(part, state, wanted, max(2, share - used))
+                    used += batch.take(part, step)
+                    if step.is_whole:
+                        used += self._finish(batch, service, part, wanted)
+                    else:
+                        partial.append(part)
+                else:
+                    self._take_element(batch, part)
+                used += 1
+            if partial or parts:
+                batch.unfinished.append((service, partial + parts))
+            left -= used
+        # Deletions come before additions: a range may give way to a larger one. Source ranges are
+        # there before a verdict leads to their guard.
+        batch.shared.sort()
+        early = [one for one in batch.shared if one.set in LINGERING_SETS]
+        batch.operations[:0] = strays + early
+        batch.operations.extend(one for one in batch.shared if one.set not in LINGERING_SETS)
         batch.changed.update(self._lost)
-        held, shared = self._shared, self._desired.shared_elements
-        elements = [e for e in touched.shared_elements if e.family in self._families]
-        # Deletions come before additions: a range may give way to a larger one.
-        gone = [e for e in elements if e in held and e not in shared]
-        batch.leaving.extend(e for e in gone if e.set in LINGERING_SETS)
-        batch.shared.extend(Operation(False, *e) for e in gone if e.set not in LINGERING_SETS)
-        batch.shared.extend(Operation(True, *e) for e in elements if e in shared and e not in held)
-        batch.main.extend(batch.shared)
-        # A stray slot may be where a new one is to be written, so strays go first.
-        (batch.prepare or batch.stage)[:0] = self.strays
-        for name in touched.affinity_lists:
-            addresses = self._desired.affinity_lists.get(name, _NO_ADDRESSES)
-            if not self._lists.get(name, _NO_ADDRESSES) <= addresses:
-                batch.shrunk_lists.append(name)
         return batch
 
-    def committed(self, batch: Batch, touched: Touched, now: float) -> None:
+    def _finish(
+        self, batch: Batch, service: ObjectName, key: FrontendKey, wanted: Frontend | None
+    ) -> int:
+        """Note that a frontend's last step is in a batch; return how much missing chains count."""
+        if self.backlog.is_planned(service):
+            batch.planned[key] = service
+        chains, loaded = wanted.chains if wanted else (), self.chains.loaded
+        return _CHAIN_OPERATIONS * sum((key.family, each.name) not in loaded for each in chains)
+
+    def _take_element(self, batch: Batch, part: SharedElement | AffinityListKey) -> None:
+        if isinstance(part, SharedElement):
+            is_wanted = self._is_wanted(part)
+            if part in self._shared and not is_wanted and part.set in LINGERING_SETS:
+                batch.leaving.append(part)
+            elif is_wanted != (part in self._shared):
+                batch.shared.append(Operation(is_wanted, *part))
+            return
+        batch.lists.append(part)
+        addresses = self._desired.affinity_lists.get(part, _NO_ADDRESSES)
+        if not self._lists.get(part, _NO_ADDRESSES) <= addresses:
+            batch.shrunk_lists.append(part)
+
+    def transactions(
+        self, batch: Batch, limit: int | None, clock: Callable[[], float]
+    ) -> Iterator[list[Operation]]:
+        """
+        Yield the operations of a batch as transactions of at most `limit` bytes: nearly always one.
+
+        The time until the next one is asked for is what a transaction took.
+        """
+        for transaction in portions(batch.operations, limit):
+            began_s = clock()
+            yield transaction
+            self.costs.learn(len(transaction), clock() - began_s)
+
+    def committed(self, batch: Batch, now: float) -> None:
         """Take over a batch that the kernel has accepted, just now."""
-        self.strays = []
+        del self.strays[: batch.strays]
         self._lost = set()
-        for key, state, lingers in batch.frontends:
-            self._settle(key, state)
-            if lingers:
+        for key, step in batch.steps:
+            self._settle(key, step.state)
+            if step.lingers:
                 self._lingering.begin(key, now)
             else:
                 self._lingering.end(key)
-            wanted = self._desired.frontends.get(key)
-            self.chains.use(key, wanted.chains if wanted else (), now)
+            if step.is_whole:
+                wanted = self._desired.frontends.get(key)
+                self.chains.use(key, wanted.chains if wanted else (), now)
         for operation in batch.shared:
             element = SharedElement(operation.family, operation.set, operation.key)
             (self._shared.add if operation.add else self._shared.discard)(element)
@@ -277,12 +217,14 @@ class Tracker:
         for name in batch.shrunk_lists:
             # A packet on its way may record the endpoint after its entries were deleted.
             self._shrunk_lists.begin(name, now)
-        for name in touched.affinity_lists:
+        for name in batch.lists:
             listed = self._desired.affinity_lists.get(name)
             if listed is None:
                 self._lists.pop(name, None)
             else:
                 self._lists[name] = listed
+        for service, parts in batch.unfinished:
+            self.backlog.put_back(service, parts)
 
     def _settle(self, key: FrontendKey, state: FrontendState) -> None:
         if state == ABSENT:
@@ -325,15 +267,16 @@ class Tracker:
         return min((at for at in times if at is not None), default=None)
 
     def leftovers(self, now: float) -> Batch:
-        """Return the removal of what no packet can ask for any more."""
+        """Return the removal of what no packet can ask for any more, as fits one transaction."""
         batch = Batch()
+        left = int(TRANSACTION_S / self.costs.operation_s)
         for key in self._lingering.due(now):
-            step = clean(key, self._states.get(key, ABSENT))
-            batch.main.extend(step.main)
-            batch.frontends.append((key, step.state, False))
-        batch.leaving.extend(self._leaving.due(now))
+            if left <= 0:
+                break
+            left -= batch.take(key, clean(key, self._states.get(key, ABSENT), left))
+        batch.leaving.extend(self._leaving.due(now)[: max(0, left)])
         batch.shared.extend(Operation(False, *e) for e in batch.leaving if not self._is_wanted(e))
-        batch.main.extend(batch.shared)
+        batch.operations.extend(batch.shared)
         return batch
 
     def _is_wanted(self, element: SharedElement) -> bool:
@@ -346,9 +289,10 @@ class Tracker:
 
     def removed(self, batch: Batch, lists: Iterable[AffinityListKey | None]) -> None:
         """Take over that leftovers are gone, and that lists have been looked at once more."""
-        for key, state, _ in batch.frontends:
-            self._settle(key, state)
-            self._lingering.end(key)
+        for key, step in batch.steps:
+            self._settle(key, step.state)
+            if step.is_whole:
+                self._lingering.end(key)
         for operation in batch.shared:
             self._shared.discard(SharedElement(operation.family, operation.set, operation.key))
         for element in batch.leaving:

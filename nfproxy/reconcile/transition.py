@@ -60,71 +60,83 @@ class FrontendState(NamedTuple):
 ABSENT = FrontendState()
 
 
+#: More operations than any frontend needs.
+NO_LIMIT = 1 << 62
+
+
 class Step(NamedTuple):
     """
     The operations of one transition, in the order in which they must take effect.
 
-    `prepare` must take effect before `main`. `stage` may, as no packet can reach it yet.
-    `state` is the kernel's after all of them; `lingers` says whether it holds leftovers.
+    `state` is the kernel's after them; `lingers` says whether it holds leftovers. `is_whole` is
+    false where more operations than allowed are needed, and others must follow.
     """
 
-    prepare: list[Operation]
-    stage: list[Operation]
-    main: list[Operation]
+    operations: list[Operation]
     state: FrontendState
     lingers: bool
+    is_whole: bool = True
 
 
-def transition(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Step:
-    """Return the least operations that make a frontend do what is wanted (None: no frontend)."""
-    main: list[Operation] = []
-    slots: list[Operation] = []
+def transition(
+    key: FrontendKey, state: FrontendState, wanted: Frontend | None, most: int = NO_LIMIT
+) -> Step:
+    """
+    Return the least operations that make a frontend do what is wanted (None: no frontend).
+
+    Where slots need more than `most` operations, return about as many of them. Packets may draw
+    from these slots already: each then has its old or its new endpoint. The verdict is the last to
+    change, so packets find the old number of slots until all new ones are there.
+    """
+    operations: list[Operation] = []
     verdict, slot_ranges = (wanted.verdict, wanted.slot_ranges) if wanted else (None, NO_SLOTS)
-    first = _fill_range(key, 0, state.slot_ranges[0], slot_ranges[0], slots)
-    second = _fill_range(key, schema.CLUSTER_BASE, state.slot_ranges[1], slot_ranges[1], slots)
-    own_elements = _own_elements(key, state, wanted, main)
-    if state.verdict is not None:
-        # Packets draw from these slots already. One transaction changes slots and verdict, so that
-        # a packet which reads the new verdict finds the new slots.
-        main = slots + main
-        slots = []
+    first = _fill_range(key, 0, state.slot_ranges[0], slot_ranges[0], operations, most)
+    second = _fill_range(
+        key, schema.CLUSTER_BASE, state.slot_ranges[1], slot_ranges[1], operations, most
+    )
+    if len(operations) >= most:
+        partial = FrontendState(state.verdict, (first, second), state.own_elements)
+        return Step(operations, partial, lingers=False, is_whole=False)
+    own_elements = _own_elements(key, state, wanted, operations)
     if verdict != state.verdict:
         where, name = key.element_key, _verdict_map(key)
         if state.verdict is not None:
-            main.append(Operation(False, key.family, name, where))
+            operations.append(Operation(False, key.family, name, where))
         if verdict is not None:
-            main.append(Operation(True, key.family, name, where, verdict))
-    # Without a verdict no packet comes to the slots, so they may be staged: a first load has
-    # hundreds of thousands of them, too many for one transaction.
+            operations.append(Operation(True, key.family, name, where, verdict))
     held: HeldRanges = (first, second)
     if first is slot_ranges[0] and second is slot_ranges[1]:
         held = slot_ranges  # one tuple instead of two, for each of many frontends
     after = FrontendState(verdict, held, own_elements)
-    return Step([], slots, main, after, _lingers(after, wanted))
+    return Step(operations, after, _lingers(after, wanted))
 
 
-def clean(key: FrontendKey, state: FrontendState) -> Step:
+def clean(key: FrontendKey, state: FrontendState, most: int = NO_LIMIT) -> Step:
     """
     Return the operations that remove leftovers: what the kernel's verdict cannot ask for.
 
-    They follow from the verdicts alone, as what is wanted may be ahead of the kernel.
+    They follow from the verdicts alone, as what is wanted may be ahead of the kernel. At most
+    `most` slots are removed, the highest ones first: those that stay have no gaps.
     """
     gone: list[Operation] = []
     kept: list[Sequence[Destination]] = []
+    is_whole = True
     name, prefix = slot_map(key), slot_prefix(key)
     drawn = _drawn(balancing_verdict(key, state.verdict, state.own_elements))
     for start, slots, count in zip(_RANGE_STARTS, state.slot_ranges, drawn, strict=True):
-        kept.append(slots[:count])
+        left = max(count, len(slots) - (most - len(gone)))
         gone += [
             Operation(False, key.family, name, prefix + schema.number_bytes(start + slot))
-            for slot in range(count, len(slots))
+            for slot in range(left, len(slots))
         ]
+        is_whole &= left == count
+        kept.append(slots[:left])
     own_elements = state.own_elements
     if own_elements and not (state.verdict and state.verdict.is_jump):
         gone += [Operation(False, key.family, *k) for k in own_elements if k[0] in schema.BEHIND]
         own_elements = {k: v for k, v in own_elements.items() if k[0] not in schema.BEHIND}
     after = FrontendState(state.verdict, (kept[0], kept[1]), own_elements)
-    return Step([], [], gone, after, lingers=False)
+    return Step(gone, after, lingers=not is_whole, is_whole=is_whole)
 
 
 def _drawn(verdict: Verdict | None) -> tuple[int, int]:
@@ -163,8 +175,13 @@ def _fill_range(
     slots: Sequence[Destination],
     wanted: tuple[Destination, ...],
     operations: list[Operation],
+    most: int,
 ) -> Sequence[Destination]:
-    """Append the operations that fill a slot range; return what it holds afterwards."""
+    """
+    Append the operations that fill a slot range, up to `most`; return what it holds afterwards.
+
+    From `most` operations on, those of the slots that come next are missing.
+    """
     if not wanted:
         return slots  # all of them linger
     # The wanted tuple itself is the state of a new frontend: a first load copies nothing.
@@ -174,6 +191,8 @@ def _fill_range(
     for index, destination in enumerate(new):
         if index < held and slots[index] == destination:
             continue
+        if len(operations) >= most:
+            return [*new[:index], *slots[index:]]
         where = prefix + schema.number_bytes(start + index)
         if index < held:
             operations.append(Operation(False, family, name, where))

@@ -49,9 +49,9 @@ def compare(
         wanted = desired.frontends.get(key)
         state = observed.frontends.get(key, ABSENT)
         step = transition(key, state, wanted)
-        needed = [*step.prepare, *step.stage, *step.main]
+        needed = [*step.operations]
         if step.lingers:
-            needed += clean(key, step.state).main
+            needed += clean(key, step.state).operations
         if needed:
             rows.append(_frontend_row(key, state, wanted))
             operations += needed

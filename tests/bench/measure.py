@@ -129,6 +129,10 @@ class Node:
             touched = self.planner.apply(first)
             planned, cpu = time.perf_counter(), _cpu_seconds()
             report = self.reconciler.sync(touched)
+            operations = report.operations
+            while report.left:
+                report = self.reconciler.sync()
+                operations += report.operations
             total, cpu = time.perf_counter() - planned, _cpu_seconds() - cpu
         program, commit = self.watch.take("program"), self.watch.take("commit")
         both = self.watch.take("encode and commit")
@@ -139,7 +143,7 @@ class Node:
             encoding=both - commit,
             commit=commit,
             cpu=cpu,
-            operations=report.operations,
+            operations=operations,
         )
         return planned - began, load
 

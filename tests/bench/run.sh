@@ -17,6 +17,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh --size 30000x10 --repeats 100
   tests/bench/run.sh daemon                   the whole daemon on an API server      (--help)
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
+  tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
@@ -27,7 +28,7 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " conntrack "* | " daemon "* | " repairs "*) module=bench.$1 && shift ;;
+    " conntrack "* | " daemon "* | " mass "* | " repairs "*) module=bench.$1 && shift ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()

@@ -20,23 +20,24 @@ from nfproxy.nft import schema
 from nfproxy.nft.schema import Interval
 from nfproxy.plan.desired import Touched
 from nfproxy.reconcile import tracker
+from nfproxy.reconcile.costs import Costs
 
 #: They compute for half a minute; on a machine that others use, several times as long.
 pytestmark = pytest.mark.timeout(600)
 
 #: How a walk goes: how long a transaction takes, whether the daemon tidies between planning and
-#: synchronising, and after how many operations a large load goes on in the next transaction.
+#: synchronising, and after how many operations a change goes on in the next transaction.
 Manner = tuple[float, bool, int]
-manners = st.tuples(st.sampled_from([0.0, 0.3]), st.booleans(), st.sampled_from([3, 20_000]))
+manners = st.tuples(st.sampled_from([0.0, 0.3]), st.booleans(), st.sampled_from([1, 3, 8, 20_000]))
 
 
 def walked(
     steps: list[Step], config: NodeConfig, manner: Manner = (0.0, False, 20_000)
 ) -> WatchedWalk:
     """Walk to the end of a history. The model of packets objects on the way."""
-    commit_s, eager, stage = manner
+    commit_s, eager, most = manner
     walk = WatchedWalk(config, commit_s=commit_s, eager=eager)
-    with mock.patch.object(tracker, "STAGE_OPERATIONS", stage):
+    with mock.patch.object(tracker, "TRANSACTION_S", most * Costs().operation_s * 1.01):
         for step in steps:
             walk.take(step)
         walk.finish()

@@ -10,8 +10,9 @@ from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.chainuses import IDLE_S
 from nfproxy.reconcile.reconciler import Reconciler, Report
-from nfproxy.reconcile.tracker import IDLE_S, LINGER_S
+from nfproxy.reconcile.tracker import LINGER_S
 
 CONFIG = NodeConfig(node_name="node-1")
 

@@ -18,7 +18,7 @@ from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
-from nfproxy.reconcile.tracker import IDLE_S
+from nfproxy.reconcile.chainuses import IDLE_S
 
 Object = Service | EndpointSlice | ServiceCIDR
 

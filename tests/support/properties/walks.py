@@ -24,9 +24,10 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import AffinityListKey
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.chainuses import IDLE_S
 from nfproxy.reconcile.reconciler import Reconciler, Report
 from nfproxy.reconcile.script import script
-from nfproxy.reconcile.tracker import IDLE_S, LINGER_S
+from nfproxy.reconcile.tracker import LINGER_S
 
 K = TypeVar("K", bound=FakeKernel | RealKernel)
 
@@ -86,7 +87,7 @@ class Walk(Generic[K]):
         self.sync(touched)
 
     def sync(self, touched: Touched) -> Report | None:
-        """Synchronise; None where that failed and a later step will make it right."""
+        """Synchronise, a portion only; None where that failed and a later step makes it right."""
         return self.reconciler.sync(touched)
 
     def tidy(self) -> None:
@@ -95,10 +96,12 @@ class Walk(Generic[K]):
 
     def finish(self) -> None:
         """Come to rest: everything in force, nothing lingers, no chain is idle."""
-        assert self.sync(Touched()) is not None
+        while (report := self.sync(Touched())) is None or report.left:
+            assert report is not None
         for pause in (LINGER_S, IDLE_S, IDLE_S):
             self.now += pause + 1.0
-            self.reconciler.tidy()
+            while (due := self.reconciler.next_due()) is not None and due <= self.now:
+                self.reconciler.tidy()
         assert self.reconciler.next_due() is None
 
     def settle(self, population: Population) -> None:
@@ -149,7 +152,8 @@ class WatchedWalk(Walk[FlakyKernel]):
             report = super().sync(touched)
         except NfproxyError:
             return None
-        self.packets.synced()
+        if not report.left:
+            self.packets.synced()
         return report
 
     def tidy(self) -> None:

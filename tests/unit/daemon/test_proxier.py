@@ -122,8 +122,10 @@ def test_what_a_failed_sync_left_is_committed_by_the_next_one() -> None:
     proxier.sync(changes(service("web"), endpoint_slice("web", A)))
     kernel.faults = ["before"]
     early = changes(endpoint_slice("web", B))
-    failed = proxier.sync(msgspec.structs.replace(early, triggers={Family.IPV4: (1.0,)}))
-    proxier.sync(Changes(triggers={Family.IPV4: (2.0,)}), commit=False)
+    name, late = service("web").name, changes(endpoint_slice("web", C))
+    first, second = ({name: ((Family.IPV4, unix_s),)} for unix_s in (1.0, 2.0))
+    failed = proxier.sync(msgspec.structs.replace(early, triggers=first))
+    proxier.sync(msgspec.structs.replace(late, triggers=second), commit=False)
     outcome = proxier.sync()
 
     assert isinstance(failed.error, TransactionError)

@@ -7,7 +7,6 @@ import pytest
 from nfproxy.daemon.repairlog import RepairLog
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.reconcile.reconciler import Report
 
 DELETED = ForeignChange(
     Damage.TABLE, frozenset(FAMILIES), "nft (pid 7) deleted table ip nfproxy and ip6 nfproxy"
@@ -33,7 +32,7 @@ def test_a_deleted_table_is_an_error_and_its_repair_says_how_long_it_took(
     log = RepairLog(FAMILIES)
     log.changed(DELETED, 0.0, 100.0)
     log.repair_failed(OSError("No buffer space"), 0.25)
-    log.repaired(Report(operations=12), 100.074)
+    log.repaired(12, 100.074)
 
     assert lines(caplog) == [
         "ERROR nft (pid 7) deleted table ip nfproxy and ip6 nfproxy: NO SERVICE WORKS ON THIS NODE "
@@ -67,7 +66,7 @@ def test_dropped_announcements_are_no_foreign_change(
     log = RepairLog(FAMILIES)
     log.changed(DELETED._replace(damage=Damage.UNKNOWN, text="perhaps"), 0.0, 100.0)
     assert not log.knows_a_change
-    log.repaired(Report(), 101.0)
+    log.repaired(0, 101.0)
 
     assert lines(caplog) == ["INFO perhaps; reading the tables"]
 
@@ -79,7 +78,7 @@ def test_a_process_that_goes_on_does_not_fill_the_log(caplog: pytest.LogCaptureF
     log = RepairLog(FAMILIES)
     for number in range(200):
         log.changed(DELETED, 0.0, 100.0 + number / 4)
-        log.repaired(Report(), 100.1 + number / 4)
+        log.repaired(0, 100.1 + number / 4)
     found = [line for line in lines(caplog) if "deleted" in line]
 
     assert len(found) == 5 + 4

@@ -21,7 +21,7 @@ from nfproxy.plan.desired import Touched
 from nfproxy.plan.flows import CleaningScope, Flows
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import Report, ResyncReason
+from nfproxy.reconcile.reconciler import Report
 
 DNS = service("dns", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
 ENDPOINTS = endpoint_slice("dns", "10.244.1.5", port=53, protocol=Protocol.UDP)
@@ -138,7 +138,7 @@ def test_after_a_reading_of_the_tables_all_frontends_are_examined() -> None:
 
     def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
         planner.apply(changes(DNS, ENDPOINTS, WEB))
-        report = {"reason": ResyncReason.AUDIT, "frontends": {old, tcp}}
+        report = {"resynced": True, "frontends": {old, tcp}}
         cleaning.committed(planner, commit(Touched(), **report))
 
     cleaned(cleaner, work, 1)
@@ -157,7 +157,7 @@ def test_a_retry_after_a_reading_examines_as_much_again(monkeypatch: pytest.Monk
 
     def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
         planner.apply(changes(DNS, ENDPOINTS))
-        cleaning.committed(planner, commit(Touched(), reason=ResyncReason.AUDIT))
+        cleaning.committed(planner, commit(Touched(), resynced=True))
 
     cleaned(cleaner, work, 2)
     assert cleaner.asked[0] == cleaner.asked[1]

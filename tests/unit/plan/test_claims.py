@@ -128,7 +128,7 @@ def test_the_node_learns_another_address_or_api_server():
     assert key(SERVER, 6443) in made.desired.frontends
 
     touched = made.reconfigure(NodeConfig(node_name="node-1", kept=KEPT))
-    assert touched.frontends == {key(SERVER, 6443)}
+    assert touched.frontends.keys() == {key(SERVER, 6443)}
     assert touched.services == {claim.name}
     assert key(SERVER, 6443) not in made.desired.frontends
 

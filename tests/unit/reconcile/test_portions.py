@@ -12,7 +12,7 @@ from nfproxy.netlink.elements import element_requests
 from nfproxy.netlink.nftables import batch
 from nfproxy.nft import schema
 from nfproxy.nft.schema import Interval, length
-from nfproxy.reconcile.portions import groups_of, most_bytes, pieces, portions
+from nfproxy.reconcile.portions import most_bytes, portions
 from nfproxy.reconcile.transition import Operation
 
 V4 = Family.IPV4
@@ -44,27 +44,27 @@ def test_no_operation_takes_more_bytes_than_its_bound():
                 assert len(data) - 40 <= most_bytes(made), made
 
 
-def test_changes_of_one_element_stay_together():
-    """Between the deletion and the addition of a slot, packets would find none."""
-    a, b = operation("cluster-ips", 1), operation("cluster-ips", 2)
-    gone = a._replace(add=False)
-
-    assert list(pieces([gone, a, b])) == [[gone, a], [b]]
-    assert list(pieces([b, gone, a])) == [[b], [gone, a]]
-
-
-def test_a_frontends_operations_stay_together_and_ranges_do():
-    """Where a group is larger than a portion, it is cut in its order."""
-    ips = [operation("cluster-ips", number) for number in range(6)]
-    first = operation("service-cidrs", 1, add=False)
-    range_ = Operation(True, V4, schema.SERVICE_CIDRS, bytes(8))
-    groups = list(groups_of([*ips[:4], first, ips[4], range_, ips[5]], [3, 3, 4]))
-
-    assert groups == [ips[:3], [ips[3]], [first, range_], [ips[4]], [ips[5]]]
+def test_operations_are_cut_between_elements():
+    """Between the deletion and the addition of a slot, packets would find none; ranges overlap."""
+    ips = [operation("cluster-ips", number) for number in range(4)]
+    gone = ips[1]._replace(add=False)
+    range_ = operation("service-cidrs", 1)
+    old = range_._replace(add=False, key=bytes(len(range_.key)))
     size = most_bytes(ips[0])
-    assert list(portions([ips[:3], ips[3:]], 4 * size)) == [ips[:3], ips[3:]]
-    assert list(portions([ips], 4 * size)) == [ips[:4], ips[4:]]
-    assert list(portions([], size)) == []
+
+    assert list(portions(ips, 2 * size)) == [ips[:2], ips[2:]]
+    assert list(portions([ips[0], gone, *ips[1:3]], 2 * size)) == [
+        [ips[0]],
+        [gone, ips[1]],
+        [ips[2]],
+    ]
+    assert list(portions([ips[0], old, range_, ips[1]], size)) == [
+        [ips[0]],
+        [old, range_],
+        [ips[1]],
+    ]
+    assert list(portions(ips, None)) == [ips]
+    assert list(portions([], None)) == list(portions([], size)) == []
 
 
 class LimitedKernel(FlakyKernel):
@@ -77,6 +77,14 @@ class LimitedKernel(FlakyKernel):
     def commit(self, operations: list[Operation]) -> None:
         assert sum(map(most_bytes, operations)) <= 2000
         super().commit(operations)
+
+
+def to_rest(proxy: MemoryProxy) -> None:
+    """Let everything be committed that waits, and tidy."""
+    while proxy.resync().left:
+        pass
+    while proxy.linger():
+        pass
 
 
 def test_limited_transactions_come_to_the_same_tables():
@@ -99,10 +107,10 @@ def test_limited_transactions_come_to_the_same_tables():
         ]
         for proxy in (whole, limited):
             proxy.put(*services, *slices)
-            proxy.linger()
+            to_rest(proxy)
         assert dump(whole.kernel) == dump(limited.kernel)
     for proxy in (whole, limited):
         proxy.remove(*services)
-        proxy.linger()
+        to_rest(proxy)
     assert dump(whole.kernel) == dump(limited.kernel)
     assert limited.kernel.transactions > whole.kernel.transactions

@@ -13,6 +13,7 @@ from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
+from nfproxy.plan.desired import Touched
 from nfproxy.reconcile.reconciler import Report, ResyncReason
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.tracker import LINGER_S
@@ -153,7 +154,7 @@ def test_a_change_of_the_node_that_changes_no_rule_does_nothing(proxy: MemoryPro
     reads, transactions = proxy.kernel.reads, proxy.kernel.transactions
     report = proxy.reconfigure(NodeConfig(node_name="node-1", zone="zone-b"))
 
-    assert report == Report()
+    assert report == Report(finished=Touched(services={WEB.name}))
     assert (reads, transactions) == (proxy.kernel.reads, proxy.kernel.transactions)
 
 

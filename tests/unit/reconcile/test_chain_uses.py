@@ -1,13 +1,10 @@
 """What waits in the kernel until packets have passed, and which chains are idle."""
 
-import pytest
-
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
 from nfproxy.nft.chains import Policy, Shape
 from nfproxy.plan.frontends import FrontendKey
-from nfproxy.reconcile.tracker import IDLE_S, Batch, ChainUses, Deadlines
-from nfproxy.reconcile.transition import Operation
+from nfproxy.reconcile.chainuses import IDLE_S, ChainUses, Deadlines
 
 V4 = Family.IPV4
 ONE, TWO = (FrontendKey(V4, bytes(4), Protocol.TCP, port) for port in (80, 81))
@@ -59,23 +56,3 @@ def test_a_chain_whose_removal_failed_counts_as_not_loaded():
     assert chains.next_at == 400.0 + IDLE_S
     chains.removed([(V4, LARGE.name)])
     assert chains.next_at is None
-
-
-@pytest.mark.parametrize(
-    ("prepare", "stage", "main", "sizes"),
-    [
-        (0, 0, 0, [0]),
-        (0, 2, 1, [3]),
-        (1, 2, 1, [1, 3]),
-        (0, 45_000, 3, [20_000, 20_000, 5_000, 3]),
-    ],
-)
-def test_a_batch_is_one_transaction_where_it_can_be(
-    prepare: int, stage: int, main: int, sizes: list[int]
-):
-    """What must be first is a transaction of its own, and a large stage is several."""
-    operation = Operation(True, V4, "endpoints-tcp", b"")
-    batch = Batch(*([operation] * count for count in (prepare, stage, main)))
-
-    assert [len(transaction) for transaction in batch.transactions()] == sizes
-    assert batch.operations == sum(sizes)

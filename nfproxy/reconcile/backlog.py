@@ -1,0 +1,141 @@
+"""What was touched and is not committed yet, in the order in which it is committed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.service import ObjectName
+from nfproxy.nft.schema import SCHEMAS, SOURCE_RANGES, Interval
+from nfproxy.plan.desired import NODE, Touched
+from nfproxy.plan.frontends import AffinityListKey, FrontendKey, SharedElement
+
+#: A part of the desired state.
+Part = FrontendKey | SharedElement | AffinityListKey
+
+# Without these, a node and its cluster cannot work on anything else. Kubernetes reserves the first
+# prefix, and OpenShift the second, so no tenant has a Service there.
+_IMPORTANT = (NODE, ObjectName("default", "kubernetes"))
+_IMPORTANT_PREFIXES = ("kube-", "openshift-")
+_IMPORTANT_QUEUE = "important!"  # no namespace has this name
+
+#: Stands for the Service of parts that only the kernel has.
+UNKNOWN = ObjectName("", "unknown")
+
+
+def is_range(part: Part) -> bool:
+    """Return whether this is a range, which may give way to a larger one."""
+    return isinstance(part, SharedElement) and SCHEMAS[part.set].interval is not Interval.NO
+
+
+def _order(part: Part) -> int:
+    """
+    Return when a part's turn is among those of its Service: the highest number is first.
+
+    Source ranges are in force before the guards that look them up. A cluster IP that is known
+    rejects connections to ports without a frontend, so it comes after the frontends.
+    """
+    if isinstance(part, FrontendKey):
+        return 2
+    if isinstance(part, SharedElement):
+        return 3 if is_range(part) or part.set == SOURCE_RANGES else 1
+    return 0
+
+
+def is_important(service: ObjectName) -> bool:
+    """Return whether a Service is programmed before those of all tenants."""
+    return service in _IMPORTANT or service.namespace.startswith(_IMPORTANT_PREFIXES)
+
+
+class Backlog:
+    """
+    Services with parts that wait, by turns.
+
+    Important Services are first, all of them. Then namespaces take turns, and a namespace's
+    Services do: each turn is one Service. A namespace without waiting Services that gets one is
+    next. So a change waits for at most one turn of each other namespace, however much they have.
+    """
+
+    def __init__(self, families: Collection[Family]) -> None:
+        """Start empty; parts of other families never wait."""
+        self._families = families
+        self._parts: dict[ObjectName, list[Part]] = {}
+        self._known: set[Part] = set()
+        self._queues: OrderedDict[str, deque[ObjectName]] = OrderedDict()
+        self._planned: set[ObjectName] = set()
+        self._finished: set[ObjectName] = set()
+
+    def __len__(self) -> int:
+        """Return how many Services wait, the node included."""
+        return len(self._parts)
+
+    def clear(self) -> None:
+        """Forget all parts. Services that were planned are finished when they wait no more."""
+        self._parts.clear()
+        self._known.clear()
+        self._queues.clear()
+        self._finished |= self._planned
+
+    def add(self, touched: Touched) -> None:
+        """Let everything wait that was touched and does not wait already."""
+        for parts in (touched.affinity_lists, touched.shared_elements, touched.frontends):
+            for part, service in parts.items():
+                self._add(service, part)
+        self._planned |= touched.services
+        self._finished |= touched.services
+        self._finished -= self._parts.keys()
+
+    def _add(self, service: ObjectName, part: Part) -> None:
+        if part.family not in self._families or part in self._known:
+            return
+        self._known.add(part)
+        waiting = self._parts.get(service)
+        if waiting is None:
+            waiting = self._parts[service] = []
+            self._enqueue(service, is_new=True)
+        waiting.append(part)
+
+    def _enqueue(self, service: ObjectName, *, is_new: bool) -> None:
+        name = _IMPORTANT_QUEUE if is_important(service) else service.namespace
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = deque()
+            if is_new:
+                self._queues.move_to_end(name, last=False)
+        queue.append(service)
+
+    def next_turn(self) -> tuple[ObjectName, list[Part]] | None:
+        """Take out the Service whose turn it is, and its parts, the first of them at the end."""
+        if not self._queues:
+            return None
+        name = _IMPORTANT_QUEUE if _IMPORTANT_QUEUE in self._queues else next(iter(self._queues))
+        queue = self._queues[name]
+        service = queue.popleft()
+        if queue:
+            self._queues.move_to_end(name)
+        else:
+            del self._queues[name]
+        parts = self._parts.pop(service)
+        self._known.difference_update(parts)
+        parts.sort(key=_order)
+        if service in self._planned:
+            self._finished.add(service)
+        return service, parts
+
+    def put_back(self, service: ObjectName, parts: list[Part]) -> None:
+        """Let parts of a Service wait that its turn was too short for."""
+        self._finished.discard(service)
+        self._known.update(parts)
+        self._parts[service] = parts
+        self._enqueue(service, is_new=False)
+
+    def is_planned(self, service: ObjectName) -> bool:
+        """Return whether a Service was planned and has not been reported as finished."""
+        return service in self._planned
+
+    def take_finished(self) -> set[ObjectName]:
+        """Return the Services that were planned and wait no more; each is returned once."""
+        finished, self._finished = self._finished, set()
+        self._planned -= finished
+        return finished

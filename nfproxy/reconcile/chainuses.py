@@ -1,0 +1,115 @@
+"""Which chains the tables have, which of them frontends use, and since when others are idle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import Generic, TypeVar
+
+from nfproxy.model.addresses import Family
+from nfproxy.nft.chains import Chain
+from nfproxy.plan.frontends import FrontendKey
+
+#: How long an unused chain stays. Rollouts go through the same numbers of endpoints again and
+#: again, and making a chain takes a child process.
+IDLE_S = 300.0
+
+ChainKey = tuple[Family, str]
+K = TypeVar("K")
+
+
+class Deadlines(Generic[K]):
+    """When keys are due. Each waits equally long, so those that began first are due first."""
+
+    def __init__(self, delay_s: float) -> None:
+        """Start without keys."""
+        self._delay_s = delay_s
+        self._due_at: dict[K, float] = {}
+
+    def begin(self, key: K, now: float) -> None:
+        """Let a key wait from now on, also one that waits already."""
+        self._due_at.pop(key, None)  # so that the keys stay in order of time
+        self._due_at[key] = now + self._delay_s
+
+    def end(self, key: K) -> None:
+        """Let a key wait no longer."""
+        self._due_at.pop(key, None)
+
+    def clear(self) -> None:
+        """Let no key wait any longer."""
+        self._due_at.clear()
+
+    @property
+    def next_at(self) -> float | None:
+        """The time at which the first key is due; None without keys."""
+        return next(iter(self._due_at.values()), None)
+
+    def due(self, now: float) -> list[K]:
+        """Return the keys that are due; they wait until `end`."""
+        return [key for key, _ in takewhile(lambda item: item[1] <= now, self._due_at.items())]
+
+
+class ChainUses:
+    """
+    Which chains the tables have, which of them frontends use, and which are idle.
+
+    `loaded` has what a chain's rules were made from, None for a chain with unknown rules.
+    """
+
+    def __init__(self) -> None:
+        """Start without chains."""
+        self.loaded: dict[ChainKey, Chain | None] = {}
+        self._of: dict[FrontendKey, tuple[Chain, ...]] = {}
+        self._uses: Counter[ChainKey] = Counter()
+        self._idle: Deadlines[ChainKey] = Deadlines(IDLE_S)
+
+    def reset(self, loaded: Mapping[ChainKey, Chain | None], now: float) -> None:
+        """Begin again with these chains, all of them idle."""
+        self.loaded = dict(loaded)
+        self._of = {}
+        self._uses = Counter()
+        self._idle.clear()
+        for chain in loaded:
+            self._idle.begin(chain, now)
+
+    def use(self, key: FrontendKey, chains: tuple[Chain, ...], now: float) -> None:
+        """Record the chains that a frontend's elements point to."""
+        old = self._of.get(key, ())
+        if chains == old:
+            return
+        if chains:
+            self._of[key] = chains
+        else:
+            del self._of[key]
+        # First the new ones, so that a chain that both use does not become idle.
+        for chain in chains:
+            self._uses[key.family, chain.name] += 1
+            self._idle.end((key.family, chain.name))
+        for chain in old:
+            where = (key.family, chain.name)
+            self._uses[where] -= 1
+            if not self._uses[where]:
+                del self._uses[where]
+                self._idle.begin(where, now)
+
+    @property
+    def next_at(self) -> float | None:
+        """When the first idle chain is due to go; None without one."""
+        return self._idle.next_at
+
+    def due(self, now: float) -> list[ChainKey]:
+        """Return the chains that have been idle long enough to go."""
+        return self._idle.due(now)
+
+    def removed(self, chains: Iterable[ChainKey]) -> None:
+        """Forget chains that are gone."""
+        for chain in chains:
+            self._idle.end(chain)
+            self.loaded.pop(chain, None)
+
+    def removal_failed(self, chains: Iterable[ChainKey], now: float) -> None:
+        """Try again later; chains that may be gone are loaded before they are used again."""
+        for chain in chains:
+            self._idle.begin(chain, now)
+            self.loaded.pop(chain, None)
