@@ -120,7 +120,15 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             health.explain_api_server(partial(getattr, source, "trouble"))
         flows = StaleFlowCleaning(cleaner, lambda: addresses.current, families, metrics)
         local_node_ports = LocalNodePorts(families, metrics)
-        hooks = NodeHooks(metrics, health, families, flows, events, local_node_ports.committed)
+        hooks = NodeHooks(
+            metrics,
+            health,
+            families,
+            flows,
+            events,
+            local_node_ports.committed,
+            kernel.remove_strangers,
+        )
         connections = stack.enter_context(
             closing(ServiceConnections(families, lambda: hooks.planner, kernel.deletions))
         )

@@ -11,6 +11,7 @@ from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.proxier import Commit, Hooks
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.notifications import Damage, ForeignChange
+from nfproxy.errors import NfproxyError
 from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
@@ -36,6 +37,7 @@ class NodeHooks(Hooks):
     to :func:`~nfproxy.daemon.background.serve_health_checks`. That task reads `health_checks` and
     `node_port_prefixes` after `health_checks_changed` was set. `on_listeners` is called in the
     event loop with what each commit changes for node ports on loopback addresses.
+    `remove_strangers` is called in the worker thread when the tables have been read and are right.
 
     `planner` is that of the last commit, None before the first. The threads are those of
     :class:`~nfproxy.daemon.proxier.Hooks`; the public attributes may be read in the event loop.
@@ -49,6 +51,7 @@ class NodeHooks(Hooks):
         flows: StaleFlowCleaning,
         events: NodeEvents | None = None,
         on_listeners: Callable[[ListenerChanges], None] | None = None,
+        remove_strangers: Callable[[Sequence[Family]], None] = lambda _: None,
     ) -> None:
         """Start the daemon's health and its first request for a sync; needs the event loop."""
         self._metrics = metrics
@@ -57,6 +60,7 @@ class NodeHooks(Hooks):
         self._flows = flows
         self._events = events
         self._on_listeners = on_listeners
+        self._remove_strangers = remove_strangers
         self._tally = Tally()
         self._changed_services: set[ObjectName] = set()
         self._loop = asyncio.get_running_loop()
@@ -138,6 +142,8 @@ class NodeHooks(Hooks):
         """Count what is programmed, and hand over what follows."""
         self._changed_services -= commit.touched.services
         self.planner = planner
+        if commit.report.resynced:
+            self._tidy_up()
         self._count(planner, commit)
         moment, left = now(), commit.report.left
         self._health.programming(len(planner.services) - left, len(planner.services))
@@ -150,6 +156,13 @@ class NodeHooks(Hooks):
                 commit.touched.frontends, planner.desired.frontends, planner.config
             )
             self._loop.call_soon_threadsafe(self._on_listeners, changes)
+
+    def _tidy_up(self) -> None:
+        """Remove what other processes have put into the tables; a failure only postpones that."""
+        try:
+            self._remove_strangers(self._families)
+        except NfproxyError as error:
+            log.warning("cannot look for what other processes put into the tables: %s", error)
 
     def _count(self, planner: Planner, commit: Commit) -> None:
         metrics, report = self._metrics, commit.report

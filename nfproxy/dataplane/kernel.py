@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.notifications import CountedDeletions, ForeignChanges
+from nfproxy.dataplane.strangers import Strangers
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.elements import counted_elements, element_requests, join_ranges, raw_elements
@@ -44,6 +45,7 @@ class Kernel:
     def __init__(self, netlink: NftSocket | None = None) -> None:
         """Use a netlink socket and own it; by default a new one of this network namespace."""
         self._netlink = netlink or NftSocket()
+        self._strangers = Strangers(self._netlink)
         self._foreign_changes: ForeignChanges | None = None
 
     def close(self) -> None:
@@ -104,6 +106,10 @@ class Kernel:
         """Return how many packets each named counter of the family's table has counted."""
         rows = self._netlink.objects(family, TABLE)
         return {row.name: row.packets for row in rows if row.packets is not None}
+
+    def remove_strangers(self, families: Iterable[Family]) -> None:
+        """Delete what another process has put into the tables; see :mod:`.strangers`."""
+        self._strangers.remove(families)
 
     def deletions(self) -> CountedDeletions:
         """Return what keeps the counters of elements that we delete from now on; to be closed."""

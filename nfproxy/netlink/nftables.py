@@ -28,10 +28,11 @@ SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 NEW_TABLE, GET_TABLE, DELETE_TABLE, DESTROY_TABLE = 0, 1, 2, 26
 GET_CHAIN, DELETE_CHAIN, DESTROY_CHAIN = 4, 5, 27
 GET_RULE, DELETE_RULE, DESTROY_RULE = 7, 8, 28
-GET_SET = 10
+GET_SET, DELETE_SET = 10, 11
 NEW_ELEMENTS, GET_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS = 12, 13, 14, 30
 NEW_GENERATION, GET_GENERATION = 15, 16
-GET_OBJECT = 19
+GET_OBJECT, DELETE_OBJECT = 19, 20
+GET_FLOWTABLE, DELETE_FLOWTABLE = 23, 24
 
 #: The table's name in nearly every kind of message: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, …
 TABLE_NAME = 1
@@ -114,6 +115,12 @@ def delete_chain(family: int, table: str, chain: str) -> Request:
 def flush_chain(family: int, table: str, chain: str) -> Request:
     """Return the request to delete all rules of a chain."""
     return Request(DELETE_RULE, family, string(TABLE_NAME, table) + string(_RULE_CHAIN, chain))
+
+
+def delete_named(kind: int, family: int, table: str, name: str, type: int = 0) -> Request:
+    """Return the request to delete a set, an object of a type or a flowtable; `kind` says which."""
+    of_type = attribute(_OBJECT_TYPE, type.to_bytes(4, "big")) if kind == DELETE_OBJECT else b""
+    return Request(kind, family, string(TABLE_NAME, table) + string(_SET_NAME, name) + of_type)
 
 
 def delete_rule(family: int, table: str, chain: str, handle: int) -> Request:
@@ -228,6 +235,7 @@ class ObjectRow(NamedTuple):
 
     table: str
     name: str
+    type: int
     packets: int | None
 
     @classmethod
@@ -235,9 +243,11 @@ class ObjectRow(NamedTuple):
         """Read a listed message, its nfgenmsg included. Raises DataplaneError."""
         found = values(data, GENERIC_SIZE)
         packets = None
-        if number(found.get(_OBJECT_TYPE, b"")) == _COUNTER:
+        type = number(found.get(_OBJECT_TYPE, b""))
+        if type == _COUNTER:
             packets = number(values(found.get(_OBJECT_DATA, b"")).get(_COUNTER_PACKETS, b""))
-        return cls(text(found.get(TABLE_NAME, b"")), text(found.get(_OBJECT_NAME, b"")), packets)
+        names = text(found.get(TABLE_NAME, b"")), text(found.get(_OBJECT_NAME, b""))
+        return cls(*names, type, packets)
 
 
 class RuleRow(NamedTuple):

@@ -29,6 +29,7 @@ from nfproxy.netlink.messages import (
 from nfproxy.netlink.nftables import (
     GET_CHAIN,
     GET_ELEMENTS,
+    GET_FLOWTABLE,
     GET_OBJECT,
     GET_RULE,
     GET_SET,
@@ -254,6 +255,10 @@ class NftSocket(NetlinkSocket):
     def objects(self, family: int, table: str) -> list[ObjectRow]:
         """Return the named objects of a table, such as counters."""
         return [ObjectRow.read(data) for data in self._list(GET_OBJECT, family, table)]
+
+    def flowtables(self, family: int, table: str) -> list[str]:
+        """Return the names of a table's flowtables."""
+        return [SetRow.read(data).name for data in self._list(GET_FLOWTABLE, family, table)]
 
     def rules(self, family: int, table: str, chain: str = "") -> Iterator[RuleRow]:
         """Yield the rules of a table or of one chain, by chain and in order."""

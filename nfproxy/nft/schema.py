@@ -174,6 +174,12 @@ COUNTED = (FRONTENDS, NODE_PORTS)
 #: The named counter of what is rejected on loopback addresses, with kube-proxy's name for it.
 REJECTED_COUNTERS = {p: f"localhost-nodeport-rejected-{p.word}" for p in Protocol}
 
+
+def is_our_set(name: str) -> bool:
+    """Return whether nfproxy gives a set or map such a name."""
+    return name in SCHEMAS or name.startswith(("affinity-", "list-"))
+
+
 _PORT = struct.Struct("!H2x")
 _NUMBER = struct.Struct("=I")
 

@@ -321,14 +321,8 @@ class Reconciler:
                     foreign.setdefault(family, []).append(found.name)
                 elif chain is not None:
                     chains[where] = chain
-                else:
+                elif is_ours(found.name):
                     unknown.append(where)
-                    if not is_ours(found.name):
-                        log.warning(
-                            "table %s nfproxy: leaving chain %s of another process alone",
-                            family.table,
-                            found.name,
-                        )
         for family, names in foreign.items():
             log.warning(
                 "table %s nfproxy: removing base chains of another process: %s",
