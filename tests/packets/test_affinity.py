@@ -192,6 +192,33 @@ def test_a_note_made_while_its_endpoint_left_is_removed_later(
 
 
 @families
+@protocols
+def test_a_pod_that_is_remembered_at_itself_is_served_after_it_left(
+    served: Cluster, family: Family, protocol: Protocol
+) -> None:
+    """
+    A packet on its way may write that entry behind our back.
+
+    Until tidying looks once more, all that the pod sends may come to itself: a hairpin, of an
+    address that no Service lists.
+    """
+    pod, others = served.pods[0], served.pods[1:]
+    web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
+    probes = [Probe(pod, CLUSTER_IP.of(family), 80, protocol)] * 4
+    with proxied(served, web, *endpoints_of("web", [pod], protocol=protocol)) as proxy:
+        proxy.clean_up()  # the second look after the start
+        assert {*answers(probe_many(probes))} == {pod.name}
+        ((key, text),) = notes(proxy, family).items()
+        proxy.put(*endpoints_of("web", others, protocol=protocol))
+
+        late = Operation(True, family, schema.AFFINITY, key, parse_address(text))
+        proxy.kernel.commit([late])
+        assert {*answers(probe_many(probes))} <= {one.name for one in served.pods}
+        proxy.clean_up()
+        assert {*answers(probe_many(probes))} <= {one.name for one in others}
+
+
+@families
 def test_affinity_survives_a_restart(served: Cluster, clients: Crowd, family: Family) -> None:
     """A new process over the tables of the old one keeps every client where it is."""
     web = everywhere(affinity_timeout_s=HOURS)
