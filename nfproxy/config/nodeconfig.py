@@ -19,7 +19,11 @@ from nfproxy.config.addresses import (
     specific_address,
 )
 from nfproxy.config.kept import kept_addresses
-from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.config.kubeproxy import (
+    LOCALHOST_NODE_PORTS_GATE,
+    UDP_GATE,
+    KubeProxyConfiguration,
+)
 from nfproxy.config.nodeports import node_port_addresses
 from nfproxy.config.podranges import cluster_range_problems, node_range_problems
 from nfproxy.errors import ConfigError
@@ -74,6 +78,13 @@ def node_config(
         warnings,
         serves_loopback=config.serves_localhost_node_ports,
     )
+    if config.serves_localhost_udp and not (
+        node_ports.loopback and config.serves_localhost_node_ports
+    ):
+        warnings.append(
+            f"featureGates: {UDP_GATE} has no effect without 'localhost' or a loopback CIDR in "
+            f"nodePortAddresses, and gate {LOCALHOST_NODE_PORTS_GATE}"
+        )
     result = NodeConfig(
         node_name=name,
         zone=node.zone if node else "",

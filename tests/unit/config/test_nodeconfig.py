@@ -283,6 +283,30 @@ def test_a_cluster_cidr_that_does_not_fit_the_node_is_said(cluster, addresses, p
     assert all(text.startswith("clusterCIDR: ") for text in warnings)
 
 
+@pytest.mark.parametrize(
+    ("addresses", "gates", "is_said"),
+    [
+        ("primary,localhost", "NfproxyUDPLocalhostNodePorts=true", False),
+        ("::1/128", "NfproxyUDPLocalhostNodePorts=true", False),
+        ("primary", "NfproxyUDPLocalhostNodePorts=true", True),
+        ("all", "NfproxyUDPLocalhostNodePorts=true", True),
+        (
+            "localhost",
+            "NfproxyUDPLocalhostNodePorts=true,KubeProxyNFTablesLocalhostNodePorts=false",
+            True,
+        ),
+        ("primary", "NfproxyUDPLocalhostNodePorts=false", False),
+    ],
+)
+def test_the_gate_for_udp_on_loopback_needs_a_loopback_entry(addresses, gates, is_said):
+    of = node("192.0.2.1")
+    _, warnings = planned(of, nodeport_addresses=addresses, feature_gates=gates)
+
+    said = [text for text in warnings if "NfproxyUDPLocalhostNodePorts" in text]
+    assert bool(said) is is_said
+    assert all("has no effect" in text for text in said)
+
+
 def test_pod_cidrs_that_hold_the_node_are_said():
     """Mode NodeCIDR has the same trap."""
     of = node("10.244.1.5", pod_cidrs=["10.244.1.0/24"])
