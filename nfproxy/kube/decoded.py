@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import msgspec
@@ -36,6 +38,15 @@ class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
     triggered_s: float | None = None
     has_no_service: bool = False
     version: str = ""
+
+
+T = TypeVar("T")
+
+
+@lru_cache(4096)
+def shared(ports: T) -> T:
+    """Return the one value that stands for all equal ones: many Services have the same ports."""
+    return ports
 
 
 def uid_tag(metadata: wire.Metadata) -> int:
@@ -85,7 +96,8 @@ def namespaced_name(
     """Return an object's checked name; None, and a problem, where the API would refuse it."""
     field = "metadata.namespace"
     try:
-        namespace = identity.label(metadata.namespace or DEFAULT_NAMESPACE)
+        # Many objects have it: one text is enough.
+        namespace = sys.intern(identity.label(metadata.namespace or DEFAULT_NAMESPACE))
         field = "metadata.name"
         return ObjectName(namespace, check(metadata.name))
     except InputError as error:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import identity, timestamps, wire
 from nfproxy.kube.addresses import cluster_address, frontend_address, parsed_list, source_ranges
-from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, uid_tag
+from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, shared, uid_tag
 from nfproxy.kube.identity import Kind, subject
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.service import Protocol, Service, ServicePort
@@ -47,7 +47,7 @@ def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Serv
         name=name,
         created=_created(obj.metadata, problems),
         cluster_ips=cluster_ips,
-        ports=_ports(spec.ports, problems),
+        ports=shared(_ports(spec.ports, problems)),
         external_ips=parsed_list(spec.external_ips, "spec.externalIPs", problems, frontend_address),
         load_balancer_ips=vips,
         router_ips=router_ips,

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from nfproxy.errors import InputError
 from nfproxy.kube import identity, timestamps, wire
 from nfproxy.kube.addresses import reachable_address
-from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, uid_tag
+from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, shared, uid_tag
 from nfproxy.kube.identity import Kind, subject
 from nfproxy.kube.service import decode_protocol, port_number
 from nfproxy.model.addresses import FAMILIES, Family, family_of
@@ -58,7 +58,7 @@ def decode_slice(obj: wire.EndpointSliceForm, source_file: str = "") -> Decoded[
         name=name,
         service=service,
         family=family,
-        ports=_ports(obj.ports, problems),
+        ports=shared(_ports(obj.ports, problems)),
         endpoints=_endpoints(obj.endpoints or [], family, problems),
         uid_tag=uid_tag(obj.metadata),
     )

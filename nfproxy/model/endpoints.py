@@ -38,7 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     node_hints: tuple[str, ...] = ()
 
 
-class EndpointSlice(msgspec.Struct, frozen=True):
+class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """Endpoints of one family of one Service: all of them, or a part."""
 
     name: ObjectName

@@ -61,7 +61,7 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False):
     node_port: int = 0
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
+class Service(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A Service that nfproxy proxies.
 

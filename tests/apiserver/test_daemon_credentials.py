@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 from support.apiserver.credentials import Kind
 from support.client.connectproxy import ConnectProxy
-from support.processes.apidaemon import Site
+from support.processes.apidaemon import HEALTH_PORT, Site
 from support.processes.commands import endpoint_slice, errors_in, node_object, service, wait_until
 
 WEB = "10.96.0.1:80/tcp"
@@ -158,3 +159,32 @@ def test_an_api_server_behind_a_proxy(site: Site, tmp_path: Path) -> None:
         with site.daemon():
             changes_arrive(site)
     assert set(proxy.targets) == {f"127.0.0.1:{site.api.port}"}
+
+
+def test_health_answers_while_a_credential_plugin_hangs(site: Site) -> None:
+    """
+    The ports open before its first run ends; then page and log say what is wrong.
+
+    A run that hangs is killed, and the plugin is run again: it works by then.
+    """
+    site.api.write_kubeconfig(site.kubeconfig, "exec")
+    plugin = site.kubeconfig.with_name(f"{site.kubeconfig.name}.exec")
+    calls = plugin.with_name(f"{plugin.name}.log")
+    works = plugin.read_text()
+    replace(plugin, f"#!/bin/sh\necho asked >> {shlex.quote(str(calls))}\nexec sleep 1000\n")
+    plugin.chmod(0o755)
+    with site.daemon(ready=False) as daemon:
+        wait_until(calls.read_text)
+        wait_until(lambda: site.code("/healthz") == 503)
+        assert site.code("/healthz") == 503
+        assert site.code("/livez") == 200
+        assert "was killed" not in daemon.log
+        wait_until(lambda: "did not end within 30 s, and was killed" in daemon.log, 60)
+        trouble = site.page(HEALTH_PORT, "/healthz").data["apiServer"]
+        assert trouble == "credentials for the API server cannot be read; the log says why"
+
+        replace(plugin, works)
+        plugin.chmod(0o755)
+        wait_until(lambda: "ready after" in daemon.log, 60)
+        changes_arrive(site)
+        assert site.code("/healthz") == 200
