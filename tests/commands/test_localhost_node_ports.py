@@ -62,11 +62,14 @@ def answer(commands: Commands) -> str:
             client.connect(("127.0.0.1", NODE_PORT))
         except ConnectionRefusedError:
             return "refused"
-        client.sendall(b"hello")
-        client.shutdown(socket.SHUT_WR)
         received = b""
-        while data := client.recv(4096):
-            received += data
+        try:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            while data := client.recv(4096):
+                received += data
+        except ConnectionError:  # the listener is being closed, and its connections with it
+            return "cut"
         return received.decode()
 
 

@@ -6,10 +6,13 @@ A process of the node listens on the very same ports of its loopback addresses. 
 proxy in user space, too, which listens there like any process.
 """
 
+import socket
+
 import msgspec
 import pytest
 from support.kernel.nodeproxy import NodeProxy
 from support.packets.scenes import CONFIG, NODE_PORT, Scene
+from support.packets.sctp import socket_family
 from support.packets.sending import Probe, Protocol, probe_many
 from support.packets.steps import families, protocols
 
@@ -21,6 +24,7 @@ from nfproxy.tools.lab import Addresses
 V4, V6 = Family.IPV4, Family.IPV6
 LOOPBACK = Addresses("127.0.0.1", "::1")
 UNUSED_PORT = 30099
+AT_ONCE_S = 0.5  # an ICMP error that comes within connect(2) is heeded at the second SYN, after 1 s
 HOST = "host-process"
 
 
@@ -98,6 +102,18 @@ def test_nothing_happens_with_the_gate_off(
     scene.program(scene.web(), *scene.slices(scene.remote), config=config)
 
     assert ask(scene, family, protocol) == HOST
+
+
+@families
+def test_a_tcp_client_is_refused_at_once(scene: Scene, family: Family) -> None:
+    """As where no process listens, so that a client of "localhost" goes on to the other family."""
+    scene.program(scene.web(), config=gate_on())
+
+    address = LOOPBACK.of(family)
+    with scene.node.namespace.socket(socket_family(address), socket.SOCK_STREAM) as client:
+        client.settimeout(AT_ONCE_S)
+        with pytest.raises(ConnectionRefusedError):
+            client.connect((address, NODE_PORT))
 
 
 @protocols
