@@ -18,7 +18,7 @@ from nfproxy.dataplane.probes import families_to_program, require_privileges
 from nfproxy.host.addresses import own_addresses
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset, schema
-from nfproxy.nft.chains import Chain
+from nfproxy.nft.chains import Chain, Shape
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script, wanted_chains
@@ -103,7 +103,10 @@ def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation
         for o in operations
         if o.add and o.family is family and isinstance(o.value, schema.Verdict)
     }
-    return [c for n, c in wanted_chains(planner.desired, family).items() if n in names]
+    wanted = wanted_chains(planner.desired, family)
+    shapes = [chain for n, chain in wanted.items() if n in names and isinstance(chain, Shape)]
+    names |= {draw.name for shape in shapes for draw in shape.draws}
+    return [chain for n, chain in wanted.items() if n in names]
 
 
 def _table_row(row: Difference) -> OutputRow:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import msgspec
 
 from nfproxy.model.service import Protocol
-from nfproxy.nft.schema import Verdict, goto, number_bytes
+from nfproxy.nft.schema import Verdict, goto, number64_bytes, number_bytes
 
 #: The chains of ``rulesets/table.nft.j2``.
 BASE_CHAINS = (
@@ -60,6 +60,9 @@ class Shape(msgspec.Struct, frozen=True, order=True):
     the node itself, and `local` is the number for all other clients (0: they are dropped).
     A `routed` shape, which has policy LOCAL and no local endpoints, leaves other clients to the
     node's routes.
+
+    `list` is the number of the list that a service port's frontends share, 0 where each has slots
+    of its own. `cluster` and `local` then are sizes (`list_size`), and other chains draw.
     """
 
     policy: Policy
@@ -69,6 +72,15 @@ class Shape(msgspec.Struct, frozen=True, order=True):
     node_port: bool = False
     sticky: bool = False
     routed: bool = False
+    list: int = 0
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """The chains that draw from the shared list."""
+        if not self.list:
+            return ()
+        sizes = ((False, self.cluster), (True, self.local))
+        return tuple(Draw(self.list, self.protocol, local, size) for local, size in sizes if size)
 
     @property
     def name(self) -> str:
@@ -78,7 +90,7 @@ class Shape(msgspec.Struct, frozen=True, order=True):
 
 @functools.lru_cache(maxsize=8192)
 def _shape_name(shape: Shape) -> str:
-    parts = []
+    parts = [f"list-{shape.list:016x}"] if shape.list else []
     if shape.routed:
         parts.append("routed")
     if shape.node_port:
@@ -94,7 +106,7 @@ def _shape_name(shape: Shape) -> str:
 
 
 _SHAPE = re.compile(
-    r"(?P<routed>routed-)?(?P<node_port>node-port-)?"
+    r"(?:list-(?P<list>[0-9a-f]{16})-)?(?P<routed>routed-)?(?P<node_port>node-port-)?"
     r"(?P<policy>cluster|external|local)-(?P<protocol>tcp|udp|sctp)-"
     r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})(?P<sticky>-sticky)?",
     re.ASCII,
@@ -114,6 +126,7 @@ def parse_shape(name: str) -> Shape | None:
         node_port=bool(match["node_port"]),
         sticky=bool(match["sticky"]),
         routed=bool(match["routed"]),
+        list=int(match["list"] or "0", 16),
     )
     return shape if shape.name == name else None
 
@@ -128,6 +141,56 @@ def goto_shape(shape: Shape) -> Verdict:
 def shape_of(verdict: Verdict | None) -> Shape | None:
     """Return the shape of the balancing chain that a verdict leads to; None for any other."""
     return parse_shape(verdict.chain) if verdict is not None and verdict.chain else None
+
+
+def list_number(service_port: str) -> int:
+    """Return the number of a service port's list: a hash, so that a restart does not change it."""
+    return int.from_bytes(_hash64("list", service_port), "big") or 1
+
+
+def list_size(count: int) -> int:
+    """
+    Return the size of a list of `count` endpoints: the least number 2^k or 3·2^k that is as large.
+
+    A chain draws from a list by its size. So few changes of the count need another chain.
+    """
+    size = 1 << max(0, count - 1).bit_length()
+    return size * 3 // 4 if 4 * count <= 3 * size and size > 2 else size
+
+
+def smaller_size(size: int) -> int:
+    """Return the next smaller size of a list; 1 where there is none."""
+    return max(1, size * 2 // 3 if size % 3 == 0 else size * 3 // 4)
+
+
+class Draw(msgspec.Struct, frozen=True):
+    """
+    A chain that draws an endpoint from a list, of all its endpoints or of the local ones.
+
+    It serves every count up to `size`: see ``rulesets/draw.nft.j2``.
+    """
+
+    list: int
+    protocol: Protocol
+    local: bool
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The chain's name, e.g. ``draw-0123456789abcdef-tcp-all-12``."""
+        which = "local" if self.local else "all"
+        return f"draw-{self.list:016x}-{self.protocol.word}-{which}-{self.size}"
+
+
+_DRAW = re.compile(r"draw-([0-9a-f]{16})-(tcp|udp|sctp)-(local|all)-([1-9][0-9]{0,6})", re.ASCII)
+
+
+def parse_draw(name: str) -> Draw | None:
+    """Return the drawing chain that a name stands for; None if it is no such name."""
+    match = _DRAW.fullmatch(name)
+    if match is None:
+        return None
+    return Draw(int(match[1], 16), Protocol[match[2].upper()], match[3] == "local", int(match[4]))
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -149,7 +212,7 @@ class Guard(msgspec.Struct, frozen=True):
     @property
     def packed(self) -> bytes:
         """The number as two fields of a key."""
-        return number_bytes(self.number >> 32) + number_bytes(self.number & 0xFFFFFFFF)
+        return number64_bytes(self.number)
 
     @property
     def name(self) -> str:
@@ -171,9 +234,9 @@ def parse_guard(name: str) -> Guard | None:
     return guard if lengths and guard.name == name else None
 
 
-def parse_chain(name: str) -> Shape | Guard | None:
+def parse_chain(name: str) -> Shape | Draw | Guard | None:
     """Return the chain whose rules follow from its name; None if they do not."""
-    return parse_shape(name) or parse_guard(name)
+    return parse_shape(name) or parse_draw(name) or parse_guard(name)
 
 
 class AffinityList(msgspec.Struct, frozen=True, order=True):
@@ -251,7 +314,7 @@ class RecordChain(msgspec.Struct, frozen=True):
         return f"record-{first.high:08x}{first.low:08x}{both}"
 
 
-Chain = Shape | Guard | FindChain | RecordChain
+Chain = Shape | Draw | Guard | FindChain | RecordChain
 
 _AFFINITY_NAME = re.compile(
     r"affinity-[0-9a-f]{16}-(?:cluster|local|external)|record-[0-9a-f]{16}(?:-both)?"

@@ -29,10 +29,12 @@ from nfproxy.nft.chains import (
     FIXED_CHAINS,
     AffinityList,
     Chain,
+    Draw,
     Guard,
     RecordChain,
     Search,
     Shape,
+    smaller_size,
 )
 from nfproxy.text import quoted
 
@@ -48,6 +50,10 @@ _CLIENT_TYPE = {
 
 #: Every other component translates destinations at a lower priority; -100 is usual.
 _LATE = 1000
+
+# How often a chain draws from a list before it takes one of the slots that are filled for certain.
+# An attempt finds an empty slot at most once in three, so at most one connection in 81 gets there.
+_ATTEMPTS = 4
 
 # Comparisons of two addresses by 16 hashes: all of them agree by chance once in 2^64.
 _HAIRPIN_CHECKS = 16
@@ -165,6 +171,8 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
             config.masquerade_all,
             _mark(config),
         )
+    if isinstance(chain, Draw):
+        return _draw_text(chain, family)
     if isinstance(chain, Guard):
         return _guard_text(chain, family)
     if isinstance(chain, RecordChain):
@@ -207,10 +215,27 @@ def _guard_text(guard: Guard, family: Family) -> str:
         "guard.nft.j2",
         family=family.table,
         name=guard.name,
-        high=guard.number >> 32,
-        low=guard.number & 0xFFFFFFFF,
+        number=_halves(guard.number),
         masks=masks,
     )
+
+
+def _draw_text(draw: Draw, family: Family) -> str:
+    return _render(
+        "draw.nft.j2",
+        family=family.table,
+        protocol=draw.protocol.word,
+        name=draw.name,
+        number=_halves(draw.list),
+        base=0 if draw.local else schema.CLUSTER_BASE,
+        size=draw.size,
+        smaller=smaller_size(draw.size),
+        attempts=_ATTEMPTS,
+    )
+
+
+def _halves(number: int) -> tuple[int, int]:
+    return number >> 32, number & 0xFFFFFFFF
 
 
 @functools.lru_cache(maxsize=4096)
@@ -235,6 +260,7 @@ def _shape_text(
         local=shape.local,
         cluster=shape.cluster,
         cluster_base=schema.CLUSTER_BASE,
+        draws={"local" if draw.local else "cluster": draw.name for draw in shape.draws},
         local_pod=local_pod,
         not_local_pod=not_local_pod,
         far_pod=far_pod,

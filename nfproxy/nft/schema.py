@@ -135,6 +135,7 @@ AFFINITY_NODE_PORTS = "affinity-node-ports"
 
 ENDPOINTS = {p: f"endpoints-{p.word}" for p in Protocol}
 NODE_PORT_ENDPOINTS = {p: f"node-port-endpoints-{p.word}" for p in Protocol}
+LIST_ENDPOINTS = {p: f"list-endpoints-{p.word}" for p in Protocol}
 RECORD_FRONTENDS = {p: f"record-frontends-{p.word}" for p in Protocol}
 RECORD_NODE_PORTS = {p: f"record-node-ports-{p.word}" for p in Protocol}
 
@@ -151,6 +152,7 @@ def _schemas() -> Iterator[SetSchema]:
     for protocol in Protocol:
         yield SetSchema(ENDPOINTS[protocol], (*_ENDPOINT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
+        yield SetSchema(LIST_ENDPOINTS[protocol], (*_ID, Field.NUMBER), _ENDPOINT)
         yield SetSchema(RECORD_FRONTENDS[protocol], (*_ENDPOINT, *_ENDPOINT), ())
         yield SetSchema(RECORD_NODE_PORTS[protocol], (*_ENDPOINT, Field.PORT), ())
     yield SetSchema(EQUAL_HASHES, (Field.NUMBER, Field.NUMBER))
@@ -203,6 +205,11 @@ def protocol_bytes(protocol: int) -> bytes:
 def number_bytes(number: int) -> bytes:
     """Return a slot or other 32-bit number as a field."""
     return _NUMBER.pack(number)
+
+
+def number64_bytes(number: int) -> bytes:
+    """Return a 64-bit number as two fields, as nft has no larger numbers than 32 bits."""
+    return number_bytes(number >> 32) + number_bytes(number & 0xFFFFFFFF)
 
 
 def number_of(data: bytes, at: int) -> int:

@@ -17,12 +17,15 @@ from nfproxy.nft import schema
 from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
+    NO_LISTS,
     AffinityListKey,
     Frontend,
     FrontendKey,
     FrontendKind,
+    ListKey,
     ServicePlan,
     SharedElement,
+    SlotRanges,
 )
 from nfproxy.plan.shadows import Shadows
 
@@ -55,11 +58,12 @@ class Touched(msgspec.Struct, frozen=True):
     frontends: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
     shared_elements: dict[SharedElement, ObjectName] = msgspec.field(default_factory=dict)
     affinity_lists: dict[AffinityListKey, ObjectName] = msgspec.field(default_factory=dict)
+    lists: dict[ListKey, ObjectName] = msgspec.field(default_factory=dict)
     services: set[ObjectName] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
         """Return whether anything changed."""
-        return bool(self.frontends or self.shared_elements or self.affinity_lists)
+        return bool(self.frontends or self.shared_elements or self.affinity_lists or self.lists)
 
 
 NOTHING = Touched()
@@ -70,7 +74,8 @@ class Desired:
     What the kernel should hold. One thread at a time may use it.
 
     `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
-    for each element. `affinity_lists` has the endpoint addresses that a list's entries may have.
+    for each element. `affinity_lists` has the endpoint addresses that a list's entries may have,
+    `lists` the endpoints that several frontends share.
     `findings` has what is wrong with claims.
     """
 
@@ -79,6 +84,7 @@ class Desired:
         self.frontends: dict[FrontendKey, Frontend] = {}
         self.shared_elements: dict[SharedElement, int] = {}
         self.affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
+        self.lists: dict[ListKey, SlotRanges] = {}
         self._plans: dict[ObjectName, ServicePlan] = {}
         self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
         self._lost: dict[FrontendKey, dict[ObjectName, ClaimFinding]] = {}
@@ -107,6 +113,7 @@ class Desired:
         held, asked = (p.shared_elements if p else () for p in (old, plan))
         self._recount(service, held, asked, touched)
         self._replace_affinity_lists(service, old, plan, touched)
+        self._replace_lists(service, old, plan, touched)
 
     def plan_of(self, service: ObjectName) -> ServicePlan | None:
         """Return what a Service asks for, also where another Service has the better claim."""
@@ -135,6 +142,7 @@ class Desired:
             touched.frontends.update((frontend.key, service) for frontend in plan.frontends)
             touched.shared_elements.update(dict.fromkeys(plan.shared_elements, service))
             touched.affinity_lists.update(dict.fromkeys(plan.affinity_lists, service))
+            touched.lists.update(dict.fromkeys(plan.lists, service))
         return touched
 
     def _claim(self, service: ObjectName, key: FrontendKey, new: Frontend | None) -> bool:
@@ -259,6 +267,23 @@ class Desired:
                 self.affinity_lists[key] = after[key]
             else:
                 self.affinity_lists.pop(key, None)
+
+    def _replace_lists(
+        self,
+        service: ObjectName,
+        old: ServicePlan | None,
+        new: ServicePlan | None,
+        touched: Touched,
+    ) -> None:
+        before, after = (plan.lists if plan else NO_LISTS for plan in (old, new))
+        for key in before.keys() | after.keys():
+            if before.get(key) == after.get(key):
+                continue
+            touched.lists[key] = service
+            if key in after:
+                self.lists[key] = after[key]
+            else:
+                self.lists.pop(key, None)
 
 
 def _cluster_ips(plan: ServicePlan | None) -> list[bytes]:

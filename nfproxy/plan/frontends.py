@@ -88,6 +88,22 @@ SlotRanges = tuple[tuple[Destination, ...], tuple[Destination, ...]]
 NO_SLOTS: SlotRanges = ((), ())
 
 
+class ListKey(NamedTuple):
+    """Names the list of endpoints that frontends of one service port share in one family."""
+
+    family: Family
+    protocol: Protocol
+    number: bytes
+
+    def __str__(self) -> str:
+        """Return ``list 0123456789abcdef/tcp (IPv4)``."""
+        high, low = (schema.number_of(self.number, at) for at in (0, 4))
+        return f"list {high:08x}{low:08x}/{self.protocol.word} ({self.family.label})"
+
+
+NO_LISTS: Mapping[ListKey, SlotRanges] = {}
+
+
 class Frontend(msgspec.Struct, frozen=True):
     """
     One frontend as it should be.
@@ -95,7 +111,8 @@ class Frontend(msgspec.Struct, frozen=True):
     `verdict` is its value in the map ``frontends`` or ``node-ports``. `slot_ranges` are its
     endpoints: those in slots from 0, and those in slots from CLUSTER_BASE, which only policy Local
     uses. `own_elements` are further elements of this frontend alone (affinity, behind a guard).
-    `chains` are the chains its elements point to.
+    `chains` are the chains its elements point to. `list` names the list that has the slots, where
+    several frontends share one; None where the slots are the frontend's own.
     """
 
     key: FrontendKey
@@ -105,6 +122,12 @@ class Frontend(msgspec.Struct, frozen=True):
     slot_ranges: SlotRanges = NO_SLOTS
     own_elements: tuple[Element, ...] = ()
     chains: tuple[Chain, ...] = ()
+    list: ListKey | None = None
+
+    @property
+    def own_slots(self) -> SlotRanges:
+        """The endpoints in slots of its own."""
+        return NO_SLOTS if self.list else self.slot_ranges
 
     @property
     def answer(self) -> Verdict:
@@ -164,12 +187,14 @@ class ServicePlan(msgspec.Struct, frozen=True):
     """
     Everything one Service asks for in the kernel; another Service may have the better claim.
 
-    `affinity_lists` maps each list to the endpoint addresses that its entries may have. `refused`
-    are frontends that it also asks for, and that nfproxy does not make.
+    `affinity_lists` maps each list to the endpoint addresses that its entries may have. `lists` are
+    the endpoints that several of its frontends share. `refused` are frontends that it also asks
+    for, and that nfproxy does not make.
     """
 
     service: ObjectName
     frontends: tuple[Frontend, ...] = ()
     shared_elements: tuple[SharedElement, ...] = ()
     affinity_lists: Mapping[AffinityListKey, frozenset[bytes]] = NO_AFFINITY_LISTS
+    lists: Mapping[ListKey, SlotRanges] = NO_LISTS
     refused: tuple[RefusedFrontend, ...] = ()

@@ -15,23 +15,41 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Claim, Service, ServicePort
 from nfproxy.nft import schema
-from nfproxy.nft.chains import REJECT, Chain, Guard, Policy, Shape, goto_shape
+from nfproxy.nft.chains import (
+    REJECT,
+    Chain,
+    Guard,
+    Policy,
+    Shape,
+    goto_shape,
+    list_number,
+    list_size,
+)
 from nfproxy.nft.schema import DROP, Verdict, jump
 from nfproxy.plan.affinity import PortAffinity
 from nfproxy.plan.claims import refusal
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
 from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
+    NO_LISTS,
     NO_SLOTS,
     AffinityListKey,
     Element,
     Frontend,
     FrontendKey,
     FrontendKind,
+    ListKey,
     RefusedFrontend,
     ServicePlan,
     SharedElement,
+    SlotRanges,
 )
+
+#: Frontends share a list where that saves at least so many slots: its chains cost as much.
+WORTH_SLOTS = 64
+
+#: A cluster IP and a node port, or two addresses, have slots of their own.
+_SHARING_FRONTENDS = 3
 
 
 def plan_service(
@@ -47,6 +65,7 @@ def plan_service(
     refused: dict[FrontendKey, RefusedFrontend] = {}
     shared: dict[SharedElement, None] = {}
     affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
+    lists: dict[ListKey, SlotRanges] = {}
     for family in FAMILIES:
         cluster_ip = service.cluster_ips.get(family)
         if cluster_ip is None:
@@ -68,11 +87,14 @@ def plan_service(
                 shared[SharedElement(family, schema.LOOPBACK_REJECTS, rejected)] = None
             refused |= {one.key: one for one in plan.refused()}
             affinity_lists.update(plan.affinity.lists())
+            if plan.list is not None:
+                lists[plan.list] = plan.listed
     return ServicePlan(
         service.name,
         tuple(frontends.values()),
         tuple(shared),
         affinity_lists or NO_AFFINITY_LISTS,
+        lists or NO_LISTS,
         tuple(refused.values()),
     )
 
@@ -112,8 +134,8 @@ def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
 
 @functools.lru_cache(maxsize=8192)
 def _chains(shape: Shape) -> tuple[Chain, ...]:
-    """Return the shape in a tuple. Frontends with equal shapes share it; there are very many."""
-    return (shape,)
+    """Return a shape's chains. Frontends with equal shapes share the tuple; there are very many."""
+    return (*shape.draws, shape)
 
 
 class _PortPlan:
@@ -136,6 +158,30 @@ class _PortPlan:
         _, self._chosen = select_for(service, port, family, slices, config)
         self.affinity = PortAffinity.of(service, port, family, self._chosen)
         self._claim = Claim(service.created, service.name, port.name)
+        allowed = service.external_ips if config.external_ips else ()
+        routed = service.router_ips if config.router_ips else ()
+        self._external_ips = _of_family(allowed, family)
+        self._router_ips = _of_family(routed, family)
+        self._number = 0
+        self.list: ListKey | None = None
+        self.listed = NO_SLOTS
+        if self._shares():
+            name = f"{service.name}/{port.protocol.word}/{port.name}"
+            self._number = list_number(name)
+            self.list = ListKey(family, port.protocol, schema.number64_bytes(self._number))
+            local = self._chosen.local[: schema.CLUSTER_BASE] if service.external_local else ()
+            self.listed = (local, self._chosen.cluster)
+
+    def _shares(self) -> bool:
+        """Return whether the port's frontends share a list: each would have all endpoints."""
+        addresses = {
+            *_of_family(self._service.load_balancer_ips, self._family),
+            *self._external_ips,
+            *self._router_ips,
+        }
+        frontends = len(addresses) + bool(self._port.node_port) + (not self._service.internal_local)
+        saved = (frontends - 1) * len(self._chosen.cluster)
+        return frontends >= _SHARING_FRONTENDS and saved >= WORTH_SLOTS
 
     def frontends(self, cluster_ip: bytes) -> Iterator[Frontend]:
         """Yield the port's frontends. Where two have one key, the first one counts."""
@@ -144,12 +190,11 @@ class _PortPlan:
         guard = self._guard
         for address in _of_family(service.load_balancer_ips, family):
             yield self._external(FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard)
-        allowed = service.external_ips if self._config.external_ips else ()
-        for address in _of_family(allowed, family):
+        for address in self._external_ips:
             yield self._external(FrontendKind.EXTERNAL_IP, address, self._port.port)
         # Without endpoints a router's IP has no frontend: the node's routes decide (KEP-6272).
-        if self._config.router_ips and self._chosen.exists:
-            for address in _of_family(service.router_ips, family):
+        if self._chosen.exists:
+            for address in self._router_ips:
                 yield self._external(
                     FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard, routed=True
                 )
@@ -212,18 +257,30 @@ class _PortPlan:
         *,
         routed: bool = False,
     ) -> Frontend:
+        sticky = bool(self.affinity)
+        # With internalTrafficPolicy Local the cluster IP has other endpoints than all the others.
+        shares = self.list is not None and not (
+            policy is Policy.CLUSTER and self._service.internal_local
+        )
         shape = Shape(
             policy=policy,
             protocol=key.protocol,
-            cluster=len(cluster),
-            local=len(local),
-            node_port=not key.address,
-            sticky=bool(self.affinity),
+            cluster=list_size(len(cluster)) if shares else len(cluster),
+            local=list_size(len(local)) if shares and local else len(local),
+            node_port=not key.address and (sticky or not shares),
+            sticky=sticky,
             routed=routed,
+            list=self._number if shares else 0,
         )
         slot_ranges = (local, cluster) if policy is Policy.LOCAL else (cluster, ())
         return self._frontend(
-            key, kind, goto_shape(shape), slot_ranges=slot_ranges, shape=shape, guard=guard
+            key,
+            kind,
+            goto_shape(shape),
+            slot_ranges=slot_ranges,
+            shape=shape,
+            guard=guard,
+            list_key=self.list if shares else None,
         )
 
     def _frontend(
@@ -235,6 +292,7 @@ class _PortPlan:
         slot_ranges: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
         shape: Shape | None = None,
         guard: Guard | None = None,
+        list_key: ListKey | None = None,
     ) -> Frontend:
         own_elements: tuple[Element, ...] = ()
         chains: tuple[Chain, ...] = _chains(shape) if shape else ()
@@ -248,7 +306,9 @@ class _PortPlan:
             own_elements += (Element(schema.GUARDED_FRONTENDS, key.element_key, verdict),)
             chains += (guard,)
             verdict = jump(guard.name)
-        return Frontend(key, kind, self._claim, verdict, slot_ranges, own_elements, chains)
+        return Frontend(
+            key, kind, self._claim, verdict, slot_ranges, own_elements, chains, list_key
+        )
 
 
 def _guard(

@@ -9,10 +9,10 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
 from nfproxy.nft.schema import SCHEMAS, SOURCE_RANGES, Interval
 from nfproxy.plan.desired import NODE, Touched
-from nfproxy.plan.frontends import AffinityListKey, FrontendKey, SharedElement
+from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey, SharedElement
 
 #: A part of the desired state.
-Part = FrontendKey | SharedElement | AffinityListKey
+Part = FrontendKey | ListKey | SharedElement | AffinityListKey
 
 # Without these, a node and its cluster cannot work on anything else. Kubernetes reserves the first
 # prefix, and OpenShift the second, so no tenant has a Service there.
@@ -33,11 +33,13 @@ def _order(part: Part) -> int:
     """
     Return when a part's turn is among those of its Service: the highest number is first.
 
-    Source ranges are in force before the guards that look them up. A cluster IP that is known
-    rejects connections to ports without a frontend, so it comes after the frontends.
+    Source ranges and lists are there before the verdicts that lead to them. A cluster IP that is
+    known rejects connections to ports without a frontend, so it comes after the frontends.
     """
     if isinstance(part, FrontendKey):
         return 2
+    if isinstance(part, ListKey):
+        return 3
     if isinstance(part, SharedElement):
         return 3 if is_range(part) or part.set == SOURCE_RANGES else 1
     return 0
@@ -79,7 +81,12 @@ class Backlog:
 
     def add(self, touched: Touched) -> None:
         """Let everything wait that was touched and does not wait already."""
-        for parts in (touched.affinity_lists, touched.shared_elements, touched.frontends):
+        for parts in (
+            touched.affinity_lists,
+            touched.shared_elements,
+            touched.lists,
+            touched.frontends,
+        ):
             for part, service in parts.items():
                 self._add(service, part)
         self._planned |= touched.services

@@ -11,7 +11,8 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
-from nfproxy.plan.frontends import FrontendKey, SharedElement, balancing_verdict
+from nfproxy.plan.frontends import FrontendKey, ListKey, SharedElement, balancing_verdict
+from nfproxy.reconcile.lists import ListState
 from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 
 #: Sets whose elements several frontends may share.
@@ -31,13 +32,14 @@ ReadElements = Callable[[Family, str], Iterable[tuple[bytes, Value]]]
 
 class Observed(msgspec.Struct):
     """
-    The elements in the kernel, by frontend.
+    The elements in the kernel, by frontend and list.
 
-    `strays` are the deletions of elements that belong to no frontend: slots after a gap, unknown
+    `strays` are the deletions of elements that belong to none: slots after a gap, unknown
     protocols. `elements` is the number of elements that were read.
     """
 
     frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
+    lists: dict[ListKey, ListState] = msgspec.field(default_factory=dict)
     shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
     strays: list[Operation] = msgspec.field(default_factory=list)
     elements: int = 0
@@ -60,6 +62,7 @@ class _TableReader:
         self._into = into
         self._verdicts: dict[FrontendKey, Verdict] = {}
         self._slots: dict[FrontendKey, dict[int, bytes]] = {}
+        self._listed: dict[ListKey, dict[int, bytes]] = {}
         self._own_elements: dict[FrontendKey, dict[ElementKey, Value]] = {}
 
     def read(self) -> None:
@@ -77,6 +80,11 @@ class _TableReader:
                 self._slot_ranges(where, self._slots.get(where, {})),
                 self._own_elements.get(where, {}),
             )
+        for listed, slots in self._listed.items():
+            self._into.lists[listed] = ListState(_dense(slots))
+            name = schema.LIST_ENDPOINTS[listed.protocol]
+            for slot in slots:
+                self._stray(name, listed.number + schema.number_bytes(slot))
 
     def _key_length(self, name: str) -> int:
         described = schema.SCHEMAS[name]
@@ -97,6 +105,12 @@ class _TableReader:
             if where is None or not isinstance(value, Verdict):
                 return False
             self._verdicts[where] = value
+            return True
+        if name in _LIST_MAPS:
+            if not isinstance(value, bytes):
+                return False
+            listed = ListKey(self._family, _LIST_MAPS[name], key[:8])
+            self._listed.setdefault(listed, {})[schema.number_of(key, 8)] = value
             return True
         if name in _SLOT_MAPS:
             protocol, by_address = _SLOT_MAPS[name]
@@ -138,12 +152,7 @@ class _TableReader:
     def _slot_ranges(
         self, key: FrontendKey, slots: dict[int, bytes]
     ) -> tuple[list[bytes], list[bytes]]:
-        slot_ranges: tuple[list[bytes], list[bytes]] = ([], [])
-        for slot_range, base in zip(slot_ranges, (0, CLUSTER_BASE), strict=True):
-            while base + len(slot_range) in slots and not (
-                base == 0 and len(slot_range) == CLUSTER_BASE
-            ):
-                slot_range.append(slots.pop(base + len(slot_range)))
+        slot_ranges = _dense(slots)
         # More than CLUSTER_BASE endpoints of another policy reach into the second range's slots.
         if len(slot_ranges[0]) == CLUSTER_BASE and slot_ranges[1]:
             answer = balancing_verdict(
@@ -159,6 +168,18 @@ class _TableReader:
         return slot_ranges
 
 
+def _dense(slots: dict[int, bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Take the slots of both slot ranges up to the first gap out of `slots`, and return them."""
+    slot_ranges: tuple[list[bytes], list[bytes]] = ([], [])
+    for slot_range, base in zip(slot_ranges, (0, CLUSTER_BASE), strict=True):
+        while base + len(slot_range) in slots and not (
+            base == 0 and len(slot_range) == CLUSTER_BASE
+        ):
+            slot_range.append(slots.pop(base + len(slot_range)))
+    return slot_ranges
+
+
+_LIST_MAPS = {name: protocol for protocol, name in schema.LIST_ENDPOINTS.items()}
 _SLOT_MAPS = {
     **{name: (protocol, True) for protocol, name in schema.ENDPOINTS.items()},
     **{name: (protocol, False) for protocol, name in schema.NODE_PORT_ENDPOINTS.items()},

@@ -19,7 +19,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft import ruleset
-from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours, parse_chain
+from nfproxy.nft.chains import FIXED_CHAINS, Chain, Shape, is_ours, parse_chain, parse_draw
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import NOTHING, Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey
@@ -321,6 +321,8 @@ class Reconciler:
                     foreign.setdefault(family, []).append(found.name)
                 elif chain is not None:
                     chains[where] = chain
+                    for draw in chain.draws if isinstance(chain, Shape) else ():
+                        chains.setdefault((family, draw.name), draw)
                 elif is_ours(found.name):
                     unknown.append(where)
         for family, names in foreign.items():
@@ -368,6 +370,8 @@ class Reconciler:
         try:
             # An attempt that was reported as failed may have removed them all the same.
             there = {(f, chain.name) for f in self._families for chain in self._dataplane.chains(f)}
+            # Rules lead to chains that draw, so these go last.
+            idle.sort(key=lambda chain: parse_draw(chain[1]) is not None)
             text = "".join(ruleset.delete_chain_text(*chain) for chain in idle if chain in there)
             if text:
                 self._dataplane.load(text)

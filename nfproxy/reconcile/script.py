@@ -14,6 +14,7 @@ from nfproxy.model.nodeconfig import ProgramConfig
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain
 from nfproxy.plan.desired import Desired
+from nfproxy.reconcile.lists import NO_LIST, list_transition
 from nfproxy.reconcile.transition import ABSENT, Operation, elements_of, transition
 
 
@@ -35,6 +36,9 @@ def _operations(desired: Desired, family: Family) -> Iterator[Operation]:
     for key, frontend in desired.frontends.items():
         if key.family is family:
             yield from elements_of(key, transition(key, ABSENT, frontend).state)
+    for name, listed in desired.lists.items():
+        if name.family is family:
+            yield from list_transition(name, NO_LIST, listed).operations
     for element in desired.shared_elements:
         if element.family is family:
             yield Operation(True, *element)
@@ -43,7 +47,7 @@ def _operations(desired: Desired, family: Family) -> Iterator[Operation]:
 def _sort_key(operation: Operation) -> bytes:
     """Return the key with the slot in network order, so that rows sort by slot."""
     key = operation.key
-    if operation.set.startswith(("endpoints-", "node-port-endpoints-")):
+    if operation.set.startswith(("endpoints-", "node-port-endpoints-", "list-endpoints-")):
         return key[:-4] + schema.number_of(key, len(key) - 4).to_bytes(4, "big")
     return key
 

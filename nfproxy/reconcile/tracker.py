@@ -16,10 +16,11 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.desired import NODE, Desired, Touched
-from nfproxy.plan.frontends import AffinityListKey, Frontend, FrontendKey, SharedElement
+from nfproxy.plan.frontends import AffinityListKey, Frontend, FrontendKey, ListKey, SharedElement
 from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, is_range
 from nfproxy.reconcile.chainuses import ChainUses, Deadlines
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
+from nfproxy.reconcile.lists import NO_LIST, ListState, ListStep, clean_list, list_transition
 from nfproxy.reconcile.observed import Observed
 from nfproxy.reconcile.portions import portions
 from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, Step, clean, transition
@@ -46,7 +47,8 @@ class Batch(msgspec.Struct):
     The element operations of one portion of work, and what holds after them.
 
     `operations` begin with a number of `strays`. `leaving` are shared elements that go later.
-    `lists` are the affinity lists to take over, `shrunk_lists` those that endpoints leave.
+    `list_steps` are those of shared lists. `lists` are the affinity lists to take over,
+    `shrunk_lists` those that endpoints leave.
     `changed` are the frontends that answer differently afterwards, `planned` those of Services that
     were planned, and `unfinished` the Services whose turn was too short, with the parts left.
     """
@@ -54,6 +56,7 @@ class Batch(msgspec.Struct):
     operations: list[Operation] = msgspec.field(default_factory=list)
     strays: int = 0
     steps: list[tuple[FrontendKey, Step]] = msgspec.field(default_factory=list)
+    list_steps: list[tuple[ListKey, ListStep]] = msgspec.field(default_factory=list)
     shared: list[Operation] = msgspec.field(default_factory=list)
     leaving: list[SharedElement] = msgspec.field(default_factory=list)
     lists: list[AffinityListKey] = msgspec.field(default_factory=list)
@@ -68,6 +71,12 @@ class Batch(msgspec.Struct):
         if step.operations:
             self.changed.add(key)
         self.steps.append((key, step))
+        return len(step.operations)
+
+    def take_list(self, key: ListKey, step: ListStep) -> int:
+        """Take over a list's step; return how many operations it has."""
+        self.operations.extend(step.operations)
+        self.list_steps.append((key, step))
         return len(step.operations)
 
 
@@ -89,8 +98,11 @@ class Tracker:
         self._states: dict[FrontendKey, FrontendState] = {}
         self._lost: set[FrontendKey] = set()  # tracked once, and missing when the tables were read
         self._shared: set[SharedElement] = set()
+        self._shared_lists: dict[ListKey, ListState] = {}
+        self._changed_lists: dict[ObjectName, set[ListKey]] = {}  # of Services that wait
         self._lists: dict[AffinityListKey, frozenset[bytes]] = {}
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
+        self._lingering_lists: Deadlines[ListKey] = Deadlines(LINGER_S)
         self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
         self._shrunk_lists: Deadlines[AffinityListKey | None] = Deadlines(LINGER_S)
 
@@ -103,16 +115,20 @@ class Tracker:
         self._lost |= self._states.keys() - observed.frontends.keys()
         self._states = observed.frontends
         self._shared = observed.shared_elements
+        self._shared_lists = observed.lists
         self.strays = observed.strays
         self._lists = {}
+        self._changed_lists.clear()
         self._lingering.clear()
+        self._lingering_lists.clear()
         self._leaving.clear()
         self._shrunk_lists.clear()
         self.backlog.clear()
         self.backlog.add(self._desired.everything())
         # Ranges all have their turn at once: one may have to go before another can come.
         shared = {each: NODE if is_range(each) else UNKNOWN for each in self._shared}
-        self.backlog.add(Touched(dict.fromkeys(self._states, UNKNOWN), shared))
+        lists = dict.fromkeys(self._shared_lists, UNKNOWN)
+        self.backlog.add(Touched(dict.fromkeys(self._states, UNKNOWN), shared, lists=lists))
 
     # --- what is due now -----------------------------------------------------------------
 
@@ -146,11 +162,24 @@ class Tracker:
                         used += self._finish(batch, service, part, wanted)
                     else:
                         partial.append(part)
+                elif isinstance(part, ListKey):
+                    held, listed = (
+                        self._shared_lists.get(part, NO_LIST),
+                        self._desired.lists.get(part),
+                    )
+                    change = list_transition(part, held, listed, max(2, share - used))
+                    used += batch.take_list(part, change)
+                    if change.operations:
+                        self._changed_lists.setdefault(service, set()).add(part)
+                    if not change.is_whole:
+                        partial.append(part)
                 else:
                     self._take_element(batch, part)
                 used += 1
             if partial or parts:
                 batch.unfinished.append((service, partial + parts))
+            else:
+                self._changed_lists.pop(service, None)
             left -= used
         # Deletions come before additions: a range may give way to a larger one. Source ranges are
         # there before a verdict leads to their guard.
@@ -167,6 +196,8 @@ class Tracker:
         """Note that a frontend's last step is in a batch; return how much missing chains count."""
         if self.backlog.is_planned(service):
             batch.planned[key] = service
+        if wanted is not None and wanted.list in self._changed_lists.get(service, ()):
+            batch.changed.add(key)
         chains, loaded = wanted.chains if wanted else (), self.chains.loaded
         return _CHAIN_OPERATIONS * sum((key.family, each.name) not in loaded for each in chains)
 
@@ -209,6 +240,12 @@ class Tracker:
             if step.is_whole:
                 wanted = self._desired.frontends.get(key)
                 self.chains.use(key, wanted.chains if wanted else (), now)
+        for list_key, change in batch.list_steps:
+            self._settle_list(list_key, change)
+            if change.lingers:
+                self._lingering_lists.begin(list_key, now)
+            else:
+                self._lingering_lists.end(list_key)
         for operation in batch.shared:
             element = SharedElement(operation.family, operation.set, operation.key)
             (self._shared.add if operation.add else self._shared.discard)(element)
@@ -231,6 +268,12 @@ class Tracker:
             self._states.pop(key, None)
         else:
             self._states[key] = state
+
+    def _settle_list(self, key: ListKey, step: ListStep) -> None:
+        if step.state:
+            self._shared_lists[key] = step.state
+        else:
+            self._shared_lists.pop(key, None)
 
     # --- session affinity ----------------------------------------------------------------
 
@@ -262,8 +305,8 @@ class Tracker:
     @property
     def next_at(self) -> float | None:
         """The time at which leftovers are due to go; None without any."""
-        waiting = (self._lingering, self._leaving, self._shrunk_lists, self.chains)
-        times = (deadlines.next_at for deadlines in waiting)
+        waiting = (self._lingering, self._lingering_lists, self._leaving, self._shrunk_lists)
+        times = (*(deadlines.next_at for deadlines in waiting), self.chains.next_at)
         return min((at for at in times if at is not None), default=None)
 
     def leftovers(self, now: float) -> Batch:
@@ -274,6 +317,11 @@ class Tracker:
             if left <= 0:
                 break
             left -= batch.take(key, clean(key, self._states.get(key, ABSENT), left))
+        for list_key in self._lingering_lists.due(now):
+            if left <= 0:
+                break
+            held = self._shared_lists.get(list_key, NO_LIST)
+            left -= batch.take_list(list_key, clean_list(list_key, held, left))
         batch.leaving.extend(self._leaving.due(now)[: max(0, left)])
         batch.shared.extend(Operation(False, *e) for e in batch.leaving if not self._is_wanted(e))
         batch.operations.extend(batch.shared)
@@ -293,6 +341,10 @@ class Tracker:
             self._settle(key, step.state)
             if step.is_whole:
                 self._lingering.end(key)
+        for list_key, change in batch.list_steps:
+            self._settle_list(list_key, change)
+            if change.is_whole:
+                self._lingering_lists.end(list_key)
         for operation in batch.shared:
             self._shared.discard(SharedElement(operation.family, operation.set, operation.key))
         for element in batch.leaving:

@@ -26,7 +26,7 @@ ElementKey = tuple[str, bytes]
 HeldRanges = tuple[Sequence[Destination], Sequence[Destination]]
 
 #: The first slots of the two slot ranges.
-_RANGE_STARTS = (0, schema.CLUSTER_BASE)
+RANGE_STARTS = (0, schema.CLUSTER_BASE)
 
 
 class Operation(NamedTuple):
@@ -89,7 +89,7 @@ def transition(
     change, so packets find the old number of slots until all new ones are there.
     """
     operations: list[Operation] = []
-    verdict, slot_ranges = (wanted.verdict, wanted.slot_ranges) if wanted else (None, NO_SLOTS)
+    verdict, slot_ranges = (wanted.verdict, wanted.own_slots) if wanted else (None, NO_SLOTS)
     first = _fill_range(key, 0, state.slot_ranges[0], slot_ranges[0], operations, most)
     second = _fill_range(
         key, schema.CLUSTER_BASE, state.slot_ranges[1], slot_ranges[1], operations, most
@@ -123,7 +123,7 @@ def clean(key: FrontendKey, state: FrontendState, most: int = NO_LIMIT) -> Step:
     is_whole = True
     name, prefix = slot_map(key), slot_prefix(key)
     drawn = _drawn(balancing_verdict(key, state.verdict, state.own_elements))
-    for start, slots, count in zip(_RANGE_STARTS, state.slot_ranges, drawn, strict=True):
+    for start, slots, count in zip(RANGE_STARTS, state.slot_ranges, drawn, strict=True):
         left = max(count, len(slots) - (most - len(gone)))
         gone += [
             Operation(False, key.family, name, prefix + schema.number_bytes(start + slot))
@@ -142,7 +142,7 @@ def clean(key: FrontendKey, state: FrontendState, most: int = NO_LIMIT) -> Step:
 def _drawn(verdict: Verdict | None) -> tuple[int, int]:
     """Return how many slots of each range a verdict's chain draws from."""
     shape = shape_of(verdict)
-    if shape is None:
+    if shape is None or shape.list:
         return 0, 0
     return (shape.local, shape.cluster) if shape.policy is Policy.LOCAL else (shape.cluster, 0)
 
@@ -232,7 +232,7 @@ def _own_elements(
 
 def _lingers(state: FrontendState, wanted: Frontend | None) -> bool:
     """Return whether a state holds more than what is wanted."""
-    slot_ranges = wanted.slot_ranges if wanted else NO_SLOTS
+    slot_ranges = wanted.own_slots if wanted else NO_SLOTS
     if any(
         len(held) > len(want) for held, want in zip(state.slot_ranges, slot_ranges, strict=True)
     ):
@@ -260,7 +260,7 @@ def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
     if state.verdict is not None:
         yield Operation(True, key.family, _verdict_map(key), key.element_key, state.verdict)
     prefix, name = slot_prefix(key), slot_map(key)
-    for start, slots in zip(_RANGE_STARTS, state.slot_ranges, strict=True):
+    for start, slots in zip(RANGE_STARTS, state.slot_ranges, strict=True):
         for index, destination in enumerate(slots):
             where = prefix + schema.number_bytes(start + index)
             yield Operation(True, key.family, name, where, destination)

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
 from nfproxy.model.addresses import Family, format_address
+from nfproxy.model.service import Claim
 from nfproxy.nft import schema
 from nfproxy.nft.chains import REJECT
 from nfproxy.nft.schema import Verdict
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.frontends import Frontend, FrontendKey, balancing_verdict
+from nfproxy.plan.frontends import (
+    NO_SLOTS,
+    Frontend,
+    FrontendKey,
+    ListKey,
+    SlotRanges,
+    balancing_verdict,
+)
+from nfproxy.reconcile.lists import NO_LIST, ListState, clean_list, list_transition
 from nfproxy.reconcile.observed import Observed
-from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, clean, transition
+from nfproxy.reconcile.transition import (
+    ABSENT,
+    FrontendState,
+    HeldRanges,
+    Operation,
+    clean,
+    transition,
+)
 
 
 class Difference(msgspec.Struct, frozen=True, order=True):
@@ -55,6 +72,13 @@ def compare(
         if needed:
             rows.append(_frontend_row(key, state, wanted))
             operations += needed
+    for name in sorted({n for n in desired.lists if n.family in families} | observed.lists.keys()):
+        held, listed = observed.lists.get(name, NO_LIST), desired.lists.get(name)
+        change = list_transition(name, held, listed)
+        needed = change.operations + clean_list(name, change.state).operations
+        if needed:
+            rows.append(_list_row(name, held, listed, desired))
+            operations += needed
     gone, come = [], []
     for element in sorted(observed.shared_elements - desired.shared_elements.keys()):
         gone.append(Operation(False, *element))
@@ -72,19 +96,37 @@ def _element_row(operation: Operation, change: str) -> Difference:
     return Difference(operation.family.label, "", f"{operation.set}: {text}", change)
 
 
+def _list_row(
+    key: ListKey, state: ListState, wanted: SlotRanges | None, desired: Desired
+) -> Difference:
+    claims = (f.claim for f in desired.frontends.values() if f.list == key)
+    claim = next(claims, None) if wanted else None
+    held, want = _endpoints(state.slot_ranges), _endpoints(wanted or NO_SLOTS)
+    details = [f"- {text}" for text in _destinations(key, held - want)]
+    details += [f"+ {text}" for text in _destinations(key, want - held)]
+    if not details:
+        details = ["slots filled wrongly"]
+    change = "changed" if wanted and held else "added" if wanted else "leftover"
+    return Difference(
+        key.family.label, _service_port(claim) if claim else "", str(key), change, tuple(details)
+    )
+
+
+def _service_port(claim: Claim) -> str:
+    return f"{claim.service}:{claim.port_name}" if claim.port_name else str(claim.service)
+
+
 def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | None) -> Difference:
     if wanted is None:
         change = "removed" if state.verdict is not None else "leftover"
         answer = balancing_verdict(key, state.verdict, state.own_elements)
         details = [_answer(answer)] if answer else []
-        details += [f"- {text}" for text in _destinations(key, _endpoints(state))]
+        details += [f"- {text}" for text in _destinations(key, _endpoints(state.slot_ranges))]
         return Difference(key.family.label, "", str(key), change, tuple(details))
-    service = str(wanted.claim.service)
-    if wanted.claim.port_name:
-        service += f":{wanted.claim.port_name}"
+    service = _service_port(wanted.claim)
     if state.verdict is None:
         details = [_answer(wanted.answer)]
-        details += [f"+ {text}" for text in _destinations(key, _endpoints(wanted))]
+        details += [f"+ {text}" for text in _destinations(key, _endpoints(wanted.own_slots))]
         return Difference(key.family.label, service, str(key), "added", tuple(details))
     return Difference(
         key.family.label, service, str(key), "changed", tuple(_changes(key, state, wanted))
@@ -97,12 +139,12 @@ def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterat
         yield f"answer: {_answer(answer)} -> {_answer(wanted.answer)}"
     elif state.verdict != wanted.verdict:
         yield "guard: another one, or none"
-    held, want = _endpoints(state), _endpoints(wanted)
+    held, want = _endpoints(state.slot_ranges), _endpoints(wanted.own_slots)
     yield from (f"- {text}" for text in _destinations(key, held - want))
     yield from (f"+ {text}" for text in _destinations(key, want - held))
     if held == want and any(
         set(slots[: len(slot_range)]) != set(slot_range) or len(slots) > len(slot_range)
-        for slots, slot_range in zip(state.slot_ranges, wanted.slot_ranges, strict=True)
+        for slots, slot_range in zip(state.slot_ranges, wanted.own_slots, strict=True)
     ):
         yield "slots filled wrongly"
     own_elements = {(e.set, e.key): e.value for e in wanted.own_elements}
@@ -114,11 +156,11 @@ def _changes(key: FrontendKey, state: FrontendState, wanted: Frontend) -> Iterat
         yield "session affinity goes through other chains"
 
 
-def _endpoints(of: FrontendState | Frontend) -> set[Destination]:
-    return {*of.slot_ranges[0], *of.slot_ranges[1]}
+def _endpoints(slot_ranges: HeldRanges) -> set[Destination]:
+    return set(chain(*slot_ranges))
 
 
-def _destinations(key: FrontendKey, destinations: Iterable[Destination]) -> list[str]:
+def _destinations(key: FrontendKey | ListKey, destinations: Iterable[Destination]) -> list[str]:
     return [format_destination(key.family, d) for d in sorted(destinations)]
 
 

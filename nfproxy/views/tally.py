@@ -71,7 +71,9 @@ def _amounts(planner: Planner, plan: ServicePlan, family: Family) -> Amounts:
     shared = sum(1 for element in plan.shared_elements if element.family is family)
     if not frontends and not shared:
         return _NOTHING
-    slots = sum(len(slot_range) for frontend in frontends for slot_range in frontend.slot_ranges)
+    held = [frontend.own_slots for frontend in frontends]
+    held += [listed for name, listed in plan.lists.items() if name.family is family]
+    slots = sum(len(slot_range) for slot_ranges in held for slot_range in slot_ranges)
     own_elements = sum(len(frontend.own_elements) for frontend in frontends)
     elements = len(frontends) + slots + own_elements + shared
     return Amounts(len(frontends), slots, elements, *_without_local(planner, plan, family))

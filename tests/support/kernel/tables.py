@@ -10,7 +10,11 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft import schema
 from nfproxy.nft.schema import CLUSTER_BASE, Value
 
-SLOT_MAPS = {*schema.ENDPOINTS.values(), *schema.NODE_PORT_ENDPOINTS.values()}
+SLOT_MAPS = {
+    *schema.ENDPOINTS.values(),
+    *schema.NODE_PORT_ENDPOINTS.values(),
+    *schema.LIST_ENDPOINTS.values(),
+}
 
 Dump = dict[str, dict[bytes, Value]]
 Meaning = dict[str, object]

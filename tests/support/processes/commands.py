@@ -426,6 +426,22 @@ def everything() -> list[dict[str, Any]]:
         endpoint_slice("all", "10.244.2.8", ports=slice_ports, name="all-b", node="node-2"),
         endpoint_slice("all", "fd00:10:244:1::8", ports=slice_ports, name="all-c"),
         endpoint_slice("all", "fd00:10:244:2::8", ports=slice_ports, name="all-d", node="node-2"),
+        # Many addresses and endpoints: its frontends share lists.
+        service(
+            "wide",
+            "10.96.0.5",
+            ports=[
+                {"name": p["name"], "port": p["port"], "protocol": p["protocol"]} for p in ports
+            ],
+            externalIPs=[a for n in range(8) for a in (f"203.0.113.{30 + n}", f"2001:db8:9::{n}")],
+            **(both | {"clusterIPs": ["10.96.0.5", "fd00:10:96::5"]}),
+        ),
+        *(
+            endpoint_slice(
+                "wide", *(f"{prefix}{n}" for n in range(20, 28)), ports=slice_ports, name=name
+            )
+            for name, prefix in (("wide-a", "10.244.3."), ("wide-b", "fd00:10:244:3::"))
+        ),
         service("empty", "10.96.0.3"),
         service("six", "fd00:10:96::4"),
         endpoint_slice("six", "fd00:10:244:1::5", "fd00:10:244:2::5"),

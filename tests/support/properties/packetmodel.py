@@ -19,7 +19,7 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Guard, Policy, Shape, parse_guard, parse_shape
 from nfproxy.plan.desired import Desired
-from nfproxy.plan.frontends import Frontend, FrontendKey
+from nfproxy.plan.frontends import Frontend, FrontendKey, ListKey, SlotRanges
 from nfproxy.reconcile.tracker import LINGER_S
 
 #: The keys of source ranges, by family and guard.
@@ -30,10 +30,11 @@ _OFFSET = re.compile(r"offset (\d+)")
 
 
 class Wanted(NamedTuple):
-    """A desired state: its frontends, and the source ranges of their guards."""
+    """A desired state: its frontends, the source ranges of their guards, and shared lists."""
 
     frontends: Mapping[FrontendKey, Frontend]
     ranges: Ranges
+    lists: Mapping[ListKey, SlotRanges]
 
 
 class Recording(NamedTuple):
@@ -53,6 +54,7 @@ class Generation:
     slots: dict[Slot, bytes] = field(default_factory=dict)
     behind: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
+    lists: dict[ListKey, dict[int, bytes]] = field(default_factory=dict)
     chains: dict[Family, set[str]] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     until: float = math.inf
@@ -70,7 +72,7 @@ class PacketModel:
         """Look at a kernel, by a clock."""
         self._kernel = kernel
         self._clock = clock
-        self._wanted = [Wanted({}, {})]
+        self._wanted = [Wanted({}, {}, {})]
         self._applied = 0
         self._generations = [self._read()]
 
@@ -81,7 +83,7 @@ class PacketModel:
             if element.set == schema.SOURCE_RANGES:
                 guard = element.family, guard_of(element.family, element.key)
                 ranges.setdefault(guard, set()).add(element.key)
-        self._wanted.append(Wanted(dict(desired.frontends), ranges))
+        self._wanted.append(Wanted(dict(desired.frontends), ranges, dict(desired.lists)))
 
     def synced(self) -> None:
         """Note that the last desired state is in force."""
@@ -134,11 +136,27 @@ class PacketModel:
         shape = parse_shape(chain)
         if shape is None:
             return
+        if shape.list:
+            self._draws(key, shape, window)
+            return
         for slot_range, slot in drawn(shape):
             right = {destination for f in meant for destination in f.slot_ranges[slot_range]}
             found = table.slots.get((key, slot))
             assert found is not None, f"{key}: {chain} draws slot {slot}, which is empty"
             assert found in right, f"{key}: {chain} draws slot {slot}, which holds a wrong endpoint"
+
+    def _draws(self, key: FrontendKey, shape: Shape, window: list[Wanted]) -> None:
+        """A list's first slot is filled, and those that a chain may draw hold right endpoints."""
+        table = self._generations[-1]
+        name = ListKey(key.family, shape.protocol, schema.number64_bytes(shape.list))
+        for draw in shape.draws:
+            assert draw.name in table.chains[key.family], f"{key}: chain {draw.name} is gone"
+            base = 0 if draw.local else schema.CLUSTER_BASE
+            slots = table.lists.get(name, {})
+            found = {slots[slot] for slot in range(base, base + draw.size) if slot in slots}
+            right = set().union(*(w.lists[name][not draw.local] for w in window if name in w.lists))
+            assert base in slots, f"{key}: {draw.name} finds no endpoint"
+            assert found <= right, f"{key}: {draw.name} draws a wrong endpoint"
 
     def _passes(self, key: FrontendKey, guard: Guard, window: list[Wanted]) -> None:
         """A client that some state since then allows passes, and only ranges of the guard count."""
@@ -155,6 +173,7 @@ class PacketModel:
         for family in FAMILIES:
             self._read_frontends(family, new)
             self._read_slots(family, new)
+            self._read_lists(family, new)
             new.chains[family] = {chain.name for chain in self._kernel.chains(family)}
             new.recordings += self._read_recordings(family)
         return new
@@ -183,6 +202,13 @@ class PacketModel:
                     where = FrontendKey(family, key[:size], protocol, port)
                     assert isinstance(value, bytes)
                     new.slots[where, slot] = value
+
+    def _read_lists(self, family: Family, new: Generation) -> None:
+        for protocol, name in schema.LIST_ENDPOINTS.items():
+            for key, value in self._elements(family, name).items():
+                assert isinstance(value, bytes)
+                slots = new.lists.setdefault(ListKey(family, protocol, key[:8]), {})
+                slots[schema.number_of(key, 8)] = value
 
     def _read_recordings(self, family: Family) -> Iterator[Recording]:
         for name in (*schema.RECORD_FRONTENDS.values(), *schema.RECORD_NODE_PORTS.values()):

@@ -13,6 +13,7 @@ from nfproxy.netlink.nftables import SetRow
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import (
     Chain,
+    Draw,
     FindChain,
     Guard,
     Policy,
@@ -48,6 +49,11 @@ def every_chain() -> Iterator[Chain]:
         yield Shape(Policy.EXTERNAL, protocol, 2, 0, node_port, sticky)
         yield Shape(Policy.LOCAL, protocol, 3, 0, node_port, sticky)
         yield Shape(Policy.LOCAL, protocol, 3, 2, node_port, sticky)
+        for shape in (
+            Shape(Policy.CLUSTER, protocol, 2, 0, False, sticky, False, 7),
+            Shape(Policy.LOCAL, protocol, 48, 3, node_port, sticky, False, 7),
+        ):
+            yield from (shape, *shape.draws)
     yield Guard.of("default/web", range(33))
     lists = tuple(affinity_list("default/web/tcp/", w, 8080) for w in ("cluster", "local"))
     for protocol, finding in itertools.product(Protocol, Search):
@@ -75,8 +81,9 @@ def test_the_kernel_accepts_every_kind_of_chain(real: RealKernel, name: str):
 
 def test_every_shape_in_the_kernel_is_read_back_from_its_name(real: RealKernel):
     """The kernel does not cut their names."""
-    shapes = {chain.name: chain for chain in every_chain() if isinstance(chain, Shape)}
-    real.load(ruleset.program_text(CONFIG.program, Family.IPV4, shapes.values()))
+    chains = {chain.name: chain for chain in every_chain() if isinstance(chain, Shape | Draw)}
+    shapes = {name: chain for name, chain in chains.items() if isinstance(chain, Shape)}
+    real.load(ruleset.program_text(CONFIG.program, Family.IPV4, chains.values()))
     found = {chain.name: parse_shape(chain.name) for chain in real.chains(Family.IPV4)}
 
     assert shapes == {name: shape for name, shape in found.items() if shape is not None}

@@ -10,6 +10,7 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft.chains import (
     FIXED_CHAINS,
     AffinityList,
+    Draw,
     FindChain,
     Guard,
     Policy,
@@ -18,8 +19,11 @@ from nfproxy.nft.chains import (
     Shape,
     affinity_list,
     is_ours,
+    list_size,
+    parse_draw,
     parse_guard,
     parse_shape,
+    smaller_size,
 )
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -50,6 +54,7 @@ shapes = st.one_of(
         cluster=counts,
         node_port=st.booleans(),
         sticky=st.booleans(),
+        list=st.integers(0, 2**64 - 1),
     ),
     st.builds(
         Shape,
@@ -84,6 +89,29 @@ def test_every_shape_is_read_back_from_its_name(shape: Shape):
 def test_what_is_no_shape_s_name_is_not_taken_for_one(name: str):
     """A name that nfproxy would not give is a stranger's."""
     assert parse_shape(name) is None
+
+
+@given(st.integers(1, 100_000))
+@settings(max_examples=200, deadline=None)
+def test_a_list_s_size_fits_its_count(count: int):
+    """It is as large, and by less than a half too large; the next smaller one is too small."""
+    size = list_size(count)
+
+    assert count <= size < 1.5 * count + 1
+    assert smaller_size(size) < count or count == 1
+    assert list_size(smaller_size(size)) == smaller_size(size)
+
+
+@given(st.integers(1, 2**64 - 1), st.sampled_from(Protocol), st.booleans(), counts)
+@settings(max_examples=200, deadline=None)
+def test_every_drawing_chain_is_read_back_from_its_name(
+    number: int, protocol: Protocol, local: bool, count: int
+):
+    """Like shapes: a takeover knows its rules."""
+    draw = Draw(number, protocol, local, list_size(count))
+
+    assert draw == parse_draw(draw.name)
+    assert is_ours(draw.name)
 
 
 @given(st.text(), st.sets(st.integers(0, 128), min_size=1))

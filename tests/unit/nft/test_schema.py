@@ -53,6 +53,8 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
      "10.96.0.1 . 80 . 32770 : 10.244.1.5 . 8080"),
     ("node-port-endpoints-sctp", V6, PORT + schema.number_bytes(0), IP6 + PORT,
      "80 . 0 : fd00:96::1 . 80"),
+    ("list-endpoints-udp", V4, schema.number64_bytes(7 << 32) + bytes(4), POD + PORT,
+     "7 . 0 . 0 : 10.244.1.5 . 80"),
     ("record-frontends-udp", V4, POD + PORT + IP + PORT, jump("record-0123456789abcdef"),
      "10.244.1.5 . 80 . 10.96.0.1 . 80 : jump record-0123456789abcdef"),
     ("record-node-ports-tcp", V4, POD + PORT + PORT, jump("record-0123456789abcdef-both"),
