@@ -28,6 +28,9 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 #: After so many sync periods without a success, a request makes the proxy unhealthy.
 _PERIODS = 2
 
+#: A wait for another process's transaction is shown from so many seconds on.
+_LONG_WAIT_S = 1.0
+
 _SECOND_NS = 1_000_000_000
 
 
@@ -79,6 +82,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     status: Mapping[str, _FamilyStatus] | UnsetType
     reason: str | UnsetType  # of a 503; kube-proxy gives none
     api_server: str | UnsetType = UNSET  # while it cannot be followed, whatever the code
+    kernel: str | UnsetType = UNSET  # while a sync waits for others, whatever the code
 
 
 class Health:
@@ -93,6 +97,7 @@ class Health:
         self._node: Node | None = None
         self._node_trouble = "the Node object has not been read yet"
         self._api_trouble: Callable[[], str] = str
+        self._lock_wait_s: Callable[[], float] = float
         self._lock = threading.Lock()
 
     def explain_api_server(self, trouble: Callable[[], str]) -> None:
@@ -103,6 +108,14 @@ class Health:
         rules serve. The callable runs in the thread that asks for a page.
         """
         self._api_trouble = trouble
+
+    def explain_waits(self, seconds: Callable[[], float]) -> None:
+        """
+        Let `seconds` say how long a sync has been waiting for another process's transaction.
+
+        Meanwhile this process is not stuck, and a restart would wait as long: it stays alive.
+        """
+        self._lock_wait_s = seconds
 
     def started(self, family: Family, now: Instant) -> None:
         """The daemon proxies a family; other families do not count."""
@@ -182,8 +195,12 @@ class Health:
         return self._answer(now, self._changes, reason, node_eligible=not reason)
 
     def livez(self, now: Instant) -> Answer:
-        """Answer 200 if the sync is healthy; tables out of step and the Node do not matter."""
-        return self._answer(now, {})
+        """
+        Answer 200 if the sync is healthy, or waits for another process's transaction.
+
+        Tables out of step and the Node do not matter.
+        """
+        return self._answer(now, {}, may_wait=True)
 
     def readyz(self, now: Instant) -> Answer:
         """Answer 200 if everything is programmed, and the sync is healthy."""
@@ -207,14 +224,21 @@ class Health:
         *,
         node_eligible: bool | UnsetType = UNSET,
         programmed: bool | UnsetType = UNSET,
+        may_wait: bool = False,
     ) -> Answer:
-        """Answer 503 for `changes` of others, for a `reason`, and if a sync is overdue."""
+        """
+        Answer 503 for `changes` of others, for a `reason`, and if a sync is overdue.
+
+        With `may_wait` a sync that waits for another process's transaction is not.
+        """
+        wait_s = self._lock_wait_s()
+        waits = wait_s >= _LONG_WAIT_S
         # A copy, so that `healthy` and `status` agree while other threads report syncs.
         started = [(f, s) for f, s in list(self._syncs.items()) if s.updated_ns is not None]
         status = {
             family.label: _FamilyStatus(
                 rfc3339(sync.updated_ns or 0),
-                self._is_healthy(sync, now) and family not in changes,
+                (self._is_healthy(sync, now) or (waits and may_wait)) and family not in changes,
             )
             for family, sync in started
         }
@@ -222,7 +246,8 @@ class Health:
         reasons = sorted({*changes.values()})
         if reason:
             reasons.append(reason)
-        if not all(self._is_healthy(sync, now) for _, sync in started):
+        is_overdue = not all(self._is_healthy(sync, now) for _, sync in started)
+        if is_overdue and not (waits and may_wait):
             reasons.append(f"no sync has succeeded for {self._longest_wait_s:g} s; see the log")
         good = not reasons
         if good:
@@ -239,6 +264,9 @@ class Health:
             status=status or UNSET,
             reason="; ".join(reasons) or UNSET,
             api_server=self._api_trouble() or UNSET,
+            kernel=f"waiting for another process's transaction on nf_tables for {wait_s:.0f} s"
+            if waits
+            else UNSET,
         )
         return Answer(200 if good else 503, msgspec.json.encode(body))
 

@@ -114,6 +114,8 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         source, events, connection = await stack.enter_async_context(_source(options, metrics))
 
         health = Health(config.nftables.sync_period.seconds)
+        kernel.turn_wait.waited = metrics.kernel_lock_waited
+        health.explain_waits(lambda: kernel.turn_wait.waiting_s)
         if options.manifests:  # they may hold no Node, and nothing deletes it
             health.node_seen(Node(options.node_name))
         if isinstance(source, ApiServerSource):

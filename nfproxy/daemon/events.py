@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.eventseries import Event, Regarding
+from nfproxy.clock import monotonic_s
 from nfproxy.errors import ListenError
 from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
@@ -17,6 +19,8 @@ from nfproxy.servers.healthcheckports import ListenFailure
 HEALTH_FAILED, METRICS_FAILED = "FailedToStartProxierHealthcheck", "FailedToStartMetricServer"
 
 _START = "StartKubeProxy"
+
+_HOUR_S = 3600.0
 
 
 class NodeEvents:
@@ -30,6 +34,7 @@ class NodeEvents:
         """Take the poster, and the name that Events carry."""
         self._poster = poster
         self._node_name = node_name
+        self._quiet_until_s = -math.inf  # no Event about repairs before
 
     def starting(self) -> None:
         """The proxy starts."""
@@ -44,6 +49,15 @@ class NodeEvents:
         note = "; ".join(problems)
         node = Regarding.node(self._node_name)
         self._post(node, "Warning", "ClusterCIDRMismatch", "Configure", note)
+
+    def tables_repaired(self, change: str, seconds: float) -> None:
+        """Another process changed the tables, and that is repaired; once an hour is enough."""
+        now_s = monotonic_s()
+        if now_s < self._quiet_until_s:
+            return
+        self._quiet_until_s = now_s + _HOUR_S
+        note = f"{change}; repaired after {seconds * 1000:.0f} ms; the log has further changes"
+        self._post(Regarding.node(self._node_name), "Warning", "TablesDisturbed", "Repair", note)
 
     def cannot_serve_health_check(self, failure: ListenFailure) -> None:
         """This node cannot listen on a Service's health check node port."""

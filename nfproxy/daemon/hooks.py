@@ -64,7 +64,7 @@ class NodeHooks(Hooks):
         self._tally = Tally()
         self._changed_services: set[ObjectName] = set()
         self._loop = asyncio.get_running_loop()
-        self._changed_s: float | None = None  # when another process changed the tables
+        self._change: tuple[str, float] | None = None  # what another process did first, and when
         self.planner: Planner | None = None
         self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}
         self._checks_at: dict[tuple[Family, int], set[ObjectName]] = {}  # names by port
@@ -96,7 +96,7 @@ class NodeHooks(Hooks):
         """
         if change.damage is not Damage.UNKNOWN:
             self._metrics.foreign_change()
-            self._changed_s = self._changed_s or now().monotonic_s
+            self._change = self._change or (change.text, now().monotonic_s)
             families = [family for family in self._families if family in change.families]
             for family in families:
                 self._metrics.in_step(family, False)
@@ -107,9 +107,13 @@ class NodeHooks(Hooks):
         """Let health and metrics say that the tables hold what they should."""
         for family in self._families:
             self._metrics.in_step(family, True)
-        if self._changed_s is not None:
-            self._metrics.repaired(now().monotonic_s - self._changed_s)
-            self._changed_s = None
+        if self._change is not None:
+            what, since_s = self._change
+            self._change = None
+            took_s = now().monotonic_s - since_s
+            self._metrics.repaired(took_s)
+            if self._events is not None:
+                self._events.tables_repaired(what, took_s)
         self._health.repaired()
 
     def on_failed(self, error: Exception, seconds: float) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
+from nfproxy.clock import monotonic_s
 from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.notifications import CountedDeletions, ForeignChanges
 from nfproxy.dataplane.strangers import Strangers
@@ -22,6 +24,11 @@ from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
 from nfproxy.reconcile.transition import Operation
 
+log = logging.getLogger(__name__)
+
+#: A wait of so many seconds is logged, at most once in this time.
+_LONG_S, _LOG_EVERY_S = 1.0, 60.0
+
 
 class Counters(NamedTuple):
     """
@@ -35,6 +42,44 @@ class Counters(NamedTuple):
     counted: Sequence[tuple[bytes, int]]
 
 
+class TurnWait:
+    """
+    Measures a wait for transactions of other processes: a context manager around an empty one.
+
+    The kernel makes one transaction at a time. How long one of another process takes is not ours to
+    decide, but it must not look as if nfproxy were stuck, or slow. `waited` receives the seconds of
+    each wait, in the thread that waited.
+    """
+
+    def __init__(self) -> None:
+        """Start outside a wait."""
+        self._since_s: float | None = None
+        self._logged_s = -_LOG_EVERY_S
+        self.waited: Callable[[float], object] = lambda _: None
+
+    @property
+    def waiting_s(self) -> float:
+        """How long a thread has been waiting now; 0 if none does. Any thread may ask."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else monotonic_s() - since_s
+
+    def __enter__(self) -> None:
+        """A wait begins."""
+        self._since_s = monotonic_s()
+
+    def __exit__(self, *_: object) -> None:
+        """A wait ends."""
+        waited_s, self._since_s, now_s = self.waiting_s, None, monotonic_s()
+        self.waited(waited_s)
+        if waited_s >= _LONG_S and now_s - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = now_s
+            log.warning(
+                "waited %.1f s for another process's transaction on nf_tables: changes are late by "
+                "that; `nft monitor` shows who changes what",
+                waited_s,
+            )
+
+
 class Kernel:
     """
     Commits transactions and reads tables, by netlink and libnftables.
@@ -45,6 +90,7 @@ class Kernel:
     def __init__(self, netlink: NftSocket | None = None) -> None:
         """Use a netlink socket and own it; by default a new one of this network namespace."""
         self._netlink = netlink or NftSocket()
+        self.turn_wait = TurnWait()
         self._strangers = Strangers(self._netlink)
         self._foreign_changes: ForeignChanges | None = None
 
@@ -73,10 +119,14 @@ class Kernel:
         with open_script_socket() as netlink:
             changes, port = self._foreign_changes, netlink.getsockname()[0]
             with nullcontext() if changes is None else changes.ours_from(port):
+                with self.turn_wait:
+                    self._netlink.commit(())
                 libnftables.load_text(text, netlink=netlink)
 
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations as one transaction. Raises TransactionError."""
+        with self.turn_wait:
+            self._netlink.commit(())
         self._netlink.commit(element_requests(operations))
 
     def has_table(self, family: Family) -> bool:

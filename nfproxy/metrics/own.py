@@ -79,6 +79,10 @@ class OwnMetrics:
             "Seconds from another process's change of nfproxy's tables to its repair",
             _REPAIR_S,
         )
+        self._lock_wait_s = make.counter(
+            "kernel_lock_wait_seconds_total",
+            "Seconds that nfproxy waited for other processes' transactions on nf_tables",
+        )
         self._problems = make.gauge(
             "object_problems", "Objects that have a problem now, by kind", ("kind",)
         )
@@ -147,6 +151,10 @@ class OwnMetrics:
     def repaired(self, seconds: float) -> None:
         """The tables hold what they should, so long after another process changed them."""
         self._repair_s.observe(seconds)
+
+    def kernel_lock_waited(self, seconds: float) -> None:
+        """A transaction waited so long for those of other processes."""
+        self._lock_wait_s.inc(seconds)
 
     def in_step(self, family: Family, in_step: bool) -> None:
         """A family's table holds what it should, or is known not to."""

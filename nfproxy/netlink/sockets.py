@@ -281,13 +281,11 @@ class NftSocket(NetlinkSocket):
 
     def commit(self, requests: Sequence[Request]) -> None:
         """
-        Commit requests as one transaction. Does nothing without any.
+        Commit requests as one transaction. Without any it waits for its turn, and does nothing.
 
         Raises TransactionError if the kernel refuses; then it has changed nothing. The code is the
         errno's name of the first request that failed.
         """
-        if not requests:
-            return
         first = self._reserve(len(requests))
         data = batch(requests, first)
         # The kernel takes a transaction in one buffer or not at all.
@@ -300,7 +298,8 @@ class NftSocket(NetlinkSocket):
             raise TransactionError(
                 f"cannot send a transaction: {reason_of(error)}", code=code_of(error.errno or 0)
             ) from error
-        self._read_answers(first + len(requests) - 1)
+        if requests:  # the kernel answers the last one
+            self._read_answers(first + len(requests) - 1)
 
     def _read_answers(self, last: int) -> None:
         """Read the answers to a batch: errors of any request, and the ACK of the `last` one."""

@@ -269,3 +269,17 @@ def test_pages_say_why_the_api_server_cannot_be_followed():
         assert body(page(at(2)))["apiServer"] == trouble[0]
     trouble.clear()
     assert "apiServer" not in body(health.healthz(at(2)))
+
+
+def test_waiting_for_another_process_is_not_being_stuck():
+    """A restart would wait as long. Load balancers stay away: changes do not arrive."""
+    health, wait_s = running(), [0.0]
+    health.explain_waits(lambda: wait_s[0])
+    health.queued(V4, at(0))
+    assert (health.livez(at(61)).code, health.healthz(at(61)).code) == (503, 503)
+    wait_s[0] = 75.4
+
+    assert (health.livez(at(61)).code, health.healthz(at(61)).code) == (200, 503)
+    for answer in (health.livez(at(61)), health.healthz(at(61))):
+        said = json.loads(answer.body)["kernel"]
+        assert said == "waiting for another process's transaction on nf_tables for 75 s"
