@@ -22,6 +22,7 @@ from nfproxy.host.addresses import (
     LocalAddresses,
     every,
     families_of_host,
+    loopback_of,
     within,
 )
 from nfproxy.kube.source import Source
@@ -109,8 +110,9 @@ async def serve_health_checks(
     """
     Keep the health check node ports open that Services have.
 
-    They are open at the addresses that accept node ports, and follow both as they change. So does
-    what the log says about addresses that no interface has.
+    They are open at the addresses that accept node ports, and at loopback addresses that the
+    configuration names, and follow both as they change. So does what the log says about addresses
+    that no interface has.
     """
     gaps = NodePortGaps(metrics)
     watching = asyncio.create_task(_follow(addresses, hooks.health_checks_changed))
@@ -120,12 +122,19 @@ async def serve_health_checks(
             prefixes = hooks.node_port_prefixes
             if prefixes is not None:
                 accepted = within(addresses.current, prefixes)
-                listen = {f: None if prefixes.get(f) is None else accepted[f] for f in accepted}
+                loopback = loopback_of(addresses.current, hooks.loopback_node_ports)
+                everywhere = {f for f in accepted if prefixes.get(f) is None}
                 gaps.update(prefixes, addresses.current)
-                await servers.update(hooks.health_checks, listen)
+                await servers.update(
+                    hooks.health_checks,
+                    {
+                        f: None if f in everywhere else own | loopback[f]
+                        for f, own in accepted.items()
+                    },
+                )
                 metrics.health_check_listeners(servers.listeners)
-                for family, found in listen.items():
-                    metrics.node_port_addresses(family, None if found is None else len(found))
+                for family, own in accepted.items():
+                    metrics.node_port_addresses(family, None if family in everywhere else len(own))
             try:
                 await asyncio.wait_for(hooks.health_checks_changed.wait(), _HEALTH_CHECK_RETRY_S)
             except TimeoutError:

@@ -69,6 +69,7 @@ class NodeHooks(Hooks):
         self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}
         self._checks_at: dict[tuple[Family, int], set[ObjectName]] = {}  # names by port
         self.node_port_prefixes: Mapping[Family, tuple[Prefix, ...] | None] | None = None
+        self.loopback_node_ports: frozenset[Family] = frozenset()
         self.health_checks_changed = asyncio.Event()
         for family in self._families:
             health.started(family, now())
@@ -209,14 +210,18 @@ class NodeHooks(Hooks):
         for frontend in touched.frontends:
             if not frontend.address and frontend.protocol is Protocol.TCP:
                 services |= self._checks_at.get((frontend.family, frontend.port), set())
-        prefixes_changed = self.node_port_prefixes != planner.config.node_port_prefixes
+        config = planner.config
+        prefixes_changed = (self.node_port_prefixes, self.loopback_node_ports) != (
+            config.node_port_prefixes,
+            config.loopback_node_ports,
+        )
         copied = False
         for name in services:
             service = planner.services.get(name)
             wanted: Mapping[Family, HealthCheck] = {}
             if service is not None and service.health_check_node_port:
                 slices = planner.slices_of(name)
-                wanted = health_checks(service, slices, planner.config.node_name)
+                wanted = health_checks(service, slices, config.node_name)
             for family in self._families:
                 key, check = (name, family), wanted.get(family)
                 if check is not None:
@@ -234,6 +239,7 @@ class NodeHooks(Hooks):
                     current[key] = check
                     self._checks_at.setdefault((family, check.port), set()).add(name)
         self.health_checks = current
-        self.node_port_prefixes = planner.config.node_port_prefixes
+        self.loopback_node_ports = config.loopback_node_ports
+        self.node_port_prefixes = config.node_port_prefixes
         if prefixes_changed or copied:
             self._loop.call_soon_threadsafe(self.health_checks_changed.set)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Self
 
+from nfproxy.config.addresses import is_loopback
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family, Prefix
 from nfproxy.netlink.rtnetlink import (
@@ -56,10 +57,18 @@ def within(addresses: Addresses, prefixes: Mapping[Family, tuple[Prefix, ...] | 
     """
     Return the addresses that lie in the prefixes of their family; all if it has None.
 
-    With `NodeConfig.node_port_prefixes` this is what ``nodePortAddresses`` selects. Loopback
-    addresses stay: health checks of Services are accepted there, though node ports never are.
+    With `NodeConfig.node_port_prefixes` this is what ``nodePortAddresses`` selects, but for the
+    loopback addresses that it names: see :func:`loopback_of`.
     """
     return {family: _within(addresses[family], prefixes.get(family)) for family in FAMILIES}
+
+
+def loopback_of(addresses: Addresses, families: Collection[Family]) -> Addresses:
+    """Return the loopback addresses of these families, and none of others."""
+    return {
+        family: frozenset(filter(is_loopback, addresses[family] if family in families else ()))
+        for family in FAMILIES
+    }
 
 
 def _within(found: frozenset[bytes], prefixes: tuple[Prefix, ...] | None) -> frozenset[bytes]:

@@ -138,6 +138,32 @@ def test_listeners_follow_endpoints_and_a_taken_port(commands: Commands, manifes
         eventually(0, lambda: metrics(commands)["listeners"])
 
 
+@pytest.mark.parametrize(
+    ("entries", "answers"),
+    [
+        ("primary,localhost", True),
+        ("127.0.0.0/8", True),
+        ("primary,::1/128", False),
+        ("primary", False),
+    ],
+)
+def test_health_checks_are_answered_where_an_entry_names_loopback(
+    commands: Commands, manifests: Path, entries: str, answers: bool
+) -> None:
+    """kube-proxy listens there for the health check node ports of Services, too."""
+    commands.namespace.run(["ip", "link", "set", "lo", "up"])
+    local = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 32000}
+    with_policy = service(type="LoadBalancer", ports=PORTS, **local)
+    write(manifests / "all.json", node_object(), with_policy)
+
+    def connects() -> bool:
+        with commands.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            return client.connect_ex(("127.0.0.1", 32000)) == 0
+
+    with commands.daemon(manifests, f"--nodeport-addresses={entries}"):
+        eventually(answers, connects)
+
+
 def test_udp_is_served_where_a_gate_says_so(commands: Commands, manifests: Path) -> None:
     """Off by default, as in kube-proxy; nothing stale behind either."""
     for words in (["link", "set", "lo", "up"], ["address", "add", ENDPOINT[0], "dev", "lo"]):
