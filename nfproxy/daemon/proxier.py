@@ -131,7 +131,12 @@ class Proxier:
         self._started_s = started_s
         self._planner = Planner(config)
         self._reconciler = Reconciler(
-            dataplane, self._planner.desired, config, families, monotonic_s
+            dataplane,
+            self._planner.desired,
+            config,
+            families,
+            monotonic_s,
+            makes_chains_ahead=True,
         )
         self._range_problems: tuple[str, ...] = ()
         self._triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
@@ -193,6 +198,7 @@ class Proxier:
         error: Exception | None = None
         try:
             self._reconciler.tidy()
+            self._reconciler.make_chains_ahead()
         except (NfproxyError, OSError) as failure:
             error = failure
         failed = self._reconciler.cleanup_failures != failures
@@ -246,7 +252,8 @@ class Proxier:
         error: Exception | None = None,
         cleanup_failed: bool = False,
     ) -> Outcome:
-        tidy_at = self._reconciler.next_due()
+        times = (self._reconciler.next_due(), self._reconciler.next_ahead())
+        tidy_at = min((at for at in times if at is not None), default=None)
         return Outcome(began_s, monotonic_s(), report, tidy_at, error, cleanup_failed)
 
     def _raise_if_unrecoverable(self, error: Exception) -> None:

@@ -11,7 +11,7 @@ import enum
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -103,6 +103,20 @@ def _shape_name(shape: Shape) -> str:
     if shape.sticky:
         parts.append("sticky")
     return "-".join(parts)
+
+
+def neighbours(shape: Shape) -> Iterator[Shape]:
+    """
+    Yield the shapes that a frontend has after a usual change: one endpoint more or less, two more.
+
+    With policy Local the endpoint may be on this node or on another one.
+    """
+    for more in (1, -1, 2):
+        for more_local in {0, more} if shape.policy is Policy.LOCAL else (0,):
+            cluster, local = shape.cluster + more, shape.local + more_local
+            if cluster > 0 and 0 <= local <= cluster:
+                routed = shape.routed and not local
+                yield msgspec.structs.replace(shape, cluster=cluster, local=local, routed=routed)
 
 
 _SHAPE = re.compile(

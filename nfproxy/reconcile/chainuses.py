@@ -8,12 +8,18 @@ from itertools import takewhile
 from typing import Generic, TypeVar
 
 from nfproxy.model.addresses import Family
-from nfproxy.nft.chains import Chain
+from nfproxy.nft.chains import Chain, Shape, neighbours
 from nfproxy.plan.frontends import FrontendKey
 
 #: How long an unused chain stays. Rollouts go through the same numbers of endpoints again and
 #: again, and making a chain takes a child process.
 IDLE_S = 300.0
+
+#: How long after a change of the shapes in use their neighbours are made.
+AHEAD_S = 0.2
+
+#: The most chains that are kept for a use that may come.
+_MOST_AHEAD = 200
 
 ChainKey = tuple[Family, str]
 K = TypeVar("K")
@@ -63,6 +69,8 @@ class ChainUses:
         self._of: dict[FrontendKey, tuple[Chain, ...]] = {}
         self._uses: Counter[ChainKey] = Counter()
         self._idle: Deadlines[ChainKey] = Deadlines(IDLE_S)
+        self._ahead: Mapping[ChainKey, Chain] = {}
+        self.ahead_at: float | None = None  # when to look for neighbours of what is in use
 
     def reset(self, loaded: Mapping[ChainKey, Chain | None], now: float) -> None:
         """Begin again with these chains, all of them idle."""
@@ -72,6 +80,7 @@ class ChainUses:
         self._idle.clear()
         for chain in loaded:
             self._idle.begin(chain, now)
+        self.ahead_at = now + AHEAD_S
 
     def use(self, key: FrontendKey, chains: tuple[Chain, ...], now: float) -> None:
         """Record the chains that a frontend's elements point to."""
@@ -84,14 +93,18 @@ class ChainUses:
             del self._of[key]
         # First the new ones, so that a chain that both use does not become idle.
         for chain in chains:
-            self._uses[key.family, chain.name] += 1
-            self._idle.end((key.family, chain.name))
+            where = (key.family, chain.name)
+            if where not in self._uses:
+                self.ahead_at = self.ahead_at or now + AHEAD_S
+            self._uses[where] += 1
+            self._idle.end(where)
         for chain in old:
             where = (key.family, chain.name)
             self._uses[where] -= 1
             if not self._uses[where]:
                 del self._uses[where]
                 self._idle.begin(where, now)
+                self.ahead_at = self.ahead_at or now + AHEAD_S
 
     @property
     def next_at(self) -> float | None:
@@ -100,7 +113,28 @@ class ChainUses:
 
     def due(self, now: float) -> list[ChainKey]:
         """Return the chains that have been idle long enough to go."""
-        return self._idle.due(now)
+        due = self._idle.due(now)
+        for chain in due:
+            if chain in self._ahead:
+                self._idle.begin(chain, now)
+        return [chain for chain in due if chain not in self._ahead]
+
+    def missing_ahead(self) -> dict[ChainKey, Chain]:
+        """
+        Return the chains that frontends may need next, and that the tables lack.
+
+        Those of the shapes that most frontends use come first, and there is a limit.
+        """
+        self.ahead_at = None
+        in_use = (where for where, _ in self._uses.most_common())
+        self._ahead = chains_ahead({where: self.loaded.get(where) for where in in_use})
+        return {where: chain for where, chain in self._ahead.items() if where not in self.loaded}
+
+    def made_ahead(self, chains: Mapping[ChainKey, Chain], now: float) -> None:
+        """Take over chains that no frontend uses yet."""
+        self.loaded.update(chains)
+        for where in chains:
+            self._idle.begin(where, now)
 
     def removed(self, chains: Iterable[ChainKey]) -> None:
         """Forget chains that are gone."""
@@ -113,3 +147,12 @@ class ChainUses:
         for chain in chains:
             self._idle.begin(chain, now)
             self.loaded.pop(chain, None)
+
+
+def chains_ahead(chains: Mapping[ChainKey, Chain | None]) -> dict[ChainKey, Chain]:
+    """Return the neighbours of shapes, those of the first ones where there are many."""
+    ahead: dict[ChainKey, Chain] = {}
+    for (family, _), chain in chains.items():
+        if isinstance(chain, Shape) and len(ahead) < _MOST_AHEAD:
+            ahead.update({(family, near.name): near for near in neighbours(chain)})
+    return ahead

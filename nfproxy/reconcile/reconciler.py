@@ -24,7 +24,7 @@ from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import NOTHING, Desired, Touched
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
-from nfproxy.reconcile.chainuses import IDLE_S, ChainKey
+from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.tracker import Tracker
@@ -115,14 +115,22 @@ class Reconciler:
         config: NodeConfig,
         families: Sequence[Family],
         clock: Callable[[], float],
+        *,
+        makes_chains_ahead: bool = False,
     ) -> None:
-        """Read and write nothing yet. `clock` returns monotonic seconds."""
+        """
+        Read and write nothing yet.
+
+        `clock` returns monotonic seconds. With `makes_chains_ahead` a start loads chains that
+        frontends may need next, too; later the caller calls `make_chains_ahead`.
+        """
         self._dataplane = dataplane
         self._desired = desired
         self._program = config.program
         self._program_changed = False
         self._families = tuple(families)
         self._clock = clock
+        self._makes_chains_ahead = makes_chains_ahead
         self._resync_reason: ResyncReason | None = ResyncReason.START
         self._resyncing: ResyncReason | None = (
             None  # tables were read, and not all was compared yet
@@ -192,6 +200,29 @@ class Reconciler:
             finished=Touched(batch.planned, services=tracker.backlog.take_finished()),
             left=len(tracker.backlog),
         )
+
+    def make_chains_ahead(self) -> int:
+        """
+        Load the chains that frontends may need next, if it is time; return how many.
+
+        A change then need not wait for the child process. A failure leaves that to the change.
+        """
+        uses, now = self._tracker.chains, self._clock()
+        if not self.trusted or uses.ahead_at is None or uses.ahead_at > now:
+            return 0
+        missing = uses.missing_ahead()
+        try:
+            if missing:
+                self._load_with(missing, lambda first: chains_text(first, self._program))
+        except NfproxyError as error:
+            log.info("cannot load chains ahead of their use: %s", error)
+            return 0
+        uses.made_ahead(missing, now)
+        return len(missing)
+
+    def next_ahead(self) -> float | None:
+        """Return the clock's time at which `make_chains_ahead` may have something to do."""
+        return self._tracker.chains.ahead_at
 
     def next_due(self) -> float | None:
         """Return the clock's time at which `tidy` has something to do, None if never."""
@@ -310,6 +341,8 @@ class Reconciler:
         another layout), the tables are replaced as a whole.
         """
         chains = self._chains_of(self._desired.frontends)
+        if self._makes_chains_ahead:
+            chains = chains_ahead(chains) | chains
         foreign: dict[Family, list[str]] = {}
         unknown: list[ChainKey] = []
         for family in self._families:

@@ -37,6 +37,7 @@ READY = "ready after"
 _TICK = os.sysconf("SC_CLK_TCK")
 _LIMIT_S = 120.0
 _LAG_S = 2.0  # behind by more is not keeping up
+_REST_S = 0.4  # what lingers is removed, and chains of neighbouring counts are made
 
 
 class Storm(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ class Measured(msgspec.Struct, frozen=True):
     peak: int
     idle: float
     latency: list[float]
+    scaling: list[float]
     storms: list[Storm]
 
 
@@ -166,17 +168,27 @@ def measure(
                     changes.make()
                     latency.append(commits.wait() - api.changed_s)
                     time.sleep(2 * pauses[0] / 1000 + 0.01)
+                scaling = []
+                for number in range(repeats // 3):
+                    time.sleep(_REST_S)
+                    commits.forget()
+                    changes.make(extra=number % 2 == 0)
+                    scaling.append(commits.wait() - api.changed_s)
                 resident, peak = process.memory("VmRSS"), process.memory("VmHWM")
             storms = []
             for pause_ms in pauses:
                 with daemon(namespace, api, directory, pause_ms) as process:
                     process.wait_until_ready()
                     storms.append(_storm(process, commits, changes, pause_ms, storm_s, rate))
-    return Measured(str(size), started, resident, peak, idle, latency, storms)
+    return Measured(str(size), started, resident, peak, idle, latency, scaling, storms)
 
 
 class _Changes:
-    """Replaces one endpoint of one Service after the other."""
+    """
+    Replaces one endpoint of one Service after the other.
+
+    With `extra` given, a Service gets one endpoint more, or loses it.
+    """
 
     def __init__(self, api: StandIn, size: Size) -> None:
         self._api = api
@@ -184,11 +196,14 @@ class _Changes:
         self._count = 0
         self.made_at = 0.0
 
-    def make(self) -> None:
-        number = self._count * 7 % self._size.services
+    def make(self, extra: bool | None = None) -> None:
+        number = 0 if extra is not None else self._count * 7 % self._size.services
         addresses = objects.endpoints_of(number, self._size.endpoints)
-        addresses[0] = objects.spare_endpoint(self._count)
-        self._count += 1
+        if extra:
+            addresses.append(objects.spare_endpoint(0))
+        elif extra is None:
+            addresses[0] = objects.spare_endpoint(self._count)
+            self._count += 1
         body = msgspec.json.decode(objects.slice_json(number, addresses))
         del body["metadata"]["resourceVersion"]
         body["kind"] = "EndpointSlice"
@@ -238,6 +253,7 @@ def show(results: Sequence[Measured], console: Console) -> None:
         table.add_column(head, justify="left" if head.startswith("S") else "right")
     table.add_row("process start to all programmed", *(f"{r.started:.2f} s" for r in results))
     table.add_row("watch event to commit, median / p99 ms", *(_ms(r.latency) for r in results))
+    table.add_row("one endpoint more or less, median / p99 ms", *(_ms(r.scaling) for r in results))
     table.add_row("memory settled", *(f"{r.resident / 1e6:.0f} MB" for r in results))
     table.add_row("memory at its peak", *(f"{r.peak / 1e6:.0f} MB" for r in results))
     table.add_row("processor, idle", *(f"{r.idle:.2%}" for r in results))
@@ -279,6 +295,9 @@ def targets(results: Sequence[Measured]) -> Iterator[Target]:
             storms = [storm for storm in result.storms if storm.lag_s < _LAG_S]
             kept = min((storm.made_per_s for storm in storms), default=0.0)
             yield Target("changes kept up with", "500 a second", f"{kept:.0f}", kept > 490)
+        if result.size == str(SMALL):
+            scaled = sorted(result.scaling)[int(len(result.scaling) * 0.99)]
+            yield at_most(f"one endpoint more or less, p99, {SMALL}", 3, scaled * 1e3, "ms")
         if large or result.size == str(SMALL):
             limit = 140 if large else 80
             yield at_most(f"memory, {result.size}", limit, result.resident / 1e6, "MB")

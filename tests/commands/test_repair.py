@@ -64,6 +64,15 @@ class Faulty:
         return int(path.read_text())
 
 
+#: So many endpoints need a chain that is not there yet. One more or two more do not.
+NINE = [f"10.244.1.{number}" for number in range(11, 20)]
+
+
+def served(addresses: list[str]) -> tuple[str, ...]:
+    """Return endpoints as `frontends` has them."""
+    return tuple(f"{address}:8080" for address in addresses)
+
+
 @pytest.fixture
 def faulty(lab: Lab, tmp_path: Path) -> Faulty:
     """Commands whose libnftables crashes or hangs on demand."""
@@ -251,9 +260,7 @@ def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> 
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
         faulty.be("crash")
-        # Three endpoints need a chain that is not there yet.
-        addresses = ["10.244.1.5", "10.244.1.6", "10.244.1.7"]
-        write(manifests / "slice.json", endpoint_slice("web", *addresses))
+        write(manifests / "slice.json", endpoint_slice("web", *NINE))
         daemon.wait_for("SIGSEGV", times=2)
         assert faulty.commands.frontends() == {WEB: ("10.244.1.5:8080", "10.244.1.6:8080")}
 
@@ -262,7 +269,7 @@ def test_a_crash_of_libnftables_is_survived(faulty: Faulty, manifests: Path) -> 
         assert log.index("0.25 s") < log.index("0.5 s") < log.index("next try in 1 s")
         faulty.be("")
         eventually(
-            {WEB: tuple(f"{a}:8080" for a in addresses), "10.96.0.2:80/tcp": ()},
+            {WEB: served(NINE), "10.96.0.2:80/tcp": ()},
             faulty.commands.frontends,
         )
 
@@ -287,12 +294,12 @@ def test_a_libnftables_that_hangs_is_killed_and_retried(faulty: Faulty, manifest
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
         faulty.be("hang")
-        write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5"))
+        write(manifests / "slice.json", endpoint_slice("web", *NINE))
         pid = faulty.hung_pid()
         faulty.be("")
         daemon.wait_for("libnftables did not finish within")
         assert not Path(f"/proc/{pid}").exists()
-        eventually({WEB: ("10.244.1.5:8080",)}, faulty.commands.frontends)
+        eventually({WEB: served(NINE)}, faulty.commands.frontends)
 
 
 def test_no_child_outlives_the_daemon(faulty: Faulty, manifests: Path) -> None:
@@ -300,7 +307,7 @@ def test_no_child_outlives_the_daemon(faulty: Faulty, manifests: Path) -> None:
     start_files(manifests)
     with faulty.commands.daemon(manifests) as daemon:
         faulty.be("hang")
-        write(manifests / "slice.json", endpoint_slice("web", "10.244.1.5"))
+        write(manifests / "slice.json", endpoint_slice("web", *NINE))
         pid = faulty.hung_pid()
         daemon.process.kill()
         daemon.process.wait()

@@ -80,12 +80,16 @@ def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (slice_of("http", A, B, C), "synced default/web:http: 3 changes and 1 new chain in T"),
+        (slice_of("http", A, B, C), "synced default/web:http: 3 changes in T"),
+        (
+            slice_of("http", A, B, C, "10.244.1.4", "10.244.1.5"),
+            "synced default/web:http: 5 changes and 1 new chain in T",
+        ),
         (slice_of("http", A, C), "synced default/web:http: 2 changes in T"),
         (changes(service("other", cluster_ips=("10.96.0.9",))), "synced default/other: 2 changes"),
         (gone(two_ports("old")), "synced default/old: "),
     ],
-    ids=["growing", "replacing", "a port without a name", "a deleted Service"],
+    ids=["growing", "growing by many", "replacing", "a port without a name", "a deleted Service"],
 )
 def test_a_commit_about_one_service_names_it(
     caplog: pytest.LogCaptureFixture, change: Changes, line: str
