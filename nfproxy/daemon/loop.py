@@ -26,7 +26,8 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.reconcile.reconciler import Dataplane, ResyncReason
+from nfproxy.reconcile.reconciler import Dataplane
+from nfproxy.reconcile.syncreport import ResyncReason
 
 log = logging.getLogger(__name__)
 

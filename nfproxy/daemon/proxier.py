@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from nfproxy.clock import monotonic_s
+from nfproxy.daemon.unplanned import Unplanned
 from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
@@ -25,7 +27,8 @@ from nfproxy.plan import serviceranges
 from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import Dataplane, Reconciler, Report, ResyncReason
+from nfproxy.reconcile.reconciler import Dataplane, Reconciler
+from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.text import plural
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 commits = logging.getLogger("nfproxy.commits")
 
 _MAX_CLAIM_LINES = 20  # logged after one planning
+_PLANNED_AT_ONCE = 500  # Services; to plan one takes some 50 microseconds
 _MOST_TRIGGERS = 1000  # kept for one Service while its changes wait
 
 
@@ -138,6 +142,7 @@ class Proxier:
             monotonic_s,
             makes_chains_ahead=True,
         )
+        self._unplanned = Unplanned(self._planner.owner_of)
         self._range_problems: tuple[str, ...] = ()
         self._triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
         self._ready = False
@@ -160,7 +165,10 @@ class Proxier:
         if config is not None:
             self._reconciler.touch(self._planner.reconfigure(config))
             self._reconciler.reconfigure(config)
-        if changes is not None:
+        # A first sync must know everything: what is not planned, it removes.
+        most = _PLANNED_AT_ONCE if self._ready else sys.maxsize
+        changes = self._unplanned.take(changes or Changes(), most)
+        if changes:
             self._reconciler.touch(self._planner.apply(changes))
             for name, times in changes.triggers.items():
                 self._triggers[name] = (self._triggers.get(name, ()) + times)[-_MOST_TRIGGERS:]
@@ -171,6 +179,7 @@ class Proxier:
         began_s = monotonic_s()
         try:
             report = self._reconciler.sync()
+            report = msgspec.structs.replace(report, left=report.left + len(self._unplanned))
         except (NfproxyError, OSError) as error:
             # Later there are rules to keep, and the daemon retries whatever the error.
             if not self._ready:

@@ -109,9 +109,10 @@ def neighbours(shape: Shape) -> Iterator[Shape]:
     """
     Yield the shapes that a frontend has after a usual change: one endpoint more or less, two more.
 
-    With policy Local the endpoint may be on this node or on another one.
+    With policy Local the endpoint may be on this node or on another one. A shape with a shared list
+    has none: its chains serve several numbers.
     """
-    for more in (1, -1, 2):
+    for more in (1, -1, 2) if not shape.list else ():
         for more_local in {0, more} if shape.policy is Policy.LOCAL else (0,):
             cluster, local = shape.cluster + more, shape.local + more_local
             if cluster > 0 and 0 <= local <= cluster:

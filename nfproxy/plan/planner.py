@@ -105,6 +105,10 @@ class Planner:
         """Return a Service's slices in the order of their names."""
         return self._slices.get(service, ())
 
+    def owner_of(self, slice_name: ObjectName) -> ObjectName | None:
+        """Return the Service of a slice; None for an unknown slice."""
+        return self._service_of.get(slice_name)
+
     def _plan_node(self, touched: Touched) -> None:
         cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]
         self.desired.replace_node(self.config, plan_node(self.config, cidrs), touched)

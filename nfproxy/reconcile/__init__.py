@@ -4,6 +4,7 @@ From the desired state to transactions that bring the kernel in step with it.
     reconciler   reads and writes a dataplane: start here
     tracker      what the kernel is believed to hold, what differs, and what has to go later
     backlog      what waits, in the order in which it is committed
+    syncreport   what a sync reports
     costs        how much fits one transaction
     portions     the same where the kernel limits its bytes
     transition   the operations that one frontend needs

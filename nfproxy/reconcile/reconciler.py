@@ -7,12 +7,9 @@ after a failure and when it is asked to. Otherwise it relies on what it has comm
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
-
-import msgspec
 
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
@@ -27,6 +24,7 @@ from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
+from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.reconcile.tracker import Tracker
 from nfproxy.reconcile.transition import Operation
 
@@ -65,38 +63,6 @@ class Dataplane(Protocol):
         self, family: Family, parts: Iterable[bytes]
     ) -> Iterable[tuple[bytes, bytes]]:
         """Yield (key, address) of affinity entries, among them all whose key holds a part."""
-
-
-class ResyncReason(enum.StrEnum):
-    """Why the reconciler read the kernel's tables as a whole."""
-
-    START = "start"
-    FAILURE = "failure"
-    AUDIT = "audit"
-    FOREIGN = "foreign"
-
-
-class Report(msgspec.Struct, frozen=True):
-    """
-    What one sync did: a portion of the work, or all of it.
-
-    `operations` counts element changes, `chains_made` the chains whose rules were loaded.
-    `frontends` are those that answer differently from before: in the kernel, or, after a reading,
-    than was believed. `finished` has the Services, and the frontends of Services, that were planned
-    and that the kernel now has. `left` counts the Services for which the next sync has to do more.
-
-    `reason` says why the tables were read in this sync, None where they were not; `elements_read`
-    counts. `resynced` is true where this sync ended what a reading began: everything was compared.
-    """
-
-    operations: int = 0
-    chains_made: int = 0
-    reason: ResyncReason | None = None
-    elements_read: int = 0
-    resynced: bool = False
-    frontends: Set[FrontendKey] = frozenset()
-    finished: Touched = Touched()
-    left: int = 0
 
 
 class Reconciler:

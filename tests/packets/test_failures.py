@@ -31,7 +31,7 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
-from nfproxy.reconcile.reconciler import ResyncReason
+from nfproxy.reconcile.syncreport import ResyncReason
 from nfproxy.tools.lab import Cluster
 
 pytestmark = pytest.mark.usefixtures("flushed")

@@ -12,7 +12,7 @@ from nfproxy.metrics import Metrics
 from nfproxy.metrics.prometheus import expose, number
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.service import Protocol
-from nfproxy.reconcile.reconciler import ResyncReason
+from nfproxy.reconcile.syncreport import ResyncReason
 
 V4, V6 = FAMILIES
 FEATURES = {"ComponentFlagz": ("BETA", True), "AllowServiceExternalIPs": ("DEPRECATED", False)}

@@ -11,7 +11,8 @@ from nfproxy.nft import schema
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chainuses import IDLE_S
-from nfproxy.reconcile.reconciler import Reconciler, Report
+from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.reconcile.syncreport import Report
 from nfproxy.reconcile.tracker import LINGER_S
 
 CONFIG = NodeConfig(node_name="node-1")

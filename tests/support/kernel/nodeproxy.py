@@ -21,8 +21,9 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Service
 from nfproxy.nft.schema import TABLE
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import Reconciler, Report
+from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.script import script
+from nfproxy.reconcile.syncreport import Report
 from nfproxy.tools.lab import Host
 
 

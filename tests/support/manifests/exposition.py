@@ -12,7 +12,7 @@ from nfproxy.metrics import Metrics
 from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
-from nfproxy.reconcile.reconciler import ResyncReason
+from nfproxy.reconcile.syncreport import ResyncReason
 
 _SERVER = "192.0.2.10:6443"
 _STABILITIES = ("[ALPHA] ", "[BETA] ", "[STABLE] ")

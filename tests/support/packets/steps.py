@@ -29,7 +29,7 @@ from nfproxy.model.endpoints import Endpoint, EndpointSlice
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 from nfproxy.model.service import Protocol, Service
-from nfproxy.reconcile.reconciler import Report
+from nfproxy.reconcile.syncreport import Report
 from nfproxy.tools.lab import Cluster, Host, Namespace
 from nfproxy.tools.lab.cluster import Pod
 from nfproxy.tools.lab.hosts import Addresses

@@ -25,8 +25,9 @@ from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import AffinityListKey
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chainuses import IDLE_S
-from nfproxy.reconcile.reconciler import Reconciler, Report
+from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.script import script
+from nfproxy.reconcile.syncreport import Report
 from nfproxy.reconcile.tracker import LINGER_S
 
 K = TypeVar("K", bound=FakeKernel | RealKernel)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import msgspec
 from support.kernel.fake import FakeKernel
@@ -19,8 +20,11 @@ from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.plan.desired import Touched
 from nfproxy.plan.localnodeports import ListenerChanges, LocalPort
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile import tracker
+from nfproxy.reconcile.costs import Costs
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.views.tally import Amounts, Tally
 
@@ -43,7 +47,7 @@ class Proxy:
         self.metrics = Metrics(FAMILIES, "0", {})
         self.hooks = NodeHooks(self.metrics, self.health, FAMILIES, NoFlows())  # type: ignore[arg-type]
         self.planner = Planner(CONFIG)
-        self._reconciler = Reconciler(
+        self.reconciler = Reconciler(
             FakeKernel(), self.planner.desired, CONFIG, FAMILIES, lambda: 100.0
         )
 
@@ -51,7 +55,7 @@ class Proxy:
         """Plan and sync changes, and call the hooks as the daemon does."""
         self.hooks.on_received(batch)
         touched = self.planner.apply(batch)
-        report = self._reconciler.sync(touched)
+        report = self.reconciler.sync(touched)
         times = {Family[family]: given for family, given in triggers.items()}
         self.hooks.on_committed(self.planner, Commit(report, touched, times, 0.001))
 
@@ -89,6 +93,35 @@ def test_health_follows_requests_and_commits() -> None:
         proxy.hooks.on_failed(OSError("no"), 0.1)
         later = now()._replace(monotonic_s=now().monotonic_s + 61)
         assert proxy.health.livez(later).code == 503
+
+    run(case)
+
+
+def test_a_first_programming_in_portions_is_not_ready_before_its_end() -> None:
+    """The page and a gauge say how far it is; changes that wait stay pending."""
+
+    def case(proxy: Proxy) -> None:
+        count = 20
+        many = [service(f"s{n}", cluster_ips=(f"10.96.1.{n}",)) for n in range(count)]
+        batch = changes(*many)
+        proxy.hooks.on_received(batch)
+        touched = proxy.planner.apply(batch)
+        reports = []
+        with mock.patch.object(tracker, "TRANSACTION_S", 60 * Costs().operation_s):
+            while not reports or reports[-1].left:
+                reports.append(proxy.reconciler.sync(touched if not reports else Touched()))
+                done = count - reports[-1].left
+                commit = Commit(reports[-1], reports[-1].finished, {}, 0.001)
+                proxy.hooks.on_committed(proxy.planner, commit)
+                values, ready = proxy.values(), proxy.health.readyz(now())
+                assert values["nfproxy_services"] == count
+                assert values["nfproxy_services_programmed"] == done
+                pending = values["kubeproxy_sync_proxy_rules_service_changes_pending"]
+                assert count - done - 1 <= pending <= count - done  # the node waits, too
+                assert ready.code == (503 if done < count else 200)
+                assert done == count or f"{done} of {count} Services" in ready.body.decode()
+        assert len(reports) > 1
+        assert [report.resynced for report in reports[-2:]] == [False, True]
 
     run(case)
 

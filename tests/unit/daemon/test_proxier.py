@@ -18,7 +18,7 @@ from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import KeptAddresses, NodeConfig
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import ResyncReason
+from nfproxy.reconcile.syncreport import ResyncReason
 
 CONFIG = NodeConfig(node_name="node-1")
 A, B, C = "10.244.1.1", "10.244.1.2", "10.244.1.3"
@@ -181,6 +181,22 @@ def test_tidying_is_due_after_a_slot_was_given_up(monkeypatch: pytest.MonkeyPatc
     kernel.faults = ["before"]
     assert isinstance(proxier.tidy().error, DataplaneError)
     assert (proxier.sync().error, proxier.tidy().error) == (None, None)
+
+
+def test_a_large_list_is_planned_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that comes in meanwhile is planned and committed next; a first sync is whole."""
+    monkeypatch.setattr(module, "_PLANNED_AT_ONCE", 2)
+    hooks = Commits()
+    proxier = made(FakeKernel(), hooks)
+    many = [service(f"s{n}", cluster_ips=(f"10.96.1.{n}",)) for n in range(8)]
+    assert proxier.sync(changes(*many)).report.left == 0
+    outcome = proxier.sync(gone(*many))
+    assert outcome.report.left == 6
+    outcome = proxier.sync(changes(service("web"), endpoint_slice("web", A)))
+    assert service("web").name in hooks.commits[-1].touched.services
+    while outcome.report.left:
+        outcome = proxier.go_on()
+    assert [len(commit.touched.services) for commit in hooks.commits] == [8, 2, 2, 2, 2, 1]
 
 
 def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ from nfproxy.plan.desired import Touched
 from nfproxy.plan.flows import CleaningScope, Flows
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import Report
+from nfproxy.reconcile.syncreport import Report
 
 DNS = service("dns", cluster_ips=("10.96.0.10",), port=53, protocol=Protocol.UDP)
 ENDPOINTS = endpoint_slice("dns", "10.244.1.5", port=53, protocol=Protocol.UDP)

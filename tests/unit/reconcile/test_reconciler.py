@@ -14,8 +14,8 @@ from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
 from nfproxy.plan.desired import Touched
-from nfproxy.reconcile.reconciler import Report, ResyncReason
 from nfproxy.reconcile.script import script
+from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.reconcile.tracker import LINGER_S
 
 

@@ -13,7 +13,7 @@ from nfproxy.errors import DataplaneError, NfproxyError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
-from nfproxy.reconcile.reconciler import Report, ResyncReason
+from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.reconcile.transition import Operation
 
 
