@@ -41,7 +41,7 @@ from nfproxy.daemon.loop import Configure, Daemon
 from nfproxy.daemon.loopback import LocalNodePorts, RejectedPackets
 from nfproxy.daemon.missingnode import MissingNode
 from nfproxy.daemon.schedule import SyncTimings
-from nfproxy.daemon.serviceconnections import ServiceConnections
+from nfproxy.daemon.serviceconnections import AffinityReadings, ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
@@ -110,7 +110,8 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             UDP_GATE: ("ALPHA", config.serves_localhost_udp),
         }
         rejected = RejectedPackets(families) if localhost else None
-        metrics = NodeMetrics(families, __version__, gates, rejected)
+        affinity = AffinityReadings(families)
+        metrics = NodeMetrics(families, __version__, gates, rejected, affinity)
         source, events, connection = await stack.enter_async_context(_source(options, metrics))
 
         health = Health(config.nftables.sync_period.seconds)

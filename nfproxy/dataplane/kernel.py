@@ -14,13 +14,12 @@ from nfproxy.dataplane.strangers import Strangers
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.elements import counted_elements, element_requests, join_ranges, raw_elements
-from nfproxy.netlink.nftables import ChainRow, generation
+from nfproxy.netlink.nftables import ChainRow, SetRow, generation
 from nfproxy.netlink.sockets import (
     ABSENT,
     NftSocket,
     open_script_socket,
 )
-from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE, Value
 from nfproxy.reconcile.transition import Operation
 
@@ -165,24 +164,18 @@ class Kernel:
         """Return what keeps the counters of elements that we delete from now on; to be closed."""
         return CountedDeletions(self._netlink.port)
 
-    def affinity_entries(
-        self, family: Family, parts: Iterable[bytes]
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """
-        Yield (key, endpoint address) of session affinity entries, among them all that hold a part.
+    def set_names(self, family: Family) -> list[str]:
+        """Return the names of the sets and maps of the family's table; none without a table."""
+        return [row.name for row in self.sets(family)]
 
-        A part is a piece of a key, such as the number of an affinity list; b"" selects all. Callers
-        check the keys, as other entries come, too.
-        """
-        wanted = list(parts)
-        for data in self._list(family, schema.AFFINITY):
-            # The kernel writes these entries, up to a million of them, and cannot select among
-            # them. A plain search through a message of some 300 entries costs far less than
-            # decoding it, and nearly no message holds a part.
-            if any(part in data for part in wanted):
-                for key, value, _, _ in raw_elements(data):
-                    if isinstance(value, bytes):
-                        yield key, value
+    def sets(self, family: Family) -> list[SetRow]:
+        """Return the sets and maps of the family's table; none without a table."""
+        try:
+            return self._netlink.sets(family, TABLE)
+        except DataplaneError as error:
+            if error.code != ABSENT:
+                raise
+            return []
 
     def _list(self, family: Family, name: str) -> list[bytes]:
         """Return the messages that list a set; none if there is no such set or table."""

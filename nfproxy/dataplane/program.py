@@ -61,7 +61,7 @@ def _program(netlink: NftSocket, family: Family) -> Program | None:
         chain.name: ChainContents(tuple(rules.get(chain.name, ())), chain.hook, chain.policy)
         for chain in netlink.chains(family, TABLE)
     }
-    sets = {row.name: row for row in netlink.sets(family, TABLE)}
+    sets = {row.name: row._replace(held=None) for row in netlink.sets(family, TABLE)}
     return Program(table.is_dormant, chains, sets)
 
 

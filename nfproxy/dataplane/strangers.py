@@ -25,7 +25,7 @@ from nfproxy.netlink.nftables import (
 )
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.chains import is_ours
-from nfproxy.nft.schema import REJECTED_COUNTERS, TABLE, is_our_set
+from nfproxy.nft.schema import NAMED_COUNTERS, TABLE, is_our_set
 from nfproxy.text import plural, shown_name
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _found(netlink: NftSocket, family: Family) -> list[Stranger]:
     found += [
         _named(DELETE_OBJECT, family, _OBJECTS.get(row.type, "object"), row.name, row.type)
         for row in netlink.objects(family, TABLE)
-        if row.name not in REJECTED_COUNTERS.values()
+        if row.name not in NAMED_COUNTERS
     ]
     found += [
         _named(DELETE_FLOWTABLE, family, "flowtable", name)

@@ -11,12 +11,15 @@ from nfproxy.metrics.kubeproxy import KubeProxyMetrics
 from nfproxy.metrics.localhost import LocalhostMetrics, ReadRejected
 from nfproxy.metrics.own import OwnMetrics
 from nfproxy.metrics.prometheus import expose
+from nfproxy.metrics.rememberedclients import AffinityMetrics, ReadAffinityUse
 from nfproxy.model.addresses import Family
 
 _STABILITIES = ("ALPHA", "BETA", "STABLE")
 
 
-class Metrics(KubeProxyMetrics, LocalhostMetrics, ComponentMetrics, OwnMetrics, SLIMetrics):
+class Metrics(
+    KubeProxyMetrics, LocalhostMetrics, ComponentMetrics, OwnMetrics, AffinityMetrics, SLIMetrics
+):
     """Counts what happens, for the metrics port. Any thread may call."""
 
     def __init__(
@@ -25,18 +28,20 @@ class Metrics(KubeProxyMetrics, LocalhostMetrics, ComponentMetrics, OwnMetrics, 
         version: str,
         features: Mapping[str, tuple[str, bool]] = FEATURES,
         read_rejected: ReadRejected | None = None,
+        read_affinity: ReadAffinityUse | None = None,
     ) -> None:
         """
         Start with everything at 0.
 
         `families` are those that are proxied; `features` as in ComponentMetrics, `read_rejected`
-        as in LocalhostMetrics.
+        as in LocalhostMetrics, `read_affinity` as in AffinityMetrics.
         """
         registry = CollectorRegistry()
         KubeProxyMetrics.__init__(self, registry, families)
         LocalhostMetrics.__init__(self, registry, read_rejected)
         ComponentMetrics.__init__(self, registry, version, features)
         OwnMetrics.__init__(self, registry)
+        AffinityMetrics.__init__(self, registry, read_affinity)
         SLIMetrics.__init__(self)
         _count_registered(registry)
         self._everything = registry

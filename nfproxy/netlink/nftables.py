@@ -41,7 +41,7 @@ _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7  # NFTA_CHAIN_
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2  # NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY
 _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 2, 3, 4, 7  # NFTA_RULE_…
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH = 2, 3, 5  # NFTA_SET_…
-_SET_DATA_TYPE, _SET_DATA_LENGTH = 6, 7
+_SET_DATA_TYPE, _SET_DATA_LENGTH, _SET_COUNT = 6, 7, 20
 _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA = 2, 3, 4  # NFTA_OBJ_…
 _COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2  # NFTA_EXPR_…
@@ -201,7 +201,8 @@ class SetRow(NamedTuple):
     """
     A set or map in a listing; lengths in bytes, `data_length` 0 for a set.
 
-    An anonymous set is part of a rule, and has a generated name.
+    An anonymous set is part of a rule, and has a generated name. `held` is the number of elements,
+    None where the kernel does not give it: before Linux 6.16.
     """
 
     table: str
@@ -210,6 +211,7 @@ class SetRow(NamedTuple):
     key_length: int
     has_verdicts: bool
     data_length: int
+    held: int | None = None
 
     @property
     def is_anonymous(self) -> bool:
@@ -227,6 +229,7 @@ class SetRow(NamedTuple):
             number(found.get(_SET_KEY_LENGTH, b"")),
             number(found.get(_SET_DATA_TYPE, b"")) == _VERDICT_TYPE,
             number(found.get(_SET_DATA_LENGTH, b"")),
+            number(found[_SET_COUNT]) if _SET_COUNT in found else None,
         )
 
 

@@ -70,7 +70,6 @@ class Shape(msgspec.Struct, frozen=True, order=True):
     cluster: int = 0
     local: int = 0
     node_port: bool = False
-    sticky: bool = False
     routed: bool = False
     list: int = 0
 
@@ -84,7 +83,7 @@ class Shape(msgspec.Struct, frozen=True, order=True):
 
     @property
     def name(self) -> str:
-        """The chain's name, e.g. ``local-tcp-2-of-5-sticky``."""
+        """The chain's name, e.g. ``local-tcp-2-of-5``."""
         return _shape_name(self)
 
 
@@ -100,8 +99,6 @@ def _shape_name(shape: Shape) -> str:
     if shape.policy is Policy.LOCAL:
         parts.append(f"{shape.local}-of")
     parts.append(str(shape.cluster))
-    if shape.sticky:
-        parts.append("sticky")
     return "-".join(parts)
 
 
@@ -123,7 +120,7 @@ def neighbours(shape: Shape) -> Iterator[Shape]:
 _SHAPE = re.compile(
     r"(?:list-(?P<list>[0-9a-f]{16})-)?(?P<routed>routed-)?(?P<node_port>node-port-)?"
     r"(?P<policy>cluster|external|local)-(?P<protocol>tcp|udp|sctp)-"
-    r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})(?P<sticky>-sticky)?",
+    r"(?:(?P<local>\d{1,5})-of-)?(?P<cluster>\d{1,7})",
     re.ASCII,
 )
 
@@ -139,7 +136,6 @@ def parse_shape(name: str) -> Shape | None:
         cluster=int(match["cluster"]),
         local=int(match["local"] or 0),
         node_port=bool(match["node_port"]),
-        sticky=bool(match["sticky"]),
         routed=bool(match["routed"]),
         list=int(match["list"] or "0", 16),
     )
@@ -249,97 +245,134 @@ def parse_guard(name: str) -> Guard | None:
     return guard if lengths and guard.name == name else None
 
 
+def is_guard(verdict: Verdict) -> bool:
+    """Return whether a verdict leads to a guard."""
+    return verdict.chain.startswith("guard-")
+
+
 def parse_chain(name: str) -> Shape | Draw | Guard | None:
     """Return the chain whose rules follow from its name; None if they do not."""
     return parse_shape(name) or parse_draw(name) or parse_guard(name)
 
 
+def _hash64(*parts: str) -> bytes:
+    return hashlib.sha256("/".join(parts).encode()).digest()[:8]
+
+
 class AffinityList(msgspec.Struct, frozen=True, order=True):
     """
-    The endpoints with one port number on one list of a service port.
+    The endpoints that remembered clients of a service port may have.
 
-    `high` and `low` are the halves of the list's 64-bit name: nft has no larger numbers.
+    `which` is ``cluster`` or ``local``. Map `name` has the clients, in each family.
     """
 
-    high: int
-    low: int
-    endpoint_port: int
+    service_port: str
+    which: str
+
+    @property
+    def name(self) -> str:
+        """The map's name: with a hash, so that a restart does not change it and clients stay."""
+        return f"clients-{_hash64(self.service_port).hex()}-{self.which}"
+
+    @property
+    def halves(self) -> tuple[int, int]:
+        """
+        The list's 64-bit number in two parts: nft has no larger numbers.
+
+        With 10,000 lists the chance that two have one number is 1 in 10^11.
+        """
+        digest = _hash64(self.service_port, self.which)
+        return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")
 
     @property
     def number(self) -> bytes:
-        """The name as the last two fields of an ``affinity`` key."""
-        return number_bytes(self.high) + number_bytes(self.low)
-
-
-def _hash64(*parts: object) -> bytes:
-    return hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8]
-
-
-def affinity_list(service_port: str, which: str, endpoint_port: int) -> AffinityList:
-    """
-    Return the list `which` (``cluster`` or ``local``) of a service port's endpoints.
-
-    Its name is a hash, so that a restart does not change it and the entries under it stay valid.
-    With 10,000 lists the chance that two have one name is 1 in 10^12.
-    """
-    digest = _hash64(service_port, which, endpoint_port)
-    return AffinityList(
-        int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big"), endpoint_port
-    )
-
-
-class Search(enum.StrEnum):
-    """In which of a service port's lists a chain looks for a client."""
-
-    CLUSTER = "cluster"
-    LOCAL = "local"
-    EXTERNAL = "external"  # cluster for pods and the node, local for all other clients
+        """The number as two fields of an element's key."""
+        high, low = self.halves
+        return number_bytes(high) + number_bytes(low)
 
 
 class FindChain(msgspec.Struct, frozen=True):
-    """Finds the endpoint of a service port's client. Its name is ``affinity-HASH-FINDING``."""
+    """
+    Leads the remembered clients of a service port to their endpoints, and others back.
+
+    Its name is ``affinity-HASH-POLICY[-internal]``. `policy` is that of the frontend's shape.
+    `internal_local` is for a cluster IP with internalTrafficPolicy Local.
+    """
 
     service_port: str
-    search: Search
     protocol: Protocol
-    cluster: tuple[AffinityList, ...] = ()
-    local: tuple[AffinityList, ...] = ()
+    policy: Policy
+    internal_local: bool = False
 
     @property
     def name(self) -> str:
         """The chain's name."""
-        return f"affinity-{_hash64(self.service_port).hex()}-{self.search}"
+        internal = "-internal" if self.internal_local else ""
+        return f"affinity-{_hash64(self.service_port).hex()}-{self.policy}{internal}"
+
+    @property
+    def cluster(self) -> AffinityList | None:
+        """The list for pods and the node, and without policy LOCAL for all clients."""
+        return None if self.internal_local else AffinityList(self.service_port, "cluster")
+
+    @property
+    def local(self) -> AffinityList | None:
+        """The list for all other clients; None where they have the first one, too."""
+        if self.policy is Policy.LOCAL or self.internal_local:
+            return AffinityList(self.service_port, "local")
+        return None
+
+    @property
+    def lists(self) -> tuple[AffinityList, ...]:
+        """The lists that it searches."""
+        return tuple(one for one in (self.cluster, self.local) if one)
 
 
 class RecordChain(msgspec.Struct, frozen=True):
     """
-    Records a client's endpoint on each list that has the endpoint.
+    Remembers a service port's client on each of its lists. Its name is ``record-HASH``.
 
-    Its name is ``record-HASH`` or, with two lists, ``record-HASH-both``.
+    Of two lists the first has part of the endpoints only, so that is checked.
     """
 
+    service_port: str
+    protocol: Protocol
     lists: tuple[AffinityList, ...]
     timeout_s: int
 
     @property
     def name(self) -> str:
         """The chain's name."""
-        first = self.lists[0]
-        both = "-both" if len(self.lists) > 1 else ""
-        return f"record-{first.high:08x}{first.low:08x}{both}"
+        return f"record-{_hash64(self.service_port).hex()}"
 
 
 Chain = Shape | Draw | Guard | FindChain | RecordChain
 
-_AFFINITY_NAME = re.compile(
-    r"affinity-[0-9a-f]{16}-(?:cluster|local|external)|record-[0-9a-f]{16}(?:-both)?"
+_AFFINITY_CHAIN = re.compile(
+    r"(?:affinity|record)-(?P<port>[0-9a-f]{16})"
+    r"(?:-(?:cluster|external|local)(?:-internal)?|-both)?"
 )
+_CLIENTS_MAP = re.compile(r"clients-[0-9a-f]{16}-(?:cluster|local)")
+
+
+def is_clients_map(name: str) -> bool:
+    """Return whether nfproxy gives a map of remembered clients such a name."""
+    return _CLIENTS_MAP.fullmatch(name) is not None
+
+
+def clients_maps(name: str, chain: Chain | None) -> tuple[str, ...]:
+    """Return the maps of clients that a chain may use; without it (None), by its name."""
+    if isinstance(chain, FindChain | RecordChain):
+        return tuple(one.name for one in chain.lists)
+    found = _AFFINITY_CHAIN.fullmatch(name) if chain is None else None
+    port = found["port"] if found else ""
+    return (f"clients-{port}-local", f"clients-{port}-cluster") if port else ()
 
 
 def is_ours(name: str) -> bool:
-    """Return whether nfproxy gives a chain such a name."""
+    """Return whether nfproxy gives a chain such a name, or did (``-sticky``, ``-both``)."""
     return (
         name in FIXED_CHAINS
-        or parse_chain(name) is not None
-        or _AFFINITY_NAME.fullmatch(name) is not None
+        or parse_chain(name.removesuffix("-sticky")) is not None
+        or _AFFINITY_CHAIN.fullmatch(name) is not None
     )

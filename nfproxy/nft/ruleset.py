@@ -31,11 +31,13 @@ from nfproxy.nft.chains import (
     Chain,
     Draw,
     Guard,
+    Policy,
     RecordChain,
-    Search,
     Shape,
+    clients_maps,
     smaller_size,
 )
+from nfproxy.nft.endpointnumbers import FIRST_NUMBER, NUMBER_MASK, SEED
 from nfproxy.text import quoted
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
@@ -43,10 +45,6 @@ LAYOUT = 2
 
 _COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
 _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1"}
-_CLIENT_TYPE = {
-    Family.IPV4: "ip saddr",
-    Family.IPV6: "numgen inc mod 65536 . numgen inc mod 65536",
-}
 
 #: Every other component translates destinations at a lower priority; -100 is usual.
 _LATE = 1000
@@ -57,6 +55,8 @@ _ATTEMPTS = 4
 
 # Comparisons of two addresses by 16 hashes: all of them agree by chance once in 2^64.
 _HAIRPIN_CHECKS = 16
+
+_NUMBERED = f"meta priority & 0x{NUMBER_MASK:08x} == 0x{FIRST_NUMBER:08x}"
 
 _BASE = {
     "nat-prerouting": "type nat hook prerouting priority -100; policy accept;",
@@ -152,8 +152,8 @@ def table_text(config: ProgramConfig, family: Family) -> str:
         rejects_loopback=config.rejects_loopback,
         rejected_counters={p.word: name for p, name in schema.REJECTED_COUNTERS.items()},
         protocols=[p.word for p in Protocol],
-        client_type=_CLIENT_TYPE[family],
-        affinity_size=schema.AFFINITY_SIZE,
+        affinity_full=schema.AFFINITY_FULL,
+        numbered=_NUMBERED,
         comment=_COMMENT,
     )
 
@@ -176,30 +176,53 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
     if isinstance(chain, Guard):
         return _guard_text(chain, family)
     if isinstance(chain, RecordChain):
-        return _render(
-            "affinity.nft.j2",
-            family=family.table,
-            name=chain.name,
+        return _affinity_text(
+            family,
             kind="record",
-            cluster=[_numbers(item) for item in chain.lists],
-            local=[],
+            name=chain.name,
+            protocol=chain.protocol.word,
+            lists=[_numbered(item) for item in chain.lists],
             timeout_s=chain.timeout_s,
         )
-    return _render(
-        "affinity.nft.j2",
-        family=family.table,
-        protocol=chain.protocol.word,
-        name=chain.name,
+    return _affinity_text(
+        family,
         kind="find",
-        cluster=[_numbers(item) for item in chain.cluster],
-        local=[_numbers(item) for item in chain.local],
-        prefer_local=chain.search is Search.EXTERNAL,
+        name=chain.name,
+        protocol=chain.protocol.word,
+        policy=chain.policy.value,
+        cluster=_numbered(chain.cluster),
+        local=_numbered(chain.local),
+        prefer_local=chain.policy is Policy.LOCAL,
         local_pod=local_pod,
+        not_local_pod=not_local_pod,
+        far_pod=far_pod_match(config, family),
+        masquerade_all=config.masquerade_all,
+        mark=_mark(config),
     )
 
 
-def _numbers(item: AffinityList) -> tuple[int, int, int]:
-    return item.high, item.low, item.endpoint_port
+def _affinity_text(family: Family, **values: object) -> str:
+    return _render(
+        "affinity.nft.j2",
+        family=family.table,
+        seed=SEED,
+        first_number=FIRST_NUMBER,
+        numbered=_NUMBERED,
+        affinity_full=schema.AFFINITY_FULL,
+        **values,
+    )
+
+
+def _numbered(item: AffinityList | None) -> tuple[str, int, int] | None:
+    return (item.name, *item.halves) if item else None
+
+
+def _blocks(chains: Iterable[Chain], config: ProgramConfig, family: Family) -> str:
+    """Return the text of chains, and of the maps that the kernel fills for them."""
+    wanted = sorted(chains, key=lambda chain: chain.name)
+    maps = {name for chain in wanted for name in clients_maps(chain.name, chain)}
+    texts = [_render("clients.nft.j2", family=family.table, name=name) for name in sorted(maps)]
+    return "\n".join([*texts, *(chain_text(chain, config, family) for chain in wanted)])
 
 
 def _guard_text(guard: Guard, family: Family) -> str:
@@ -256,7 +279,6 @@ def _shape_text(
         policy=shape.policy.value,
         node_port=shape.node_port,
         routed=shape.routed,
-        sticky=shape.sticky,
         local=shape.local,
         cluster=shape.cluster,
         cluster_base=schema.CLUSTER_BASE,
@@ -275,9 +297,9 @@ def chains_text(chains: Iterable[Chain], config: ProgramConfig, family: Family) 
 
     Idempotent. As one script it is one transaction.
     """
-    wanted = sorted(chains, key=lambda chain: chain.name)
-    lines = [_empty_chain(family, chain.name) for chain in wanted]
-    blocks = "\n".join(chain_text(chain, config, family) for chain in wanted)
+    wanted = list(chains)
+    lines = [_empty_chain(family, name) for name in sorted(chain.name for chain in wanted)]
+    blocks = _blocks(wanted, config, family)
     return "".join(lines) + f"table {family.table} {schema.TABLE} {{\n{blocks}}}\n"
 
 
@@ -311,6 +333,11 @@ def delete_chain_text(family: Family, name: str) -> str:
     return f"flush {where}\ndelete {where}\n"
 
 
+def delete_map_text(family: Family, name: str) -> str:
+    """Return the text that removes a map; no rule may use it."""
+    return f"delete map {family.table} {schema.TABLE} {name}\n"
+
+
 def replacement_text(config: ProgramConfig, family: Family, chains: Iterable[Chain]) -> str:
     """
     Return the text that replaces a table, of any layout, by a new one without elements.
@@ -318,9 +345,7 @@ def replacement_text(config: ProgramConfig, family: Family, chains: Iterable[Cha
     ``add`` comes before ``delete``, so that it works without a table, too.
     """
     where = f"table {family.table} {schema.TABLE}"
-    blocks = "\n".join(
-        chain_text(chain, config, family) for chain in sorted(chains, key=lambda c: c.name)
-    )
+    blocks = _blocks(chains, config, family)
     declaration = table_text(config, family).rstrip().removesuffix("}").rstrip()
     body = f"{declaration}\n\n{blocks}}}\n" if blocks else table_text(config, family)
     return f"add {where}\ndelete {where}\n{body}"

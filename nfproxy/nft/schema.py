@@ -28,8 +28,8 @@ KUBE_PROXY_TABLE = "kube-proxy"
 #: pods and the node itself are in slots from here.
 CLUSTER_BASE = 32768
 
-#: The most entries (client, affinity list) that a table remembers.
-AFFINITY_SIZE = 1 << 20
+#: The most clients in a map ``clients-…``: what the kernel allows where none is declared.
+MOST_CLIENTS = 65_535
 
 #: A hash of an address, to recognise a pod that reached itself, is less than this.
 HASHES = 16
@@ -90,7 +90,7 @@ class Field(enum.Enum):
     PROTOCOL = "protocol"
     PORT = "port"
     NUMBER = "number"
-    CLIENT = "client"  # an IPv4 address; for IPv6 a hash of the address, two numbers
+    PRIORITY = "priority"  # a number as a packet's priority has it
 
 
 class Interval(enum.Enum):
@@ -107,7 +107,6 @@ class SetSchema(msgspec.Struct, frozen=True):
     key: tuple[Field, ...]
     value: tuple[Field, ...] | None = None
     interval: Interval = Interval.NO
-    dynamic: bool = False
 
     @property
     def verdicts(self) -> bool:
@@ -129,13 +128,14 @@ SOURCE_RANGES = "source-ranges"
 GUARDED_FRONTENDS = "guarded-frontends"
 LOOPBACK_REJECTS = "loopback-rejects"
 EQUAL_HASHES = "equal-hashes"
-AFFINITY = "affinity"
-AFFINITY_FRONTENDS = "affinity-frontends"
-AFFINITY_NODE_PORTS = "affinity-node-ports"
+STICKY_FRONTENDS = "sticky-frontends"
+STICKY_NODE_PORTS = "sticky-node-ports"
+AFFINITY_LOCAL = "affinity-local"
 
 ENDPOINTS = {p: f"endpoints-{p.word}" for p in Protocol}
 NODE_PORT_ENDPOINTS = {p: f"node-port-endpoints-{p.word}" for p in Protocol}
 LIST_ENDPOINTS = {p: f"list-endpoints-{p.word}" for p in Protocol}
+AFFINITY_ENDPOINTS = {p: f"affinity-endpoints-{p.word}" for p in Protocol}
 RECORD_FRONTENDS = {p: f"record-frontends-{p.word}" for p in Protocol}
 RECORD_NODE_PORTS = {p: f"record-node-ports-{p.word}" for p in Protocol}
 
@@ -153,22 +153,22 @@ def _schemas() -> Iterator[SetSchema]:
         yield SetSchema(ENDPOINTS[protocol], (*_ENDPOINT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(LIST_ENDPOINTS[protocol], (*_ID, Field.NUMBER), _ENDPOINT)
-        yield SetSchema(RECORD_FRONTENDS[protocol], (*_ENDPOINT, *_ENDPOINT), ())
-        yield SetSchema(RECORD_NODE_PORTS[protocol], (*_ENDPOINT, Field.PORT), ())
+        yield SetSchema(AFFINITY_ENDPOINTS[protocol], (*_ID, Field.PRIORITY), _ENDPOINT)
+        yield SetSchema(RECORD_FRONTENDS[protocol], _ADDRESS_FRONTEND, ())
+        yield SetSchema(RECORD_NODE_PORTS[protocol], _NODE_PORT, ())
     yield SetSchema(EQUAL_HASHES, (Field.NUMBER, Field.NUMBER))
-    yield SetSchema(AFFINITY_FRONTENDS, _ADDRESS_FRONTEND, ())
-    yield SetSchema(AFFINITY_NODE_PORTS, _NODE_PORT, ())
-    yield SetSchema(AFFINITY, (Field.CLIENT, *_ID), (Field.ADDRESS,), dynamic=True)
+    yield SetSchema(STICKY_FRONTENDS, _ADDRESS_FRONTEND, ())
+    yield SetSchema(STICKY_NODE_PORTS, _NODE_PORT, ())
+    yield SetSchema(AFFINITY_LOCAL, (*_ID, Field.NUMBER))
 
 
-#: Every set and map of a table, by name, in the order of the template.
+#: Every set and map whose elements nfproxy writes, by name, in the order of the template. The
+#: kernel writes those of the maps ``clients-…``, which belong to the chains of a service port.
 SCHEMAS = {schema.name: schema for schema in _schemas()}
 
-#: Those whose elements nfproxy writes. The kernel writes those of map ``affinity``.
-MANAGED = tuple(name for name, schema in SCHEMAS.items() if not schema.dynamic)
-
-#: The map with the balancing verdict of a frontend whose element in ``frontends`` is a jump.
-BEHIND = (GUARDED_FRONTENDS,)
+#: Maps with the next verdict on what comes back from a jump, in the order of the look-ups: from a
+#: guard, from a find chain. The last verdict is the balancing one.
+BEHIND = (GUARDED_FRONTENDS, STICKY_FRONTENDS, STICKY_NODE_PORTS)
 
 #: Maps whose elements count connections.
 COUNTED = (FRONTENDS, NODE_PORTS)
@@ -176,10 +176,16 @@ COUNTED = (FRONTENDS, NODE_PORTS)
 #: The named counter of what is rejected on loopback addresses, with kube-proxy's name for it.
 REJECTED_COUNTERS = {p: f"localhost-nodeport-rejected-{p.word}" for p in Protocol}
 
+#: The named counter of connections whose clients are not remembered, as a map is full.
+AFFINITY_FULL = "affinity-full"
+
+#: All named counters.
+NAMED_COUNTERS = (*REJECTED_COUNTERS.values(), AFFINITY_FULL)
+
 
 def is_our_set(name: str) -> bool:
     """Return whether nfproxy gives a set or map such a name."""
-    return name in SCHEMAS or name.startswith(("affinity-", "list-"))
+    return name in SCHEMAS or name.startswith(("clients-", "list-"))
 
 
 _PORT = struct.Struct("!H2x")
@@ -234,9 +240,7 @@ def length(fields: tuple[Field, ...], family: Family) -> int:
 
 
 def _size(field: Field, family: Family) -> int:
-    if field is Field.ADDRESS:
-        return family.size
-    return 8 if field is Field.CLIENT and family is Family.IPV6 else 4
+    return family.size if field is Field.ADDRESS else 4
 
 
 def format_fields(fields: tuple[Field, ...], data: bytes, family: Family) -> str:
@@ -250,13 +254,14 @@ def format_fields(fields: tuple[Field, ...], data: bytes, family: Family) -> str
 
 
 def _format_field(field: Field, data: bytes) -> str:
-    if field is Field.ADDRESS or (field is Field.CLIENT and len(data) == 4):
+    if field is Field.ADDRESS:
         return format_address(data)
     if field is Field.PROTOCOL:
         return _protocol_word(data[0])
     if field is Field.PORT:
         return str(port_of(data, 0))
-    return " . ".join(str(number_of(data, at)) for at in range(0, len(data), 4))
+    number = number_of(data, 0)
+    return f"{number >> 16:x}:{number & 0xFFFF:x}" if field is Field.PRIORITY else str(number)
 
 
 def _protocol_word(number: int) -> str:

@@ -19,6 +19,7 @@ from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
     NO_LISTS,
     AffinityListKey,
+    Element,
     Frontend,
     FrontendKey,
     FrontendKind,
@@ -74,8 +75,8 @@ class Desired:
     What the kernel should hold. One thread at a time may use it.
 
     `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
-    for each element. `affinity_lists` has the endpoint addresses that a list's entries may have,
-    `lists` the endpoints that several frontends share.
+    for each element. `affinity_lists` has each list's elements, `lists` the endpoints that several
+    frontends share.
     `findings` has what is wrong with claims.
     """
 
@@ -83,7 +84,7 @@ class Desired:
         """Start with nothing."""
         self.frontends: dict[FrontendKey, Frontend] = {}
         self.shared_elements: dict[SharedElement, int] = {}
-        self.affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
+        self.affinity_lists: dict[AffinityListKey, frozenset[Element]] = {}
         self.lists: dict[ListKey, SlotRanges] = {}
         self._plans: dict[ObjectName, ServicePlan] = {}
         self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}

@@ -11,7 +11,7 @@ import msgspec
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import Claim, ObjectName, Protocol
 from nfproxy.nft import schema
-from nfproxy.nft.chains import Chain
+from nfproxy.nft.chains import Chain, is_guard
 from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
 
@@ -161,40 +161,56 @@ class SharedElement(NamedTuple):
     key: bytes
 
 
+def verdicts_behind(
+    key: FrontendKey, first: Verdict | None, own_elements: Mapping[tuple[str, bytes], Value]
+) -> dict[str, Verdict]:
+    """
+    Return the verdicts that packets come to after a frontend's first one, by map, in their order.
+
+    A guard returns packets to the first map of BEHIND, a find chain to the others.
+    """
+    found: dict[str, Verdict] = {}
+    verdict = first
+    for name in schema.BEHIND:
+        if verdict is None or not verdict.is_jump:
+            break
+        behind = own_elements.get((name, key.element_key))
+        if isinstance(behind, Verdict) and is_guard(verdict) == (name == schema.GUARDED_FRONTENDS):
+            verdict = found[name] = behind
+    return found
+
+
 def balancing_verdict(
     key: FrontendKey, first: Verdict | None, own_elements: Mapping[tuple[str, bytes], Value]
 ) -> Verdict | None:
-    """Return a frontend's last verdict: the first may be a jump, and another map leads on."""
-    if first is not None and first.is_jump:
-        for name in schema.BEHIND:
-            behind = own_elements.get((name, key.element_key))
-            if isinstance(behind, Verdict):
-                first = behind
-    return first
+    """Return a frontend's last verdict: the first may be a jump, and other maps lead on."""
+    if first is None or not first.is_jump:
+        return first
+    return [first, *verdicts_behind(key, first, own_elements).values()][-1]
 
 
 class AffinityListKey(NamedTuple):
-    """Names an affinity list of one family, as the last two fields of an ``affinity`` key."""
+    """Names an affinity list of one family, as the first two fields of its elements' keys."""
 
     family: Family
     number: bytes
 
 
-NO_AFFINITY_LISTS: Mapping[AffinityListKey, frozenset[bytes]] = {}
+NO_AFFINITY_LISTS: Mapping[AffinityListKey, frozenset[Element]] = {}
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
     """
     Everything one Service asks for in the kernel; another Service may have the better claim.
 
-    `affinity_lists` maps each list to the endpoint addresses that its entries may have. `lists` are
-    the endpoints that several of its frontends share. `refused` are frontends that it also asks
-    for, and that nfproxy does not make.
+    `affinity_lists` maps each list to its elements: one or two for each endpoint. `lists` are the
+    endpoints that several of its frontends share. `refused` are frontends that it also asks for,
+    and that nfproxy does not make.
     """
 
     service: ObjectName
     frontends: tuple[Frontend, ...] = ()
     shared_elements: tuple[SharedElement, ...] = ()
-    affinity_lists: Mapping[AffinityListKey, frozenset[bytes]] = NO_AFFINITY_LISTS
+    affinity_lists: Mapping[AffinityListKey, frozenset[Element]] = NO_AFFINITY_LISTS
     lists: Mapping[ListKey, SlotRanges] = NO_LISTS
     refused: tuple[RefusedFrontend, ...] = ()

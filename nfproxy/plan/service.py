@@ -64,7 +64,7 @@ def plan_service(
     frontends: dict[FrontendKey, Frontend] = {}
     refused: dict[FrontendKey, RefusedFrontend] = {}
     shared: dict[SharedElement, None] = {}
-    affinity_lists: dict[AffinityListKey, frozenset[bytes]] = {}
+    affinity_lists: dict[AffinityListKey, frozenset[Element]] = {}
     lists: dict[ListKey, SlotRanges] = {}
     for family in FAMILIES:
         cluster_ip = service.cluster_ips.get(family)
@@ -86,7 +86,7 @@ def plan_service(
                 rejected = node_port.element_key
                 shared[SharedElement(family, schema.LOOPBACK_REJECTS, rejected)] = None
             refused |= {one.key: one for one in plan.refused()}
-            affinity_lists.update(plan.affinity.lists())
+            affinity_lists.update(plan.affinity.list_elements())
             if plan.list is not None:
                 lists[plan.list] = plan.listed
     return ServicePlan(
@@ -156,7 +156,9 @@ class _PortPlan:
         self._config = config
         self._guard = guard
         _, self._chosen = select_for(service, port, family, slices, config)
-        self.affinity = PortAffinity.of(service, port, family, self._chosen)
+        self.affinity = PortAffinity.of(
+            service, port, family, self._chosen, external=_is_external(service, port, family)
+        )
         self._claim = Claim(service.created, service.name, port.name)
         allowed = service.external_ips if config.external_ips else ()
         routed = service.router_ips if config.router_ips else ()
@@ -257,7 +259,6 @@ class _PortPlan:
         *,
         routed: bool = False,
     ) -> Frontend:
-        sticky = bool(self.affinity)
         # With internalTrafficPolicy Local the cluster IP has other endpoints than all the others.
         shares = self.list is not None and not (
             policy is Policy.CLUSTER and self._service.internal_local
@@ -267,8 +268,7 @@ class _PortPlan:
             protocol=key.protocol,
             cluster=list_size(len(cluster)) if shares else len(cluster),
             local=list_size(len(local)) if shares and local else len(local),
-            node_port=not key.address and (sticky or not shares),
-            sticky=sticky,
+            node_port=not key.address and not shares,
             routed=routed,
             list=self._number if shares else 0,
         )
@@ -296,11 +296,12 @@ class _PortPlan:
     ) -> Frontend:
         own_elements: tuple[Element, ...] = ()
         chains: tuple[Chain, ...] = _chains(shape) if shape else ()
-        if shape is not None and shape.sticky:
+        if self.affinity and shape is not None:
             internal_local = kind is FrontendKind.CLUSTER_IP and self._service.internal_local
-            sticky = self.affinity.elements(key, shape.policy, internal_local=internal_local)
-            own_elements += sticky.elements
-            chains += sticky.chains
+            find, record = self.affinity.chains(shape.policy, internal_local=internal_local)
+            own_elements += self.affinity.elements(key, record, verdict)
+            chains += (find, record)
+            verdict = jump(find.name)
         if guard is not None:
             # Packets that the guard returns find the verdict in a second map.
             own_elements += (Element(schema.GUARDED_FRONTENDS, key.element_key, verdict),)

@@ -33,8 +33,9 @@ def _order(part: Part) -> int:
     """
     Return when a part's turn is among those of its Service: the highest number is first.
 
-    Source ranges and lists are there before the verdicts that lead to them. A cluster IP that is
-    known rejects connections to ports without a frontend, so it comes after the frontends.
+    Source ranges and lists are there before the verdicts that lead to them. An endpoint leaves
+    affinity lists before slots: a client would keep it. A cluster IP that is known rejects
+    connections to ports without a frontend, so it comes after the frontends.
     """
     if isinstance(part, FrontendKey):
         return 2
@@ -42,7 +43,7 @@ def _order(part: Part) -> int:
         return 3
     if isinstance(part, SharedElement):
         return 3 if is_range(part) or part.set == SOURCE_RANGES else 1
-    return 0
+    return 4
 
 
 def is_important(service: ObjectName) -> bool:

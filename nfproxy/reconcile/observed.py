@@ -11,7 +11,14 @@ from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
-from nfproxy.plan.frontends import FrontendKey, ListKey, SharedElement, balancing_verdict
+from nfproxy.plan.frontends import (
+    AffinityListKey,
+    Element,
+    FrontendKey,
+    ListKey,
+    SharedElement,
+    balancing_verdict,
+)
 from nfproxy.reconcile.lists import ListState
 from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
 
@@ -41,6 +48,7 @@ class Observed(msgspec.Struct):
     frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
     lists: dict[ListKey, ListState] = msgspec.field(default_factory=dict)
     shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
+    affinity_lists: dict[AffinityListKey, frozenset[Element]] = msgspec.field(default_factory=dict)
     strays: list[Operation] = msgspec.field(default_factory=list)
     elements: int = 0
 
@@ -64,16 +72,19 @@ class _TableReader:
         self._slots: dict[FrontendKey, dict[int, bytes]] = {}
         self._listed: dict[ListKey, dict[int, bytes]] = {}
         self._own_elements: dict[FrontendKey, dict[ElementKey, Value]] = {}
+        self._affinity_lists: dict[bytes, set[Element]] = {}
 
     def read(self) -> None:
         """Read all sets and maps, then put their elements together by frontend."""
-        for name in schema.MANAGED:
+        for name in schema.SCHEMAS:
             size = self._key_length(name)
             for key, value in self._elements(self._family, name):
                 self._into.elements += 1
                 # A table of another layout may have keys of any length.
                 if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)
+        for number, elements in self._affinity_lists.items():
+            self._into.affinity_lists[AffinityListKey(self._family, number)] = frozenset(elements)
         for where in self._verdicts.keys() | self._slots.keys() | self._own_elements.keys():
             self._into.frontends[where] = FrontendState(
                 self._verdicts.get(where),
@@ -100,6 +111,9 @@ class _TableReader:
             self._into.shared_elements.add(SharedElement(self._family, name, key))
             return True
         size = self._family.size
+        if name in _AFFINITY_LISTS:
+            self._affinity_lists.setdefault(key[:8], set()).add(Element(name, key, value))
+            return True
         if name in (schema.FRONTENDS, schema.NODE_PORTS):
             where = FrontendKey.of_element(self._family, name, key)
             if where is None or not isinstance(value, Verdict):
@@ -121,23 +135,11 @@ class _TableReader:
             slot = schema.number_of(key, len(address) + 4)
             self._slots.setdefault(where, {})[slot] = value
             return True
-        where = self._owner_of(name, key)
+        where = FrontendKey.of_element(self._family, _SAME_KEYS[name], key)
         if where is None:
             return False
         self._own_elements.setdefault(where, {})[name, key] = value
         return True
-
-    def _owner_of(self, name: str, key: bytes) -> FrontendKey | None:
-        size = self._family.size
-        if name == schema.AFFINITY_FRONTENDS:
-            return self._key(key[:size], key[size], key, size + 4)
-        if name == schema.AFFINITY_NODE_PORTS:
-            return self._key(b"", key[0], key, 4)
-        if name == schema.GUARDED_FRONTENDS:
-            return FrontendKey.of_element(self._family, schema.FRONTENDS, key)
-        protocol, by_address = _RECORD_MAPS[name]
-        address = key[size + 4 : 2 * size + 4] if by_address else b""
-        return self._key(address, protocol, key, size + 4 + len(address))
 
     def _key(self, address: bytes, protocol: int, key: bytes, at: int) -> FrontendKey | None:
         """Return the frontend that a key names; None if its protocol or padding is unknown."""
@@ -184,7 +186,13 @@ _SLOT_MAPS = {
     **{name: (protocol, True) for protocol, name in schema.ENDPOINTS.items()},
     **{name: (protocol, False) for protocol, name in schema.NODE_PORT_ENDPOINTS.items()},
 }
-_RECORD_MAPS = {
-    **{name: (protocol, True) for protocol, name in schema.RECORD_FRONTENDS.items()},
-    **{name: (protocol, False) for protocol, name in schema.RECORD_NODE_PORTS.items()},
+_AFFINITY_LISTS = (*schema.AFFINITY_ENDPOINTS.values(), schema.AFFINITY_LOCAL)
+
+#: Maps of frontends' own elements, and the map with the same keys.
+_SAME_KEYS = {
+    schema.GUARDED_FRONTENDS: schema.FRONTENDS,
+    schema.STICKY_FRONTENDS: schema.FRONTENDS,
+    schema.STICKY_NODE_PORTS: schema.NODE_PORTS,
+    **dict.fromkeys(schema.RECORD_FRONTENDS.values(), schema.FRONTENDS),
+    **dict.fromkeys(schema.RECORD_NODE_PORTS.values(), schema.NODE_PORTS),
 }

@@ -16,10 +16,19 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft import ruleset
-from nfproxy.nft.chains import FIXED_CHAINS, Chain, Shape, is_ours, parse_chain, parse_draw
+from nfproxy.nft.chains import (
+    FIXED_CHAINS,
+    Chain,
+    Shape,
+    clients_maps,
+    is_clients_map,
+    is_ours,
+    parse_chain,
+    parse_draw,
+)
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import NOTHING, Desired, Touched
-from nfproxy.plan.frontends import AffinityListKey, FrontendKey
+from nfproxy.plan.frontends import FrontendKey
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.observed import observe
@@ -59,10 +68,8 @@ class Dataplane(Protocol):
     def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
         """Yield the elements of a set or map."""
 
-    def affinity_entries(
-        self, family: Family, parts: Iterable[bytes]
-    ) -> Iterable[tuple[bytes, bytes]]:
-        """Yield (key, address) of affinity entries, among them all whose key holds a part."""
+    def set_names(self, family: Family) -> Iterable[str]:
+        """Return the names of the sets and maps of the family's table."""
 
 
 class Reconciler:
@@ -144,16 +151,12 @@ class Reconciler:
         # Chains come first: an element cannot point to a chain that does not exist.
         chains_made += self._load_chains(key for key, step in batch.steps if step.is_whole)
         is_resynced = self._resyncing is not None and not (tracker.backlog or batch.unfinished)
-        # An endpoint's entries go together with the endpoint. After a reading, entries of any
-        # list may be stale, also of lists that an earlier process has left.
-        batch.operations.extend(self._stale_entries([None] if is_resynced else batch.shrunk_lists))
         for transaction in tracker.transactions(batch, limit, self._clock):
             self._dataplane.commit(transaction)
         # Until the commit's end packets met the old tables, so leftovers stay from now on.
         now = self._clock()
         tracker.committed(batch, now)
         if is_resynced:
-            tracker.check_all_lists_again(now)
             self._resyncing = None
         self._resync_reason = None
         return Report(
@@ -203,14 +206,13 @@ class Reconciler:
         if self._resync_reason is not None:
             return 0
         now = self._clock()
-        batch, lists = self._tracker.leftovers(now), self._tracker.lists_due(now)
-        batch.operations.extend(self._stale_entries(lists))
+        batch = self._tracker.leftovers(now)
         self._begin()
         limit = self._dataplane.transaction_limit
         for transaction in self._tracker.transactions(batch, limit, self._clock):
             self._dataplane.commit(transaction)
         self._resync_reason = None
-        self._tracker.removed(batch, lists)
+        self._tracker.removed(batch)
         self._remove_idle_chains(now)
         return len(batch.operations)
 
@@ -224,26 +226,6 @@ class Reconciler:
         observed = observe(self._dataplane.elements, self._families)
         self._tracker.reset(observed)
         return observed.elements
-
-    def _stale_entries(self, lists: Sequence[AffinityListKey | None]) -> list[Operation]:
-        """
-        Return the deletion of affinity entries whose endpoint is not on their list.
-
-        Reads the entries of some lists. None among them stands for all lists.
-        """
-        if not lists:
-            return []
-        parts: dict[Family, set[bytes]] = {}
-        for name in lists:
-            for family in self._families if name is None else (name.family,):
-                parts.setdefault(family, set()).add(b"" if name is None else name.number)
-        return [
-            operation
-            for family, numbers in parts.items()
-            for operation in self._tracker.stale_entries(
-                family, numbers, self._dataplane.affinity_entries(family, numbers)
-            )
-        ]
 
     # --- chains --------------------------------------------------------------------------
 
@@ -372,6 +354,7 @@ class Reconciler:
             # Rules lead to chains that draw, so these go last.
             idle.sort(key=lambda chain: parse_draw(chain[1]) is not None)
             text = "".join(ruleset.delete_chain_text(*chain) for chain in idle if chain in there)
+            text += self._unused_maps_text(idle)
             if text:
                 self._dataplane.load(text)
         except NfproxyError as error:
@@ -380,3 +363,18 @@ class Reconciler:
             uses.removal_failed(idle, now)
         else:
             uses.removed(idle)
+
+    def _unused_maps_text(self, idle: Sequence[ChainKey]) -> str:
+        """Return the text that removes the maps of clients that only idle chains use."""
+        text = ""
+        for family in {family for family, name in idle if parse_chain(name) is None}:
+            used = {
+                map_name
+                for (of, name), chain in self._tracker.chains.loaded.items()
+                if of is family and (of, name) not in idle
+                for map_name in clients_maps(name, chain)
+            }
+            held = (name for name in self._dataplane.set_names(family) if is_clients_map(name))
+            unused = (name for name in held if name not in used)
+            text += "".join(ruleset.delete_map_text(family, name) for name in unused)
+        return text

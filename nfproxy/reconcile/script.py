@@ -24,7 +24,7 @@ def fresh_elements(desired: Desired, family: Family) -> dict[str, list[Operation
 
     Sets are in the template's order, elements in the order of their keys.
     """
-    by_set: dict[str, list[Operation]] = {name: [] for name in schema.MANAGED}
+    by_set: dict[str, list[Operation]] = {name: [] for name in schema.SCHEMAS}
     for operation in _operations(desired, family):
         by_set[operation.set].append(operation)
     for operations in by_set.values():
@@ -42,6 +42,9 @@ def _operations(desired: Desired, family: Family) -> Iterator[Operation]:
     for element in desired.shared_elements:
         if element.family is family:
             yield Operation(True, *element)
+    for each, elements in desired.affinity_lists.items():
+        if each.family is family:
+            yield from (Operation(True, family, *element) for element in elements)
 
 
 def _sort_key(operation: Operation) -> bytes:

@@ -8,7 +8,7 @@ committed is what is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -16,7 +16,14 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.desired import NODE, Desired, Touched
-from nfproxy.plan.frontends import AffinityListKey, Frontend, FrontendKey, ListKey, SharedElement
+from nfproxy.plan.frontends import (
+    AffinityListKey,
+    Element,
+    Frontend,
+    FrontendKey,
+    ListKey,
+    SharedElement,
+)
 from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, is_range
 from nfproxy.reconcile.chainuses import ChainUses, Deadlines
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
@@ -39,7 +46,7 @@ _CHAIN_OPERATIONS = 20
 # A turn gets an equal share of a transaction, but at least one of so many.
 _TURNS = 8
 
-_NO_ADDRESSES: frozenset[bytes] = frozenset()
+_NO_ELEMENTS: frozenset[Element] = frozenset()
 
 
 class Batch(msgspec.Struct):
@@ -47,8 +54,8 @@ class Batch(msgspec.Struct):
     The element operations of one portion of work, and what holds after them.
 
     `operations` begin with a number of `strays`. `leaving` are shared elements that go later.
-    `list_steps` are those of shared lists. `lists` are the affinity lists to take over,
-    `shrunk_lists` those that endpoints leave.
+    `list_steps` are those of shared lists. `lists` are affinity lists with their elements
+    afterwards.
     `changed` are the frontends that answer differently afterwards, `planned` those of Services that
     were planned, and `unfinished` the Services whose turn was too short, with the parts left.
     """
@@ -59,8 +66,7 @@ class Batch(msgspec.Struct):
     list_steps: list[tuple[ListKey, ListStep]] = msgspec.field(default_factory=list)
     shared: list[Operation] = msgspec.field(default_factory=list)
     leaving: list[SharedElement] = msgspec.field(default_factory=list)
-    lists: list[AffinityListKey] = msgspec.field(default_factory=list)
-    shrunk_lists: list[AffinityListKey] = msgspec.field(default_factory=list)
+    lists: list[tuple[AffinityListKey, frozenset[Element]]] = msgspec.field(default_factory=list)
     changed: set[FrontendKey] = msgspec.field(default_factory=set)
     planned: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
     unfinished: list[tuple[ObjectName, list[Part]]] = msgspec.field(default_factory=list)
@@ -100,11 +106,10 @@ class Tracker:
         self._shared: set[SharedElement] = set()
         self._shared_lists: dict[ListKey, ListState] = {}
         self._changed_lists: dict[ObjectName, set[ListKey]] = {}  # of Services that wait
-        self._lists: dict[AffinityListKey, frozenset[bytes]] = {}
+        self._lists: dict[AffinityListKey, frozenset[Element]] = {}
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
         self._lingering_lists: Deadlines[ListKey] = Deadlines(LINGER_S)
         self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
-        self._shrunk_lists: Deadlines[AffinityListKey | None] = Deadlines(LINGER_S)
 
     def reset(self, observed: Observed) -> None:
         """
@@ -117,18 +122,19 @@ class Tracker:
         self._shared = observed.shared_elements
         self._shared_lists = observed.lists
         self.strays = observed.strays
-        self._lists = {}
+        self._lists = observed.affinity_lists
         self._changed_lists.clear()
         self._lingering.clear()
         self._lingering_lists.clear()
         self._leaving.clear()
-        self._shrunk_lists.clear()
         self.backlog.clear()
         self.backlog.add(self._desired.everything())
         # Ranges all have their turn at once: one may have to go before another can come.
         shared = {each: NODE if is_range(each) else UNKNOWN for each in self._shared}
-        lists = dict.fromkeys(self._shared_lists, UNKNOWN)
-        self.backlog.add(Touched(dict.fromkeys(self._states, UNKNOWN), shared, lists=lists))
+        shared_lists = dict.fromkeys(self._shared_lists, UNKNOWN)
+        lists = dict.fromkeys(self._lists, UNKNOWN)
+        states = dict.fromkeys(self._states, UNKNOWN)
+        self.backlog.add(Touched(states, shared, lists, lists=shared_lists))
 
     # --- what is due now -----------------------------------------------------------------
 
@@ -173,8 +179,13 @@ class Tracker:
                         self._changed_lists.setdefault(service, set()).add(part)
                     if not change.is_whole:
                         partial.append(part)
-                else:
+                elif isinstance(part, SharedElement):
                     self._take_element(batch, part)
+                else:
+                    changed, is_whole = self._take_list(batch, part, max(2, share - used))
+                    used += changed
+                    if not is_whole:
+                        partial.append(part)
                 used += 1
             if partial or parts:
                 batch.unfinished.append((service, partial + parts))
@@ -201,18 +212,28 @@ class Tracker:
         chains, loaded = wanted.chains if wanted else (), self.chains.loaded
         return _CHAIN_OPERATIONS * sum((key.family, each.name) not in loaded for each in chains)
 
-    def _take_element(self, batch: Batch, part: SharedElement | AffinityListKey) -> None:
-        if isinstance(part, SharedElement):
-            is_wanted = self._is_wanted(part)
-            if part in self._shared and not is_wanted and part.set in LINGERING_SETS:
-                batch.leaving.append(part)
-            elif is_wanted != (part in self._shared):
-                batch.shared.append(Operation(is_wanted, *part))
-            return
-        batch.lists.append(part)
-        addresses = self._desired.affinity_lists.get(part, _NO_ADDRESSES)
-        if not self._lists.get(part, _NO_ADDRESSES) <= addresses:
-            batch.shrunk_lists.append(part)
+    def _take_element(self, batch: Batch, part: SharedElement) -> None:
+        is_wanted = self._is_wanted(part)
+        if part in self._shared and not is_wanted and part.set in LINGERING_SETS:
+            batch.leaving.append(part)
+        elif is_wanted != (part in self._shared):
+            batch.shared.append(Operation(is_wanted, *part))
+
+    def _take_list(self, batch: Batch, part: AffinityListKey, most: int) -> tuple[int, bool]:
+        """
+        Take over at most so many changes of an affinity list; return their number, and if all.
+
+        Endpoints leave first: no remembered client is led to them afterwards.
+        """
+        have = self._lists.get(part, _NO_ELEMENTS)
+        want = self._desired.affinity_lists.get(part, _NO_ELEMENTS)
+        gone, come = [*(have - want)], [*(want - have)]
+        is_whole = len(gone) + len(come) <= most
+        gone, come = gone[:most], come[: max(0, most - len(gone))]
+        batch.operations.extend(Operation(False, part.family, e.set, e.key) for e in gone)
+        batch.operations.extend(Operation(True, part.family, *e) for e in come)
+        batch.lists.append((part, want if is_whole else have.difference(gone).union(come)))
+        return len(gone) + len(come), is_whole
 
     def transactions(
         self, batch: Batch, limit: int | None, clock: Callable[[], float]
@@ -251,15 +272,11 @@ class Tracker:
             (self._shared.add if operation.add else self._shared.discard)(element)
         for element in batch.leaving:
             self._leaving.begin(element, now)
-        for name in batch.shrunk_lists:
-            # A packet on its way may record the endpoint after its entries were deleted.
-            self._shrunk_lists.begin(name, now)
-        for name in batch.lists:
-            listed = self._desired.affinity_lists.get(name)
-            if listed is None:
-                self._lists.pop(name, None)
+        for listed, elements in batch.lists:
+            if elements:
+                self._lists[listed] = elements
             else:
-                self._lists[name] = listed
+                self._lists.pop(listed, None)
         for service, parts in batch.unfinished:
             self.backlog.put_back(service, parts)
 
@@ -275,37 +292,12 @@ class Tracker:
         else:
             self._shared_lists.pop(key, None)
 
-    # --- session affinity ----------------------------------------------------------------
-
-    def check_all_lists_again(self, now: float) -> None:
-        """Let the entries of all lists be looked at once more, when packets have passed."""
-        self._shrunk_lists.begin(None, now)
-
-    def stale_entries(
-        self, family: Family, numbers: set[bytes], entries: Iterable[tuple[bytes, bytes]]
-    ) -> Iterator[Operation]:
-        """
-        Yield the deletion of the entries whose endpoint is not on their affinity list.
-
-        `numbers` are the lists to look at; b"" stands for all.
-        """
-        desired = self._desired.affinity_lists
-        for key, address in entries:
-            number = key[-8:]
-            if b"" not in numbers and number not in numbers:
-                continue
-            if address not in desired.get(AffinityListKey(family, number), _NO_ADDRESSES):
-                # An entry may expire at any moment, and nf_tables refuses to delete what is
-                # absent. So add it first; to add what is there is no error.
-                yield Operation(True, family, schema.AFFINITY, key, address)
-                yield Operation(False, family, schema.AFFINITY, key)
-
     # --- what is due later ---------------------------------------------------------------
 
     @property
     def next_at(self) -> float | None:
         """The time at which leftovers are due to go; None without any."""
-        waiting = (self._lingering, self._lingering_lists, self._leaving, self._shrunk_lists)
+        waiting = (self._lingering, self._lingering_lists, self._leaving)
         times = (*(deadlines.next_at for deadlines in waiting), self.chains.next_at)
         return min((at for at in times if at is not None), default=None)
 
@@ -331,12 +323,8 @@ class Tracker:
         """Return whether an element is wanted, perhaps again since it was left."""
         return element in self._desired.shared_elements
 
-    def lists_due(self, now: float) -> list[AffinityListKey | None]:
-        """Return the affinity lists to look at once more; None stands for all of them."""
-        return self._shrunk_lists.due(now)
-
-    def removed(self, batch: Batch, lists: Iterable[AffinityListKey | None]) -> None:
-        """Take over that leftovers are gone, and that lists have been looked at once more."""
+    def removed(self, batch: Batch) -> None:
+        """Take over that leftovers are gone."""
         for key, step in batch.steps:
             self._settle(key, step.state)
             if step.is_whole:
@@ -349,5 +337,3 @@ class Tracker:
             self._shared.discard(SharedElement(operation.family, operation.set, operation.key))
         for element in batch.leaving:
             self._leaving.end(element)
-        for name in lists:
-            self._shrunk_lists.end(name)

@@ -3,7 +3,7 @@ From one frontend's elements in the kernel to those it should have.
 
 A commit is atomic for the table, but not for a packet that is inside it: a packet may read the
 old verdict and draw its slot after the commit. So whatever an old verdict can ask for outlives
-the commit: slots that are no longer needed linger, as does the verdict behind a guard, and a later
+the commit: slots that are no longer needed linger, as does a verdict behind a jump, and a later
 transaction removes them.
 """
 
@@ -17,7 +17,13 @@ from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import Value, Verdict
 from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey, balancing_verdict
+from nfproxy.plan.frontends import (
+    NO_SLOTS,
+    Frontend,
+    FrontendKey,
+    balancing_verdict,
+    verdicts_behind,
+)
 
 #: Set or map, and key: names an element within a family's table.
 ElementKey = tuple[str, bytes]
@@ -132,9 +138,11 @@ def clean(key: FrontendKey, state: FrontendState, most: int = NO_LIMIT) -> Step:
         is_whole &= left == count
         kept.append(slots[:left])
     own_elements = state.own_elements
-    if own_elements and not (state.verdict and state.verdict.is_jump):
-        gone += [Operation(False, key.family, *k) for k in own_elements if k[0] in schema.BEHIND]
-        own_elements = {k: v for k, v in own_elements.items() if k[0] not in schema.BEHIND}
+    if own_elements:
+        needed = verdicts_behind(key, state.verdict, own_elements)
+        stale = [k for k in own_elements if k[0] in schema.BEHIND and k[0] not in needed]
+        gone += [Operation(False, key.family, *k) for k in stale]
+        own_elements = {k: v for k, v in own_elements.items() if k not in stale}
     after = FrontendState(state.verdict, (kept[0], kept[1]), own_elements)
     return Step(gone, after, lingers=not is_whole, is_whole=is_whole)
 
@@ -214,7 +222,7 @@ def _own_elements(
     want: dict[ElementKey, Value] = (
         {(e.set, e.key): e.value for e in wanted.own_elements} if wanted else {}
     )
-    # A packet that a guard is about to return still looks behind it. It meets the new answer. That
+    # A packet that a jump is about to return still looks behind it. It meets the new answer. That
     # of a frontend that is gone is no answer, for which new packets look there, too.
     for element in held.keys() - want.keys() if wanted else ():
         if element[0] in schema.BEHIND:

@@ -80,6 +80,14 @@ def compare(
             rows.append(_list_row(name, held, listed, desired))
             operations += needed
     gone, come = [], []
+    for each in sorted(desired.affinity_lists.keys() | observed.affinity_lists.keys()):
+        if each.family in families:
+            have = observed.affinity_lists.get(each, frozenset())
+            want = desired.affinity_lists.get(each, frozenset())
+            gone += [Operation(False, each.family, e.set, e.key) for e in sorted(have - want)]
+            come += [Operation(True, each.family, *e) for e in sorted(want - have)]
+    rows += [_element_row(o, "removed") for o in gone]
+    rows += [_element_row(o, "added") for o in come]
     for element in sorted(observed.shared_elements - desired.shared_elements.keys()):
         gone.append(Operation(False, *element))
         rows.append(_element_row(gone[-1], "removed"))
@@ -92,7 +100,7 @@ def compare(
 
 def _element_row(operation: Operation, change: str) -> Difference:
     described = schema.SCHEMAS[operation.set]
-    text = schema.format_element(described, operation.key, None, operation.family)
+    text = schema.format_element(described, operation.key, operation.value, operation.family)
     return Difference(operation.family.label, "", f"{operation.set}: {text}", change)
 
 

@@ -198,10 +198,10 @@ DAMAGE = {
         "add element ip6 nfproxy service-cidrs { ffff::/16 }\n"
         "add element ip nfproxy source-ranges { 192.0.2.7 . 1 . 2 . 32 }\n"
         "add element ip nfproxy guarded-frontends { 10.96.0.1 . tcp . 80 : drop }\n"
-        "add element ip nfproxy affinity-frontends { 10.96.0.1 . tcp . 80 : drop }\n"
-        "add element ip nfproxy affinity-node-ports { tcp . 30080 : drop }\n"
-        "add element ip nfproxy record-frontends-tcp { 10.1.1.1 . 80 . 10.96.0.1 . 80 : drop }\n"
-        "add element ip nfproxy record-node-ports-udp { 10.1.1.1 . 80 . 30080 : drop }\n"
+        "add element ip nfproxy sticky-frontends { 10.96.0.1 . tcp . 80 : drop }\n"
+        "add element ip nfproxy sticky-node-ports { tcp . 30080 : drop }\n"
+        "add element ip nfproxy record-frontends-tcp { 10.96.0.1 . tcp . 80 : drop }\n"
+        "add element ip nfproxy record-node-ports-udp { udp . 30080 : drop }\n"
         "add element ip nfproxy node-port-endpoints-sctp { 30555 . 0 : 10.1.1.1 . 80 }\n",
         {
             "192.0.2.1:80/tcp",
@@ -247,7 +247,7 @@ def one_element_of_each_set() -> str:
     try:
         text = ""
         for family in FAMILIES:
-            for name in schema.MANAGED:
+            for name in schema.SCHEMAS:
                 key = min((k for k, _ in kernel.elements(family, name)), default=None)
                 if key is not None:
                     element = schema.format_element(schema.SCHEMAS[name], key, None, family)
@@ -262,7 +262,7 @@ def test_an_element_missing_from_any_set_is_seen_and_mended(
 ) -> None:
     """The manifests fill every set of both families, and one element goes from each."""
     text = loaded.namespace.call(one_element_of_each_set)
-    assert text.count("delete element") == 2 * len(schema.MANAGED)
+    assert text.count("delete element") == 2 * len(schema.SCHEMAS)
     loaded.nft(text)
     check_mended(loaded, manifests)
 

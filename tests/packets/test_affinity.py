@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from support.kernel.real import clients_in
 from support.objects.model import endpoint_slice, gone, service
 from support.packets.sending import Probe, probe_many
 from support.packets.steps import (
@@ -17,7 +18,6 @@ from support.packets.steps import (
     ENDPOINT_PORT,
     Crowd,
     Frontend,
-    Proxy,
     answers,
     at,
     endpoints_of,
@@ -35,7 +35,8 @@ from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_addr
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
-from nfproxy.reconcile.transition import Operation
+from nfproxy.nft.endpointnumbers import endpoint_number
+from nfproxy.reconcile import chainuses
 from nfproxy.tools.lab import Cluster, Host
 
 HOURS = 3 * 3600
@@ -52,10 +53,22 @@ def served(served: Cluster, responders: Responders) -> Cluster:
     return served
 
 
-def notes(proxy: Proxy, family: Family) -> dict[bytes, str]:
-    """Return the kernel's notes: key, and the endpoint's address."""
-    found = proxy.kernel.affinity_entries(family, [b""])
-    return {key: format_address(address) for key, address in found}
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let unused chains go as soon as other leftovers, and maps of clients with them."""
+    monkeypatch.setattr(chainuses, "IDLE_S", 0.0)
+
+
+def remembered(cluster: Cluster, family: Family) -> dict[str, int]:
+    """Return the addresses of remembered clients, with the numbers of their endpoints."""
+    found = clients_in(cluster.nodes[0].namespace, family)
+    return {format_address(client): number for (_, client), number in found.items()}
+
+
+def number_of(host: Host, family: Family) -> int:
+    """Return the number of the endpoint that a host is."""
+    packed = parse_address(host.address(family)) + schema.port_bytes(ENDPOINT_PORT)
+    return endpoint_number(packed)
 
 
 def same_each_time(source: Host, served: Cluster, family: Family, protocol: Protocol) -> set[str]:
@@ -92,7 +105,7 @@ def test_clients_are_told_apart(
 ) -> None:
     """Each client has an endpoint of its own, although all are masqueraded to one address."""
     web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
-    with proxied(served, web, *endpoints_of("web", served.pods, protocol=protocol)) as proxy:
+    with proxied(served, web, *endpoints_of("web", served.pods, protocol=protocol)):
         address = CLUSTER_IP.of(family)
         outcomes = clients.ask(address, 80, protocol)
 
@@ -101,10 +114,9 @@ def test_clients_are_told_apart(
         assert len(set(answers(outcomes.values()))) > 1
         for _ in range(2):
             assert answers(outcomes.values()) == list(clients.who(address, 80, protocol).values())
-        assert len(clients.addresses) == len(notes(proxy, family))
-        if family is Family.IPV4:  # IPv6 clients are recorded by a hash
-            recorded = {format_address(key[:4]) for key in notes(proxy, family)}
-            assert recorded == {pair.ipv4 for pair in clients.addresses}
+        by_number = {number_of(pod, family): pod.name for pod in served.pods}
+        found = {client: by_number[n] for client, n in remembered(served, family).items()}
+        assert found == {client: str(one.by) for client, one in outcomes.items()}
 
 
 def test_a_client_is_remembered_from_its_last_connection_on(
@@ -142,24 +154,23 @@ def test_a_client_is_remembered_from_its_last_connection_on(
 def test_an_endpoint_that_leaves_is_forgotten_at_once(
     served: Cluster, clients: Crowd, family: Family, protocol: Protocol
 ) -> None:
-    """Its clients go elsewhere and stay there, the others keep theirs, no note points to it."""
+    """Its clients go elsewhere and stay there, and the others keep theirs."""
     web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
     pods = served.pods
     with proxied(served, web, *endpoints_of("web", pods, protocol=protocol)) as proxy:
         address = CLUSTER_IP.of(family)
         before = clients.who(address, 80, protocol)
         leaving = next(pod for pod in pods if pod.name in before.values())
-        assert leaving.address(family) in notes(proxy, family).values()
+        assert number_of(leaving, family) in remembered(served, family).values()
 
         left = [pod for pod in pods if pod is not leaving]
         proxy.put(*endpoints_of("web", left, protocol=protocol))
-        assert leaving.address(family) not in notes(proxy, family).values()
         after = clients.who(address, 80, protocol)
         assert set(after.values()) <= {pod.name for pod in left}
         assert after == {k: v if v != leaving.name else after[k] for k, v in before.items()}
+        assert number_of(leaving, family) not in remembered(served, family).values()
         proxy.clean_up()
         assert after == clients.who(address, 80, protocol)
-        assert leaving.address(family) not in notes(proxy, family).values()
 
         # back again it is new: no client moves to it that has another
         proxy.put(*endpoints_of("web", pods, protocol=protocol))
@@ -167,28 +178,22 @@ def test_an_endpoint_that_leaves_is_forgotten_at_once(
 
 
 @families
-def test_a_note_made_while_its_endpoint_left_is_removed_later(
+def test_a_client_recorded_while_its_endpoint_left_gets_another(
     served: Cluster, clients: Crowd, family: Family
 ) -> None:
-    """A packet on its way may write a note behind our back: tidying looks once more."""
+    """A packet on its way may record an endpoint behind our back: no other packet goes there."""
     web = everywhere(affinity_timeout_s=HOURS)
-    pods = served.pods
-    with proxied(served, web, *endpoints_of("web", pods)) as proxy:
-        proxy.clean_up()  # the second look after the start
-        clients.who(CLUSTER_IP.of(family), 80)
-        written = notes(proxy, family)
-        key, text = next(iter(written.items()))
-        left = [pod for pod in pods if pod.address(family) != text]
+    leaving, *left = served.pods
+    address = CLUSTER_IP.of(family)
+    with proxied(served, web, *endpoints_of("web", [leaving])) as proxy:
+        assert set(clients.who(address, 80).values()) == {leaving.name}
+        # in one step, so that all clients are recorded at an endpoint that left
         proxy.put(*endpoints_of("web", left))
-        assert text not in notes(proxy, family).values()
-
-        late = Operation(True, family, schema.AFFINITY, key, parse_address(text))
-        proxy.kernel.commit([late])
-        assert notes(proxy, family)[key] == text
-        proxy.clean_up()
-        assert text not in notes(proxy, family).values()
-        kept = {k: v for k, v in written.items() if v != text}
-        assert kept == notes(proxy, family)
+        assert set(remembered(served, family).values()) == {number_of(leaving, family)}
+        after = clients.who(address, 80)
+        assert set(after.values()) <= {pod.name for pod in left}
+        assert number_of(leaving, family) not in remembered(served, family).values()
+        assert after == clients.who(address, 80)
 
 
 @families
@@ -196,24 +201,15 @@ def test_a_note_made_while_its_endpoint_left_is_removed_later(
 def test_a_pod_that_is_remembered_at_itself_is_served_after_it_left(
     served: Cluster, family: Family, protocol: Protocol
 ) -> None:
-    """
-    A packet on its way may write that entry behind our back.
-
-    Until tidying looks once more, all that the pod sends may come to itself: a hairpin, of an
-    address that no Service lists.
-    """
+    """Its entry is still there, and leads nowhere: no hairpin of an address that left."""
     pod, others = served.pods[0], served.pods[1:]
     web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
     probes = [Probe(pod, CLUSTER_IP.of(family), 80, protocol)] * 4
     with proxied(served, web, *endpoints_of("web", [pod], protocol=protocol)) as proxy:
-        proxy.clean_up()  # the second look after the start
         assert {*answers(probe_many(probes))} == {pod.name}
-        ((key, text),) = notes(proxy, family).items()
         proxy.put(*endpoints_of("web", others, protocol=protocol))
-
-        late = Operation(True, family, schema.AFFINITY, key, parse_address(text))
-        proxy.kernel.commit([late])
-        assert {*answers(probe_many(probes))} <= {one.name for one in served.pods}
+        assert {*remembered(served, family).values()} == {number_of(pod, family)}
+        assert {*answers(probe_many(probes))} <= {one.name for one in others}
         proxy.clean_up()
         assert {*answers(probe_many(probes))} <= {one.name for one in others}
 
@@ -236,25 +232,26 @@ def test_affinity_survives_a_restart(served: Cluster, clients: Crowd, family: Fa
 
 @families
 def test_what_left_during_a_restart_is_forgotten(
-    served: Cluster, clients: Crowd, family: Family
+    served: Cluster, clients: Crowd, family: Family, impatient: None
 ) -> None:
-    """Notes on endpoints, and on services, that went meanwhile go with the first sync."""
+    """Clients of endpoints that went meanwhile get others; a service's clients go with it."""
     web = everywhere(affinity_timeout_s=HOURS)
     other = service("other", cluster_ips=("10.96.0.9", "fd00:10:96::9"), affinity_timeout_s=HOURS)
     pods = served.pods
     first = proxied(served, web, other, *endpoints_of("web", pods), *endpoints_of("other", pods))
     before = clients.who(CLUSTER_IP.of(family), 80)
     clients.who(str(format_address(other.cluster_ips[family])), 80)
-    assert len(notes(first, family)) == 2 * len(clients.addresses)
+    assert len(clients_in(served.nodes[0].namespace, family)) == 2 * len(clients.addresses)
     first.close(keep_tables=True)
 
     with proxied(served, web, *endpoints_of("web", pods[1:])) as second:
-        written = notes(second, family)
-        assert pods[0].address(family) not in written.values()
-        assert len(written) == sum(name != pods[0].name for name in before.values())
         after = clients.who(CLUSTER_IP.of(family), 80)
+        assert pods[0].name not in after.values()
         kept = {k: v for k, v in before.items() if v != pods[0].name}
         assert kept == {k: after[k] for k in kept}
+        second.clean_up()
+        assert len(clients_in(served.nodes[0].namespace, family)) == len(clients.addresses)
+        assert number_of(pods[0], family) not in remembered(served, family).values()
 
 
 def test_the_timeout_of_a_live_service_can_change(served: Cluster, clients: Crowd) -> None:
@@ -286,7 +283,7 @@ def test_the_timeout_of_a_live_service_can_change(served: Cluster, clients: Crow
 
 @families
 def test_affinity_can_be_removed_and_given_back(
-    served: Cluster, clients: Crowd, family: Family
+    served: Cluster, clients: Crowd, family: Family, impatient: None
 ) -> None:
     """Without it clients are spread and nothing is remembered; with it again, they stick."""
     sticky, free = everywhere(affinity_timeout_s=HOURS), everywhere()
@@ -294,16 +291,17 @@ def test_affinity_can_be_removed_and_given_back(
     with proxied(served, sticky, *endpoints_of("web", served.pods)) as proxy:
         clients.who(address, 80)
         proxy.put(free)
-        assert notes(proxy, family) == {}
         names = {pod.name for pod in served.pods}
         assert names == reached(served.client, address, 80)
-        assert notes(proxy, family) == {}
+        assert len(remembered(served, family)) == len(clients.addresses)
         proxy.clean_up()
+        assert remembered(served, family) == {}
         proxy.put(sticky)
         before = clients.who(address, 80)
         assert before == clients.who(address, 80)
         proxy.apply(gone(sticky))
-        assert notes(proxy, family) == {}
+        proxy.clean_up()
+        assert remembered(served, family) == {}
 
 
 @families
@@ -422,13 +420,13 @@ def test_an_endpoint_on_the_node_itself(
     """A connection that ends on the node is recorded, too, though it never leaves it."""
     node, remote = served.nodes[0], served.pod(2, 1)
     web = everywhere(protocol=protocol, affinity_timeout_s=HOURS)
-    with proxied(served, web, *endpoints_of("web", [node, remote], protocol=protocol)) as proxy:
+    with proxied(served, web, *endpoints_of("web", [node, remote], protocol=protocol)):
         address = CLUSTER_IP.of(family)
         before = clients.who(address, 80, protocol)
         for _ in range(5):
             assert before == clients.who(address, 80, protocol)
         assert {node.name, remote.name} == set(before.values())
-        assert node.address(family) in notes(proxy, family).values()
+        assert number_of(node, family) in remembered(served, family).values()
         for source in (served.pod(1, 1), node):
             assert len(same_each_time(source, served, family, protocol)) == 1
 

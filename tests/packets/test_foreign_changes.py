@@ -27,7 +27,7 @@ from support.packets.steps import (
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft import schema
-from nfproxy.nft.chains import Guard
+from nfproxy.nft.chains import AffinityList, Guard
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Cluster
 
@@ -73,7 +73,8 @@ ELEMENTS = {
     "no cluster IPs": "flush set F nfproxy cluster-ips",
     "no service CIDRs": "flush set F nfproxy service-cidrs",
     "no source ranges": "flush set F nfproxy source-ranges",
-    "no affinity": "flush map F nfproxy affinity-frontends",
+    "no affinity": "flush map F nfproxy affinity-endpoints-tcp\nflush set F nfproxy affinity-local",
+    "no answers to new clients": "flush map F nfproxy sticky-frontends",
     "no Service records": "flush map F nfproxy record-frontends-tcp",
     "the first slot gone": "delete element F nfproxy endpoints-tcp { FE . 80 . 0 }",
     "a slot in the middle gone": "delete element F nfproxy endpoints-tcp { FE . 80 . 2 }",
@@ -109,8 +110,10 @@ ELEMENTS = {
     "a guarded frontend drops": "delete element F nfproxy guarded-frontends { LB . tcp . 80 }\n"
     "add element F nfproxy guarded-frontends { LB . tcp . 80 : drop }",
     "a record of no Service": "add element F nfproxy record-frontends-tcp"
-    " { UNUSED . 80 . FE . 80 : drop }",
-    "affinity of no Service": "add element F nfproxy affinity-node-ports { tcp . 22 : drop }",
+    " { UNUSED . tcp . 80 : drop }",
+    "affinity of no Service": "add element F nfproxy sticky-node-ports { tcp . 22 : drop }",
+    "an endpoint of no list": "add element F nfproxy affinity-endpoints-tcp"
+    " { 1 . 2 . 4000:1 : UNUSED . 80 }",
 }
 LATER = {
     "slots of no Service": "add element F nfproxy endpoints-tcp { UNUSED . 80 . 0 : UNUSED . 80,"
@@ -191,13 +194,15 @@ def test_a_range_for_everything_is_removed(served: Cluster) -> None:
 
 
 @families
-def test_notes_of_strangers_are_removed(served: Cluster, family: Family) -> None:
-    """A note that leads a client to nowhere does not survive the start."""
+def test_clients_that_strangers_record_get_endpoints(served: Cluster, family: Family) -> None:
+    """An entry that leads nowhere gives way at the client's first connection."""
     left_by_another(served)
-    client = "7 . 8" if family is Family.IPV6 else served.client.address(family)
-    unused = ("198.51.100.7", "2001:db8:198::7")[FAMILIES.index(family)]
-    element = f"{{ {client} . 1 . 2 : {unused} }}"
-    rules.load(served.nodes[0], f"add element {family.table} nfproxy affinity {element}\n")
+    node, client = served.nodes[0], served.client.address(family)
+    clients = AffinityList("default/other/tcp/", "local").name
+    element = f"{{ {client} : 4000:1 }}"
+    rules.load(node, f"add element {family.table} nfproxy {clients} {element}\n")
     with started(served, objects(served)):
-        listed = rules.listing(served.nodes[0], "map", family.table, "nfproxy", "affinity")
-        assert unused not in listed
+        check_packets(served, family)
+        listed = rules.listing(node, "map", family.table, "nfproxy", clients)
+        assert client in listed
+        assert "4000:1" not in listed

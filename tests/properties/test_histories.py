@@ -131,7 +131,7 @@ def test_whatever_a_stranger_did_is_undone(
 
 def meddle(kernel: FakeKernel, data: st.DataObject) -> None:
     """Delete, change or move an element, as a stranger might."""
-    places = [(family, name) for family in FAMILIES for name in schema.MANAGED]
+    places = [(family, name) for family in FAMILIES for name in schema.SCHEMAS]
     full = [(f, n) for f, n in places if kernel.tables[f].elements[n]]
     if not full:
         return

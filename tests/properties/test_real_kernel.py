@@ -79,7 +79,7 @@ def can_be_taken_over(walk: Walk, population: Population) -> None:
 
     walk.take(everything(population))
     walk.finish()
-    empty = {f"{f.table} {name}": {} for f in FAMILIES for name in schema.MANAGED}
+    empty = {f"{f.table} {name}": {} for f in FAMILIES for name in schema.SCHEMAS}
     left = meaning(walk.kernel)
     for family in FAMILIES:
         for name in (schema.NODE_PORT_ADDRESSES, schema.EQUAL_HASHES):  # the node's, not objects'

@@ -82,6 +82,6 @@ def test_no_text_of_an_object_reaches_the_script(
     )
     text = rendered(config, batch([service, piece]))
 
-    assert "goto cluster-tcp-1-sticky" in text
+    assert "jump affinity-" in text
     assert MARK not in text
     assert "flush ruleset" not in text

@@ -42,7 +42,7 @@ class Tables(Closing):
             chains=sum(len(self._kernel.chains(family)) for family in FAMILIES),
             rules=self.node.namespace.call(_count_rules),
             elements=sum(
-                self.count(family, name) for family in FAMILIES for name in schema.MANAGED
+                self.count(family, name) for family in FAMILIES for name in schema.SCHEMAS
             ),
         )
 

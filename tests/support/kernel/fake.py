@@ -2,12 +2,12 @@
 nf_tables in memory, as strict as the kernel's: what it refuses, the kernel refuses.
 
 ``tests/unit/dataplane/test_strictness.py`` holds both to that. Differences that remain:
-a rule is text, of which only the names of chains and sets are understood, and the affinity
-entries never expire.
+a rule is text, of which only the names of chains and sets are understood, and remembered
+clients never expire.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from support.kernel.nfttext import FAMILY_OF_WORD, parse_element
@@ -15,11 +15,12 @@ from support.kernel.nfttext import FAMILY_OF_WORD, parse_element
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import ChainRow, Hook
-from nfproxy.nft.schema import AFFINITY, SCHEMAS, TABLE, Field, Interval, Value, Verdict
+from nfproxy.nft.chains import is_clients_map
+from nfproxy.nft.schema import SCHEMAS, TABLE, Field, Interval, Value, Verdict
 from nfproxy.reconcile.transition import Operation
 
 _COMMAND = re.compile(
-    r"(?:(?P<verb>add|delete|flush) )?(?P<what>table|chain|element) (?P<family>ip6?) nfproxy"
+    r"(?:(?P<verb>add|delete|flush) )?(?P<what>table|chain|map|element) (?P<family>ip6?) nfproxy"
     r"(?: (?P<name>[a-z0-9-]+))?(?: (?P<body>\{.*))?"
 )
 _BLOCK = re.compile(r"\t(?P<what>map|set|chain) (?P<name>[a-z0-9-]+) \{")
@@ -98,20 +99,26 @@ class FakeKernel:
         table = self.tables.get(family)
         return list(table.elements.get(name, {}).items()) if table else []
 
-    def affinity_entries(
-        self, family: Family, parts: Iterable[bytes]
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the affinity entries that hold one of the parts."""
-        wanted = list(parts)
-        for key, value in self.elements(family, AFFINITY):
-            if isinstance(value, bytes) and any(n in key or n in value for n in wanted):
-                yield key, value
+    def set_names(self, family: Family) -> list[str]:
+        """Return the names of a table's sets and maps."""
+        table = self.tables.get(family)
+        return list(table.elements) if table else []
 
     # --- what others do to a kernel ------------------------------------------------------
 
-    def record(self, family: Family, key: bytes, address: bytes) -> None:
-        """Do what a record chain does: write an affinity entry."""
-        self.tables[family].elements[AFFINITY][key] = address
+    def record(self, family: Family, clients: str, client: bytes, number: bytes) -> None:
+        """Do what a record chain does: remember the number of a client's endpoint."""
+        self.tables[family].elements[clients].setdefault(client, number)
+
+    def clients(self, family: Family) -> dict[tuple[str, bytes], Value]:
+        """Return the remembered clients by map and address: the numbers of their endpoints."""
+        table = self.tables.get(family, FakeTable())
+        return {
+            (name, client): number
+            for name, held in table.elements.items()
+            if is_clients_map(name)
+            for client, number in held.items()
+        }
 
     # --- transactions --------------------------------------------------------------------
 
@@ -202,6 +209,10 @@ class _Script:
             raise TransactionError(f"no table {family.table} nfproxy")
         if match["what"] == "element":
             self._elements(table, name)
+        elif match["what"] == "map":
+            if table.elements.pop(name, None) is None:
+                raise TransactionError(f"no map {name}")
+            del table.declarations[name]
         else:
             self._chain(table, match["verb"], name, match["body"] or "")
 

@@ -67,6 +67,9 @@ def _field(field: Field, text: str) -> bytes:
         return protocol_bytes(int(text) if text.isdigit() else Protocol[text.upper()])
     if field is Field.PORT:
         return port_bytes(int(text))
+    if field is Field.PRIORITY:
+        high, low = (int(part, 16) for part in text.split(":"))
+        return number_bytes(high << 16 | low)
     return number_bytes(int(text))
 
 

@@ -1,13 +1,16 @@
 """The kernel of a namespace of the lab, called from outside of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.elements import raw_elements
 from nfproxy.netlink.nftables import ChainRow
-from nfproxy.nft.schema import Value
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.chains import is_clients_map
+from nfproxy.nft.schema import TABLE, Value, number_of
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Namespace
 
@@ -57,9 +60,13 @@ class RealKernel:
         """Return a set's elements."""
         return list(self.kernel.elements(family, name))
 
-    def affinity_entries(self, family: Family, parts: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        """Return affinity entries, among them all that hold one of the parts."""
-        return list(self.kernel.affinity_entries(family, parts))
+    def set_names(self, family: Family) -> list[str]:
+        """Return the names of a table's sets and maps."""
+        return self.kernel.set_names(family)
+
+    def clients(self, family: Family) -> dict[tuple[str, bytes], int]:
+        """Return the remembered clients by map and address: the numbers of their endpoints."""
+        return clients_in(self.namespace, family)
 
     def rules(self, family: Family) -> dict[str, list[str]]:
         """Return the rules of each chain as `nft list` prints them; {} without a table."""
@@ -67,6 +74,18 @@ class RealKernel:
             ["nft", "--terse", "list", "table", family.table, "nfproxy"], check=False
         )
         return chains_of(done.stdout)
+
+
+def clients_in(namespace: Namespace, family: Family) -> dict[tuple[str, bytes], int]:
+    """Return remembered clients by map and address: the numbers of their endpoints."""
+    found: dict[tuple[str, bytes], int] = {}
+    with namespace.call(NftSocket) as netlink:
+        for name in (row.name for row in netlink.sets(family, TABLE)):
+            for data in netlink.elements(family, TABLE, name) if is_clients_map(name) else ():
+                for key, value, _, _ in raw_elements(data):
+                    assert isinstance(value, bytes)
+                    found[name, key] = number_of(value, 0)
+    return found
 
 
 def chains_of(listing: str) -> dict[str, list[str]]:

@@ -32,7 +32,7 @@ def dump(source: Readable) -> Dump:
     return {
         f"{family.table} {name}": dict(source.elements(family, name))
         for family in FAMILIES
-        for name in schema.MANAGED
+        for name in schema.SCHEMAS
     }
 
 

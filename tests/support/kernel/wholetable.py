@@ -29,7 +29,7 @@ from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Protocol, Service, ServicePort
-from nfproxy.nft import schema
+from nfproxy.nft.chains import is_clients_map
 from nfproxy.tools.lab import Cluster
 
 #: Outside any service; in the ServiceCIDR of the module, so that it has to be silent.
@@ -104,7 +104,7 @@ def snapshot(cluster: Cluster) -> dict[str, Any]:
             if kind == "metainfo":
                 continue
             elements = body.pop("elem", [])
-            if kind in ("set", "map") and body["name"] == schema.AFFINITY:
+            if kind == "map" and is_clients_map(body["name"]):
                 elements = []
             text = [json.dumps(_bare(element), sort_keys=True) for element in elements]
             name = f"{family.table} {kind} {body.get('chain') or body['name']}"

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.component import FEATURES
+from nfproxy.metrics.rememberedclients import AffinityUse
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
 from nfproxy.reconcile.syncreport import ResyncReason
@@ -51,7 +52,8 @@ def series_names(metrics: Mapping[str, Described]) -> Iterator[str]:
 def all_metrics() -> Metrics:
     """Return metrics with everything reported once, so that each has a series."""
     rejected = [(family, protocol, 1) for family in FAMILIES for protocol in Protocol]
-    metrics = Metrics(FAMILIES, "v0.0.0", FEATURES, lambda: rejected)
+    uses = dict.fromkeys(FAMILIES, AffinityUse(1, 0.1, 1))
+    metrics = Metrics(FAMILIES, "v0.0.0", FEATURES, lambda: rejected, lambda: uses)
     metrics.localhost_listeners(dict.fromkeys(FAMILIES, 1))
     for family in FAMILIES:
         _program(metrics, family)

@@ -26,7 +26,7 @@ from nfproxy.reconcile.tracker import LINGER_S
 Ranges = dict[tuple[Family, bytes], set[bytes]]
 Slot = tuple[FrontendKey, int]
 
-_OFFSET = re.compile(r"offset (\d+)")
+_CLIENTS = re.compile(r"update @(clients-[a-z0-9-]+)")
 
 
 class Wanted(NamedTuple):
@@ -38,11 +38,10 @@ class Wanted(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """What a record chain writes for some client of an endpoint."""
+    """The map in which a record chain remembers clients."""
 
     family: Family
-    number: bytes
-    address: bytes
+    clients: str
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Generation:
     since: int
     verdicts: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
     slots: dict[Slot, bytes] = field(default_factory=dict)
-    behind: dict[FrontendKey, schema.Verdict] = field(default_factory=dict)
+    behind: dict[tuple[str, FrontendKey], schema.Verdict] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
     lists: dict[ListKey, dict[int, bytes]] = field(default_factory=dict)
     chains: dict[Family, set[str]] = field(default_factory=dict)
@@ -118,21 +117,30 @@ class PacketModel:
 
     def _answers(self, key: FrontendKey, verdict: schema.Verdict, window: list[Wanted]) -> None:
         """What the verdict of some generation leads to now was right at some time since."""
-        table = self._generations[-1]
         meant = [wanted.frontends[key] for wanted in window if key in wanted.frontends]
         assert verdict in {f.verdict for f in meant}, f"{key}: {verdict} was never right"
-        chain = verdict.chain
-        if not chain:
+        for name in schema.BEHIND:
+            if not verdict.is_jump:
+                break
+            chain = verdict.chain
+            assert chain in self._generations[-1].chains[key.family], f"{key}: {chain} is gone"
+            if guard := parse_guard(chain):
+                self._passes(key, guard, window)
+            behind = self._generations[-1].behind.get((name, key))
+            if behind is not None:
+                right = {f.answer for f in meant} | {e.value for f in meant for e in f.own_elements}
+                assert behind in right, f"{key}: {behind} is behind {chain}"
+                verdict = behind
+        if verdict.is_jump:
+            assert len(meant) < len(window), f"{key}: nothing is behind {verdict}"
             return
-        assert chain in table.chains[key.family], f"{key}: chain {chain} is gone"
-        if guard := parse_guard(chain):
-            self._passes(key, guard, window)
-            behind = table.behind.get(key)
-            if behind is None:
-                assert len(meant) < len(window), f"{key}: nothing is behind {chain}"
-                return
-            assert behind in {f.answer for f in meant}, f"{key}: {behind} is behind {chain}"
-            chain = behind.chain
+        self._balances(key, verdict.chain, window)
+
+    def _balances(self, key: FrontendKey, chain: str, window: list[Wanted]) -> None:
+        """Every slot that a balancing chain can draw has an endpoint that was right."""
+        meant = [wanted.frontends[key] for wanted in window if key in wanted.frontends]
+        table = self._generations[-1]
+        assert not chain or chain in table.chains[key.family], f"{key}: chain {chain} is gone"
         shape = parse_shape(chain)
         if shape is None:
             return
@@ -188,9 +196,10 @@ class PacketModel:
             for key, verdict in self._elements(family, name).items():
                 assert isinstance(verdict, schema.Verdict)
                 new.verdicts[frontend_key(family, key)] = verdict
-        for key, verdict in self._elements(family, schema.GUARDED_FRONTENDS).items():
-            assert isinstance(verdict, schema.Verdict)
-            new.behind[frontend_key(family, key)] = verdict
+        for name in schema.BEHIND:
+            for key, verdict in self._elements(family, name).items():
+                assert isinstance(verdict, schema.Verdict)
+                new.behind[name, frontend_key(family, key)] = verdict
         for key in self._elements(family, schema.SOURCE_RANGES):
             new.ranges.setdefault((family, guard_of(family, key)), set()).add(key)
 
@@ -212,12 +221,10 @@ class PacketModel:
 
     def _read_recordings(self, family: Family) -> Iterator[Recording]:
         for name in (*schema.RECORD_FRONTENDS.values(), *schema.RECORD_NODE_PORTS.values()):
-            for key, verdict in self._elements(family, name).items():
+            for verdict in self._elements(family, name).values():
                 assert isinstance(verdict, schema.Verdict)
                 for rule in self._kernel.tables[family].rules[verdict.chain]:
-                    high, low = map(int, _OFFSET.findall(rule))
-                    number = schema.number_bytes(high) + schema.number_bytes(low)
-                    yield Recording(family, number, key[: family.size])
+                    yield from (Recording(family, clients) for clients in _CLIENTS.findall(rule))
 
 
 def drawn(shape: Shape) -> Iterator[tuple[int, int]]:

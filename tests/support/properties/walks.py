@@ -21,6 +21,7 @@ from support.properties.packetmodel import PacketModel
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.nft.chains import RecordChain
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import AffinityListKey
 from nfproxy.plan.planner import Planner
@@ -29,6 +30,9 @@ from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Report
 from nfproxy.reconcile.tracker import LINGER_S
+
+#: Family, map of clients, client.
+Remembered = tuple[Family, str, bytes]
 
 K = TypeVar("K", bound=FakeKernel | RealKernel)
 
@@ -124,7 +128,7 @@ class WatchedWalk(Walk[FlakyKernel]):
         kernel = FlakyKernel()
         super().__init__(kernel, config, commit_s=commit_s, eager=eager)
         self.packets = PacketModel(kernel, lambda: self.now)
-        self._kept: dict[tuple[Family, bytes], bytes] = {}
+        self._kept: dict[Remembered, bytes] = {}
         kernel.watch = self._committed
 
     def _committed(self) -> None:
@@ -144,7 +148,10 @@ class WatchedWalk(Walk[FlakyKernel]):
     def plan(self, touched: Touched) -> None:
         """Inform the model first."""
         self.packets.want(self.planner.desired)
-        self._kept = {at: value for at, value in self._kept.items() if self._allowed(at, value)}
+        wanted = self._lists()
+        self._kept = {
+            one: number for one, number in self._kept.items() if number in wanted.get(one[:2], ())
+        }
         super().plan(touched)
 
     def sync(self, touched: Touched) -> Report | None:
@@ -163,31 +170,44 @@ class WatchedWalk(Walk[FlakyKernel]):
             super().tidy()
 
     def finish(self) -> None:
-        """Come to rest without faults, and look at the affinity entries."""
+        """Come to rest without faults, and look at the remembered clients."""
         self.kernel.faults = []
         super().finish()
         held = {
-            (family, key): address
+            (family, *where): number
             for family in FAMILIES
-            for key, address in self.kernel.affinity_entries(family, [b""])
+            for where, number in self.kernel.clients(family).items()
         }
-        for at, address in held.items():
-            assert self._allowed(at, address), f"the endpoint of an entry left: {at} {address!r}"
-        assert held == {**held, **self._kept}, "an affinity entry is lost"
+        assert held == {**held, **self._kept}, "a client is forgotten"
+        maps = {(family, name) for family, name, _ in held}
+        assert maps <= self._lists().keys(), "the clients of a list that is gone are still there"
 
     def _connect(self, pick: int) -> None:
         """Let a packet that is on its way record its client."""
         recordings = self.packets.recordings()
         if not recordings:
             return
-        family, number, address = recordings[pick % len(recordings)]
-        client = bytes([pick % 7]) * (4 if family is Family.IPV4 else 8)
-        at = family, client + number
-        self.kernel.record(*at, address)
-        self._kept.pop(at, None)
-        if self._allowed(at, address):
-            self._kept[at] = address
+        family, clients = recordings[pick % len(recordings)]
+        numbers = sorted(self._lists().get((family, clients), ()))
+        number = numbers[pick % len(numbers)] if numbers else b"\0\0\0\x40"
+        client = bytes([pick % 7]) * family.size
+        if clients in self.kernel.set_names(family):
+            self.kernel.record(family, clients, client, number)
+            if numbers and self.kernel.clients(family)[clients, client] == number:
+                self._kept[family, clients, client] = number
 
-    def _allowed(self, at: tuple[Family, bytes], address: bytes) -> bool:
-        key = AffinityListKey(at[0], at[1][-8:])
-        return address in self.planner.desired.affinity_lists.get(key, ())
+    def _lists(self) -> dict[tuple[Family, str], set[bytes]]:
+        """Return the numbers of the endpoints on each list, by the map of its clients."""
+        desired = self.planner.desired
+        return {
+            (key.family, one.name): {
+                element.key[-4:]
+                for element in desired.affinity_lists.get(
+                    AffinityListKey(key.family, one.number), ()
+                )
+            }
+            for key, frontend in desired.frontends.items()
+            for chain in frontend.chains
+            if isinstance(chain, RecordChain)
+            for one in chain.lists
+        }

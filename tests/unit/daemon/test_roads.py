@@ -180,8 +180,8 @@ class EmptyKernel(Kernel):
     def elements(self, *args: Any) -> Iterator[Any]:
         return iter(())
 
-    def affinity_entries(self, *args: Any) -> Iterator[Any]:
-        return iter(())
+    def set_names(self, *args: Any) -> list[str]:
+        return []
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefi
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
 from nfproxy.nft import ruleset, schema
-from nfproxy.nft.chains import Policy, Shape
+from nfproxy.nft.chains import AffinityList, Policy, RecordChain, Shape
 from nfproxy.nft.schema import Value
 from nfproxy.reconcile.transition import Operation
 
@@ -297,22 +297,27 @@ def test_an_absent_table_lists_as_empty(dataplane: Dataplane):
     assert dataplane.has_table(V6)
     assert not list(dataplane.chains(V4))
     assert not held(dataplane, schema.FRONTENDS)
-    assert not list(dataplane.affinity_entries(V4, [b""]))
+    assert not list(dataplane.set_names(V4))
 
 
-def test_affinity_entries_are_selected_by_a_part_and_deleted(dataplane: Dataplane):
-    """Affinity entries are added and deleted like other elements; a part selects among them."""
-    number = schema.number_bytes(7) + schema.number_bytes(9)
-    keys = [parse_address(f"192.0.2.{i}") + number for i in (1, 2)]
-    address = parse_address("10.244.0.1")
-    dataplane.commit([add(schema.AFFINITY, key, address) for key in keys])
+PORT = "default/web/tcp/"
+CLUSTER = AffinityList(PORT, "cluster")
+RECORD = RecordChain(PORT, Protocol.TCP, (CLUSTER,), 30)
 
-    assert dict.fromkeys(keys, address) == dict(dataplane.affinity_entries(V4, [number]))
-    assert not dict(dataplane.affinity_entries(V4, [b"\x01\x02\x03\x04\x05\x06"]))
 
-    # The reconciler adds an entry before it deletes it: it may have expired meanwhile.
-    dataplane.commit([add(schema.AFFINITY, keys[0], address), delete(schema.AFFINITY, keys[0])])
-    assert {keys[1]: address} == dict(dataplane.affinity_entries(V4, [b""]))
+def test_a_map_of_clients_comes_with_its_chain_and_goes_after_it(dataplane: Dataplane):
+    """Not before: a chain's rules use it."""
+    dataplane.load(ruleset.chains_text([RECORD], CONFIG.program, V4))
+    assert CLUSTER.name in dataplane.set_names(V4)
+    assert not dataplane.clients(V4)
+
+    with pytest.raises(TransactionError):
+        dataplane.load(ruleset.delete_map_text(V4, CLUSTER.name))
+    removal = ruleset.delete_chain_text(V4, RECORD.name) + ruleset.delete_map_text(V4, CLUSTER.name)
+    dataplane.load(removal)
+    assert CLUSTER.name not in dataplane.set_names(V4)
+    with pytest.raises(TransactionError):
+        dataplane.load(ruleset.delete_map_text(V4, CLUSTER.name))
 
 
 def test_every_transaction_calls_the_watcher():

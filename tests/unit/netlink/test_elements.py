@@ -138,12 +138,12 @@ ELEMENTS: list[tuple[str, bytes, Value]] = [
     (TCP_SLOTS, SLOT.key, POD),
     (schema.NODE_PORTS, TCP + PORT, schema.DROP),
     (schema.NODE_PORTS, TCP + PORT, schema.goto("reject-connection")),
-    (schema.AFFINITY_NODE_PORTS, TCP + PORT, schema.jump("services")),
+    (schema.STICKY_NODE_PORTS, TCP + PORT, schema.jump("reject-connection")),
     (schema.SERVICE_CIDRS, span("10.96.0.0/16"), None),
     (schema.SERVICE_CIDRS, span("0.0.0.0/0"), None),
     (schema.SERVICE_CIDRS, span("255.255.255.255/32"), None),
     (schema.SERVICE_CIDRS, span("0.0.0.0/32"), None),
-    (schema.AFFINITY, IP + b"\1\0\0\0\2\0\0\0", POD[:4]),
+    (schema.AFFINITY_ENDPOINTS[Protocol.TCP], IP + b"\1\0\0\0\2\0\0\0", POD),
 ]
 
 

@@ -15,9 +15,9 @@ from nfproxy.nft.chains import (
     Guard,
     Policy,
     RecordChain,
-    Search,
     Shape,
-    affinity_list,
+    clients_maps,
+    is_clients_map,
     is_ours,
     list_size,
     parse_draw,
@@ -34,7 +34,7 @@ TCP, UDP = Protocol.TCP, Protocol.UDP
     [
         (Shape(Policy.CLUSTER, TCP, cluster=3), "cluster-tcp-3"),
         (Shape(Policy.EXTERNAL, UDP, cluster=1, node_port=True), "node-port-external-udp-1"),
-        (Shape(Policy.LOCAL, TCP, cluster=5, local=2, sticky=True), "local-tcp-2-of-5-sticky"),
+        (Shape(Policy.LOCAL, TCP, cluster=5, local=2), "local-tcp-2-of-5"),
         (Shape(Policy.LOCAL, TCP, cluster=5, node_port=True), "node-port-local-tcp-0-of-5"),
         (Shape(Policy.LOCAL, TCP, cluster=5, routed=True), "routed-local-tcp-0-of-5"),
     ],
@@ -53,7 +53,6 @@ shapes = st.one_of(
         protocol=st.sampled_from(Protocol),
         cluster=counts,
         node_port=st.booleans(),
-        sticky=st.booleans(),
         list=st.integers(0, 2**64 - 1),
     ),
     st.builds(
@@ -63,7 +62,6 @@ shapes = st.one_of(
         cluster=counts,
         local=st.integers(0, 32768),
         node_port=st.booleans(),
-        sticky=st.booleans(),
     ),
 )
 
@@ -134,15 +132,20 @@ def test_what_is_no_guard_s_name_is_not_taken_for_one(name: str):
     assert parse_guard(name) is None
 
 
+PORT = "default/web/tcp/"
+CLUSTER, LOCAL = AffinityList(PORT, "cluster"), AffinityList(PORT, "local")
+
+
 def test_nfproxy_knows_its_own_chains():
-    """Fixed chains, shapes and the chains of affinity; nothing else."""
-    item = affinity_list("default/web/tcp/", "cluster", 8080)
+    """Fixed chains, shapes and the chains of affinity, former ones too; nothing else."""
     ours = [
         *FIXED_CHAINS,
         Shape(Policy.CLUSTER, TCP, cluster=1).name,
-        FindChain("default/web/tcp/", Search.EXTERNAL, TCP).name,
-        RecordChain((item,), 30).name,
-        RecordChain((item, item), 30).name,
+        FindChain(PORT, TCP, Policy.LOCAL).name,
+        FindChain(PORT, TCP, Policy.CLUSTER, internal_local=True).name,
+        RecordChain(PORT, TCP, (CLUSTER,), 30).name,
+        *("cluster-tcp-3-sticky", "affinity-0123456789abcdef-external"),
+        "record-0123456789abcdef-both",
     ]
 
     assert all(map(is_ours, ours))
@@ -151,24 +154,49 @@ def test_nfproxy_knows_its_own_chains():
     )
 
 
-def test_a_list_s_name_stays_the_same():
-    """Clients noted under it by an older version are still known: the hash must not change."""
-    item = affinity_list("default/web/tcp/http", "cluster", 8080)
+@pytest.mark.parametrize(
+    ("policy", "internal_local", "lists"),
+    [
+        (Policy.CLUSTER, False, (CLUSTER,)),
+        (Policy.CLUSTER, True, (LOCAL,)),
+        (Policy.EXTERNAL, False, (CLUSTER,)),
+        (Policy.LOCAL, False, (CLUSTER, LOCAL)),
+    ],
+)
+def test_a_find_chain_searches_the_lists_that_its_clients_are_balanced_over(
+    policy: Policy, internal_local: bool, lists: tuple[AffinityList, ...]
+):
+    """A client is never sent to a remembered endpoint that the policy rules out."""
+    chain = FindChain(PORT, TCP, policy, internal_local)
 
-    assert item == AffinityList(high=2456415983, low=652402553, endpoint_port=8080)
-    assert item.number == struct.pack("=II", item.high, item.low)
+    assert chain.lists == lists
+    assert clients_maps(chain.name, chain) == tuple(one.name for one in lists)
 
 
-def test_lists_differ_by_service_port_kind_and_endpoint_port():
-    """Each has a name of its own."""
-    names = {
-        affinity_list(*args).number
-        for args in [
-            ("default/web/tcp/", "cluster", 80),
-            ("default/web/tcp/", "local", 80),
-            ("default/web/tcp/", "cluster", 81),
-            ("default/web/udp/", "cluster", 80),
-        ]
-    }
+def test_the_maps_of_a_chain_with_unknown_rules_follow_from_its_name():
+    """They stay as long as it does."""
+    for chain in (FindChain(PORT, TCP, Policy.LOCAL), RecordChain(PORT, TCP, (CLUSTER,), 30)):
+        maps = clients_maps(chain.name, None)
+        assert set(maps) == {CLUSTER.name, LOCAL.name}
+        assert all(map(is_clients_map, maps))
+    assert clients_maps("cluster-tcp-3", None) == ()
 
-    assert len(names) == 4
+
+def test_a_list_s_name_and_number_stay_the_same():
+    """Clients remembered by an older version are still known: the hashes must not change."""
+    item = AffinityList("default/web/tcp/http", "cluster")
+
+    assert item.name == "clients-95253a1d69eb4914-cluster"
+    assert item.halves == (3892273941, 1674407829)
+    assert item.number == struct.pack("=II", *item.halves)
+
+
+def test_lists_differ_by_service_port_and_kind():
+    """Each has a name and a number of its own."""
+    items = [
+        AffinityList(port, which)
+        for port in ("default/web/tcp/", "default/web/udp/", "default/other/tcp/")
+        for which in ("cluster", "local")
+    ]
+
+    assert len({item.name for item in items}) == len({item.number for item in items}) == 6

@@ -173,10 +173,10 @@ def test_every_balancing_chain_ends_with_a_drop():
     """
     A look-up that misses ends its rule and not the packet; none leaves with a service's address.
     """
-    for policy, protocol, sticky in itertools.product(
-        (Policy.CLUSTER, Policy.EXTERNAL, Policy.LOCAL), Protocol, (False, True)
+    for policy, protocol in itertools.product(
+        (Policy.CLUSTER, Policy.EXTERNAL, Policy.LOCAL), Protocol
     ):
-        shape = Shape(policy, protocol, cluster=2, local=0, sticky=sticky)
+        shape = Shape(policy, protocol, cluster=2, local=0)
         rules = ruleset.chain_text(shape, CONFIG.program, V4).split("\n")
         assert rules[-3:-1] == ["\t\tdrop", "\t}"]
 

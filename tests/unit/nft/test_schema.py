@@ -23,6 +23,7 @@ POD = parse_address("10.244.1.5")
 IP6 = parse_address("fd00:96::1")
 TCP = b"\x06\0\0\0"
 PORT = b"\0\x50\0\0"
+LIST = schema.number_bytes(4_000_000_000) + schema.number_bytes(7)
 
 
 def wide(text: str) -> bytes:
@@ -55,14 +56,18 @@ ROWS: list[tuple[str, Family, bytes, Value, str]] = [
      "80 . 0 : fd00:96::1 . 80"),
     ("list-endpoints-udp", V4, schema.number64_bytes(7 << 32) + bytes(4), POD + PORT,
      "7 . 0 . 0 : 10.244.1.5 . 80"),
-    ("record-frontends-udp", V4, POD + PORT + IP + PORT, jump("record-0123456789abcdef"),
-     "10.244.1.5 . 80 . 10.96.0.1 . 80 : jump record-0123456789abcdef"),
-    ("record-node-ports-tcp", V4, POD + PORT + PORT, jump("record-0123456789abcdef-both"),
-     "10.244.1.5 . 80 . 80 : jump record-0123456789abcdef-both"),
-    ("affinity-frontends", V4, IP + TCP + PORT, jump("affinity-0123456789abcdef-local"),
-     "10.96.0.1 . tcp . 80 : jump affinity-0123456789abcdef-local"),
-    ("affinity-node-ports", V4, TCP + PORT, jump("affinity-0123456789abcdef-external"),
-     "tcp . 80 : jump affinity-0123456789abcdef-external"),
+    ("record-frontends-tcp", V4, IP + TCP + PORT, jump("record-0123456789abcdef"),
+     "10.96.0.1 . tcp . 80 : jump record-0123456789abcdef"),
+    ("record-node-ports-tcp", V4, TCP + PORT, jump("record-0123456789abcdef"),
+     "tcp . 80 : jump record-0123456789abcdef"),
+    ("sticky-frontends", V4, IP + TCP + PORT, goto("cluster-tcp-3"),
+     "10.96.0.1 . tcp . 80 : goto cluster-tcp-3"),
+    ("sticky-node-ports", V4, TCP + PORT, goto("node-port-external-tcp-3"),
+     "tcp . 80 : goto node-port-external-tcp-3"),
+    ("affinity-endpoints-tcp", V4, LIST + schema.number_bytes(0x4001_000A), POD + PORT,
+     "4000000000 . 7 . 4001:a : 10.244.1.5 . 80"),
+    ("affinity-local", V6, LIST + schema.number_bytes(0x4001_000A), None,
+     "4000000000 . 7 . 1073807370"),
 ]  # fmt: skip
 
 
@@ -91,7 +96,7 @@ def test_every_managed_set_has_an_example_here():
         name.removesuffix("-tcp").removesuffix("-udp").removesuffix("-sctp") for name in SCHEMAS
     }
 
-    assert kinds - {"affinity"} == {
+    assert kinds == {
         row[0].removesuffix("-tcp").removesuffix("-udp").removesuffix("-sctp") for row in ROWS
     }
 

@@ -4,11 +4,12 @@ import pytest
 from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family, Prefix, format_address, parse_address, parse_prefix
-from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.endpoints import Endpoint, EndpointSlice
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
-from nfproxy.nft.chains import FindChain, Guard, RecordChain, Search, Shape
+from nfproxy.nft.chains import FindChain, Guard, RecordChain, Shape
+from nfproxy.nft.endpointnumbers import endpoint_number
 from nfproxy.plan.frontends import Frontend, ServicePlan
 from nfproxy.plan.service import plan_node, plan_service
 
@@ -199,75 +200,114 @@ def sticky(**more: object) -> Service:
     return service(affinity_timeout_s=30, node_port=30080, **more)  # type: ignore[arg-type]
 
 
-def search(frontend: Frontend) -> list[Search]:
-    return [c.search for c in frontend.chains if isinstance(c, FindChain)]
+def searched(frontend: Frontend) -> list[str]:
+    (chain,) = (c for c in frontend.chains if isinstance(c, FindChain))
+    return [one.which for one in chain.lists]
 
 
 @pytest.mark.parametrize(
     ("internal", "external", "inside", "outside"),
     [
-        (False, False, Search.CLUSTER, Search.CLUSTER),
-        (False, True, Search.CLUSTER, Search.EXTERNAL),
-        (True, False, Search.LOCAL, Search.CLUSTER),
-        (True, True, Search.LOCAL, Search.EXTERNAL),
+        (False, False, ["cluster"], ["cluster"]),
+        (False, True, ["cluster"], ["cluster", "local"]),
+        (True, False, ["local"], ["cluster"]),
+        (True, True, ["local"], ["cluster", "local"]),
     ],
 )
 def test_clients_are_looked_up_on_the_list_they_are_balanced_over(
-    internal: bool, external: bool, inside: Search, outside: Search
+    internal: bool, external: bool, inside: list[str], outside: list[str]
 ):
-    """A client is never sent to a recorded endpoint that the policy rules out."""
+    """A client is never sent to a remembered endpoint that the policy rules out."""
     made = plan(
         sticky(internal_local=internal, external_local=external),
         endpoint_slice("web", LOCAL, REMOTE),
     )
 
-    assert search(at(made, CLUSTER_IP)) == [inside]
-    assert search(at(made, NODE_PORT)) == [outside]
-    assert at(made, CLUSTER_IP).verdict.chain.endswith("-sticky")
+    assert searched(at(made, CLUSTER_IP)) == inside
+    assert searched(at(made, NODE_PORT)) == outside
+    assert at(made, CLUSTER_IP).verdict.chain.startswith("affinity-")
+    assert at(made, CLUSTER_IP).answer.chain.startswith("cluster-tcp-")
 
 
-def test_all_frontends_of_a_port_note_clients_on_the_same_lists():
+def test_all_frontends_of_a_port_remember_clients_on_the_same_lists():
     """A client keeps its endpoint whichever of the Service's addresses it uses."""
     made = plan(sticky(external_local=True), endpoint_slice("web", LOCAL, REMOTE))
     recorded = [
         {c for c in at(made, where).chains if isinstance(c, RecordChain)}
         for where in (CLUSTER_IP, NODE_PORT)
     ]
+    (record,) = recorded[0]
 
     assert recorded[0] == recorded[1]
-    assert {len(c.lists) for c in recorded[0]} == {1, 2}  # a local endpoint is on both lists
-    assert {c.timeout_s for c in recorded[0]} == {30}
+    # the shorter one first, which holds a part of the endpoints
+    assert [one.which for one in record.lists] == ["local", "cluster"]
+    assert record.timeout_s == 30
 
 
-def test_every_sticky_endpoint_is_recorded_at_every_frontend():
-    """One record element per endpoint, with the frontend's address and port in its key."""
-    made = plan(sticky(), endpoint_slice("web", LOCAL, REMOTE))
-    records = [e for e in at(made, CLUSTER_IP).own_elements if e.set.startswith("record-")]
+def test_a_sticky_frontend_costs_two_elements_and_an_endpoint_one():
+    """F + E for a service port with F frontends and E endpoints, not F x E."""
+    pods = [f"10.244.3.{number}" for number in range(1, 101)]
+    addresses = [f"198.51.100.{number}" for number in range(1, 51)]
+    made = plan(sticky(external_ips=addresses), endpoint_slice("web", *pods))
+    (elements,) = made.affinity_lists.values()
 
-    assert {e.key for e in records} == {
-        e.address + schema.port_bytes(8080) + parse_address("10.96.0.1") + schema.port_bytes(80)
-        for e in (LOCAL, REMOTE)
-    }
+    assert {len(f.own_elements) for f in made.frontends} == {2}
     assert {e.set for e in at(made, NODE_PORT).own_elements} == {
-        schema.AFFINITY_NODE_PORTS,
+        schema.STICKY_NODE_PORTS,
         schema.RECORD_NODE_PORTS[Protocol.TCP],
     }
+    assert {e.set for e in at(made, CLUSTER_IP).own_elements} == {
+        schema.STICKY_FRONTENDS,
+        schema.RECORD_FRONTENDS[Protocol.TCP],
+    }
+    assert len(elements) == len(pods)
+    assert {e.set for e in elements} == {schema.AFFINITY_ENDPOINTS[Protocol.TCP]}
 
 
-def test_a_list_is_made_for_each_port_number_of_the_endpoints():
-    """The kernel records an address; which port goes with it follows from the list."""
+def test_a_list_has_the_endpoints_with_all_their_port_numbers():
+    """The kernel remembers a number for address and port."""
     made = plan(
         sticky(),
         endpoint_slice("web", LOCAL, name="one", port=8080),
         endpoint_slice("web", REMOTE, name="two", port=9090),
     )
-    (find,) = (c for c in at(made, CLUSTER_IP).chains if isinstance(c, FindChain))
+    (elements,) = made.affinity_lists.values()
 
-    assert [item.endpoint_port for item in find.cluster] == [8080, 9090]
-    assert set(made.affinity_lists.values()) == {
-        frozenset({LOCAL.address}),
-        frozenset({REMOTE.address}),
+    assert {e.value for e in elements} == {
+        LOCAL.address + schema.port_bytes(8080),
+        REMOTE.address + schema.port_bytes(9090),
     }
+
+
+def test_of_two_lists_the_local_one_marks_its_endpoints():
+    """A record chain has to know whether an endpoint is on it."""
+    made = plan(sticky(external_local=True), endpoint_slice("web", LOCAL, REMOTE))
+    marked = [
+        e.key
+        for found in made.affinity_lists.values()
+        for e in found
+        if e.set == schema.AFFINITY_LOCAL
+    ]
+    number = endpoint_number(LOCAL.address + schema.port_bytes(8080))
+
+    assert [schema.number_of(key, 8) for key in marked] == [number]
+
+
+@pytest.mark.parametrize("endpoints", [[REMOTE], [LOCAL], [LOCAL, REMOTE]])
+def test_chains_do_not_depend_on_which_endpoints_there_are(endpoints: list[Endpoint]):
+    """To make or change one takes a child process."""
+    both = sticky(external_local=True)
+    chains = [
+        {
+            c
+            for f in plan(both, endpoint_slice("web", *found)).frontends
+            for c in f.chains
+            if not isinstance(c, Shape)
+        }
+        for found in (endpoints, [LOCAL, REMOTE])
+    ]
+
+    assert chains[0] == chains[1]
 
 
 def test_a_sticky_service_without_endpoints_has_nothing_to_remember():

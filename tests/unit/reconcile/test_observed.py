@@ -54,11 +54,12 @@ def test_everything_committed_is_read_back():
     kernel = {
         (family, name, key, value)
         for family in FAMILIES
-        for name in schema.MANAGED
+        for name in schema.SCHEMAS
         for key, value in proxy.kernel.elements(family, name)
     }
     read = {tuple(o)[1:] for k, s in observed.frontends.items() for o in elements_of(k, s)}
     read |= {(*element, None) for element in observed.shared_elements}
+    read |= {(k.family, *e) for k, found in observed.affinity_lists.items() for e in found}
 
     assert kernel == read
     assert not observed.strays
@@ -81,7 +82,7 @@ def test_slot_ranges_are_read_up_to_the_first_gap():
     [
         (schema.FRONTENDS, IP + schema.protocol_bytes(136) + PORT, schema.DROP),
         (schema.NODE_PORTS, schema.protocol_bytes(1) + PORT, schema.DROP),
-        (schema.AFFINITY_FRONTENDS, IP + schema.protocol_bytes(0) + PORT, schema.jump("x")),
+        (schema.STICKY_FRONTENDS, IP + schema.protocol_bytes(0) + PORT, schema.goto("x")),
         (schema.GUARDED_FRONTENDS, IP + schema.protocol_bytes(136) + PORT, schema.DROP),
     ],
     ids=lambda e: e[0],

@@ -175,7 +175,7 @@ def test_a_table_of_another_layout_is_replaced(proxy: MemoryProxy):
 
 def test_a_kernel_without_tables_is_not_mistaken_for_one_of_another_layout(proxy: MemoryProxy):
     """A program that is refused though there is nothing in its way is an error to report."""
-    proxy.kernel.faults = [""] * 2 * len(schema.MANAGED) + ["before"]
+    proxy.kernel.faults = [""] * 2 * len(schema.SCHEMAS) + ["before"]
 
     with pytest.raises(NfproxyError, match="injected"):
         proxy.put(WEB)
