@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from typing import NamedTuple
 
 from nfproxy.clock import monotonic_s
@@ -79,6 +79,29 @@ class TurnWait:
             )
 
 
+class _Script:
+    """
+    A child that waits for a script, and a socket of ours for it.
+
+    While the socket is open, no other socket has its port. The port of one of libnftables' own
+    would be the child's process id, which a process in another pid namespace may have, or a user
+    may take before.
+    """
+
+    def __init__(self, changes: ForeignChanges | None) -> None:
+        """Open and start; what the script will change is none of the foreign `changes`."""
+        with ExitStack() as opened:
+            netlink = opened.enter_context(open_script_socket())
+            if changes is not None:
+                opened.enter_context(changes.ours_from(netlink.getsockname()[0]))
+            self.child = opened.enter_context(closing(libnftables.Child(netlink=netlink)))
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """End the child, then close the socket. Idempotent."""
+        self._opened.close()
+
+
 class Kernel:
     """
     Commits transactions and reads tables, by netlink and libnftables.
@@ -92,9 +115,11 @@ class Kernel:
         self.turn_wait = TurnWait()
         self._strangers = Strangers(self._netlink)
         self._foreign_changes: ForeignChanges | None = None
+        self._prepared: _Script | None = None
 
     def close(self) -> None:
         """Close the sockets; the tables stay."""
+        self._drop_prepared()
         self._netlink.close()
         if self._foreign_changes is not None:
             self._foreign_changes.close()
@@ -102,6 +127,7 @@ class Kernel:
     def foreign_changes(self) -> ForeignChanges:
         """Return what reports other processes' changes from now on. Raises DataplaneError."""
         if self._foreign_changes is None:
+            self._drop_prepared()
             self._foreign_changes = ForeignChanges(self._netlink.port)
         return self._foreign_changes
 
@@ -110,17 +136,25 @@ class Kernel:
         """The most bytes that one transaction may have, None for no limit."""
         return self._netlink.send_limit
 
+    def expect_load(self) -> None:
+        """Start what the next `load` needs, so that it is ready when the tables have been read."""
+        if self._prepared is None:
+            self._prepared = _Script(self._foreign_changes)
+
     def load(self, text: str) -> None:
         """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
-        # The script goes through a socket of ours: while that is open, no other socket has its
-        # port. The port of a socket of libnftables' own would be the child's process id, which a
-        # process in another pid namespace may have, or a user may take before.
-        with open_script_socket() as netlink:
-            changes, port = self._foreign_changes, netlink.getsockname()[0]
-            with nullcontext() if changes is None else changes.ours_from(port):
+        self.expect_load()
+        script, self._prepared = self._prepared, None
+        if script is not None:
+            with closing(script):
                 with self.turn_wait:
                     self._netlink.commit(())
-                libnftables.load_text(text, netlink=netlink)
+                script.child.run(text)
+
+    def _drop_prepared(self) -> None:
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
 
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations as one transaction. Raises TransactionError."""

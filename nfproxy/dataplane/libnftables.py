@@ -52,7 +52,7 @@ def load_text(
     DataplaneError if the child crashes or hangs. In the last case the kernel may have the script or
     not: read the tables before going on.
     """
-    return _run("--check" if check else "--run", text, timeout_s, netlink)
+    return Child("--check" if check else "--run", netlink).run(text, timeout_s)
 
 
 def library_version(timeout_s: float = TIMEOUT_S) -> str:
@@ -61,41 +61,59 @@ def library_version(timeout_s: float = TIMEOUT_S) -> str:
 
     Each listing in JSON names it. Raises as `load_text` does.
     """
-    found = re.search(r'"version": *"([^"]{1,32})"', _run("--json", "list tables", timeout_s))
+    found = re.search(r'"version": *"([^"]{1,32})"', Child("--json").run("list tables", timeout_s))
     return found[1] if found else ""
 
 
-def _run(mode: str, text: str, timeout_s: float, netlink: socket.socket | None = None) -> str:
-    files = () if netlink is None else (netlink.fileno(),)
-    command = [sys.executable, "-I", "-S", str(_CHILD), mode, _bindings_path(), *map(str, files)]
-    try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=files,
-            # Ctrl-C stops nfproxy, not the child: a transaction that has begun shall finish.
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise DataplaneError(
-            f"cannot start a process for libnftables: {reason_of(error)}"
-        ) from error
-    with child:
+class Child:
+    """
+    A process that loads libnftables, and then waits for one script.
+
+    `mode` is an argument of the child. The script goes through the socket `netlink`, as in
+    `load_text`.
+    """
+
+    def __init__(self, mode: str = "--run", netlink: socket.socket | None = None) -> None:
+        """Start the process. Raises DataplaneError, or MissingFeatureError without bindings."""
+        files = () if netlink is None else (netlink.fileno(),)
+        command = [sys.executable, "-I", "-S", str(_CHILD), mode, _bindings_path()]
         try:
-            out, err = child.communicate(text.encode(), timeout_s)
-        except BaseException as error:
-            child.kill()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
+            self._process = subprocess.Popen(
+                [*command, *map(str, files)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=files,
+                # Ctrl-C stops nfproxy, not the child: a transaction that has begun shall finish.
+                start_new_session=True,
+            )
+        except OSError as error:
             raise DataplaneError(
-                f"libnftables did not finish within {timeout_s:g} s; its process was killed",
-                code=TIMED_OUT,
-            ) from None
-    if child.returncode != _DONE:
-        raise _error(child.returncode, shorten_errors(err.decode("utf-8", "replace")))
-    return out.decode("utf-8", "replace")
+                f"cannot start a process for libnftables: {reason_of(error)}"
+            ) from error
+
+    def run(self, text: str, timeout_s: float = TIMEOUT_S) -> str:
+        """Run the script, once, and return what it prints. Raises as `load_text` does."""
+        with self._process as process:
+            try:
+                out, err = process.communicate(text.encode(), timeout_s)
+            except BaseException as error:
+                process.kill()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                raise DataplaneError(
+                    f"libnftables did not finish within {timeout_s:g} s; its process was killed",
+                    code=TIMED_OUT,
+                ) from None
+        if process.returncode != _DONE:
+            raise _error(process.returncode, shorten_errors(err.decode("utf-8", "replace")))
+        return out.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """End the process if it still waits. Idempotent."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def _error(status: int, errors: str) -> DataplaneError | MissingFeatureError:

@@ -53,6 +53,9 @@ class Dataplane(Protocol):
     def transaction_limit(self) -> int | None:
         """The most bytes that one transaction may have, None for no limit."""
 
+    def expect_load(self) -> None:
+        """Prepare for a `load` that comes soon."""
+
     def load(self, text: str) -> None:
         """Run an nft script as one transaction."""
 
@@ -143,6 +146,7 @@ class Reconciler:
         self._begin()
         if reason is not None:
             self._resyncing = reason
+            self._dataplane.expect_load()
             elements_read = self._read_tables()
             chains_made = self._take_over_program()
         elif self._program_changed:

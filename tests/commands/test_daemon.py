@@ -20,7 +20,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.nft import schema
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile import tracker
+from nfproxy.reconcile import chainuses
 from nfproxy.reconcile.transition import Operation
 
 FIRST = changes(service("web"), endpoint_slice("web", "10.244.1.5"))
@@ -369,7 +369,7 @@ def test_each_hook_runs_in_the_thread_that_its_contract_names(
 
     A foreign change alone may be reported while the hook after a commit is at work.
     """
-    monkeypatch.setattr(tracker, "IDLE_S", 0.0)  # unused chains are removed at once
+    monkeypatch.setattr(chainuses, "IDLE_S", 0.0)  # unused chains are removed at once
 
     class Kernel(BrokenKernel):
         def load(self, text: str) -> None:
@@ -469,8 +469,7 @@ def test_a_change_after_another_sync_did_a_repair_is_repaired(
     kernel: FakeKernel, other: OtherProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The repair that was scheduled is scheduled again."""
-    monkeypatch.setattr(schedule, "_AT_ONCE", 0)
-    monkeypatch.setattr(schedule, "_FIRST_DELAY_S", 2.0)
+    monkeypatch.setattr(schedule, "_ELEMENTS_AT_ONCE_S", -0.2)  # so a repair waits 2 s
     queue: asyncio.Queue[Changes] = asyncio.Queue()
 
     class Queued(ScriptedSource):

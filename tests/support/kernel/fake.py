@@ -84,6 +84,9 @@ class FakeKernel:
             self._transact(lambda: self._apply(operations))
             self.operations += len(operations)
 
+    def expect_load(self) -> None:
+        """Nothing is to be prepared."""
+
     def has_table(self, family: Family) -> bool:
         """Return whether the family's table exists."""
         return family in self.tables

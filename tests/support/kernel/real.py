@@ -48,6 +48,9 @@ class RealKernel:
         """Commit element operations."""
         self.kernel.commit(operations)
 
+    def expect_load(self) -> None:
+        """Prepare nothing: each load has a child of its own."""
+
     def has_table(self, family: Family) -> bool:
         """Return whether the family's table exists."""
         return self.kernel.has_table(family)

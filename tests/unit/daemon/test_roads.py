@@ -171,6 +171,9 @@ class EmptyKernel(Kernel):
     def load(self, text: str) -> None:
         pass
 
+    def expect_load(self) -> None:
+        pass
+
     def has_table(self, *args: Any) -> bool:
         return True
 

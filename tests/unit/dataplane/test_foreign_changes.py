@@ -299,13 +299,13 @@ def test_after_a_load_its_port_is_a_strangers_again(
 ) -> None:
     """A port belongs to us as long as our socket has it, and no longer."""
     ports: list[int] = []
-    load_text = libnftables.load_text
+    run = libnftables.Child
 
-    def recorded(text: str, *, netlink: socket.socket) -> str:
+    def recorded(*, netlink: socket.socket) -> libnftables.Child:
         ports.append(netlink.getsockname()[0])
-        return load_text(text, netlink=netlink)
+        return run(netlink=netlink)
 
-    monkeypatch.setattr(libnftables, "load_text", recorded)
+    monkeypatch.setattr(libnftables, "Child", recorded)
     watched.load(PROGRAM)
     assert watched.reported() == ""
     stranger = watched.namespace.call(bound_to, ports[0])
@@ -320,3 +320,20 @@ def bound_to(port: int) -> socket.socket:
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     opened.bind((port, 0))
     return opened
+
+
+def test_what_was_prepared_does_not_stay(watched: Watched) -> None:
+    """A child that waits for its script ends with the kernel's end, and changes nothing."""
+    watched.namespace.call(watched.kernel.expect_load)
+    watched.namespace.call(watched.kernel.expect_load)
+    prepared = watched.kernel._prepared
+    assert prepared is not None
+    watched.load(PROGRAM)
+    watched.kernel.expect_load()
+    waiting = watched.kernel._prepared
+    assert waiting not in (None, prepared)
+    watched.kernel.close()
+
+    assert watched.kernel._prepared is None
+    assert waiting.child._process.returncode is not None
+    assert watched.kernel._foreign_changes is not None
