@@ -50,6 +50,7 @@ _local_pods = Settings(Group.LOCAL_PODS, for_node=True)
 _servers = Settings(Group.SERVERS)
 _sync = Settings(Group.SYNC)
 _conntrack = Settings(Group.CONNTRACK)
+_limits = Settings(Group.SYNC, for_node=True)
 _unused = Settings(Group.UNUSED, treatment=_NOT_NEEDED)
 _windows = Settings(Group.WINDOWS, treatment=Treatment.OTHER_MODE)
 
@@ -106,6 +107,19 @@ class Conntrack(Block, frozen=True):
         duration(minimum=0), help="Idle time of a UDP flow with answers; 0 leaves it as it is.")
 
 
+class ServiceLimitsConfiguration(Block, frozen=True):
+    """``serviceLimits``: our own, the most that one Service may have on a node."""
+
+    frontends: int = _limits(32_768, "service-limit-frontends", integer(1),
+        help="Frontends: addresses and node ports, times ports. Cluster IPs come first.")
+    endpoints: int = _limits(10_000, "service-limit-endpoints", integer(1),
+        help="Endpoints of a Service port in one IP family. Each node chooses others of them.")
+    source_ranges: int = _limits(10_000, "service-limit-source-ranges", integer(1),
+        help="loadBalancerSourceRanges in one IP family. The largest ones count.")
+    elements: int = _limits(250_000, "service-limit-elements", integer(2),
+        help="Elements for frontends and endpoints; all ports of the Service have equal shares.")
+
+
 class KubeProxyConfiguration(Block, frozen=True):
     """The whole configuration; without arguments, the defaults."""
 
@@ -152,6 +166,7 @@ class KubeProxyConfiguration(Block, frozen=True):
     show_hidden_metrics_for_version: str = _servers("", "show-hidden-metrics-for-version",
         treatment=_NOT_NEEDED, help="Version whose hidden metrics to show; nfproxy hides none.")
     conntrack: Conntrack = Conntrack()
+    service_limits: ServiceLimitsConfiguration = ServiceLimitsConfiguration()
     iptables: IPTables = IPTables()
     ipvs: IPVS = IPVS()
     winkernel: Winkernel = Winkernel()

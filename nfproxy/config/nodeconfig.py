@@ -36,7 +36,7 @@ from nfproxy.model.addresses import (
     parse_prefix,
 )
 from nfproxy.model.node import Node
-from nfproxy.model.nodeconfig import LocalPods, NodeConfig
+from nfproxy.model.nodeconfig import LocalPods, NodeConfig, ServiceLimits
 
 
 def node_name(config: KubeProxyConfiguration, os_hostname: str) -> str:
@@ -100,6 +100,12 @@ def node_config(
         loopback_udp=config.serves_localhost_udp,
         kept=kept_addresses(config, node),
         rejects_loopback=config.serves_localhost_node_ports,
+        limits=ServiceLimits(
+            frontends=config.service_limits.frontends,
+            endpoints=config.service_limits.endpoints,
+            source_ranges=config.service_limits.source_ranges,
+            elements=config.service_limits.elements,
+        ),
     )
     return result, (*warnings, *pod_problems)
 

@@ -200,6 +200,7 @@ class NodeHooks(Hooks):
             lost=commit.claims.get(ClaimReason.CONFLICT, 0),
             refused=commit.claims.get(ClaimReason.REFUSED, 0),
             shadowing=commit.claims.get(ClaimReason.SHADOWS, 0),
+            limited=commit.claims.get(ClaimReason.LIMITED, 0),
         )
         metrics.local_pods_mismatch(bool(planner.config.local_pods_mismatch))
 

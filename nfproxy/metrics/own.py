@@ -51,6 +51,9 @@ class OwnMetrics:
             "frontends_shadowing",
             "Frontends at an address of this node, of pods, or of another Service",
         )
+        self._limited = make.gauge(
+            "service_limits_exceeded", "Limits that Services exceed: they have a part of it"
+        )
         self._transaction_s = make.histogram(
             "transaction_duration_seconds",
             "Seconds a sync took that changed the kernel's tables",
@@ -171,11 +174,12 @@ class OwnMetrics:
         self._services.set(count)
         self._programmed.set(max(0, count - waiting))
 
-    def claims(self, *, lost: int, refused: int, shadowing: int) -> None:
-        """These numbers of claims to a frontend lost, are refused, or shadow something."""
+    def claims(self, *, lost: int, refused: int, shadowing: int, limited: int) -> None:
+        """So many claims to frontends lost, are refused, or shadow something; limits exceeded."""
         self._conflicts.set(lost)
         self._refused.set(refused)
         self._shadowing.set(shadowing)
+        self._limited.set(limited)
 
     # --- objects ---------------------------------------------------------------------------
 

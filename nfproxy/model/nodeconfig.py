@@ -95,6 +95,20 @@ class KeptAddresses(msgspec.Struct, frozen=True, kw_only=True):
     pod_prefixes: tuple[Prefix, ...] = ()
 
 
+class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The most that one Service may have on this node.
+
+    `frontends` counts both families, `endpoints` those of a service port in one family,
+    `source_ranges` those of one family. `elements` bounds frontends and slots together.
+    """
+
+    frontends: int = 32_768
+    endpoints: int = 10_000
+    source_ranges: int = 10_000
+    elements: int = 250_000
+
+
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     This node's identity and policy.
@@ -111,7 +125,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     `router_ips` serves load-balancer IPs of mode Router (gate LoadBalancerIPModeRouter).
     `external_ips` false leaves ``spec.externalIPs`` out (gate AllowServiceExternalIPs).
     `masquerade_mark` is the bit of the packet mark that asks for source NAT. `kept` is what claims
-    of Services are compared with.
+    of Services are compared with. `limits` bound what one Service may have.
     """
 
     node_name: str
@@ -128,6 +142,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     loopback_udp: bool = False
     kept: KeptAddresses = KeptAddresses()
     rejects_loopback: bool = False
+    limits: ServiceLimits = ServiceLimits()
 
     def proxies_on_loopback(self, family: Family, protocol: Protocol) -> bool:
         """Return whether the proxy in user space serves such node ports on loopback addresses."""

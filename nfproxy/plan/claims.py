@@ -29,6 +29,7 @@ class ClaimReason(enum.StrEnum):
     CONFLICT = "FrontendConflict"
     REFUSED = "FrontendRefused"
     SHADOWS = "FrontendShadows"
+    LIMITED = "ServiceLimited"
 
 
 class ClaimFinding(NamedTuple):

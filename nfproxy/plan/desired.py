@@ -215,7 +215,21 @@ class Desired:
     def _replace_refused(
         self, service: ObjectName, old: ServicePlan | None, new: ServicePlan | None
     ) -> None:
-        """Report the frontends that a Service must not have."""
+        """Report the frontends that a Service must not have, and what it has only in part."""
+        held, new_limits = (
+            {(each.key, each.field): each for each in plan.limited} if plan else {}
+            for plan in (old, new)
+        )
+        for part in held.keys() | new_limits.keys():
+            self.findings.replace(
+                part[0],
+                *(
+                    ClaimFinding(ClaimReason.LIMITED, service, each.field, each.what)
+                    if each
+                    else None
+                    for each in (held.get(part), new_limits.get(part))
+                ),
+            )
         before = {r.key: r for r in old.refused} if old else {}
         after = {r.key: r for r in new.refused} if new else {}
         for key in before.keys() | after.keys():

@@ -37,12 +37,14 @@ class Selection(msgspec.Struct, frozen=True):
     `cluster` serves traffic with policy Cluster, `local` traffic with policy Local. Both are
     sorted, and () where the port has no such traffic. `exists` says whether any endpoint of the
     cluster could serve. Without one the port rejects; with one it drops what finds none here.
+    `is_limited` says that there are more for `cluster` than a service port may have.
     """
 
     cluster: tuple[Destination, ...]
     local: tuple[Destination, ...]
     exists: bool
     topology: Topology = Topology.NONE
+    is_limited: bool = False
 
 
 def candidates(
@@ -155,14 +157,14 @@ def left_out(
     pool = {d: e for d, e in endpoints.items() if e.node == node_name} if local else dict(endpoints)
     _, ready = usable(pool)
     return {
-        d: _reason(e, node_name, selection.topology, local=local, ready=ready)
+        d: _reason(e, node_name, selection, local=local, ready=ready)
         for d, e in endpoints.items()
         if d not in chosen
     }
 
 
 def _reason(
-    endpoint: Endpoint, node_name: str, topology: Topology, *, local: bool, ready: bool
+    endpoint: Endpoint, node_name: str, selection: Selection, *, local: bool, ready: bool
 ) -> str:
     if local and endpoint.node != node_name:
         return "not on this node" if endpoint.node is not None else "has no nodeName"
@@ -172,8 +174,11 @@ def _reason(
         if endpoint.terminating:
             return "terminating and no longer serving"
         return "not ready"
-    if topology is Topology.NODE:
+    topology = selection.topology
+    if topology is Topology.NODE and node_name not in endpoint.node_hints:
         return "hinted for other nodes"
-    if topology is Topology.ZONE:
+    if topology is Topology.ZONE and not selection.is_limited:
         return "hinted for other zones"
+    if selection.is_limited:
+        return "beyond the limit of endpoints"
     return "this service port has no such traffic"

@@ -153,6 +153,19 @@ class RefusedFrontend(NamedTuple):
     why: str
 
 
+class Limited(NamedTuple):
+    """
+    Something that a Service has only in part, because of a limit.
+
+    `key` is one of the frontends that are concerned, `field` the Service's field that asks for it,
+    and `what` ends a sentence about the frontend.
+    """
+
+    key: FrontendKey
+    field: str
+    what: str
+
+
 class SharedElement(NamedTuple):
     """An element that several frontends may ask for: a cluster IP, a Service's source range."""
 
@@ -205,7 +218,7 @@ class ServicePlan(msgspec.Struct, frozen=True):
 
     `affinity_lists` maps each list to its elements: one or two for each endpoint. `lists` are the
     endpoints that several of its frontends share. `refused` are frontends that it also asks for,
-    and that nfproxy does not make.
+    and that nfproxy does not make, `limited` is what it has only in part.
     """
 
     service: ObjectName
@@ -214,3 +227,4 @@ class ServicePlan(msgspec.Struct, frozen=True):
     affinity_lists: Mapping[AffinityListKey, frozenset[Element]] = NO_AFFINITY_LISTS
     lists: Mapping[ListKey, SlotRanges] = NO_LISTS
     refused: tuple[RefusedFrontend, ...] = ()
+    limited: tuple[Limited, ...] = ()

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, zip_longest
+
+import msgspec
 
 from nfproxy.model.addresses import FAMILIES, Family, Prefix, collapse, family_of
 from nfproxy.model.endpoints import EndpointSlice
@@ -38,12 +41,14 @@ from nfproxy.plan.frontends import (
     Frontend,
     FrontendKey,
     FrontendKind,
+    Limited,
     ListKey,
     RefusedFrontend,
     ServicePlan,
     SharedElement,
     SlotRanges,
 )
+from nfproxy.plan.limits import choose, endpoint_limit, limits_exceeded
 
 #: Frontends share a list where that saves at least so many slots: its chains cost as much.
 WORTH_SLOTS = 64
@@ -66,21 +71,35 @@ def plan_service(
     shared: dict[SharedElement, None] = {}
     affinity_lists: dict[AffinityListKey, frozenset[Element]] = {}
     lists: dict[ListKey, SlotRanges] = {}
+    limited: list[Limited] = []
+    left = config.limits.frontends
     for family in FAMILIES:
         cluster_ip = service.cluster_ips.get(family)
         if cluster_ip is None:
             continue
         shared[SharedElement(family, schema.CLUSTER_IPS, cluster_ip)] = None
-        guard, ranges = _guard(service, family, config)
+        guard, ranges, ranges_cut = _guard(service, family, config)
         shared |= dict.fromkeys(ranges)
-        for port in service.ports:
-            plan = _PortPlan(service, port, family, slices, config, guard)
-            for frontend in plan.frontends(cluster_ip):
-                key, kind = frontend.key, frontend.kind
-                if why := refusal(kind, key, service.name, config.kept):
-                    refused.setdefault(key, RefusedFrontend(key, kind, why))
-                else:
-                    frontends.setdefault(key, frontend)
+        plans = [
+            _PortPlan(service, port, family, slices, config, guard) for port in service.ports[:left]
+        ]
+        is_cut = len(plans) < len(service.ports)
+        # One of each port at a time: a limit cuts off the last addresses, of all ports alike.
+        asked = zip_longest(*(plan.frontends(cluster_ip) for plan in plans))
+        for frontend in filter(None, chain.from_iterable(asked)):
+            if not left:
+                is_cut = True
+                break
+            left -= 1
+            key, kind = frontend.key, frontend.kind
+            if why := refusal(kind, key, service.name, config.kept):
+                refused.setdefault(key, RefusedFrontend(key, kind, why))
+            else:
+                frontends.setdefault(key, frontend)
+        full = [plan.port for plan in plans if plan.is_limited]
+        limited += limits_exceeded(service, family, config.limits, full, is_cut, ranges_cut)
+        for plan in plans:
+            port = plan.port
             node_port = FrontendKey(family, b"", port.protocol, port.node_port)
             if node_port in frontends and config.rejects_on_loopback(family, port.protocol):
                 rejected = node_port.element_key
@@ -96,6 +115,7 @@ def plan_service(
         affinity_lists or NO_AFFINITY_LISTS,
         lists or NO_LISTS,
         tuple(refused.values()),
+        tuple(limited),
     )
 
 
@@ -117,6 +137,15 @@ def select_for(
         uses_cluster=not service.internal_local or external,
         uses_local=service.internal_local or (service.external_local and external),
     )
+    most = endpoint_limit(service, config.limits)
+    if max(len(selection.cluster), len(selection.local)) > most:
+        cluster, local = (
+            tuple(sorted(choose(listed, most, config.node_name)))
+            for listed in (selection.cluster, selection.local)
+        )
+        selection = msgspec.structs.replace(
+            selection, cluster=cluster, local=local, is_limited=True
+        )
     return found, selection
 
 
@@ -151,11 +180,12 @@ class _PortPlan:
         guard: Guard | None,
     ) -> None:
         self._service = service
-        self._port = port
+        self.port = self._port = port
         self._family = family
         self._config = config
         self._guard = guard
         _, self._chosen = select_for(service, port, family, slices, config)
+        self.is_limited = self._chosen.is_limited
         self.affinity = PortAffinity.of(
             service, port, family, self._chosen, external=_is_external(service, port, family)
         )
@@ -189,6 +219,8 @@ class _PortPlan:
         """Yield the port's frontends. Where two have one key, the first one counts."""
         service, family = self._service, self._family
         yield self._internal(cluster_ip)
+        if self._port.node_port:
+            yield self._external(FrontendKind.NODE_PORT, b"", self._port.node_port)
         guard = self._guard
         for address in _of_family(service.load_balancer_ips, family):
             yield self._external(FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard)
@@ -200,8 +232,6 @@ class _PortPlan:
                 yield self._external(
                     FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard, routed=True
                 )
-        if self._port.node_port:
-            yield self._external(FrontendKind.NODE_PORT, b"", self._port.node_port)
 
     def refused(self) -> Iterator[RefusedFrontend]:
         """Yield the frontends that the configuration leaves out, and the object cannot know."""
@@ -314,9 +344,11 @@ class _PortPlan:
 
 def _guard(
     service: Service, family: Family, config: NodeConfig
-) -> tuple[Guard | None, Iterable[SharedElement]]:
+) -> tuple[Guard | None, Iterable[SharedElement], bool]:
     """
     Return what guards a Service's load-balancer IPs, and its source ranges; None where all may.
+
+    The last value says that there are more ranges than the limit: the largest ones count.
 
     If the ranges contain the node's IP, they also get the load-balancer IPs. Where one is bound
     to an interface of the node, it is the source address of what the node sends to it.
@@ -324,14 +356,16 @@ def _guard(
     ranges = [p for p in service.source_ranges if p.family is family]
     guarded = _of_family((*service.load_balancer_ips, *service.router_ips), family)
     if not ranges or not guarded:
-        return None, ()
+        return None, (), False
     node_ip = config.node_ips.get(family)
     if node_ip is not None and any(node_ip in prefix for prefix in ranges):
         ranges += [Prefix(address, family.size * 8) for address in guarded]
-    ranges = collapse(ranges)
+    ranges = sorted(collapse(ranges), key=lambda p: (p.length, p.network))
+    most = config.limits.source_ranges
+    is_cut, ranges = len(ranges) > most, ranges[:most]
     guard = Guard.of(str(service.name), (p.length for p in ranges))
     keys = (schema.source_range_key(p, guard.packed) for p in ranges)
-    return guard, [SharedElement(family, schema.SOURCE_RANGES, key) for key in keys]
+    return guard, [SharedElement(family, schema.SOURCE_RANGES, key) for key in keys], is_cut
 
 
 def plan_node(config: NodeConfig, service_cidrs: Iterable[Prefix]) -> tuple[SharedElement, ...]:

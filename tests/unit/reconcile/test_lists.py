@@ -1,16 +1,20 @@
 """Endpoints that several frontends of a service port share."""
 
+import tracemalloc
+
 import pytest
 from support.kernel.fake import FlakyKernel
 from support.kernel.memoryproxy import MemoryProxy
 from support.kernel.tables import dump, meaning
-from support.objects.model import endpoint, endpoint_slice, service
+from support.objects.model import changes, endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
+from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.observed import observe
+from nfproxy.reconcile.script import fresh_elements
 from nfproxy.reconcile.tracker import LINGER_S
 
 V4 = Family.IPV4
@@ -163,3 +167,29 @@ def test_a_list_that_returns_while_it_lingers_stays(proxy: MemoryProxy):
     assert not count(proxy)
     proxy.idle()
     assert not [name for name in proxy.chains() if name.startswith(("list-", "draw-"))]
+
+
+def test_a_hostile_service_takes_bounded_memory(proxy: MemoryProxy):
+    """100 ports at 100 addresses, with 100 endpoints and 1,000 ranges, made 11 million elements."""
+    ports = [ServicePort(f"p{n}", Protocol.TCP, n, 0) for n in range(1, 101)]
+    made = service(
+        ports=ports,
+        load_balancer_ips=[f"198.51.100.{n}" for n in range(100)],
+        source_ranges=[f"10.{n // 250}.{n % 250}.0/28" for n in range(1000)],
+    )
+    piece = endpoint_slice(
+        "web",
+        *(f"10.244.1.{n}" for n in range(100)),
+        ports=[SlicePort(p.name, p.protocol, 8080) for p in ports],
+    )
+    tracemalloc.start()
+    try:
+        planner = Planner(proxy.planner.config)
+        planner.apply(changes(made, piece))
+        used_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    elements = [o for o in fresh_elements(planner.desired, V4).values() for _ in o]
+
+    assert len(elements) == 16 + 1 + 1000 + 100 * (101 + 100 + 100)
+    assert used_bytes < 30 << 20

@@ -1,0 +1,74 @@
+"""
+How much of the kernel one Service may have.
+
+A Service costs its frontends, endpoints and source ranges, and its author decides how many. Beyond
+a limit it gets as much as the limit, and other Services lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from hashlib import blake2b
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.nodeconfig import ServiceLimits
+from nfproxy.model.service import Service, ServicePort
+from nfproxy.plan.frontends import FrontendKey, Limited
+
+
+def endpoint_limit(service: Service, limits: ServiceLimits) -> int:
+    """Return how many endpoints a port of a Service may have in one family."""
+    outside = (*service.external_ips, *service.load_balancer_ips, *service.router_ips)
+    addresses = len(service.cluster_ips) + len(outside)
+    frontends = min(limits.frontends, len(service.ports) * (addresses + 1))
+    # Two slot ranges of each port may hold an endpoint.
+    share = (limits.elements - frontends) // (2 * max(1, len(service.ports)))
+    return max(1, min(limits.endpoints, share))
+
+
+def choose(destinations: Collection[bytes], most: int, node_name: str) -> Collection[bytes]:
+    """
+    Return `most` of the destinations, or all if they are not more.
+
+    Each node ranks them by a hash of its own (rendezvous hashing). So all nodes together use all of
+    them evenly, and one that comes or goes changes the choice by one at most.
+    """
+    if len(destinations) <= most:
+        return destinations
+    node = blake2b(node_name.encode(), digest_size=16).digest()
+    ranked = sorted(destinations, key=lambda d: blake2b(d, digest_size=8, key=node).digest())
+    return ranked[:most]
+
+
+def limits_exceeded(
+    service: Service,
+    family: Family,
+    limits: ServiceLimits,
+    full: Iterable[ServicePort],
+    frontends_cut: bool,
+    ranges_cut: bool,
+) -> Iterator[Limited]:
+    """
+    Yield what a Service has only in part, in one family.
+
+    `full` are its ports with more endpoints than the limit. Frontends and source ranges may have
+    been left out, too.
+    """
+    address = service.cluster_ips[family]
+    for port in full:
+        key = FrontendKey(family, address, port.protocol, port.port)
+        what = (
+            f"has more than {endpoint_limit(service, limits):,} endpoints; this node uses so many"
+        )
+        yield Limited(key, "spec.selector", f"{what} (serviceLimits.endpoints, .elements)")
+    if not service.ports:
+        return
+    first = service.ports[0]
+    key = FrontendKey(family, address, first.protocol, first.port)
+    if frontends_cut:
+        what = f"is one of more than {limits.frontends:,} frontends; the last ones are left out"
+        yield Limited(key, "spec.ports", f"{what} (serviceLimits.frontends)")
+    if ranges_cut:
+        what = f"has more than {limits.source_ranges:,} source ranges; the smallest are left out"
+        field = "spec.loadBalancerSourceRanges"
+        yield Limited(key, field, f"{what} (serviceLimits.sourceRanges)")
