@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 100  # objects, some milliseconds of work, before other tasks of the event loop run
 
+# With more changed objects than that the feed waits until they are taken, but not for ever.
+_MOST_UNTAKEN, _LOOK_S, _MOST_LOOKS = 1000, 0.01, 500
+
 
 class Troubles:
     """
@@ -146,6 +149,19 @@ class Feed:
             self._outputs += 1
             if self._outputs % _BATCH == 0:
                 await asyncio.sleep(0)
+                await self._wait_until_taken()
+
+    async def _wait_until_taken(self) -> None:
+        """
+        Wait while too many changes wait.
+
+        Until a change is planned, the old version and the new one are both in memory. The stream
+        is not read meanwhile, so that the API server waits, too.
+        """
+        for _ in range(_MOST_LOOKS):
+            if self._cache.untaken <= _MOST_UNTAKEN:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     def _count(self, outcome: CacheChange) -> None:
         """Count an event, report what is wrong with the object, and wake the reader."""

@@ -77,6 +77,7 @@ class Daemon:
         self._repaired = 0  # operations since the tables were in step
         self._node: Node | None = None
         self._wake = asyncio.Event()  # set when a deadline came nearer
+        self._has_changes = False  # the source has some, which were not taken yet
         self._is_config_stale = False
 
     def reconfigure(self) -> None:
@@ -93,22 +94,23 @@ class Daemon:
         """
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         try:
-            first = await _unless(stopped, self._source.load())
-            if first is not None:
-                async with aclosing(_Waiting(self._source, self._wake)) as waiting:
-                    await self._start(first, waiting, stopped)
-                    with self._watching_foreign_changes():
-                        while not stopped.done():
-                            await self._turn(waiting, stopped)
+            async with aclosing(_Waiting(self._source, self._wake)) as waiting:
+                await self._start(waiting, stopped)
+                with self._watching_foreign_changes():
+                    while not stopped.done():
+                        await self._turn(waiting, stopped)
         finally:
             stopped.cancel()
         log.info("stopping; installed rules stay")
 
     # --- the start -----------------------------------------------------------------------
 
-    async def _start(self, first: Changes, waiting: _Waiting, stopped: asyncio.Future[Any]) -> None:
-        """Plan and program everything, for the first time."""
-        batches = [first]
+    async def _start(self, waiting: _Waiting, stopped: asyncio.Future[Any]) -> None:
+        """Plan and program everything, for the first time; nothing if the daemon is stopped."""
+        # No other name for a batch: it would keep the first version of every object in memory.
+        batches: list[Changes] = []
+        if not await _unless(stopped, self._load_into(batches)):
+            return
         config = await self._first_config(batches, waiting, stopped)
         if config is None:
             return
@@ -122,11 +124,14 @@ class Daemon:
         )
         with bulk_load():
             # One sync for all batches: an early one may lack what a later one has.
-            for early in batches[:-1]:
-                await self._take_in(early, commit=False)
-            await self._take_in(batches[-1])
+            while batches:
+                await self._take_in(batches.pop(0), commit=not batches)
             while self._schedule.is_unfinished and not stopped.done():
                 await self._turn(waiting, stopped)
+
+    async def _load_into(self, batches: list[Changes]) -> bool:
+        batches.append(await self._source.load())
+        return True
 
     async def _first_config(
         self, batches: list[Changes], waiting: _Waiting, stopped: asyncio.Future[Any]
@@ -162,9 +167,12 @@ class Daemon:
             # Changes that come in during the pause are one batch afterwards.
             await waiting.woken(stopped, min(pause_s, schedule.idle_s(moment)))
         else:
-            has_changes = await waiting.changed(stopped, schedule.idle_s(moment))
-            if has_changes and not stopped.done() and (changes := self._source.take()):
-                await self._take_in(changes)
+            idle_s = 0.0 if self._has_changes else schedule.idle_s(moment)
+            self._has_changes |= await waiting.changed(stopped, idle_s)
+            if self._has_changes and not (stopped.done() or self._proxier.is_behind):
+                self._has_changes = False
+                if changes := self._source.take():
+                    await self._take_in(changes)
         if self._is_config_stale and not stopped.done():
             await self._use_new_config()
         # Between two batches, too: a source that never rests must not put the tasks off.

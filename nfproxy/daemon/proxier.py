@@ -147,6 +147,11 @@ class Proxier:
         self._triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
         self._ready = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be planned that no more should be taken from the source."""
+        return len(self._unplanned) > _PLANNED_AT_ONCE
+
     def sync(
         self,
         changes: Changes | None = None,

@@ -125,6 +125,7 @@ class ObjectCache:
         self._current: dict[Kind, dict[ObjectName, Value]] = {kind: {} for kind in Kind}
         # The version at the last `take`, of each object that may have changed since.
         self._taken: dict[Kind, dict[ObjectName, Value | None]] = {kind: {} for kind in Kind}
+        self._was_taken = False
         self._triggers: dict[ObjectName, list[Trigger]] = {}
         self._problems: dict[Kind, dict[ObjectName | None, tuple[Problem, ...]]] = {
             kind: {} for kind in Kind
@@ -139,8 +140,14 @@ class ObjectCache:
 
     # --- what readers want to know ---------------------------------------------------------
 
+    @property
+    def untaken(self) -> int:
+        """How many objects may have changed since the last `take`; 0 before the first."""
+        return sum(map(len, self._taken.values())) if self._was_taken else 0
+
     def take(self) -> Changes:
         """Return what differs from all that was taken before, in order of name."""
+        self._was_taken = True
         nodes = self._differences(Kind.NODE)
         node = next(iter(nodes.values()), None)
         triggers, self._triggers = self._triggers, {}

@@ -113,3 +113,36 @@ def test_another_history_is_said_once_until_the_next_list(caplog):
         "services: an event has version 11",
         "services: a list has version 11",
     ]
+
+
+def test_a_feed_waits_until_many_changes_are_taken(monkeypatch):
+    """Not before the first time, when everything is listed; and not for ever."""
+    services = next(one for one in resources("n1") if one.kind is Kind.SERVICE)
+    cache = ObjectCache("n1")
+    monkeypatch.setattr(module, "_MOST_UNTAKEN", 150)
+    monkeypatch.setattr(module, "_MOST_LOOKS", 30)
+
+    def puts(first: int) -> list[Put]:
+        names = [{"name": f"s{first + n}", "namespace": "default"} for n in range(400)]
+        spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
+        return [Put(Raw(msgspec.json.encode({"metadata": name, "spec": spec}))) for name in names]
+
+    async def case() -> list[int]:
+        metrics, troubles = Metrics(FAMILIES, "test"), Troubles(HOST, print)
+        feed = Feed(
+            *(services, cache, metrics, print, troubles),
+            changed=lambda: None,
+            list_again=lambda: None,
+        )
+        await feed.act(puts(0))
+        taken = [len(cache.take().services)]
+        acting = asyncio.create_task(feed.act(puts(1000)))
+        while not acting.done():
+            await asyncio.sleep(0.03)
+            taken.append(len(cache.take().services))
+        await feed.act(puts(2000))  # nothing takes them: it goes on in the end
+        return [*taken, len(cache.take().services)]
+
+    first, *parts, last = asyncio.run(case())
+    assert (first, sum(parts), last) == (400, 400, 400)
+    assert max(parts) <= 200

@@ -1,0 +1,66 @@
+"""The daemon's loop over a source and a kernel in memory."""
+
+import asyncio
+import gc
+import weakref
+
+import msgspec
+from support.kernel.fake import FakeKernel
+from support.objects.model import changes, endpoint_slice, service
+
+from nfproxy.daemon.loop import Daemon
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.model.changes import Changes
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import ObjectName
+
+
+class Objects(dict):  # type: ignore[type-arg]  # a plain dict takes no weak references
+    """The objects of one batch."""
+
+
+class OneBatch:
+    """A source that gives some objects once."""
+
+    def __init__(self) -> None:
+        batch = changes(service("web"), endpoint_slice("web", "10.244.1.1"))
+        slices = Objects(batch.slices)
+        self._batch: Changes | None = msgspec.structs.replace(batch, slices=slices)
+        self.kept = weakref.ref(slices)
+        self.problems = ()
+
+    async def load(self) -> Changes:
+        batch, self._batch = self._batch, None
+        assert batch is not None
+        return batch
+
+    async def changed(self) -> None:
+        await asyncio.Event().wait()
+
+    def take(self) -> Changes:
+        return Changes()
+
+    def source_file(self, service: ObjectName) -> str:
+        return ""
+
+
+def test_the_first_batch_is_not_kept() -> None:
+    """Or the first version of every object would stay in memory beside the last one."""
+
+    async def case() -> bool:
+        source, kernel, stop = OneBatch(), FakeKernel(), asyncio.Event()
+        config = NodeConfig(node_name="node-1")
+        daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES)
+        running = asyncio.create_task(daemon.run(stop))
+        for _ in range(1000):
+            if kernel.operations:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        gc.collect()
+        is_kept = source.kept() is not None
+        stop.set()
+        await running
+        return is_kept
+
+    assert not asyncio.run(case())
