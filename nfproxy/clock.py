@@ -17,6 +17,11 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def thread_s() -> float:
+    """Return the processor seconds that this thread has used."""
+    return time.thread_time()
+
+
 def unix_s() -> float:
     """Return the seconds since 1970, for comparisons with other machines' times."""
     return time.time()

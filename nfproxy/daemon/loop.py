@@ -238,6 +238,7 @@ class Daemon:
                 tables_read=report.reason is not None,
                 is_finished=not report.left,
                 goes_on=goes_on,
+                cost_s=outcome.cost_s,
             )
             if not self._in_step:
                 self._repaired += report.operations

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from nfproxy.clock import monotonic_s
+from nfproxy.clock import monotonic_s, thread_s
 from nfproxy.daemon.unplanned import Unplanned
 from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.dataplane.probes import first_missing_feature
@@ -96,7 +96,7 @@ class Outcome(msgspec.Struct, frozen=True):
     How a sync or tidying went, in seconds of the monotonic clock.
 
     `report` is that of a sync that succeeded. `tidy_at`: when the next lingering elements are due,
-    None if nothing lingers.
+    None if nothing lingers. `cost_s` is the processor time that a sync that succeeded took.
     """
 
     began_s: float
@@ -105,6 +105,7 @@ class Outcome(msgspec.Struct, frozen=True):
     tidy_at: float | None = None
     error: Exception | None = None
     cleanup_failed: bool = False
+    cost_s: float = 0.0
 
 
 class Proxier:
@@ -181,7 +182,7 @@ class Proxier:
         self._report_service_ranges()
         if not commit:
             return None
-        began_s = monotonic_s()
+        began_s, used_s = monotonic_s(), thread_s()
         try:
             report = self._reconciler.sync()
             report = msgspec.structs.replace(report, left=report.left + len(self._unplanned))
@@ -190,7 +191,7 @@ class Proxier:
             if not self._ready:
                 self._raise_if_unrecoverable(error)
             return self._outcome(began_s, error=error)
-        return self._committed(report, began_s)
+        return self._committed(report, began_s, thread_s() - used_s)
 
     def compare_and_sync(self, reason: ResyncReason) -> Outcome | None:
         """Read the whole tables, and commit what differs; `reason` is for the metrics."""
@@ -240,9 +241,9 @@ class Proxier:
             log.info("no ServiceCIDR holds a node or pods any more")
         self._range_problems = found
 
-    def _committed(self, report: Report, began_s: float) -> Outcome:
+    def _committed(self, report: Report, began_s: float, cost_s: float) -> Outcome:
         """Log a sync that succeeded, and call the hook after it."""
-        outcome = self._outcome(began_s, report=report)
+        outcome = msgspec.structs.replace(self._outcome(began_s, report=report), cost_s=cost_s)
         seconds = outcome.ended_s - began_s
         claims = dict(self._planner.desired.findings.counts)
         triggers: dict[Family, tuple[float, ...]] = {}

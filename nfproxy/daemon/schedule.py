@@ -165,12 +165,14 @@ class Schedule:
         tables_read: bool,
         is_finished: bool = True,
         goes_on: bool = False,
+        cost_s: float | None = None,
     ) -> None:
         """
         A sync succeeded.
 
         `tables_read`: it compares the whole tables, not only what changed. Where it is not
-        `is_finished`, another one `goes_on` with it. That one lets no pause begin.
+        `is_finished`, another one `goes_on` with it. That one lets no pause begin. `cost_s` is the
+        processor time it took; by default all of its time.
         """
         self._retry_at = None
         self._retries.reset()
@@ -180,7 +182,7 @@ class Schedule:
         if not tables_read:
             return
         self._audit_at = ended_s + self._timings.audit_s
-        self._repairs.tables_read(began_s, ended_s)
+        self._repairs.tables_read(began_s, ended_s, ended_s - began_s if cost_s is None else cost_s)
         # A foreign change since the beginning may have come after its table had been read.
         missed = self._repairs.last_change_s >= began_s
         self._repair_at = self._repairs.due_at if missed else math.inf
@@ -255,16 +257,15 @@ class _Repairs:
 
     def rest_s(self, began_s: float, ended_s: float) -> float:
         """Return how long to rest after a repair, or an attempt at it, that took so long."""
-        took_s = ended_s - began_s
-        self._spent_s, self._spent_at = self._spent_lately_s(ended_s) + took_s, ended_s
-        rest_s = min(max(took_s * _REST_SHARE, _SHORTEST_REST_S), _LONGEST_REST_S)
+        rest_s = min(max((ended_s - began_s) * _REST_SHARE, _SHORTEST_REST_S), _LONGEST_REST_S)
         self._rested_at = ended_s + rest_s
         return rest_s
 
-    def tables_read(self, began_s: float, ended_s: float) -> None:
-        """The tables were read, compared and repaired."""
+    def tables_read(self, began_s: float, ended_s: float, cost_s: float) -> None:
+        """The tables were read, compared and repaired, which cost so much processor time."""
         if self.is_pending:
             self.rest_s(began_s, ended_s)
+            self._spent_s, self._spent_at = self._spent_lately_s(ended_s) + cost_s, ended_s
         self._read_s = began_s
         if self.is_pending:
             self.due_at = max(self.due_at, self._rested_at)
