@@ -311,11 +311,7 @@ class _Waiting:
         # A timeout does not cancel the wait for the source: it may be reading a large file.
         if self._upcoming is None:
             self._upcoming = asyncio.ensure_future(_changed(self._source))
-        woken = asyncio.ensure_future(self._wake.wait())
-        awaited: tuple[asyncio.Future[Any], ...] = (stopped, self._upcoming, woken)
-        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        woken.cancel()
-        self._wake.clear()
+        await self._wait_for(timeout_s, stopped, self._upcoming)
         if not self._upcoming.done():
             return False
         self._upcoming = None
@@ -323,9 +319,13 @@ class _Waiting:
 
     async def woken(self, stopped: asyncio.Future[Any], timeout_s: float) -> None:
         """Return after a timeout, when woken, or when stopped."""
+        await self._wait_for(timeout_s, stopped)
+
+    async def _wait_for(self, timeout_s: float, *awaited: asyncio.Future[Any]) -> None:
         woken = asyncio.ensure_future(self._wake.wait())
-        both: tuple[asyncio.Future[Any], ...] = (stopped, woken)
-        await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            (*awaited, woken), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
         woken.cancel()
         self._wake.clear()
 

@@ -67,6 +67,14 @@ class Commits:
                 raise TimeoutError("no commit")
             return self.first
 
+    def wait_until_quiet(self, quiet_s: float, limit_s: float = 120.0) -> None:
+        """Wait until no commit has come for a while."""
+        began = time.monotonic()
+        while time.monotonic() - max(began, self.last) < quiet_s:
+            if time.monotonic() - began > limit_s:
+                raise TimeoutError("commits go on and on")
+            time.sleep(0.1)
+
 
 def _kinds(data: bytes) -> list[int]:
     kinds, at = [], 0

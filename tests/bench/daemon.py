@@ -37,6 +37,7 @@ READY = "ready after"
 _TICK = os.sysconf("SC_CLK_TCK")
 _LIMIT_S = 120.0
 _LAG_S = 2.0  # behind by more is not keeping up
+_QUIET_S = 3.0
 _REST_S = 0.4  # what lingers is removed, and chains of neighbouring counts are made
 
 
@@ -62,6 +63,7 @@ class Measured(msgspec.Struct, frozen=True):
     latency: list[float]
     scaling: list[float]
     storms: list[Storm]
+    replaced: int  # the most resident memory while every endpoint was replaced
 
 
 class Process:
@@ -175,12 +177,15 @@ def measure(
                     changes.make(extra=number % 2 == 0)
                     scaling.append(commits.wait() - api.changed_s)
                 resident, peak = process.memory("VmRSS"), process.memory("VmHWM")
+                changes.replace_all()
+                commits.wait_until_quiet(_QUIET_S)
+                replaced = process.memory("VmHWM")
             storms = []
             for pause_ms in pauses:
                 with daemon(namespace, api, directory, pause_ms) as process:
                     process.wait_until_ready()
                     storms.append(_storm(process, commits, changes, pause_ms, storm_s, rate))
-    return Measured(str(size), started, resident, peak, idle, latency, scaling, storms)
+    return Measured(str(size), started, resident, peak, idle, latency, scaling, storms, replaced)
 
 
 class _Changes:
@@ -204,6 +209,15 @@ class _Changes:
         elif extra is None:
             addresses[0] = objects.spare_endpoint(self._count)
             self._count += 1
+        self._apply(number, addresses)
+
+    def replace_all(self) -> None:
+        """Give each Service the endpoints of another one."""
+        last = self._size.services - 1
+        for number in range(self._size.services):
+            self._apply(number, objects.endpoints_of(last - number, self._size.endpoints))
+
+    def _apply(self, number: int, addresses: Sequence[str]) -> None:
         body = msgspec.json.decode(objects.slice_json(number, addresses))
         del body["metadata"]["resourceVersion"]
         body["kind"] = "EndpointSlice"
@@ -256,6 +270,9 @@ def show(results: Sequence[Measured], console: Console) -> None:
     table.add_row("one endpoint more or less, median / p99 ms", *(_ms(r.scaling) for r in results))
     table.add_row("memory settled", *(f"{r.resident / 1e6:.0f} MB" for r in results))
     table.add_row("memory at its peak", *(f"{r.peak / 1e6:.0f} MB" for r in results))
+    table.add_row(
+        "memory, all endpoints replaced", *(f"{r.replaced / 1e6:.0f} MB" for r in results)
+    )
     table.add_row("processor, idle", *(f"{r.idle:.2%}" for r in results))
     console.print(table)
     storms = Table(title="Many changes of EndpointSlices", title_justify="left")
@@ -286,6 +303,8 @@ def targets(results: Sequence[Measured]) -> Iterator[Target]:
     """Yield what a machine with two cores should reach, for the sizes that were measured."""
     for result in results:
         large = result.size == str(LARGE)
+        ratio = result.replaced / result.resident
+        yield at_most(f"memory when all is replaced, {result.size}", 1.3, ratio, "times settled")
         if large:
             yield at_most(f"start to all programmed, {LARGE}", 4, result.started, "s")
             ordered = sorted(result.latency)

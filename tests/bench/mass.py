@@ -212,10 +212,12 @@ def _cells(row: Row, waits: list[tuple[float, ...]]) -> tuple[str, ...]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="A tiny size: a test of the bench.")
 @click.option("--size", default="5000x50", show_default=True, help="Services x endpoints.")
+@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text")
 @click.option("--inside", hidden=True, default="")
 @click.option("--beside", hidden=True, is_flag=True)
-def main(size: str, inside: str, beside: bool) -> None:
+def main(quick: bool, size: str, output: str, inside: str, beside: bool) -> None:
     """Measure changes of everything."""
     if beside:
         commit_for_ever()
@@ -225,9 +227,12 @@ def main(size: str, inside: str, beside: bool) -> None:
     try:
         enter_private_namespace()
         with Lab() as lab:
-            rows = run(Size.parse(size), lab.namespace("mass"))
+            rows = run(Size(20, 5) if quick else Size.parse(size), lab.namespace("mass"))
     except (NfproxyError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    if output == "json":
+        click.echo(msgspec.json.encode(rows).decode())
+        return
     print(f"measured: {size}; {machine.facts()}", file=sys.stderr)
     table = Table(title=f"Changes of everything, {size}", title_justify="left")
     for head in HEADS:
