@@ -70,8 +70,9 @@ def test_a_kernel_that_cannot_be_written_to_makes_the_node_unhealthy(site: Site,
     with site.daemon("--iptables-sync-period=400ms") as daemon:
         eventually([200, 200], lambda: codes(site))
         nft.be_broken(True)
-        # Two endpoints need a chain that does not exist yet.
-        site.api.apply(endpoint_slice("web", "10.244.1.6", "10.244.1.7"))
+        # So many endpoints need a chain that does not exist yet: it is not made ahead.
+        addresses = [f"10.244.1.{number}" for number in range(11, 20)]
+        site.api.apply(endpoint_slice("web", *addresses))
         eventually([503, 503], lambda: codes(site))
         assert daemon.log.count("SIGSEGV") >= 2
         for family in ("IPv4", "IPv6"):
@@ -83,7 +84,8 @@ def test_a_kernel_that_cannot_be_written_to_makes_the_node_unhealthy(site: Site,
 
         nft.be_broken(False)
 
-        site.serves({WEB: ("10.244.1.6:8080", "10.244.1.7:8080"), "10.96.0.2:80/tcp": ()})
+        served = tuple(f"{address}:8080" for address in addresses)
+        site.serves({WEB: served, "10.96.0.2:80/tcp": ()})
         eventually([200, 200], lambda: codes(site))
         assert site.metric("nfproxy_resyncs_total", reason="failure") >= 1
 
