@@ -128,12 +128,12 @@ def read_kubeconfig(path: str) -> dict[str, Any]:
     Return what the file holds, still unchecked, with absolute paths. Raises ConfigError.
 
     Several files are merged as kubectl does: the first that names a cluster, user or context, or
-    the current context, counts. Of several files, some may be missing.
+    the current context, counts. Of several files, some may be missing or empty.
     """
     files = kubeconfig_files(path)
     if len(files) == 1:
         return _read_file(files[0])
-    found = [_read_file(file) for file in files if Path(file).exists()]
+    found = [_read_file(file, may_be_empty=True) for file in files if Path(file).exists()]
     if not found:
         raise ConfigError(f"{path}: none of these files exists", "check KUBECONFIG")
     merged: dict[str, Any] = {}
@@ -156,13 +156,15 @@ def _merged(first: Any, second: Any) -> Any:
     return [*first, *(i for i in second if not (isinstance(i, dict) and i.get("name") in names))]
 
 
-def _read_file(path: str) -> dict[str, Any]:
+def _read_file(path: str, *, may_be_empty: bool = False) -> dict[str, Any]:
     try:
         document, _ = first_document(Path(path).read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {reason_of(error)}", "check --kubeconfig") from error
     except InputError as error:
         raise ConfigError(f"{path}: {error.what}", error.remedy) from error
+    if document.value is None and may_be_empty:
+        return {}
     if not isinstance(document.value, dict):
         raise ConfigError(f"{path}: is no kubeconfig: there is no mapping at the top")
     _make_absolute(document.value, Path(path).absolute().parent)

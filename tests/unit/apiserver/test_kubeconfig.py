@@ -281,6 +281,17 @@ def test_several_files_of_which_none_is_there(tmp_path):
         of(f"{tmp_path}/a:{tmp_path}/b")
 
 
+@pytest.mark.parametrize("nothing", ["", "# nothing yet\n", "---\n", "{}\n", "null\n"])
+def test_a_file_of_several_may_hold_nothing(tmp_path, nothing):
+    """As kubectl permits: `touch` made it, or /dev/null stands for none. One alone may not."""
+    path, empty = kubeconfig(tmp_path / "config", user={"token": "t"}), tmp_path / "empty"
+    empty.write_text(nothing)
+    assert of(f"{path}:{empty}").authorization() == "Bearer t"
+    assert of(f"{empty}:{path}").authorization() == "Bearer t"
+    with pytest.raises(ConfigError):
+        of(str(empty))
+
+
 def test_a_file_whose_name_has_a_colon_is_one_file(tmp_path):
     """If it exists."""
     path = kubeconfig(tmp_path / "a:b", user={"token": "t"})
