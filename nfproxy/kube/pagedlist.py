@@ -11,11 +11,14 @@ from collections.abc import Mapping
 import msgspec
 
 from nfproxy.kube.watch import Page, StreamError
+from nfproxy.text import plural
 
 _PAGE_SIZE, _SMALLEST_PAGE = 500, 4  # objects; as in client-go
 _SMALLER = 5  # a page that is too long is asked for again with this part of the objects
 _PAGED_ATTEMPTS = 2
-_EMPTY_PAGES = 10  # in a row
+# A server may send shorter pages than it is asked for, but not so many of nearly nothing.
+_SPARE_PAGES = 10
+_FULL = 1 / 25  # of the objects that were asked for
 
 
 class ListRequest(msgspec.Struct, frozen=True):
@@ -46,7 +49,6 @@ class PagedList:
     def _begin(self) -> None:
         self._token = self._version = ""
         self._tokens: set[str] = set()
-        self._empty_pages = 0
         self.objects = 0
 
     def request(self, max_bytes: int) -> ListRequest:
@@ -71,15 +73,18 @@ class PagedList:
 
     def add(self, page: Page) -> None:
         """Take a page that fits. Raises StreamError if the pages never end."""
-        self._empty_pages = 0 if page.items else self._empty_pages + 1
-        if page.continue_token in self._tokens:
-            raise StreamError("a list never ends: a continue token came twice")
-        if page.continue_token and self._empty_pages >= _EMPTY_PAGES:
-            raise StreamError(f"a list never ends: {_EMPTY_PAGES} pages had no object")
-        if page.continue_token:
-            self._tokens.add(page.continue_token)
         self._version, self._token = page.version, page.continue_token
         self.objects += len(page.items)
+        if not page.continue_token:
+            return
+        if page.continue_token in self._tokens:
+            raise StreamError("a list never ends: a continue token came twice")
+        self._tokens.add(page.continue_token)
+        pages = len(self._tokens)
+        if pages > _SPARE_PAGES + self.objects / (self._page_size * _FULL):
+            raise StreamError(
+                f"a list never ends: {pages} pages had {plural(self.objects, 'object')}"
+            )
 
     def shrink(self) -> None:
         """Ask for smaller pages: one was too long."""

@@ -79,18 +79,23 @@ def test_no_request_of_any_kind_is_redirected(run, method):
     run(case())
 
 
+MANY_TOKENS = [str(number) for number in range(40)]
+
+
 @pytest.mark.parametrize(
-    "tokens", [["t", "t"], ["a", "b", "a"], [str(number) for number in range(40)]]
+    ("tokens", "names"),
+    [(["t", "t"], ""), (["a", "b", "a"], ""), (MANY_TOKENS, ""), (MANY_TOKENS, "a")],
+    ids=["one token", "tokens in turn", "empty pages", "pages with one object"],
 )
-def test_a_list_whose_pages_never_end_is_ended(run, monkeypatch, tokens):
-    """A token that repeats, or page after page without an object. It waits longer each time."""
+def test_a_list_whose_pages_never_end_is_ended(run, monkeypatch, tokens, names):
+    """A token that repeats, or page after page with no object or few. It waits longer each time."""
 
     async def case() -> None:
         waits = record_waits(monkeypatch)
         async with following() as c:
             exchange = await in_pages(c.server)
             for token in tokens:
-                exchange.reply(page("10", rest=token))
+                exchange.reply(page("10", *names, rest=token))
                 if not c.feed.troubles.empty():
                     break
                 exchange = await c.server.asked()
@@ -98,7 +103,7 @@ def test_a_list_whose_pages_never_end_is_ended(run, monkeypatch, tokens):
                     break
             assert "list never ends" in await c.feed.next_trouble()
             assert await c.feed.next(1) == ["begin"]
-            assert c.feed.lines.empty()
+            assert names or c.feed.lines.empty()
             assert waits[0] == (1, None)
 
     run(case())
