@@ -27,13 +27,14 @@ def kept_addresses(config: KubeProxyConfiguration, node: Node | None) -> KeptAdd
     return KeptAddresses(
         node_addresses=addresses,
         own_addresses=addresses,
-        listeners=tuple(_listeners(config)),
+        listeners=tuple(own_listeners(config)),
         # A range of length 0 says nothing about pods.
         pod_prefixes=tuple(prefix for prefix in dict.fromkeys(pods) if prefix.length),
     )
 
 
-def _listeners(config: KubeProxyConfiguration) -> Iterator[Listener]:
+def own_listeners(config: KubeProxyConfiguration) -> Iterator[Listener]:
+    """Yield where nfproxy itself serves pages."""
     for what, text in (
         ("its health page", config.healthz_bind_address),
         ("its metrics", config.metrics_bind_address),

@@ -18,7 +18,7 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
-from nfproxy.config.kept import with_host
+from nfproxy.config.kept import own_listeners, with_host
 from nfproxy.config.kubeproxy import (
     EXTERNAL_IPS_GATE,
     LOCALHOST_NODE_PORTS_GATE,
@@ -144,7 +144,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             _timings(options),
             kernel.foreign_changes(),
         )
-        checks = _health_check_servers(health, metrics, events)
+        checks = _health_check_servers(loaded, health, metrics, events)
         background = [
             _serve(_metrics_server(loaded, metrics, connections), METRICS_FAILED, events),
             serve_health_checks(checks, hooks, addresses, metrics),
@@ -289,13 +289,14 @@ def _metrics_server(
 
 
 def _health_check_servers(
-    health: Health, metrics: NodeMetrics, events: NodeEvents
+    loaded: LoadedConfig, health: Health, metrics: NodeMetrics, events: NodeEvents
 ) -> HealthCheckServers:
     def failed(failure: ListenFailure) -> None:
         metrics.health_check_listen_failed()
         events.cannot_serve_health_check(failure)
 
-    return HealthCheckServers(healthy=lambda: health.serving(now()), failed=failed)
+    own_ports = {listener.port: listener.what for listener in own_listeners(loaded.config)}
+    return HealthCheckServers(lambda: health.serving(now()), failed, own_ports)
 
 
 async def _serve(server: PageServer, reason: str, events: NodeEvents) -> None:

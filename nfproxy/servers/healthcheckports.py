@@ -9,6 +9,7 @@ sync. Whether the Node may get traffic makes no difference here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -44,7 +45,7 @@ class ListenFailure(NamedTuple):
     """
     A health check node port that cannot be listened on; `message` is for an Event's note.
 
-    `other` is the Service that uses the port, too; None where another process does.
+    `other` is the Service that uses the port, too; None where a process does.
     """
 
     service: ObjectName
@@ -62,16 +63,20 @@ class HealthCheckServers:
     """
 
     def __init__(
-        self, healthy: Callable[[], bool], failed: Callable[[ListenFailure], None]
+        self,
+        healthy: Callable[[], bool],
+        failed: Callable[[ListenFailure], None],
+        own_ports: Mapping[int, str],
     ) -> None:
         """
         Listen nowhere yet.
 
         `healthy` returns whether the proxy is in sync. `failed` is called at each update for each
-        port that cannot be listened on.
+        port that cannot be listened on. `own_ports` says what nfproxy itself serves at which port.
         """
         self._healthy = healthy
         self._failed = failed
+        self._own_ports = own_ports
         self._connections = Connections(_CONNECTIONS)
         self._services: dict[Key, _Service] = {}
         self._failures: dict[Key, str] = {}
@@ -172,9 +177,15 @@ class HealthCheckServers:
         except OSError as error:
             await self._close_all(service.listeners.values())
             del self._services[key]
-            self._report(key, port, why_not(error))
+            self._report(key, port, self._why_not(error, port))
         else:
             self._failures.pop(key, None)
+
+    def _why_not(self, error: OSError, port: int) -> str:
+        own = self._own_ports.get(port)
+        if own is None or error.errno != errno.EADDRINUSE:
+            return why_not(error)
+        return f"nfproxy serves {own} there; give the Service another port"
 
     async def _close_all(self, servers: Iterable[SocketServer]) -> None:
         await asyncio.gather(*(server.close() for server in servers))

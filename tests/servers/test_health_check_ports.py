@@ -42,7 +42,10 @@ class Proxy:
     def __init__(self) -> None:
         self.healthy = True
         self.failures: list[ListenFailure] = []
-        self.servers = HealthCheckServers(lambda: self.healthy, self.failures.append)
+        self.own_ports: dict[int, str] = {}
+        self.servers = HealthCheckServers(
+            lambda: self.healthy, self.failures.append, self.own_ports
+        )
         self.update = self.servers.update
 
 
@@ -348,5 +351,26 @@ def test_a_node_port_of_another_service_is_named():
         )
         await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
         assert (await ask((ONE, port), "/")).code == 200
+
+    run(test)
+
+
+def test_a_port_of_nfproxys_own_is_named():
+    """Not "another process". At another address than that server's the port is free."""
+
+    async def test(proxy: Proxy) -> None:
+        with socket.socket() as page:
+            page.bind((ONE, 0))
+            page.listen()
+            port = int(page.getsockname()[1])
+            proxy.own_ports[port] = "its health page"
+            await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
+            (failure,) = proxy.failures
+            assert failure.message == (
+                f'failed to start healthcheck "ns/web" on port {port}: nfproxy serves its health '
+                "page there; give the Service another port"
+            )
+            await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(TWO))
+            assert (await ask((TWO, port), "/")).code == 200
 
     run(test)
