@@ -117,7 +117,7 @@ def judge_service_ranges(subject: Subject, servers: ApiServers, access: ApiAcces
     problems = service_range_problems(cidrs, kept.node_addresses, kept.pod_prefixes)
     ranges = ", ".join(str(cidr) for cidr in cidrs)
     return [warn(text, REMEDY) for text in problems] or [
-        ok(f"{ranges}: holds no address of this node and none of the pods' ranges")
+        ok(f"{ranges}: holds none of the Node's addresses and none of the pods' ranges")
     ]
 
 
