@@ -98,6 +98,8 @@ class ManifestDirectory:
             self._stays(path, why, self._files_below(path))
             for path, why in scan.listing.unreadable.items()
         ]
+        if scan.listing.lack:
+            self._unreadable.append(Problem(shown_path(self._root), "", "", scan.listing.lack))
         self._note_change(scan, now)
         self._apply_gains(scan)
         if at_once or self.due_in(now) == 0:

@@ -45,6 +45,12 @@ class Listing(msgspec.Struct, frozen=True):
     unreadable: dict[str, str]
     links: list[str]
 
+    @property
+    def lack(self) -> str:
+        """What a person should know who meant this directory to hold manifests; "" for nothing."""
+        known = self.files or self.unreadable
+        return "" if known else f"holds no file that nfproxy reads ({', '.join(SUFFIXES)})"
+
 
 class Text(msgspec.Struct, frozen=True):
     """What is in a file: bytes without byte order mark, and whether they look like JSON."""

@@ -50,4 +50,6 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
         raise InputError(f"{shown_path(path)}: {reason_of(error)}") from None
     unreadable = listing.unreadable.items()
     problems += [Problem(shown_path(place), "", "", why) for place, why in unreadable]
+    if listing.lack:
+        problems.append(Problem(shown_path(path), "", "", listing.lack))
     return list(listing.files)

@@ -67,3 +67,24 @@ def test_what_a_file_lacks_is_said(
     assert result.code == 0
     assert words in result.err
     assert "10.96.0.1" in result.out
+
+
+NO_FILE = "holds no file that nfproxy reads (.yaml, .yml, .json)"
+
+
+@pytest.mark.parametrize("file", ["", "web.yaml.gz", ".web.yaml", "web/README.md"])
+def test_a_directory_without_a_file_to_read_is_said(
+    commands: Commands, tmp_path: Path, file: str
+) -> None:
+    """A volume that is not mounted, or files of another ending: the node gets no Service."""
+    manifests = tmp_path / "manifests"
+    (manifests / "web").mkdir(parents=True)
+    if file:
+        (manifests / file).write_text(json.dumps(service()))
+    rendered = commands.run("render", "-f", manifests)
+    assert f"warning: {manifests}: {NO_FILE}" in rendered.err
+    with commands.daemon(manifests) as daemon:
+        assert f"WARNING {manifests}: {NO_FILE}" in daemon.log
+        (manifests / "web.json").write_text(json.dumps(service()))
+        daemon.wait_for("synced default/web")
+        assert daemon.log.count(NO_FILE) == 1
