@@ -189,8 +189,13 @@ class Draw(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The chain's name, e.g. ``draw-0123456789abcdef-tcp-all-12``."""
-        which = "local" if self.local else "all"
-        return f"draw-{self.list:016x}-{self.protocol.word}-{which}-{self.size}"
+        return _draw_name(self)
+
+
+@functools.lru_cache(maxsize=1024)
+def _draw_name(draw: Draw) -> str:
+    which = "local" if draw.local else "all"
+    return f"draw-{draw.list:016x}-{draw.protocol.word}-{which}-{draw.size}"
 
 
 _DRAW = re.compile(r"draw-([0-9a-f]{16})-(tcp|udp|sctp)-(local|all)-([1-9][0-9]{0,6})", re.ASCII)

@@ -131,10 +131,11 @@ class ChainUses:
         return {where: chain for where, chain in self._ahead.items() if where not in self.loaded}
 
     def made_ahead(self, chains: Mapping[ChainKey, Chain], now: float) -> None:
-        """Take over chains that no frontend uses yet."""
+        """Take over chains that were loaded; those that no frontend uses yet are idle."""
         self.loaded.update(chains)
         for where in chains:
-            self._idle.begin(where, now)
+            if where not in self._uses:
+                self._idle.begin(where, now)
 
     def removed(self, chains: Iterable[ChainKey]) -> None:
         """Forget chains that are gone."""

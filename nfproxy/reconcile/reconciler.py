@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 from nfproxy.errors import NfproxyError, TransactionError
@@ -34,10 +35,13 @@ from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Report, ResyncReason
-from nfproxy.reconcile.tracker import Tracker
+from nfproxy.reconcile.tracker import Batch, Tracker
 from nfproxy.reconcile.transition import Operation
 
 log = logging.getLogger(__name__)
+
+# How many chains come with those that a transaction needs. So many take some 50 ms.
+_CHAINS_SOON = 500
 
 # Where transactions are limited, an operation is expected to take so many bytes.
 _OPERATION_BYTES = 280
@@ -153,7 +157,7 @@ class Reconciler:
             self._reload_chains()
         batch = tracker.portion(limit // _OPERATION_BYTES if limit is not None else None)
         # Chains come first: an element cannot point to a chain that does not exist.
-        chains_made += self._load_chains(key for key, step in batch.steps if step.is_whole)
+        chains_made += self._load_chains(batch)
         is_resynced = self._resyncing is not None and not (tracker.backlog or batch.unfinished)
         for transaction in tracker.transactions(batch, limit, self._clock):
             self._dataplane.commit(transaction)
@@ -233,15 +237,23 @@ class Reconciler:
 
     # --- chains --------------------------------------------------------------------------
 
-    def _load_chains(self, keys: Iterable[FrontendKey]) -> int:
-        """Load the chains that frontends need and lack; return how many were loaded."""
-        loaded = self._tracker.chains.loaded
-        missing = self._chains_of(keys)
-        missing = {at: chain for at, chain in missing.items() if loaded.get(at) != chain}
-        if missing:
-            self._load_with(missing, lambda first: chains_text(first, self._program))
-            loaded.update(missing)
+    def _load_chains(self, batch: Batch) -> int:
+        """Load the chains that a batch needs and the tables lack; return how many were loaded."""
+        missing = self._missing_chains(key for key, step in batch.steps if step.is_whole)
+        if not missing:
+            return 0
+        # Services whose turn was too short need the others soon, and each script takes a child.
+        rest = (part for _, parts in batch.unfinished for part in parts)
+        soon = self._missing_chains(part for part in rest if isinstance(part, FrontendKey))
+        missing.update(islice(soon.items(), _CHAINS_SOON))
+        self._load_with(missing, lambda first: chains_text(first, self._program))
+        self._tracker.chains.made_ahead(missing, self._clock())
         return len(missing)
+
+    def _missing_chains(self, keys: Iterable[FrontendKey]) -> dict[ChainKey, Chain]:
+        loaded = self._tracker.chains.loaded
+        needed = self._chains_of(keys)
+        return {at: chain for at, chain in needed.items() if loaded.get(at) != chain}
 
     def _chains_of(self, keys: Iterable[FrontendKey]) -> dict[ChainKey, Chain]:
         """Return the chains that frontends of this node's families need."""

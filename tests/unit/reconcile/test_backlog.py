@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import pytest
 from support.kernel.fake import FlakyKernel
 from support.kernel.memoryproxy import MemoryProxy
 from support.objects.model import endpoint_slice, service
@@ -15,7 +16,7 @@ from nfproxy.plan.desired import NODE, Touched
 from nfproxy.plan.frontends import FrontendKey, SharedElement
 from nfproxy.reconcile import tracker
 from nfproxy.reconcile.backlog import Backlog
-from nfproxy.reconcile.costs import Costs
+from nfproxy.reconcile.costs import TRANSACTION_S, Costs
 
 V4 = Family.IPV4
 
@@ -197,3 +198,17 @@ def test_a_start_that_ends_halfway_goes_on_where_it_was():
     report = other.resync()
     assert report.left == 0
     assert report.operations + done <= 60 * 22 + 40
+
+
+def test_costs_fall_again_after_a_busy_moment():
+    """The transactions that the highest cost allows are large enough to learn from."""
+    costs = Costs()
+    for _ in range(20):
+        costs.learn(1000, 10.0)
+    highest_s = costs.operation_s
+    for _ in range(40):
+        operations = int(TRANSACTION_S / costs.operation_s) // 2
+        costs.learn(operations, operations * 5e-6)
+
+    assert highest_s == pytest.approx(2e-4)
+    assert costs.operation_s < 1e-5

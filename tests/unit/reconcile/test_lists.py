@@ -193,3 +193,23 @@ def test_a_hostile_service_takes_bounded_memory(proxy: MemoryProxy):
 
     assert len(elements) == 16 + 1 + 1000 + 100 * (101 + 100 + 100)
     assert used_bytes < 30 << 20
+
+
+def test_all_chains_of_a_service_come_with_its_first_transaction(proxy: MemoryProxy):
+    """A Service that takes many transactions waits for the child process once."""
+    ports = [ServicePort(f"p{n}", Protocol.TCP, n, 0) for n in range(1, 41)]
+    slice_ports = [SlicePort(p.name, p.protocol, 8080) for p in ports]
+    piece = endpoint_slice("web", *(f"10.244.1.{n}" for n in range(30)), ports=slice_ports)
+    proxy.reconciler.touch(
+        proxy.planner.apply(changes(service(ports=ports, external_ips=ADDRESSES), piece))
+    )
+    proxy.kernel.transaction_limit = 40_000
+    made = [proxy.reconciler.sync().chains_made]
+    while len(proxy.reconciler._tracker.backlog):
+        made.append(proxy.reconciler.sync().chains_made)
+
+    assert len(made) > 5
+    assert len([count for count in made if count]) == 1
+    assert sum(made) == 40 * 3
+    proxy.idle()
+    assert len([name for name in proxy.chains() if name.startswith("draw-")]) == 40
