@@ -18,6 +18,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh daemon                   the whole daemon on an API server      (--help)
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
+  tests/bench/run.sh affinity                 what remembered clients cost           (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
@@ -28,7 +29,7 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " conntrack "* | " daemon "* | " mass "* | " repairs "*) module=bench.$1 && shift ;;
+    " affinity "* | " conntrack "* | " daemon "* | " mass "* | " repairs "*) module=bench.$1 && shift ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()

@@ -1,0 +1,139 @@
+"""
+What remembered clients cost: other Services' changes, the loss of an endpoint, a start.
+
+Run by ``tests/bench/run.sh affinity``, or ``python -m bench.affinity``. Planner and reconciler
+program a namespace of their own. Sticky Services share the clients; a port of one holds 65,535.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from support.objects.model import changes, endpoint_slice, service
+
+from bench.measure import CONFIG
+from nfproxy.dataplane.kernel import Kernel
+from nfproxy.errors import NfproxyError
+from nfproxy.host.privatenamespace import in_new_network_namespace
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.nft.chains import AffinityList
+from nfproxy.nft.schema import MOST_CLIENTS
+from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.reconciler import Reconciler
+
+HEADS = ("clients", "plain change ms", "endpoint leaves ms", "start ms")
+_FIRST_CLIENT = ipaddress.IPv4Address("100.64.0.0")
+_AT_ONCE = 10_000
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What so many clients cost, in seconds: medians, but for the start."""
+
+    clients: int
+    plain_s: float
+    leave_s: float
+    start_s: float
+
+
+class Node:
+    """The daemon's parts, with sticky Services of four endpoints and one Service without."""
+
+    def __init__(self, sticky: int) -> None:
+        self._kernel = Kernel()
+        self._planner = Planner(CONFIG)
+        self.names = [f"sticky-{number}" for number in range(sticky)]
+        services = [
+            service(name, cluster_ips=[f"10.96.1.{number}"], affinity_timeout_s=10800)
+            for number, name in enumerate(self.names)
+        ]
+        self._planner.apply(changes(service("plain", cluster_ips=["10.96.2.1"]), *services))
+        self._reconciler = self._new()
+        for number in range(2):
+            self.replace_plain(number)
+            self.change_sticky(number)
+
+    def _new(self) -> Reconciler:
+        return Reconciler(self._kernel, self._planner.desired, CONFIG, FAMILIES, time.monotonic)
+
+    def replace_plain(self, number: int) -> None:
+        """Replace the endpoint of the Service without affinity."""
+        piece = endpoint_slice("plain", f"10.244.9.{number % 2 + 1}")
+        self._reconciler.sync(self._planner.apply(changes(piece)))
+
+    def change_sticky(self, number: int) -> None:
+        """Let a sticky Service lose an endpoint, and get it back the next time."""
+        pods = [f"10.244.1.{pod}" for pod in range(1, 5 - number % 2)]
+        pieces = [endpoint_slice(name, *pods) for name in self.names]
+        self._reconciler.sync(self._planner.apply(changes(*pieces)))
+
+    def restart(self) -> None:
+        """Let a new process take over the tables."""
+        self._reconciler = self._new()
+        self._reconciler.sync()
+
+    def fill(self, count: int) -> None:
+        """Record so many clients, as if their packets had come."""
+        for name in self.names:
+            clients = AffinityList(f"default/{name}/tcp/", "cluster").name
+            for elements in _entries(count // len(self.names)):
+                self._kernel.load(f"add element ip nfproxy {clients} {{ {elements} }}\n")
+
+
+def _entries(count: int) -> Iterator[str]:
+    for at in range(0, count, _AT_ONCE):
+        numbers = range(at, min(count, at + _AT_ONCE))
+        yield ", ".join(f"{_FIRST_CLIENT + number} : 4000:1" for number in numbers)
+
+
+def _median_s(function: Callable[[int], None], rounds: int = 20) -> float:
+    took = []
+    for number in range(rounds):
+        began = time.perf_counter()
+        function(number)
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
+def measure(clients: int) -> Row:
+    """Measure with so many clients, in a network namespace of its own."""
+
+    def inside() -> Row:
+        node = Node(max(1, -(-clients // MOST_CLIENTS)))
+        node.fill(clients)
+        plain, leave = _median_s(node.replace_plain), _median_s(node.change_sticky)
+        began = time.perf_counter()
+        node.restart()
+        return Row(clients, plain, leave / len(node.names), time.perf_counter() - began)
+
+    return in_new_network_namespace(inside)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return a row of the table."""
+    times = (row.plain_s, row.leave_s, row.start_s)
+    return (f"{row.clients:,}", *(f"{seconds * 1e3:.2f}" for seconds in times))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--clients", multiple=True, type=int, default=(0, 100_000, 500_000))
+def main(clients: tuple[int, ...]) -> None:
+    """Measure what remembered clients cost, with each number of them."""
+    try:
+        rows = [cells(measure(count)) for count in clients]
+    except NfproxyError as error:
+        raise click.ClickException(str(error)) from error
+    table = Table(*HEADS)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
