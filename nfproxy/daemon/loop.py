@@ -162,12 +162,15 @@ class Daemon:
         """Await changes or what is due next, and do that."""
         schedule = self._schedule
         moment = monotonic_s()
-        pause_s = schedule.pause_left_s(moment)
+        pause_s, idle_s = schedule.pause_left_s(moment), schedule.idle_s(moment)
         if pause_s:
             # Changes that come in during the pause are one batch afterwards.
-            await waiting.woken(stopped, min(pause_s, schedule.idle_s(moment)))
+            await waiting.woken(stopped, min(pause_s, idle_s))
+        elif self._has_changes and self._proxier.is_behind:
+            # More go on waiting, perhaps for a retry: what is planned next is due then.
+            await waiting.woken(stopped, idle_s)
         else:
-            idle_s = 0.0 if self._has_changes else schedule.idle_s(moment)
+            idle_s = 0.0 if self._has_changes else idle_s
             self._has_changes |= await waiting.changed(stopped, idle_s)
             if self._has_changes and not (stopped.done() or self._proxier.is_behind):
                 self._has_changes = False

@@ -5,9 +5,11 @@ import gc
 import weakref
 
 import msgspec
-from support.kernel.fake import FakeKernel
+import pytest
+from support.kernel.fake import FakeKernel, FlakyKernel
 from support.objects.model import changes, endpoint_slice, service
 
+from nfproxy.daemon import proxier
 from nfproxy.daemon.loop import Daemon
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Changes
@@ -20,9 +22,11 @@ class Objects(dict):  # type: ignore[type-arg]  # a plain dict takes no weak ref
 
 
 class OneBatch:
-    """A source that gives some objects once."""
+    """A source that gives some objects once, then `later`."""
 
     def __init__(self) -> None:
+        self.later: list[Changes] = []
+        self.looked = 0
         batch = changes(service("web"), endpoint_slice("web", "10.244.1.1"))
         slices = Objects(batch.slices)
         self._batch: Changes | None = msgspec.structs.replace(batch, slices=slices)
@@ -35,10 +39,12 @@ class OneBatch:
         return batch
 
     async def changed(self) -> None:
-        await asyncio.Event().wait()
+        while not self.later:  # noqa: ASYNC110 - a source of a test
+            await asyncio.sleep(0.01)
+        self.looked += 1
 
     def take(self) -> Changes:
-        return Changes()
+        return self.later.pop(0)
 
     def source_file(self, service: ObjectName) -> str:
         return ""
@@ -64,3 +70,31 @@ def test_the_first_batch_is_not_kept() -> None:
         return is_kept
 
     assert not asyncio.run(case())
+
+
+def test_a_daemon_that_is_behind_and_cannot_commit_rests_until_the_retry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes no more changes, and does not look for them again and again."""
+    monkeypatch.setattr(proxier, "_PLANNED_AT_ONCE", 2)
+
+    async def case() -> int:
+        source, kernel, stop = OneBatch(), FlakyKernel(), asyncio.Event()
+        config = NodeConfig(node_name="node-1")
+        daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES)
+        running = asyncio.create_task(daemon.run(stop))
+        for _ in range(1000):
+            if kernel.operations:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        kernel.faults = ["before"] * 1000
+        many = [service(f"s{n}", cluster_ips=(f"10.96.1.{n}",)) for n in range(20)]
+        source.later = [changes(*many), changes(service("other", cluster_ips=("10.96.3.1",)))]
+        await asyncio.sleep(1.0)
+        looked, kernel.faults = source.looked, []
+        stop.set()
+        await running
+        return looked
+
+    assert asyncio.run(case()) < 10
