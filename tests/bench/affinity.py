@@ -11,6 +11,7 @@ import ipaddress
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import click
 import msgspec
@@ -45,8 +46,8 @@ class Row(msgspec.Struct, frozen=True):
 class Node:
     """The daemon's parts, with sticky Services of four endpoints and one Service without."""
 
-    def __init__(self, sticky: int) -> None:
-        self._kernel = Kernel()
+    def __init__(self, kernel: Kernel, sticky: int) -> None:
+        self._kernel = kernel
         self._planner = Planner(CONFIG)
         self.names = [f"sticky-{number}" for number in range(sticky)]
         services = [
@@ -105,12 +106,13 @@ def measure(clients: int) -> Row:
     """Measure with so many clients, in a network namespace of its own."""
 
     def inside() -> Row:
-        node = Node(max(1, -(-clients // MOST_CLIENTS)))
-        node.fill(clients)
-        plain, leave = _median_s(node.replace_plain), _median_s(node.change_sticky)
-        began = time.perf_counter()
-        node.restart()
-        return Row(clients, plain, leave / len(node.names), time.perf_counter() - began)
+        with closing(Kernel()) as kernel:
+            node = Node(kernel, max(1, -(-clients // MOST_CLIENTS)))
+            node.fill(clients)
+            plain, leave = _median_s(node.replace_plain), _median_s(node.change_sticky)
+            began = time.perf_counter()
+            node.restart()
+            return Row(clients, plain, leave / len(node.names), time.perf_counter() - began)
 
     return in_new_network_namespace(inside)
 
