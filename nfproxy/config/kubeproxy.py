@@ -24,15 +24,23 @@ EXTERNAL_IPS_GATE = "AllowServiceExternalIPs"
 LOCALHOST_NODE_PORTS_GATE = "KubeProxyNFTablesLocalhostNodePorts"  # KEP-6032
 ROUTER_GATE = "LoadBalancerIPModeRouter"  # KEP-6272
 UDP_GATE = "NfproxyUDPLocalhostNodePorts"  # our own
+_ALL_ALPHA, _ALL_BETA = "AllAlpha", "AllBeta"
+
+# With what holds where they are not given.
+_EFFECTIVE_GATES = (
+    (EXTERNAL_IPS_GATE, True),
+    (LOCALHOST_NODE_PORTS_GATE, True),
+    (ROUTER_GATE, False),
+    (UDP_GATE, False),
+)
 
 #: Gates of kube-proxy up to 1.38 that need no warning: those with an effect, and those that a
 #: cluster may set for every component and that have nothing to switch in nfproxy.
 KNOWN_GATES = frozenset(
     {
-        EXTERNAL_IPS_GATE,
-        LOCALHOST_NODE_PORTS_GATE,
-        ROUTER_GATE,
-        UDP_GATE,
+        *dict(_EFFECTIVE_GATES),
+        _ALL_ALPHA,
+        _ALL_BETA,
         "KubeProxyIPVS",
         "ManagedFieldsOptOut",
         "NFTablesNetlink",
@@ -126,8 +134,8 @@ class KubeProxyConfiguration(Block, frozen=True):
     api_version: str = API_VERSION
     kind: str = KIND
     feature_gates: dict[str, bool] = _general({}, "feature-gates", for_node=True,
-        help="Feature switches, NAME=true or NAME=false. AllowServiceExternalIPs=false makes "
-             "nfproxy ignore external IPs of Services; others have no effect.")
+        help="Feature switches, NAME=true or NAME=false. With an effect: " + ", ".join(
+             f"{gate} [{'true' if is_on else 'false'}]" for gate, is_on in _EFFECTIVE_GATES) + ".")
     client_connection: ClientConnection = ClientConnection()
     logging: Logging = Logging()
     mode: str = _general("", "proxy-mode", choice(*MODES), for_node=True,
@@ -180,8 +188,9 @@ class KubeProxyConfiguration(Block, frozen=True):
 
     @property
     def serves_localhost_node_ports(self) -> bool:
-        """Return whether gate KubeProxyNFTablesLocalhostNodePorts is on, as in Kubernetes 1.38."""
-        return self.feature_gates.get(LOCALHOST_NODE_PORTS_GATE, True)
+        """Return whether gate KubeProxyNFTablesLocalhostNodePorts is on (beta in 1.38)."""
+        every = self.feature_gates.get(_ALL_BETA, True)
+        return self.feature_gates.get(LOCALHOST_NODE_PORTS_GATE, every)
 
     @property
     def serves_localhost_udp(self) -> bool:
@@ -190,8 +199,9 @@ class KubeProxyConfiguration(Block, frozen=True):
 
     @property
     def routes_ingress(self) -> bool:
-        """Return whether ``ipMode: Router`` counts (gate LoadBalancerIPModeRouter)."""
-        return self.feature_gates.get(ROUTER_GATE, False)
+        """Return whether ``ipMode: Router`` counts (gate LoadBalancerIPModeRouter, alpha)."""
+        every = self.feature_gates.get(_ALL_ALPHA, False)
+        return self.feature_gates.get(ROUTER_GATE, every)
 
 # fmt: on
 

@@ -4,6 +4,7 @@ import pytest
 
 from nfproxy.config.flags import Flags
 from nfproxy.config.load import load
+from nfproxy.config.lookup import BY_FLAG
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ def test_values_without_effect_get_a_warning(flags, named):
         {"feature_gates": "LoadBalancerIPModeRouter=true,ManagedFieldsOptOut=true"},
         {"feature_gates": "KubeProxyNFTablesLocalhostNodePorts=false"},
         {"feature_gates": "NfproxyUDPLocalhostNodePorts=true"},
+        {"feature_gates": "AllAlpha=false,AllBeta=true"},
     ],
 )
 def test_values_that_ask_for_nothing_get_no_warning(flags):
@@ -115,3 +117,29 @@ def test_a_mode_with_node_port_addresses_needs_no_warning_about_node_ports(confi
 
     assert "is taken for 'nftables'" in warning
     assert "node ports" not in warning
+
+
+@pytest.mark.parametrize(
+    ("gates", "localhost", "router"),
+    [
+        ("", True, False),
+        ("AllAlpha=true", True, True),
+        ("AllAlpha=true,LoadBalancerIPModeRouter=false", True, False),
+        ("AllBeta=false", False, False),
+        ("AllBeta=false,KubeProxyNFTablesLocalhostNodePorts=true", True, False),
+    ],
+)
+def test_all_gates_of_a_stage_are_switched_as_in_kubernetes(gates, localhost, router):
+    """A gate that is named itself counts before those for all of its stage."""
+    config = load(Flags.of(feature_gates=gates)).config
+
+    assert config.serves_localhost_node_ports is localhost
+    assert config.routes_ingress is router
+    assert config.allows_external_ips
+
+
+def test_the_help_names_the_gates_with_an_effect():
+    """Each with what holds where it is not given."""
+    text = BY_FLAG["feature-gates"].help
+    for gate in ("AllowServiceExternalIPs [true]", "LoadBalancerIPModeRouter [false]"):
+        assert gate in text
