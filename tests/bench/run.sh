@@ -19,6 +19,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
   tests/bench/run.sh affinity                 what remembered clients cost           (--help)
+  tests/bench/run.sh wide                     one Service with 10,000 frontends      (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
@@ -29,7 +30,9 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " conntrack "* | " daemon "* | " mass "* | " repairs "*) module=bench.$1 && shift ;;
+    " affinity "* | " conntrack "* | " daemon "* | " mass "* | " repairs "* | " wide "*)
+        module=bench.$1 && shift
+        ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()
