@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=2.0,
         metavar="SECONDS",
         help="how long each test marked soak looks for trouble (default: 2)",
+    )
+    parser.addoption(
+        "--chaos",
+        type=float,
+        default=15.0,
+        metavar="SECONDS",
+        help="how long tests/chaos lets things go wrong (default: 15)",
+    )
+    parser.addoption(
+        "--chaos-seed",
+        type=int,
+        default=None,
+        metavar="NUMBER",
+        help="which faults and changes, in which order (default: others each time; the same in CI)",
     )
     parser.addoption(
         "--cluster",
@@ -93,3 +108,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def soak_s(pytestconfig: pytest.Config) -> float:
     """How long a test marked soak may run."""
     return float(pytestconfig.getoption("soak"))
+
+
+@pytest.fixture(scope="session")
+def chaos_s(pytestconfig: pytest.Config) -> float:
+    """How long tests/chaos may let things go wrong."""
+    return float(pytestconfig.getoption("chaos"))
+
+
+@pytest.fixture(scope="session")
+def chaos_seed(pytestconfig: pytest.Config) -> int:
+    """Which faults tests/chaos chooses."""
+    given = pytestconfig.getoption("chaos_seed")
+    if given is not None:
+        return int(given)
+    return 1 if os.environ.get("CI") else random.randrange(1_000_000)

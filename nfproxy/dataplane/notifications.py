@@ -15,14 +15,14 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import counted_elements, set_of
-from nfproxy.netlink.messages import messages
+from nfproxy.netlink.messages import family_of, messages
 from nfproxy.netlink.nftables import (
     DELETE_CHAIN,
     DELETE_ELEMENTS,
@@ -146,9 +146,17 @@ class ForeignChanges:
         """
         found: ForeignChange | None = None
         for data in islice(_buffers(self._socket), _BUFFERS_AT_ONCE):
-            for change in (_LOST,) if data is None else self._read(data):
+            for change in self._changes(data):
                 found = change if found is None else found.followed_by(change)
         return found
+
+    def _changes(self, data: bytes | None) -> list[ForeignChange]:
+        """Return the changes in a buffer; what cannot be read counts as dropped."""
+        try:
+            return [_LOST] if data is None else list(self._read(data))
+        except DataplaneError:
+            self._commit = _ForeignCommit()
+            return [_LOST]
 
     def _read(self, data: bytes) -> Iterator[ForeignChange]:
         # Another proxy's large tables must not keep us busy: decode a buffer only if it holds our
@@ -163,7 +171,9 @@ class ForeignChanges:
                 if self._commit.families:
                     yield self._commit.change(*changing_process(data, start, end))
                     self._commit = _ForeignCommit()
-            elif data[start] in FAMILIES and is_about_table(_TABLE_BYTES, data, start, end):
+            elif family_of(data, start) in FAMILIES and is_about_table(
+                _TABLE_BYTES, data, start, end
+            ):
                 self._commit.add(kind & 0xFF, data, start, end)
 
 
@@ -250,12 +260,15 @@ class CountedDeletions:
     def read(self) -> Iterator[DeletedElement]:
         """Yield the elements deleted since the last call, in order of deletion."""
         for data in filter(None, _buffers(self._socket)):  # what the kernel dropped is lost
-            for kind, _, _, start, end, _ in messages(data):
-                if kind == SUBSYSTEM << 8 | DELETE_ELEMENTS and data[start] in FAMILIES:
-                    yield from _deleted(data[start:end])
+            with suppress(DataplaneError):
+                for kind, _, _, start, end, _ in messages(data):
+                    if kind == SUBSYSTEM << 8 | DELETE_ELEMENTS:
+                        yield from _deleted(data[start:end])
 
 
 def _deleted(payload: bytes) -> Iterator[DeletedElement]:
+    if family_of(payload) not in FAMILIES:
+        return
     family, name, number = Family(payload[0]), set_of(payload), generation(payload)
     for key, packets in counted_elements(payload):
         yield DeletedElement(number, family, name, key, packets)

@@ -186,8 +186,11 @@ class LocalAddresses:
                     raise
                 self._lost = True
                 continue
-            for assigned, is_usable in address_changes(data):
-                (self._assigned.add if is_usable else self._assigned.discard)(assigned)
+            try:
+                for assigned, is_usable in address_changes(data):
+                    (self._assigned.add if is_usable else self._assigned.discard)(assigned)
+            except DataplaneError:
+                self._lost = True  # as if the kernel had dropped what cannot be read
 
     def _list_again(self) -> None:
         try:

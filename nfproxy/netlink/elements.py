@@ -22,6 +22,7 @@ from nfproxy.netlink.messages import (
     TYPE_MASK,
     attribute,
     attributes,
+    malformed,
     number,
     string,
     text,
@@ -178,6 +179,8 @@ def _raw_element(data: bytes, at: int, end: int) -> RawElement:
         if kind == _KEY:
             key = data[start + 4 : stop]
         elif kind == _DATA:
+            if stop - start < ATTRIBUTE.size:
+                raise malformed("element")
             if ATTRIBUTE.unpack_from(data, start)[1] & TYPE_MASK == _VALUE:
                 value = data[start + 4 : stop]
             else:
@@ -201,7 +204,8 @@ def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[t
     """
     Yield (key, value) with the two ends of a range joined, as a Change has them.
 
-    The element for everything else (``*``) has an empty key; nfproxy never makes one.
+    The element for everything else (``*``) has an empty key; nfproxy never makes one. Raises
+    DataplaneError where points of ranges have several lengths.
     """
     if schema.interval is Interval.NO:
         for key, value, _, _ in elements:
@@ -212,6 +216,8 @@ def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[t
     points = sorted((key, not is_end) for key, _, _, is_end in elements)
     while points and not points[0][0]:
         yield points.pop(0)[0], None
+    if len({len(key) for key, _ in points}) > 1:
+        raise malformed("element")
     for index, (key, is_start) in enumerate(points):
         if not is_start:
             continue

@@ -16,6 +16,7 @@ from nfproxy.netlink.messages import (
     NLM_F_REQUEST,
     attribute,
     attributes,
+    family_of,
     number,
     string,
     text,
@@ -143,7 +144,7 @@ class TableRow(NamedTuple):
         """Read a listed message, its nfgenmsg included. Raises DataplaneError."""
         found = values(data, GENERIC_SIZE)
         flags = number(found.get(_TABLE_FLAGS, b""))
-        return cls(data[0], text(found.get(TABLE_NAME, b"")), bool(flags & _DORMANT))
+        return cls(family_of(data), text(found.get(TABLE_NAME, b"")), bool(flags & _DORMANT))
 
 
 class Hook(NamedTuple):
@@ -189,7 +190,7 @@ class ChainRow(NamedTuple):
                 int.from_bytes(priority, "big", signed=True),
             )
         return cls(
-            data[0],
+            family_of(data),
             text(found.get(TABLE_NAME, b"")),
             text(found.get(_CHAIN_NAME, b"")),
             hook,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink.messages import messages, values
+from nfproxy.netlink.messages import malformed, messages, values
 
 NETLINK_ROUTE = 0
 GET_ADDRESSES = 22  # RTM_GETADDR
@@ -44,7 +44,7 @@ class AddressChange(NamedTuple):
 
 
 def address_changes(data: bytes) -> Iterator[AddressChange]:
-    """Yield the changes in a buffer of notifications, in order."""
+    """Yield the changes in a buffer of notifications, in order. Raises DataplaneError."""
     for kind, _, _, start, end, _ in messages(data):
         if kind in (_NEW_ADDRESS, _DELETE_ADDRESS):
             change = _address_change(data[start:end], exists=kind == _NEW_ADDRESS)
@@ -59,7 +59,13 @@ def listed_address(data: bytes) -> Assigned | None:
 
 
 def _address_change(data: bytes, *, exists: bool) -> AddressChange | None:
-    """Return what a message's payload says, None if it is of another family."""
+    """
+    Return what a message's payload says, None if it is of another family.
+
+    Raises DataplaneError where the payload is too short.
+    """
+    if len(data) < _IFADDRMSG.size:
+        raise malformed("message")
     family, length, flags, _, interface = _IFADDRMSG.unpack_from(data)
     if family not in FAMILIES:
         return None

@@ -79,6 +79,7 @@ class Api(ABC):
     client_certificate = _command(commands.client_certificate)
     renew_server_certificate = _command(commands.renew_server_certificate)
     fail_next = _command(commands.fail_next)
+    end_faults = _command(commands.end_faults)
     refuse = _awaited(commands.refuse)
     listen = start = _command(commands.listen)
     stop = _awaited(commands.stop)

@@ -1,5 +1,5 @@
 """
-A cluster that never rests, as an API server reports it: random changes, and faults between them.
+A cluster that never rests, as an API server reports it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from support.processes.apidaemon import Site
 from support.processes.commands import endpoint_slice, service
 
 SERVICES = 40
-RESOURCES = ("services", "endpointslices", "nodes", "servicecidrs")
 
 
 class Churn:
@@ -27,7 +26,7 @@ class Churn:
         self._api = site.api
         self._serving = serving
         self._random = random.Random(seed)
-        self.changes = self.faults = 0
+        self.changes = 0
 
     def change(self) -> None:
         """Make one change."""
@@ -87,49 +86,6 @@ class Churn:
             conditions=conditions,
             ports=[{"port": 8080, "protocol": protocol}],
         )
-
-    # -- faults -----------------------------------------------------------------------------
-
-    def fault(self) -> None:
-        """Let something go wrong between API server and daemon; some changes are missed."""
-        self.faults += 1
-        self._random.choice(
-            [
-                self._cut,
-                self._cut_short,
-                self._expire,
-                self._garble,
-                self._restart,
-                self._overload,
-                self._miss,
-            ]
-        )()
-
-    def _cut(self) -> None:
-        self._api.close_watches(abort=self._random.random() < 0.5)
-
-    def _cut_short(self) -> None:
-        self._api.cut_next_event(self._random.choice(RESOURCES[:2]))
-
-    def _expire(self) -> None:
-        self._api.compact()
-        self._api.close_watches()
-
-    def _garble(self) -> None:
-        self._api.send_malformed(self._random.choice(RESOURCES))
-
-    def _restart(self) -> None:
-        self._api.restart()
-
-    def _overload(self) -> None:
-        self._api.fail_next("", self._random.choice([429, 500, 503]), verb="watch", times=2)
-        self._api.close_watches()
-
-    def _miss(self) -> None:
-        with self._api.withheld():
-            for _ in range(10):
-                self.change()
-        self._expire()
 
 
 def at_rate(rate: float, now: Callable[[], float]) -> Callable[[], bool]:

@@ -151,14 +151,21 @@ def fail_next(
     times: int = 1,
     retry_after_s: int | None = None,
     body: str | None = None,
+    headers: dict[str, str] | None = None,
 ) -> None:
     """
     Answer the next requests to a resource ("": all) with a code, and the Status it has.
 
-    `body` is sent in place of the Status.
+    `body` is sent in place of the Status, with `headers`; bytes that are no text are surrogates.
     """
-    data = None if body is None else body.encode()
-    host.server.faults.add(Refusal(resource, verb, code, times, retry_after_s, data))
+    data = None if body is None else body.encode("utf-8", "surrogateescape")
+    refusal = Refusal(resource, verb, code, times, retry_after_s, data, headers or {})
+    host.server.faults.add(refusal)
+
+
+def end_faults(host: Host, /) -> None:
+    """Refuse, slow down and freeze nothing any more."""
+    host.server.faults.end()
 
 
 async def refuse(host: Host, /) -> None:

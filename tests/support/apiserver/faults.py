@@ -17,6 +17,7 @@ class Refusal(msgspec.Struct):
     times: int
     retry_after_s: int | None
     body: bytes | None
+    headers: dict[str, str] = {}
 
     def fits(self, resource: str, verb: str) -> bool:
         """Return whether a request is meant."""
@@ -35,6 +36,12 @@ class Faults:
     def add(self, refusal: Refusal) -> None:
         """Refuse requests to come."""
         self._refusals.append(refusal)
+
+    def end(self) -> None:
+        """Let nothing be wrong any more."""
+        self._refusals.clear()
+        self._list_speed.clear()
+        self.gate.set()
 
     def refusal(self, resource: str, verb: str) -> Refusal | None:
         """Return how this request is to be refused, and count it."""

@@ -132,7 +132,8 @@ class Server:
     ) -> web.StreamResponse:
         refusal = self.faults.refusal(record.resource, record.verb)
         if refusal and refusal.body is not None:
-            return web.Response(body=refusal.body, status=refusal.code, content_type=_JSON)
+            headers = {"Content-Type": _JSON, **refusal.headers}
+            return web.Response(body=refusal.body, status=refusal.code, headers=headers)
         if refusal:
             raise refused(refusal)
         record.user = self.access.user(request)

@@ -1,0 +1,117 @@
+"""
+``nfproxy`` with faults inside: takes the place of ``nfproxy/__main__.py`` in a copy of the package.
+
+A fault is a file, named after it, in the directory ``faults`` beside this file. Its text says how
+often it happens, or what it is about.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nfproxy import clock
+
+FAULTS = Path(__file__).with_name("faults")
+_PATIENCE_S = 1.5  # for a libnftables that hangs
+_CHILDREN = {
+    "crash": "import os; os.kill(os.getpid(), 11)",
+    "hang": "import time; time.sleep(600)",
+}
+
+
+def taken(name: str) -> bool:
+    """Return whether a fault is to happen now, and count that."""
+    path = FAULTS / name
+    try:
+        left = int(path.read_text())
+    except (OSError, ValueError):
+        return False
+    path.write_text(str(left - 1)) if left > 1 else path.unlink(missing_ok=True)
+    return True
+
+
+def refuse_transactions() -> None:
+    """Let the kernel refuse transactions: by an errno, or for an element that one holds."""
+    from nfproxy.errors import TransactionError
+    from nfproxy.netlink import sockets
+    from nfproxy.netlink.nftables import Request
+
+    commit = sockets.NftSocket.commit
+
+    def refusing(self: sockets.NftSocket, requests: Sequence[Request]) -> None:
+        for name in ("ENOMEM", "ENOBUFS", "EPERM"):
+            if requests and taken(name):
+                raise TransactionError(f"injected: {name}", code=name)
+        refused = FAULTS / "refused"
+        if refused.exists():
+            key = bytes.fromhex(refused.read_text())
+            if any(key in request.payload for request in requests):
+                raise TransactionError(f"injected: {os.strerror(errno.EINVAL)}", code="EINVAL")
+        commit(self, requests)
+
+    sockets.NftSocket.commit = refusing  # type: ignore[method-assign]
+
+
+def break_libnftables() -> None:
+    """Let the process that runs libnftables crash or hang."""
+    from nfproxy.dataplane import libnftables
+
+    run, child = libnftables._run, libnftables._CHILD
+
+    def breaking(mode: str, text: str, timeout_s: float, *more: Any) -> str:
+        libnftables._CHILD = child
+        for name, source in _CHILDREN.items():
+            if taken(name):
+                libnftables._CHILD = FAULTS.with_name(f"{name}.py")
+                libnftables._CHILD.write_text(source)
+                timeout_s = min(timeout_s, _PATIENCE_S)
+        return run(mode, text, timeout_s, *more)
+
+    libnftables._run = breaking
+
+
+def shift_clock() -> None:
+    """Let the time of day jump by the seconds that the file ``clock`` holds."""
+
+    def unix_s() -> float:
+        try:
+            return time.time() + float((FAULTS / "clock").read_text())
+        except (OSError, ValueError):
+            return time.time()
+
+    def now() -> Any:
+        return type(real())(time.monotonic(), int(unix_s() * 1e9))
+
+    real = clock.now
+    clock.unix_s, clock.now = unix_s, now
+
+
+def fill_disk() -> None:
+    """Let the disk be full that the log is on, while the file ``disk`` is there."""
+    log = os.dup(2)
+    full = os.open("/dev/full", os.O_WRONLY)
+    was = False
+    while True:
+        time.sleep(0.05)
+        if (FAULTS / "disk").exists() != was:
+            was = not was
+            os.dup2(full if was else log, 2)
+
+
+if __name__ == "__main__":
+    FAULTS.mkdir(exist_ok=True)
+    shift_clock()  # before other modules import the clock's functions
+    refuse_transactions()
+    break_libnftables()
+    from nfproxy.cli import run_main
+
+    if sys.argv[1] == "run":
+        threading.Thread(target=fill_disk, daemon=True).start()
+    run_main()

@@ -1,0 +1,175 @@
+"""What goes wrong on the node: processes, kernel, libnftables, clock, disk, memory, interfaces."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from chaos.stage import Act, Stage
+from support.kernel.foreignchanges import KINDS, script
+from support.processes.commands import endpoint_slice, service
+
+_MEMORY = 4 << 20  # bytes that a short daemon may still have
+
+
+# --- the process ---------------------------------------------------------------------------
+
+
+def kill(stage: Stage) -> None:
+    stage.end_daemon(signal.SIGKILL)
+
+
+def kill_at_start(stage: Stage) -> None:
+    for _ in range(2):
+        stage.end_daemon(signal.SIGKILL)
+        stage.live(stage.random.uniform(0.05, 1.0))
+
+
+def stop_in_order(stage: Stage) -> None:
+    stage.end_daemon(signal.SIGTERM)
+
+
+def pause(stage: Stage) -> None:
+    stage.daemon.process.send_signal(signal.SIGSTOP)
+    stage.live(stage.random.uniform(0.1, 1.0))
+    stage.daemon.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def _limit(stage: Stage, kind: int, value: int) -> Iterator[None]:
+    """Give the daemon less of something inside; it may have ended meanwhile."""
+    pid = stage.daemon.process.pid
+    with contextlib.suppress(ProcessLookupError):
+        before = resource.prlimit(pid, kind)
+        resource.prlimit(pid, kind, (value, before[1]))
+    yield
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, kind, before)
+
+
+def exhaust_descriptors(stage: Stage) -> None:
+    held = sum(1 for _ in Path(f"/proc/{stage.daemon.process.pid}/fd").iterdir())
+    with _limit(stage, resource.RLIMIT_NOFILE, held):
+        stage.api.close_watches(abort=True)
+        stage.live(0.7)
+
+
+def exhaust_memory(stage: Stage) -> None:
+    stage.may_end = True
+    pages = int(Path(f"/proc/{stage.daemon.process.pid}/statm").read_text().split()[0])
+    with _limit(stage, resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY):
+        stage.api.compact()
+        stage.api.close_watches()
+        stage.live(0.7)
+    stage.look_after()
+    stage.may_end = False
+
+
+def fill_disk(stage: Stage) -> None:
+    (stage.injected / "disk").touch()
+    stage.live(0.5)
+    (stage.injected / "disk").unlink()
+    stage.live(0.1)
+
+
+def let_the_clock_jump(stage: Stage) -> None:
+    jump_s = stage.random.choice([-3e8, -3600.0, 3600.0, 3e8])
+    (stage.injected / "clock").write_text(str(jump_s))
+    stage.live(0.5)
+    if stage.random.random() < 0.5:
+        (stage.injected / "clock").unlink()
+
+
+# --- the kernel and libnftables ------------------------------------------------------------
+
+
+def _refuse(stage: Stage, name: str) -> None:
+    (stage.injected / name).write_text(str(stage.random.randint(1, 3)))
+    stage.live(0.4)
+    (stage.injected / name).unlink(missing_ok=True)
+
+
+def run_out_of_kernel_memory(stage: Stage) -> None:
+    _refuse(stage, "ENOMEM")
+
+
+def run_out_of_buffers(stage: Stage) -> None:
+    _refuse(stage, "ENOBUFS")
+
+
+def lose_rights(stage: Stage) -> None:
+    _refuse(stage, "EPERM")
+
+
+def _want_a_new_shape(stage: Stage) -> None:
+    """Let the daemon need libnftables: by a count of endpoints that no Service has."""
+    count = stage.random.randint(30, 200)
+    stage.api.apply(
+        service("shapes", "10.96.0.3"),
+        endpoint_slice("shapes", *(f"10.244.8.{number}" for number in range(1, count))),
+    )
+
+
+def _break_libnftables(stage: Stage, how: str) -> None:
+    (stage.injected / how).write_text("1")
+    _want_a_new_shape(stage)
+    stage.live(0.5)
+    (stage.injected / how).unlink(missing_ok=True)
+
+
+def crash_libnftables(stage: Stage) -> None:
+    _break_libnftables(stage, "crash")
+
+
+def hang_libnftables(stage: Stage) -> None:
+    _break_libnftables(stage, "hang")
+
+
+def lose_notifications(stage: Stage) -> None:
+    """Announce more than the daemon's socket holds, while the daemon does not read."""
+    elements = ", ".join(str(number) for number in range(20_000))
+    text = f"table ip others {{ set s {{ type mark; elements = {{ {elements} }}; }}; }}\n"
+    stage.daemon.process.send_signal(signal.SIGSTOP)
+    stage.namespace.run(["nft", "-f", "-"], input=text + "delete table ip others\n")
+    stage.daemon.process.send_signal(signal.SIGCONT)
+
+
+def change_the_tables(stage: Stage) -> None:
+    """Do to the tables what another process may do to them; some of it does not apply."""
+    kind = stage.random.choice(list(KINDS))
+    stage.steps[-1] += f": {kind}"
+    with stage.disturbed():
+        stage.namespace.run(["nft", "-f", "-"], input=script(kind), check=False)
+
+
+def flush_again_and_again(stage: Stage) -> None:
+    for _ in range(3):
+        with stage.disturbed():
+            stage.namespace.run(["nft", "flush", "ruleset"])
+
+
+# --- interfaces ----------------------------------------------------------------------------
+
+
+def switch_an_interface(stage: Stage) -> None:
+    for command in (
+        "ip link add chaos type veth peer name chaos-peer",
+        "ip address add 198.51.100.77/24 dev chaos",
+        "ip link set chaos up",
+        "ip link set chaos down",
+        "ip link set chaos up",
+        "ip link delete chaos",
+    ):
+        stage.namespace.run(command.split())
+        stage.live(stage.random.uniform(0.0, 0.2))
+
+
+FAULTS: tuple[Act, ...] = (
+    *(kill, kill_at_start, stop_in_order, pause, exhaust_descriptors, exhaust_memory, fill_disk),
+    *(let_the_clock_jump, run_out_of_kernel_memory, run_out_of_buffers, lose_rights),
+    *(crash_libnftables, hang_libnftables, lose_notifications),
+    *(change_the_tables, flush_again_and_again, switch_an_interface),
+)

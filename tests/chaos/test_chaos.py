@@ -1,0 +1,72 @@
+"""Faults of all kinds, one after another, while objects change and connections are made."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from chaos import apifaults, nodefaults
+from chaos.stage import Act, Stage
+from support.processes.apidaemon import site_in
+from support.responders import Responders
+
+from nfproxy.tools.lab import Cluster
+
+FAULTS: tuple[Act, ...] = (*apifaults.FAULTS, *nodefaults.FAULTS)
+IN_STEP = "equal: the kernel holds what it should\n"
+GROWTH = 8 << 20  # bytes that memory may vary by
+TRACE = "Traceback"
+BETWEEN_S = 0.3  # so long on average nothing goes wrong
+
+
+@pytest.fixture(scope="module")
+def stage(
+    cluster: Cluster,
+    responders: Responders,
+    tmp_path_factory: pytest.TempPathFactory,
+    chaos_seed: int,
+) -> Iterator[Stage]:
+    """A node whose pods answer, and whose daemon does not run yet."""
+    scratch = tmp_path_factory.mktemp("chaos")
+    with site_in(cluster.nodes[0].namespace, scratch / "site") as site:
+        yield Stage(site, cluster, responders, scratch, chaos_seed)
+
+
+@pytest.mark.timeout(0)
+def test_nothing_is_wrong_after_faults(stage: Stage, chaos_s: float, chaos_seed: int) -> None:
+    """
+    The kernel holds what it should, as if nothing had happened. No wrong endpoint has answered, and
+    no connection has failed but while another process's change of the tables was not repaired.
+    """
+    began = time.monotonic()
+    note = f"to repeat: --chaos={chaos_s:g} --chaos-seed={chaos_seed}"
+    try:
+        with stage.running(), stage.traffic(chaos_s) as streams:
+            order: list[Act] = []
+            while time.monotonic() < began + chaos_s:
+                order = order or shuffled(stage.random)
+                act = order.pop()
+                stage.steps.append(f"{time.monotonic() - began:6.2f} s {act.__name__}")
+                act(stage)
+                stage.live(stage.random.expovariate(1 / BETWEEN_S))
+            assert stage.settled() == IN_STEP
+            before = stage.memory()
+            stage.live(chaos_s / 5)
+            assert stage.memory() - before < GROWTH
+            assert stage.settled() == IN_STEP
+            for stream in streams:
+                stream.wait_for(20)
+        assert [stage.unexcused(stream) for stream in streams] == [[], []]
+        answers = [set(stream.answers) for stream in streams]
+        assert answers == list(stage.wanted.values())
+        assert stage.ended == []
+        assert [line for log in stage.logs for line in log.splitlines() if TRACE in line] == []
+    finally:
+        print(note, *stage.steps, sep="\n  ")
+
+
+def shuffled(chance: random.Random) -> list[Act]:
+    """Return all faults in a random order."""
+    return chance.sample(FAULTS, len(FAULTS))
