@@ -13,7 +13,7 @@ from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours
-from nfproxy.nft.schema import SCHEMAS, TABLE
+from nfproxy.nft.schema import SCHEMAS, TABLE, is_our_set
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chaintexts import load_texts, of_family
 from nfproxy.reconcile.script import wanted_chains
@@ -122,7 +122,7 @@ def _rows(family: Family, have: Program, want: Program) -> Iterator[Difference]:
         yield _row(family, f"table {family.table} {TABLE}", "changed", ("dormant",))
     for name in sorted(want.sets.keys() - have.sets.keys()):
         yield _row(family, f"set {name}", "added")
-    for name in sorted(have.sets.keys() - want.sets.keys()):
+    for name in _foreign_sets(have, want):
         yield _row(family, f"set {name}", "removed", ("not ours",))
     for name in sorted(want.chains.keys() - have.chains.keys()):
         yield _row(family, f"chain {name}", "added")
@@ -146,6 +146,11 @@ def _foreign_chains(have: Program, want: Program) -> list[str]:
     ]
 
 
+def _foreign_sets(have: Program, want: Program) -> list[str]:
+    """Return the foreign sets; those of remembered clients stay as long as their chains."""
+    return [n for n in sorted(have.sets.keys() - want.sets.keys()) if not is_our_set(n)]
+
+
 def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
     if have.policy != want.policy:
         yield "another policy"
@@ -159,7 +164,7 @@ def _clear_text(family: Family, have: Program, want: Program) -> str:
     """Return the text that removes foreign chains and sets; rules that use them go first."""
     where = f"{family.table} {TABLE}"
     chains = _foreign_chains(have, want)
-    sets = sorted(have.sets.keys() - want.sets.keys())
+    sets = _foreign_sets(have, want)
     return "".join(
         (
             *(f"flush chain {where} {name}\n" for name in chains),

@@ -14,6 +14,7 @@ from nfproxy.metrics import Metrics
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.claims import BegunFinding
+from nfproxy.reconcile.refusals import Refused
 from nfproxy.servers.healthcheckports import ListenFailure
 
 HEALTH_FAILED, METRICS_FAILED = "FailedToStartProxierHealthcheck", "FailedToStartMetricServer"
@@ -92,6 +93,18 @@ class NodeEvents:
         """Parts of an object cannot be used; the rest of it is."""
         note = _causes(problems)
         self._post(Regarding(kind, name), "Warning", "FieldIgnored", "Decode", note, note)
+
+    def refused(self, found: Sequence[Refused]) -> None:
+        """The kernel refuses parts of Services."""
+        for one in found:
+            if one.service.namespace:
+                self._post(
+                    Regarding.service(one.service),
+                    "Warning",
+                    "NotProgrammed",
+                    "Program",
+                    f"node {self._node_name}: the kernel refuses {one.text}",
+                )
 
     def claims(self, found: Sequence[BegunFinding]) -> None:
         """Claims of Services lost, are refused, or shadow something."""

@@ -23,6 +23,7 @@ from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.localnodeports import ListenerChanges, listener_changes
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
+from nfproxy.reconcile.refusals import Refused
 from nfproxy.views.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,11 @@ class NodeHooks(Hooks):
         """Have Events posted to the authors of the Services."""
         if self._events is not None:
             self._loop.call_soon_threadsafe(self._events.claims, found)
+
+    def on_refused(self, found: Sequence[Refused]) -> None:
+        """Have Events posted about the Services."""
+        if self._events is not None:
+            self._loop.call_soon_threadsafe(self._events.refused, found)
 
     def on_committed(self, planner: Planner, commit: Commit) -> None:
         """Count what is programmed, and hand over what follows."""

@@ -26,8 +26,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.reconcile.reconciler import Dataplane
-from nfproxy.reconcile.syncreport import ResyncReason
+from nfproxy.reconcile.syncreport import Dataplane, ResyncReason
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,9 @@ from nfproxy.plan import serviceranges
 from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile.reconciler import Dataplane, Reconciler
-from nfproxy.reconcile.syncreport import Report, ResyncReason
+from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.reconcile.refusals import Refused
+from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
 from nfproxy.text import plural
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,9 @@ class Hooks:
 
     def on_claims(self, found: Sequence[BegunFinding]) -> None:
         """Something is wrong with claims that was not before (worker thread)."""
+
+    def on_refused(self, found: Sequence[Refused]) -> None:
+        """The kernel refuses parts of Services, and did not before (worker thread)."""
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """A sync failed after so many seconds; installed rules stay."""
@@ -145,6 +149,8 @@ class Proxier:
         )
         self._unplanned = Unplanned(self._planner.owner_of)
         self._range_problems: tuple[str, ...] = ()
+        self._refused: set[Refused] = set()  # since the tables were read
+        self._refused_before: set[Refused] = set()
         self._triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
         self._ready = False
 
@@ -231,6 +237,17 @@ class Proxier:
             log.warning("and %s like these; `nfproxy diff` names all", plural(more, "claim"))
         self._hooks.on_claims(found)
 
+    def _report_refused(self, report: Report) -> None:
+        """Report what the kernel refuses: again if another thing is refused, or comes back."""
+        if report.reason is not None:
+            self._refused, self._refused_before = set(), self._refused
+        found = [one for one in report.refused if one not in self._refused_before]
+        self._refused.update(report.refused)
+        for one in found:
+            log.warning("Service %s: the kernel refuses %s", one.service, one.text)
+        if found:
+            self._hooks.on_refused(found)
+
     def _report_service_ranges(self) -> None:
         """Log each problem once, and again if it comes back; say when the last one is gone."""
         found, before = self._planner.service_range_problems, self._range_problems
@@ -253,6 +270,7 @@ class Proxier:
         commit = Commit(report, report.finished, triggers, seconds, claims)
         if commits.isEnabledFor(logging.INFO):
             self._log(commit)
+        self._report_refused(report)
         if not self._ready and not report.left:
             self._ready = True
             self._log_ready()

@@ -14,6 +14,9 @@ from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey, Shared
 #: A part of the desired state.
 Part = FrontendKey | ListKey | SharedElement | AffinityListKey
 
+#: A part, and the Service that it belongs to.
+ServicePart = tuple[ObjectName, Part]
+
 # Without these, a node and its cluster cannot work on anything else. Kubernetes reserves the first
 # prefix, and OpenShift the second, so no tenant has a Service there.
 _IMPORTANT = (NODE, ObjectName("default", "kubernetes"))
@@ -89,12 +92,13 @@ class Backlog:
             touched.frontends,
         ):
             for part, service in parts.items():
-                self._add(service, part)
+                self.add_part(service, part)
         self._planned |= touched.services
         self._finished |= touched.services
         self._finished -= self._parts.keys()
 
-    def _add(self, service: ObjectName, part: Part) -> None:
+    def add_part(self, service: ObjectName, part: Part) -> None:
+        """Let a part wait that does not wait already."""
         if part.family not in self._families or part in self._known:
             return
         self._known.add(part)

@@ -10,12 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Protocol
 
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import (
     FIXED_CHAINS,
@@ -27,16 +25,17 @@ from nfproxy.nft.chains import (
     parse_chain,
     parse_draw,
 )
-from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import NOTHING, Desired, Touched
 from nfproxy.plan.frontends import FrontendKey
+from nfproxy.reconcile.backlog import ServicePart
+from nfproxy.reconcile.batch import Batch
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.observed import observe
+from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_elements
 from nfproxy.reconcile.script import script
-from nfproxy.reconcile.syncreport import Report, ResyncReason
-from nfproxy.reconcile.tracker import Batch, Tracker
-from nfproxy.reconcile.transition import Operation
+from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
+from nfproxy.reconcile.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -48,35 +47,6 @@ _OPERATION_BYTES = 280
 
 # Tables of another layout with more frontends are not replaced in one transaction.
 _SCRIPT_FRONTENDS = 2_000
-
-
-class Dataplane(Protocol):
-    """What the reconciler needs of the kernel, or of a fake in its place."""
-
-    @property
-    def transaction_limit(self) -> int | None:
-        """The most bytes that one transaction may have, None for no limit."""
-
-    def expect_load(self) -> None:
-        """Prepare for a `load` that comes soon."""
-
-    def load(self, text: str) -> None:
-        """Run an nft script as one transaction."""
-
-    def commit(self, operations: Sequence[Operation]) -> None:
-        """Commit element operations as one transaction, whole or not at all."""
-
-    def has_table(self, family: Family) -> bool:
-        """Return whether the family's table exists."""
-
-    def chains(self, family: Family) -> Sequence[ChainRow]:
-        """Return the chains of the family's table."""
-
-    def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
-        """Yield the elements of a set or map."""
-
-    def set_names(self, family: Family) -> Iterable[str]:
-        """Return the names of the sets and maps of the family's table."""
 
 
 class Reconciler:
@@ -156,27 +126,57 @@ class Reconciler:
         elif self._program_changed:
             self._reload_chains()
         batch = tracker.portion(limit // _OPERATION_BYTES if limit is not None else None)
-        # Chains come first: an element cannot point to a chain that does not exist.
-        chains_made += self._load_chains(batch)
         is_resynced = self._resyncing is not None and not (tracker.backlog or batch.unfinished)
-        for transaction in tracker.transactions(batch, limit, self._clock):
-            self._dataplane.commit(transaction)
-        # Until the commit's end packets met the old tables, so leftovers stay from now on.
-        now = self._clock()
-        tracker.committed(batch, now)
+        done, refused = [batch], list[Refused]()
+        try:
+            # Chains come first: an element cannot point to a chain that does not exist.
+            chains_made += self._load_chains(batch)
+            for transaction in tracker.transactions(batch, limit, self._clock):
+                self._dataplane.commit(transaction)
+            # Until the commit's end packets met the old tables, so leftovers stay from now on.
+            tracker.committed(batch, self._clock())
+        except TransactionError as error:
+            # Anything else than the elements themselves, such as another process's change, ends
+            # when the tables are read. This was refused right after that.
+            if self._resyncing is None or not may_be_about_elements(error):
+                raise
+            done, refused = self._apply_apart(batch)
         if is_resynced:
             self._resyncing = None
         self._resync_reason = None
         return Report(
-            operations=len(batch.operations),
+            operations=sum(len(one.operations) for one in done),
             chains_made=chains_made,
             reason=reason,
             elements_read=elements_read,
             resynced=is_resynced,
-            frontends=batch.changed,
-            finished=Touched(batch.planned, services=tracker.backlog.take_finished()),
+            frontends={key for one in done for key in one.changed},
+            finished=Touched(
+                {key: name for one in done for key, name in one.planned.items()},
+                services=tracker.backlog.take_finished(),
+            ),
             left=len(tracker.backlog),
+            refused=tuple(refused),
         )
+
+    def _apply_apart(self, batch: Batch) -> tuple[list[Batch], list[Refused]]:
+        """Commit what the kernel takes of a refused batch; return it, and what is left out."""
+        tracker, done = self._tracker, list[Batch]()
+
+        def apply(parts: Sequence[ServicePart]) -> None:
+            one, limit = tracker.batch_of(parts), self._dataplane.transaction_limit
+            self._load_chains(one)
+            for transaction in tracker.transactions(one, limit, self._clock):
+                self._dataplane.commit(transaction)
+            tracker.committed(one, self._clock())
+            done.append(one)
+
+        tracker.forget_strays(batch)
+        refused = apply_apart(tracker.in_order(batch.parts), apply)
+        for one in refused:
+            tracker.leave_out(one.part)
+        tracker.committed(Batch(unfinished=batch.unfinished), self._clock())
+        return done, refused
 
     def make_chains_ahead(self) -> int:
         """

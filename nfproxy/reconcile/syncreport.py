@@ -1,14 +1,49 @@
-"""What a sync reports."""
+"""What the reconciler asks of a kernel, and what it reports of a sync."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Set
+from collections.abc import Iterable, Sequence, Set
+from typing import Protocol
 
 import msgspec
 
+from nfproxy.model.addresses import Family
+from nfproxy.netlink.nftables import ChainRow
+from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import FrontendKey
+from nfproxy.reconcile.refusals import Refused
+from nfproxy.reconcile.transition import Operation
+
+
+class Dataplane(Protocol):
+    """What the reconciler needs of the kernel, or of a fake in its place."""
+
+    @property
+    def transaction_limit(self) -> int | None:
+        """The most bytes that one transaction may have, None for no limit."""
+
+    def expect_load(self) -> None:
+        """Prepare for a `load` that comes soon."""
+
+    def load(self, text: str) -> None:
+        """Run an nft script as one transaction."""
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Commit element operations as one transaction, whole or not at all."""
+
+    def has_table(self, family: Family) -> bool:
+        """Return whether the family's table exists."""
+
+    def chains(self, family: Family) -> Sequence[ChainRow]:
+        """Return the chains of the family's table."""
+
+    def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
+        """Yield the elements of a set or map."""
+
+    def set_names(self, family: Family) -> Iterable[str]:
+        """Return the names of the sets and maps of the family's table."""
 
 
 class ResyncReason(enum.StrEnum):
@@ -31,6 +66,7 @@ class Report(msgspec.Struct, frozen=True):
 
     `reason` says why the tables were read in this sync, None where they were not; `elements_read`
     counts. `resynced` is true where this sync ended what a reading began: everything was compared.
+    `refused` are parts that the kernel refuses, and that are left as they are.
     """
 
     operations: int = 0
@@ -41,3 +77,4 @@ class Report(msgspec.Struct, frozen=True):
     frontends: Set[FrontendKey] = frozenset()
     finished: Touched = Touched()
     left: int = 0
+    refused: tuple[Refused, ...] = ()

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
-
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
-from nfproxy.nft import schema
 from nfproxy.plan.desired import NODE, Desired, Touched
 from nfproxy.plan.frontends import (
     AffinityListKey,
@@ -24,21 +21,25 @@ from nfproxy.plan.frontends import (
     ListKey,
     SharedElement,
 )
-from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, is_range
+from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, ServicePart, is_range
+from nfproxy.reconcile.batch import LINGERING_SETS, Batch
 from nfproxy.reconcile.chainuses import ChainUses, Deadlines
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
 from nfproxy.reconcile.lists import NO_LIST, ListState, ListStep, clean_list, list_transition
 from nfproxy.reconcile.observed import Observed
 from nfproxy.reconcile.portions import portions
-from nfproxy.reconcile.transition import ABSENT, FrontendState, Operation, Step, clean, transition
+from nfproxy.reconcile.transition import (
+    ABSENT,
+    NO_LIMIT,
+    FrontendState,
+    Operation,
+    clean,
+    transition,
+)
 
 #: How long the kernel keeps what an old verdict may still ask for. A packet passes the chains in
 #: microseconds; this allows for one whose processor did something else in between.
 LINGER_S = 0.1
-
-#: Sets of shared elements that packets look up one after the other, inside a guard: elements that
-#: are no longer needed linger there, so that a packet meets either the old range or the new one.
-LINGERING_SETS = frozenset({schema.SOURCE_RANGES})
 
 # A chain that is missing counts as so many operations: libnftables compiles its text.
 _CHAIN_OPERATIONS = 20
@@ -47,43 +48,6 @@ _CHAIN_OPERATIONS = 20
 _TURNS = 8
 
 _NO_ELEMENTS: frozenset[Element] = frozenset()
-
-
-class Batch(msgspec.Struct):
-    """
-    The element operations of one portion of work, and what holds after them.
-
-    `operations` begin with a number of `strays`. `leaving` are shared elements that go later.
-    `list_steps` are those of shared lists. `lists` are affinity lists with their elements
-    afterwards.
-    `changed` are the frontends that answer differently afterwards, `planned` those of Services that
-    were planned, and `unfinished` the Services whose turn was too short, with the parts left.
-    """
-
-    operations: list[Operation] = msgspec.field(default_factory=list)
-    strays: int = 0
-    steps: list[tuple[FrontendKey, Step]] = msgspec.field(default_factory=list)
-    list_steps: list[tuple[ListKey, ListStep]] = msgspec.field(default_factory=list)
-    shared: list[Operation] = msgspec.field(default_factory=list)
-    leaving: list[SharedElement] = msgspec.field(default_factory=list)
-    lists: list[tuple[AffinityListKey, frozenset[Element]]] = msgspec.field(default_factory=list)
-    changed: set[FrontendKey] = msgspec.field(default_factory=set)
-    planned: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
-    unfinished: list[tuple[ObjectName, list[Part]]] = msgspec.field(default_factory=list)
-
-    def take(self, key: FrontendKey, step: Step) -> int:
-        """Take over a frontend's step; return how many operations it has."""
-        self.operations.extend(step.operations)
-        if step.operations:
-            self.changed.add(key)
-        self.steps.append((key, step))
-        return len(step.operations)
-
-    def take_list(self, key: ListKey, step: ListStep) -> int:
-        """Take over a list's step; return how many operations it has."""
-        self.operations.extend(step.operations)
-        self.list_steps.append((key, step))
-        return len(step.operations)
 
 
 class Tracker:
@@ -107,6 +71,7 @@ class Tracker:
         self._shared_lists: dict[ListKey, ListState] = {}
         self._changed_lists: dict[ObjectName, set[ListKey]] = {}  # of Services that wait
         self._lists: dict[AffinityListKey, frozenset[Element]] = {}
+        self._left_out: dict[Part, object] = {}  # refused by the kernel: what was wanted
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
         self._lingering_lists: Deadlines[ListKey] = Deadlines(LINGER_S)
         self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
@@ -124,6 +89,7 @@ class Tracker:
         self.strays = observed.strays
         self._lists = observed.affinity_lists
         self._changed_lists.clear()
+        self._left_out.clear()  # the kernel may take it by now
         self._lingering.clear()
         self._lingering_lists.clear()
         self._leaving.clear()
@@ -138,29 +104,38 @@ class Tracker:
 
     # --- what is due now -----------------------------------------------------------------
 
-    def portion(self, most_operations: int | None = None) -> Batch:
+    def portion(self, most_operations: int | None = None, backlog: Backlog | None = None) -> Batch:
         """
         Return what makes as much of the kernel as desired as fits one transaction.
 
-        It is taken out of the backlog. `most_operations` is a further limit.
+        It is taken out of the backlog. `most_operations` is a further limit. Given another
+        backlog, return all that waits there.
         """
-        batch = Batch()
+        batch, turns = Batch(), backlog or self.backlog
         most = int(TRANSACTION_S / self.costs.operation_s)
         if most_operations is not None:
             most = min(most, most_operations)
+        if backlog is not None:
+            most = NO_LIMIT
         # A stray slot may be where a new one is to be written, so all strays go first.
         strays = self.strays[:most]
         batch.strays = len(strays)
         left = most - batch.strays
-        while left > 0 and (turn := self.backlog.next_turn()) is not None:
+        while left > 0 and (turn := turns.next_turn()) is not None:
             service, parts = turn
-            share = max(left // (len(self.backlog) + 1), most // _TURNS, 2)
+            share = max(left // (len(turns) + 1), most // _TURNS, 2)
             used = 0  # operations, and what counts like them
             partial: list[Part] = []
             while parts and (used < share or is_range(parts[-1])):
                 part = parts.pop()
+                if part in self._left_out and self._is_left_out(part):
+                    continue
+                batch.parts.append((service, part))
                 if isinstance(part, FrontendKey):
                     wanted = self._desired.frontends.get(part)
+                    if wanted is not None and wanted.list in self._left_out:
+                        self._left_out[part] = wanted  # as long as its list
+                        continue
                     state = self._states.get(part, ABSENT)
                     step = transition(part, state, wanted, max(2, share - used))
                     used += batch.take(part, step)
@@ -192,14 +167,59 @@ class Tracker:
             else:
                 self._changed_lists.pop(service, None)
             left -= used
-        # Deletions come before additions: a range may give way to a larger one. Source ranges are
-        # there before a verdict leads to their guard.
-        batch.shared.sort()
-        early = [one for one in batch.shared if one.set in LINGERING_SETS]
-        batch.operations[:0] = strays + early
-        batch.operations.extend(one for one in batch.shared if one.set not in LINGERING_SETS)
+        batch.order(strays)
         batch.changed.update(self._lost)
         return batch
+
+    # --- what the kernel refuses ---------------------------------------------------------
+
+    def forget_strays(self, batch: Batch) -> None:
+        """Leave the strays of a batch where they are until the tables are read again."""
+        del self.strays[: batch.strays]
+
+    def in_order(self, parts: Sequence[ServicePart]) -> list[ServicePart]:
+        """Return parts in an order in which each may be committed by itself."""
+        # Parts of a Service are in order already. A range may have to go before others can come.
+        return sorted(parts, key=lambda one: not is_range(one[1]) or bool(self._wanted(one[1])))
+
+    def batch_of(self, parts: Sequence[ServicePart]) -> Batch:
+        """Return a batch with some parts as a whole."""
+        backlog = Backlog(self._families)
+        for service, part in parts:
+            backlog.add_part(service, part)
+        return self.portion(backlog=backlog)
+
+    def leave_out(self, part: Part) -> None:
+        """Leave a part as it is in the kernel until another one is wanted in its place."""
+        self._left_out[part] = self._wanted(part)
+
+    def _wanted(self, part: Part) -> object:
+        """Return what is wanted of a part, for comparisons."""
+        if isinstance(part, FrontendKey):
+            return self._desired.frontends.get(part)
+        if isinstance(part, ListKey):
+            return self._desired.lists.get(part)
+        if isinstance(part, SharedElement):
+            return self._is_wanted(part)
+        return self._desired.affinity_lists.get(part)
+
+    def _is_left_out(self, part: Part) -> bool:
+        """Return whether a part still is left out; if not, let what waits for it have its turn."""
+        if self._left_out[part] == self._wanted(part):
+            return True
+        del self._left_out[part]
+        if isinstance(part, ListKey):
+            frontends = {
+                key: wanted.claim.service
+                for key in self._left_out
+                if isinstance(key, FrontendKey)
+                and (wanted := self._desired.frontends.get(key)) is not None
+                and wanted.list == part
+            }
+            for key in frontends:
+                del self._left_out[key]
+            self.backlog.add(Touched(frontends))
+        return False
 
     def _finish(
         self, batch: Batch, service: ObjectName, key: FrontendKey, wanted: Frontend | None

@@ -58,8 +58,9 @@ def be_overloaded(stage: Stage) -> None:
 
 
 def ask_to_wait_for_years(stage: Stage) -> None:
-    stage.api.fail_next("", 429, times=2, retry_after_s=10**9)
-    _relist(stage)
+    # Of a minute, at most, that the daemon waits then, nothing that changes is kept away.
+    stage.api.fail_next("servicecidrs", 429, times=2, retry_after_s=10**9)
+    stage.api.close_watches("servicecidrs")
 
 
 def miss_changes(stage: Stage) -> None:
@@ -99,7 +100,8 @@ def repeat_events(stage: Stage) -> None:
 
 
 def send_an_old_object(stage: Stage) -> None:
-    item = copy.deepcopy(stage.api.get("services", "default", "moving"))
+    found = stage.api.objects("services")
+    item = copy.deepcopy(stage.random.choice([one for one in found if stage.may_lie_about(one)]))
     item["metadata"]["resourceVersion"] = "1"
     item["spec"]["ports"] = [{"port": 81, "protocol": "TCP"}]
     stage.api.send_event("services", "MODIFIED", item)

@@ -19,11 +19,18 @@ from typing import Any
 from nfproxy import clock
 
 FAULTS = Path(__file__).with_name("faults")
-_PATIENCE_S = 1.5  # for a libnftables that hangs
-_CHILDREN = {
-    "crash": "import os; os.kill(os.getpid(), 11)",
-    "hang": "import time; time.sleep(600)",
-}
+_PATIENCE_S = 5.0  # for a libnftables that hangs
+
+#: Runs in place of the child that runs libnftables: does what one of the files says, once.
+_CHILD = """
+import os, pathlib, runpy, time
+faults = pathlib.Path({faults!r})
+for name in ("crash", "hang"):
+    if (faults / name).exists():
+        (faults / name).unlink(missing_ok=True)
+        os.kill(os.getpid(), 11) if name == "crash" else time.sleep(600)
+runpy.run_path({child!r}, run_name="__main__")
+"""
 
 
 def taken(name: str) -> bool:
@@ -63,18 +70,10 @@ def break_libnftables() -> None:
     """Let the process that runs libnftables crash or hang."""
     from nfproxy.dataplane import libnftables
 
-    run, child = libnftables._run, libnftables._CHILD
-
-    def breaking(mode: str, text: str, timeout_s: float, *more: Any) -> str:
-        libnftables._CHILD = child
-        for name, source in _CHILDREN.items():
-            if taken(name):
-                libnftables._CHILD = FAULTS.with_name(f"{name}.py")
-                libnftables._CHILD.write_text(source)
-                timeout_s = min(timeout_s, _PATIENCE_S)
-        return run(mode, text, timeout_s, *more)
-
-    libnftables._run = breaking
+    child = FAULTS.with_name("child.py")
+    child.write_text(_CHILD.format(faults=str(FAULTS), child=str(libnftables._CHILD)))
+    libnftables._CHILD = child
+    libnftables.Child.run.__defaults__ = (_PATIENCE_S,)
 
 
 def shift_clock() -> None:

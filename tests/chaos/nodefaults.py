@@ -12,6 +12,10 @@ from chaos.stage import Act, Stage
 from support.kernel.foreignchanges import KINDS, script
 from support.processes.commands import endpoint_slice, service
 
+from nfproxy.model.addresses import parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.nft import schema
+
 _MEMORY = 4 << 20  # bytes that a short daemon may still have
 
 
@@ -104,11 +108,21 @@ def lose_rights(stage: Stage) -> None:
     _refuse(stage, "EPERM")
 
 
+def refuse_an_element(stage: Stage) -> None:
+    """The frontend of one Service; it is taken again when the tables are read the next time."""
+    key = parse_address("10.96.1.7") + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(80)
+    (stage.injected / "refused").write_text(key.hex())
+    stage.api.apply(service("churn-6", "10.96.1.7"), endpoint_slice("churn-6", "10.244.9.1"))
+    stage.live(1.0)
+    (stage.injected / "refused").unlink()
+    with stage.tables_changed():
+        stage.namespace.run(["nft", "add", "chain", "ip", "nfproxy", "theirs"], check=False)
+
+
 def _want_a_new_shape(stage: Stage) -> None:
     """Let the daemon need libnftables: by a count of endpoints that no Service has."""
     count = stage.random.randint(30, 200)
     stage.api.apply(
-        service("shapes", "10.96.0.3"),
         endpoint_slice("shapes", *(f"10.244.8.{number}" for number in range(1, count))),
     )
 
@@ -141,13 +155,13 @@ def change_the_tables(stage: Stage) -> None:
     """Do to the tables what another process may do to them; some of it does not apply."""
     kind = stage.random.choice(list(KINDS))
     stage.steps[-1] += f": {kind}"
-    with stage.disturbed():
+    with stage.tables_changed():
         stage.namespace.run(["nft", "-f", "-"], input=script(kind), check=False)
 
 
 def flush_again_and_again(stage: Stage) -> None:
     for _ in range(3):
-        with stage.disturbed():
+        with stage.tables_changed():
             stage.namespace.run(["nft", "flush", "ruleset"])
 
 
@@ -170,6 +184,7 @@ def switch_an_interface(stage: Stage) -> None:
 FAULTS: tuple[Act, ...] = (
     *(kill, kill_at_start, stop_in_order, pause, exhaust_descriptors, exhaust_memory, fill_disk),
     *(let_the_clock_jump, run_out_of_kernel_memory, run_out_of_buffers, lose_rights),
+    refuse_an_element,
     *(crash_libnftables, hang_libnftables, lose_notifications),
     *(change_the_tables, flush_again_and_again, switch_an_interface),
 )

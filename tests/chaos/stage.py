@@ -6,9 +6,9 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from support.apiserver.churn import Churn, at_rate
 from support.kernel.foreignchanges import ADDRESS
@@ -37,11 +37,21 @@ PORTS = range(8080, 8085)
 MOVING = "10.96.0.2"
 
 
+def inject(site: Site, scratch: Path) -> Path:
+    """Let a site's commands have faults inside; return the directory that names them."""
+    program = (ROOT / "tests/chaos/injection.py").read_text()
+    root = package_copy(scratch / "copy", {"__main__.py": program})
+    site.commands = Commands(site.namespace, scratch, root)
+    faults = root / "nfproxy/faults"
+    faults.mkdir()
+    return faults
+
+
 class Stage:
     """
     Node-1 of a cluster: `steady` keeps its ten endpoints, `moving` never has none.
 
-    `steps` says what was done, for whoever reads a failure. `ended` has the log of each daemon that
+    `steps` says what was done, for the reader of a failure. `ended` has the log of each daemon that
     ended without a fault that may end it.
     """
 
@@ -54,14 +64,8 @@ class Stage:
         seed: int,
     ) -> None:
         """Put the objects that stay, and let their endpoints answer."""
-        root = package_copy(
-            scratch / "copy",
-            {"__main__.py": (ROOT / "tests/chaos/injection.py").read_text()},
-        )
-        self.injected = root / "nfproxy/faults"
-        self.injected.mkdir()
+        self.injected = inject(site, scratch)
         self.site, self.api, self.namespace = site, site.api, site.namespace
-        site.commands = Commands(site.namespace, scratch, root)
         self.random = random.Random(seed)
         pods = list(cluster.pods)
         self._steady, moving = (pods[0], pods[3]), (pods[1], pods[2])
@@ -78,7 +82,7 @@ class Stage:
         self.ended: list[str] = []
         self.logs: list[str] = []
         self.may_end = False
-        self._disturbed: list[Disturbance] = []
+        self._changed: list[Disturbance] = []
         self._due = at_rate(RATE, time.monotonic)
         self.api.apply(
             node_object(),
@@ -93,8 +97,13 @@ class Stage:
                 for port in PORTS
             ),
             service("moving", MOVING),
+            service("shapes", "10.96.0.3"),
             endpoint_slice("moving", moving[0].ipv4),
         )
+
+    def may_lie_about(self, item: Mapping[str, Any]) -> bool:
+        """Return whether an object is none of a Service that connections are made to."""
+        return item["metadata"]["name"] not in ("steady", "moving")
 
     # -- the daemon -------------------------------------------------------------------------
 
@@ -144,14 +153,14 @@ class Stage:
                 time.sleep(0.2 / RATE)
 
     @contextlib.contextmanager
-    def disturbed(self) -> Iterator[None]:
+    def tables_changed(self) -> Iterator[None]:
         """Expect that connections fail from here until the daemon has repaired its tables."""
         began, readings = time.monotonic(), self._readings()
         yield
         wait_until(lambda: self._readings() > readings or not self.daemon.alive, REPAIR_S)
         self.look_after()
         wait_until(self._in_step, REPAIR_S)
-        self._disturbed.append(Disturbance(began, time.monotonic()))
+        self._changed.append(Disturbance(began, time.monotonic()))
 
     def _readings(self) -> float:
         return self._metric("nfproxy_resyncs_total")
@@ -190,20 +199,24 @@ class Stage:
         """Send to both Services inside."""
         rate = max(1, min(40, int(CONNECTIONS / (3 * seconds + SETTLE_S))))
         with contextlib.ExitStack() as stack:
-            self._traffic_began = time.monotonic()
             yield [
                 stack.enter_context(Traffic(self.client, address, 80, rate=rate, held=held))
                 for address, held in ((ADDRESS, 8), (MOVING, 0))
             ]
 
     def unexcused(self, traffic: Traffic) -> list[str]:
-        """Return the failures at moments at which no other process had changed the tables."""
+        """
+        Return the failures at moments at which no other process had changed the tables.
+
+        When a connection that stays open has lost packets is not known before its end.
+        """
         return [
             f"{failure.at_s:.2f} s: {failure.reason}"
             for failure in traffic.failures
-            if not any(
-                one.began - 0.1 <= failure.at_s + self._traffic_began <= one.ended + 1.0
-                for one in self._disturbed
+            if not (self._changed and failure.reason.endswith("packets were lost"))
+            and not any(
+                one.began - 0.1 <= failure.at_s + traffic.began_s <= one.ended + 1.0
+                for one in self._changed
             )
         ]
 

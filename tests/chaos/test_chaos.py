@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from chaos import apifaults, nodefaults
@@ -21,17 +22,15 @@ TRACE = "Traceback"
 BETWEEN_S = 0.3  # so long on average nothing goes wrong
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stage(
-    cluster: Cluster,
-    responders: Responders,
-    tmp_path_factory: pytest.TempPathFactory,
-    chaos_seed: int,
+    cluster: Cluster, responders: Responders, tmp_path: Path, chaos_seed: int
 ) -> Iterator[Stage]:
     """A node whose pods answer, and whose daemon does not run yet."""
-    scratch = tmp_path_factory.mktemp("chaos")
-    with site_in(cluster.nodes[0].namespace, scratch / "site") as site:
-        yield Stage(site, cluster, responders, scratch, chaos_seed)
+    with site_in(cluster.nodes[0].namespace, tmp_path / "site") as site:
+        yield Stage(site, cluster, responders, tmp_path, chaos_seed)
+    for pod in cluster.pods:
+        responders.stop(pod)
 
 
 @pytest.mark.timeout(0)

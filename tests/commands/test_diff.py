@@ -11,6 +11,7 @@ from support.processes.commands import (
     everything,
     node_object,
     service,
+    wait_until,
     write,
 )
 
@@ -331,3 +332,17 @@ def test_diff_changes_nothing(loaded: Commands, manifests: Path) -> None:
     loaded.run("diff", "-f", manifests)
     loaded.run("diff", "-f", manifests, "-o", "nft")
     assert loaded.generation() == before
+
+
+def test_what_idle_chains_of_affinity_use_is_no_difference(
+    commands: Commands, manifests: Path
+) -> None:
+    """They stay for some minutes, and the maps of remembered clients with them."""
+    sticky = service(sessionAffinity="ClientIP")
+    write(manifests / "all.json", node_object(), sticky, endpoint_slice("web", "10.244.1.5"))
+    with commands.daemon(manifests):
+        small(manifests, "10.244.1.5")
+        wait_until(lambda: rows(commands, manifests) == [])
+
+    assert rows(commands, manifests) == []
+    assert "clients-" in commands.namespace.run(["nft", "list", "ruleset"]).stdout

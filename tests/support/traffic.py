@@ -59,7 +59,7 @@ class Traffic:
     a line every 20 ms and wants it back. Source ports come back after 28,000
     connections: keep `rate` times the test's length below that. `sent`, `answers`
     (how often each identity answered) and `failures` may be read at any time, and are
-    complete after leaving.
+    complete after leaving. `began_s` is when it was entered, on the monotonic clock.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Traffic:
         self._broken: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._start = time.monotonic()
+        self.began_s = time.monotonic()
         try:
             for _ in range(self._held_count):
                 self._held.append(_Held(self._probe))
@@ -197,7 +197,7 @@ class Traffic:
             self._ended.notify_all()
 
     def _fail(self, reason: str, source_port: int) -> None:
-        self.failures.append(Failure(time.monotonic() - self._start, reason, source_port))
+        self.failures.append(Failure(time.monotonic() - self.began_s, reason, source_port))
 
     def _echo_all(self, now: float) -> None:
         for held in list(self._held):

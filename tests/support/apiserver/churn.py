@@ -1,6 +1,4 @@
-"""
-A cluster that never rests, as an API server reports it.
-"""
+"""A cluster that never rests, as an API server reports it."""
 
 from __future__ import annotations
 

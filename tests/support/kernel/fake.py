@@ -317,7 +317,7 @@ class FlakyKernel(FakeKernel):
     def _flaky(self, change: Callable[[], None]) -> None:
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "before":
-            raise TransactionError("injected: refused")
+            raise TransactionError("injected: refused", code="ENOMEM")
         change()
         if fault == "after":
             raise DataplaneError("injected: done, but the caller does not know")
