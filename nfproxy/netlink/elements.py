@@ -192,7 +192,7 @@ def _raw_element(data: bytes, at: int, end: int) -> RawElement:
     return key, value, last, is_end
 
 
-@functools.lru_cache(maxsize=16384)  # a few verdicts are the values of all frontends
+@functools.lru_cache(maxsize=4096)  # a few verdicts are the values of all frontends
 def read_verdict(data: bytes) -> Verdict:
     """Return a verdict from the payload of its attribute (NFTA_DATA_VERDICT)."""
     found = values(data)

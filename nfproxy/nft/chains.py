@@ -87,7 +87,7 @@ class Shape(msgspec.Struct, frozen=True, order=True):
         return _shape_name(self)
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=4096)
 def _shape_name(shape: Shape) -> str:
     parts = [f"list-{shape.list:016x}"] if shape.list else []
     if shape.routed:
@@ -142,13 +142,13 @@ def parse_shape(name: str) -> Shape | None:
     return shape if shape.name == name else None
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=4096)
 def goto_shape(shape: Shape) -> Verdict:
     """Return the verdict that leads to a shape's balancing chain."""
     return goto(shape.name)
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=4096)
 def shape_of(verdict: Verdict | None) -> Shape | None:
     """Return the shape of the balancing chain that a verdict leads to; None for any other."""
     return parse_shape(verdict.chain) if verdict is not None and verdict.chain else None

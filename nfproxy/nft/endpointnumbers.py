@@ -24,7 +24,7 @@ _WORD = 0xFFFFFFFF
 _INITIAL = 0xDEADBEEF  # JHASH_INITVAL
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=4096)
 def endpoint_number(destination: bytes) -> int:
     """Return the number of an endpoint: packed address and padded port, as in an element."""
     return FIRST_NUMBER + (_jhash(destination, SEED) * FIRST_NUMBER >> 32)

@@ -61,7 +61,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
         return f"{word} {self.chain}" if self.chain else word
 
 
-@functools.lru_cache(maxsize=16384)
+@functools.lru_cache(maxsize=4096)
 def verdict(code: int, chain: str = "") -> Verdict:
     """Return the verdict with a code of the kernel's."""
     return Verdict(code, chain)

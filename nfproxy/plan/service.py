@@ -161,7 +161,7 @@ def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
     return [a for a in addresses if len(a) == family.size]
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=4096)
 def _chains(shape: Shape) -> tuple[Chain, ...]:
     """Return a shape's chains. Frontends with equal shapes share the tuple; there are very many."""
     return (*shape.draws, shape)

@@ -103,8 +103,15 @@ class Process:
 
     def processor_s(self) -> float:
         """Return the processor time used so far, children that have ended included."""
+        return sum(self._times()) / _TICK
+
+    def children_s(self) -> float:
+        """Return the processor time that children used who have ended."""
+        return sum(self._times()[2:]) / _TICK
+
+    def _times(self) -> list[int]:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / _TICK
+        return [int(field) for field in fields[11:15]]
 
 
 @contextmanager

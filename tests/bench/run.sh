@@ -20,6 +20,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
   tests/bench/run.sh affinity                 what remembered clients cost           (--help)
   tests/bench/run.sh wide                     one Service with 10,000 frontends      (--help)
+  tests/bench/run.sh churn                    120 changes a second, of many kinds     (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
 }
@@ -30,14 +31,14 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " conntrack "* | " daemon "* | " mass "* | " repairs "* | " wide "*)
+    " affinity "* | " churn "* | " conntrack "* | " daemon "* | " mass "* | " repairs "* | " wide "*)
         module=bench.$1 && shift
         ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()
 case $module in
-    bench.daemon | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
+    bench.churn | bench.daemon | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
 esac
 prepare_packages "${lists[@]}"
 prepare_venv

@@ -2,9 +2,9 @@
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Protocol
-from nfproxy.nft.chains import Policy, Shape
+from nfproxy.nft.chains import Guard, Policy, Shape
 from nfproxy.plan.frontends import FrontendKey
-from nfproxy.reconcile.chainuses import IDLE_S, ChainUses, Deadlines
+from nfproxy.reconcile.chainuses import IDLE_S, MOST_IDLE, ChainUses, Deadlines
 
 V4 = Family.IPV4
 ONE, TWO = (FrontendKey(V4, bytes(4), Protocol.TCP, port) for port in (80, 81))
@@ -56,3 +56,49 @@ def test_a_chain_whose_removal_failed_counts_as_not_loaded():
     assert chains.next_at == 400.0 + IDLE_S
     chains.removed([(V4, LARGE.name)])
     assert chains.next_at is None
+
+
+def test_what_is_due_soon_goes_along():
+    """Each removal takes a child process, so chains go in batches."""
+    chains = ChainUses()
+    chains.reset({}, 0.0)
+    for number in range(100):
+        chains.made_ahead({(V4, f"cluster-tcp-{number}"): SMALL}, float(number))
+
+    assert chains.due(IDLE_S - 1) == []
+    assert len(chains.due(IDLE_S)) == 61
+
+
+def test_idle_chains_are_bounded():
+    """Of too many the oldest go at once, so that the number stays while Services come and go."""
+    chains = ChainUses()
+    chains.reset({}, 0.0)
+    now = IDLE_S  # until then elements may lead to chains that look idle
+    removals = 0
+    for number in range(3 * MOST_IDLE):
+        chain = Guard(number, (8,))
+        key = ONE._replace(address=number.to_bytes(4, "big"))
+        chains.loaded[V4, chain.name] = chain
+        chains.use(key, (chain,), now)
+        chains.use(key, (), now)
+        now += 0.02
+        if chains.next_at is not None and chains.next_at <= now:
+            chains.removed(chains.due(now))
+            removals += 1
+        assert len(chains.loaded) <= MOST_IDLE + 50  # those of a second may be in use yet
+        assert (V4, chain.name) in chains.loaded
+
+    assert removals < 12
+
+
+def test_too_many_chains_stay_while_their_uses_are_unknown_or_their_removal_failed():
+    """After a reading elements may lead to any of them. A failure is not repeated at once."""
+    many = {(V4, f"cluster-tcp-{number}"): SMALL for number in range(2 * MOST_IDLE)}
+    chains = ChainUses()
+    chains.reset(many, 0.0)
+    assert (chains.next_at, chains.due(1.0)) == (IDLE_S, [])
+
+    due = chains.due(IDLE_S)
+    assert len(due) == 2 * MOST_IDLE
+    chains.removal_failed(due, IDLE_S)
+    assert (chains.next_at, chains.due(IDLE_S + 1)) == (2 * IDLE_S, [])
