@@ -210,7 +210,7 @@ def test_every_value_arrives_where_it_belongs(helm: Helm) -> None:
         "metrics": 20249,
     }
     assert main["resources"] == EVERYTHING["resources"]
-    assert prepare["resources"]["limits"] == {"memory": "256Mi"}
+    assert prepare["resources"]["limits"] == {"memory": "1Gi"}
     assert spec["nodeSelector"] == {
         "kubernetes.io/os": "linux",
         "nfproxy.io/proxy": "nfproxy",

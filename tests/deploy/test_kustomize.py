@@ -170,7 +170,7 @@ def test_resources_are_requested_modestly_and_processor_time_is_not_limited(
     for container in containers(pod(objects)):
         assert container["resources"] == {
             "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"memory": "256Mi"},
+            "limits": {"memory": "1Gi"},
         }
 
 

@@ -15,6 +15,10 @@ from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 _LIMITLESS = 1 << 60  # cgroup v1 says "no limit" by a number near 2^63
 #: The daemon's resident bytes, measured with 50 Services of 4 endpoints and 10,000 of 10.
 _SMALL, _BYTES_PER_SERVICE = 55_000_000, 7_640
+#: The kernel charges the tables to the container that fills them: each element, of which a Service
+#: has twelve here (frontend, cluster IP, endpoints), and its frontend's counter on each processor
+#: that the machine may have.
+_KERNEL_BYTES_PER_SERVICE, _COUNTER_BYTES = 12 * 130, 16
 _ROOM = 1.5  # for a list that is being read, and for the child that loads the program
 _MI = 1 << 20
 
@@ -46,16 +50,38 @@ def _limits(cgroups: Path, controllers: str, path: str) -> Iterator[int]:
             yield limit
 
 
+def read_possible_processors(sys: Path) -> int | None:
+    """Return for how many processors the kernel keeps counters; None where it does not say."""
+    try:
+        text = HostRoot(sys / "devices/system/cpu").read("possible")
+    except InputError:
+        return None
+    last = whole_number((text or "").rpartition("-")[2])  # 0-127
+    return None if last is None else last + 1
+
+
 MEMORY = FactSource("memory", lambda subject: read_memory_limit(subject.proc, Path("/sys")))
 
+PROCESSORS = FactSource(
+    "possible processors", lambda subject: read_possible_processors(Path("/sys"))
+)
 
-def judge_memory(limit: int | None, access: ApiAccess | None) -> Finding:
-    """The limit covers what was measured; each Service counts as one with ten endpoints."""
+
+def judge_memory(
+    limit: int | None, access: ApiAccess | None, processors: int | None = None
+) -> Finding:
+    """
+    The limit covers what was measured, and the kernel's memory for the tables.
+
+    Each Service counts as one with one frontend and ten endpoints.
+    """
     services, slices = (access.services, access.slices) if access else (None, None)
     count = max(services or 0, slices or 0)
-    need = _SMALL + count * _BYTES_PER_SERVICE
-    is_known = services is not None
-    what = f"{need // 1_000_000} MB for {count} Services" if is_known else "55 MB and more"
+    kernel = count * (_KERNEL_BYTES_PER_SERVICE + _COUNTER_BYTES * (processors or 1))
+    need = _SMALL + count * _BYTES_PER_SERVICE + kernel
+    what = "55 MB and more"
+    if services is not None:
+        what = f"{_mb(need)} for {count} Services, {_mb(kernel)} of it in the kernel"
     if limit is None:
         return ok(f"no memory limit here; nfproxy takes about {what}")
     text = f"the memory limit is {limit // _MI} Mi, nfproxy takes about {what}"
@@ -67,9 +93,13 @@ def judge_memory(limit: int | None, access: ApiAccess | None) -> Finding:
     return ok(text)
 
 
+def _mb(size: int) -> str:
+    return f"{size // 1_000_000} MB"
+
+
 def _round_up(size: int) -> int:
     """Return a size in Mi, a multiple of 64."""
     return -(-size // (64 * _MI)) * 64
 
 
-CHECKS = (Check("memory", judge_memory, (MEMORY, IfKnown(ACCESS))),)
+CHECKS = (Check("memory", judge_memory, (MEMORY, IfKnown(ACCESS), IfKnown(PROCESSORS))),)

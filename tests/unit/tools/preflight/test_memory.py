@@ -7,7 +7,11 @@ from support.preflight import put
 
 from nfproxy.tools.preflight.access import ApiAccess
 from nfproxy.tools.preflight.findings import Level
-from nfproxy.tools.preflight.memory import judge_memory, read_memory_limit
+from nfproxy.tools.preflight.memory import (
+    judge_memory,
+    read_memory_limit,
+    read_possible_processors,
+)
 
 MI = 1 << 20
 
@@ -17,6 +21,7 @@ MI = 1 << 20
     [
         (None, 10_000, 10_000, Level.OK),
         (256 * MI, None, None, Level.OK),
+        (1024 * MI, 45_000, 45_000, Level.OK),
         (256 * MI, 10_000, 10_000, Level.OK),
         (256 * MI, 10_000, 30_000, Level.FAIL),
         (256 * MI, 20_000, None, Level.WARN),
@@ -27,11 +32,25 @@ MI = 1 << 20
 def test_the_limit_covers_the_services(
     limit: int | None, services: int | None, slices: int | None, level: Level
 ) -> None:
-    """The default limit covers what was measured: 131 MB with 10,000 Services."""
+    """The default limit of 1 Gi covers the largest cluster that was measured."""
     finding = judge_memory(limit, ApiAccess(services=services, slices=slices))
 
     assert level is finding.level
     assert ("resources.limits.memory" in finding.remedy) is (level is not Level.OK)
+
+
+def test_the_kernels_counters_count_for_each_possible_processor(tmp_path: Path) -> None:
+    """16 bytes for each frontend and processor that the machine may have."""
+    access = ApiAccess(services=45_000, slices=45_000)
+    few, many = (judge_memory(None, access, processors).found for processors in (2, 512))
+    assert "470 MB for 45000 Services, 71 MB of it in the kernel" in few
+    assert "837 MB for 45000 Services, 438 MB of it in the kernel" in many
+
+    put(tmp_path, {"devices/system/cpu/possible": "0-127\n"})
+    assert read_possible_processors(tmp_path) == 128
+    put(tmp_path, {"devices/system/cpu/possible": "0\n"})
+    assert read_possible_processors(tmp_path) == 1
+    assert read_possible_processors(tmp_path / "absent") is None
 
 
 @pytest.mark.parametrize(
