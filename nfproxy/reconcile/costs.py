@@ -16,8 +16,8 @@ TRANSACTION_S = 0.04
 _FIRST_S, _LEAST_S, _MOST_S = 8e-6, 1e-6, 2e-5
 
 # What is fixed in a transaction outweighs fewer operations. At the highest cost, transactions are
-# twice as large: they must teach that it has fallen.
-_FEWEST = 90
+# larger: they must teach that it has fallen.
+_FEWEST = 200
 
 # How much of the difference to what was known a transaction counts.
 _RISING, _FALLING = 0.5, 0.25

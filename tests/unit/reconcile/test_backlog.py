@@ -210,5 +210,5 @@ def test_costs_fall_again_after_a_busy_moment():
         operations = int(TRANSACTION_S / costs.operation_s) // 2
         costs.learn(operations, operations * 5e-6)
 
-    assert highest_s == pytest.approx(2e-4)
+    assert highest_s == pytest.approx(2e-5)
     assert costs.operation_s < 1e-5
