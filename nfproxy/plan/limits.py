@@ -16,6 +16,12 @@ from nfproxy.model.service import Service, ServicePort
 from nfproxy.plan.frontends import FrontendKey, Limited
 
 
+def may_exceed(service: Service, endpoints: int, limits: ServiceLimits) -> bool:
+    """Return whether so many endpoints of a port may be more than `endpoint_limit`, at low cost."""
+    slots = 2 * len(service.ports) * endpoints
+    return endpoints > limits.endpoints or slots > limits.elements - limits.frontends
+
+
 def endpoint_limit(service: Service, limits: ServiceLimits) -> int:
     """Return how many endpoints a port of a Service may have in one family."""
     outside = (*service.external_ips, *service.load_balancer_ips, *service.router_ips)

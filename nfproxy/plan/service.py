@@ -48,7 +48,7 @@ from nfproxy.plan.frontends import (
     SharedElement,
     SlotRanges,
 )
-from nfproxy.plan.limits import choose, endpoint_limit, limits_exceeded
+from nfproxy.plan.limits import choose, endpoint_limit, limits_exceeded, may_exceed
 
 #: Frontends share a list where that saves at least so many slots: its chains cost as much.
 WORTH_SLOTS = 64
@@ -97,7 +97,8 @@ def plan_service(
             else:
                 frontends.setdefault(key, frontend)
         full = [plan.port for plan in plans if plan.is_limited]
-        limited += limits_exceeded(service, family, config.limits, full, is_cut, ranges_cut)
+        if full or is_cut or ranges_cut:
+            limited += limits_exceeded(service, family, config.limits, full, is_cut, ranges_cut)
         for plan in plans:
             port = plan.port
             node_port = FrontendKey(family, b"", port.protocol, port.node_port)
@@ -137,8 +138,10 @@ def select_for(
         uses_cluster=not service.internal_local or external,
         uses_local=service.internal_local or (service.external_local and external),
     )
-    most = endpoint_limit(service, config.limits)
-    if max(len(selection.cluster), len(selection.local)) > most:
+    count = max(len(selection.cluster), len(selection.local))
+    if may_exceed(service, count, config.limits) and count > (
+        most := endpoint_limit(service, config.limits)
+    ):
         cluster, local = (
             tuple(sorted(choose(listed, most, config.node_name)))
             for listed in (selection.cluster, selection.local)
@@ -206,6 +209,9 @@ class _PortPlan:
 
     def _shares(self) -> bool:
         """Return whether the port's frontends share a list: each would have all endpoints."""
+        outside = self._service.load_balancer_ips or self._external_ips or self._router_ips
+        if not outside:
+            return False  # like most Services
         addresses = {
             *_of_family(self._service.load_balancer_ips, self._family),
             *self._external_ips,
