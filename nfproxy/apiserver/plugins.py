@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ from typing import Any, cast
 import msgspec
 
 from nfproxy.errors import NfproxyError, reason_of
+from nfproxy.host.processes import pids_with_variable
 from nfproxy.mismatch import UNREADABLE, mismatch
 from nfproxy.text import one_line, quoted, shown_path
 
@@ -36,6 +38,7 @@ _END_S = 3.0  # how long its processes may take to end
 _MAX_OUTPUT = 1 << 20  # bytes
 _SHOWN_ERRORS = 4096  # bytes: the last that it printed
 _NOT_STARTED = 126
+_MARK = "NFPROXY_PLUGIN_RUN"  # a variable that all processes of one run inherit
 _REMEDY = "run it by hand to see why"
 
 
@@ -107,6 +110,8 @@ def plugin_error(plugin: Plugin, reason: str, remedy: str = _REMEDY) -> PluginEr
 
 async def _run(plugin: Plugin) -> PluginStatus:
     environment = {**os.environ, **dict(plugin.environment), "KUBERNETES_EXEC_INFO": _info(plugin)}
+    mark = secrets.token_hex(8)
+    environment[_MARK] = mark
     path = shutil.which(plugin.command, path=environment.get("PATH", os.defpath))
     if path is None:
         raise _not_found(plugin)
@@ -131,7 +136,7 @@ async def _run(plugin: Plugin) -> PluginStatus:
         reason = f"did not end within {PLUGIN_S:.0f} s, and was killed"
         raise plugin_error(plugin, reason) from None
     finally:
-        await _end(process)
+        await _end(process, f"{_MARK}={mark}")
     if output is None:
         raise plugin_error(plugin, f"printed more than {_MAX_OUTPUT >> 20} MB")
     if process.returncode:
@@ -182,18 +187,28 @@ async def _last_errors(process: Process) -> bytes:
     return last
 
 
-async def _end(process: Process) -> None:
-    """End the plugin and all its processes: closing the pipe does that."""
+async def _end(process: Process, mark: str) -> None:
+    """
+    End the plugin and all its processes: closing the pipe does that.
+
+    If the process that does it was killed, those with `mark` in their environment are ended here.
+    """
     cast("StreamWriter", process.stdin).close()
     try:
         async with asyncio.timeout(_END_S):
             await process.wait()
-            # Without an end of its pipes, the event loop would keep them.
-            await asyncio.gather(*map(_drain, (process.stdout, process.stderr)))
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+    if (process.returncode or 0) < 0:
+        for pid in await asyncio.to_thread(pids_with_variable, mark):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    # Without an end of its pipes, the event loop would keep them.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_S):
+            await asyncio.gather(*map(_drain, (process.stdout, process.stderr)))
 
 
 async def _drain(stream: StreamReader | None) -> None:

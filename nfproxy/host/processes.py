@@ -78,6 +78,19 @@ def command_line_of(pid: int, proc: Path = _PROC) -> list[str]:
     return [word for word in text.split("\0") if word]
 
 
+def pids_with_variable(variable: str, proc: Path = _PROC) -> list[int]:
+    """Return the processes that this one may look at whose environment has ``NAME=VALUE``."""
+    wanted, found = variable.encode(), []
+    for directory in proc.iterdir():
+        if directory.name.isdigit():
+            try:
+                if wanted in (directory / "environ").read_bytes().split(b"\0"):
+                    found.append(int(directory.name))
+            except OSError:  # it has ended, or is another user's
+                continue
+    return found
+
+
 def are_others_hidden(proc: Path = _PROC) -> bool:
     """Return whether a pid namespace hides processes of the node from this one."""
     return _link(proc / "self/ns/pid") not in (_INITIAL_PID_NAMESPACE, "")

@@ -177,6 +177,20 @@ def test_no_process_of_a_plugin_outlives_the_daemon(tmp_path, number):
         assert gone(tmp_path / name), name
 
 
+def test_no_process_of_a_plugin_outlives_the_one_that_watches_it(write, tmp_path, monkeypatch):
+    """The kernel may kill that one where memory runs out."""
+    monkeypatch.setattr(plugins, "PLUGIN_S", 1.0)
+    path = write(user=script(tmp_path, f"{LEFT_BEHIND}\nsleep 0.5; kill -9 $PPID; sleep 1000"))
+
+    async def case() -> None:
+        with pytest.raises(PluginError):
+            await read_access(ClientSettings(kubeconfig=str(path)), {}, plugins.PluginRunner())
+
+    asyncio.run(case())
+    assert gone(tmp_path / "child")
+    assert gone(tmp_path / "far")
+
+
 def test_standard_error_of_any_size_does_not_block(write, tmp_path):
     """Its end is what an error shows, as text."""
     noise = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'no lück' >&2"
