@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,19 @@ from bench.objects import Size
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab
 
-HEADS = ("kind", "size", "changes/s", "commits/s", "processor", "of it children", "lag")
+HEADS = ("kind", "size", "changes/s", "commits/s", "processor", "of it children", "lag", "longest")
 _COUNTS = 12  # endpoints that a Service has at most, where their number changes
 _CHANGED = 64  # Services that changes are about
 _PARTS = 6  # intervals of which each prints the memory
 
 
 class Churned(msgspec.Struct, frozen=True):
-    """What one kind of change showed; `memory` after each interval, in bytes."""
+    """
+    What one kind of change showed.
+
+    `lag_s` is from the last change to the last commit, `longest_s` the longest time that a change
+    had to wait for a commit. `memory` is in bytes, after each interval.
+    """
 
     kind: str
     size: str
@@ -43,6 +49,7 @@ class Churned(msgspec.Struct, frozen=True):
     processor: float
     children: float
     lag_s: float
+    longest_s: float
     memory: list[int]
 
 
@@ -73,6 +80,15 @@ class Churn:
         """Make a Service and its slice, and remove them, in turn."""
         number = self._size.services + count // 4 % 20_000
         self._come_and_go(count, number, msgspec.json.decode(objects.service_json(number)))
+
+    def new(self, count: int) -> None:
+        """Make a Service, and then its slice; both stay."""
+        number = self._size.services + count // 2
+        if count % 2 == 0:
+            self._apply("Service", msgspec.json.decode(objects.service_json(number)))
+        else:
+            first = 100_000 + 10 * (count // 2)
+            self._apply_slice(number, [objects.spare_endpoint(first + n) for n in range(10)])
 
     def sticky(self, count: int) -> None:
         """Do the same with a Service that has session affinity."""
@@ -134,7 +150,7 @@ def _with_affinity(service: dict[str, Any]) -> dict[str, Any]:
     return service
 
 
-KINDS = ("mixed", "endpoint", "scale", "service", "sticky", "guarded", "affinity", "node")
+KINDS = ("mixed", "endpoint", "scale", "service", "new", "sticky", "guarded", "affinity", "node")
 
 
 def node(zone: str) -> dict[str, Any]:
@@ -171,12 +187,12 @@ def _churn(
     commits.forget()
     memory = [process.memory("VmRSS")]
     used, children, began, made = process.processor_s(), process.children_s(), time.monotonic(), 0
-    changed_at = began
+    changed_at = [began]
     while (now := time.monotonic()) < began + seconds:
         if now - began > seconds * len(memory) / _PARTS:
             memory.append(process.memory("VmRSS"))
         if made < (now - began) * rate:
-            changed_at = now
+            changed_at.append(now)
             change(made)
             made += 1
         else:
@@ -187,8 +203,14 @@ def _churn(
     memory.append(process.memory("VmRSS"))
     return Churned(
         *(kind, str(size), made / took, commits.count / took, used / took, children / took),
-        *(max(0.0, commits.last - changed_at), memory),
+        *(max(0.0, commits.last - changed_at[-1]), _longest(changed_at[1:], commits.times), memory),
     )
+
+
+def _longest(changes: Sequence[float], commits: Sequence[float]) -> float:
+    """Return the longest time from a change to the commit that followed it."""
+    indexes = ((at, bisect_left(commits, at)) for at in changes)
+    return max((commits[i] - at for at, i in indexes if i < len(commits)), default=0.0)
 
 
 def show(results: Sequence[Churned], console: Console) -> None:
@@ -200,7 +222,7 @@ def show(results: Sequence[Churned], console: Console) -> None:
         table.add_row(
             *(result.kind, result.size, f"{result.made_per_s:.0f}"),
             *(f"{result.commits_per_s:.1f}", f"{result.processor:.0%}", f"{result.children:.0%}"),
-            f"{result.lag_s * 1e3:.0f} ms",
+            *(f"{result.lag_s * 1e3:.0f} ms", f"{result.longest_s * 1e3:.0f} ms"),
             " ".join(f"{size / 1e6:.1f}" for size in result.memory),
         )
     console.print(table)

@@ -29,6 +29,7 @@ class Commits:
         self._came = threading.Condition()
         self.count = 0
         self.first = self.last = 0.0
+        self.times: list[float] = []
         self._thread = threading.Thread(target=self._listen, name="commits", daemon=True)
         self._thread.start()
 
@@ -53,12 +54,13 @@ class Commits:
                 with self._came:
                     self.count += 1
                     self.first, self.last = self.first or now, now
+                    self.times.append(now)
                     self._came.notify_all()
 
     def forget(self) -> None:
         """Begin again."""
         with self._came:
-            self.count, self.first, self.last = 0, 0.0, 0.0
+            self.count, self.first, self.last, self.times = 0, 0.0, 0.0, []
 
     def wait(self, limit_s: float = 20.0) -> float:
         """Wait for the first commit, and return when it was announced. Raises TimeoutError."""
