@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="which faults and changes, in which order (default: others each time; the same in CI)",
     )
     parser.addoption(
+        "--chaos-only",
+        default="",
+        metavar="NAMES",
+        help="the faults of tests/chaos to choose from: names, with commas (default: all)",
+    )
+    parser.addoption(
         "--cluster",
         choices=["namespaces", "kind", "existing"],
         default="namespaces",

@@ -31,7 +31,9 @@ from nfproxy.tools.lab import Cluster
 RATE = 40.0  # changes a second
 CONNECTIONS = 12_000  # of each stream; source ports are not used twice
 REPAIR_S = 20.0
-SETTLE_S = 90.0  # back-off after faults in a row goes up to half a minute
+SETTLE_S = float(
+    __import__("os").environ.get("SETTLE_S", 90)
+)  # back-off after faults in a row goes up to half a minute
 PORTS = range(8080, 8085)
 
 MOVING = "10.96.0.2"
@@ -187,10 +189,10 @@ class Stage:
         wait_until(equal, SETTLE_S)
         return said[-1]
 
-    def memory(self) -> int:
-        """Return the memory of the daemon, in bytes."""
+    def memory(self, which: str = "VmRSS") -> int:
+        """Return the memory of the daemon, in bytes; VmHWM is the most it had."""
         status = Path(f"/proc/{self.daemon.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        return int(status.partition(f"{which}:")[2].split()[0]) * 1024
 
     # -- traffic ----------------------------------------------------------------------------
 
