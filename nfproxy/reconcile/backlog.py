@@ -76,6 +76,10 @@ class Backlog:
         """Return how many Services wait, the node included."""
         return len(self._parts)
 
+    def __contains__(self, service: ObjectName) -> bool:
+        """Return whether a Service waits."""
+        return service in self._parts
+
     def clear(self) -> None:
         """Forget all parts. Services that were planned are finished when they wait no more."""
         self._parts.clear()
@@ -138,9 +142,13 @@ class Backlog:
     def put_back(self, service: ObjectName, parts: list[Part]) -> None:
         """Let parts of a Service wait that its turn was too short for."""
         self._finished.discard(service)
+        waiting = self._parts.get(service)
+        if waiting is None:
+            self._parts[service] = parts
+            self._enqueue(service, is_new=False)
+        else:
+            waiting += [part for part in parts if part not in self._known]
         self._known.update(parts)
-        self._parts[service] = parts
-        self._enqueue(service, is_new=False)
 
     def is_planned(self, service: ObjectName) -> bool:
         """Return whether a Service was planned and has not been reported as finished."""

@@ -75,6 +75,9 @@ class Tracker:
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
         self._lingering_lists: Deadlines[ListKey] = Deadlines(LINGER_S)
         self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
+        # Of no use once the backlog is empty: until then frontends may still lead there.
+        self._unused_lists: set[ListKey] = set()
+        self._unused_elements: set[SharedElement] = set()
 
     def reset(self, observed: Observed) -> None:
         """
@@ -93,6 +96,8 @@ class Tracker:
         self._lingering.clear()
         self._lingering_lists.clear()
         self._leaving.clear()
+        self._unused_lists.clear()
+        self._unused_elements.clear()
         self.backlog.clear()
         self.backlog.add(self._desired.everything())
         # Ranges all have their turn at once: one may have to go before another can come.
@@ -121,6 +126,7 @@ class Tracker:
         strays = self.strays[:most]
         batch.strays = len(strays)
         left = most - batch.strays
+        unfinished: dict[ObjectName, list[Part]] = {}
         while left > 0 and (turn := turns.next_turn()) is not None:
             service, parts = turn
             share = max(left // (len(turns) + 1), most // _TURNS, 2)
@@ -129,6 +135,8 @@ class Tracker:
             while parts and (used < share or is_range(parts[-1])):
                 part = parts.pop()
                 if part in self._left_out and self._is_left_out(part):
+                    continue
+                if self._hand_over(part, service, turns, unfinished):
                     continue
                 batch.parts.append((service, part))
                 if isinstance(part, FrontendKey):
@@ -163,13 +171,37 @@ class Tracker:
                         partial.append(part)
                 used += 1
             if partial or parts:
-                batch.unfinished.append((service, partial + parts))
+                unfinished[service] = partial + parts
             else:
                 self._changed_lists.pop(service, None)
             left -= used
+        batch.unfinished = list(unfinished.items())
         batch.order(strays)
         batch.changed.update(self._lost)
         return batch
+
+    def _hand_over(
+        self,
+        part: Part,
+        service: ObjectName,
+        turns: Backlog,
+        unfinished: dict[ObjectName, list[Part]],
+    ) -> bool:
+        """
+        Let a frontend wait that another waiting Service gets; return whether it does.
+
+        That Service's list and source ranges may not be there yet, and have to come first.
+        """
+        wanted = self._desired.frontends.get(part) if isinstance(part, FrontendKey) else None
+        if wanted is None or (owner := wanted.claim.service) == service:
+            return False
+        if owner in unfinished:
+            unfinished[owner].append(part)
+        elif owner in turns:
+            turns.add_part(owner, part)
+        else:
+            return False
+        return True
 
     # --- what the kernel refuses ---------------------------------------------------------
 
@@ -283,15 +315,12 @@ class Tracker:
                 self.chains.use(key, wanted.chains if wanted else (), now)
         for list_key, change in batch.list_steps:
             self._settle_list(list_key, change)
-            if change.lingers:
-                self._lingering_lists.begin(list_key, now)
-            else:
-                self._lingering_lists.end(list_key)
+            self._lingering_lists.end(list_key)
+            (self._unused_lists.add if change.lingers else self._unused_lists.discard)(list_key)
         for operation in batch.shared:
             element = SharedElement(operation.family, operation.set, operation.key)
             (self._shared.add if operation.add else self._shared.discard)(element)
-        for element in batch.leaving:
-            self._leaving.begin(element, now)
+        self._unused_elements.update(batch.leaving)
         for listed, elements in batch.lists:
             if elements:
                 self._lists[listed] = elements
@@ -299,6 +328,13 @@ class Tracker:
                 self._lists.pop(listed, None)
         for service, parts in batch.unfinished:
             self.backlog.put_back(service, parts)
+        if not self.backlog:
+            for list_key in self._unused_lists:
+                self._lingering_lists.begin(list_key, now)
+            for element in self._unused_elements:
+                self._leaving.begin(element, now)
+            self._unused_lists.clear()
+            self._unused_elements.clear()
 
     def _settle(self, key: FrontendKey, state: FrontendState) -> None:
         if state == ABSENT:
