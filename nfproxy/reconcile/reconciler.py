@@ -45,8 +45,9 @@ _CHAINS_SOON = 500
 # Where transactions are limited, an operation is expected to take so many bytes.
 _OPERATION_BYTES = 280
 
-# Tables of another layout with more frontends are not replaced in one transaction.
-_SCRIPT_FRONTENDS = 2_000
+# Tables of another layout are replaced in one transaction up to so many elements, for which
+# libnftables takes some 230 MB and the kernel half a second.
+_SCRIPT_ELEMENTS = 100_000
 
 
 class Reconciler:
@@ -343,7 +344,8 @@ class Reconciler:
     def _replace_tables(self) -> dict[ChainKey, Chain]:
         """Load the script that `render` prints, read what it made, and return its chains."""
         chains = self._chains_of(self._desired.frontends)
-        is_small = len(self._desired.frontends) <= _SCRIPT_FRONTENDS
+        elements = sum(1 + sum(map(len, f.own_slots)) for f in self._desired.frontends.values())
+        is_small = elements <= _SCRIPT_ELEMENTS
         if is_small and self._dataplane.transaction_limit is None:
             self._dataplane.load(script(self._desired, self._program, self._families))
         else:
