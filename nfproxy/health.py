@@ -21,6 +21,7 @@ from msgspec import UNSET, UnsetType
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.node import Node
+from nfproxy.text import plural
 
 #: Go's zero time.
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -82,7 +83,7 @@ class _Status(msgspec.Struct, frozen=True, rename="camel"):
     status: Mapping[str, _FamilyStatus] | UnsetType
     reason: str | UnsetType  # of a 503; kube-proxy gives none
     api_server: str | UnsetType = UNSET  # while it cannot be followed, whatever the code
-    kernel: str | UnsetType = UNSET  # while a sync waits for others, whatever the code
+    kernel: str | UnsetType = UNSET  # while it makes a sync wait, or refuses something
 
 
 class Health:
@@ -96,6 +97,7 @@ class Health:
         self._progress = "Services have not been programmed yet"
         self._node: Node | None = None
         self._node_trouble = "the Node object has not been read yet"
+        self._refused_parts = 0
         self._api_trouble: Callable[[], str] = str
         self._lock_wait_s: Callable[[], float] = float
         self._lock = threading.Lock()
@@ -141,6 +143,15 @@ class Health:
     def programming(self, services: int, total: int) -> None:
         """This number of Services is programmed, of so many."""
         self._progress = f"{max(0, services)} of {total} Services are programmed"
+
+    def parts_refused(self, count: int) -> None:
+        """
+        The kernel refuses so many parts of the desired state now.
+
+        Every page says so, and none changes its code. The rest is programmed, and most nodes would
+        refuse the same: load balancers must not leave all of them.
+        """
+        self._refused_parts = count
 
     def out_of_step(self, families: Collection[Family], what: str) -> None:
         """Another process changed the tables of these families, as `what` says."""
@@ -231,8 +242,16 @@ class Health:
 
         With `may_wait` a sync that waits for another process's transaction is not.
         """
-        wait_s = self._lock_wait_s()
+        wait_s, refused_parts = self._lock_wait_s(), self._refused_parts
         waits = wait_s >= _LONG_WAIT_S
+        kernel = []
+        if waits:
+            kernel.append(
+                f"waiting for another process's transaction on nf_tables for {wait_s:.0f} s"
+            )
+        if refused_parts:
+            refused = plural(refused_parts, "part")
+            kernel.append(f"the kernel refuses {refused} of what it should hold; see the log")
         # A copy, so that `healthy` and `status` agree while other threads report syncs.
         started = [(f, s) for f, s in list(self._syncs.items()) if s.updated_ns is not None]
         status = {
@@ -264,9 +283,7 @@ class Health:
             status=status or UNSET,
             reason="; ".join(reasons) or UNSET,
             api_server=self._api_trouble() or UNSET,
-            kernel=f"waiting for another process's transaction on nf_tables for {wait_s:.0f} s"
-            if waits
-            else UNSET,
+            kernel="; ".join(kernel) or UNSET,
         )
         return Answer(200 if good else 503, msgspec.json.encode(body))
 

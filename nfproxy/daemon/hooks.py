@@ -156,6 +156,7 @@ class NodeHooks(Hooks):
         if commit.report.resynced:
             self._tidy_up()
         self._count(planner, commit)
+        self._health.parts_refused(len(commit.report.left_out))
         moment, left = now(), commit.report.left
         self._health.programming(len(planner.services) - left, len(planner.services))
         for family in self._families if not left else ():
@@ -201,7 +202,10 @@ class NodeHooks(Hooks):
                 endpoints=total.endpoints,
                 elements=total.elements,
             )
-        metrics.services(len(planner.services), waiting=report.left)
+        # Parts of the node itself belong to no Service.
+        incomplete = {service for service, _ in report.left_out} & planner.services.keys()
+        metrics.services(len(planner.services), waiting=report.left + len(incomplete))
+        metrics.parts_refused(len(report.left_out))
         metrics.claims(
             lost=commit.claims.get(ClaimReason.CONFLICT, 0),
             refused=commit.claims.get(ClaimReason.REFUSED, 0),

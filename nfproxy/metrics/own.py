@@ -54,6 +54,10 @@ class OwnMetrics:
         self._limited = make.gauge(
             "service_limits_exceeded", "Limits that Services exceed: they have a part of it"
         )
+        self._refused_parts = make.gauge(
+            "refused_parts",
+            "Frontends, lists and set elements that the kernel refuses: they stay as they were",
+        )
         self._transaction_s = make.histogram(
             "transaction_duration_seconds",
             "Seconds a sync took that changed the kernel's tables",
@@ -64,8 +68,8 @@ class OwnMetrics:
         )
         self._in_step = make.gauges(
             "in_step",
-            "1 if the kernel's table holds what it should, 0 from a foreign change or a failed "
-            "sync to the repair",
+            "1 if the kernel's table holds what it should, but for refused parts; 0 from a foreign "
+            "change or a failed sync to the repair",
         )
         self._chains_made = make.counter(
             "chains_made_total",
@@ -180,6 +184,10 @@ class OwnMetrics:
         self._refused.set(refused)
         self._shadowing.set(shadowing)
         self._limited.set(limited)
+
+    def parts_refused(self, count: int) -> None:
+        """The kernel refuses so many parts of the desired state now."""
+        self._refused_parts.set(count)
 
     # --- objects ---------------------------------------------------------------------------
 

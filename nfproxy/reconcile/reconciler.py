@@ -158,6 +158,7 @@ class Reconciler:
             ),
             left=len(tracker.backlog),
             refused=tuple(refused),
+            left_out=tracker.left_out(),
         )
 
     def _apply_apart(self, batch: Batch) -> tuple[list[Batch], list[Refused]]:
@@ -175,7 +176,7 @@ class Reconciler:
         tracker.forget_strays(batch)
         refused = apply_apart(tracker.in_order(batch.parts), apply)
         for one in refused:
-            tracker.leave_out(one.part)
+            tracker.leave_out(one.service, one.part)
         tracker.committed(Batch(unfinished=batch.unfinished), self._clock())
         return done, refused
 

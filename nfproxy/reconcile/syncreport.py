@@ -13,6 +13,7 @@ from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import FrontendKey
+from nfproxy.reconcile.backlog import ServicePart
 from nfproxy.reconcile.refusals import Refused
 from nfproxy.reconcile.transition import Operation
 
@@ -66,7 +67,8 @@ class Report(msgspec.Struct, frozen=True):
 
     `reason` says why the tables were read in this sync, None where they were not; `elements_read`
     counts. `resynced` is true where this sync ended what a reading began: everything was compared.
-    `refused` are parts that the kernel refuses, and that are left as they are.
+    `refused` are parts that the kernel refused in this sync. `left_out` has all that are left as
+    they are for that cause, and what waits for them.
     """
 
     operations: int = 0
@@ -78,3 +80,4 @@ class Report(msgspec.Struct, frozen=True):
     finished: Touched = Touched()
     left: int = 0
     refused: tuple[Refused, ...] = ()
+    left_out: Set[ServicePart] = frozenset()

@@ -71,7 +71,8 @@ class Tracker:
         self._shared_lists: dict[ListKey, ListState] = {}
         self._changed_lists: dict[ObjectName, set[ListKey]] = {}  # of Services that wait
         self._lists: dict[AffinityListKey, frozenset[Element]] = {}
-        self._left_out: dict[Part, object] = {}  # refused by the kernel: what was wanted
+        # Refused by the kernel: whose it is, and what was wanted.
+        self._left_out: dict[Part, tuple[ObjectName, object]] = {}
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
         self._lingering_lists: Deadlines[ListKey] = Deadlines(LINGER_S)
         self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
@@ -142,7 +143,7 @@ class Tracker:
                 if isinstance(part, FrontendKey):
                     wanted = self._desired.frontends.get(part)
                     if wanted is not None and wanted.list in self._left_out:
-                        self._left_out[part] = wanted  # as long as its list
+                        self._left_out[part] = service, wanted  # as long as its list
                         continue
                     state = self._states.get(part, ABSENT)
                     step = transition(part, state, wanted, max(2, share - used))
@@ -221,9 +222,13 @@ class Tracker:
             backlog.add_part(service, part)
         return self.portion(backlog=backlog)
 
-    def leave_out(self, part: Part) -> None:
+    def leave_out(self, service: ObjectName, part: Part) -> None:
         """Leave a part as it is in the kernel until another one is wanted in its place."""
-        self._left_out[part] = self._wanted(part)
+        self._left_out[part] = service, self._wanted(part)
+
+    def left_out(self) -> frozenset[ServicePart]:
+        """Return the parts that are left as they are."""
+        return frozenset((service, part) for part, (service, _) in self._left_out.items())
 
     def _wanted(self, part: Part) -> object:
         """Return what is wanted of a part, for comparisons."""
@@ -237,7 +242,7 @@ class Tracker:
 
     def _is_left_out(self, part: Part) -> bool:
         """Return whether a part still is left out; if not, let what waits for it have its turn."""
-        if self._left_out[part] == self._wanted(part):
+        if self._left_out[part][1] == self._wanted(part):
             return True
         del self._left_out[part]
         if isinstance(part, ListKey):

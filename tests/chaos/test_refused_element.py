@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chaos.stage import inject
-from support.processes.apidaemon import Site
+from support.processes.apidaemon import HEALTH_PORT, Site
 from support.processes.commands import endpoint_slice, eventually, node_object, service
 
 from nfproxy.model.addresses import parse_address
@@ -32,6 +32,10 @@ def test_the_rest_is_programmed_and_the_service_gets_an_event(site: Site, tmp_pa
             {name: FRONTENDS[name] for name in FRONTENDS if name != BAD}, site.commands.frontends
         )
         event = site.wait_for_event("NotProgrammed")
+        assert site.metric("nfproxy_refused_parts") > 0
+        assert site.metric("nfproxy_services_programmed") == site.metric("nfproxy_services") - 1
+        page = site.page(HEALTH_PORT, "/healthz")
+        assert (page.code, "refuses" in page.data["kernel"]) == (200, True)
         site.api.apply(service("late", "10.96.0.10"), endpoint_slice("late", "10.244.1.6"))
         late = {"10.96.0.10:80/tcp": ("10.244.1.6:8080",)}
         eventually(
@@ -44,6 +48,7 @@ def test_the_rest_is_programmed_and_the_service_gets_an_event(site: Site, tmp_pa
             FRONTENDS | late | {BAD: ("10.244.1.7:8080", "10.244.1.8:8080")},
             site.commands.frontends,
         )
+        eventually(0, lambda: site.metric("nfproxy_refused_parts"))
         assert daemon.log.count("the kernel refuses") == 1
 
     assert event["regarding"]["name"] == "web-4"

@@ -70,6 +70,7 @@ def all_metrics() -> Metrics:
     metrics.watch_ended("services", "closed")
     metrics.undecodable(Kind.SERVICE, None, ())
     metrics.object_problems({"Service": 1})
+    metrics.parts_refused(1)
     metrics.healthcheck_passed("ping", "healthz")
     return metrics
 

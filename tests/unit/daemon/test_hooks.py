@@ -1,6 +1,7 @@
 """What follows a commit, over a kernel in memory."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -15,17 +16,20 @@ from nfproxy.daemon.proxier import Commit
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.health import Health
 from nfproxy.metrics import Metrics
-from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.model.service import Protocol, Service, ServicePort
+from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
 from nfproxy.plan.desired import Touched
+from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.localnodeports import ListenerChanges, LocalPort
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile import tracker
+from nfproxy.reconcile.backlog import ServicePart
 from nfproxy.reconcile.costs import Costs
 from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.reconcile.syncreport import Report
 from nfproxy.views.tally import Amounts, Tally
 
 NODE = "node-1"
@@ -122,6 +126,37 @@ def test_a_first_programming_in_portions_is_not_ready_before_its_end() -> None:
                 assert done == count or f"{done} of {count} Services" in ready.body.decode()
         assert len(reports) > 1
         assert [report.resynced for report in reports[-2:]] == [False, True]
+
+    run(case)
+
+
+def test_parts_that_the_kernel_refuses_are_counted_and_cost_no_traffic() -> None:
+    """The node stays in use: each node would refuse them, and all of them would go."""
+
+    def case(proxy: Proxy) -> None:
+        proxy.take(Changes(node=Node(NODE)))
+        proxy.take(changes(service(), service("other", cluster_ips=("10.96.1.1",))))
+        left_out = frozenset({(ObjectName("default", "web"), part("10.96.0.1"))})
+        proxy.hooks.on_committed(proxy.planner, commit_with(left_out))
+        values = proxy.values()
+        assert values["nfproxy_refused_parts"] == 1
+        assert values["nfproxy_services_programmed"] == values["nfproxy_services"] - 1
+        for page in (proxy.health.healthz, proxy.health.readyz, proxy.health.livez):
+            answer = page(now())
+            assert answer.code == 200
+            assert "refuses 1 part" in json.loads(answer.body)["kernel"]
+
+        proxy.hooks.on_committed(proxy.planner, commit_with(frozenset()))
+        values = proxy.values()
+        assert values["nfproxy_refused_parts"] == 0
+        assert values["nfproxy_services_programmed"] == values["nfproxy_services"] == 2
+        assert "kernel" not in json.loads(proxy.health.healthz(now()).body)
+
+    def part(address: str) -> FrontendKey:
+        return FrontendKey(Family.IPV4, parse_address(address), Protocol.TCP, 80)
+
+    def commit_with(left_out: frozenset[ServicePart]) -> Commit:
+        return Commit(Report(left_out=left_out), Touched(), {}, 0.001)
 
     run(case)
 

@@ -76,6 +76,15 @@ def test_what_is_refused_is_not_tried_until_it_changes(proxy: MemoryProxy):
     assert 7 in served(proxy)
 
 
+def test_every_report_has_what_is_left_out_now(proxy: MemoryProxy):
+    """Not only the one of the refusal, until the kernel takes it or no Service wants it."""
+    report = proxy.put(*objects())
+    assert report.left_out == {(one.service, one.part) for one in report.refused}
+    assert proxy.put(service("late", cluster_ips=("10.96.1.1",))).left_out == report.left_out
+
+    assert proxy.remove(*objects()[12:14]).left_out == frozenset()
+
+
 def test_it_is_tried_again_when_the_tables_are_read(proxy: MemoryProxy):
     proxy.put(*objects())
     proxy.kernel.refused = ()
