@@ -2,8 +2,8 @@
 Between nfproxy and the kernel: transactions go in, tables, notifications and errors come out.
 
 ``kernel`` is what the reconciler uses: elements go by netlink, the program (chains and rules) as
-text by ``libnftables``, in a child process. ``notifications`` reports other processes' changes,
-``strangers`` removes what they leave, ``conntrack_cleaner`` deletes stale flows, ``program`` reads
-tables for a comparison, and ``probes`` says which features the kernel lacks. Nothing here decides
-what the tables should hold.
+text by ``libnftables``, in a child process (``libnftables_child``). ``notifications`` reports other
+processes' changes, ``strangers`` removes what they leave, ``conntrack_cleaner`` deletes stale
+flows, ``program`` reads tables for a comparison, and ``probes`` says which features the kernel
+lacks. Nothing here decides what the tables should hold.
 """

@@ -5,9 +5,12 @@ From objects and the node's configuration to the desired state.
     service     one Service: its frontends, by traffic policy
     endpoints   which endpoints serve a service port: readiness, termination, topology hints
     affinity    session affinity of one service port
+    limits      the most that one Service may have
     desired     all Services together: who gets a frontend that two ask for
+    claims, shadows        what is wrong with what Services ask for
     frontends   the values all of these work with
     flows, servicehealth   stale flows; health check node ports
+    localnodeports         node ports on loopback addresses
     serviceranges          ServiceCIDRs that hold nodes or pods
 
 Everything here computes: no I/O, no clock, no kernel. The rules are kube-proxy's (nftables mode,

@@ -7,8 +7,12 @@ From the desired state to transactions that bring the kernel in step with it.
     syncreport   what a sync reports
     costs        how much fits one transaction
     portions     the same where the kernel limits its bytes
+    batch        one portion of work
+    refusals     what the kernel refuses in a transaction
     transition   the operations that one frontend needs
-    chainuses    which chains frontends use
+    lists        the operations that a shared list needs
+    chainuses    which chains frontends use, and which are made ahead
+    chaintexts   nft texts that load chains
     observed     what a reading of the tables says about frontends
     script       the desired state as one nft script, for `render` and for foreign tables
 

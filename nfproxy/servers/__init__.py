@@ -1,12 +1,13 @@
 """
-The HTTP servers: health, metrics, and the health check node ports of Services.
+The servers: health, metrics, health check node ports, and node ports on loopback addresses.
 
-All speak plain HTTP without authentication, as kube-proxy's do, so every client that reaches the
-node may send them anything. ``listening`` opens sockets, ``accepting`` accepts connections,
-``admission`` bounds their number, ``serving`` serves a page within bounds, ``requestreader`` reads
-requests as Go does, ``pages`` is what a page is. ``ports`` has the pages of the health port and the
-metrics port, ``zpages`` two of them, ``healthcheckports`` the answer to load balancers' health
-checks.
+All but the last speak plain HTTP without authentication, as kube-proxy's do, so every client that
+reaches the node may send them anything. ``listening`` opens sockets, ``accepting`` accepts
+connections, ``admission`` bounds their number, ``serving`` serves a page within bounds,
+``requestreader`` reads requests as Go does, ``pages`` is what a page is. ``ports`` has the pages of
+the health port and the metrics port, ``zpages`` two of them, ``healthcheckports`` the answer to
+load balancers' health checks. ``tcpproxy`` and ``udpproxy`` pass connections and datagrams from
+loopback addresses on to endpoints.
 
 Everything here belongs to the event loop; metrics are written in a thread of their own.
 """

@@ -20,6 +20,7 @@ PAGES = tuple(
     for path in sorted(ROOT.glob(pattern))
 )
 README_LINES = 200  # more is a page of its own
+MOST_WORDS = 20  # of our own: a newcomer has to learn each
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 # A path of the repository, in a command or in running text.
@@ -103,6 +104,9 @@ def test_the_map_of_the_code_names_every_package_and_files_that_exist() -> None:
 
     for path in re.findall(r"(?<![\w/.])(\w+/(?:\w+/)*[\w.]+\.(?:py|j2))", text):
         assert (ROOT / "nfproxy" / path).exists() or (ROOT / path).exists(), path
+
+    words = text[text.index("| word | meaning |") :].splitlines()[2:]
+    assert len(words) <= MOST_WORDS
 
 
 def test_the_readme_is_short() -> None:

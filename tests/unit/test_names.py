@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+import pytest
+
 NFPROXY = Path(__file__).parents[2] / "nfproxy"
 #: nfproxy/rulesets is a link to templates.
 MODULES = [path for path in NFPROXY.rglob("*.py") if "rulesets" not in path.parts]
+
+#: Packages whose docstrings list their modules.
+LISTED = ("daemon", "dataplane", "metrics", "netlink", "nft", "plan", "reconcile", "servers")
 
 #: Module names that several packages have, and the one thing that each stands for.
 ONE_THING = {
@@ -65,6 +71,15 @@ def test_no_class_name_is_there_twice() -> None:
 def test_a_module_name_that_is_there_twice_stands_for_one_thing() -> None:
     """Each is on the list with its one meaning, and no name is on it without need."""
     assert set(several(modules())) == set(ONE_THING)
+
+
+@pytest.mark.parametrize("package", LISTED)
+def test_a_package_says_what_each_of_its_modules_is_for(package: str) -> None:
+    """In its docstring, where readers begin."""
+    init = NFPROXY / package / "__init__.py"
+    text = ast.get_docstring(ast.parse(init.read_text("utf-8"))) or ""
+    names = {path.stem for path in init.parent.glob("*.py")} - {"__init__"}
+    assert names <= set(re.findall(r"\w+", text))
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
