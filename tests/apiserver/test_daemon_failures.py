@@ -23,7 +23,7 @@ WEB = "10.96.0.1:80/tcp"
 CALL = "    code, output, errors = nft.cmd("
 #: Runs in the child before it calls libnftables: crashes while the file `broken` exists.
 CRASH = """
-    import os, pathlib
+    import os, pathlib, signal
     if pathlib.Path(__file__).with_name("broken").exists():
         os.kill(os.getpid(), signal.SIGSEGV)
 """

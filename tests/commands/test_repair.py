@@ -24,7 +24,7 @@ WEB = "10.96.0.1:80/tcp"
 
 #: Runs in the child before it calls libnftables: does what the file `mode` says.
 MISBEHAVE = """
-    import os, pathlib, time
+    import os, pathlib, signal, time
     mode = pathlib.Path(__file__).with_name("mode").read_text()
     if mode == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
