@@ -188,11 +188,11 @@ LAYOUTS = {
     "a base chain for a plain one": """chain services {
         type filter hook forward priority 0; policy drop;
     }""",
-    "another affinity map": """map affinity {
-        typeof ip saddr : ip daddr
+    "a set that the kernel fills": """set source-ranges {
+        typeof ip saddr
         flags dynamic,timeout
         timeout 1h
-        elements = { 192.0.2.1 : 192.0.2.2 }
+        elements = { 192.0.2.1 }
     }""",
     "empty": "",
     "of another program": "chain input {\n type filter hook input priority 0; policy drop;\n }",

@@ -42,7 +42,7 @@ class NodeProxy:
         objects: Sequence[Service | EndpointSlice] = (),
         families: Sequence[Family] = FAMILIES,
     ) -> None:
-        """Program a host with some objects. Takes over what its tables hold."""
+        """Program a host with some objects, to the end. Takes over what its tables hold."""
         self.host = host
         self.planner = Planner(config)
         self.families = families
@@ -50,7 +50,9 @@ class NodeProxy:
         self.reconciler = Reconciler(
             self.kernel, self.planner.desired, config, families, time.monotonic
         )
-        self.apply(changes(*objects))
+        report = self.apply(changes(*objects))
+        while report.left:
+            report = self.apply(changes())
 
     def __enter__(self) -> Self:
         """Return itself."""
