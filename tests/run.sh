@@ -35,7 +35,7 @@ Exits with 0 when every check and every test passed. No test found is a failure.
 
 Environment:
   NFPROXY_TEST_WORKERS   processes that run tests at the same time   (default: one per
-                         processor, 4 at most)
+                         processor, and one more where tests need a kernel, 4 at most)
   NFPROXY_TEST_IMAGE     an image that tests/tools/image.sh has printed  (the working tree's)
   NFPROXY_TEST_CACHE     where what else is fetched is kept          (~/.cache/nfproxy-tests)
   NFPROXY_COVERAGE       unit: print what of nfproxy tests/unit runs (the default where everything
@@ -151,7 +151,8 @@ run_tests() {
         [ ${#PYTEST_ARGUMENTS[@]} != 0 ] || PYTEST_ARGUMENTS=(tests/unit)
         PYTEST_ARGUMENTS=(-m "not namespaces" "${PYTEST_ARGUMENTS[@]}")
     fi
-    count=${NFPROXY_TEST_WORKERS:-$(nproc)}
+    # Tests that use a kernel wait for daemons and deadlines half of the time: one worker more.
+    count=${NFPROXY_TEST_WORKERS:-$(($(nproc) + (${#isolate[@]} > 0)))}
     [ -n "${NFPROXY_TEST_WORKERS:-}" ] || [ "$count" -le 4 ] || count=4
     if [ "$count" -gt 1 ]; then
         workers=(-n "$count" --dist worksteal) # neighbours share the fixtures of their module
