@@ -93,7 +93,13 @@ class StaleFlowCleaning:
             flows, self._waiting = self._waiting, {}
             scope = self._scope
             self._scope = scope._replace(service_addresses=None)
-            if await asyncio.to_thread(self._clean, flows, scope):
+            cleaning = asyncio.ensure_future(asyncio.to_thread(self._clean, flows, scope))
+            try:
+                is_done = await asyncio.shield(cleaning)
+            except asyncio.CancelledError:
+                await cleaning  # the cleaner's sockets are closed next
+                raise
+            if is_done:
                 backoff.reset()
                 self._metrics.conntrack_queue(len(self._waiting))
                 continue

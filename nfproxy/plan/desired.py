@@ -6,8 +6,8 @@ A change replaces one Service's plan, so that its cost depends on that Service a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,8 +16,6 @@ from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.frontends import (
-    NO_AFFINITY_LISTS,
-    NO_LISTS,
     AffinityListKey,
     Element,
     Frontend,
@@ -29,6 +27,11 @@ from nfproxy.plan.frontends import (
     SlotRanges,
 )
 from nfproxy.plan.shadows import Shadows
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_NOTHING = ServicePlan(ObjectName("", ""))
 
 
 class Conflict(NamedTuple):
@@ -113,8 +116,10 @@ class Desired:
         self._shadows.cluster_ips_changed(service, _cluster_ips(old), _cluster_ips(plan))
         held, asked = (p.shared_elements if p else () for p in (old, plan))
         self._recount(service, held, asked, touched)
-        self._replace_affinity_lists(service, old, plan, touched)
-        self._replace_lists(service, old, plan, touched)
+        was, now = old or _NOTHING, plan or _NOTHING
+        affinity = was.affinity_lists, now.affinity_lists
+        _replace(service, *affinity, self.affinity_lists, touched.affinity_lists)
+        _replace(service, was.lists, now.lists, self.lists, touched.lists)
 
     def plan_of(self, service: ObjectName) -> ServicePlan | None:
         """Return what a Service asks for, also where another Service has the better claim."""
@@ -265,40 +270,23 @@ class Desired:
             if not count:
                 touched.shared_elements[element] = owner
 
-    def _replace_affinity_lists(
-        self,
-        service: ObjectName,
-        old: ServicePlan | None,
-        new: ServicePlan | None,
-        touched: Touched,
-    ) -> None:
-        before = old.affinity_lists if old else NO_AFFINITY_LISTS
-        after = new.affinity_lists if new else NO_AFFINITY_LISTS
-        for key in before.keys() | after.keys():
-            if before.get(key) == after.get(key):
-                continue
-            touched.affinity_lists[key] = service
-            if key in after:
-                self.affinity_lists[key] = after[key]
-            else:
-                self.affinity_lists.pop(key, None)
 
-    def _replace_lists(
-        self,
-        service: ObjectName,
-        old: ServicePlan | None,
-        new: ServicePlan | None,
-        touched: Touched,
-    ) -> None:
-        before, after = (plan.lists if plan else NO_LISTS for plan in (old, new))
-        for key in before.keys() | after.keys():
-            if before.get(key) == after.get(key):
-                continue
-            touched.lists[key] = service
-            if key in after:
-                self.lists[key] = after[key]
-            else:
-                self.lists.pop(key, None)
+def _replace(
+    service: ObjectName,
+    before: Mapping[K, V],
+    after: Mapping[K, V],
+    held: dict[K, V],
+    touched: dict[K, ObjectName],
+) -> None:
+    """Take over a Service's lists, and touch those that changed."""
+    for key in before.keys() | after.keys():
+        if before.get(key) == after.get(key):
+            continue
+        touched[key] = service
+        if key in after:
+            held[key] = after[key]
+        else:
+            held.pop(key, None)
 
 
 def _cluster_ips(plan: ServicePlan | None) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_the_daemon_asks_for_all_that_is_granted_and_for_nothing_else(granted: S
         granted.serves(WEB)
         asked = granted.api.requests()
         assert errors_in(daemon.log) == []
-        assert "403" not in daemon.log
+        assert not re.search(r"(?<!\.)\b403\b", daemon.log)  # the time has a 403, too, at times
     assert {request.user for request in asked} == {USER}
     assert [request for request in asked if request.code == 403] == []
     used = {(RESOURCES[r.resource].group, r.resource, r.verb) for r in asked}
