@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 from support.client.http11 import ask, connections
+from support.ports import free_ports
 
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName
@@ -23,17 +24,6 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 def at(*addresses: str) -> Mapping[Family, Collection[bytes] | None]:
     """Return IPv4 addresses to listen at, and none of IPv6."""
     return {V4: [parse_address(address) for address in addresses], V6: []}
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that no socket listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("", 0))
-    ports = [int(opened.getsockname()[1]) for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
 
 
 class Proxy:

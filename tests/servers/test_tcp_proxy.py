@@ -7,6 +7,7 @@ import struct
 from collections.abc import Awaitable, Callable
 
 import pytest
+from support.ports import free_ports
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
@@ -19,17 +20,6 @@ WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
 ONE = {V4: "127.0.0.1", V6: "::1"}
 families = pytest.mark.parametrize("family", [V4, V6])
 SOON_S = 5.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that no socket listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("", 0))
-    ports = [int(opened.getsockname()[1]) for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
 
 
 class Endpoint:

@@ -1,5 +1,9 @@
 """nfproxy over a kernel in memory: objects in, elements out, and a clock that stands still."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
 from support.kernel.fake import FlakyKernel
 from support.objects.model import changes, gone
 
@@ -10,7 +14,9 @@ from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile import tracker
 from nfproxy.reconcile.chainuses import IDLE_S
+from nfproxy.reconcile.costs import Costs
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.syncreport import Report
 from nfproxy.reconcile.tracker import LINGER_S
@@ -86,3 +92,13 @@ class MemoryProxy:
     def chains(self, family: Family = Family.IPV4) -> set[str]:
         """Return the names of all chains."""
         return {chain.name for chain in self.kernel.chains(family)}
+
+
+@contextmanager
+def transactions_of(operations: int) -> Iterator[None]:
+    """Let so many operations be what a transaction should have."""
+    with (
+        mock.patch.object(tracker, "TRANSACTION_S", operations * Costs().operation_s),
+        mock.patch.object(Costs, "learn"),
+    ):
+        yield

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -50,24 +52,30 @@ class OneBatch:
         return ""
 
 
+@asynccontextmanager
+async def settled(kernel: FakeKernel) -> AsyncIterator[OneBatch]:
+    """Run a daemon that has programmed its source's first batch; stop it at the end."""
+    source, stop = OneBatch(), asyncio.Event()
+    config = NodeConfig(node_name="node-1")
+    daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES)
+    running = asyncio.create_task(daemon.run(stop))
+    for _ in range(1000):
+        if kernel.operations:
+            break
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    yield source
+    stop.set()
+    await running
+
+
 def test_the_first_batch_is_not_kept() -> None:
     """Or the first version of every object would stay in memory beside the last one."""
 
     async def case() -> bool:
-        source, kernel, stop = OneBatch(), FakeKernel(), asyncio.Event()
-        config = NodeConfig(node_name="node-1")
-        daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES)
-        running = asyncio.create_task(daemon.run(stop))
-        for _ in range(1000):
-            if kernel.operations:
-                break
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
-        gc.collect()
-        is_kept = source.kept() is not None
-        stop.set()
-        await running
-        return is_kept
+        async with settled(FakeKernel()) as source:
+            gc.collect()
+            return source.kept() is not None
 
     assert not asyncio.run(case())
 
@@ -79,22 +87,13 @@ def test_a_daemon_that_is_behind_and_cannot_commit_rests_until_the_retry(
     monkeypatch.setattr(proxier, "_PLANNED_AT_ONCE", 2)
 
     async def case() -> int:
-        source, kernel, stop = OneBatch(), FlakyKernel(), asyncio.Event()
-        config = NodeConfig(node_name="node-1")
-        daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES)
-        running = asyncio.create_task(daemon.run(stop))
-        for _ in range(1000):
-            if kernel.operations:
-                break
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
-        kernel.faults = ["before"] * 1000
-        many = [service(f"s{n}", cluster_ips=(f"10.96.1.{n}",)) for n in range(20)]
-        source.later = [changes(*many), changes(service("other", cluster_ips=("10.96.3.1",)))]
-        await asyncio.sleep(1.0)
-        looked, kernel.faults = source.looked, []
-        stop.set()
-        await running
+        kernel = FlakyKernel()
+        async with settled(kernel) as source:
+            kernel.faults = ["before"] * 1000
+            many = [service(f"s{n}", cluster_ips=(f"10.96.1.{n}",)) for n in range(20)]
+            source.later = [changes(*many), changes(service("other", cluster_ips=("10.96.3.1",)))]
+            await asyncio.sleep(1.0)
+            looked, kernel.faults = source.looked, []
         return looked
 
     assert asyncio.run(case()) < 10

@@ -1,12 +1,10 @@
 """In which order Services are programmed, and what a portion holds."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from unittest import mock
+from collections.abc import Iterable
 
 import pytest
 from support.kernel.fake import FlakyKernel
-from support.kernel.memoryproxy import MemoryProxy
+from support.kernel.memoryproxy import MemoryProxy, transactions_of
 from support.objects.model import endpoint_slice, service
 
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
@@ -14,7 +12,6 @@ from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import ObjectName, Protocol, Service
 from nfproxy.plan.desired import NODE, Touched
 from nfproxy.plan.frontends import FrontendKey, SharedElement
-from nfproxy.reconcile import tracker
 from nfproxy.reconcile.backlog import Backlog
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
 
@@ -107,16 +104,6 @@ def test_costs_follow_what_transactions_take():
     for _ in range(30):
         costs.learn(1000, 0.0)
     assert costs.operation_s < first / 4
-
-
-@contextmanager
-def transactions_of(operations: int) -> Iterator[None]:
-    """Let so many operations be what a transaction should have."""
-    with (
-        mock.patch.object(tracker, "TRANSACTION_S", operations * Costs().operation_s),
-        mock.patch.object(Costs, "learn"),
-    ):
-        yield
 
 
 def many(namespace: str, count: int, endpoints: int, first: int) -> list[Service | EndpointSlice]:

@@ -1,20 +1,16 @@
 """What waits for what while a change goes on in several transactions."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest import mock
 
 import pytest
 from support.kernel.fake import FlakyKernel
-from support.kernel.memoryproxy import MemoryProxy
+from support.kernel.memoryproxy import MemoryProxy, transactions_of
 from support.objects.model import endpoint_slice, service
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
-from nfproxy.reconcile import tracker
-from nfproxy.reconcile.costs import Costs
 from nfproxy.reconcile.syncreport import Report
 
 LIST = schema.LIST_ENDPOINTS[Protocol.TCP]
@@ -24,16 +20,6 @@ ADDRESSES = tuple(f"198.51.100.{n}" for n in range(1, 9))
 @pytest.fixture
 def proxy() -> MemoryProxy:
     return MemoryProxy(FlakyKernel())
-
-
-@contextmanager
-def transactions_of(operations: int) -> Iterator[None]:
-    """Let so many operations be what a transaction should have."""
-    with (
-        mock.patch.object(tracker, "TRANSACTION_S", operations * Costs().operation_s),
-        mock.patch.object(Costs, "learn"),
-    ):
-        yield
 
 
 def rest(proxy: MemoryProxy, report: Report) -> Iterator[Report]:
