@@ -53,7 +53,7 @@ class Task(enum.Enum):
     USE_NO_ADDRESSES = "use no addresses"  # stop expecting addresses of the Node
     REPAIR = "repair"  # read and compare the tables, after a foreign change
     GO_ON = "go on"  # commit more of what the last sync left
-    AUDIT = "audit"  # the same, to be sure
+    AUDIT = "audit"  # read and compare the tables, to be sure
     TIDY = "tidy"  # remove what lingered for packets that had read the old rules
 
 

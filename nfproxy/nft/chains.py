@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from nfproxy.model.service import Protocol
-from nfproxy.nft.schema import Verdict, goto, number64_bytes, number_bytes
+from nfproxy.nft.schema import Verdict, goto, halves, number64_bytes
 
 #: The chains of ``rulesets/table.nft.j2``.
 BASE_CHAINS = (
@@ -156,7 +156,7 @@ def shape_of(verdict: Verdict | None) -> Shape | None:
 
 def list_number(service_port: str) -> int:
     """Return the number of a service port's list: a hash, so that a restart does not change it."""
-    return int.from_bytes(_hash64("list", service_port), "big") or 1
+    return _hash64("list", service_port) or 1
 
 
 def list_size(count: int) -> int:
@@ -223,7 +223,7 @@ class Guard(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, service: str, lengths: Iterable[int]) -> Guard:
         """Return the guard of a Service with prefixes of these lengths."""
-        return cls(int.from_bytes(_hash64(service), "big"), tuple(sorted(set(lengths))))
+        return cls(_hash64(service), tuple(sorted(set(lengths))))
 
     @property
     def packed(self) -> bytes:
@@ -260,8 +260,8 @@ def parse_chain(name: str) -> Shape | Draw | Guard | None:
     return parse_shape(name) or parse_draw(name) or parse_guard(name)
 
 
-def _hash64(*parts: str) -> bytes:
-    return hashlib.sha256("/".join(parts).encode()).digest()[:8]
+def _hash64(*parts: str) -> int:
+    return int.from_bytes(hashlib.sha256("/".join(parts).encode()).digest()[:8], "big")
 
 
 class AffinityList(msgspec.Struct, frozen=True, order=True):
@@ -277,7 +277,7 @@ class AffinityList(msgspec.Struct, frozen=True, order=True):
     @property
     def name(self) -> str:
         """The map's name: with a hash, so that a restart does not change it and clients stay."""
-        return f"clients-{_hash64(self.service_port).hex()}-{self.which}"
+        return f"clients-{_hash64(self.service_port):016x}-{self.which}"
 
     @property
     def halves(self) -> tuple[int, int]:
@@ -286,14 +286,12 @@ class AffinityList(msgspec.Struct, frozen=True, order=True):
 
         With 10,000 lists the chance that two have one number is 1 in 10^11.
         """
-        digest = _hash64(self.service_port, self.which)
-        return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")
+        return halves(_hash64(self.service_port, self.which))
 
     @property
     def number(self) -> bytes:
         """The number as two fields of an element's key."""
-        high, low = self.halves
-        return number_bytes(high) + number_bytes(low)
+        return number64_bytes(_hash64(self.service_port, self.which))
 
 
 class FindChain(msgspec.Struct, frozen=True):
@@ -313,7 +311,7 @@ class FindChain(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The chain's name."""
         internal = "-internal" if self.internal_local else ""
-        return f"affinity-{_hash64(self.service_port).hex()}-{self.policy}{internal}"
+        return f"affinity-{_hash64(self.service_port):016x}-{self.policy}{internal}"
 
     @property
     def cluster(self) -> AffinityList | None:
@@ -348,7 +346,7 @@ class RecordChain(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The chain's name."""
-        return f"record-{_hash64(self.service_port).hex()}"
+        return f"record-{_hash64(self.service_port):016x}"
 
 
 Chain = Shape | Draw | Guard | FindChain | RecordChain

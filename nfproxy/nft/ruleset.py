@@ -238,7 +238,7 @@ def _guard_text(guard: Guard, family: Family) -> str:
         "guard.nft.j2",
         family=family.table,
         name=guard.name,
-        number=_halves(guard.number),
+        number=schema.halves(guard.number),
         masks=masks,
     )
 
@@ -249,16 +249,12 @@ def _draw_text(draw: Draw, family: Family) -> str:
         family=family.table,
         protocol=draw.protocol.word,
         name=draw.name,
-        number=_halves(draw.list),
+        number=schema.halves(draw.list),
         base=0 if draw.local else schema.CLUSTER_BASE,
         size=draw.size,
         smaller=smaller_size(draw.size),
         attempts=_ATTEMPTS,
     )
-
-
-def _halves(number: int) -> tuple[int, int]:
-    return number >> 32, number & 0xFFFFFFFF
 
 
 @functools.lru_cache(maxsize=4096)

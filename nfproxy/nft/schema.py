@@ -213,9 +213,15 @@ def number_bytes(number: int) -> bytes:
     return _NUMBER.pack(number)
 
 
+def halves(number: int) -> tuple[int, int]:
+    """Return a 64-bit number in two parts, as nft has no larger numbers than 32 bits."""
+    return number >> 32, number & 0xFFFFFFFF
+
+
 def number64_bytes(number: int) -> bytes:
-    """Return a 64-bit number as two fields, as nft has no larger numbers than 32 bits."""
-    return number_bytes(number >> 32) + number_bytes(number & 0xFFFFFFFF)
+    """Return a 64-bit number as two fields."""
+    high, low = halves(number)
+    return number_bytes(high) + number_bytes(low)
 
 
 def number_of(data: bytes, at: int) -> int:

@@ -20,6 +20,11 @@ from nfproxy.plan.endpoints import Destination, Selection
 from nfproxy.plan.frontends import AffinityListKey, Element, FrontendKey
 
 
+def port_name(service: Service, port: ServicePort) -> str:
+    """Return the name of a service port, from which the numbers of its lists and chains follow."""
+    return f"{service.name}/{port.protocol.word}/{port.name}"
+
+
 class PortAffinity(msgspec.Struct, frozen=True):
     """
     The session affinity of a service port in one family; false where it has none.
@@ -48,7 +53,7 @@ class PortAffinity(msgspec.Struct, frozen=True):
         timeout = service.affinity_timeout_s
         if timeout is None or not chosen.exists:
             return _NONE
-        name = f"{service.name}/{port.protocol.word}/{port.name}"
+        name = port_name(service, port)
         lists: dict[AffinityList, tuple[Destination, ...]] = {}
         # The shorter list comes first, see RecordChain.
         if service.internal_local or (service.external_local and external):

@@ -29,7 +29,7 @@ from nfproxy.nft.chains import (
     list_size,
 )
 from nfproxy.nft.schema import DROP, Verdict, jump
-from nfproxy.plan.affinity import PortAffinity
+from nfproxy.plan.affinity import PortAffinity, port_name
 from nfproxy.plan.claims import refusal
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
 from nfproxy.plan.frontends import (
@@ -183,7 +183,7 @@ class _PortPlan:
         guard: Guard | None,
     ) -> None:
         self._service = service
-        self.port = self._port = port
+        self.port = port
         self._family = family
         self._config = config
         self._guard = guard
@@ -201,8 +201,7 @@ class _PortPlan:
         self.list: ListKey | None = None
         self.listed = NO_SLOTS
         if self._shares():
-            name = f"{service.name}/{port.protocol.word}/{port.name}"
-            self._number = list_number(name)
+            self._number = list_number(port_name(service, port))
             self.list = ListKey(family, port.protocol, schema.number64_bytes(self._number))
             local = self._chosen.local[: schema.CLUSTER_BASE] if service.external_local else ()
             self.listed = (local, self._chosen.cluster)
@@ -217,7 +216,7 @@ class _PortPlan:
             *self._external_ips,
             *self._router_ips,
         }
-        frontends = len(addresses) + bool(self._port.node_port) + (not self._service.internal_local)
+        frontends = len(addresses) + bool(self.port.node_port) + (not self._service.internal_local)
         saved = (frontends - 1) * len(self._chosen.cluster)
         return frontends >= _SHARING_FRONTENDS and saved >= WORTH_SLOTS
 
@@ -225,31 +224,31 @@ class _PortPlan:
         """Yield the port's frontends. Where two have one key, the first one counts."""
         service, family = self._service, self._family
         yield self._internal(cluster_ip)
-        if self._port.node_port:
-            yield self._external(FrontendKind.NODE_PORT, b"", self._port.node_port)
+        if self.port.node_port:
+            yield self._external(FrontendKind.NODE_PORT, b"", self.port.node_port)
         guard = self._guard
         for address in _of_family(service.load_balancer_ips, family):
-            yield self._external(FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard)
+            yield self._external(FrontendKind.LOAD_BALANCER_IP, address, self.port.port, guard)
         for address in self._external_ips:
-            yield self._external(FrontendKind.EXTERNAL_IP, address, self._port.port)
+            yield self._external(FrontendKind.EXTERNAL_IP, address, self.port.port)
         # Without endpoints a router's IP has no frontend: the node's routes decide (KEP-6272).
         if self._chosen.exists:
             for address in self._router_ips:
                 yield self._external(
-                    FrontendKind.LOAD_BALANCER_IP, address, self._port.port, guard, routed=True
+                    FrontendKind.LOAD_BALANCER_IP, address, self.port.port, guard, routed=True
                 )
 
     def refused(self) -> Iterator[RefusedFrontend]:
         """Yield the frontends that the configuration leaves out, and the object cannot know."""
         if not self._config.router_ips:
             for address in _of_family(self._service.router_ips, self._family):
-                key = FrontendKey(self._family, address, self._port.protocol, self._port.port)
+                key = FrontendKey(self._family, address, self.port.protocol, self.port.port)
                 why = "has ipMode Router and is not served: gate LoadBalancerIPModeRouter is off"
                 yield RefusedFrontend(key, FrontendKind.LOAD_BALANCER_IP, why)
 
     def _internal(self, address: bytes) -> Frontend:
         """Return the cluster IP's frontend, by internalTrafficPolicy."""
-        key = FrontendKey(self._family, address, self._port.protocol, self._port.port)
+        key = FrontendKey(self._family, address, self.port.protocol, self.port.port)
         chosen = self._chosen
         if not chosen.exists:
             return self._frontend(key, FrontendKind.CLUSTER_IP, REJECT)
@@ -273,7 +272,7 @@ class _PortPlan:
 
         A `routed` one leaves clients without an endpoint to the node's routes.
         """
-        key = FrontendKey(self._family, address, self._port.protocol, port)
+        key = FrontendKey(self._family, address, self.port.protocol, port)
         chosen = self._chosen
         if not chosen.exists:
             return self._frontend(key, kind, REJECT, guard=guard)

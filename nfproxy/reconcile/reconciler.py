@@ -83,9 +83,8 @@ class Reconciler:
         self._clock = clock
         self._makes_chains_ahead = makes_chains_ahead
         self._resync_reason: ResyncReason | None = ResyncReason.START
-        self._resyncing: ResyncReason | None = (
-            None  # tables were read, and not all was compared yet
-        )
+        # Tables were read for this reason, and not all was compared yet.
+        self._resyncing: ResyncReason | None = None
         self._tracker = Tracker(desired, families)
         self.cleanup_failures = 0
 
@@ -385,12 +384,12 @@ class Reconciler:
 
     def _unused_maps_text(self, idle: Sequence[ChainKey]) -> str:
         """Return the text that removes the maps of clients that only idle chains use."""
-        text = ""
+        text, gone = "", set(idle)
         for family in {family for family, name in idle if parse_chain(name) is None}:
             used = {
                 map_name
                 for (of, name), chain in self._tracker.chains.loaded.items()
-                if of is family and (of, name) not in idle
+                if of is family and (of, name) not in gone
                 for map_name in clients_maps(name, chain)
             }
             held = (name for name in self._dataplane.set_names(family) if is_clients_map(name))

@@ -140,37 +140,25 @@ class Tracker:
                 if self._hand_over(part, service, turns, unfinished):
                     continue
                 batch.parts.append((service, part))
+                most_here, operations, is_whole = max(2, share - used), 0, True
                 if isinstance(part, FrontendKey):
                     wanted = self._desired.frontends.get(part)
                     if wanted is not None and wanted.list in self._left_out:
                         self._left_out[part] = service, wanted  # as long as its list
                         continue
-                    state = self._states.get(part, ABSENT)
-                    step = transition(part, state, wanted, max(2, share - used))
-                    used += batch.take(part, step)
-                    if step.is_whole:
-                        used += self._finish(batch, service, part, wanted)
-                    else:
-                        partial.append(part)
+                    step = transition(part, self._states.get(part, ABSENT), wanted, most_here)
+                    operations, is_whole = batch.take(part, step), step.is_whole
+                    if is_whole:
+                        operations += self._finish(batch, service, part, wanted)
                 elif isinstance(part, ListKey):
-                    held, listed = (
-                        self._shared_lists.get(part, NO_LIST),
-                        self._desired.lists.get(part),
-                    )
-                    change = list_transition(part, held, listed, max(2, share - used))
-                    used += batch.take_list(part, change)
-                    if change.operations:
-                        self._changed_lists.setdefault(service, set()).add(part)
-                    if not change.is_whole:
-                        partial.append(part)
+                    operations, is_whole = self._take_shared_list(batch, service, part, most_here)
                 elif isinstance(part, SharedElement):
                     self._take_element(batch, part)
                 else:
-                    changed, is_whole = self._take_list(batch, part, max(2, share - used))
-                    used += changed
-                    if not is_whole:
-                        partial.append(part)
-                used += 1
+                    operations, is_whole = self._take_affinity_list(batch, part, most_here)
+                used += operations + 1
+                if not is_whole:
+                    partial.append(part)
             if partial or parts:
                 unfinished[service] = partial + parts
             else:
@@ -258,6 +246,15 @@ class Tracker:
             self.backlog.add(Touched(frontends))
         return False
 
+    def _take_shared_list(
+        self, batch: Batch, service: ObjectName, key: ListKey, most: int
+    ) -> tuple[int, bool]:
+        held, wanted = self._shared_lists.get(key, NO_LIST), self._desired.lists.get(key)
+        step = list_transition(key, held, wanted, most)
+        if step.operations:
+            self._changed_lists.setdefault(service, set()).add(key)
+        return batch.take_list(key, step), step.is_whole
+
     def _finish(
         self, batch: Batch, service: ObjectName, key: FrontendKey, wanted: Frontend | None
     ) -> int:
@@ -276,7 +273,9 @@ class Tracker:
         elif is_wanted != (part in self._shared):
             batch.shared.append(Operation(is_wanted, *part))
 
-    def _take_list(self, batch: Batch, part: AffinityListKey, most: int) -> tuple[int, bool]:
+    def _take_affinity_list(
+        self, batch: Batch, part: AffinityListKey, most: int
+    ) -> tuple[int, bool]:
         """
         Take over at most so many changes of an affinity list; return their number, and if all.
 

@@ -7,7 +7,7 @@ connections, ``admission`` bounds their number, ``serving`` serves a page within
 ``requestreader`` reads requests as Go does, ``pages`` is what a page is. ``ports`` has the pages of
 the health port and the metrics port, ``zpages`` two of them, ``healthcheckports`` the answer to
 load balancers' health checks. ``tcpproxy`` and ``udpproxy`` pass connections and datagrams from
-loopback addresses on to endpoints.
+loopback addresses on to endpoints, which ``endpointchoice`` draws.
 
 Everything here belongs to the event loop; metrics are written in a thread of their own.
 """

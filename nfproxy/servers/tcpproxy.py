@@ -23,8 +23,9 @@ from nfproxy.model.addresses import FAMILIES, Family, format_address, parse_addr
 from nfproxy.model.service import Protocol
 from nfproxy.plan.localnodeports import ListenerChanges, LocalNodePort, LocalPort, Target
 from nfproxy.servers.accepting import Acceptor
+from nfproxy.servers.endpointchoice import EndpointChoice
 from nfproxy.servers.listening import bind_datagrams, listen_in_family, why_not
-from nfproxy.servers.udpproxy import EndpointChoice, UDPFlows, UDPPort
+from nfproxy.servers.udpproxy import UDPFlows, UDPPort
 
 log = logging.getLogger(__name__)
 
