@@ -283,3 +283,14 @@ class Streams:
             for stream in self.streams
             for failure in stream.failures
         ]
+
+
+def same_each_time(source: Host, served: Cluster, family: Family, protocol: Protocol) -> set[str]:
+    """Return who answers one client over all frontends, six times each."""
+    probes = [
+        Probe(source, *target(served, frontend, family), protocol)
+        for frontend in Frontend.ALL
+        for _ in range(6)
+    ]
+    first = probe_many(probes[:1])  # until it is answered, nothing is recorded
+    return set(answers([*first, *probe_many(probes)]))
