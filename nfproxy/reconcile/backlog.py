@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
@@ -54,6 +55,66 @@ def is_important(service: ObjectName) -> bool:
     return service in _IMPORTANT or service.namespace.startswith(_IMPORTANT_PREFIXES)
 
 
+class Turn:
+    """
+    A Service whose turn it is, and its parts, which are taken out one by one.
+
+    Taking one out costs the same however many there are: a Service may have a hundred thousand, and
+    as many turns as they take. What is left, and what came back, waits when the turn is put back.
+    """
+
+    def __init__(self, service: ObjectName, parts: Iterable[Part], waiting: set[Part]) -> None:
+        """Let all parts be taken; those that are leave `waiting`."""
+        self.service = service
+        self.came_back: list[Part] = []
+        self._waiting = waiting
+        self._by_order: dict[int, deque[Part]] = {}
+        for part in parts:
+            self.append(part)
+
+    def __bool__(self) -> bool:
+        """Return whether a part can be taken."""
+        return bool(self._by_order)
+
+    def __iter__(self) -> Iterator[Part]:
+        """Yield the parts that are left, the next ones first."""
+        parts = (reversed(self._by_order[order]) for order in sorted(self._by_order, reverse=True))
+        return chain(*parts, self.came_back)
+
+    @property
+    def next_part(self) -> Part:
+        """The part that is taken next."""
+        return self._by_order[max(self._by_order)][-1]
+
+    def take(self) -> Part:
+        """Take out the part whose turn it is."""
+        order = max(self._by_order)
+        parts = self._by_order[order]
+        part = parts.pop()
+        if not parts:
+            del self._by_order[order]
+        self._waiting.discard(part)
+        return part
+
+    def give_back(self, part: Part) -> None:
+        """Let a part wait for the next turn: this one is too short for it, or not its own."""
+        self.came_back.append(part)
+
+    def go_on(self, parts: Iterable[Part]) -> None:
+        """Begin the Service's next turn, with parts that have come since; they wait already."""
+        for part in parts:
+            self.append(part)
+        for part in self.came_back:
+            if part not in self._waiting:
+                self._waiting.add(part)
+                self._by_order.setdefault(_order(part), deque()).appendleft(part)
+        self.came_back = []
+
+    def append(self, part: Part) -> None:
+        """Add a part that waits: the next of its kind."""
+        self._by_order.setdefault(_order(part), deque()).append(part)
+
+
 class Backlog:
     """
     Services with parts that wait, by turns.
@@ -66,7 +127,7 @@ class Backlog:
     def __init__(self, families: Collection[Family]) -> None:
         """Start empty; parts of other families never wait."""
         self._families = families
-        self._parts: dict[ObjectName, list[Part]] = {}
+        self._parts: dict[ObjectName, list[Part] | Turn] = {}  # a turn: one that goes on
         self._known: set[Part] = set()
         self._queues: OrderedDict[str, deque[ObjectName]] = OrderedDict()
         self._planned: set[ObjectName] = set()
@@ -121,8 +182,8 @@ class Backlog:
                 self._queues.move_to_end(name, last=False)
         queue.append(service)
 
-    def next_turn(self) -> tuple[ObjectName, list[Part]] | None:
-        """Take out the Service whose turn it is, and its parts, the first of them at the end."""
+    def next_turn(self) -> Turn | None:
+        """Take out the Service whose turn it is."""
         if not self._queues:
             return None
         name = _IMPORTANT_QUEUE if _IMPORTANT_QUEUE in self._queues else next(iter(self._queues))
@@ -133,22 +194,18 @@ class Backlog:
         else:
             del self._queues[name]
         parts = self._parts.pop(service)
-        self._known.difference_update(parts)
-        parts.sort(key=_order)
         if service in self._planned:
             self._finished.add(service)
-        return service, parts
+        return parts if isinstance(parts, Turn) else Turn(service, parts, self._known)
 
-    def put_back(self, service: ObjectName, parts: list[Part]) -> None:
-        """Let parts of a Service wait that its turn was too short for."""
+    def put_back(self, turn: Turn) -> None:
+        """Let the parts wait that a turn was too short for."""
+        service = turn.service
         self._finished.discard(service)
-        waiting = self._parts.get(service)
-        if waiting is None:
-            self._parts[service] = parts
+        if service not in self._parts:
             self._enqueue(service, is_new=False)
-        else:
-            waiting += [part for part in parts if part not in self._known]
-        self._known.update(parts)
+        turn.go_on(self._parts.get(service, ()))
+        self._parts[service] = turn
 
     def is_planned(self, service: ObjectName) -> bool:
         """Return whether a Service was planned and has not been reported as finished."""

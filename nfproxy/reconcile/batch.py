@@ -7,7 +7,7 @@ import msgspec
 from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.frontends import AffinityListKey, Element, FrontendKey, ListKey, SharedElement
-from nfproxy.reconcile.backlog import Part, ServicePart
+from nfproxy.reconcile.backlog import ServicePart, Turn
 from nfproxy.reconcile.lists import ListStep
 from nfproxy.reconcile.transition import Operation, Step
 
@@ -24,7 +24,7 @@ class Batch(msgspec.Struct):
     `list_steps` are those of shared lists. `lists` are affinity lists with their elements
     afterwards.
     `changed` are the frontends that answer differently afterwards, `planned` those of Services that
-    were planned, and `unfinished` the Services whose turn was too short, with the parts left.
+    were planned, and `unfinished` the turns that were too short.
     `parts` are those that the batch is about.
     """
 
@@ -37,7 +37,7 @@ class Batch(msgspec.Struct):
     lists: list[tuple[AffinityListKey, frozenset[Element]]] = msgspec.field(default_factory=list)
     changed: set[FrontendKey] = msgspec.field(default_factory=set)
     planned: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
-    unfinished: list[tuple[ObjectName, list[Part]]] = msgspec.field(default_factory=list)
+    unfinished: list[Turn] = msgspec.field(default_factory=list)
     parts: list[ServicePart] = msgspec.field(default_factory=list)
 
     def order(self, strays: list[Operation]) -> None:

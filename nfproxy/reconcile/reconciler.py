@@ -7,9 +7,9 @@ after a failure and when it is asked to. Otherwise it relies on what it has comm
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 # How many chains come with those that a transaction needs. So many take some 50 ms.
 _CHAINS_SOON = 500
+_PARTS_SOON = 5000  # the parts that are asked for such chains
 
 # Where transactions are limited, an operation is expected to take so many bytes.
 _OPERATION_BYTES = 280
@@ -244,9 +245,9 @@ class Reconciler:
         if not missing:
             return 0
         # Services whose turn was too short need the others soon, and each script takes a child.
-        rest = (part for _, parts in batch.unfinished for part in parts)
+        rest = itertools.islice(itertools.chain.from_iterable(batch.unfinished), _PARTS_SOON)
         soon = self._missing_chains(part for part in rest if isinstance(part, FrontendKey))
-        missing.update(islice(soon.items(), _CHAINS_SOON))
+        missing.update(itertools.islice(soon.items(), _CHAINS_SOON))
         self._load_with(missing, lambda first: chains_text(first, self._program))
         self._tracker.chains.made_ahead(missing, self._clock())
         return len(missing)

@@ -21,7 +21,7 @@ from nfproxy.plan.frontends import (
     ListKey,
     SharedElement,
 )
-from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, ServicePart, is_range
+from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, ServicePart, Turn, is_range
 from nfproxy.reconcile.batch import LINGERING_SETS, Batch
 from nfproxy.reconcile.chainuses import ChainUses, Deadlines
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
@@ -127,14 +127,13 @@ class Tracker:
         strays = self.strays[:most]
         batch.strays = len(strays)
         left = most - batch.strays
-        unfinished: dict[ObjectName, list[Part]] = {}
+        unfinished: dict[ObjectName, Turn] = {}
         while left > 0 and (turn := turns.next_turn()) is not None:
-            service, parts = turn
+            service = turn.service
             share = max(left // (len(turns) + 1), most // _TURNS, 2)
             used = 0  # operations, and what counts like them
-            partial: list[Part] = []
-            while parts and (used < share or is_range(parts[-1])):
-                part = parts.pop()
+            while turn and (used < share or is_range(turn.next_part)):
+                part = turn.take()
                 if part in self._left_out and self._is_left_out(part):
                     continue
                 if self._hand_over(part, service, turns, unfinished):
@@ -158,13 +157,13 @@ class Tracker:
                     operations, is_whole = self._take_affinity_list(batch, part, most_here)
                 used += operations + 1
                 if not is_whole:
-                    partial.append(part)
-            if partial or parts:
-                unfinished[service] = partial + parts
+                    turn.give_back(part)
+            if turn or turn.came_back:
+                unfinished[service] = turn
             else:
                 self._changed_lists.pop(service, None)
             left -= used
-        batch.unfinished = list(unfinished.items())
+        batch.unfinished = list(unfinished.values())
         batch.order(strays)
         batch.changed.update(self._lost)
         return batch
@@ -174,7 +173,7 @@ class Tracker:
         part: Part,
         service: ObjectName,
         turns: Backlog,
-        unfinished: dict[ObjectName, list[Part]],
+        unfinished: dict[ObjectName, Turn],
     ) -> bool:
         """
         Let a frontend wait that another waiting Service gets; return whether it does.
@@ -185,7 +184,7 @@ class Tracker:
         if wanted is None or (owner := wanted.claim.service) == service:
             return False
         if owner in unfinished:
-            unfinished[owner].append(part)
+            unfinished[owner].give_back(part)
         elif owner in turns:
             turns.add_part(owner, part)
         else:
@@ -330,8 +329,8 @@ class Tracker:
                 self._lists[listed] = elements
             else:
                 self._lists.pop(listed, None)
-        for service, parts in batch.unfinished:
-            self.backlog.put_back(service, parts)
+        for turn in batch.unfinished:
+            self.backlog.put_back(turn)
         if not self.backlog:
             for list_key in self._unused_lists:
                 self._lingering_lists.begin(list_key, now)

@@ -1,5 +1,6 @@
 """In which order Services are programmed, and what a portion holds."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -7,6 +8,7 @@ from support.kernel.fake import FlakyKernel
 from support.kernel.memoryproxy import MemoryProxy, transactions_of
 from support.objects.model import endpoint_slice, service
 
+import nfproxy.reconcile.backlog
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import ObjectName, Protocol, Service
@@ -39,7 +41,7 @@ def turns(backlog: Backlog) -> list[str]:
     """Return the Services that have a turn, until none waits."""
     found = []
     while (turn := backlog.next_turn()) is not None:
-        found.append(str(turn[0]))
+        found.append(str(turn.service))
     return [text.removeprefix("Service ") for text in found]
 
 
@@ -49,7 +51,10 @@ def test_namespaces_take_turns():
     backlog.add(touch("a/1", "a/2", "a/3"))
     backlog.add(touch("b/1"))
 
-    assert [str(backlog.next_turn()[0]) for _ in range(2)] == [str(name("b/1")), str(name("a/1"))]
+    assert [str(backlog.next_turn().service) for _ in range(2)] == [
+        str(name("b/1")),
+        str(name("a/1")),
+    ]
     backlog.add(touch("c/1", "b/2"))
     assert turns(backlog) == ["b/2", "c/1", "a/2", "a/3"]
     assert len(backlog) == 0
@@ -62,7 +67,7 @@ def test_the_cluster_itself_comes_first():
     backlog.add(Touched(shared_elements={SharedElement(V4, "cluster-ips", b"abcd"): NODE}))
 
     first = {name("default/kubernetes"), name("kube-system/kube-dns"), NODE}
-    assert {backlog.next_turn()[0] for _ in first} == first
+    assert {backlog.next_turn().service for _ in first} == first
     assert set(turns(backlog)) == {"a/1", "default/kubernetes-2"}
 
 
@@ -73,8 +78,9 @@ def test_a_service_is_finished_once_when_nothing_of_it_waits():
     backlog.add(Touched(services={name("a/none")}))
     backlog.add(touch("a/2"))
     assert backlog.take_finished() == {name("a/none")}
-    service_, parts = backlog.next_turn()
-    backlog.put_back(service_, parts[:1])
+    turn = backlog.next_turn()
+    turn.take()
+    backlog.put_back(turn)
 
     assert backlog.take_finished() == set()
     assert turns(backlog) == ["a/2", "a/1"]
@@ -90,7 +96,60 @@ def test_what_waits_already_waits_once():
     key = FrontendKey(Family.IPV6, b"", Protocol.TCP, 80)
     backlog.add(Touched({key: name("a/6")}))
 
-    assert [len(parts) for _, parts in iter(backlog.next_turn, None)] == [1]
+    assert [len([*turn]) for turn in iter(backlog.next_turn, None)] == [1]
+
+
+def test_what_came_back_waits_once():
+    """It is last among those of its kind, also where it was touched again meanwhile."""
+    backlog = Backlog(FAMILIES)
+    touched = touch("a/1", ports=(80, 81, 82))
+    backlog.add(touched)
+    turn = backlog.next_turn()
+    first, second = turn.take(), turn.take()
+    turn.give_back(first)
+    turn.give_back(second)
+    backlog.add(Touched({first: name("a/1")}))
+    backlog.put_back(turn)
+    backlog.add(touched)
+
+    (turn,) = iter(backlog.next_turn, None)
+    taken = [turn.take() for _ in range(3)]
+    assert not turn
+    assert taken[-1] == second
+    assert {part.port for part in taken} == {80, 81, 82}
+
+
+class Counted(FrontendKey):
+    """A frontend that counts how often a set or dictionary asks for it."""
+
+    count = 0
+
+    def __hash__(self) -> int:
+        """Count a look-up."""
+        Counted.count += 1
+        return super().__hash__()
+
+
+def test_turns_of_a_large_service_cost_what_they_take(monkeypatch: pytest.MonkeyPatch):
+    """However much waits: each part is looked up and ordered a few times in all."""
+    order, ordered = nfproxy.reconcile.backlog._order, Counter()
+    monkeypatch.setattr(
+        nfproxy.reconcile.backlog, "_order", lambda part: ordered.update("1") or order(part)
+    )
+    backlog, size, at_once = Backlog(FAMILIES), 20_000, 100
+    keys = {Counted(V4, b"abcd", Protocol.TCP, port): name("a/1") for port in range(1, size + 1)}
+    backlog.add(Touched(keys))
+    Counted.count, turns_had = 0, 0
+    while (turn := backlog.next_turn()) is not None:
+        taken = [turn.take() for _ in range(at_once) if turn]
+        if turn:
+            turn.give_back(taken[0])
+            backlog.put_back(turn)
+        turns_had += 1
+
+    assert turns_had > size // at_once
+    assert Counted.count < 3 * size
+    assert ordered["1"] < 3 * size
 
 
 def test_costs_follow_what_transactions_take():
