@@ -1,0 +1,7 @@
+"""
+Why a Service does or does not work: the answer as values, from objects, kernel and connections.
+
+Everything here computes; readers of the node are elsewhere. From below: ``diagnosis`` (what is
+wrong, with its code), ``question`` (what was asked about), ``explanation`` (the answer: the JSON of
+``nfproxy explain``).
+"""
