@@ -100,7 +100,8 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
     The most that one Service may have on this node.
 
     `frontends` counts both families, `endpoints` those of a service port in one family,
-    `source_ranges` those of one family. `elements` bounds frontends and slots together.
+    `source_ranges` those of one family. `elements` bounds what frontends and endpoints cost in both
+    families together, session affinity included.
     """
 
     frontends: int = 32_768

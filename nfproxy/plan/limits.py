@@ -15,20 +15,33 @@ from nfproxy.model.nodeconfig import ServiceLimits
 from nfproxy.model.service import Service, ServicePort
 from nfproxy.plan.frontends import FrontendKey, Limited
 
+# The most elements of a frontend and, in one family, of an endpoint; see `endpoint_limit`.
+_MOST_OF_FRONTEND, _MOST_OF_ENDPOINT = 4, 8
+
 
 def may_exceed(service: Service, endpoints: int, limits: ServiceLimits) -> bool:
     """Return whether so many endpoints of a port may be more than `endpoint_limit`, at low cost."""
-    slots = 2 * len(service.ports) * endpoints
-    return endpoints > limits.endpoints or slots > limits.elements - limits.frontends
+    elements = _MOST_OF_ENDPOINT * len(service.cluster_ips) * len(service.ports) * endpoints
+    left = limits.elements - _MOST_OF_FRONTEND * limits.frontends
+    return endpoints > limits.endpoints or elements > left
 
 
 def endpoint_limit(service: Service, limits: ServiceLimits) -> int:
     """Return how many endpoints a port of a Service may have in one family."""
     outside = (*service.external_ips, *service.load_balancer_ips, *service.router_ips)
     addresses = len(service.cluster_ips) + len(outside)
+    is_sticky = service.affinity_timeout_s is not None
     frontends = min(limits.frontends, len(service.ports) * (addresses + 1))
-    # Two slot ranges of each port may hold an endpoint.
-    share = (limits.elements - frontends) // (2 * max(1, len(service.ports)))
+    of_frontends = frontends * (1 + bool(service.source_ranges) + 2 * is_sticky)
+    # Two frontends have slots of their own; more share a list. With internalTrafficPolicy Local the
+    # cluster IP is not one of them, and a local endpoint is in two slot ranges of another.
+    of_endpoint = 2 + service.external_local
+    if service.internal_local:
+        of_endpoint = 3 + 2 * service.external_local
+    if is_sticky:
+        of_endpoint += 3 if service.external_local or service.internal_local else 1
+    lists = max(1, len(service.ports)) * max(1, len(service.cluster_ips))
+    share = (limits.elements - of_frontends) // (of_endpoint * lists)
     return max(1, min(limits.endpoints, share))
 
 

@@ -6,6 +6,7 @@ import pytest
 from support.objects.model import changes, endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.endpoints import SlicePort
 from nfproxy.model.nodeconfig import NodeConfig, ServiceLimits
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
@@ -108,6 +109,47 @@ def test_all_ports_share_the_elements():
         return endpoint_limit(service(ports=ports), limits)
 
     assert [most(count) for count in (1, 2, 10, 100, 500)] == [499, 249, 49, 4, 1]
+
+
+@pytest.mark.parametrize("affinity", [None, 600])
+@pytest.mark.parametrize("cluster_ips", [("10.96.0.1",), ("10.96.0.1", "fd00:96::1")])
+@pytest.mark.parametrize("internal_local", [False, True])
+@pytest.mark.parametrize("external_local", [False, True])
+@pytest.mark.parametrize("addresses", [0, 1, 40])
+def test_all_elements_of_a_service_count(
+    affinity: int | None,
+    cluster_ips: tuple[str, ...],
+    internal_local: bool,
+    external_local: bool,
+    addresses: int,
+):
+    """Session affinity's, both families', and those of both policies where all pods are here."""
+    limits = ServiceLimits(frontends=1000, endpoints=5000, source_ranges=10, elements=10_000)
+    made = service(
+        ports=[ServicePort(f"p{n}", Protocol.TCP, n, 30000 + n) for n in range(1, 4)],
+        cluster_ips=cluster_ips,
+        external_ips=[f"198.51.100.{n}" for n in range(addresses)],
+        load_balancer_ips=["203.0.113.1"],
+        source_ranges=["10.0.0.0/8"],
+        affinity_timeout_s=affinity,
+        internal_local=internal_local,
+        external_local=external_local,
+    )
+    ports = [SlicePort(port.name, port.protocol, 8080) for port in made.ports]
+    pods = [f"10.244.{n // 250}.{n % 250 + 1}" for n in range(2500)]
+    pieces = [
+        endpoint_slice("web", *(endpoint(one, "node-1") for one in some), ports=ports)
+        for some in (pods, [f"fd00::{n + 1:x}" for n in range(2500)])
+    ]
+    planned = plan_service(made, pieces, config(limits))
+
+    elements = len(planned.shared_elements)
+    elements += sum(1 + len(f.own_elements) for f in planned.frontends)
+    elements += sum(map(len, [*planned.affinity_lists.values()]))
+    elements += sum(len(slots) for f in planned.frontends for slots in f.own_slots)
+    elements += sum(len(slots) for listed in planned.lists.values() for slots in listed)
+    assert planned.limited
+    assert 0.2 * limits.elements < elements <= limits.elements
 
 
 def test_the_choice_is_stable_and_even():
