@@ -21,13 +21,13 @@ from support.kernel.oldproxy import (
     cleanup,
     left_on,
 )
-from support.packets.sctp import socket_family
 from support.packets.sending import Probe, probe_many
 from support.processes.commands import Commands, wait_until
 from support.responders import Responders
 
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster, Host, Namespace
+from nfproxy.tools.lab.attempts import socket_family
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 WEB, WEB6 = "10.96.0.10", "fd00:10:96::10"

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from support.kernel.nodeproxy import NodeProxy
 from support.packets.scenes import CONFIG, NODE_PORT, Scene
-from support.packets.sctp import socket_family
 from support.packets.sending import Probe, Protocol, probe_many
 from support.packets.steps import families, protocols
 
@@ -20,6 +19,7 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft.schema import REJECTED_COUNTERS
 from nfproxy.tools.lab import Addresses
+from nfproxy.tools.lab.attempts import socket_family
 
 V4, V6 = Family.IPV4, Family.IPV6
 LOOPBACK = Addresses("127.0.0.1", "::1")

@@ -10,6 +10,7 @@ from support.packets import sctp
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Host
 from nfproxy.tools.lab import responders as lab
+from nfproxy.tools.lab.attempts import socket_family
 from nfproxy.tools.lab.responders import Responder
 
 _live: weakref.WeakSet[Responders] = weakref.WeakSet()
@@ -40,7 +41,7 @@ class Responders(lab.Responders):
 
     def sctp_host(self, host: Host, address: str) -> _SctpHost:
         """Return what answers SCTP on `host` in the family of `address`."""
-        family = sctp.socket_family(address)
+        family = socket_family(address)
         key = (host, family)
         if key not in self._sctp:
             self._sctp[key] = _SctpHost(self, host, family)

@@ -1,66 +1,20 @@
-"""
-Traffic that never stops, to prove that nothing is lost while rules change.
+"""The lab's traffic, over all protocols."""
 
-::
+from __future__ import annotations
 
-    with Traffic(cluster.client, "10.96.0.1", 80, Protocol.UDP, held=0) as traffic:
-        traffic.wait_for(100)
-        ...change the rules...
-        traffic.wait_for(100)
-    assert traffic.failures == []
-
-A lost first packet is seen exactly, not by its delay: a UDP datagram or SCTP INIT is
-never sent again, so it has no answer; for TCP the kernel says how many packets of a
-connection it sent again, and one is a loss, although the connection was made.
-"""
-
-import errno
-import select
-import socket
-import threading
-import time
-from collections import Counter, deque
-from dataclasses import dataclass
-from typing import NamedTuple, Self
-
-from support.packets.attempts import Attempt, Report
-from support.packets.sctp import socket_family
-from support.packets.sending import Outcome, Probe, attempt, outcome_of
+from support.packets.attempts import ATTEMPTS
 from support.responders import settle_all
 
 from nfproxy.model.service import Protocol
-from nfproxy.tools.lab.hosts import Host, packets_sent_again
+from nfproxy.tools.lab import traffic as lab
+from nfproxy.tools.lab.hosts import Host
+from nfproxy.tools.lab.traffic import HELD_PORTS
 
-PATIENCE_SECONDS = 0.9  # less than the second after which a lost SYN is sent again
-ECHO_SECONDS = 0.02
-BURST = 20
-HELD_PORTS = range(61000, 65536)  # held connections' source ports
-
-
-class Failure(NamedTuple):
-    """A connection that was not served: when (since the start), and what happened to it."""
-
-    at_s: float
-    reason: str
-    source_port: int
+__all__ = ["HELD_PORTS", "Traffic"]
 
 
-@dataclass
-class _Pending:
-    attempt: Attempt
-    since: float
-
-
-class Traffic:
-    """
-    Open `rate` connections a second to one address, from entering to leaving.
-
-    With `held`, so many TCP connections are open all the time as well, and each sends
-    a line every 20 ms and wants it back. Source ports come back after 28,000
-    connections: keep `rate` times the test's length below that. `sent`, `answers`
-    (how often each identity answered) and `failures` may be read at any time, and are
-    complete after leaving. `began_s` is when it was entered, on the monotonic clock.
-    """
+class Traffic(lab.Traffic):
+    """Open connections over a protocol; with `held`, TCP connections stay open as well."""
 
     def __init__(
         self,
@@ -73,220 +27,11 @@ class Traffic:
         held: int = 0,
         source_address: str = "",
     ) -> None:
-        self.sent = 0
-        self.answers: Counter[str] = Counter()
-        self.failures: list[Failure] = []
-        self._probe = Probe(source, destination, port, protocol, source_address)
-        self._interval_s = 1 / rate
-        self._held_count = held
-        self._held: list[_Held] = []
-        self._pending: dict[int, _Pending] = {}
-        self._order: deque[_Pending] = deque()
-        self._failed_new = 0
-        self._ended = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
-        self._broken: BaseException | None = None
+        super().__init__(
+            source, destination, port, rate=rate, held=held, source_address=source_address
+        )
+        self.attempt = ATTEMPTS[protocol]
 
-    def __enter__(self) -> Self:
-        self.began_s = time.monotonic()
-        try:
-            for _ in range(self._held_count):
-                self._held.append(_Held(self._probe))
-        except BaseException:
-            self._close_held()
-            raise
-        self._epoll = select.epoll()
-        self._thread.start()
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        self._stopping = True
-        self._thread.join()
-        for pending in self._pending.values():
-            pending.attempt.close()
-        self._close_held()
-        self._epoll.close()
-        if self._broken is not None and error is None:
-            raise self._broken
-
-    @property
-    def answered(self) -> int:
-        """How many connections were answered so far."""
-        return self.answers.total()
-
-    def wait_for(self, count: int, *, timeout_s: float = 30.0) -> None:
-        """Return when `count` connections opened after this call have ended somehow."""
-        target = self.sent + count
-        with self._ended:
-            done = self._ended.wait_for(
-                lambda: self._broken or self.answered + self._failed_new >= target, timeout_s
-            )
-        if not done or self._broken:
-            raise TimeoutError(f"{self.sent} sent, {self.answered} answered, no more came")
-
-    def _run(self) -> None:
-        try:
-            self._send_and_watch()
-        except BaseException as error:  # raised again where the traffic is left
-            with self._ended:
-                self._broken = error
-                self._ended.notify_all()
-
-    def _send_and_watch(self) -> None:
-        next_send = next_echo = time.monotonic()
-        while not self._stopping or self._pending:
-            now = time.monotonic()
-            if not self._stopping:
-                next_send = self._send_due(now, next_send)
-                if now >= next_echo:
-                    self._echo_all(now)
-                    next_echo = now + ECHO_SECONDS
-            for fd, _ in self._epoll.poll(self._interval_s):
-                pending = self._pending.get(fd)
-                report = pending.attempt.advance() if pending else None
-                if pending and report:
-                    self._finish(pending, report)
-            self._give_up_old()
-
-    def _send_due(self, now: float, next_send: float) -> float:
-        """Send what is due, at most a burst, and return when the next one is."""
-        for _ in range(BURST):
-            if next_send > now:
-                return next_send
-            self._send()
-            next_send += self._interval_s
-        return now
-
-    def _send(self) -> None:
-        one = attempt(self._probe)
-        pending = _Pending(one, time.monotonic())
-        self.sent += 1
-        self._pending[one.fileno()] = pending
-        report = one.start()
-        if report is not None:
-            self._finish(pending, report, watched=False)
-            return
-        self._epoll.register(one.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
-        self._order.append(pending)
-
-    def _give_up_old(self) -> None:
-        while self._order:
-            oldest = self._order[0]
-            if oldest.attempt.fileno() >= 0:
-                if time.monotonic() - oldest.since < PATIENCE_SECONDS:
-                    return
-                settle_all()
-                self._finish(oldest, oldest.attempt.advance())
-            self._order.popleft()
-
-    def _finish(self, pending: _Pending, report: Report | None, *, watched: bool = True) -> None:
-        one = pending.attempt
-        outcome = outcome_of(one, report)
-        sent_again = one.resent() if outcome.answered else 0
-        if watched:
-            self._epoll.unregister(one.fileno())
-        del self._pending[one.fileno()]
-        one.close()
-        with self._ended:
-            if outcome.answered and not sent_again:
-                self.answers[outcome.by] += 1
-            else:
-                self._failed_new += 1
-                self._fail(_reason(outcome, sent_again), one.source_port)
-            self._ended.notify_all()
-
-    def _fail(self, reason: str, source_port: int) -> None:
-        self.failures.append(Failure(time.monotonic() - self.began_s, reason, source_port))
-
-    def _echo_all(self, now: float) -> None:
-        for held in list(self._held):
-            reason = held.echo(now)
-            if reason:
-                self._drop(held, reason)
-
-    def _close_held(self) -> None:
-        for held in list(self._held):
-            sent_again = held.resent()
-            if sent_again:
-                self._drop(held, f"held connection: {sent_again} packets were lost")
-        for held in self._held:
-            held.close()
-        self._held.clear()
-
-    def _drop(self, held: "_Held", reason: str) -> None:
-        self._fail(reason, held.source_port)
-        self._held.remove(held)
-        held.close()
-
-
-class _Held:
-    """A TCP connection that stays open, with one line under way at a time."""
-
-    def __init__(self, probe: Probe) -> None:
-        address, port = probe.destination, probe.port
-        self._socket = probe.source.namespace.socket(socket_family(address), socket.SOCK_STREAM)
-        try:
-            self._socket.settimeout(PATIENCE_SECONDS)
-            _bind_outside(self._socket, probe.source_address)
-            self._socket.connect((address, port))
-            self.by = self._socket.recv(4096).decode().partition(" ")[0]
-            self._socket.setblocking(False)
-        except BaseException:
-            self._socket.close()
-            raise
-        self.source_port = int(self._socket.getsockname()[1])
-        self._line = b""
-        self._got = b""
-        self._since = 0.0
-        self._number = 0
-
-    def echo(self, now: float) -> str:
-        """Take what came back and send the next line; return what went wrong, or nothing."""
-        try:
-            if self._line:
-                self._got += self._read()
-            if self._got == self._line:
-                self._number += 1
-                self._line, self._got, self._since = b"line %d\n" % self._number, b"", now
-                self._socket.send(self._line)
-            elif now - self._since > PATIENCE_SECONDS:
-                return f"held connection to {self.by}: no echo"
-        except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, str(error))
-            return f"held connection to {self.by}: {name}"
-        return ""
-
-    def resent(self) -> int:
-        return packets_sent_again(self._socket)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _read(self) -> bytes:
-        try:
-            data = self._socket.recv(4096)
-        except BlockingIOError:
-            return b""
-        if not data:
-            raise ConnectionResetError(errno.ECONNRESET, "closed")
-        return data
-
-
-def _bind_outside(sock: socket.socket, address: str) -> None:
-    """Bind to a port above those of probes, so that a rule can match these connections."""
-    for port in HELD_PORTS:
-        try:
-            sock.bind((address, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-        else:
-            return
-    raise OSError(errno.EADDRINUSE, f"no free source port in {HELD_PORTS}")
-
-
-def _reason(outcome: Outcome, sent_again: int) -> str:
-    if sent_again:
-        return f"first packet lost: the SYN was sent {sent_again} times again"
-    return f"{outcome.verdict.value} {outcome.reason}".strip()
+    def settle(self) -> None:
+        """Wait until the responders have answered everything that had arrived."""
+        settle_all()

@@ -44,15 +44,14 @@ class ServiceChange(msgspec.Struct, frozen=True, rename="camel"):
     A change that the demo made while connections ran.
 
     `in_force_s` is the time from writing the file until both kernels had the change, None where the
-    change needed none. `failures` describe connections that failed. `sent_again` counts packets
-    that had to be sent again.
+    change needed none. `failures` describe connections that failed; one whose first packet had to
+    be sent again is among them.
     """
 
     what: str
     in_force_s: float | None
     connections: int
     failures: tuple[str, ...]
-    sent_again: int
     answers: dict[str, int]
 
 

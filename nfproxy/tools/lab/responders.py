@@ -3,8 +3,7 @@ Servers on hosts of a lab that answer with their name and the client address the
 
 One thread serves them all. By default a TCP connection receives one line, ``identity address port``
 with the source that the server sees, and then everything that it sends comes back. A UDP datagram
-receives such a line. With `pages`, a TCP server speaks HTTP and answers each request with such a
-line in words.
+receives such a line.
 """
 
 from __future__ import annotations
@@ -25,8 +24,6 @@ from nfproxy.tools.lab.hosts import Host
 Handler = Callable[[], object]
 
 _SETTLE_S = 5.0
-_HEAD_LIMIT = 65536
-_HEAD_END = b"\r\n\r\n"
 
 
 class Responders(Closing):
@@ -56,16 +53,15 @@ class Responders(Closing):
         *,
         addresses: Iterable[str] = (),
         identity: str = "",
-        pages: bool = False,
     ) -> Responder:
         """
         Answer on `port` of `host`, by default on its own address pair and by its name.
 
-        The server listens when this returns. With `pages` it speaks HTTP.
+        The server listens when this returns.
         """
         chosen = tuple(addresses) or tuple(host.address(family) for family in FAMILIES)
         kind = self.responder_class(protocol)
-        responder = kind(self, host, port, protocol, chosen, identity or host.name, pages)
+        responder = kind(self, host, port, protocol, chosen, identity or host.name)
         self._listeners.append(responder)
         return responder
 
@@ -118,28 +114,24 @@ class Responders(Closing):
         with contextlib.suppress(ValueError):
             self._listeners.remove(responder)
 
-    def accept(self, listener: socket.socket, identity: str, pages: bool) -> None:
-        """Accept all waiting connections, and greet each unless it asks for pages."""
+    def accept(self, listener: socket.socket, identity: str) -> None:
+        """Accept all waiting connections, and greet each."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
                     connection, client = listener.accept()
                 except ConnectionError:
                     continue
-                answer: Callable[[bytes], bytes] = bytes  # what arrives goes back
-                if pages:
-                    answer = _Pages(f"{identity} saw {client[0]}\n").answer
                 self._connections[connection.fileno()] = connection
-                self.watch(connection, lambda c=connection, a=answer: self._reply(c, a))  # type: ignore[misc]
-                if not pages:
-                    with contextlib.suppress(OSError):
-                        connection.send(_line(identity, client))
+                self.watch(connection, lambda c=connection: self._echo(c))  # type: ignore[misc]
+                with contextlib.suppress(OSError):
+                    connection.send(_line(identity, client))
 
-    def _reply(self, connection: socket.socket, answer: Callable[[bytes], bytes]) -> None:
+    def _echo(self, connection: socket.socket) -> None:
         try:
             data = connection.recv(65536)
             if data:
-                connection.send(answer(data))
+                connection.send(data)
                 return
         except BlockingIOError:
             return
@@ -185,7 +177,6 @@ class Responder:
     protocol: Protocol
     addresses: tuple[str, ...]
     identity: str
-    pages: bool = False
     _sockets: list[socket.socket] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -214,7 +205,7 @@ class Responder:
         sock.bind((address, self.port))
         if self.protocol is Protocol.TCP:
             sock.listen(4096)
-            self.owner.watch(sock, lambda: self.owner.accept(sock, self.identity, self.pages))
+            self.owner.watch(sock, lambda: self.owner.accept(sock, self.identity))
         else:
             self.owner.watch(sock, lambda: self._answer_datagrams(sock))
 
@@ -228,19 +219,3 @@ class Responder:
 
 def _line(identity: str, client: tuple[str, int]) -> bytes:
     return f"{identity} {client[0]} {client[1]}\n".encode()
-
-
-class _Pages:
-    """The HTTP/1.1 side of one connection: the same page for every request."""
-
-    def __init__(self, page: str) -> None:
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(page)}"
-        self._response = f"{head}\r\n\r\n{page}".encode()
-        self._unread = b""
-
-    def answer(self, data: bytes) -> bytes:
-        """Return a response for each request that is complete. Raises ConnectionError."""
-        *requests, self._unread = (self._unread + data).split(_HEAD_END)
-        if len(self._unread) > _HEAD_LIMIT:
-            raise ConnectionError("the head of a request is too long")
-        return self._response * len(requests)

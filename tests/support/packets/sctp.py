@@ -93,11 +93,6 @@ def decode(source: str, destination: str, data: bytes) -> Packet | None:
     )
 
 
-def socket_family(address: str) -> int:
-    """Return AF_INET or AF_INET6."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
 def open_socket(namespace: Namespace, family: int) -> socket.socket:
     """Open a raw socket that receives all SCTP packets to the namespace."""
     sock = namespace.socket(family, socket.SOCK_RAW, Protocol.SCTP)

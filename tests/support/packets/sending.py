@@ -14,23 +14,21 @@ port none of the last 28,000 probes over its protocol had, from a range without 
 
 import enum
 import errno
-import itertools
 import select
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from support.packets.attempts import ATTEMPTS, Attempt, Report
+from support.packets.attempts import ATTEMPTS
 from support.responders import settle_all
 
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Host
+from nfproxy.tools.lab.attempts import ConnectAttempt, Ending, open_attempt
 
 TIMEOUT_SECONDS = 0.3
 AT_ONCE = 128
-
-_ports = {protocol: itertools.cycle(range(33000, 61000)) for protocol in Protocol}
 
 
 class Verdict(enum.Enum):
@@ -147,20 +145,19 @@ def tally(outcomes: Iterable[Outcome]) -> Counter[str]:
     return Counter(one.by if one.answered else one.verdict.value for one in outcomes)
 
 
-def attempt(one: Probe) -> Attempt:
+def attempt(one: Probe) -> ConnectAttempt:
     """Open the socket of a probe, bound to its source; nothing is sent yet."""
-    kind = ATTEMPTS[one.protocol]
-    for _ in range(100):
-        port = one.source_port or next(_ports[one.protocol])
-        try:
-            return kind(one.source, one.destination, one.port, one.source_address, port)
-        except OSError as error:
-            if one.source_port or error.errno != errno.EADDRINUSE:
-                raise
-    raise OSError(errno.EADDRINUSE, f"no free source port on {one.source.name}")
+    return open_attempt(
+        ATTEMPTS[one.protocol],
+        one.source,
+        one.destination,
+        one.port,
+        source_address=one.source_address,
+        source_port=one.source_port,
+    )
 
 
-def outcome_of(attempted: Attempt, report: Report | None) -> Outcome:
+def outcome_of(attempted: ConnectAttempt, report: Ending | None) -> Outcome:
     """Turn what an attempt reports into an outcome; None means that nothing came."""
     address, port = attempted.source_address, attempted.source_port
     if report is None:
@@ -180,7 +177,7 @@ _VERDICTS = {
 
 
 def _run(probes: Sequence[Probe], timeout_s: float) -> list[Outcome]:
-    attempts: list[Attempt] = []
+    attempts: list[ConnectAttempt] = []
     try:
         attempts.extend(attempt(one) for one in probes)
         reports = _wait_for(attempts, timeout_s)
@@ -190,13 +187,13 @@ def _run(probes: Sequence[Probe], timeout_s: float) -> list[Outcome]:
             tried.close()
 
 
-def _wait_for(attempts: Sequence[Attempt], timeout_s: float) -> dict[int, Report]:
+def _wait_for(attempts: Sequence[ConnectAttempt], timeout_s: float) -> dict[int, Ending]:
     """Start all, follow them until none is open or time is up; return reports by fd."""
-    reports: dict[int, Report] = {}
-    pending: dict[int, Attempt] = {}
+    reports: dict[int, Ending] = {}
+    pending: dict[int, ConnectAttempt] = {}
     with select.epoll() as epoll:
 
-        def take(fd: int, report: Report | None) -> None:
+        def take(fd: int, report: Ending | None) -> None:
             if report is not None:
                 reports[fd] = report
                 if pending.pop(fd, None):

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterable
 from typing import Self
 
-from support.packets.sctp import socket_family
 from support.packets.sending import Probe
+
+from nfproxy.tools.lab.attempts import socket_family
 
 INTERVAL_S = 0.02
 PATIENCE_S = 1.0
