@@ -27,10 +27,10 @@ _INITIAL = 0xDEADBEEF  # JHASH_INITVAL
 @functools.lru_cache(maxsize=4096)
 def endpoint_number(destination: bytes) -> int:
     """Return the number of an endpoint: packed address and padded port, as in an element."""
-    return FIRST_NUMBER + (_jhash(destination, SEED) * FIRST_NUMBER >> 32)
+    return FIRST_NUMBER + (jhash(destination, SEED) * FIRST_NUMBER >> 32)
 
 
-def _jhash(data: bytes, seed: int) -> int:
+def jhash(data: bytes, seed: int) -> int:
     """
     Return what ``jhash()`` of the kernel (``linux/jhash.h``, by Bob Jenkins) makes of some bytes.
 
