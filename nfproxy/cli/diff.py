@@ -25,7 +25,10 @@ from nfproxy.reconcile.script import script, wanted_chains
 from nfproxy.reconcile.transition import Operation
 from nfproxy.views.compare import Difference, compare
 
-_COLOURS = {"added": "green", "removed": "red", "leftover": "red", "changed": "yellow"}
+_COLOURS = {
+    **{"added": "green", "removed": "red", "leftover": "red"},
+    **{"changed": "yellow", "foreign": "blue"},
+}
 
 
 @click.command("diff", cls=GroupedCommand, short_help="Compare the objects with the kernel.")
@@ -42,6 +45,8 @@ def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags
     In terms of Services and endpoints: "added" is missing in the kernel, "removed" is there and
     should not be. The slot of an endpoint makes no difference. Chains are compared rule by rule.
 
+    "foreign" is what another process has put there and nfproxy does not use: no difference.
+
     Exit status: 0 equal, 1 different, 2 failed.
     """
     require_privileges()
@@ -54,16 +59,18 @@ def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags
         readable = [family for family in families if family not in programs.replace]
         rows, operations = compare(planner.desired, observe(kernel.elements, readable), families)
     rows = [*programs.rows, *rows]
+    is_equal = all(row.change == "foreign" for row in rows)
     if output == "nft":
         click.echo(_transaction(planner, families, programs, operations), nl=False)
     elif output != "table":
         print_data(rows, output)
-    elif rows:
-        titles = ("CHANGE", "FAMILY", "SERVICE", "WHAT", "DETAILS")
-        print_table(titles, map(_table_row, rows))
     else:
-        click.echo("equal: the kernel holds what it should")
-    sys.exit(1 if rows else 0)
+        if rows:
+            titles = ("CHANGE", "FAMILY", "SERVICE", "WHAT", "DETAILS")
+            print_table(titles, map(_table_row, rows))
+        if is_equal:
+            click.echo("equal: the kernel holds what it should")
+    sys.exit(0 if is_equal else 1)
 
 
 def _transaction(
@@ -75,8 +82,7 @@ def _transaction(
     """
     Return the nft script that ends the differences.
 
-    New chains come before the elements that point to them. Foreign chains go last, when no element
-    points to them any more.
+    New chains come before the elements that point to them. Foreign base chains go last.
     """
     parts = [script(planner.desired, planner.config.program, programs.replace)]
     changes = [o for o in operations if o.family not in programs.replace]

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from nfproxy.dataplane.program import ChainContents, Program, programs_in_kernel, programs_of_texts
+from nfproxy.dataplane.strangers import Stranger, strangers_in_kernel
 from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset
-from nfproxy.nft.chains import FIXED_CHAINS, Chain, is_ours
-from nfproxy.nft.schema import SCHEMAS, TABLE, is_our_set
+from nfproxy.nft.chains import FIXED_CHAINS, Chain
+from nfproxy.nft.schema import SCHEMAS, TABLE
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chaintexts import load_texts, of_family
 from nfproxy.reconcile.script import wanted_chains
+from nfproxy.text import shown_name
 from nfproxy.views.compare import Difference
 
 
@@ -26,7 +28,7 @@ class ProgramDifference(msgspec.Struct, frozen=True):
 
     Families in `replace` have no table, or one of another layout: theirs is created again as a
     whole. `mend` is the text that gives the other families' tables their program, before elements
-    change. `clear` is the text that removes foreign chains and sets, after that. `warning` says why
+    change. `clear` is the text that removes foreign base chains, after that. `warning` says why
     rules could not be compared, "" where they were.
     """
 
@@ -64,6 +66,12 @@ def compare_programs(
             rows += found
             mend[family] = _program_text(planner, family)
             clear += _clear_text(family, have, want)
+    readable = [family for family in families if family not in replace]
+    rows += [
+        _row(one.family, f"{one.kind} {shown_name(one.name)}", "foreign", _details(one))
+        for one in strangers_in_kernel(readable)
+        if not one.is_hooked
+    ]
     return ProgramDifference(rows, tuple(replace), mend, clear, warning)
 
 
@@ -122,11 +130,9 @@ def _rows(family: Family, have: Program, want: Program) -> Iterator[Difference]:
         yield _row(family, f"table {family.table} {TABLE}", "changed", ("dormant",))
     for name in sorted(want.sets.keys() - have.sets.keys()):
         yield _row(family, f"set {name}", "added")
-    for name in _foreign_sets(have, want):
-        yield _row(family, f"set {name}", "removed", ("not ours",))
     for name in sorted(want.chains.keys() - have.chains.keys()):
         yield _row(family, f"chain {name}", "added")
-    for name in _foreign_chains(have, want):
+    for name in _foreign_base_chains(have, want):
         yield _row(family, f"chain {name}", "removed", ("not ours",))
     for name in sorted(want.chains.keys() & have.chains.keys()):
         if details := tuple(_chain_changes(have.chains[name], want.chains[name])):
@@ -137,18 +143,13 @@ def _row(family: Family, subject: str, change: str, details: tuple[str, ...] = (
     return Difference(family.label, "", subject, change, details)
 
 
-def _foreign_chains(have: Program, want: Program) -> list[str]:
-    """Return the foreign chains; nfproxy's own stay for a while after their last use."""
-    return [
-        name
-        for name in sorted(have.chains.keys() - want.chains.keys())
-        if have.chains[name].hook or not is_ours(name)
-    ]
+def _foreign_base_chains(have: Program, want: Program) -> list[str]:
+    """Return the base chains of others: packets come to them, whatever nfproxy's chains do."""
+    return [n for n in sorted(have.chains.keys() - want.chains.keys()) if have.chains[n].hook]
 
 
-def _foreign_sets(have: Program, want: Program) -> list[str]:
-    """Return the foreign sets; those of remembered clients stay as long as their chains."""
-    return [n for n in sorted(have.sets.keys() - want.sets.keys()) if not is_our_set(n)]
+def _details(stranger: Stranger) -> tuple[str, ...]:
+    return (f"another process's; unless it is used, remove it: {stranger.command}",)
 
 
 def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
@@ -161,14 +162,12 @@ def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
 
 
 def _clear_text(family: Family, have: Program, want: Program) -> str:
-    """Return the text that removes foreign chains and sets; rules that use them go first."""
+    """Return the text that removes foreign base chains."""
     where = f"{family.table} {TABLE}"
-    chains = _foreign_chains(have, want)
-    sets = _foreign_sets(have, want)
+    chains = _foreign_base_chains(have, want)
     return "".join(
         (
             *(f"flush chain {where} {name}\n" for name in chains),
             *(f"delete chain {where} {name}\n" for name in chains),
-            *(f"delete set {where} {name}\n" for name in sets),
         )
     )

@@ -24,8 +24,8 @@ from nfproxy.netlink.nftables import (
     flush_chain,
 )
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.chains import is_ours
-from nfproxy.nft.schema import NAMED_COUNTERS, TABLE, is_our_set
+from nfproxy.nft.chains import is_our_set, is_ours
+from nfproxy.nft.schema import NAMED_COUNTERS, TABLE
 from nfproxy.text import plural, shown_name
 
 log = logging.getLogger(__name__)
@@ -40,12 +40,28 @@ _NAMED = 5  # so many are named in one line of the log
 
 
 class Stranger(NamedTuple):
-    """One thing of another process: `kind` is nft's word, `requests` delete it."""
+    """
+    One thing of another process: `kind` is nft's word, `requests` delete it.
+
+    `is_hooked` is true for a base chain, which packets come to by itself.
+    """
 
     family: Family
     kind: str
     name: str
     requests: tuple[Request, ...]
+    is_hooked: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command that removes it, once nothing refers to it."""
+        return f"nft delete {_shown(self)}"
+
+
+def strangers_in_kernel(families: Iterable[Family]) -> list[Stranger]:
+    """Return what others have put into nfproxy's tables. Raises DataplaneError."""
+    with NftSocket() as netlink:
+        return [stranger for family in families for stranger in _found(netlink, family)]
 
 
 class Strangers:
@@ -80,9 +96,9 @@ class Strangers:
         for one in [one for one in left if (one.family, one.kind, one.name) not in known][:_NAMED]:
             log.warning(
                 "%s is another process's and in use, so it stays. When nothing uses it any more, "
-                "remove it: nft delete %s",
+                "remove it: %s",
                 _shown(one),
-                _shown(one),
+                one.command,
             )
 
     def _delete(self, stranger: Stranger) -> bool:
@@ -105,6 +121,7 @@ def _found(netlink: NftSocket, family: Family) -> list[Stranger]:
             "chain",
             row.name,
             (flush_chain(family, TABLE, row.name), delete_chain(family, TABLE, row.name)),
+            row.hook is not None,
         )
         for row in netlink.chains(family, TABLE)
         if not is_ours(row.name)
@@ -114,7 +131,8 @@ def _found(netlink: NftSocket, family: Family) -> list[Stranger]:
             DELETE_SET, family, "map" if row.data_length or row.has_verdicts else "set", row.name
         )
         for row in netlink.sets(family, TABLE)
-        if not is_our_set(row.name)
+        # An anonymous set goes with the rule that it is part of.
+        if not (is_our_set(row.name) or row.is_anonymous)
     ]
     found += [
         _named(DELETE_OBJECT, family, _OBJECTS.get(row.type, "object"), row.name, row.type)

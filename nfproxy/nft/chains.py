@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from nfproxy.model.service import Protocol
-from nfproxy.nft.schema import Verdict, goto, halves, number64_bytes
+from nfproxy.nft.schema import SCHEMAS, Verdict, goto, halves, number64_bytes
 
 #: The chains of ``rulesets/table.nft.j2``.
 BASE_CHAINS = (
@@ -361,6 +361,11 @@ _CLIENTS_MAP = re.compile(r"clients-[0-9a-f]{16}-(?:cluster|local)")
 def is_clients_map(name: str) -> bool:
     """Return whether nfproxy gives a map of remembered clients such a name."""
     return _CLIENTS_MAP.fullmatch(name) is not None
+
+
+def is_our_set(name: str) -> bool:
+    """Return whether nfproxy gives a set or map such a name."""
+    return name in SCHEMAS or is_clients_map(name)
 
 
 def clients_maps(name: str, chain: Chain | None) -> tuple[str, ...]:

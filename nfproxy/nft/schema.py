@@ -183,11 +183,6 @@ AFFINITY_FULL = "affinity-full"
 NAMED_COUNTERS = (*REJECTED_COUNTERS.values(), AFFINITY_FULL)
 
 
-def is_our_set(name: str) -> bool:
-    """Return whether nfproxy gives a set or map such a name."""
-    return name in SCHEMAS or name.startswith(("clients-", "list-"))
-
-
 _PORT = struct.Struct("!H2x")
 _NUMBER = struct.Struct("=I")
 

@@ -40,6 +40,8 @@ class Difference(msgspec.Struct, frozen=True, order=True):
 
     `change` says what turns the kernel into the desired state: ``added`` (the kernel lacks it),
     ``removed`` (no object asks for it), ``changed``, or ``leftover`` (slots without a frontend).
+    ``foreign`` is what another process has put there and no packet comes to: nfproxy's own state
+    is equal all the same.
     `service` is "" where none is known.
     """
 
