@@ -4,6 +4,7 @@ Between nfproxy and the kernel: transactions go in, tables, notifications and er
 ``kernel`` is what the reconciler uses: elements go by netlink, the program (chains and rules) as
 text by ``libnftables``, in a child process (``libnftables_child``). ``notifications`` reports other
 processes' changes, ``strangers`` removes what they leave, ``conntrack_cleaner`` deletes stale
-flows, ``program`` reads tables for a comparison, and ``probes`` says which features the kernel
-lacks. Nothing here decides what the tables should hold.
+flows, which ``conntrack_listing`` lists, ``program`` reads tables for a comparison, and ``probes``
+says which features the kernel lacks. For a question about one Service, ``heldreader`` reads its
+elements and ``connectionreader`` its connections. Nothing here decides what the tables should hold.
 """

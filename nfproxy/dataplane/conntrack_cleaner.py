@@ -8,38 +8,31 @@ interpreter lock for each buffer, that is after some 150 entries.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 import msgspec
 
 from nfproxy.clock import monotonic_s
-from nfproxy.errors import DataplaneError
+from nfproxy.dataplane.conntrack_listing import (
+    TRANSIENT,
+    TRIES,
+    ConntrackListing,
+    conntrack_error,
+    useful_queries,
+)
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink import conntrack
 from nfproxy.netlink.messages import error_number, messages
-from nfproxy.netlink.sockets import code_of, open_socket
+from nfproxy.netlink.sockets import open_socket
 from nfproxy.plan.flows import CleaningScope, Flows, Judge, Query
 
-_RECEIVE = 1 << 16  # the kernel fills at most 32 KB at a time
-_TRIES = 5
-
-#: Up to this many frontends are listed one by one, and the kernel looks through all entries each
-#: time (45 ms for 200,000). For more frontends, list all entries of a protocol once (0.9 s for
-#: 200,000, reading included).
-_FEW = 8
+_RECEIVE = 1 << 16
 
 #: Deletions in one system call. The kernel answers each that fails, and the answers to this many
 #: fit the socket's receive buffer.
 _BATCH = 256
-
-#: Errors after which the same request may succeed.
-_TRANSIENT = (errno.EINTR, errno.EAGAIN, errno.ENOBUFS)
-
-#: An entry in a listing: a buffer, and where the message's payload starts and ends in it.
-Entry = tuple[bytes, int, int]
 
 
 class CleaningReport(msgspec.Struct, frozen=True):
@@ -60,7 +53,7 @@ class ConntrackCleaner:
 
     def __init__(self) -> None:
         """Open the sockets. Raises DataplaneError if the kernel has no nfnetlink."""
-        self._listing = open_socket()
+        self._listing = ConntrackListing()
         self._deleting = open_socket()
         self._sequence = 0
 
@@ -82,7 +75,7 @@ class ConntrackCleaner:
         for family in FAMILIES:
             started = monotonic_s()
             judge = Judge(flows, family, scope)
-            for query in _useful_queries(family, judge.queries):
+            for query in useful_queries(family, judge.queries):
                 listed, gone = self._clean(family, query, judge)
                 examined += listed
                 deleted[family] += gone
@@ -95,7 +88,7 @@ class ConntrackCleaner:
         stale: list[bytes] = []
         # Delete while the listing goes on: the keys of a million entries would take much memory.
         # That is why there are two sockets, one of which is in the middle of a listing.
-        with closing(self._entries(family, query)) as entries:
+        with closing(self._listing.entries(family, query)) as entries:
             for data, start, end in entries:
                 listed += 1
                 flow = conntrack.read_flow(data, start, end, family)
@@ -110,44 +103,12 @@ class ConntrackCleaner:
                         stale = []
         return listed, gone + self._delete(family, stale)
 
-    def _entries(self, family: Family, query: Query) -> Generator[Entry, None, None]:
-        """Yield the entries that a query lists; twice if the kernel interrupts the listing."""
-        for _ in range(_TRIES):
-            request = conntrack.list_request(family, *query, self._next_sequence())
-            code = yield from self._list(request)
-            if code not in _TRANSIENT:
-                break
-        if code:
-            raise _error("list", code)
-
-    def _list(self, request: bytes) -> Generator[Entry, None, int]:
-        """Yield the entries in the kernel's answer; return the errno that ends it, 0 for none."""
-        data = b""
-        code: int | None = None
-        try:
-            self._listing.send(request)
-            while code is None:
-                data = self._listing.recv(_RECEIVE)
-                for kind, _, _, start, end, _ in messages(data):
-                    if conntrack.is_entry(kind):
-                        yield data, start, end
-                    else:
-                        code = error_number(data, start)
-        except OSError as error:
-            code = error.errno or errno.EIO
-        finally:
-            # The kernel refuses a listing on a socket while another one is under way. So if the
-            # caller stops early (a DataplaneError), read the rest of the answer and drop it.
-            while code is None and all(conntrack.is_entry(kind) for kind, *_ in messages(data)):
-                data = self._listing.recv(_RECEIVE)
-        return code
-
     def _delete(self, family: Family, keys: Sequence[bytes]) -> int:
         """Delete entries by their keys; return how many of them existed."""
         if not keys:
             return 0
         code = 0
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 self._deleting.send(conntrack.delete_requests(keys, family, self._next_sequence()))
                 failures = self._failures()
@@ -159,9 +120,9 @@ class ConntrackCleaner:
                 if not code:
                     return len(keys) - len(failures)
             # Sending all keys again is harmless: those that are gone answer with ENOENT.
-            if code not in _TRANSIENT:
+            if code not in TRANSIENT:
                 break
-        raise _error("delete", code)
+        raise conntrack_error("delete", code)
 
     def _failures(self) -> list[int]:
         """Return the errnos of the deletions just sent; the kernel has answered them all."""
@@ -187,27 +148,3 @@ def load_conntrack() -> None:
     with closing(open_socket()) as netlink:
         netlink.send(conntrack.stats_request(1))
         netlink.recv(_RECEIVE)
-
-
-def _useful_queries(family: Family, queries: Collection[Query]) -> Collection[Query]:
-    """
-    Return the queries to send, whose answers include every entry that `queries` select.
-
-    For IPv6 only by port: given an address, the kernel lists the entries of all other addresses. It
-    takes the result of ipv6_addr_cmp for the opposite (Linux 5.8 to 6.18 at least).
-    """
-    if family is Family.IPV6:
-        queries = {query._replace(address=b"") for query in queries}
-    if len(queries) <= _FEW:
-        return queries
-    return {Query(protocol=query.protocol) for query in queries}
-
-
-def _error(what: str, code: int) -> DataplaneError:
-    remedy = ""
-    if code == errno.EPERM:
-        remedy = "nfproxy needs the capability NET_ADMIN"
-    elif code in (errno.EINVAL, errno.EOPNOTSUPP):
-        remedy = "is the kernel module nf_conntrack_netlink there? Try modprobe"
-    text = f"cannot {what} the kernel's connections: {os.strerror(code)}"
-    return DataplaneError(text, remedy, code_of(code))

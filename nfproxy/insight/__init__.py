@@ -3,7 +3,7 @@ Why a Service does or does not work: the answer as values, from objects, kernel 
 
 Everything here computes; readers of the node are elsewhere. From below: ``diagnosis`` (what is
 wrong, with its code), ``question`` (what was asked about), ``explanation`` (the answer: the JSON of
-``nfproxy explain``).
+``nfproxy explain``). ``nodefacts`` is what readers of the node fill in.
 
 What happens to one packet, by the rules alone: ``packet`` (it, the node, the outcomes),
 ``expressions`` (what a rule reads), ``statements`` (what a rule does), ``ruletext`` and

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.messages import (
@@ -28,7 +29,7 @@ from nfproxy.netlink.messages import (
     text,
     values,
 )
-from nfproxy.netlink.nftables import DELETE_ELEMENTS, NEW_ELEMENTS, Request
+from nfproxy.netlink.nftables import DELETE_ELEMENTS, NEW_ELEMENTS, Request, comment_in
 from nfproxy.nft.schema import (
     SCHEMAS,
     TABLE,
@@ -42,7 +43,7 @@ from nfproxy.nft.schema import (
 
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3  # NFTA_SET_ELEM_LIST_…
 _LIST_ELEM = 1  # NFTA_LIST_ELEM
-_KEY, _DATA, _FLAGS, _EXPRESSION, _KEY_END = 1, 2, 3, 7, 10  # NFTA_SET_ELEM_…
+_KEY, _DATA, _FLAGS, _USERDATA, _EXPRESSION, _KEY_END = 1, 2, 3, 6, 7, 10  # NFTA_SET_ELEM_…
 _EXPRESSION_DATA, _COUNTER_PACKETS = 2, 2  # NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS
 _VALUE, VERDICT = 1, 2  # NFTA_DATA_…
 _CODE, _CHAIN = 1, 2  # NFTA_VERDICT_…
@@ -198,6 +199,36 @@ def read_verdict(data: bytes) -> Verdict:
     found = values(data)
     code = int.from_bytes(found.get(_CODE, b""), "big", signed=True)
     return verdict(code, text(found.get(_CHAIN, b"")))
+
+
+class Listed(NamedTuple):
+    """An element with what it has counted and its comment: 0 and "" where it has none."""
+
+    key: bytes
+    value: Value
+    packets: int
+    comment: str
+
+
+def element_question(family: Family, name: str, key: bytes) -> bytes:
+    """Return the payload, behind its nfgenmsg, that asks for the element with a key."""
+    encoder = _encoders.get((family, name)) or _make_encoder(family, name)
+    return encoder.list_of([encoder.encode(key, None)])
+
+
+def listed_elements(data: bytes) -> Iterator[Listed]:
+    """Yield the elements of one message, its nfgenmsg included. Not for interval sets."""
+    for kind, start, end in attributes(data, GENERIC_SIZE, len(data)):
+        if kind == _LIST_ELEMENTS:
+            for _, a, b in attributes(data, start, end):
+                key, value, _, _ = _raw_element(data, a, b)
+                packets, comment = 0, ""
+                for field, at, stop in attributes(data, a, b):
+                    if field == _EXPRESSION:
+                        packets = _packets(data, at, stop)
+                    elif field == _USERDATA:
+                        comment = comment_in(data[at:stop])
+                yield Listed(key, value, packets, comment)
 
 
 def join_ranges(elements: Iterable[RawElement], schema: SetSchema) -> Iterator[tuple[bytes, Value]]:

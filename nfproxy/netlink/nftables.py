@@ -48,7 +48,7 @@ _COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2  # NFTA_EXPR_…
 IMMEDIATE_DATA = 2  # NFTA_IMMEDIATE_DATA
 XT_NAME, XT_INFO = 1, 3  # NFTA_MATCH_…, and NFTA_TARGET_… likewise
-USER_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT
+_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT, NFTNL_UDATA_SET_ELEM_COMMENT
 _GENERATION_PID, _GENERATION_NAME = 2, 3  # NFTA_GEN_PROC_…
 
 _DORMANT = 1  # NFT_TABLE_F_DORMANT
@@ -279,6 +279,17 @@ class RuleRow(NamedTuple):
             found.get(_RULE_EXPRESSIONS, b""),
             found.get(_RULE_USERDATA, b""),
         )
+
+
+def comment_in(userdata: bytes) -> str:
+    """Return the comment in what a program attached to a rule or an element, "" for none."""
+    at = 0
+    while at + 2 <= len(userdata):
+        kind, size = userdata[at], userdata[at + 1]
+        if kind == _COMMENT:
+            return text(userdata[at + 2 : at + 2 + size])
+        at += 2 + size
+    return ""
 
 
 def expressions_of(rule: RuleRow) -> Iterator[tuple[str, dict[int, bytes]]]:

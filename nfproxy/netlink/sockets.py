@@ -59,6 +59,7 @@ _BEHIND_BUFFER = 512  # the kernel wants 32 bytes for itself; the rest is a batc
 _RECEIVE = 1 << 18
 _RECEIVE_BUFFER = 4 << 20
 _TRIES = 8
+_ASKED_AT_ONCE = 64  # the kernel answers within the system call; so many answers fit the buffer
 _RESTART_AT = 0x7000_0000  # sequence numbers have 32 bits; a transaction uses one per message
 
 
@@ -196,6 +197,36 @@ class NetlinkSocket(Closing):
             if found is not None:
                 return found
         raise DataplaneError(f"cannot list {what}: it keeps changing meanwhile")
+
+    def ask_each(self, kind: int, payloads: Sequence[bytes], what: str) -> list[bytes | int]:
+        """
+        Return for each request the payload of its answer, or the errno with which it failed.
+
+        For requests that the kernel answers with one message. Raises DataplaneError where the
+        socket fails; `what` says for it what is asked.
+        """
+        answers: list[bytes | int] = []
+        for start in range(0, len(payloads), _ASKED_AT_ONCE):
+            portion = payloads[start : start + _ASKED_AT_ONCE]
+            first = self._reserve(len(portion))
+            try:
+                self._socket.send(
+                    b"".join(message(kind, 0, first + i, p) for i, p in enumerate(portion))
+                )
+                answers += self._read_each(first, len(portion))
+            except OSError as error:
+                raise DataplaneError(f"cannot ask for {what}: {reason_of(error)}") from error
+        return answers
+
+    def _read_each(self, first: int, count: int) -> list[bytes | int]:
+        found: dict[int, bytes | int] = {}
+        while len(found) < count:
+            data = self._socket.recv(_RECEIVE)
+            for kind, _, number, start, end, _ in messages(data):
+                if first <= number < first + count:
+                    is_error = kind == NLMSG_ERROR
+                    found[number] = error_number(data, start) if is_error else data[start:end]
+        return [found[first + index] for index in range(count)]
 
     def _read_dump(self, sequence: int, what: str) -> list[bytes] | None:
         """Return the payloads of a listing, None if it was interrupted by a change."""

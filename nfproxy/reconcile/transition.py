@@ -105,7 +105,7 @@ def transition(
         return Step(operations, partial, lingers=False, is_whole=False)
     own_elements = _own_elements(key, state, wanted, operations)
     if verdict != state.verdict:
-        where, name = key.element_key, _verdict_map(key)
+        where, name = key.element_key, verdict_map(key)
         if state.verdict is not None:
             operations.append(Operation(False, key.family, name, where))
         if verdict is not None:
@@ -128,7 +128,7 @@ def clean(key: FrontendKey, state: FrontendState, most: int = NO_LIMIT) -> Step:
     kept: list[Sequence[Destination]] = []
     is_whole = True
     name, prefix = slot_map(key), slot_prefix(key)
-    drawn = _drawn(balancing_verdict(key, state.verdict, state.own_elements))
+    drawn = drawn_counts(balancing_verdict(key, state.verdict, state.own_elements))
     for start, slots, count in zip(RANGE_STARTS, state.slot_ranges, drawn, strict=True):
         left = max(count, len(slots) - (most - len(gone)))
         gone += [
@@ -147,7 +147,7 @@ def clean(key: FrontendKey, state: FrontendState, most: int = NO_LIMIT) -> Step:
     return Step(gone, after, lingers=not is_whole, is_whole=is_whole)
 
 
-def _drawn(verdict: Verdict | None) -> tuple[int, int]:
+def drawn_counts(verdict: Verdict | None) -> tuple[int, int]:
     """Return how many slots of each range a verdict's chain draws from."""
     shape = shape_of(verdict)
     if shape is None or shape.list:
@@ -259,14 +259,14 @@ def slot_prefix(key: FrontendKey) -> bytes:
     return key.address + schema.port_bytes(key.port)
 
 
-def _verdict_map(key: FrontendKey) -> str:
+def verdict_map(key: FrontendKey) -> str:
     return schema.FRONTENDS if key.address else schema.NODE_PORTS
 
 
 def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
     """Yield every element of a frontend in the kernel, as the operation that adds it."""
     if state.verdict is not None:
-        yield Operation(True, key.family, _verdict_map(key), key.element_key, state.verdict)
+        yield Operation(True, key.family, verdict_map(key), key.element_key, state.verdict)
     prefix, name = slot_prefix(key), slot_map(key)
     for start, slots in zip(RANGE_STARTS, state.slot_ranges, strict=True):
         for index, destination in enumerate(slots):

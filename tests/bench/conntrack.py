@@ -169,7 +169,8 @@ def measure(count: int, frontends: int) -> Iterator[tuple[str, ...]]:
 def _clean(name: str, flows: dict[FrontendKey, frozenset[Destination]]) -> tuple[str, ...]:
     cleaner = ConntrackCleaner()
     with closing(cleaner):
-        cleaner._listing, cleaner._deleting = Watched(cleaner._listing), Watched(cleaner._deleting)  # type: ignore[assignment]
+        cleaner._deleting = Watched(cleaner._deleting)  # type: ignore[assignment]
+        cleaner._listing._netlink = Watched(cleaner._listing._netlink)  # type: ignore[assignment]
         Watched.begin()
         began = time.thread_time()
         report = cleaner.clean(flows, CleaningScope())

@@ -14,11 +14,11 @@ from nfproxy.netlink.elements import VERDICT, read_verdict
 from nfproxy.netlink.messages import text, values
 from nfproxy.netlink.nftables import (
     IMMEDIATE_DATA,
-    USER_COMMENT,
     XT_INFO,
     XT_NAME,
     Request,
     RuleRow,
+    comment_in,
     delete_rule,
     expressions_of,
 )
@@ -93,7 +93,7 @@ def read_rule(row: RuleRow) -> IptablesRule:
     return IptablesRule(
         chain=row.chain,
         target=target,
-        comment=comment or _user_comment(row.userdata),
+        comment=comment or comment_in(row.userdata),
         key=row.handle,
         plain=plain,
     )
@@ -106,17 +106,6 @@ def _verdict(immediate: dict[int, bytes]) -> str:
         return ""
     verdict = read_verdict(held)
     return verdict.chain or str(verdict).upper()
-
-
-def _user_comment(data: bytes) -> str:
-    """Return the comment of a rule's user data, as nft writes it: type, length, text."""
-    at = 0
-    while at + 2 <= len(data):
-        kind, size = data[at], data[at + 1]
-        if kind == USER_COMMENT:
-            return text(data[at + 2 : at + 2 + size])
-        at += 2 + size
-    return ""
 
 
 def rule_deletions(family: Family, table: str, rules: Iterable[IptablesRule]) -> list[Request]:

@@ -3,7 +3,7 @@
 import pytest
 from support.kernel.entries import Entries, destination
 
-from nfproxy.dataplane import conntrack_cleaner
+from nfproxy.dataplane import conntrack_cleaner, conntrack_listing
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family, parse_address
@@ -120,7 +120,7 @@ def test_node_ports_are_cleaned_at_the_nodes_addresses(entries, cleaner):
 
 def test_many_frontends_are_cleaned_by_one_listing(entries, cleaner):
     """The kernel then lists every UDP entry, and those of no frontend stay."""
-    many = [f"10.96.0.{number}:53" for number in range(1, conntrack_cleaner._FEW + 2)]
+    many = [f"10.96.0.{number}:53" for number in range(1, conntrack_listing._FEW + 2)]
     for asked in (*many, "10.96.1.1:53"):
         entries.add(asked, "10.244.1.1:5353")
         entries.add(asked, "10.244.1.2:5353")

@@ -17,7 +17,7 @@ from nfproxy.dataplane import notifications
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import LocalAddresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
-from nfproxy.netlink import conntrack, elements, nftables, rtnetlink, sockets
+from nfproxy.netlink import conntrack, elements, nftables, routing, rtnetlink, sockets, tracked
 from nfproxy.netlink.messages import HEADER, attribute, error_number, generic, messages, string
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE
@@ -113,6 +113,12 @@ READERS: list[Callable[[bytes], Any]] = [
     nftables.generation,
     elements.set_of,
     lambda data: list(elements.counted_elements(data)),
+    lambda data: list(elements.listed_elements(data)),
+    lambda data: [tracked.read_tracked(data, 0, len(data), family) for family in FAMILIES],
+    routing.read_route,
+    routing.read_link,
+    routing.read_hardware_address,
+    routing.read_bridge_port,
     lambda data: list(notifications._deleted(data)),
     lambda data: nftables.changing_process(data, 0, len(data)),
     lambda data: nftables.chain_of(nftables.DELETE_CHAIN, data, 0, len(data)),

@@ -1,0 +1,109 @@
+"""
+Reads the connections of frontends, by endpoint and state.
+
+At 200,000 connections the look at one frontend takes some 60 ms of processor time, at all of them
+1.4 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+
+from nfproxy.dataplane.conntrack_listing import ConntrackListing, useful_queries
+from nfproxy.insight.nodefacts import ConnectionCounts, ConnectionMap
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.model.service import Protocol
+from nfproxy.netlink.tracked import Progress, Tracked, read_tracked
+from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.flows import Query
+from nfproxy.plan.frontends import FrontendKey
+
+_SYN_TIMEOUT = "sys/net/netfilter/nf_conntrack_tcp_timeout_syn_sent"
+_USUAL_SYN_TIMEOUT_S = 120
+
+#: The kernel gives timeouts in whole seconds: so much less than the full one is a second at least.
+_SURELY_OLDER_S = 2
+
+#: The most different clients that are remembered for one frontend and endpoint.
+_MOST_CLIENTS = 256
+
+
+def read_connections(
+    keys: Collection[FrontendKey], *, with_clients: bool = True, proc: Path = Path("/proc")
+) -> ConnectionMap:
+    """
+    Return the connections of each of some frontends to each endpoint.
+
+    Those that no rule translated are left out. Raises DataplaneError.
+    """
+    syn_timeout_s = _syn_timeout_s(proc)
+    found: dict[FrontendKey, dict[Destination, ConnectionCounts]] = {key: {} for key in keys}
+    with closing(ConntrackListing()) as listing:
+        for family in FAMILIES:
+            mine = [key for key in keys if key.family is family]
+            by_address = {key.element_key: key for key in mine if key.address}
+            by_node_port = {key.element_key: key for key in mine if not key.address}
+            size = family.size
+            queries = {Query(key.address, key.port, key.protocol) for key in mine}
+            for query in useful_queries(family, queries):
+                for data, start, end in listing.entries(family, query):
+                    one = read_tracked(data, start, end, family)
+                    if one is None:
+                        continue
+                    key = by_address.get(one.frontend) or by_node_port.get(one.frontend[size:])
+                    # A kernel before 5.8 lists every entry for each query.
+                    if key is None or not _is_listed_by(query, key):
+                        continue
+                    ends = found[key]
+                    counts = ends.get(one.endpoint)
+                    if counts is None:
+                        counts = ends[one.endpoint] = ConnectionCounts()
+                    _count(counts, one, key, syn_timeout_s, with_clients=with_clients)
+    return found
+
+
+def _is_listed_by(query: Query, key: FrontendKey) -> bool:
+    return (
+        query.protocol is key.protocol
+        and query.port in (0, key.port)
+        and (not query.address or query.address == key.address)
+    )
+
+
+def _count(
+    counts: ConnectionCounts,
+    one: Tracked,
+    key: FrontendKey,
+    syn_timeout_s: int,
+    *,
+    with_clients: bool,
+) -> None:
+    if one.progress is Progress.OPEN:
+        counts.open += 1
+        if with_clients:
+            _add(counts.clients, one.source)
+    elif one.progress is Progress.CLOSING:
+        counts.closing += 1
+    else:
+        counts.unanswered += 1
+        if key.protocol is Protocol.TCP and one.timeout_s <= syn_timeout_s - _SURELY_OLDER_S:
+            counts.overdue += 1
+    if one.seen_source != one.source:
+        counts.source_changed += 1
+        # A pod that reached itself has to be masqueraded.
+        if with_clients and not one.endpoint.startswith(one.source):
+            _add(counts.masqueraded, one.source)
+
+
+def _add(clients: dict[bytes, int], client: bytes) -> None:
+    if client in clients or len(clients) < _MOST_CLIENTS:
+        clients[client] = clients.get(client, 0) + 1
+
+
+def _syn_timeout_s(proc: Path) -> int:
+    try:
+        return int((proc / _SYN_TIMEOUT).read_text("ascii"))
+    except (OSError, ValueError):
+        return _USUAL_SYN_TIMEOUT_S

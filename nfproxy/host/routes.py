@@ -1,0 +1,89 @@
+"""The node's way to endpoints: route, interface, and the bridge port of a pod."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from nfproxy.insight.nodefacts import NodeLink, Route
+from nfproxy.netlink import routing
+from nfproxy.netlink.rtnetlink import NETLINK_ROUTE
+from nfproxy.netlink.sockets import NetlinkSocket
+
+
+def read_routes(addresses: Iterable[bytes]) -> dict[bytes, Route]:
+    """
+    Return the way to each of some packed addresses, as a process of this node takes it.
+
+    Raises DataplaneError.
+    """
+    with NetlinkSocket(NETLINK_ROUTE) as netlink:
+        return _RouteReader(netlink).read(sorted(set(addresses)))
+
+
+class _RouteReader:
+    """Reads once."""
+
+    def __init__(self, netlink: NetlinkSocket) -> None:
+        self._netlink = netlink
+        self._links: dict[int, NodeLink] = {}
+
+    def read(self, addresses: list[bytes]) -> dict[bytes, Route]:
+        questions = [routing.route_question(address) for address in addresses]
+        answers = self._netlink.ask_each(routing.GET_ROUTE, questions, "routes")
+        rows: dict[bytes, routing.RouteRow] = {}
+        routes: dict[bytes, Route] = {}
+        for address, answer in zip(addresses, answers, strict=True):
+            if isinstance(answer, bytes):
+                rows[address] = routing.read_route(answer)
+            else:
+                words = routing.NO_ROUTE_WORDS.get(answer) or os.strerror(answer)
+                routes[address] = Route(error=words)
+        self._read_links({row.interface for row in rows.values()})
+        ports = self._ports(rows)
+        for address, row in rows.items():
+            link = self._links.get(row.interface)
+            mtus = [mtu for mtu in (row.mtu, link.mtu if link else 0) if mtu]
+            siblings: tuple[NodeLink, ...] = ()
+            if link is not None and link.kind == "bridge":
+                siblings = tuple(one for one in self._links.values() if one.master == link.index)
+            routes[address] = Route(
+                link, row.via, min(mtus, default=0), row.is_local, "", ports.get(address), siblings
+            )
+        return routes
+
+    def _read_links(self, indexes: set[int]) -> None:
+        questions = [routing.link_question(index) for index in sorted(indexes - {0})]
+        answers = self._netlink.ask_each(routing.GET_LINK, questions, "interfaces")
+        self._take(answer for answer in answers if isinstance(answer, bytes))
+        if any(link.kind == "bridge" for link in self._links.values()):
+            question = routing.link_question()
+            self._take(self._netlink.dump(routing.GET_LINK, question, "interfaces"))
+
+    def _take(self, answers: Iterable[bytes]) -> None:
+        for answer in answers:
+            row = routing.read_link(answer)
+            self._links[row.number] = NodeLink(*row)
+
+    def _ports(self, rows: Mapping[bytes, routing.RouteRow]) -> dict[bytes, NodeLink]:
+        """Return the bridge ports behind which addresses are, as far as the kernel knows."""
+        bridges = {i for i, link in self._links.items() if link.kind == "bridge"}
+        on_bridges = [a for a, row in rows.items() if row.interface in bridges and not row.via]
+        questions = [routing.neighbour_question(a, rows[a].interface) for a in on_bridges]
+        answers = self._netlink.ask_each(routing.GET_NEIGHBOUR, questions, "neighbours")
+        found = {
+            address: hardware
+            for address, answer in zip(on_bridges, answers, strict=True)
+            if isinstance(answer, bytes) and (hardware := routing.read_hardware_address(answer))
+        }
+        questions = [
+            routing.bridge_port_question(hardware, rows[address].interface)
+            for address, hardware in found.items()
+        ]
+        answers = self._netlink.ask_each(routing.GET_NEIGHBOUR, questions, "bridge ports")
+        return {
+            address: self._links[index]
+            for address, answer in zip(found, answers, strict=True)
+            if isinstance(answer, bytes)
+            and (index := routing.read_bridge_port(answer)) in self._links
+        }

@@ -1,0 +1,177 @@
+"""
+What a node knows about the frontends and endpoints of a question: values that readers fill.
+
+Addresses are packed. Each part is None where it was not read, and empty where it was read and
+nothing is there.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+from nfproxy.model.addresses import Family
+from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.frontends import FrontendKey, SharedElement
+from nfproxy.reconcile.observed import Observed
+
+_NO_MAP: Mapping[bytes, int] = {}
+
+
+class HeldState(msgspec.Struct, frozen=True):
+    """
+    The parts of nfproxy's tables that were asked for.
+
+    `tables` are the families that have a table. `new_connections` are the counters of frontends,
+    `comments` their comments. `remembered` counts by endpoint the clients that session affinity
+    remembers.
+    """
+
+    tables: frozenset[Family]
+    observed: Observed
+    new_connections: Mapping[FrontendKey, int]
+    comments: Mapping[FrontendKey, str]
+    remembered: Mapping[Destination, int] = _NO_MAP
+
+    def lacks(self, element: SharedElement) -> bool:
+        """Return whether an element that several frontends may share is missing."""
+        return element not in self.observed.shared_elements
+
+
+class ConnectionCounts(msgspec.Struct):
+    """
+    The connections of one frontend to one endpoint, by state.
+
+    `overdue` TCP connections are unanswered for a second or longer. `source_changed` reach the
+    endpoint with another source. `clients` maps the clients of open connections to their number;
+    `masqueraded` those whose source changed, without pods that reached themselves.
+    """
+
+    open: int = 0
+    unanswered: int = 0
+    overdue: int = 0
+    closing: int = 0
+    source_changed: int = 0
+    clients: dict[bytes, int] = msgspec.field(default_factory=dict)
+    masqueraded: dict[bytes, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def known(self) -> int:
+        """All of them."""
+        return self.open + self.unanswered + self.closing
+
+
+#: Connections by frontend and endpoint.
+ConnectionMap = Mapping[FrontendKey, Mapping[Destination, ConnectionCounts]]
+
+
+class NodeLink(msgspec.Struct, frozen=True):
+    """
+    A network interface. `kind` is the kernel's word, "" for hardware. `master` is 0 for none.
+
+    `hairpin` is that of a bridge port, None for other interfaces.
+    """
+
+    index: int
+    name: str
+    mtu: int = 0
+    kind: str = ""
+    master: int = 0
+    hairpin: bool | None = None
+    is_promiscuous: bool = False
+
+
+class Route(msgspec.Struct, frozen=True):
+    """
+    The node's way to an address; `error` says in words why there is none, "" where there is one.
+
+    `via` is the next hop, b"" where the address is on the link. `mtu` is the least of the route and
+    the interface. `port` is the bridge port behind which the address is, None where unknown.
+    """
+
+    interface: NodeLink | None = None
+    via: bytes = b""
+    mtu: int = 0
+    is_local: bool = False
+    error: str = ""
+    port: NodeLink | None = None
+    ports: tuple[NodeLink, ...] = ()
+
+
+class ProbeResult(enum.StrEnum):
+    """What a connection from the node came to."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    NO_ROUTE = "no route"
+
+
+class ProbeAnswer(msgspec.Struct, frozen=True):
+    """A connection that was tried; `seconds` is until the answer, None without one."""
+
+    result: ProbeResult
+    seconds: float | None = None
+
+
+class ForeignDrop(msgspec.Struct, frozen=True):
+    """
+    What may drop packets in another program's table, not in nfproxy's.
+
+    `endpoint` is the address that the rule names, b"" for the chain's policy, which drops whatever
+    no rule accepts. `packets` is what its counter says, None without one.
+    """
+
+    table: str
+    chain: str
+    endpoint: bytes = b""
+    handle: int = 0
+    packets: int | None = None
+    comment: str = ""
+
+
+class NodeSettings(msgspec.Struct, frozen=True):
+    """
+    Sysctls of the network namespace; None where the kernel does not have one.
+
+    `fragments_failed` counts packets that were too large for the way on and must not be divided.
+    """
+
+    forwarding: Mapping[Family, bool | None]
+    bridge_netfilter: Mapping[Family, bool | None]
+    fragments_failed: Mapping[Family, int]
+
+
+class Runs(msgspec.Struct, frozen=True):
+    """
+    Which proxies run on the node, in words, "" for none.
+
+    `hidden` says that not all processes of the node can be seen from here.
+    """
+
+    nfproxy: str = ""
+    kube_proxy: str = ""
+    hidden: bool = False
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    All that was read on the node. `missing` says what could not be read, and why, a line each.
+
+    `arrived` counts what frontends received while the command waited, and `left` how many new
+    connections the kernel knew of afterwards; both are None if it did not wait.
+    """
+
+    held: HeldState | None = None
+    connections: ConnectionMap | None = None
+    routes: Mapping[bytes, Route] | None = None
+    settings: NodeSettings | None = None
+    probes: Mapping[Destination, ProbeAnswer] | None = None
+    drops: tuple[ForeignDrop, ...] = ()
+    legacy_tables: tuple[str, ...] = ()
+    runs: Runs | None = None
+    arrived: Mapping[FrontendKey, int] | None = None
+    left: Mapping[FrontendKey, int] | None = None
+    missing: tuple[str, ...] = ()

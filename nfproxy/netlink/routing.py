@@ -1,0 +1,148 @@
+"""
+Messages about routes, interfaces and neighbours: what is between this node and an address.
+
+Source: rtnetlink(7), ``linux/rtnetlink.h``, ``if_link.h``, ``neighbour.h``.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from typing import NamedTuple
+
+from nfproxy.model.addresses import family_of
+from nfproxy.netlink.messages import attribute, malformed, text, values
+
+GET_LINK, GET_ROUTE, GET_NEIGHBOUR = 18, 26, 30  # RTM_GET…
+
+_ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg: family, lengths …, type, flags
+_LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # ndmsg: family, interface, state, flags, type
+
+_DESTINATION, _INTERFACE, _GATEWAY, _METRICS, _VIA = 1, 4, 5, 8, 18  # RTA_…
+_METRIC_MTU = 2  # RTAX_MTU
+_LOCAL = 2  # RTN_LOCAL
+_NAME, _MTU, _MASTER, _INFO = 3, 4, 10, 18  # IFLA_…
+_INFO_KIND, _PORT_KIND, _PORT_DATA = 1, 4, 5  # IFLA_INFO_…
+_PORT_HAIRPIN = 4  # IFLA_BRPORT_MODE
+_PROMISCUOUS = 0x100  # IFF_PROMISC
+_NEIGHBOUR_ADDRESS, _HARDWARE_ADDRESS, _BRIDGE = 1, 2, 9  # NDA_DST, NDA_LLADDR, NDA_MASTER
+_AF_BRIDGE = 7
+
+#: What the kernel answers to a request for a route, in words of ip-route(8).
+NO_ROUTE_WORDS = {
+    errno.EINVAL: "blackhole",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.EACCES: "prohibit",
+    errno.ENETUNREACH: "no route",
+}
+
+
+class RouteRow(NamedTuple):
+    """
+    The route that the kernel takes to an address.
+
+    `interface` is an index, `via` the next hop, b"" for none; `mtu` is the route's own, 0 for none.
+    """
+
+    interface: int
+    via: bytes
+    mtu: int
+    is_local: bool
+
+
+class LinkRow(NamedTuple):
+    """
+    An interface. `number` is its index, `kind` "" for hardware, `master` 0 for none.
+
+    `hairpin` is whether a bridge port sends packets back, None for what is no bridge port.
+    """
+
+    number: int
+    name: str
+    mtu: int
+    kind: str
+    master: int
+    hairpin: bool | None
+    is_promiscuous: bool
+
+
+def route_question(address: bytes) -> bytes:
+    """Return the payload that asks for the route to an address."""
+    head = _ROUTE.pack(family_of(address), 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
+    return head + attribute(_DESTINATION, address)
+
+
+def read_route(data: bytes) -> RouteRow:
+    """Read the answer's payload. Raises DataplaneError."""
+    if len(data) < _ROUTE.size:
+        raise malformed("route")
+    kind = _ROUTE.unpack_from(data)[7]
+    found = values(data, _ROUTE.size)
+    metrics = values(found.get(_METRICS, b""))
+    # A next hop of the other family has its family before its address.
+    via = found.get(_GATEWAY) or found.get(_VIA, b"")[2:]
+    return RouteRow(
+        _native(found.get(_INTERFACE, b"")),
+        via,
+        _native(metrics.get(_METRIC_MTU, b"")),
+        kind == _LOCAL,
+    )
+
+
+def link_question(index: int = 0) -> bytes:
+    """Return the payload that asks for an interface, 0 for a listing of all."""
+    return _LINK.pack(0, 0, index, 0, 0)
+
+
+def read_link(data: bytes) -> LinkRow:
+    """Read the answer's payload. Raises DataplaneError."""
+    if len(data) < _LINK.size:
+        raise malformed("link")
+    _, _, index, flags, _ = _LINK.unpack_from(data)
+    found = values(data, _LINK.size)
+    info = values(found.get(_INFO, b""))
+    hairpin = None
+    if text(info.get(_PORT_KIND, b"")) == "bridge":
+        hairpin = values(info.get(_PORT_DATA, b"")).get(_PORT_HAIRPIN, b"\0") != b"\0"
+    return LinkRow(
+        index,
+        text(found.get(_NAME, b"")),
+        _native(found.get(_MTU, b"")),
+        text(info.get(_INFO_KIND, b"")),
+        _native(found.get(_MASTER, b"")),
+        hairpin,
+        bool(flags & _PROMISCUOUS),
+    )
+
+
+def neighbour_question(address: bytes, interface: int) -> bytes:
+    """Return the payload that asks for the hardware address of an address on a link."""
+    head = _NEIGHBOUR.pack(family_of(address), interface, 0, 0, 0)
+    return head + attribute(_NEIGHBOUR_ADDRESS, address)
+
+
+def read_hardware_address(data: bytes) -> bytes:
+    """Read the answer's payload; b"" while the kernel does not know it. Raises DataplaneError."""
+    return values(data, _NEIGHBOUR.size).get(_HARDWARE_ADDRESS, b"")
+
+
+def bridge_port_question(hardware_address: bytes, bridge: int) -> bytes:
+    """Return the payload that asks for the port of a bridge behind which an address is."""
+    head = _NEIGHBOUR.pack(_AF_BRIDGE, 0, 0, 0, 0)
+    where = attribute(_BRIDGE, struct.pack("=I", bridge))
+    return head + attribute(_HARDWARE_ADDRESS, hardware_address) + where
+
+
+def read_bridge_port(data: bytes) -> int:
+    """Read the index of the port in the answer's payload. Raises DataplaneError."""
+    if len(data) < _NEIGHBOUR.size:
+        raise malformed("neighbour")
+    index: int = _NEIGHBOUR.unpack_from(data)[1]
+    return index
+
+
+def _native(value: bytes) -> int:
+    """Return a number in the machine's byte order; 0 for b""."""
+    return int.from_bytes(value, sys.byteorder)
