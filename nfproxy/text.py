@@ -7,6 +7,10 @@ of control characters. Everything that puts them into a message uses a function 
 
 from __future__ import annotations
 
+import re
+
+_PLAIN = re.compile(r"[-a-zA-Z0-9._/]+", re.ASCII)
+
 
 def shorten(text: str, limit: int = 64) -> str:
     """Return text cut to a number of characters."""
@@ -20,8 +24,7 @@ def quoted(text: str, limit: int = 64) -> str:
 
 def shown_name(text: str) -> str:
     """Return a name as it is if it is harmless, else like :func:`quoted`."""
-    plain = text and all(c.isascii() and (c.isalnum() or c in "-._/") for c in text)
-    return shorten(text) if plain else quoted(text)
+    return shorten(text) if _PLAIN.fullmatch(text) else quoted(text)
 
 
 def shown_path(path: str) -> str:

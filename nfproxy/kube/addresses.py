@@ -156,9 +156,11 @@ def source_ranges(texts: list[str] | None, problems: Problems) -> tuple[Prefix, 
     of the list is valid, both are closed. API servers refuse such lists, so clusters behave as with
     kube-proxy.
     """
+    if not texts:
+        return ()  # like most Services
     valid: dict[Family, list[Prefix]] = {family: [] for family in FAMILIES}
     invalid: set[Family] = set()
-    for index, text in enumerate(texts or ()):
+    for index, text in enumerate(texts):
         try:
             prefix = parse_prefix(text)
             valid[prefix.family].append(prefix)

@@ -9,7 +9,7 @@ from nfproxy.errors import InputError
 from nfproxy.text import quoted
 
 _RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
     re.ASCII,
 )
 
@@ -38,12 +38,12 @@ def _parse(text: str) -> tuple[datetime, str]:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise _refused(text)
-    *fields, fraction, sign, hours, minutes = match.groups()
-    year, month, day, hour, minute, second = map(int, fields)
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    fraction, sign, hours, minutes = match.groups()
     try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-        moment += offset if sign == "-" else -offset
+        moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+        if sign:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            moment += offset if sign == "-" else -offset
     except (ValueError, OverflowError):
         raise _refused(text) from None
     return moment, fraction or ""

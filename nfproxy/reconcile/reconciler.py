@@ -106,7 +106,8 @@ class Reconciler:
 
     def touch(self, touched: Touched) -> None:
         """Let the next syncs commit what these parts of the desired state differ by."""
-        self._tracker.backlog.add(touched)
+        # What the tables are read for is compared as a whole, so the parts need not wait now.
+        self._tracker.backlog.add(touched if self.trusted else Touched(services=touched.services))
 
     def sync(self, touched: Touched = NOTHING) -> Report:
         """

@@ -6,12 +6,12 @@ A change costs the Services that it touches; nothing here walks all Services.
 
 from __future__ import annotations
 
-from collections import Counter
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.model.service import ObjectName
+from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.frontends import ServicePlan
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.service import select_for
@@ -33,7 +33,16 @@ class Amounts(NamedTuple):
     external: int = 0
 
 
-_NOTHING = Amounts()
+#: The fields of Amounts, of one family after the other.
+_Numbers = tuple[int, ...]
+
+_FIELDS = len(Amounts._fields)
+
+
+@functools.lru_cache(4096)
+def _shared(numbers: _Numbers) -> _Numbers:
+    """Return the one value that stands for all equal ones: many Services ask for as much."""
+    return numbers
 
 
 class Tally:
@@ -41,54 +50,68 @@ class Tally:
 
     def __init__(self) -> None:
         """Start with no Services."""
-        self._services: dict[ObjectName, tuple[Amounts, ...]] = {}
-        self._totals = {family: Counter[str]() for family in FAMILIES}
+        self._services: dict[ObjectName, _Numbers] = {}
+        self._totals = [0] * (_FIELDS * len(FAMILIES))
 
     def total(self, family: Family) -> Amounts:
         """Return the sum over all Services."""
-        counts = self._totals[family]
-        return Amounts(*(counts[field] for field in Amounts._fields))
+        first = _FIELDS * FAMILIES.index(family)
+        return Amounts(*self._totals[first : first + _FIELDS])
 
     def update(self, planner: Planner, services: Iterable[ObjectName]) -> None:
         """Count again the Services that were planned."""
+        changes: dict[_Numbers, int] = {}  # how often each is to be added
         for name in services:
             old = self._services.pop(name, None)
             plan = planner.desired.plan_of(name)
-            new = None
             if plan is not None:
-                new = tuple(_amounts(planner, plan, family) for family in FAMILIES)
-                self._services[name] = new
-            for index, family in enumerate(FAMILIES):
-                counts = self._totals[family]
-                if old:
-                    counts.subtract(old[index]._asdict())
-                if new:
-                    counts.update(new[index]._asdict())
+                new = self._services[name] = _shared(_numbers(planner, plan))
+                changes[new] = changes.get(new, 0) + 1
+            if old is not None:
+                changes[old] = changes.get(old, 0) - 1
+        for numbers, times in changes.items():
+            for index, number in enumerate(numbers):
+                self._totals[index] += number * times
 
 
-def _amounts(planner: Planner, plan: ServicePlan, family: Family) -> Amounts:
-    frontends = [f for f in plan.frontends if f.key.family is family]
-    shared = sum(1 for element in plan.shared_elements if element.family is family)
-    if not frontends and not shared:
-        return _NOTHING
-    held = [frontend.own_slots for frontend in frontends]
-    held += [listed for name, listed in plan.lists.items() if name.family is family]
-    slots = sum(len(slot_range) for slot_ranges in held for slot_range in slot_ranges)
-    own_elements = sum(len(frontend.own_elements) for frontend in frontends)
-    elements = len(frontends) + slots + own_elements + shared
-    return Amounts(len(frontends), slots, elements, *_without_local(planner, plan, family))
-
-
-def _without_local(planner: Planner, plan: ServicePlan, family: Family) -> tuple[int, int]:
-    """Return how many ports with policy Local have endpoints, but none on this node."""
+def _numbers(planner: Planner, plan: ServicePlan) -> _Numbers:
+    frontends, slots, others = [0, 0], [0, 0], [0, 0]
+    for frontend in plan.frontends:
+        at = int(frontend.key.family is Family.IPV6)
+        first, second = frontend.own_slots
+        frontends[at] += 1
+        slots[at] += len(first) + len(second)
+        others[at] += len(frontend.own_elements)
+    for listed, (first, second) in plan.lists.items():
+        slots[listed.family is Family.IPV6] += len(first) + len(second)
+    for element in plan.shared_elements:
+        others[element.family is Family.IPV6] += 1
+    internal, external = [0, 0], [0, 0]
     service = planner.services[plan.service]
+    if service.internal_local or service.external_local:
+        for at, family in enumerate(FAMILIES):
+            internal[at], external[at] = _without_local(planner, service, family)
+    ipv4, ipv6 = (
+        (
+            frontends[at],
+            slots[at],
+            frontends[at] + slots[at] + others[at],
+            internal[at],
+            external[at],
+        )
+        for at in range(2)
+    )
+    return ipv4 + ipv6
+
+
+def _without_local(planner: Planner, service: Service, family: Family) -> tuple[int, int]:
+    """Return how many ports with policy Local have endpoints, but none on this node."""
     internal = external = 0
-    if family not in service.cluster_ips or not (service.internal_local or service.external_local):
-        return 0, 0
-    slices = planner.slices_of(plan.service)
-    for port in service.ports:
-        _, chosen = select_for(service, port, family, slices, planner.config)
-        if chosen.exists and not chosen.local:
-            internal += service.internal_local
-            external += service.external_local
+    if family in service.cluster_ips:
+        slices = planner.slices_of(service.name)
+        for port in service.ports:
+            _, chosen = select_for(service, port, family, slices, planner.config)
+            if chosen.exists and not chosen.local:
+                internal += service.internal_local
+                external += service.external_local
     return internal, external

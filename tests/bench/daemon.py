@@ -128,12 +128,26 @@ def daemon(
         *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"),
         "--conntrack-tcp-timeout-close-wait=0",
     ]
+    environment = _compiled(directory)
     with log.open("wb") as out:
-        process = namespace.start(command, stdout=out, stderr=out)
+        process = namespace.start(command, stdout=out, stderr=out, env=environment)
     try:
         yield Process(process, log)
     finally:
         namespace.stop(process)
+
+
+def _compiled(directory: Path) -> dict[str, str]:
+    """Return an environment with compiled modules, which the image has and a work tree has not."""
+    modules = directory / "compiled"
+    environment = os.environ | {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(modules),
+    }
+    if not modules.exists():
+        load = "import nfproxy.cli.run, nfproxy.daemon.assembly"
+        subprocess.run([sys.executable, "-c", load], env=environment, check=True)
+    return environment
 
 
 def serve(namespace: Namespace, size: Size) -> StandIn:
