@@ -17,9 +17,11 @@ import click
 import msgspec
 
 from nfproxy.cli.output import warn
+from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.config.flags import Flags
 from nfproxy.config.kept import with_host
-from nfproxy.config.load import LoadedConfig, load
+from nfproxy.config.load import LoadedConfig, contradictions, load
+from nfproxy.config.lookup import with_values
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.errors import NOTHING_USABLE, InputError
 from nfproxy.manifests.once import read_once
@@ -39,8 +41,9 @@ files_option = click.option(
     multiple=True,
     metavar="FILE|DIR|-",
     help="Manifests to read: a file, a directory (all .yaml, .yml and .json below it), or - for "
-    "standard input. Repeatable. Without it, objects come from the API server: that of "
-    "--kubeconfig or --master, of the pod's service account, or of kubectl's configuration.",
+    "standard input. Repeatable. Without it, objects come from where the nfproxy that runs here "
+    "has them, or from the API server: that of --kubeconfig or --master, of the pod's service "
+    "account, or of kubectl's configuration.",
 )
 
 allow_empty_option = click.option(
@@ -58,6 +61,19 @@ proc_option = click.option(
     help="Where the node's sysctls are (DIR/sys/net); those of a container's own /proc are "
     "read-only.",
 )
+
+
+class Configured(NamedTuple):
+    """
+    The configuration that a command works with.
+
+    `daemon` is the nfproxy that runs here, None if there is none. `configure` gives the
+    configuration of the dataplane for a Node object, and has the node's name.
+    """
+
+    loaded: LoadedConfig
+    configure: Configurator
+    daemon: RunningDaemon | None
 
 
 class Objects(NamedTuple):
@@ -83,11 +99,8 @@ def planned(
     without a Service to proxy is an InputError, unless `allow_empty`.
     Warnings and problems with objects go to standard error. Raises ConfigError and InputError.
     """
-    loaded = load(flags)
-    for text in loaded.warnings:
-        warn(text)
-    configure = Configurator(loaded.config, socket.gethostname(), warn)
-    objects = read_objects(files, loaded, configure.node_name)
+    loaded, configure, daemon = configured(flags)
+    objects = read_objects(files, loaded, configure.node_name, daemon)
     for problem in objects.problems:
         warn(str(problem))
     if not (allow_empty or any(objects.changes.services.values())):
@@ -106,15 +119,48 @@ def planned(
     return planner
 
 
-def read_objects(files: Iterable[str], loaded: LoadedConfig, node_name: str) -> Objects:
+def configured(flags: Flags) -> Configured:
+    """
+    Return the configuration of flags, of the file they name, or of the nfproxy that runs here.
+
+    Says on standard error where it comes from, and what contradicts the nfproxy that runs here.
+    Raises ConfigError.
+    """
+    daemon = running_daemon()
+    running = daemon.loaded if daemon else None
+    loaded = load(flags, running)
+    if daemon and not loaded.command_line.config:
+        click.echo(
+            "nfproxy: with the configuration of the nfproxy that runs here "
+            f"(pid {daemon.pid}, node {daemon.node})",
+            err=True,
+        )
+    if running:
+        config = loaded.config
+        if not config.hostname_override:
+            config = with_values(config, {"hostnameOverride": socket.gethostname()})
+        for text in contradictions(config, running.config, flags.given):
+            warn(text)
+    for text in loaded.warnings:
+        warn(text)
+    return Configured(loaded, Configurator(loaded.config, socket.gethostname(), warn), daemon)
+
+
+def read_objects(
+    files: Iterable[str], loaded: LoadedConfig, node_name: str, daemon: RunningDaemon | None = None
+) -> Objects:
     """
     Return all objects of some files, or those of the API server where no file is named.
 
-    Raises InputError if files cannot be found, if the API server does not answer, or if neither
-    is named; ConfigError if its address or credentials cannot be used.
+    Without either, objects come from the files that `daemon` follows. Raises InputError if files
+    cannot be found, if the API server does not answer, or if neither is named; ConfigError if its
+    address or credentials cannot be used.
     """
     if files:
         return Objects(*read_once(files, node_name))
+    names_server = loaded.config.client_connection.kubeconfig or loaded.command_line.master
+    if daemon and daemon.manifests and not names_server:
+        return Objects(*read_once((daemon.manifests,), node_name))
     return asyncio.run(_read_api_server(loaded, node_name))
 
 

@@ -23,6 +23,22 @@ def split_address_port(text: str) -> tuple[str, str] | None:
     return None if ":" in host or "[" in text or "]" in text else (host, port)
 
 
+def on_loopback(address_port: str) -> tuple[str, int]:
+    """Return host and port where a server at a valid ``IP:port`` serves this node's own clients."""
+    host, port = split_address_port(address_port) or ("", "0")
+    packed = parse_address(host)
+    if is_loopback(packed):
+        return host, int(port)
+    return ("127.0.0.1" if len(packed) == 4 or not any(packed) else "::1"), int(port)
+
+
+def extra_loopback(address_port: str) -> str:
+    """Return where a server at ``IP:port`` has to listen, too, to do so; "" where it does."""
+    host, _ = split_address_port(address_port) or ("", "")
+    packed = specific_address(host)
+    return "" if packed is None or is_loopback(packed) else with_port(*on_loopback(address_port))
+
+
 def is_address_port(text: str) -> bool:
     """Return whether a text is an IP address with a port from 1 to 65535."""
     parts = split_address_port(text)

@@ -105,13 +105,17 @@ def node_flags(function: F) -> F:
 def _decorate(function: F, settings: list[Setting], shown: Callable[[Setting], bool]) -> F:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
-        given = {setting.flag: kwargs.pop(_parameter(setting), None) for setting in settings}
-        flags = {flag: _text(value) for flag, value in given.items() if value not in (None, ())}
-        return function(*args, flags=Flags(flags), **kwargs)
+        return function(*args, flags=take_flags(kwargs), **kwargs)
 
     for setting in reversed(settings):  # the last decorator's option comes first
         click.option(cls=FlagOption, setting=setting, hidden=not shown(setting))(command)
     return command  # type: ignore[return-value]
+
+
+def take_flags(parameters: dict[str, Any]) -> Flags:
+    """Remove kube-proxy's flags from the parameters that click found, and return them."""
+    given = {flag: parameters.pop(_parameter(setting), None) for flag, setting in BY_FLAG.items()}
+    return Flags({flag: _text(value) for flag, value in given.items() if value not in (None, ())})
 
 
 def _text(value: str | tuple[str, ...]) -> str:

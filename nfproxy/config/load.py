@@ -7,7 +7,7 @@ values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
@@ -18,8 +18,8 @@ from nfproxy.config.commandline import CommandLine
 from nfproxy.config.document import decode, read_document
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import MODES, KubeProxyConfiguration
-from nfproxy.config.lookup import BY_FIELD, BY_FLAG, BY_KEY, with_values
-from nfproxy.config.setting import Setting
+from nfproxy.config.lookup import BY_FIELD, BY_FLAG, BY_KEY, value_of, with_values
+from nfproxy.config.setting import Group, Setting
 from nfproxy.config.validate import (
     InvalidConfigError,
     InvalidValue,
@@ -29,12 +29,16 @@ from nfproxy.config.validate import (
     warnings_about,
 )
 from nfproxy.model.addresses import Family, family_of, parse_address
+from nfproxy.text import quoted
 
 HEALTHZ_PORT = 10256
 METRICS_PORT = 10249
 
 _ADDRESSES = ("bindAddress", "healthzBindAddress", "metricsBindAddress")
 _MODULES = "logging.vmodule"
+
+# How to reach the API server and what to log is each process's own.
+_OWN = (Group.API_SERVER, Group.LOGGING)
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,18 +52,25 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     command_line: CommandLine = CommandLine()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def config_data(self) -> dict[str, Any]:
+        """The configuration as data, as a file has it."""
+        data: dict[str, Any] = msgspec.to_builtins(self.config, enc_hook=str)
+        return data
+
     def value(self, setting: Setting) -> Any:
         """Return the value of a setting, from a flag, the file or the defaults."""
         holder = self.config if setting.field else self.command_line
         return reduce(getattr, setting.names, holder)
 
 
-def load(flags: Flags) -> LoadedConfig:
+def load(flags: Flags, running: LoadedConfig | None = None) -> LoadedConfig:
     """
     Return the configuration that flags, and the file they name, ask for.
 
-    With a file nearly all flags are ignored; the others win over it. Raises ConfigError, with
-    every value that cannot be used.
+    With a file nearly all flags are ignored; the others win over it. Without one, what no flag
+    gives is as in `running`, the configuration of an nfproxy that runs, or a default. Raises
+    ConfigError, with every value that cannot be used.
     """
     given, invalid = _read_flags(flags)
     file = given.get("--config", "")
@@ -73,6 +84,10 @@ def load(flags: Flags) -> LoadedConfig:
         place = _places(given, file)
         command_line, given = _command_line(given), _over(decoded.values, given)
         config = _from_file(_fields(given))
+    elif running is not None:
+        place = _places(given, file)
+        command_line = msgspec.structs.replace(running.command_line, **_of_command_line(given))
+        config = with_values(running.config, _fields(given))
     else:
         place = _places(given, file)
         command_line = _command_line(given)
@@ -82,6 +97,18 @@ def load(flags: Flags) -> LoadedConfig:
     config = _effective(config)
     _refuse(invalid, validate(config), place)
     return LoadedConfig(config=config, command_line=command_line, warnings=tuple(warnings))
+
+
+def effective_config(data: Any, name: str) -> KubeProxyConfiguration:
+    """
+    Return an effective configuration from its data, as ``write_config`` and the pages write it.
+
+    `name` is for messages. Raises ConfigError.
+    """
+    decoded = decode(data, name)
+    config = _effective(_from_file(decoded.values))
+    _refuse([*decoded.invalid], validate(config), _places({}, name))
+    return config
 
 
 def _read_flags(flags: Flags) -> tuple[dict[str, Any], list[InvalidValue]]:
@@ -105,8 +132,11 @@ def _read_flags(flags: Flags) -> tuple[dict[str, Any], list[InvalidValue]]:
 
 
 def _command_line(given: Mapping[str, Any]) -> CommandLine:
-    values = {BY_KEY[key].names[0]: value for key, value in given.items() if key not in BY_FIELD}
-    return CommandLine(**values)
+    return CommandLine(**_of_command_line(given))
+
+
+def _of_command_line(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {BY_KEY[key].names[0]: value for key, value in given.items() if key not in BY_FIELD}
 
 
 def _ignored(given: Mapping[str, Any], file: str) -> Iterable[str]:
@@ -196,6 +226,36 @@ def _places(flagged: Mapping[str, Any], file: str) -> Place:
         return f"{file}: {key}" if file else key
 
     return place
+
+
+def contradictions(
+    config: KubeProxyConfiguration, running: KubeProxyConfiguration, given: Mapping[str, str]
+) -> Iterator[str]:
+    """
+    Yield each setting of the dataplane that differs, with both values.
+
+    `given` has the flags of the command, by name: a setting is called as it was given.
+    """
+    for path, setting in BY_FIELD.items():
+        if not setting.for_node or setting.group in _OWN:
+            continue
+        here, there = value_of(config, path), value_of(running, path)
+        if here != there:
+            name = f"--{setting.flag}" if setting.flag in given else path
+            yield f"{name}: {_shown(here)} here, and {_shown(there)} in the nfproxy that runs here"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return quoted(",".join(map(str, value)))
+        case dict():
+            return quoted(",".join(f"{k}={_shown(v)}" for k, v in sorted(value.items())))
+        case str():
+            return quoted(value) if value else "empty"
+    return str(value)
 
 
 def _refuse(unread: list[InvalidValue], found: Iterable[InvalidValue], place: Place) -> None:

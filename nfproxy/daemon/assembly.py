@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.source import ApiServerSource
 from nfproxy.clock import now
+from nfproxy.config.addresses import extra_loopback
 from nfproxy.config.kept import own_listeners, with_host
 from nfproxy.config.kubeproxy import (
     EXTERNAL_IPS_GATE,
@@ -50,6 +51,7 @@ from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses, every
 from nfproxy.host.kubeproxy import kube_proxy_traces
+from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES
@@ -58,6 +60,8 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
+from nfproxy.servers.localpages import local_pages, status_page
+from nfproxy.servers.pages import Page, by_path
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
 
@@ -145,8 +149,10 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             kernel.foreign_changes(),
         )
         checks = _health_check_servers(loaded, health, metrics, events)
+        status = status_page(loaded, options.node_name, options.manifests)
+        local = local_pages({STATUS_PATH: status})
         background = [
-            _serve(_metrics_server(loaded, metrics, connections), METRICS_FAILED, events),
+            _serve(_metrics_server(loaded, metrics, connections, local), METRICS_FAILED, events),
             serve_health_checks(checks, hooks, addresses, metrics),
             count_problems(source, metrics),
             flows.run(),
@@ -167,6 +173,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
                 metrics,
             )
             background.append(missing.run())
+        background += [server.run() for server in _local_servers(loaded, local)]
         if config.healthz_bind_address:
             server = _health_server(loaded, health, metrics)
             background.append(_serve(server, HEALTH_FAILED, events))
@@ -279,13 +286,22 @@ def _health_server(loaded: LoadedConfig, health: Health, metrics: NodeMetrics) -
 
 
 def _metrics_server(
-    loaded: LoadedConfig, metrics: NodeMetrics, connections: ServiceConnections
+    loaded: LoadedConfig,
+    metrics: NodeMetrics,
+    connections: ServiceConnections,
+    local: Mapping[str, Page],
 ) -> PageServer:
     config = loaded.config
     version = loaded.command_line.reported_version or __version__
-    pages = metrics_pages(metrics, loaded, version, connections.text)
+    pages = metrics_pages(metrics, loaded, version, connections.text, local)
     hard_fail = config.bind_address_hard_fail
     return PageServer("metrics", config.metrics_bind_address, pages, hard_fail=hard_fail)
+
+
+def _local_servers(loaded: LoadedConfig, local: Mapping[str, Page]) -> list[PageServer]:
+    """Return a server of the local pages where metrics are served on no loopback address."""
+    address = extra_loopback(loaded.config.metrics_bind_address)
+    return [PageServer("pages for this node", address, by_path(local))] if address else []
 
 
 def _health_check_servers(

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from nfproxy.host.nfproxydaemon import daemon_arguments
 from nfproxy.host.processes import are_others_hidden, command_line_of, pids_in_this_network
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.sockets import NftSocket
@@ -73,20 +74,11 @@ def proxies_running(proc: Path = Path("/proc"), metrics_port: int = _METRICS_POR
             continue
         if Path(words[0]).name == "kube-proxy":
             kube_proxy = f"process {pid}"
-        elif pid != os.getpid() and _is_nfproxy_daemon(words):
+        elif pid != os.getpid() and daemon_arguments(words) is not None:
             nfproxy = f"process {pid}"
     if not kube_proxy and proxy_at("127.0.0.1", metrics_port, "/proxyMode") not in ("", "nfproxy"):
         kube_proxy = f"it answers at 127.0.0.1:{metrics_port}"
     return Running(kube_proxy, nfproxy, are_others_hidden(proc))
-
-
-def _is_nfproxy_daemon(words: list[str]) -> bool:
-    """Return whether a command line is ``nfproxy run``, in one of the ways to start it."""
-    names = [Path(word).name for word in words[:5]]  # python -m nfproxy, among others
-    if "nfproxy" not in names:
-        return False
-    arguments = words[names.index("nfproxy") + 1 :]
-    return arguments[:1] == ["run"] and not {"--cleanup", "--init-only"} & set(arguments)
 
 
 def proxy_at(host: str, port: int, path: str) -> str:

@@ -45,15 +45,17 @@ def may_administer_network() -> bool:
     return own_privileges().may_administer_network
 
 
-def pids_in_this_network(proc: Path = _PROC) -> list[int]:
+def pids_in_this_network(proc: Path = _PROC, *, surely: bool = False) -> list[int]:
     """
     Return the processes of this network namespace, by number.
 
-    Processes whose network namespace the kernel hides from this one are among them.
+    Processes whose network namespace the kernel hides from this one are among them, unless they
+    have to be here `surely`.
     """
     here = _link(proc / "self/ns/net") or _link(_PROC / "self/ns/net")
+    places = {here} - {""} if surely else {here, ""}
     pids = sorted(int(path.name) for path in proc.iterdir() if path.name.isdigit())
-    return [pid for pid in pids if _link(proc / str(pid) / "ns/net") in (here, "")]
+    return [pid for pid in pids if _link(proc / str(pid) / "ns/net") in places]
 
 
 def name_of(pid: int, proc: Path = _PROC) -> str:

@@ -8,4 +8,6 @@ wrong, with its code), ``question`` (what was asked about), ``explanation`` (the
 What happens to one packet, by the rules alone: ``packet`` (it, the node, the outcomes),
 ``expressions`` (what a rule reads), ``statements`` (what a rule does), ``ruletext`` and
 ``tabletext`` (from text to them), ``evaluate`` (the way through hooks and chains).
+
+What a running nfproxy says about itself: ``daemonstatus``.
 """

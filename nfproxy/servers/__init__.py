@@ -5,7 +5,8 @@ All but the last speak plain HTTP without authentication, as kube-proxy's do, so
 reaches the node may send them anything. ``listening`` opens sockets, ``accepting`` accepts
 connections, ``admission`` bounds their number, ``serving`` serves a page within bounds,
 ``requestreader`` reads requests as Go does, ``pages`` is what a page is. ``ports`` has the pages of
-the health port and the metrics port, ``zpages`` two of them, ``healthcheckports`` the answer to
+the health port and the metrics port, ``zpages`` two of them, ``localpages`` those for this node
+alone, ``healthcheckports`` the answer to
 load balancers' health checks. ``tcpproxy`` and ``udpproxy`` pass connections and datagrams from
 loopback addresses on to endpoints, which ``endpointchoice`` draws.
 

@@ -7,7 +7,7 @@ They are kube-proxy's, plus ``/readyz`` and ``/metrics/services``, without those
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs
 
 import msgspec
@@ -57,9 +57,17 @@ def health_pages(health: Health, metrics: Metrics, clock: Callable[[], Instant] 
 
 
 def metrics_pages(
-    metrics: Metrics, loaded: LoadedConfig, version: str, services: WriteMetrics | None = None
+    metrics: Metrics,
+    loaded: LoadedConfig,
+    version: str,
+    services: WriteMetrics | None = None,
+    local: Mapping[str, Page] | None = None,
 ) -> Page:
-    """Return the pages of the metrics port; `services` writes the metrics of each Service."""
+    """
+    Return the pages of the metrics port; `services` writes the metrics of each Service.
+
+    `local` has the pages for clients on loopback addresses, by path.
+    """
     pages: dict[str, Page] = {
         "/metrics": metrics_page(metrics.text),
         "/metrics/slis": _slis_page(metrics),
@@ -72,12 +80,11 @@ def metrics_pages(
     if services is not None:
         pages["/metrics/services"] = metrics_page(services)
     pages["/statusz"] = statusz_page(version, sorted((*pages, "/statusz")))
-    return by_path(pages)
+    return by_path({**pages, **(local or {})})
 
 
 def _configz(loaded: LoadedConfig) -> bytes:
-    group = API_VERSION.partition("/")[0]
-    return msgspec.json.encode({group: msgspec.to_builtins(loaded.config, enc_hook=str)})
+    return msgspec.json.encode({API_VERSION.partition("/")[0]: loaded.config_data})
 
 
 def _slis_page(metrics: Metrics) -> Page:
