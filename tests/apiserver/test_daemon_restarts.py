@@ -5,15 +5,9 @@ from __future__ import annotations
 import signal
 
 import pytest
+from support.objects.everything import everything
 from support.processes.apidaemon import Site
-from support.processes.commands import (
-    endpoint_slice,
-    errors_in,
-    everything,
-    node_object,
-    service,
-    wait_until,
-)
+from support.processes.commands import endpoint_slice, errors_in, node_object, service, wait_until
 
 WEB, OTHER = "10.96.0.1:80/tcp", "10.96.0.2:80/tcp"
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)

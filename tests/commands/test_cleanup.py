@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from support.processes.commands import Commands, everything, write
+from support.objects.everything import everything
+from support.processes.commands import Commands, write
 
 
 def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:

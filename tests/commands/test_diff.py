@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.objects.everything import everything
 from support.processes.commands import (
     ORDINARY_USER,
     Commands,
     endpoint_slice,
-    everything,
     node_object,
     service,
     wait_until,

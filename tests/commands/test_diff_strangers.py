@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from support.objects.everything import everything
 from support.processes.commands import (
     Commands,
     endpoint_slice,
-    everything,
     node_object,
     service,
     wait_until,

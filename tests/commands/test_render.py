@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.kernel.othertables import FOREIGN, OLDER, OTHER_LAYOUT
+from support.objects.everything import everything
 from support.processes.commands import (
-    FOREIGN,
-    OLDER,
     ORDINARY_USER,
-    OTHER_LAYOUT,
     ROOT,
     Commands,
     endpoint_slice,
-    everything,
     node_object,
     service,
     write,

@@ -4,15 +4,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.kernel.othertables import FOREIGN, OLDER, OTHER_LAYOUT
+from support.objects.everything import everything
 from support.processes.commands import (
-    FOREIGN,
-    OLDER,
-    OTHER_LAYOUT,
     Commands,
     endpoint_slice,
     errors_in,
     eventually,
-    everything,
     node_object,
     service,
     wait_until,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.processes.commands import Commands, everything, write
+from support.objects.everything import everything
+from support.processes.commands import Commands, write
 
 FILE = {
     "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

@@ -17,7 +17,8 @@ import yaml
 from support.containers.image import BuiltImage, image_directory
 from support.containers.pods import Kubelet, KubeletPod
 from support.containers.spec import Image, Node
-from support.processes.commands import NODE, Commands, everything
+from support.objects.everything import everything
+from support.processes.commands import NODE, Commands
 from tools.nft_versions import Nft, versions
 
 import nfproxy

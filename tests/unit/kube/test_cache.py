@@ -7,21 +7,15 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.objects.cache import Cache, data
 
-from nfproxy.kube.cache import CacheChange, FileContent, ObjectCache, ObjectKey, UnusableObject
+from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import Family
-from nfproxy.model.changes import Problem
-from nfproxy.model.service import ObjectName, Service
+from nfproxy.model.service import ObjectName
 
 A, B, C = (ObjectName("default", name) for name in "abc")
 SLICE = ObjectName("default", "a-1")
-
-
-def data(name: str = "a", version: int = 1, **metadata: Any) -> bytes:
-    """Return the JSON of a Service; its version is the last byte of its cluster IP."""
-    spec = {"clusterIP": f"10.0.0.{version}", "ports": [{"port": 80}]}
-    return json.dumps({"metadata": {"name": name} | metadata, "spec": spec}).encode()
 
 
 def bad(name: str | None = "a", spec: Any = 5) -> bytes:
@@ -38,37 +32,6 @@ def piece(address: str = "10.1.0.1", at: str = "") -> bytes:
     return json.dumps(
         {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints}
     ).encode()
-
-
-class Cache(ObjectCache):
-    """A cache with fewer words for Services."""
-
-    def __init__(self) -> None:
-        super().__init__("n1")
-
-    def put_service(self, data: bytes) -> CacheChange:
-        return self.put(Kind.SERVICE, data)
-
-    def remove_service(self, name: str) -> CacheChange:
-        return self.remove(Kind.SERVICE, data(name))
-
-    def versions(self) -> dict[ObjectName, int | None]:
-        """Take what changed: the version of each Service, None for one that is gone."""
-        return versions(self.take().services)
-
-    @property
-    def texts(self) -> list[str]:
-        return [str(problem) for problem in self.problems]
-
-
-def versions(services: dict[ObjectName, Service | None]) -> dict[ObjectName, int | None]:
-    return {
-        name: service.cluster_ips[Family.IPV4][3] if service else None
-        for name, service in services.items()
-    }
-
-
-# --- from an API server ------------------------------------------------------------------------
 
 
 def test_only_latest_values_are_passed_on():
@@ -316,95 +279,3 @@ def test_any_history_passed_on_ends_as_what_is_there(history):
     take()
 
     assert there == held
-
-
-# --- from manifests ----------------------------------------------------------------------------
-
-
-def content(*objects: str, **fields: Any) -> FileContent:
-    """Return a file's content; ``a1`` stands for version 1 of Service a."""
-    found = {
-        key(text[0]): Service(
-            name=ObjectName("default", text[0]),
-            cluster_ips={Family.IPV4: bytes([10, 0, 0, int(text[1])])},
-            ports=(),
-        )
-        for text in objects
-    }
-    return FileContent(objects=dict(found), **fields)
-
-
-def key(name: str) -> ObjectKey:
-    return ObjectKey(Kind.SERVICE, ObjectName("default", name))
-
-
-def test_a_files_content_replaces_what_the_file_held():
-    """What is missing in it is gone."""
-    cache = Cache()
-    cache.replace_file("/m/x", content("a1", "b1"))
-    cache.take()
-    cache.replace_file("/m/x", content("a2", "c1"))
-
-    assert cache.versions() == {A: 2, B: None, C: 1}
-
-
-def test_the_first_file_in_path_order_has_an_object_that_two_hold():
-    """The order of reading does not matter; the other file is a conflict."""
-    cache = Cache()
-    cache.replace_file("/m/y", content("a2"))
-    cache.replace_file("/m/x", content("a1"))
-
-    assert cache.versions() == {A: 1}
-    assert cache.source_file(A) == "/m/x"
-    conflict = "/m/y: Service default/a: is also in /m/x, which counts"
-    assert [str(problem) for problem in cache.conflicts()] == [conflict]
-
-    cache.remove_file("/m/x")
-    assert cache.versions() == {A: 2}
-    assert cache.source_file(A) == "/m/y"
-    assert cache.conflicts() == []
-
-    cache.remove_file("/m/y")
-    assert cache.versions() == {A: None}
-    assert cache.source_file(A) == ""
-
-
-def test_an_object_that_moves_between_files_is_no_change():
-    """Whichever of the two files is read first."""
-    cache = Cache()
-    cache.replace_file("/m/x", content("a1"))
-    cache.take()
-    cache.replace_file("/m/x", content())
-    cache.replace_file("/m/y", content("a1"))
-
-    assert not cache.take()
-
-
-def test_what_may_still_be_in_a_file_stays():
-    """A file that does not parse, and an object in it that cannot be used."""
-    cache = Cache()
-    cache.replace_file("/m/x", content("a1", "b1"))
-    cache.take()
-    cache.replace_file("/m/x", content(parsed=False))
-    assert not cache.take()
-    assert cache.texts == ["/m/x: 2 objects of the last good version in use"]
-
-    unusable = frozenset([UnusableObject(Kind.SERVICE, "default", "b")])
-    cache.replace_file("/m/x", content("a2", unusable=unusable))
-    assert cache.versions() == {A: 2}
-    assert cache.texts == ["/m/x: 1 object of the last good version in use"]
-
-    cache.replace_file("/m/x", content("a2"))
-    assert cache.versions() == {B: None}
-    assert cache.texts == []
-
-
-def test_problems_of_a_file_are_those_of_its_last_version():
-    """They go with the file."""
-    cache = Cache()
-    problem = Problem("/m/x", "Service default/a", "spec", "is missing")
-    cache.replace_file("/m/x", content(problems=(problem,)))
-    assert cache.problems == (problem,)
-
-    cache.remove_file("/m/x")
-    assert cache.problems == ()

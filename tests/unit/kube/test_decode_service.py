@@ -5,37 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.objects.decoding import decoded, fields, manifest, service
 
-from nfproxy.kube.decode import decode
 from nfproxy.kube.decoded import Decoded
-from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName, Protocol, Service, ServicePort
-
-
-def manifest(labels: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    """Return a Service with one port; None removes a field of the spec."""
-    fields = {"clusterIP": "10.96.0.1", "ports": [{"name": "http", "port": 80}]} | spec
-    return {
-        "metadata": {"name": "web", "namespace": "shop", "labels": labels},
-        "spec": {key: value for key, value in fields.items() if value is not None},
-    }
-
-
-def decoded(obj: dict[str, Any]) -> Decoded[Any]:
-    return decode(Kind.SERVICE, obj, "file.yaml")
-
-
-def service(obj: dict[str, Any]) -> Service:
-    """Return the Service of a manifest that has nothing wrong with it."""
-    result = decoded(obj)
-    assert result.problems == ()
-    assert isinstance(result.value, Service)
-    return result.value
-
-
-def fields(result: Decoded[Any]) -> list[str]:
-    return [problem.field for problem in result.problems]
 
 
 def packed(*texts: str) -> tuple[bytes, ...]:
@@ -320,99 +294,6 @@ def test_a_bad_creation_time_counts_as_none():
     result = decoded(obj)
 
     assert (result.value.created, fields(result)) == ("", ["metadata.creationTimestamp"])
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        (lambda o: o.pop("spec"), "spec"),
-        (lambda o: o.update(spec=None), "spec"),
-        (lambda o: o.update(spec=[]), "spec"),
-        (lambda o: o["metadata"].pop("name"), "metadata.name"),
-        (lambda o: o["metadata"].update(name=5), "metadata.name"),
-        (lambda o: o.pop("metadata"), "metadata"),
-        (lambda o: o["spec"]["ports"][0].update(port="http"), "spec.ports[0].port"),
-        (lambda o: o["spec"]["ports"][0].pop("port"), "spec.ports[0].port"),
-        (lambda o: o["spec"].update(ports={}), "spec.ports"),
-        (lambda o: o["spec"].update(externalIPs=[1]), "spec.externalIPs[0]"),
-        (lambda o: o["spec"].update(clusterIP=True), "spec.clusterIP"),
-        (lambda o: o["metadata"].update(labels=[]), "metadata.labels"),
-        (lambda o: o.update(status=7), "status"),
-    ],
-)
-def test_a_wrong_or_missing_field_makes_the_object_unusable(change, field):
-    obj = manifest()
-    change(obj)
-    result = decoded(obj)
-
-    assert (None, False, [field]) == (result.value, result.usable, fields(result))
-
-
-def test_an_unusable_object_still_has_its_name():
-    """So that its last good version can stay in use."""
-    result = decoded(manifest(ports="none"))
-
-    assert ObjectName("shop", "web") == result.name
-    assert str(result.problems[0]).startswith("file.yaml: Service shop/web: spec.ports: ")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "Web",
-        "a b",
-        'a"b',
-        "a;b",
-        "a\nb",
-        "a\0",
-        "-a",
-        "a-",
-        "a.b",
-        "ä",
-        "a" * 64,
-        "a}' \\",
-        "a\ud800",
-    ],
-)
-def test_a_service_name_the_api_refuses_makes_the_object_unusable(name):
-    obj = manifest()
-    obj["metadata"]["name"] = name
-    result = decoded(obj)
-
-    assert (result.name, result.value, result.usable) == (None, None, False)
-    assert fields(result) == ["metadata.name"]
-
-
-def test_a_namespace_the_api_refuses_makes_the_object_unusable():
-    obj = manifest()
-    obj["metadata"]["namespace"] = 'x"; add table ip owned'
-
-    assert fields(decoded(obj)) == ["metadata.namespace"]
-
-
-def test_a_hostile_name_is_escaped_and_cut_in_messages():
-    obj = manifest()
-    obj["metadata"]["name"] = '"\n\x1b[2J;' + "x" * 10_000
-    (problem,) = decoded(obj).problems
-
-    assert len(str(problem)) < 400
-    assert str(problem).isprintable()
-
-
-def test_a_name_may_begin_with_a_digit():
-    obj = manifest()
-    obj["metadata"]["name"] = "7-eleven"
-
-    assert service(obj).name.name == "7-eleven"
-
-
-def test_an_object_with_endless_problems_reports_twenty():
-    ips = [f"x{number}" for number in range(5000)]
-    problems = decoded(manifest(externalIPs=ips)).problems
-
-    assert len(problems) == 21
-    assert problems[-1].what == "and 4980 more problems"
 
 
 def test_a_node_port_given_twice_belongs_to_the_first_port():

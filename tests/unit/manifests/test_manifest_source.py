@@ -3,99 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from support.manifests.following import FOREVER_S, following, next_changes, run, service, versions
 
 from nfproxy.errors import InputError
 from nfproxy.manifests.source import ManifestSource
-from nfproxy.model.addresses import Family
-from nfproxy.model.changes import Changes, Problem
-
-FOREVER_S = 20  # only to end a test that fails
-
-
-def service(name: str, version: int) -> str:
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "spec": {"clusterIP": f"10.96.0.{version}", "ports": [{"port": 80}]},
-        }
-    )
-
-
-def versions(changes: Changes) -> dict[str, int]:
-    """Return changes of Services as name → version, 0 for gone."""
-    return {
-        name.name: service.cluster_ips[Family.IPV4][3] if service else 0
-        for name, service in changes.services.items()
-    }
-
-
-async def next_changes(source: ManifestSource) -> Changes:
-    while True:
-        await source.changed()
-        if changes := source.take():
-            return changes
-
-
-class Followed:
-    """A source that is being followed, and its changes."""
-
-    def __init__(self, source: ManifestSource, problems: asyncio.Queue[Problem]) -> None:
-        self.source = source
-        self.problems = problems
-        self.changes: asyncio.Queue[dict[str, int]] = asyncio.Queue()
-
-    async def run(self) -> None:
-        async with self.source:
-            while True:
-                self.changes.put_nowait(versions(await next_changes(self.source)))
-
-    async def next(self) -> dict[str, int]:
-        return await asyncio.wait_for(self.changes.get(), FOREVER_S)
-
-    async def next_problem(self) -> str:
-        return str(await asyncio.wait_for(self.problems.get(), FOREVER_S))
-
-
-@contextlib.asynccontextmanager
-async def following(path: Path, directory: bool = True) -> AsyncIterator[Followed]:
-    problems: asyncio.Queue[Problem] = asyncio.Queue()
-    followed = Followed(ManifestSource(str(path), "n1", problems.put_nowait), problems)
-    await followed.source.load()
-    task = asyncio.create_task(followed.run())
-    try:
-        if directory:  # after this change, the directory is being watched
-            (path / "ready.yaml").write_text(service("ready", 1))
-            assert await followed.next() == {"ready": 1}
-        yield followed
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
-
-
-@pytest.fixture
-def root(tmp_path) -> Path:
-    made = tmp_path / "manifests"
-    made.mkdir()
-    (made / "a.yaml").write_text(service("one", 1))
-    return made
+from nfproxy.model.changes import Problem
 
 
 def test_load_gives_everything(root):
@@ -217,104 +137,6 @@ def test_a_problem_is_reported_once(root):
     run(test)
 
 
-def test_a_directory_that_vanishes_and_returns(root, tmp_path):
-    async def test() -> None:
-        async with following(root) as followed:
-            root.rename(tmp_path / "away")
-            assert "in use as before" in await followed.next_problem()
-            (tmp_path / "away/a.yaml").write_text(service("one", 2))
-            assert followed.changes.empty()
-            (tmp_path / "away").rename(root)
-            assert await followed.next() == {"one": 2}
-            (root / "a.yaml").write_text(service("one", 3))
-            assert await followed.next() == {"one": 3}
-            assert followed.source.problems == ()
-
-    run(test)
-
-
-def test_a_directory_that_is_deleted_and_made_again(root):
-    async def test() -> None:
-        async with following(root) as followed:
-            shutil.rmtree(root)
-            assert "in use as before" in await followed.next_problem()
-            root.mkdir()
-            assert "is empty, and not the directory it was" in await followed.next_problem()
-            (root / "b.yaml").write_text(service("one", 2))
-            assert await followed.next() == {"one": 2, "ready": 0}
-
-    run(test)
-
-
-def test_the_way_to_the_directory_may_vanish_and_return(tmp_path):
-    root = tmp_path / "x/y/z"
-    root.mkdir(parents=True)
-    (root / "a.yaml").write_text(service("one", 1))
-
-    async def test() -> None:
-        async with following(root) as followed:
-            (tmp_path / "x").rename(tmp_path / "away")
-            await followed.next_problem()
-            (tmp_path / "x").mkdir()
-            (tmp_path / "x/y").mkdir()
-            (tmp_path / "away/y/z").rename(root)
-            (root / "a.yaml").write_text(service("one", 2))
-            assert await followed.next() == {"one": 2}
-
-    run(test)
-
-
-def test_a_config_map_volume(tmp_path):
-    """As the kubelet makes it: files link into ..data, which is swapped as a whole."""
-    root = tmp_path / "volume"
-
-    def publish(number: int, **files: str) -> None:
-        (root / f"..v{number}").mkdir(parents=True)
-        for name, text in files.items():
-            (root / f"..v{number}/{name}.yaml").write_text(text)
-        (root / "..data_tmp").symlink_to(f"..v{number}")
-        (root / "..data_tmp").rename(root / "..data")
-        for name in files:
-            with contextlib.suppress(FileExistsError):
-                (root / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
-        for link in root.glob("*.yaml"):
-            if link.is_symlink() and link.stem not in files:
-                link.unlink()
-        if number > 1:
-            shutil.rmtree(root / f"..v{number - 1}")
-
-    publish(1, a=service("one", 1), b=service("two", 1))
-
-    async def test() -> None:
-        async with following(root) as followed:
-            publish(2, a=service("one", 2), b=service("two", 1))
-            assert await followed.next() == {"one": 2}
-            publish(3, a=service("one", 3), c=service("three", 1))
-            seen: dict[str, int] = {}
-            while seen != {"one": 3, "two": 0, "three": 1}:
-                seen |= await followed.next()
-
-    run(test)
-
-
-def test_a_directory_behind_links_is_swapped(tmp_path):
-    for version in (1, 2):
-        (tmp_path / f"v{version}").mkdir()
-        (tmp_path / f"v{version}/a.yaml").write_text(service("one", version))
-    (tmp_path / "current").symlink_to("v1")
-    (tmp_path / "link").symlink_to(tmp_path / "current")
-
-    async def test() -> None:
-        async with following(tmp_path / "link") as followed:
-            (tmp_path / "next").symlink_to("v2")
-            (tmp_path / "next").rename(tmp_path / "current")
-            assert await followed.next() == {"one": 2}
-            (tmp_path / "v2/a.yaml").write_text(service("one", 3))
-            assert await followed.next() == {"one": 3}
-
-    run(test)
-
-
 def test_a_file_linked_from_elsewhere_is_followed(root, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/b.txt").write_text(service("two", 1))
@@ -414,23 +236,6 @@ def test_without_inotify_it_says_so_and_goes_on(root, monkeypatch):
             assert "cannot be watched (No space left on device)" in await followed.next_problem()
             (root / "b.yaml").write_text(service("two", 1))
             assert await followed.next() == {"two": 1}
-
-    run(test)
-
-
-def test_a_directory_replaced_by_another_is_followed(root, tmp_path):
-    """Replaced within one look: the names on the way are what they were."""
-    (tmp_path / "prepared").mkdir()
-    (tmp_path / "prepared/a.yaml").write_text(service("one", 2))
-
-    async def test() -> None:
-        async with following(root) as followed:
-            root.rename(tmp_path / "away")
-            (tmp_path / "prepared").rename(root)
-            assert await followed.next() == {"one": 2}
-            assert await followed.next() == {"ready": 0}  # nothing is waited for any more
-            (root / "a.yaml").write_text(service("one", 3))
-            assert await followed.next() == {"one": 3}
 
     run(test)
 
