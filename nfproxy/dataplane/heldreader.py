@@ -7,16 +7,14 @@ that no object answers.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 
 from nfproxy.errors import DataplaneError
 from nfproxy.insight.nodefacts import HeldState
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink.elements import Listed, element_question, listed_elements, raw_elements
+from nfproxy.netlink.elements import Listed, listed_elements, raw_elements
 from nfproxy.netlink.messages import generic
-from nfproxy.netlink.nftables import GET_ELEMENTS, GET_GENERATION, SUBSYSTEM, generation
+from nfproxy.netlink.nftables import GET_GENERATION, SUBSYSTEM, generation
 from nfproxy.netlink.sockets import ABSENT, NftSocket
 from nfproxy.nft import schema
 from nfproxy.nft.chains import FindChain, shape_of
@@ -107,21 +105,6 @@ def _list(netlink: NftSocket, family: Family, name: str) -> Iterator[Listed]:
         yield from listed_elements(data)
 
 
-def _find_elements(
-    netlink: NftSocket, family: Family, name: str, keys: Sequence[bytes]
-) -> list[Listed]:
-    """Return those elements of a set or map that have one of some keys."""
-    payloads = [generic(family) + element_question(family, name, key) for key in keys]
-    what = f"elements of {name}"
-    found: list[Listed] = []
-    for answer in netlink.ask_each(SUBSYSTEM << 8 | GET_ELEMENTS, payloads, what):
-        if isinstance(answer, bytes):
-            found += listed_elements(answer)
-        elif answer != errno.ENOENT:
-            raise DataplaneError(f"cannot ask for {what}: {os.strerror(answer)}")
-    return found
-
-
 class _HeldReader:
     """Reads once."""
 
@@ -173,7 +156,7 @@ class _HeldReader:
         return HeldState(frozenset(tables), observed, self._counts, self._comments, remembered)
 
     def _find(self, family: Family, name: str, keys: Iterable[bytes]) -> list[Listed]:
-        found = _find_elements(self._netlink, family, name, list(dict.fromkeys(keys)))
+        found = self._netlink.find_elements(family, name, list(dict.fromkeys(keys)))
         self._found.setdefault((family, name), {}).update((e.key, e.value) for e in found)
         return found
 

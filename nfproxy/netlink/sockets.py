@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 
 from nfproxy.closing import Closing
 from nfproxy.errors import DataplaneError, TransactionError, reason_of
+from nfproxy.model.addresses import Family
+from nfproxy.netlink.elements import Listed, element_question, listed_elements
 from nfproxy.netlink.messages import (
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -303,6 +305,22 @@ class NftSocket(NetlinkSocket):
         Raises DataplaneError, with code ABSENT if there is no such set.
         """
         return self._list(GET_ELEMENTS, family, table, name)
+
+    def find_elements(self, family: Family, name: str, keys: Sequence[bytes]) -> list[Listed]:
+        """
+        Return those elements of a set of nfproxy's that have one of some keys; not of intervals.
+
+        Raises DataplaneError.
+        """
+        payloads = [generic(family) + element_question(family, name, key) for key in keys]
+        what = f"elements of {name}"
+        found: list[Listed] = []
+        for answer in self.ask_each(SUBSYSTEM << 8 | GET_ELEMENTS, payloads, what):
+            if isinstance(answer, bytes):
+                found += listed_elements(answer)
+            elif answer != errno.ENOENT:
+                _raise_for(answer, f"ask for {what}")
+        return found
 
     def _list(self, kind: int, family: int, *names: str) -> list[bytes]:
         # In each of these requests the table is attribute 1, and a chain or set attribute 2.
