@@ -99,8 +99,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """
     How a sync or tidying went, in seconds of the monotonic clock.
 
-    `report` is that of a sync that succeeded. `tidy_at`: when the next lingering elements are due,
-    None if nothing lingers. `cost_s` is the processor time that a sync that succeeded took.
+    `report` is that of a sync that succeeded. `tidy_at`: when there is something to tidy next, None
+    if never. `cost_s` is the processor time that a sync that succeeded took.
     """
 
     began_s: float
@@ -134,6 +134,7 @@ class Proxier:
         `source_file` gives the file that a Service comes from, "" for an API server. `started_s` is
         when the daemon started, for the log.
         """
+        self._dataplane = dataplane
         self._families = families
         self._hooks = hooks
         self._source_file = source_file
@@ -214,12 +215,13 @@ class Proxier:
         return self.sync()
 
     def tidy(self) -> Outcome:
-        """Remove what lingers and is due: as much as one transaction should have."""
+        """Remove what is not needed any more: of elements, as much as a transaction should have."""
         began, failures = monotonic_s(), self._reconciler.cleanup_failures
         error: Exception | None = None
         try:
             self._reconciler.tidy()
             self._reconciler.make_chains_ahead()
+            self._dataplane.rest()
         except (NfproxyError, OSError) as failure:
             error = failure
         failed = self._reconciler.cleanup_failures != failures
@@ -285,7 +287,8 @@ class Proxier:
         error: Exception | None = None,
         cleanup_failed: bool = False,
     ) -> Outcome:
-        times = (self._reconciler.next_due(), self._reconciler.next_ahead())
+        reconciler = self._reconciler
+        times = (reconciler.next_due(), reconciler.next_ahead(), self._dataplane.rest_at)
         tidy_at = min((at for at in times if at is not None), default=None)
         return Outcome(began_s, monotonic_s(), report, tidy_at, error, cleanup_failed)
 

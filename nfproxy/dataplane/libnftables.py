@@ -1,8 +1,8 @@
 """
-Loads nft text into the kernel, by libnftables in a short-lived child process.
+Loads nft text into the kernel, by libnftables in a child process.
 
 The child may crash or hang without harm to nfproxy. A script is one transaction: the kernel takes
-it as a whole or not at all.
+it as a whole or not at all. To start the child takes ten times as long as a usual script.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from nfproxy.errors import DataplaneError, MissingFeatureError, TransactionError, reason_of
@@ -25,8 +26,12 @@ _CHILD = Path(__file__).with_name("libnftables_child.py")
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
 TIMEOUT_S = 120.0
 
-#: Exit statuses of the child.
-_DONE, _REFUSED, _NO_LIBRARY, _UNKNOWN_BINDINGS = 0, 1, 3, 4
+#: libnftables' status, and exit statuses of the child.
+_DONE, _NO_LIBRARY, _UNKNOWN_BINDINGS = 0, 3, 4
+
+# A child runs so many scripts, and no other after one of so many bytes: libnftables keeps its peak
+# memory, some fifty times the script.
+_MOST_SCRIPTS, _LARGE = 500, 1 << 16
 
 #: Codes of the DataplaneError of a child that crashed, or did not finish in time.
 CRASHED, TIMED_OUT = "libnftables crashed", "libnftables timed out"
@@ -52,7 +57,8 @@ def load_text(
     DataplaneError if the child crashes or hangs. In the last case the kernel may have the script or
     not: read the tables before going on.
     """
-    return Child("--check" if check else "--run", netlink).run(text, timeout_s)
+    with closing(Child("--check" if check else "--run", netlink)) as child:
+        return child.run(text, timeout_s)
 
 
 def library_version(timeout_s: float = TIMEOUT_S) -> str:
@@ -61,15 +67,16 @@ def library_version(timeout_s: float = TIMEOUT_S) -> str:
 
     Each listing in JSON names it. Raises as `load_text` does.
     """
-    found = re.search(r'"version": *"([^"]{1,32})"', Child("--json").run("list tables", timeout_s))
+    with closing(Child("--json")) as child:
+        found = re.search(r'"version": *"([^"]{1,32})"', child.run("list tables", timeout_s))
     return found[1] if found else ""
 
 
 class Child:
     """
-    A process that loads libnftables, and then waits for one script.
+    A process that loads libnftables, and then runs scripts, one after the other.
 
-    `mode` is an argument of the child. The script goes through the socket `netlink`, as in
+    `mode` is an argument of the child. The scripts go through the socket `netlink`, as in
     `load_text`.
     """
 
@@ -77,55 +84,101 @@ class Child:
         """Start the process. Raises DataplaneError, or MissingFeatureError without bindings."""
         files = () if netlink is None else (netlink.fileno(),)
         command = [sys.executable, "-I", "-S", str(_CHILD), mode, _bindings_path()]
+        self._scripts_left = _MOST_SCRIPTS
         try:
-            self._process = subprocess.Popen(
-                [*command, *map(str, files)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=files,
-                # Ctrl-C stops nfproxy, not the child: a transaction that has begun shall finish.
-                start_new_session=True,
-            )
+            with ExitStack() as on_failure:
+                self._socket, other = socket.socketpair()
+                self._answers = on_failure.enter_context(self._socket.makefile("rb"))
+                on_failure.enter_context(self._socket)
+                with other:
+                    self._process = subprocess.Popen(
+                        [*command, str(os.getpid()), *map(str, files)],
+                        stdin=other.fileno(),
+                        stdout=other.fileno(),
+                        stderr=subprocess.PIPE,
+                        pass_fds=files,
+                        # Ctrl-C stops nfproxy, not the child: what has begun shall finish.
+                        start_new_session=True,
+                    )
+                on_failure.pop_all()
         except OSError as error:
             raise DataplaneError(
                 f"cannot start a process for libnftables: {reason_of(error)}"
             ) from error
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it should be given another script: it has not ended, nor used much memory."""
+        return self._scripts_left > 0 and self._process.poll() is None
+
     def run(self, text: str, timeout_s: float = TIMEOUT_S) -> str:
-        """Run the script, once, and return what it prints. Raises as `load_text` does."""
-        with self._process as process:
-            try:
-                out, err = process.communicate(text.encode(), timeout_s)
-            except BaseException as error:
-                process.kill()
-                if not isinstance(error, subprocess.TimeoutExpired):
-                    raise
-                raise DataplaneError(
-                    f"libnftables did not finish within {timeout_s:g} s; its process was killed",
-                    code=TIMED_OUT,
-                ) from None
-        if process.returncode != _DONE:
-            raise _error(process.returncode, shorten_errors(err.decode("utf-8", "replace")))
+        """
+        Run a script and return what it prints. Raises as `load_text` does.
+
+        After an error the process has ended.
+        """
+        script = text.encode()
+        self._scripts_left = self._scripts_left - 1 if len(script) <= _LARGE else 0
+        try:
+            answer = self._exchange(script, timeout_s)
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise DataplaneError(
+                f"libnftables did not finish within {timeout_s:g} s; its process was killed",
+                code=TIMED_OUT,
+            ) from None
+        if answer is None:
+            raise self._ended(timeout_s)
+        code, out, err = answer
+        if code != _DONE:
+            self.close()
+            raise _refusal(shorten_errors(err.decode("utf-8", "replace")))
         return out.decode("utf-8", "replace")
 
+    def _exchange(self, script: bytes, timeout_s: float) -> tuple[int, bytes, bytes] | None:
+        """Return status, output and errors; None if the process ended. Raises TimeoutError."""
+        self._socket.settimeout(timeout_s)
+        try:
+            # If it ended before it took all of that, it has no answer either.
+            with suppress(BrokenPipeError):
+                self._socket.sendall(b"%d\n%b" % (len(script), script))
+            code, *lengths = (int(word) for word in self._answers.readline().split())
+            out, err = (self._answers.read(length) for length in lengths)
+        except (ConnectionResetError, ValueError):
+            return None
+        return (code, out, err) if lengths == [len(out), len(err)] else None
+
+    def _ended(self, timeout_s: float) -> DataplaneError | MissingFeatureError:
+        """Return the error of a process that ended without an answer."""
+        try:
+            _, err = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            err = b""
+        self.close()
+        return _error(self._process.returncode, shorten_errors(err.decode("utf-8", "replace")))
+
     def close(self) -> None:
-        """End the process if it still waits. Idempotent."""
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.communicate()
+        """End the process. Idempotent."""
+        self._answers.close()
+        self._socket.close()
+        with self._process as process:
+            process.kill()
+
+
+def _refusal(errors: str) -> TransactionError:
+    # libnftables has no error numbers: only its text says that something is not permitted.
+    not_permitted = os.strerror(errno.EPERM) in errors
+    return TransactionError(
+        f"libnftables refused the script: {errors}",
+        NOT_PERMITTED_REMEDY if not_permitted else "",
+        NOT_PERMITTED if not_permitted else "",
+    )
 
 
 def _error(status: int, errors: str) -> DataplaneError | MissingFeatureError:
     """Return the error of a child that ended with a status and printed `errors`."""
-    if status == _REFUSED:
-        # libnftables has no error numbers: only its text says that something is not permitted.
-        not_permitted = os.strerror(errno.EPERM) in errors
-        return TransactionError(
-            f"libnftables refused the script: {errors}",
-            NOT_PERMITTED_REMEDY if not_permitted else "",
-            NOT_PERMITTED if not_permitted else "",
-        )
     if status == _NO_LIBRARY:
         return MissingFeatureError(
             f"libnftables cannot be loaded ({errors})",

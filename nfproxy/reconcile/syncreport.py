@@ -28,6 +28,13 @@ class Dataplane(Protocol):
     def expect_load(self) -> None:
         """Prepare for a `load` that comes soon."""
 
+    @property
+    def rest_at(self) -> float | None:
+        """The clock's time at which `rest` has something to do, None if never."""
+
+    def rest(self) -> None:
+        """End what `load` has not used for long."""
+
     def load(self, text: str) -> None:
         """Run an nft script as one transaction."""
 

@@ -20,12 +20,12 @@ from support.processes.commands import (
 )
 
 WEB = "10.96.0.1:80/tcp"
-CALL = "    code, output, errors = nft.cmd("
+CALL = "        code, output, errors = nft.cmd("
 #: Runs in the child before it calls libnftables: crashes while the file `broken` exists.
 CRASH = """
-    import os, pathlib, signal
-    if pathlib.Path(__file__).with_name("broken").exists():
-        os.kill(os.getpid(), signal.SIGSEGV)
+        import pathlib, signal
+        if pathlib.Path(__file__).with_name("broken").exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
 """
 
 

@@ -102,16 +102,18 @@ class Process:
         return total
 
     def processor_s(self) -> float:
-        """Return the processor time used so far, children that have ended included."""
-        return sum(self._times()) / _TICK
+        """Return the processor time that the daemon and its children have used."""
+        return sum(sum(_times(pid)) for pid in self._family()) / _TICK
 
     def children_s(self) -> float:
-        """Return the processor time that children used who have ended."""
-        return sum(self._times()[2:]) / _TICK
+        """Return the part of it that children have used."""
+        return self.processor_s() - sum(_times(self._process.pid)[:2]) / _TICK
 
-    def _times(self) -> list[int]:
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return [int(field) for field in fields[11:15]]
+
+def _times(pid: int) -> list[int]:
+    """Return a process's ticks in user space and in the kernel, and those of ended children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return [int(field) for field in fields[11:15]]
 
 
 @contextmanager

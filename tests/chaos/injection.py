@@ -21,17 +21,25 @@ from nfproxy import clock
 FAULTS = Path(__file__).with_name("faults")
 _PATIENCE_S = 5.0  # for a libnftables that hangs
 
-#: Runs in place of the child that runs libnftables: does what one of the files says, once.
+#: Runs in place of the child that runs libnftables: with a script at hand it does what one of the
+#: files says, once.
 _CHILD = """
-import os, pathlib, runpy, time
+import os, pathlib, runpy, sys, time, types
 faults = pathlib.Path({faults!r})
-for name in ("crash", "hang"):
-    if (faults / name).exists():
-        (faults / name).unlink(missing_ok=True)
-        os.kill(os.getpid(), 11) if name == "crash" else None
-        parent = os.getppid()
-        while os.getppid() == parent:  # not longer than the test
-            time.sleep(0.1)
+scripts = sys.stdin.buffer
+def readline():
+    line = scripts.readline()
+    for name in ("crash", "hang"):
+        if line and (faults / name).exists():
+            (faults / name).unlink(missing_ok=True)
+            os.kill(os.getpid(), 11) if name == "crash" else None
+            parent = os.getppid()
+            while os.getppid() == parent:  # not longer than the test
+                time.sleep(0.1)
+    return line
+sys.stdin = types.SimpleNamespace(
+    buffer=types.SimpleNamespace(readline=readline, read=scripts.read)
+)
 runpy.run_path({child!r}, run_name="__main__")
 """
 

@@ -50,14 +50,13 @@ table inet filter {
 }
 """
 
-CALL = "    code, output, errors = nft.cmd(sys.stdin.read())\n"
+CALL = "        code, output, errors = nft.cmd(text)\n"
 #: Makes libnftables' child print what nft 1.0.6 prints on a kernel without the fib expression.
 LACK_FIB = """
-    script = sys.stdin.read()
-    if "fib daddr" in script:
-        print("Error: Could not process rule: No such file or directory", file=sys.stderr)
-        return 1
-    code, output, errors = nft.cmd(script)
+        if "fib daddr" in text:
+            _answer(1, "", "Error: Could not process rule: No such file or directory")
+            continue
+        code, output, errors = nft.cmd(text)
 """
 
 

@@ -24,15 +24,15 @@ WEB = "10.96.0.1:80/tcp"
 
 #: Runs in the child before it calls libnftables: does what the file `mode` says.
 MISBEHAVE = """
-    import os, pathlib, signal, time
-    mode = pathlib.Path(__file__).with_name("mode").read_text()
-    if mode == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if mode == "hang":
-        pathlib.Path(__file__).with_name("hung").write_text(str(os.getpid()))
-        time.sleep(600)
+        import pathlib, signal, time
+        mode = pathlib.Path(__file__).with_name("mode").read_text()
+        if mode == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if mode == "hang":
+            pathlib.Path(__file__).with_name("hung").write_text(str(os.getpid()))
+            time.sleep(600)
 """
-CALL = "    code, output, errors = nft.cmd("
+CALL = "        code, output, errors = nft.cmd("
 
 
 class Faulty:

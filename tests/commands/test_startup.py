@@ -46,14 +46,13 @@ REFUSAL = "Error: Could not process rule: No such file or directory"
 
 #: Put into the child: refuses scripts in which the file `lacking` beside it finds its words.
 LACK = """
-    import pathlib
-    script = sys.stdin.read()
-    if pathlib.Path(__file__).with_name("lacking").read_text() in script:
-        print("/dev/stdin:4:2-5: {refusal}", file=sys.stderr)
-        return 1
-    code, output, errors = nft.cmd(script)
+        import pathlib
+        if pathlib.Path(__file__).with_name("lacking").read_text() in text:
+            _answer(1, "", "/dev/stdin:4:2-5: {refusal}")
+            continue
+        code, output, errors = nft.cmd(text)
 """
-CALL = "    code, output, errors = nft.cmd(sys.stdin.read())\n"
+CALL = "        code, output, errors = nft.cmd(text)\n"
 
 
 @pytest.fixture

@@ -87,6 +87,13 @@ class FakeKernel:
     def expect_load(self) -> None:
         """Nothing is to be prepared."""
 
+    @property
+    def rest_at(self) -> None:
+        """Nothing is to be ended."""
+
+    def rest(self) -> None:
+        """End nothing."""
+
     def has_table(self, family: Family) -> bool:
         """Return whether the family's table exists."""
         return family in self.tables

@@ -51,6 +51,13 @@ class RealKernel:
     def expect_load(self) -> None:
         """Prepare nothing: each load has a child of its own."""
 
+    @property
+    def rest_at(self) -> None:
+        """Nothing is to be ended."""
+
+    def rest(self) -> None:
+        """End nothing."""
+
     def has_table(self, family: Family) -> bool:
         """Return whether the family's table exists."""
         return self.kernel.has_table(family)

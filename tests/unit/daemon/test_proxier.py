@@ -183,6 +183,23 @@ def test_tidying_is_due_after_a_slot_was_given_up(monkeypatch: pytest.MonkeyPatc
     assert (proxier.sync().error, proxier.tidy().error) == (None, None)
 
 
+def test_what_loads_have_not_used_for_long_is_ended_by_tidying() -> None:
+    """The child process that runs scripts waits for more of them, and takes memory."""
+
+    class Resting(FakeKernel):
+        rest_at: float | None = 1.0
+
+        def rest(self) -> None:
+            self.rest_at = None
+
+    kernel = Resting()
+    proxier = made(kernel)
+    outcome = proxier.sync(changes(service("web"), endpoint_slice("web", A)))
+    proxier.tidy()
+
+    assert (outcome.tidy_at, kernel.rest_at) == (1.0, None)
+
+
 def test_a_large_list_is_planned_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change that comes in meanwhile is planned and committed next; a first sync is whole."""
     monkeypatch.setattr(module, "_PLANNED_AT_ONCE", 2)

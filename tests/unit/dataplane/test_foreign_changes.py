@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from support.processes.commands import ORDINARY_USER
 
-from nfproxy.dataplane import libnftables
+from nfproxy.dataplane import kernel, libnftables
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import Damage, ForeignChange, ForeignChanges
+from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.host.processes import set_process_name
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
@@ -40,6 +42,11 @@ class Watched:
     def load(self, text: str) -> None:
         """Load text as the daemon does."""
         self.namespace.call(self.kernel.load, text)
+
+    def rest(self) -> None:
+        """Let the child end that waits for another script."""
+        with mock.patch.object(kernel, "_LOADER_IDLE_S", 0.0):
+            self.kernel.rest()
 
     def nft(self, text: str) -> None:
         """Load text as an administrator does."""
@@ -174,6 +181,7 @@ def test_changes_to_other_tables_are_not_reported(watched: Watched, text: str) -
 
 def test_lost_notifications_are_reported(watched: Watched) -> None:
     """One of them may have been about nfproxy's table."""
+    watched.rest()
     small = watched.namespace.call(ForeignChanges, 0, 4096)
     rows = ", ".join(f"10.0.{i >> 8}.{i & 255}" for i in range(20_000))
     watched.nft(
@@ -227,6 +235,7 @@ def test_a_program_that_we_load_does_not_fill_the_buffer(watched: Watched) -> No
     """
     Without privileges over the machine the buffer is small, and its overflow would hide changes.
     """
+    watched.rest()
     small = watched.namespace.call(ForeignChanges, 0, 4096)
     watched.kernel._foreign_changes, real = small, watched.foreign
     rows = ", ".join(f"10.0.{i >> 8}.{i & 255}" for i in range(20_000))
@@ -271,8 +280,10 @@ def test_a_process_with_the_id_of_our_child_is_not_taken_for_us(
     """Two pid namespaces suffice for that. Whose socket commits decides, not a process id."""
     stranger = tmp_path / "stranger.py"
     stranger.write_text(DELETE_TABLE.format(path=sys.path))
+    watched.rest()
     monkeypatch.setattr(libnftables, "_CHILD", stranger)
-    watched.load("")
+    with pytest.raises(DataplaneError, match="ended with status 0"):
+        watched.load("")
 
     assert "deleted table ip nfproxy" in watched.reported()
 
@@ -306,7 +317,11 @@ def test_after_a_load_its_port_is_a_strangers_again(
         return run(netlink=netlink)
 
     monkeypatch.setattr(libnftables, "Child", recorded)
+    watched.rest()
     watched.load(PROGRAM)
+    watched.load(PROGRAM)
+    watched.rest()
+    assert len(ports) == 1
     assert watched.reported() == ""
     stranger = watched.namespace.call(bound_to, ports[0])
     stranger.send(batch([delete_table(Family.IPV4, "nfproxy")], 2))
@@ -322,18 +337,51 @@ def bound_to(port: int) -> socket.socket:
     return opened
 
 
-def test_what_was_prepared_does_not_stay(watched: Watched) -> None:
-    """A child that waits for its script ends with the kernel's end, and changes nothing."""
+def test_one_child_serves_several_loads_and_ends_when_it_rests(watched: Watched) -> None:
+    """To start one takes ten times as long as a script; waiting, it takes memory."""
+    first = watched.kernel._loader
+    assert first is not None
     watched.namespace.call(watched.kernel.expect_load)
-    watched.namespace.call(watched.kernel.expect_load)
-    prepared = watched.kernel._prepared
-    assert prepared is not None
     watched.load(PROGRAM)
-    watched.kernel.expect_load()
-    waiting = watched.kernel._prepared
-    assert waiting not in (None, prepared)
+    watched.kernel.rest()
+    assert watched.kernel._loader is first
+    assert watched.kernel.rest_at is not None
+    watched.rest()
+
+    assert (watched.kernel._loader, watched.kernel.rest_at) == (None, None)
+    assert first.child._process.returncode is not None
+
+
+def test_a_child_that_ended_is_replaced(watched: Watched) -> None:
+    """Memory ran out, say, while it waited."""
+    first = watched.kernel._loader
+    assert first is not None
+    first.child._process.kill()
+    first.child._process.wait()
+    watched.load(PROGRAM)
+
+    assert watched.kernel._loader not in (None, first)
+    assert watched.reported() == ""
+
+
+def test_after_a_failure_no_script_goes_to_the_same_child(watched: Watched) -> None:
+    """What it left in the socket would be taken for the next script's answers."""
+    first = watched.kernel._loader
+    with pytest.raises(TransactionError):
+        watched.load("add chain ip absent web\n")
+    assert watched.kernel._loader is None
+    watched.load(PROGRAM)
+
+    assert watched.kernel._loader not in (None, first)
+
+
+def test_what_was_prepared_does_not_stay(watched: Watched) -> None:
+    """A child that waits for a script ends with the kernel's end, and changes nothing."""
+    watched.rest()
+    watched.namespace.call(watched.kernel.expect_load)
+    waiting = watched.kernel._loader
+    assert waiting is not None
     watched.kernel.close()
 
-    assert watched.kernel._prepared is None
+    assert watched.kernel._loader is None
     assert waiting.child._process.returncode is not None
-    assert watched.kernel._foreign_changes is not None

@@ -1,6 +1,8 @@
 """libnftables in a child process: results, errors, crashes and hangs."""
 
 import itertools
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,7 +91,8 @@ def test_a_crash_is_survived_and_named(child: Path, name: str):
 )
 def test_a_script_that_is_not_permitted_says_why_that_may_be(child: Path, said: str, hint: bool):
     """A capability is missing, or another process owns the table."""
-    child.write_text(f"raise SystemExit('Error: Could not process rule: {said}')\n")
+    errors = f"Error: Could not process rule: {said}"
+    child.write_text(f"print('-1 0 {len(errors)}\\n{errors}', end='')\n")
 
     with pytest.raises(TransactionError, match=said) as caught:
         libnftables.load_text("add table ip sample\n")
@@ -111,6 +114,72 @@ def test_a_hang_is_ended(child: Path):
     with pytest.raises(DataplaneError, match=r"did not finish within 0.3 s") as caught:
         libnftables.load_text("list ruleset\n", timeout_s=0.3)
     assert not isinstance(caught.value, TransactionError)
+
+
+@pytest.mark.parametrize("begun", ["0 5", "0 5 0", "0 5 0\\nhal", "", "nonsense", "0 1\\n"])
+def test_half_an_answer_is_no_answer(child: Path, begun: str):
+    """The child ended meanwhile: the kernel may have the script or not."""
+    child.write_text(f"print('{begun}', end='')\n")
+
+    with pytest.raises(DataplaneError, match="ended with status 0") as caught:
+        libnftables.load_text("list ruleset\n")
+    assert not isinstance(caught.value, TransactionError)
+
+
+def test_one_child_runs_several_scripts(real: RealKernel):
+    """To start one takes ten times as long as a script. Nothing of one stays for the next."""
+    with closing(real.namespace.call(libnftables.Child)) as child:
+        answers = [
+            child.run(text)
+            for text in (
+                "define name = sample\nadd table ip sample\n",
+                "list tables\n",
+                "add chain ip sample web\n",
+                "list ruleset\n",
+            )
+        ]
+
+        assert answers[1] == "table ip sample\n"
+        assert "chain web" in answers[3]
+        with pytest.raises(TransactionError, match="unknown identifier 'name'"):
+            child.run("add chain ip sample web { type filter hook input priority $name; }\n")
+        assert not child.is_usable
+    assert child._process.returncode is not None
+
+
+def test_a_large_script_is_the_last(real: RealKernel):
+    """The memory that libnftables took for it would stay with the child."""
+    rows = ", ".join(f"10.{a}.{b}.1" for a, b in itertools.product(range(30), range(250)))
+    sets = "table ip sample {\n\tset one {\n\t\ttypeof ip daddr\n\t}\n}\n"
+    with closing(real.namespace.call(libnftables.Child)) as child:
+        child.run(sets)
+        small = child.is_usable
+        child.run(f"add element ip sample one {{ {rows} }}\n")
+
+        assert (small, child.is_usable) == (True, False)
+
+
+def test_the_number_of_scripts_is_bounded(monkeypatch: pytest.MonkeyPatch, real: RealKernel):
+    """What libnftables should leak is bounded then."""
+    monkeypatch.setattr(libnftables, "_MOST_SCRIPTS", 3)
+    with closing(real.namespace.call(libnftables.Child)) as child:
+        usable = [(child.run("list tables\n"), child.is_usable)[1] for _ in range(3)]
+
+    assert usable == [True, True, False]
+
+
+@pytest.mark.parametrize("sent", [b"20\nadd table ip sample\n", b"200\nadd table ip sample\n", b""])
+def test_a_script_that_breaks_off_is_not_run(real: RealKernel, sent: bytes):
+    """nfproxy was killed while it wrote it; the child ends by itself."""
+    child = real.namespace.call(libnftables.Child)
+    child._process.stderr.close()
+    child._socket.sendall(sent)
+    child._socket.shutdown(socket.SHUT_WR)
+    child._process.wait(10)
+
+    assert child._process.returncode == 0
+    child.close()
+    assert load(real, "list tables\n") == ("table ip sample\n" if sent.startswith(b"20\n") else "")
 
 
 def test_an_unknown_status_is_named(child: Path):
