@@ -3,7 +3,11 @@ Why a Service does or does not work: the answer as values, from objects, kernel 
 
 Everything here computes; readers of the node are elsewhere. From below: ``diagnosis`` (what is
 wrong, with its code), ``question`` (what was asked about), ``explanation`` (the answer: the JSON of
-``nfproxy explain``). ``nodefacts`` is what readers of the node fill in.
+``nfproxy explain``), ``sight`` (what the engine may look at), ``endpointrows``, ``endpointcauses``,
+``frontendrows`` and ``nodecauses`` (a Service port's parts, and what is wrong with them),
+``serviceview`` (a Service as a whole), ``whose`` (whose an address is), ``explain`` (the engine).
+
+``nodefacts`` is what readers of the node fill in.
 
 What happens to one packet, by the rules alone: ``packet`` (it, the node, the outcomes),
 ``expressions`` (what a rule reads), ``statements`` (what a rule does), ``ruletext`` and

@@ -96,6 +96,10 @@ class Code(enum.StrEnum):
         "NodePortOtherAddress",
         "nodePortAddresses leaves this address of the node out.",
     )
+    NO_LOAD_BALANCER = (
+        "NoLoadBalancer",
+        "The Service asks for a load balancer, and none has given it an address.",
+    )
     SOURCE_RANGE = "SourceRange", "loadBalancerSourceRanges does not hold the client's address."
 
     # --- the node's configuration ---
@@ -149,7 +153,7 @@ class Diagnosis(msgspec.Struct, frozen=True, rename="camel"):
     `message` is one line for people, with harmless text only. `because` are facts behind it, and
     `look` commands to type or places to look at, each one line. `about` is the object at fault,
     None for none. `service` is ``namespace/name``, `port` the service port's name and `family` the
-    IP family; each is "" where it concerns all or none.
+    IP family; each is "" where it concerns all or none. `brief` is the message for a table's cell.
     """
 
     level: Severity
@@ -161,6 +165,7 @@ class Diagnosis(msgspec.Struct, frozen=True, rename="camel"):
     service: str = ""
     port: str = ""
     family: str = ""
+    brief: str = ""
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Severity | None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from nfproxy.errors import InputError, reason_of
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.manifests.files import STDIN, list_files, read_text
-from nfproxy.manifests.parsing import parse
+from nfproxy.manifests.parsing import OnObject, parse
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.text import shown_path
 
 
 def read_once(
-    paths: Iterable[str], node_name: str
+    paths: Iterable[str], node_name: str, on_object: OnObject = lambda kind, data: None
 ) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
     """
     Return the objects of files, directories and standard input (``-``), and what concerns them.
@@ -24,14 +24,15 @@ def read_once(
     Of Nodes only the one called `node_name` is read. What cannot be used is left out and is among
     the problems; the command decides whether to go on. Where two files hold one object the first in
     path order has it, standard input before all: neither the order of `paths` nor a repeated one
-    matters. Raises InputError for a path that does not exist, which is most likely a mistake.
+    matters. `on_object` gets each object as it is written, see :func:`parse`. Raises InputError for
+    a path that does not exist, which is most likely a mistake.
     """
     problems: list[Problem] = []
     cache = ObjectCache(node_name)
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
         source_file = "standard input" if path == STDIN else shown_path(path)
         try:
-            content = parse(read_text(path), source_file, node_name)
+            content = parse(read_text(path), source_file, node_name, on_object)
         except InputError as error:
             problems.append(Problem(source_file, "", "", error.what, error.remedy))
             continue

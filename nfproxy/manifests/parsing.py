@@ -6,7 +6,7 @@ Pure: bytes in, values out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import msgspec
@@ -25,15 +25,19 @@ _MAX_PROBLEMS = 200  # reported of one file
 _MAX_REFUSED = 10_000  # after so many, a file is no file of objects and not read any further
 _MAX_EMPTY = 100_000  # `{}` in a list; each would take twenty times its room
 _Data = msgspec.Raw | Mapping[str, Any]
+OnObject = Callable[[Kind, _Data], None]
 
 
-def parse(text: Text, source_file: str, node_name: str) -> FileContent:
+def parse(
+    text: Text, source_file: str, node_name: str, on_object: OnObject = lambda kind, data: None
+) -> FileContent:
     """
     Return the content of a file.
 
-    Of Nodes only the one called `node_name` is read. Never raises for bad input.
+    Of Nodes only the one called `node_name` is read. `on_object` gets each object of a kind that
+    nfproxy reads, other Nodes too, as it is written. Never raises for bad input.
     """
-    reader = _Reader(source_file, node_name)
+    reader = _Reader(source_file, node_name, on_object)
     try:
         if not (text.json_only or text.data.strip()):
             # An empty file is what a full disk leaves of an edited one: it may have held anything.
@@ -60,9 +64,10 @@ _raw_items = msgspec.json.Decoder(list[msgspec.Raw] | None)
 class _Reader:
     """Gathers the content of one file."""
 
-    def __init__(self, source_file: str, node_name: str) -> None:
+    def __init__(self, source_file: str, node_name: str, on_object: OnObject) -> None:
         self._source_file = source_file
         self._node_name = node_name
+        self._on_object = on_object
         self._objects: dict[ObjectKey, Value | None] = {}
         self._problems: list[Problem] = []
         self._more_problems = 0
@@ -171,6 +176,7 @@ class _Reader:
     def _read_object(self, kind: Kind, data: _Data, identity: Identity) -> None:
         """Read one object of a kind that is used."""
         self._is_useful = True
+        self._on_object(kind, data)
         if kind is Kind.NODE and identity.name and identity.name != self._node_name:
             return
         decoded = decode(kind, data, self._source_file)

@@ -100,11 +100,15 @@ class ClaimFindings:
     def take_begun(self) -> list[BegunFinding]:
         """Return what has begun since the last call and still holds, in a stable order."""
         begun, self._begun = self._begun, {}
-        found = []
-        for finding in sorted(begun, key=_order):
-            keys = self._frontends[finding]
-            found.append(BegunFinding(finding, min(keys), len(keys)))
-        return found
+        return [self._with_example(finding) for finding in sorted(begun, key=_order)]
+
+    def current(self) -> list[BegunFinding]:
+        """Return all that hold, whether or not they have been taken, in a stable order."""
+        return [self._with_example(finding) for finding in sorted(self._frontends, key=_order)]
+
+    def _with_example(self, finding: ClaimFinding) -> BegunFinding:
+        keys = self._frontends[finding]
+        return BegunFinding(finding, min(keys), len(keys))
 
 
 def _order(finding: ClaimFinding) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ from operator import attrgetter
 
 import msgspec
 
+from nfproxy.model.addresses import Prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import ServiceCIDR
@@ -109,8 +110,13 @@ class Planner:
         """Return the Service of a slice; None for an unknown slice."""
         return self._service_of.get(slice_name)
 
+    @property
+    def service_cidrs(self) -> list[Prefix]:
+        """The ranges of cluster IPs."""
+        return [prefix for cidr in self._service_cidrs.values() for prefix in cidr.cidrs]
+
     def _plan_node(self, touched: Touched) -> None:
-        cidrs = [p for cidr in self._service_cidrs.values() for p in cidr.cidrs]
+        cidrs = self.service_cidrs
         self.desired.replace_node(self.config, plan_node(self.config, cidrs), touched)
         kept = self.config.kept
         self.service_range_problems = service_range_problems(

@@ -128,7 +128,7 @@ def select_for(
     config: NodeConfig,
 ) -> tuple[Candidates, Selection]:
     """Return a service port's endpoints in one family, and which of them are chosen."""
-    external = _is_external(service, port, family)
+    external = is_external(service, port, family)
     found = candidates(slices, port.name, port.protocol, family)
     selection = select(
         found,
@@ -152,7 +152,8 @@ def select_for(
     return found, selection
 
 
-def _is_external(service: Service, port: ServicePort, family: Family) -> bool:
+def is_external(service: Service, port: ServicePort, family: Family) -> bool:
+    """Return whether a service port has an external address of a family, or a node port."""
     return bool(
         port.node_port
         or _of_family((*service.load_balancer_ips, *service.router_ips), family)
@@ -190,7 +191,7 @@ class _PortPlan:
         _, self._chosen = select_for(service, port, family, slices, config)
         self.is_limited = self._chosen.is_limited
         self.affinity = PortAffinity.of(
-            service, port, family, self._chosen, external=_is_external(service, port, family)
+            service, port, family, self._chosen, external=is_external(service, port, family)
         )
         self._claim = Claim(service.created, service.name, port.name)
         allowed = service.external_ips if config.external_ips else ()

@@ -1,0 +1,390 @@
+"""
+Why a Service port has no endpoint, or not those that its clients would expect.
+
+Three mistakes leave the same empty list: no slice at all, slices without the port, and slices with
+the port under another name. Each has a code of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from nfproxy.insight.diagnosis import Code, Diagnosis, ObjectField, Severity
+from nfproxy.insight.sight import PortSight
+from nfproxy.kube.details import SliceDetails, SlicePortDetails
+from nfproxy.kube.identity import Kind
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.service import ObjectName
+from nfproxy.plan.endpoints import Topology, hinted, usable
+from nfproxy.text import quoted, shown_name
+
+_LABEL = "kubernetes.io/service-name"
+_MOST_NAMES = 3
+
+
+def endpoint_causes(port: PortSight) -> Iterator[Diagnosis]:
+    """Yield what is wrong with a service port's endpoints in its family, the cause first."""
+    for one in _causes(port):
+        yield msgspec.structs.replace(
+            one, service=str(port.service.name), port=port.port.name, family=port.family.label
+        )
+
+
+def _causes(port: PortSight) -> Iterator[Diagnosis]:
+    if not port.found:
+        yield _nothing_found(port)
+        return
+    if not port.chosen.exists:
+        yield _none_ready(port)
+        return
+    if without := _without_port(port):
+        yield without
+    if not usable(port.found)[1]:
+        yield Diagnosis(
+            Severity.WARN,
+            Code.TERMINATING_ONLY,
+            "only endpoints that terminate still serve; new connections go to them until they are "
+            "gone",
+            because=(_counts(port),),
+            look=(_pods(port),),
+            brief="only terminating endpoints",
+        )
+    yield from _local(port)
+    yield from _hints(port)
+
+
+# --- no endpoint has the port ------------------------------------------------------------------
+
+
+def _nothing_found(port: PortSight) -> Diagnosis:
+    """Return why no endpoint has the port."""
+    if not port.slices:
+        return _no_slices(port)
+    pieces = port.own_slices
+    if not pieces:
+        others = port.slices[0].family.label
+        count = sum(len(piece.endpoints) for piece in port.slices)
+        return Diagnosis(
+            Severity.FAIL,
+            Code.FAMILY_NOT_SERVED,
+            f"{_endpoints(count)}, all of {others}, and this cluster IP is of {port.family.label}",
+            because=(f"no EndpointSlice of addressType {port.family.label} belongs to it",),
+            look=(_slices(port), _pods(port)),
+            about=_service_field(port, "spec.ipFamilies"),
+            brief=f"no {port.family.label} endpoint",
+        )
+    if not any(piece.endpoints for piece in pieces):
+        invalid = [
+            f"{problem.field}: {problem.what}"
+            for piece in pieces
+            for problem in port.sight.problems_of(Kind.ENDPOINT_SLICE, piece.name)
+        ]
+        return Diagnosis(
+            Severity.FAIL,
+            Code.NO_ENDPOINTS,
+            f"{_named(pieces)} belongs to it and has no endpoint"
+            + ("" if invalid else ": its selector selects no pod that has an address"),
+            because=(*invalid, *_selector(port)),
+            look=(_pods(port),),
+            about=_slice_field(pieces[0], "endpoints"),
+            brief="no endpoint in its slices",
+        )
+    return _no_such_port(port, pieces)
+
+
+def _no_slices(port: PortSight) -> Diagnosis:
+    name = port.service.name
+    because = list(_selector(port))
+    if near := _near_slices(port):
+        because.append(near)
+    return Diagnosis(
+        Severity.FAIL,
+        Code.NO_SLICES,
+        f"no EndpointSlice belongs to it (label {_LABEL}={name.name})",
+        because=tuple(because),
+        look=(f"kubectl -n {name.namespace} get endpointslices --show-labels", _pods(port)),
+        about=_service_field(port, "spec.selector"),
+        brief="no EndpointSlice",
+    )
+
+
+def _near_slices(port: PortSight) -> str:
+    """Return which slices of the namespace look like this Service's and name another, or none."""
+    name = port.service.name
+    found = [
+        piece
+        for key, piece in sorted(port.sight.details.slices.items())
+        if key.namespace == name.namespace
+        and key.name.startswith(f"{name.name}-")
+        and ObjectName(name.namespace, piece.service) not in port.sight.planner.services
+    ]
+    if not found:
+        return ""
+    piece = found[0]
+    label = f"says {quoted(piece.service)}" if piece.service else "is missing"
+    return f"EndpointSlice {piece.name} is there; its label {_LABEL} {label}"
+
+
+def _no_such_port(port: PortSight, pieces: Sequence[EndpointSlice]) -> Diagnosis:
+    """Return how slices with endpoints and without the port differ from the Service."""
+    count = sum(len(piece.endpoints) for piece in pieces)
+    own = port.port.name
+    listed = _listed_ports(port, pieces)
+    about = _slice_field(pieces[0], "ports")
+    if words := [one for one in listed if one.name == own and one.protocol != _protocol(port)]:
+        return Diagnosis(
+            Severity.FAIL,
+            Code.PORT_PROTOCOL_DIFFERS,
+            f"{_endpoints(count)}; their {_port_word(own)} is {shown_name(words[0].protocol)}, "
+            f"the Service's {_protocol(port)}",
+            look=(_slices(port),),
+            about=msgspec.structs.replace(about, field="ports[].protocol"),
+            brief=f"slice's port is {shown_name(words[0].protocol)}, not {_protocol(port)}",
+        )
+    known = {one.name for one in port.service.ports}
+    strange = sorted({one.name for one in listed if one.port and one.name not in known})
+    if strange:
+        called = " and ".join(map(quoted, strange[:_MOST_NAMES]))
+        return Diagnosis(
+            Severity.FAIL,
+            Code.PORT_NAME_DIFFERS,
+            f"{_endpoints(count)}; their port is named {called}, the Service's "
+            f"{quoted(own) if own else 'has no name'}",
+            look=(_slices(port),),
+            about=msgspec.structs.replace(about, field="ports[].name"),
+            brief=f"slice's port is {called}, not {quoted(own) if own else 'unnamed'}",
+        )
+    return _port_not_in(port, pieces, count, Severity.FAIL, f"none has {_port_word(own)}")
+
+
+def _without_port(port: PortSight) -> Diagnosis | None:
+    """Return that some endpoints have the port and others do not."""
+    have = {destination[: port.family.size] for destination in port.found}
+    lacking = [
+        piece
+        for piece in port.own_slices
+        if any(endpoint.ready and endpoint.address not in have for endpoint in piece.endpoints)
+    ]
+    count = sum(e.address not in have for piece in lacking for e in piece.endpoints if e.ready)
+    if not count:
+        return None
+    verb = "has" if count == 1 else "have"
+    return _port_not_in(
+        port,
+        lacking,
+        len(have),
+        Severity.WARN,
+        f"{count} more {verb} no {_port_word(port.port.name).removeprefix('a ')}",
+    )
+
+
+def _port_not_in(
+    port: PortSight, pieces: Sequence[EndpointSlice], count: int, level: Severity, what: str
+) -> Diagnosis:
+    name = port.service.name
+    target = port.sight.details_of(name).target_ports.get(port.port.name, "")
+    is_named = bool(target) and not target.isdigit()
+    why = f": no container port of theirs is named {quoted(target)}" if is_named else ""
+    index = port.service.ports.index(port.port)
+    because = [f"Service: spec.ports[{index}].targetPort is {quoted(target)}"] if target else []
+    ports = sorted({one.name for one in _listed_ports(port, pieces) if one.port})
+    has = "ports " + ", ".join(map(quoted, ports[:_MOST_NAMES])) if ports else "no ports"
+    because.append(f"{_named(pieces)} has {has}")
+    return Diagnosis(
+        level,
+        Code.PORT_NOT_IN_SLICES,
+        f"{_endpoints(count)}, {what}{why}",
+        because=tuple(because),
+        look=(
+            f"kubectl -n {name.namespace} get pods -o custom-columns="
+            "NAME:.metadata.name,PORTS:.spec.containers[*].ports[*].name",
+        ),
+        about=_slice_field(pieces[0], "ports"),
+        brief=f"no container port named {quoted(target)}" if is_named else "slices lack the port",
+    )
+
+
+def _listed_ports(port: PortSight, pieces: Sequence[EndpointSlice]) -> tuple[SlicePortDetails, ...]:
+    """Return the ports of slices, also those without a number where details are known."""
+    listed: dict[SlicePortDetails, None] = {}
+    for piece in pieces:
+        details = port.sight.details.slices.get(piece.name, SliceDetails(piece.name))
+        known = [SlicePortDetails(one.name, one.protocol.name, one.port) for one in piece.ports]
+        listed |= dict.fromkeys((*known, *details.ports))
+    return tuple(listed)
+
+
+# --- endpoints have the port -------------------------------------------------------------------
+
+
+def _none_ready(port: PortSight) -> Diagnosis:
+    count = len(port.found)
+    gone = sum(endpoint.terminating for endpoint in port.found.values())
+    what = (
+        f"{_endpoints(count)}, none is ready"
+        if count > gone
+        else (f"{_endpoints(count)}, all terminate and no longer serve")
+    )
+    return Diagnosis(
+        Severity.FAIL,
+        Code.NONE_READY,
+        what,
+        because=(_counts(port),) if gone and count > gone else (),
+        look=(_pods(port), f"kubectl -n {port.service.name.namespace} describe pod POD"),
+        about=_slice_field(port.own_slices[0], "endpoints[].conditions"),
+        brief=f"{count} not ready" if count > gone else f"{count} terminating",
+    )
+
+
+def _counts(port: PortSight) -> str:
+    """Return how many endpoints are in which state."""
+    found = port.found.values()
+    serving = sum(e.terminating and e.serving for e in found)
+    ended = sum(e.terminating and not e.serving for e in found)
+    waiting = sum(not e.ready and not e.terminating for e in found)
+    parts = (
+        (serving, "terminating and still serving"),
+        (ended, "terminating and no longer serving"),
+        (waiting, "not ready"),
+    )
+    return ", ".join(f"{count} {word}" for count, word in parts if count)
+
+
+def _local(port: PortSight) -> Iterator[Diagnosis]:
+    """Yield that a policy Local leaves clients of this node without an endpoint."""
+    service = port.service
+    if port.chosen.local or not port.uses_local:
+        return
+    node = port.sight.config.node_name
+    look = (f"kubectl -n {service.name.namespace} get pods -o wide",)
+    because = (*_elsewhere(port),)
+    # Which node this is decides it. Where the objects do not hold the Node, the name is a guess.
+    is_sure = port.sight.has_node
+    if service.internal_local:
+        yield Diagnosis(
+            Severity.FAIL if is_sure else Severity.NOTE,
+            Code.NO_LOCAL_INTERNAL,
+            f"internalTrafficPolicy is Local, and {node} has no endpoint: clients here are dropped",
+            because=because,
+            look=look,
+            about=_service_field(port, "spec.internalTrafficPolicy"),
+            brief=f"Local: no endpoint on {node}",
+        )
+    if service.external_local and port.is_external:
+        check = service.health_check_node_port
+        remedy = (
+            f"load balancers ask health check node port {check} and leave {node} out"
+            if check
+            else "clients have to use a node that has one"
+        )
+        yield Diagnosis(
+            Severity.NOTE if check or not is_sure else Severity.WARN,
+            Code.NO_LOCAL_EXTERNAL,
+            f"externalTrafficPolicy is Local, and {node} has no endpoint: outside clients are "
+            f"dropped here; {remedy}",
+            because=because,
+            look=look,
+            about=_service_field(port, "spec.externalTrafficPolicy"),
+            brief=f"Local: no endpoint on {node}",
+        )
+
+
+def _elsewhere(port: PortSight) -> Iterator[str]:
+    """Yield where the endpoints are, and which of them say nothing about their node."""
+    nodes = {e.node for e in port.found.values() if e.node}
+    nameless = sum(e.node is None for e in port.found.values())
+    if nodes:
+        shown = [shown_name(node) for node in sorted(nodes)[:_MOST_NAMES]]
+        more = f" and {len(nodes) - len(shown)} more" if len(nodes) > len(shown) else ""
+        yield f"endpoints are on {', '.join(shown)}{more}"
+    if nameless:
+        yield f"{_endpoints(nameless)} without nodeName, which count as local nowhere"
+    own = port.sight.config.node_name
+    alike = [node for node in sorted(nodes) if _short(node) == _short(own) and node != own]
+    if alike:
+        yield (
+            f"{shown_name(alike[0])} may be this node: nfproxy takes its name for "
+            f"{shown_name(own)} (--hostname-override)"
+        )
+
+
+def _short(node: str) -> str:
+    return node.partition(".")[0].lower()
+
+
+def _hints(port: PortSight) -> Iterator[Diagnosis]:
+    """Yield that topology hints keep connections of this node from some endpoints."""
+    chosen, config = port.chosen, port.sight.config
+    if chosen.topology is Topology.NONE or not port.uses_cluster:
+        return
+    ready, _ = usable(port.found)
+    away = sum(
+        not hinted(e, chosen.topology, config.node_name, config.zone) for e in ready.values()
+    )
+    if not away:
+        return
+    where = (
+        f"zone {shown_name(config.zone)}" if chosen.topology is Topology.ZONE else config.node_name
+    )
+    yield Diagnosis(
+        Severity.NOTE,
+        Code.HINTS_ELSEWHERE,
+        f"topology hints keep connections in {where}: {away} of {len(ready)} endpoints are for "
+        "others",
+        look=("spec.trafficDistribution of the Service",),
+        about=_service_field(port, "spec.trafficDistribution"),
+        brief=f"{away} hinted for others",
+    )
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def _endpoints(count: int) -> str:
+    return f"{count:,} endpoint is there" if count == 1 else f"{count:,} endpoints are there"
+
+
+def _port_word(name: str) -> str:
+    return f"port {quoted(name)}" if name else "a port without a name"
+
+
+def _protocol(port: PortSight) -> str:
+    return port.port.protocol.name
+
+
+def _named(pieces: Sequence[EndpointSlice]) -> str:
+    first = f"EndpointSlice {shown_name(pieces[0].name.name)}"
+    return first if len(pieces) == 1 else f"{first}, as each of {len(pieces)},"
+
+
+def _selector(port: PortSight) -> tuple[str, ...]:
+    """Return what the Service selects, where that is known."""
+    details = port.sight.details_of(port.service.name)
+    if not details.type:
+        return ()
+    if not details.selector:
+        return ("the Service has no selector: who made it has to write its EndpointSlices",)
+    return (f"Service: spec.selector is {quoted(details.selector, 120)}",)
+
+
+def _pods(port: PortSight) -> str:
+    name = port.service.name
+    selector = port.sight.details_of(name).selector
+    plain = selector and all(c.isascii() and (c.isalnum() or c in "-._/=,") for c in selector)
+    chosen = f" -l {selector}" if plain else ""
+    return f"kubectl -n {name.namespace} get pods{chosen} -o wide"
+
+
+def _slices(port: PortSight) -> str:
+    name = port.service.name
+    return f"kubectl -n {name.namespace} get endpointslices -l {_LABEL}={name.name} -o yaml"
+
+
+def _service_field(port: PortSight, field: str) -> ObjectField:
+    return ObjectField("Service", *port.service.name, field)
+
+
+def _slice_field(piece: EndpointSlice, field: str) -> ObjectField:
+    return ObjectField("EndpointSlice", *piece.name, field)

@@ -1,0 +1,243 @@
+"""
+What people want to know of Services, EndpointSlices and Nodes, and the rules do not need.
+
+The model leaves it out, as the daemon holds very many objects: names of pods, the Service's type, a
+targetPort, ports without a number, Services of other proxies. Commands read it beside the model,
+from the same bytes. Texts are as written: hostile, until :mod:`nfproxy.text` has cleaned them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+from nfproxy.errors import InputError
+from nfproxy.kube.decode import Data
+from nfproxy.kube.identity import DEFAULT_NAMESPACE, Kind, label, subdomain
+from nfproxy.kube.node import decode_node
+from nfproxy.kube.wire import Hints, NodeForm, ServicePortForm, ServiceSpec
+from nfproxy.mismatch import UNREADABLE
+from nfproxy.model.addresses import parse_address
+from nfproxy.model.node import Node
+from nfproxy.model.service import ObjectName
+
+
+class ServiceDetails(msgspec.Struct, frozen=True):
+    """
+    A Service, proxied or not.
+
+    `other_proxy` is the value of the label that gives it to another proxy, None without the label.
+    `target_ports` are by the port's name: a name, a number as text, "" where it is not written.
+    `selector` is in kubectl's form, "" for none. `awaits_balancer` is true for type LoadBalancer
+    without an address from a load balancer.
+    """
+
+    name: ObjectName
+    type: str = "ClusterIP"
+    is_headless: bool = False
+    external_name: str = ""
+    other_proxy: str | None = None
+    selector: str = ""
+    target_ports: Mapping[str, str] = {}
+    awaits_balancer: bool = False
+
+
+class SlicePortDetails(msgspec.Struct, frozen=True):
+    """A port of a slice; `port` is None without a number."""
+
+    name: str
+    protocol: str
+    port: int | None
+
+
+class EndpointDetails(msgspec.Struct, frozen=True):
+    """An endpoint: its pod as ``namespace/name``, and its zone; each "" where it is not written."""
+
+    pod: str = ""
+    zone: str = ""
+
+
+class SliceDetails(msgspec.Struct, frozen=True):
+    """
+    An EndpointSlice, used or not.
+
+    `service` is what its label names, "" without the label. `ports` are all ports, also those
+    without a number. `endpoints` are by packed address.
+    """
+
+    name: ObjectName
+    service: str = ""
+    ports: tuple[SlicePortDetails, ...] = ()
+    endpoints: Mapping[bytes, EndpointDetails] = {}
+
+
+class ObjectDetails:
+    """The details of all objects that a command has read. Of two with one name the first counts."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.services: dict[ObjectName, ServiceDetails] = {}
+        self.slices: dict[ObjectName, SliceDetails] = {}
+        self.nodes: dict[str, Node] = {}
+
+    def add(self, kind: Kind, data: Data) -> None:
+        """Take one object; one that cannot be read is left out."""
+        form = _FORMS.get(kind)
+        if form is None:
+            return
+        try:
+            if isinstance(data, (bytes, msgspec.Raw)):
+                read = msgspec.json.decode(data, type=form)
+            else:
+                read = msgspec.convert(data, form)
+            name = _name(read.metadata, namespaced=kind.namespaced)
+        except (*UNREADABLE, InputError):
+            return
+        if isinstance(read, _SeenService):
+            self.services.setdefault(name, _service(name, read))
+        elif isinstance(read, _SeenSlice):
+            self.slices.setdefault(name, _slice(name, read))
+        elif isinstance(read, NodeForm):
+            node = decode_node(read).value
+            if node is not None:
+                self.nodes.setdefault(node.name, node)
+
+    def endpoint(self, slice_name: ObjectName, address: bytes) -> EndpointDetails:
+        """Return what is known of an endpoint of a slice."""
+        found = self.slices.get(slice_name)
+        return (found and found.endpoints.get(address)) or _NO_ENDPOINT
+
+
+_NO_ENDPOINT = EndpointDetails()
+
+
+class _SeenLabels(msgspec.Struct):
+    service: str | UnsetType | None = field(name="kubernetes.io/service-name", default=UNSET)
+    proxy: str | UnsetType | None = field(
+        name="service.kubernetes.io/service-proxy-name", default=UNSET
+    )
+
+
+class _SeenMetadata(msgspec.Struct):
+    name: str
+    namespace: str | None = None
+    labels: _SeenLabels | None = None
+
+
+class _SeenPort(ServicePortForm, frozen=True, rename="camel"):
+    target_port: Any = None
+
+
+class _SeenSpec(ServiceSpec, frozen=True, rename="camel"):
+    ports: list[_SeenPort] | None = None  # type: ignore[assignment]
+    external_name: str | None = None
+    selector: Any = None
+
+
+class _SeenIngress(msgspec.Struct):
+    ip: str | None = None
+    hostname: str | None = None
+
+
+class _SeenBalancer(msgspec.Struct):
+    ingress: list[_SeenIngress] | None = None
+
+
+class _SeenStatus(msgspec.Struct, rename="camel"):
+    load_balancer: _SeenBalancer | None = None
+
+
+class _SeenService(msgspec.Struct):
+    metadata: _SeenMetadata
+    spec: _SeenSpec
+    status: _SeenStatus | None = None
+
+
+class _SeenTargetRef(msgspec.Struct):
+    kind: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+
+
+class _SeenEndpoint(msgspec.Struct, rename="camel"):
+    addresses: list[str] | None = None
+    target_ref: _SeenTargetRef | None = None
+    zone: str | None = None
+    hints: Hints | None = None
+
+
+class _SeenSlicePort(msgspec.Struct):
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+
+
+class _SeenSlice(msgspec.Struct):
+    metadata: _SeenMetadata
+    endpoints: list[_SeenEndpoint] | None = None
+    ports: list[_SeenSlicePort] | None = None
+
+
+_FORMS: dict[Kind, Any] = {
+    Kind.SERVICE: _SeenService,
+    Kind.ENDPOINT_SLICE: _SeenSlice,
+    Kind.NODE: NodeForm,
+}
+
+
+def _name(metadata: Any, *, namespaced: bool) -> ObjectName:
+    """Return an object's checked name. Raises InputError."""
+    if not namespaced:
+        return ObjectName("", subdomain(metadata.name))
+    return ObjectName(label(metadata.namespace or DEFAULT_NAMESPACE), subdomain(metadata.name))
+
+
+def _service(name: ObjectName, read: _SeenService) -> ServiceDetails:
+    spec, labels = read.spec, read.metadata.labels or _SeenLabels()
+    first = spec.cluster_ip or (spec.cluster_ips or [""])[0]
+    balancer = read.status.load_balancer if read.status else None
+    ingress = (balancer.ingress if balancer else None) or ()
+    selector = spec.selector if isinstance(spec.selector, dict) else {}
+    return ServiceDetails(
+        name=name,
+        type=spec.type or "ClusterIP",
+        is_headless=first == "None",
+        external_name=(spec.external_name or "") if spec.type == "ExternalName" else "",
+        other_proxy=None if labels.proxy is UNSET else labels.proxy or "",
+        selector=",".join(f"{key}={value}" for key, value in sorted(selector.items())),
+        target_ports={
+            port.name or "": "" if port.target_port is None else str(port.target_port)
+            for port in spec.ports or ()
+        },
+        awaits_balancer=spec.type == "LoadBalancer"
+        and not any(one.ip or one.hostname for one in ingress),
+    )
+
+
+def _slice(name: ObjectName, read: _SeenSlice) -> SliceDetails:
+    labels = read.metadata.labels or _SeenLabels()
+    endpoints: dict[bytes, EndpointDetails] = {}
+    for item in read.endpoints or ():
+        try:
+            address = parse_address((item.addresses or [""])[0])
+        except InputError:
+            continue
+        endpoints.setdefault(address, EndpointDetails(_pod(name, item.target_ref), item.zone or ""))
+    return SliceDetails(
+        name=name,
+        service=labels.service or "" if labels.service is not UNSET else "",
+        ports=tuple(
+            SlicePortDetails(port.name or "", port.protocol or "TCP", port.port)
+            for port in read.ports or ()
+        ),
+        endpoints=endpoints,
+    )
+
+
+def _pod(slice_name: ObjectName, target: _SeenTargetRef | None) -> str:
+    if target is None or target.kind != "Pod" or not target.name:
+        return ""
+    return f"{target.namespace or slice_name.namespace}/{target.name}"

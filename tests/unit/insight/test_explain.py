@@ -1,0 +1,403 @@
+"""What the engine finds, by code; and that it finds nothing where nothing is wrong."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from support.golden import Case, cases
+from support.insight import changed, codes, explained, shop, sight
+from support.objects.everything import everything
+from support.processes.commands import endpoint_slice, node_object, service
+
+from nfproxy.insight.diagnosis import Severity
+from nfproxy.insight.explain import explain
+from nfproxy.insight.explanation import Conclusion, to_data
+from nfproxy.insight.question import ServiceQuestion
+from nfproxy.insight.sight import Sight
+
+SHOP = sight(*shop())
+
+
+@pytest.mark.parametrize(
+    ("what", "conclusion", "found", "said"),
+    [
+        ("shop/web", "works", [], ""),
+        ("shop/web:http", "works", [], ""),
+        ("shop/web:80", "works", [], ""),
+        ("shop/web:30080", "works", [], ""),
+        ("shop/orders", "refused", ["fail NoSlices"], "kubernetes.io/service-name=orders"),
+        ("shop/catalog", "refused", ["fail PortNotInSlices"], "named 'http-alt'"),
+        ("shop/billing", "refused", ["fail PortNameDiffers"], "named 'web', the Service's 'http'"),
+        ("shop/search", "refused", ["fail NoneReady"], "2 endpoints are there, none is ready"),
+        ("shop/audit", "partly", ["note NoLocalExternal"], "health check node port 32060"),
+        ("shop/logs", "dropped", ["fail NoLocalInternal"], "node-1 has no endpoint"),
+        ("shop/api", "works", [], ""),
+        ("shop/jobs", "works", ["warn TerminatingOnly"], "until they are gone"),
+        ("shop/mail", "works", ["note FrontendConflict"], "of team-b/mail2"),
+        ("team-b/mail2", "partly", ["fail FrontendConflict"], "Service shop/mail, which keeps it"),
+        ("shop/peers", "unknown", ["note Headless"], "headless"),
+        ("shop/elsewhere", "unknown", ["note ExternalName"], "db.example.com"),
+        ("shop/mesh", "unknown", ["warn ProxiedByOther"], "'other'"),
+        ("shop/wbe", "unknown", ["fail UnknownService"], "is it shop/web?"),
+        ("web", "unknown", ["fail UnknownService"], "is it shop/web?"),
+        ("shop/web:81", "unknown", ["fail UnknownPort"], "no port '81'; it has 80/tcp (http)"),
+        # Addresses
+        ("10.96.0.10:80", "works", [], ""),
+        ("10.96.0.10", "works", [], ""),
+        ("10.96.0.10:81", "refused", ["fail UnknownPort"], "no port '81'"),
+        ("10.96.0.10:80/udp", "refused", ["fail UnknownPort"], "no port '80/udp'"),
+        ("10.96.0.77:80", "dropped", ["fail UnallocatedAddress"], "10.96.0.0/16"),
+        ("203.0.113.120:80", "works", ["note FrontendConflict"], "team-b/mail2"),
+        (":30080", "works", [], ""),
+        (":31999", "unknown", ["fail UnknownPort"], "node port 31999"),
+        ("192.168.77.11:30080", "works", [], ""),
+        ("192.168.77.12:30080", "works", [], ""),
+        ("192.168.77.12:22", "unknown", ["fail NotAService"], "node node-2"),
+        ("192.168.77.12", "unknown", ["note NotAService"], "node node-2"),
+        ("127.0.0.1:30080", "refused", ["fail NodePortLoopback"], "cannot serve node port"),
+        ("127.0.0.1:80", "unknown", ["note NotAService"], "loopback"),
+        ("10.244.1.11", "works", [], ""),
+        ("10.244.1.11:8080", "works", [], ""),
+        ("10.244.1.15", "refused", ["fail NoneReady"], "none is ready"),
+        ("10.244.2.99", "unknown", ["fail NotAService"], "podCIDR 10.244.2.0/24 of node node-2"),
+        ("8.8.8.8:53", "unknown", ["fail NotAService"], "leaves connections to it alone"),
+    ],
+)
+def test_a_cluster_with_mistakes(what: str, conclusion: str, found: list[str], said: str) -> None:
+    """The verdict, the codes, and what the first message names."""
+    explanation = explained(what, SHOP)
+
+    assert (explanation.conclusion.value, codes(explanation)) == (conclusion, found)
+    assert said in "".join(one.message for one in explanation.findings[:1])
+
+
+def test_every_message_is_one_line_for_people() -> None:
+    """With a remedy or a place to look at wherever something fails, and a brief for tables."""
+    for name in SHOP.details.services:
+        for one in explain(SHOP, ServiceQuestion(name)).findings:
+            texts = (one.message, one.brief, *one.because, *one.look)
+            assert all(text and text.isprintable() for text in texts), one
+            assert len(one.brief) <= 60, one.brief
+            assert one.look or one.level is not Severity.FAIL, one
+
+
+@pytest.mark.parametrize(
+    ("what", "reasons"),
+    [
+        ("shop/web", ["", ""]),
+        ("shop/catalog", ["no port", "no port"]),
+        ("shop/search", ["not ready", "not ready"]),
+        ("shop/audit", ["Local: not on this node", "Local: not on this node"]),
+        ("shop/logs", ["not on this node"]),
+        ("shop/jobs", ["", "terminating and no longer serving"]),
+    ],
+)
+def test_every_endpoint_that_gets_nothing_has_a_reason(what: str, reasons: list[str]) -> None:
+    """Whether it has the port or not."""
+    (port,) = explained(what, SHOP).ports
+
+    assert [row.reason for row in port.endpoints] == reasons
+    for row in port.endpoints:
+        assert row.used.cluster or row.used.local or row.reason
+
+
+def test_endpoints_are_named() -> None:
+    """By pod, node and zone, and the slice that lists them."""
+    (port,) = explained("shop/web", SHOP).ports
+    first, second = port.endpoints
+
+    assert (first.pod, first.node, first.zone, first.slice) == (
+        *("shop/p11", "node-1", "west", "web-abcde"),
+    )
+    assert (first.local, second.local) == (True, False)
+
+
+def test_frontends_say_what_they_answer_whom() -> None:
+    """By policy: pods and nodes reach the endpoints of other nodes, outside clients do not."""
+    (port,) = explained("shop/audit", SHOP).ports
+    rows = {row.kind.value: row.answer for row in port.frontends}
+
+    assert {a.outside.value for k, a in rows.items() if k != "clusterIP"} == {"dropped"}
+    assert {a.pods.value for a in rows.values()} == {"endpoints"}
+    assert port.health_check == 503
+
+
+CLASH = [
+    service("a", "10.96.0.1", created="2026-01-01T00:00:00Z"),
+    service("b", "10.96.0.1", created="2026-02-01T00:00:00Z"),
+    endpoint_slice("a", "10.244.1.1"),
+    endpoint_slice("b", "10.244.1.2"),
+]
+TCP, UDP = ({"name": "dns", "port": 53, "protocol": word} for word in ("TCP", "UDP"))
+
+
+@pytest.mark.parametrize(
+    ("objects", "flags", "found"),
+    [
+        pytest.param(
+            [service(), endpoint_slice("web", "10.244.1.5")], {}, [], id="nothing"
+        ),
+        pytest.param(
+            [service(), endpoint_slice("web", "fd00:10:244:1::5")],
+            {},
+            ["fail FamilyNotServed"],
+            id="only IPv6 endpoints",
+        ),
+        pytest.param(
+            [service(), endpoint_slice("web")], {}, ["fail NoEndpoints"], id="an empty slice"
+        ),
+        pytest.param(
+            [service(), endpoint_slice("web", "10.244.1.999")],
+            {},
+            ["fail NoEndpoints", "warn InvalidField"],
+            id="no usable endpoint",
+        ),
+        pytest.param(
+            [service(ports=[UDP]), endpoint_slice("web", "10.244.1.5", ports=[TCP])],
+            {},
+            ["fail PortProtocolDiffers"],
+            id="another protocol",
+        ),
+        pytest.param(
+            [service(ports=[UDP]), endpoint_slice("web", "10.244.1.5", ports=[{"port": 53}])],
+            {},
+            ["fail PortNameDiffers"],
+            id="a slice's port without a name",
+        ),
+        pytest.param(
+            [
+                service(ports=[UDP]),
+                endpoint_slice("web", "10.244.1.5", ports=[UDP]),
+                endpoint_slice("web", "10.244.1.6", name="web-b", ports=None),
+            ],
+            {},
+            ["warn PortNotInSlices"],
+            id="some endpoints lack the port",
+        ),
+        pytest.param(
+            [
+                service(type="NodePort", externalTrafficPolicy="Local",
+                        ports=[{"port": 80, "nodePort": 30080}]),
+                endpoint_slice("web", "10.244.2.5", node="node-2"),
+            ],
+            {},
+            ["warn NoLocalExternal"],
+            id="Local, and no load balancer that would ask",
+        ),
+        pytest.param(
+            [service(externalIPs=["203.0.113.9"]), endpoint_slice("web", "10.244.1.5")],
+            {"feature_gates": "AllowServiceExternalIPs=false"},
+            ["fail ExternalIPsOff"],
+            id="external IPs off",
+        ),
+        pytest.param(
+            [service(externalIPs=["2001:db8::9"]), endpoint_slice("web", "10.244.1.5")],
+            {},
+            ["fail FamilyNotServed"],
+            id="an external IP of a family without cluster IP",
+        ),
+        pytest.param(
+            [service(externalIPs=["192.168.77.11"]), endpoint_slice("web", "10.244.1.5")],
+            {},
+            ["warn FrontendShadows"],
+            id="an external IP that is the node's",
+        ),
+        pytest.param(
+            [service(externalIPs=["203.0.113.900"]), endpoint_slice("web", "10.244.1.5")],
+            {},
+            ["warn InvalidField"],
+            id="a bad external IP",
+        ),
+        pytest.param(
+            [service(cluster_ip="10.96.0.300"), endpoint_slice("web", "10.244.1.5")],
+            {},
+            ["fail InvalidField"],
+            id="a bad cluster IP",
+        ),
+        pytest.param(
+            [service(port=99999), endpoint_slice("web", "10.244.1.5")],
+            {},
+            ["fail InvalidField", "fail InvalidField"],
+            id="a bad port",
+        ),
+        pytest.param(
+            [service(type="LoadBalancer"), endpoint_slice("web", "10.244.1.5")],
+            {},
+            ["note NoLoadBalancer"],
+            id="a load balancer that is awaited",
+        ),
+        pytest.param(
+            [service(), endpoint_slice("web", "10.244.1.5")],
+            {"cluster_cidr": "10.245.0.0/16"},
+            ["warn ClusterCIDRMissesPods"],
+            id="clusterCIDR misses the pods",
+        ),
+        pytest.param(
+            [service(), endpoint_slice("web", "10.244.1.5")],
+            {"cluster_cidr": "0.0.0.0/0"},
+            ["warn ClusterCIDRHoldsNode"],
+            id="clusterCIDR holds the node",
+        ),
+        pytest.param(
+            [service(), endpoint_slice("web", "10.244.1.5")],
+            {"cluster_cidr": ""},
+            ["note NoClusterCIDR"],
+            id="no clusterCIDR",
+        ),
+        pytest.param(
+            [
+                service(type="NodePort", ports=[{"port": 80, "nodePort": 30080}]),
+                endpoint_slice("web", "10.244.1.5"),
+            ],
+            {"nodeport_addresses": "10.9.0.0/16"},
+            [],
+            id="node ports on another range",
+        ),
+        pytest.param(
+            [
+                service(),
+                endpoint_slice("web", "10.244.1.5") | {
+                    "endpoints": [
+                        {"addresses": ["10.244.1.5"], "hints": {"forZones": [{"name": "a"}]}},
+                        {"addresses": ["10.244.1.6"], "hints": {"forZones": [{"name": "b"}]}},
+                    ]
+                },
+            ],
+            {},
+            ["note HintsElsewhere"],
+            id="hints",
+        ),
+    ],
+)  # fmt: skip
+def test_one_thing_wrong(
+    objects: list[dict[str, Any]], flags: dict[str, str], found: list[str]
+) -> None:
+    """It has its code, and nothing else is found."""
+    seen = sight(node_object(), *objects, **flags)
+
+    assert codes(explained("web", seen)) == found
+
+
+def test_a_conflict_is_reported_to_both() -> None:
+    """The loser fails; the winner has a note."""
+    seen = sight(node_object(), *CLASH)
+
+    loser, winner = explained("b", seen), explained("a", seen)
+    assert codes(loser) == ["fail FrontendConflict"]
+    assert codes(winner) == ["note FrontendConflict"]
+    assert [row.winner for row in loser.ports[0].frontends] == ["default/a"]
+
+
+def test_without_the_node_nothing_depends_on_which_one_it_is() -> None:
+    """In a check of manifests the host's name is no node's: Local fails nowhere for certain."""
+    seen = sight(
+        service(internalTrafficPolicy="Local"), endpoint_slice("web", "10.244.2.5", node="node-2")
+    )
+
+    assert codes(explained("web", seen)) == ["note NoLocalInternal", "note UnknownNode"]
+
+
+def test_node_ports_at_an_address_that_does_not_accept_them() -> None:
+    """nodePortAddresses leaves it out."""
+    objects = (
+        node_object(),
+        service(type="NodePort", ports=[{"port": 80, "nodePort": 30080}]),
+        endpoint_slice("web", "10.244.1.5"),
+    )
+    seen = sight(*objects, nodeport_addresses="10.9.0.0/16")
+
+    assert codes(explained("192.168.77.11:30080", seen)) == ["fail NodePortOtherAddress"]
+
+
+def test_loopback_that_is_served_in_user_space() -> None:
+    """TCP alone."""
+    objects = (
+        node_object(),
+        service(type="NodePort", ports=[{"port": 80, "nodePort": 30080}]),
+        endpoint_slice("web", "10.244.1.5"),
+    )
+    seen = sight(*objects, nodeport_addresses="primary,localhost")
+
+    assert codes(explained("127.0.0.1:30080", seen)) == ["note NodePortLoopback"]
+    assert explained("127.0.0.1:30080", seen).conclusion is Conclusion.WORKS
+
+
+def test_an_address_that_is_asked_for_and_not_served() -> None:
+    """The Service is named, and why it does not have it."""
+    objects = (
+        node_object(),
+        service(externalIPs=["203.0.113.9"]),
+        endpoint_slice("web", "10.244.1.5"),
+    )
+    found = explained(
+        "203.0.113.9:80", sight(*objects, feature_gates="AllowServiceExternalIPs=false")
+    )
+
+    assert codes(found) == ["fail ExternalIPsOff"]
+    assert "default/web asks for" in found.title
+
+
+def test_hostile_texts_are_escaped() -> None:
+    """A pod's or node's name, a selector, a targetPort."""
+    evil = "x\x1b]0;y\x07<b>"
+    objects = (
+        node_object(),
+        service(selector={evil: evil}, ports=[{"name": "http", "port": 80, "targetPort": evil}]),
+        endpoint_slice("web", "10.244.1.5")
+        | {
+            "endpoints": [
+                {
+                    "addresses": ["10.244.1.5"],
+                    "nodeName": evil,
+                    "zone": evil,
+                    "targetRef": {"kind": "Pod", "name": evil},
+                }
+            ]
+        },
+    )
+    found = explained("web", sight(*objects))
+
+    assert codes(found) == ["fail PortNameDiffers"]
+    text = msgspec.json.encode(to_data(found)).decode()
+    assert text.isprintable()
+    assert r"\u001b" not in text
+
+
+def test_what_was_not_read_is_said() -> None:
+    """Other Services' claims, where only one Service was read."""
+    seen = sight(node_object(), service(), endpoint_slice("web", "10.244.1.5"), is_complete=False)
+
+    assert "other Services" in explained("web", seen).seen.missing[0]
+    assert SHOP.has_all_services
+    assert explained("shop/web", SHOP).seen.missing == ()
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_working_services_of_the_rulesets_have_no_findings(case: Case) -> None:
+    """Whatever works may have notes, and a warning only where endpoints are about to go."""
+    seen = Sight(case.planner())
+    for name in seen.planner.services:
+        found = explain(seen, ServiceQuestion(name))
+        if found.conclusion is Conclusion.WORKS:
+            assert {one.level for one in found.findings} <= {Severity.NOTE, Severity.WARN}
+            assert {f"{o.code}" for o in found.findings if o.level is Severity.WARN} <= {
+                "TerminatingOnly"
+            }
+        else:
+            assert any(one.level is Severity.FAIL for one in found.findings)
+
+
+def test_objects_of_all_kinds_have_no_findings() -> None:
+    """Both families, three protocols, all kinds of addresses."""
+    seen = sight(*everything())
+    for name in seen.planner.services:
+        found = explain(seen, ServiceQuestion(name))
+        expected = ["fail NoSlices"] if name.name == "empty" else []
+        assert codes(found) == expected, name
+
+
+def test_another_service_changes_nothing() -> None:
+    """Fields of one Service have no effect on the answer about another."""
+    other = sight(*changed(shop(), "web", externalTrafficPolicy="Local"))
+
+    assert explained("shop/api", other) == explained("shop/api", SHOP)
