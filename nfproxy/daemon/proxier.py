@@ -158,7 +158,7 @@ class Proxier:
     @property
     def is_behind(self) -> bool:
         """Whether so much waits to be planned that no more should be taken from the source."""
-        return len(self._unplanned) > _PLANNED_AT_ONCE
+        return self._unplanned.changed > _PLANNED_AT_ONCE
 
     def sync(
         self,
@@ -176,12 +176,12 @@ class Proxier:
         """
         # The configuration first: the changes are then planned once, and for the right Node.
         if config is not None:
-            self._reconciler.touch(self._planner.reconfigure(config))
+            self._unplanned.plan_again(self._planner.reconfigure(config))
             self._reconciler.reconfigure(config)
         # A first sync must know everything: what is not planned, it removes.
         most = _PLANNED_AT_ONCE if self._ready else sys.maxsize
         changes = self._unplanned.take(changes or Changes(), most)
-        if changes:
+        if changes or config is not None:
             self._reconciler.touch(self._planner.apply(changes))
             for name, times in changes.triggers.items():
                 self._triggers[name] = (self._triggers.get(name, ()) + times)[-_MOST_TRIGGERS:]

@@ -2,7 +2,8 @@
 Changes that were taken in and are not planned yet, so that no planning takes long.
 
 To plan a Service takes some 50 microseconds, and a list of 20,000 of them a second. Meanwhile no
-other change would come into the kernel.
+other change would come into the kernel. The same holds for Services that another configuration of
+the node concerns.
 """
 
 from __future__ import annotations
@@ -40,10 +41,25 @@ class Unplanned:
         self._owner = owner
         self._waiting: dict[ObjectName, _OfService] = {}
         self._owners: dict[ObjectName, ObjectName] = {}  # of slices that wait
+        self._again: dict[ObjectName, Service | None] = {}  # did not change, and have been planned
 
     def __len__(self) -> int:
         """Return how many Services wait."""
+        return len(self._waiting) + len(self._again)
+
+    @property
+    def changed(self) -> int:
+        """How many Services wait because they or their slices changed."""
         return len(self._waiting)
+
+    def plan_again(self, changes: Changes) -> None:
+        """Let Services wait that are as they were, and are to be planned after everything else."""
+        waiting = self._waiting
+        self._again |= {
+            name: service
+            for name, service in changes.services.items()
+            if name not in waiting or not waiting[name].services
+        }
 
     def take(self, changes: Changes, most: int) -> Changes:
         """
@@ -51,7 +67,7 @@ class Unplanned:
 
         Everything else in `changes` is returned at once.
         """
-        if not self._waiting and len(changes.services) + len(changes.slices) <= most:
+        if not self and len(changes.services) + len(changes.slices) <= most:
             return changes
         names = self._add(changes)
         first = names if len(names) <= most else list(self._waiting)[:most]
@@ -68,6 +84,8 @@ class Unplanned:
             triggers |= waiting.triggers
         for name in slices:
             self._owners.pop(name, None)
+        for name in [*islice(self._again, max(0, most - len(first)))]:
+            services[name] = self._again.pop(name)
         return msgspec.structs.replace(changes, services=services, slices=slices, triggers=triggers)
 
     def _add(self, changes: Changes) -> dict[ObjectName, None]:
@@ -75,6 +93,7 @@ class Unplanned:
         names: dict[ObjectName, None] = {}
         for name, service in changes.services.items():
             self._of(name, names).services[name] = service
+            self._again.pop(name, None)  # it is an older version
         for name, piece in changes.slices.items():
             before = self._owners.get(name) or self._owner(name)
             service_name = piece.service if piece is not None else before

@@ -7,6 +7,7 @@ From objects and the node's configuration to the desired state.
     affinity    session affinity of one service port
     limits      the most that one Service may have
     desired     all Services together: who gets a frontend that two ask for
+    concerned   which Services another configuration of the node concerns
     claims, shadows        what is wrong with what Services ask for
     frontends   the values all of these work with
     flows, servicehealth   stale flows; health check node ports

@@ -2,7 +2,7 @@
 From changed objects to the changed parts of the desired state.
 
 The planner holds the objects as it last received them. A change plans only the Services that it
-concerns; a change of the node plans all.
+concerns.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from operator import attrgetter
 
-import msgspec
-
 from nfproxy.model.addresses import Prefix
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Service
-from nfproxy.plan.claims import concerned_by
+from nfproxy.plan.concerned import concerned
 from nfproxy.plan.desired import Desired, Touched
 from nfproxy.plan.service import plan_node, plan_service
 from nfproxy.plan.serviceranges import service_range_problems
@@ -30,8 +28,8 @@ class Planner:
     """
     Objects in, desired state out. One thread at a time may call it.
 
-    `apply` and `reconfigure` keep `desired` up to date and return what they touched. Everything
-    here computes: no clock, no kernel. `service_range_problems` is what the ServiceCIDRs hold
+    `apply` keeps `desired` up to date and returns what it touched. Everything here computes: no
+    clock, no kernel. `service_range_problems` is what the ServiceCIDRs hold
     besides cluster IPs, in words.
     """
 
@@ -44,6 +42,7 @@ class Planner:
         self._slices: dict[ObjectName, tuple[EndpointSlice, ...]] = {}  # by Service
         self._service_cidrs: dict[str, ServiceCIDR] = {}
         self.service_range_problems: tuple[str, ...] = ()
+        self._touched = Touched()  # by `reconfigure`, and not returned yet
         self._plan_node(Touched())
 
     def apply(self, changes: Changes) -> Touched:
@@ -69,7 +68,7 @@ class Planner:
                 slices = self._slices.get(piece.service, ())
                 at = bisect_left(slices, name, key=_name)
                 self._slices[piece.service] = (*slices[:at], piece, *slices[at:])
-        touched = Touched()
+        touched, self._touched = self._touched, Touched()
         for name in affected:
             service = self.services.get(name)
             plan = None
@@ -85,22 +84,25 @@ class Planner:
             self._plan_node(touched)
         return touched
 
-    def reconfigure(self, config: NodeConfig) -> Touched:
+    def reconfigure(self, config: NodeConfig) -> Changes:
         """
-        Plan everything for another node configuration (a zone, an address, a flag).
+        Use another node configuration (a zone, an address); return what is to be planned again.
 
-        Where only `kept` differs, plan the Services that ask for one of the addresses or ports.
+        These are the Services that it concerns, as they are. Until `apply` has taken them, their
+        plans stay those of the configuration before; it takes any part of them at a time.
         """
         before, self.config = self.config, config
         if config == before:
-            return Touched()
-        services = self.services
-        if msgspec.structs.replace(before, kept=config.kept) == config:
-            concerned = concerned_by(before.kept, config.kept)
-            services = {n: service for n, service in services.items() if concerned(service)}
-        touched = self.apply(Changes(services=dict(services)))
-        self._plan_node(touched)
-        return touched
+            return Changes()
+        self._plan_node(self._touched)
+        asks, slices_of = concerned(before, config), self.slices_of
+        return Changes(
+            services={
+                name: service
+                for name, service in self.services.items()
+                if asks(service, slices_of(name))
+            }
+        )
 
     def slices_of(self, service: ObjectName) -> tuple[EndpointSlice, ...]:
         """Return a Service's slices in the order of their names."""

@@ -118,7 +118,9 @@ KINDS: dict[str, Callable[[Node, int], None]] = {
         SERVICES + count // 2, exists=count % 2 == 0, ports=[{"name": "p", "port": 99_999}]
     ),
     "zones": lambda node, count: node.reconciler.touch(
-        node.planner.reconfigure(NodeConfig(node_name="node-0", zone=f"zone-{count}"))
+        node.planner.apply(
+            node.planner.reconfigure(NodeConfig(node_name="node-0", zone=f"zone-{count}"))
+        )
     ),
 }
 

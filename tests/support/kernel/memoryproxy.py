@@ -51,7 +51,7 @@ class MemoryProxy:
     def reconfigure(self, config: NodeConfig) -> Report:
         """Go over to another node configuration."""
         self.reconciler.reconfigure(config)
-        return self.reconciler.sync(self.planner.reconfigure(config))
+        return self.reconciler.sync(self.planner.apply(self.planner.reconfigure(config)))
 
     def linger(self) -> int:
         """Let pass what packets on their way need, and tidy."""

@@ -73,7 +73,7 @@ class NodeProxy:
 
     def reconfigure(self, config: NodeConfig) -> Report:
         """Go over to another node configuration."""
-        touched = self.planner.reconfigure(config)
+        touched = self.planner.apply(self.planner.reconfigure(config))
         self.reconciler.reconfigure(config)
         return self.host.namespace.call(self.reconciler.sync, touched)
 

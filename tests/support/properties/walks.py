@@ -78,7 +78,7 @@ class Walk(Generic[K]):
             case Reconfigure(config):
                 self.config = config
                 self.reconciler.reconfigure(config)
-                self.plan(self.planner.reconfigure(config))
+                self.plan(self.planner.apply(self.planner.reconfigure(config)))
             case Fail() | Connect():
                 raise ValueError(f"{step} needs a kernel in memory")
             case _:

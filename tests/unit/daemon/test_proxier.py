@@ -216,6 +216,38 @@ def test_a_large_list_is_planned_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert [len(commit.touched.services) for commit in hooks.commits] == [8, 2, 2, 2, 2, 1]
 
 
+def test_services_that_another_configuration_concerns_are_planned_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A change of objects does not wait for them, and what the node itself needs is there first."""
+    monkeypatch.setattr(module, "_PLANNED_AT_ONCE", 2)
+    hooks, kernel = Commits(), FakeKernel()
+    proxier = made(kernel, hooks)
+    many = [
+        service(f"s{n}", cluster_ips=(f"10.96.1.{n}",), external_ips=(f"192.0.2.{n}",))
+        for n in range(8)
+    ]
+    proxier.sync(changes(*many))
+    prefixes = {Family.IPV4: (parse_prefix("10.0.0.1/32"),)}
+    config = msgspec.structs.replace(CONFIG, external_ips=False, node_port_prefixes=prefixes)
+    outcome = proxier.sync(config=config)
+    assert outcome.report.left == 6
+    assert len([*kernel.elements(Family.IPV4, "node-port-addresses")]) == 1
+    assert not proxier.is_behind
+    newer = service("s7", cluster_ips=("10.96.1.77",), external_ips=("192.0.2.7",))
+    proxier.sync(changes(newer))
+    assert newer.name in hooks.commits[-1].touched.services
+    outcome = proxier.sync(gone(many[6]))
+    while outcome.report.left:
+        outcome = proxier.go_on()
+    assert [len(commit.touched.services) for commit in hooks.commits] == [8, 2, 2, 2, 2]
+    addresses = {key[:4] for key, _ in kernel.elements(Family.IPV4, "frontends")}
+    assert addresses == {
+        *(parse_address(f"10.96.1.{n}") for n in range(6)),
+        parse_address("10.96.1.77"),
+    }
+
+
 def test_conflicts_are_logged_once_while_they_last(caplog: pytest.LogCaptureFixture) -> None:
     """And again when they come back."""
     proxier = made(FakeKernel())

@@ -127,12 +127,12 @@ def test_the_node_learns_another_address_or_api_server():
     made = planner(claim, other, kept=KeptAddresses())
     assert key(SERVER, 6443) in made.desired.frontends
 
-    touched = made.reconfigure(NodeConfig(node_name="node-1", kept=KEPT))
+    touched = made.apply(made.reconfigure(NodeConfig(node_name="node-1", kept=KEPT)))
     assert touched.frontends.keys() == {key(SERVER, 6443)}
     assert touched.services == {claim.name}
     assert key(SERVER, 6443) not in made.desired.frontends
 
-    made.reconfigure(NodeConfig(node_name="node-1"))
+    made.apply(made.reconfigure(NodeConfig(node_name="node-1")))
     assert key(SERVER, 6443) in made.desired.frontends
     assert not made.desired.findings.counts[ClaimReason.REFUSED]
 
@@ -219,7 +219,7 @@ def test_an_ip_of_mode_router_without_its_gate_is_reported_once():
 
     at = key("203.0.113.7")
     assert at not in made.desired.frontends
-    made.reconfigure(msgspec.structs.replace(made.config, router_ips=True))
+    made.apply(made.reconfigure(msgspec.structs.replace(made.config, router_ips=True)))
     assert at in made.desired.frontends
     assert not made.desired.findings.counts[ClaimReason.REFUSED]
     made.apply(changes(endpoint_slice("web")))

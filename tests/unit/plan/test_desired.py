@@ -150,7 +150,7 @@ def test_another_configuration_touches_what_it_changes():
     """The same configuration again touches nothing."""
     made = planner(OLDER, endpoint_slice("older", "10.244.1.5"))
 
-    assert not made.reconfigure(NodeConfig(node_name="node-1"))
-    touched = made.reconfigure(NodeConfig(node_name="node-1", external_ips=False))
+    assert not made.apply(made.reconfigure(NodeConfig(node_name="node-1")))
+    touched = made.apply(made.reconfigure(NodeConfig(node_name="node-1", external_ips=False)))
     assert touched.frontends.keys() == {SHARED}
     assert made.services[ObjectName("default", "older")] == OLDER

@@ -46,7 +46,7 @@ def test_the_planner_follows_ranges_and_the_node():
     planner.apply(Changes(service_cidrs={"a": cidr}))
     assert planner.service_range_problems == ()
 
-    planner.reconfigure(NodeConfig(node_name="n", kept=KEPT))
+    planner.apply(planner.reconfigure(NodeConfig(node_name="n", kept=KEPT)))
     (problem,) = planner.service_range_problems
     assert "ServiceCIDR 192.0.2.0/24 holds this node's address 192.0.2.1" in problem
     planner.apply(changes())

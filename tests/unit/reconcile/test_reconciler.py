@@ -13,7 +13,6 @@ from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
-from nfproxy.plan.desired import Touched
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.reconcile.tracker import LINGER_S
@@ -149,12 +148,12 @@ def test_source_ranges_are_in_force_before_the_guarded_verdict(proxy: MemoryProx
 
 
 def test_a_change_of_the_node_that_changes_no_rule_does_nothing(proxy: MemoryProxy):
-    """A zone is for planning only: no table is read, no program loaded, no element written."""
+    """A zone concerns hints: no Service is planned, no table read, no element written."""
     proxy.put(WEB, web(A))
     reads, transactions = proxy.kernel.reads, proxy.kernel.transactions
     report = proxy.reconfigure(NodeConfig(node_name="node-1", zone="zone-b"))
 
-    assert report == Report(finished=Touched(services={WEB.name}))
+    assert report == Report()
     assert (reads, transactions) == (proxy.kernel.reads, proxy.kernel.transactions)
 
 
