@@ -2,7 +2,7 @@
 The command line: one module per command, which puts the parts of the package together.
 
 ``inputs`` reads the configuration and the objects, ``output`` prints. Exit status: 0 done, 1 failed
-(``diff``: different), 2 wrong usage (``diff``: failed).
+(``diff``: different), 2 wrong usage (``diff``, ``explain``, ``services``: failed).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from nfproxy import __version__
 from nfproxy.errors import NOTHING_USABLE, NfproxyError
 from nfproxy.host.processes import set_process_name
 
-_COMMANDS = ("run", "preflight", "render", "diff", "cleanup", "demo")
+_COMMANDS = ("run", "explain", "preflight", "render", "diff", "cleanup", "demo")
+#: Commands whose status 1 is an answer, so that a failure is 2.
+_ANSWERING = ("diff", "explain", "services")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
 
 
@@ -52,7 +54,7 @@ class _Commands(click.Group):
             ctx.exit(_INTERRUPTED)
         except Exception:
             traceback.print_exc()  # a bug of nfproxy
-        return ctx.exit(2 if ctx.invoked_subcommand == "diff" else 1)
+        return ctx.exit(2 if ctx.invoked_subcommand in _ANSWERING else 1)
 
 
 def _discard_output() -> None:

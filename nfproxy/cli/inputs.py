@@ -32,7 +32,8 @@ from nfproxy.plan.planner import Planner
 #: How long an API server may take to send all objects, and how long after the first failure.
 PATIENCE_S, TROUBLE_S = 60.0, 3.0
 
-_IN_POD = "KUBERNETES_SERVICE_HOST"  # set in every pod
+#: Set in every pod.
+IN_POD = "KUBERNETES_SERVICE_HOST"
 
 files_option = click.option(
     "-f",
@@ -171,7 +172,7 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
     from nfproxy.apiserver.source import ApiServerSource
 
     settings = client_settings(loaded, node_name, kubeconfig_of_user())
-    if not (settings.kubeconfig or settings.master or os.environ.get(_IN_POD)):
+    if not (settings.kubeconfig or settings.master or os.environ.get(IN_POD)):
         raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
     found: dict[Problem, None] = {}
     trouble = asyncio.Event()
@@ -212,7 +213,7 @@ async def _after(event: asyncio.Event, seconds: float) -> None:
 
 def kubeconfig_of_user() -> str:
     """Return the kubeconfig that kubectl would use here, "" inside a pod or where there is none."""
-    if os.environ.get(_IN_POD):
+    if os.environ.get(IN_POD):
         return ""
     named = os.environ.get("KUBECONFIG", "")
     usual = Path.home() / ".kube" / "config"

@@ -21,6 +21,7 @@ from nfproxy.config.validate import describe
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PREFIX = "kube_proxy__"  # keeps the options' parameters apart from the command's own
+_PLACES = ("config", "kubeconfig", "master", "hostname-override")
 _ACTIONS = ("write-config-to", "cleanup", "init-only", "version")
 
 
@@ -66,6 +67,7 @@ class FlagOption(click.Option):
             **more,
         )
         self.group = setting.group.value
+        self.is_for_node = setting.works and setting.for_node
 
 
 def _parameter(setting: Setting) -> str:
@@ -102,6 +104,36 @@ def node_flags(function: F) -> F:
     return _decorate(function, settings, shown=lambda setting: setting.works and setting.for_node)
 
 
+def context_flags(function: F) -> F:
+    """
+    Like :func:`node_flags`, for a command that takes its configuration from the nfproxy that runs.
+
+    The help shows only the flags that say where configuration and objects are; ``--help-config``
+    shows the others.
+    """
+    settings = [setting for setting in BY_FLAG.values() if setting.flag not in _ACTIONS]
+    decorated = _decorate(function, settings, shown=lambda setting: setting.flag in _PLACES)
+    return click.option(
+        "--help-config",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_help_with_flags,
+        help="Show this message with kube-proxy's flags. Without them the configuration is that of "
+        "the nfproxy that runs here.",
+    )(decorated)
+
+
+def _help_with_flags(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    for parameter in ctx.command.params:
+        if isinstance(parameter, FlagOption):
+            parameter.hidden = not parameter.is_for_node
+    click.echo(ctx.get_help())
+    ctx.exit()
+
+
 def _decorate(function: F, settings: list[Setting], shown: Callable[[Setting], bool]) -> F:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
@@ -136,7 +168,7 @@ class GroupedCommand(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 heading = parameter.group if isinstance(parameter, FlagOption) else "Options"
                 groups.setdefault(heading, []).append(record)
         for heading, records in groups.items():

@@ -34,7 +34,7 @@ from nfproxy.insight.sight import PortSight, Sight
 from nfproxy.insight.whose import Owner, owner_of
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.frontends import FrontendKey, FrontendKind
-from nfproxy.text import quoted
+from nfproxy.text import quoted, shown_name
 
 _KINDS = {
     FrontendKind.CLUSTER_IP: "the cluster IP",
@@ -56,10 +56,14 @@ def explain(sight: Sight, question: Question, *, also: Iterable[ObjectName] = ()
         found = _service(sight, question, tuple(also))
     else:
         found = _address(sight, question)
-    missing: tuple[str, ...] = ()
-    if not sight.has_all_services:
-        missing = ("other Services: whether another one asks for the same address",)
-    seen = Seen(node=sight.config.node_name, missing=missing)
+    missing = []
+    if not sight.has_all_services and found.ports:
+        missing.append("other Services: whether another one asks for the same address")
+    if not sight.has_node:
+        missing.append(f"Node {shown_name(sight.config.node_name)}: zone, addresses, podCIDRs")
+    if not sight.has_config:
+        missing.append("the node's configuration, such as clusterCIDR: name its file with --config")
+    seen = Seen(node=sight.config.node_name, missing=tuple(missing))
     return msgspec.structs.replace(found, seen=seen, findings=in_order(found.findings))
 
 
@@ -147,11 +151,9 @@ def near_services(name: ObjectName, known: Iterable[ObjectName]) -> tuple[Object
     """Return at most three Services that may be meant: of this name elsewhere, or a near name."""
     names = sorted(set(known))
     same = [one for one in names if one.name == name.name]
-    texts = {str(one): one for one in names}
-    # difflib compares slowly: among very many names only those of the namespace are compared.
-    near = [one for one in texts if len(texts) < 2000 or texts[one].namespace == name.namespace]
-    alike = difflib.get_close_matches(str(name), near, _MOST_NEAR, cutoff=0.75)
-    return tuple(dict.fromkeys((*same, *(texts[one] for one in alike))))[:_MOST_NEAR]
+    by_name = {one.name: one for one in names if one.namespace == name.namespace}
+    alike = difflib.get_close_matches(name.name, by_name, _MOST_NEAR, cutoff=0.6)
+    return tuple(dict.fromkeys((*same, *(by_name[one] for one in alike))))[:_MOST_NEAR]
 
 
 def _unknown_port(ports: Sequence[PortSight], name: ObjectName, asked: str) -> Diagnosis:
@@ -222,6 +224,14 @@ def _frontends(sight: Sight, owner: Owner, asked: str) -> Explanation:
     return msgspec.structs.replace(found, findings=causes)
 
 
+def _pod_conclusion(ports: Iterable[ExplainedPort]) -> Conclusion:
+    """Return whether Services send connections to a pod: all that list it, some, or none."""
+    used = {any(row.used.cluster or row.used.local for row in port.endpoints) for port in ports}
+    if len(used) > 1:
+        return Conclusion.PARTLY
+    return Conclusion.WORKS if used.pop() else Conclusion.REFUSED
+
+
 def _pod(sight: Sight, owner: Owner, asked: str) -> Explanation:
     """Return which Services use a pod's address, and why others do not."""
     explained: list[ExplainedPort] = []
@@ -235,12 +245,7 @@ def _pod(sight: Sight, owner: Owner, asked: str) -> Explanation:
     return Explanation(
         asked=asked,
         title=f"{asked}, {owner.what}",
-        conclusion=worst_conclusion(
-            Conclusion.WORKS
-            if any(row.used.cluster or row.used.local for row in port.endpoints)
-            else Conclusion.REFUSED
-            for port in explained
-        ),
+        conclusion=_pod_conclusion(explained),
         findings=(*findings, *((owner.cause,) if owner.cause else ())),
         ports=tuple(explained),
     )

@@ -15,7 +15,7 @@ _RESTART = "clusterCIDR, or detectLocalMode, of the configuration; then restart 
 
 def node_causes(sight: Sight, service: Service) -> Iterator[Diagnosis]:
     """Yield what is wrong with this node's configuration in the families of a Service."""
-    if not sight.has_node:
+    if not sight.has_node and (service.internal_local or service.external_local):
         yield Diagnosis(
             Severity.NOTE,
             Code.UNKNOWN_NODE,
@@ -24,7 +24,7 @@ def node_causes(sight: Sight, service: Service) -> Iterator[Diagnosis]:
             look=("kubectl get nodes", "name the node: --node NAME"),
             brief="the Node is not known",
         )
-    for family in service.cluster_ips:
+    for family in service.cluster_ips if sight.has_config else ():
         yield from _pod_ranges(sight, family)
 
 

@@ -25,7 +25,7 @@ class Sight(msgspec.Struct, frozen=True, dict=True):
 
     `problems` are those of reading the objects. `has_all_services` is false where only the Service
     asked about was read, so that others' claims are unknown. `has_node` says whether the Node
-    object of this node is there.
+    object of this node is there, `has_config` whether the node's configuration is known.
     """
 
     planner: Planner
@@ -33,6 +33,7 @@ class Sight(msgspec.Struct, frozen=True, dict=True):
     problems: tuple[Problem, ...] = ()
     has_all_services: bool = True
     has_node: bool = True
+    has_config: bool = True
 
     @property
     def config(self) -> NodeConfig:

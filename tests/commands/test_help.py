@@ -6,7 +6,7 @@ import sys
 import pytest
 from support.processes.commands import ROOT, Commands
 
-COMMANDS = ("run", "render", "diff", "cleanup", "demo")
+COMMANDS = ("run", "explain", "render", "diff", "cleanup", "demo")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

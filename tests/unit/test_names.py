@@ -26,6 +26,7 @@ ONE_THING = {
     "conntrack": "the kernel's connection tracking: its messages, and preflight's check",
     "demo": "the demo: the tool, and its command",
     "endpoints": "the endpoints of Services: as values, and which of them get traffic",
+    "explain": "why a Service works or not: the engine, and its command",
     "kernel": "the kernel of this machine: as the reconciler sees it, and preflight's check",
     "kubeproxy": "kube-proxy: its configuration, its metrics, whether it is here",
     "nft": "nftables: the ruleset, and preflight's check of the library and the program",

@@ -35,7 +35,7 @@ ORDINARY_USER = (
     "--",
 )
 
-_ON_OBJECTS = ("run", "render", "diff", "preflight")
+_ON_OBJECTS = ("run", "render", "diff", "preflight", "explain", "services")
 
 WAIT_S = 20.0
 

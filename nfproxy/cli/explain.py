@@ -1,0 +1,101 @@
+"""``nfproxy explain``: why does this work, or not."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from nfproxy.cli.explaintext import explanation_lines, explanation_rows
+from nfproxy.cli.inputs import files_option
+from nfproxy.cli.output import output_option, print_data
+from nfproxy.cli.sights import read_sights
+from nfproxy.cli.textlayout import is_terminal, terminal_width
+from nfproxy.clock import unix_s
+from nfproxy.config.flags import Flags, GroupedCommand, context_flags
+from nfproxy.errors import ConfigError, InputError
+from nfproxy.insight.diagnosis import Code, exit_status
+from nfproxy.insight.explain import explain
+from nfproxy.insight.explanation import Explanation, to_data
+from nfproxy.insight.fleet import explain_everywhere
+from nfproxy.insight.question import ServiceQuestion, parse_question
+
+_COULD_NOT_FIND_OUT = 2
+
+
+@click.command("explain", cls=GroupedCommand, short_help="Say why a Service works, or does not.")
+@click.argument("what")
+@files_option
+@click.option(
+    "-n", "--namespace", default="", metavar="NS", help="The namespace of a name without one."
+)
+@click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
+@click.option("--all-nodes", is_flag=True, help="Answer for every Node, a row each.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for what is worth a look, too.")
+@output_option("text", "json", "yaml", help="json, yaml: everything, with the codes of causes.")
+@context_flags
+def command(
+    what: str,
+    files: tuple[str, ...],
+    namespace: str,
+    node: str,
+    all_nodes: bool,
+    strict: bool,
+    output: str,
+    flags: Flags,
+) -> None:
+    """
+    Say why a Service, an address or a node port works or does not.
+
+    First the verdict, then what fails and where to look, then the tables: each frontend with what
+    it answers whom, each endpoint with the reason why it gets nothing.
+
+    \b
+    WHAT: NAMESPACE/NAME[:PORT]     a Service, or a port of it by name or number
+          ADDRESS[:PORT[/udp]]      an address of a Service, a pod or a node
+          [IPV6]:PORT, :NODEPORT    the same for IPv6; a node port
+
+    Works on manifests (-f), against the API server with kubectl's rights, and on a node.
+
+    Exit status: 0 nothing fails, 1 something does, 2 could not find out.
+    """
+    if node and all_nodes:
+        raise click.UsageError("--node and --all-nodes exclude each other")
+    question = parse_question(what, namespace)
+    service = question.name if isinstance(question, ServiceQuestion) else None
+    try:
+        read = read_sights(files, flags, service=service, node=node, all_nodes=all_nodes)
+    except ConfigError as error:
+        raise InputError(error.what, error.remedy) from None
+    if all_nodes:
+        found = explain_everywhere(read.sights, question, also=read.near)
+    else:
+        found = explain(read.sights[0], question, also=read.near)
+    seen = msgspec.structs.replace(
+        read.seen,
+        node=found.seen.node,
+        missing=(*read.seen.missing, *found.seen.missing),
+        at=f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}",
+    )
+    found = msgspec.structs.replace(found, seen=seen)
+    _print(found, output)
+    sys.exit(_status(found, strict=strict))
+
+
+def _print(found: Explanation, output: str) -> None:
+    if output != "text":
+        print_data(to_data(found), output)
+    elif is_terminal():
+        for line in explanation_lines(found, terminal_width()):
+            click.echo(line)
+    else:
+        for row in explanation_rows(found):
+            click.echo("\t".join(row))
+
+
+def _status(found: Explanation, *, strict: bool) -> int:
+    if any(one.code is Code.UNKNOWN_SERVICE for one in found.findings):
+        return _COULD_NOT_FIND_OUT
+    return exit_status(found.findings, strict=strict)

@@ -1,0 +1,226 @@
+"""
+What `explain` and `services` look at: objects, planned for one node or for several.
+
+Of an API server only the Service that was asked about is read, with its EndpointSlices; a question
+about an address needs all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from nfproxy.cli.inputs import IN_POD, Configured, configured, kubeconfig_of_user
+from nfproxy.cli.output import warn
+from nfproxy.cli.running import RunningDaemon
+from nfproxy.config.flags import Flags
+from nfproxy.config.kept import with_host
+from nfproxy.config.load import LoadedConfig
+from nfproxy.config.lookup import with_values
+from nfproxy.config.nodeconfig import node_config
+from nfproxy.errors import InputError
+from nfproxy.host.addresses import own_addresses
+from nfproxy.insight.explanation import Seen
+from nfproxy.insight.sight import Sight
+from nfproxy.kube.cache import ObjectCache
+from nfproxy.kube.details import ObjectDetails
+from nfproxy.kube.identity import Kind
+from nfproxy.kube.nodenames import ListedNode, missing_node, near_names
+from nfproxy.manifests.once import read_once
+from nfproxy.model.changes import Changes, Problem
+from nfproxy.model.node import Node
+from nfproxy.model.service import ObjectName
+from nfproxy.plan.planner import Planner
+from nfproxy.text import plural
+
+#: How long an API server may take to answer a question about one Service, and to list everything.
+_ONE_S, _ALL_S = 20.0, 60.0
+
+#: Flags that say what the configuration of the node is.
+_CONFIGURING = frozenset({"config", "cluster-cidr", "detect-local-mode"})
+
+_NO_SOURCE = (
+    "there is no nfproxy here, and no objects are named",
+    "name manifests with -f, or an API server with --kubeconfig or --master",
+)
+
+
+class ReadObjects(NamedTuple):
+    """
+    Objects, their details, and what is known of their source.
+
+    `is_complete` says that all Services were read. `near` are names of Services, read where the one
+    that was asked about does not exist. `api_servers` are addresses as the planner wants them.
+    """
+
+    changes: Changes
+    details: ObjectDetails
+    problems: tuple[Problem, ...]
+    source: str
+    version: str = ""
+    missing: tuple[str, ...] = ()
+    is_complete: bool = True
+    near: tuple[ObjectName, ...] = ()
+    api_servers: frozenset[tuple[bytes, int]] = frozenset()
+
+
+class Sights(NamedTuple):
+    """The sight of each node that was asked for, what they rest on, and the nfproxy that runs."""
+
+    sights: tuple[Sight, ...]
+    seen: Seen
+    near: tuple[ObjectName, ...]
+    daemon: RunningDaemon | None
+
+
+def read_sights(
+    files: Iterable[str],
+    flags: Flags,
+    *,
+    service: ObjectName | None = None,
+    node: str = "",
+    all_nodes: bool = False,
+) -> Sights:
+    """
+    Return what can be seen of `service`, or of all Services.
+
+    `node` names another node than this one; with `all_nodes` there is a sight for each Node. Raises
+    ConfigError and InputError.
+    """
+    settings = configured(flags)
+    own = settings.configure.node_name
+    name = node or own
+    objects = _read(tuple(files), settings, service, "" if all_nodes or node else name, name)
+    for problem in objects.problems:
+        if not problem.subject:  # of a file; those of objects are findings
+            warn(str(problem))
+    nodes = objects.details.nodes
+    if node and node not in nodes:
+        raise _no_such_node(node, nodes)
+    if all_nodes and not nodes:
+        raise InputError("the objects hold no Node", "leave out --all-nodes, or name them, too")
+    is_here = settings.daemon is not None and name == own
+    host = own_addresses() if is_here else frozenset()
+    wanted = sorted(nodes) if all_nodes else [name]
+    has_config = bool(settings.daemon or flags.given.keys() & _CONFIGURING)
+    sights = tuple(
+        _sight(
+            settings.loaded,
+            objects,
+            one,
+            nodes.get(one),
+            host if one == own else frozenset(),
+            has_config=has_config,
+        )
+        for one in wanted
+    )
+    seen = Seen(objects=objects.source, resource_version=objects.version, missing=objects.missing)
+    return Sights(sights, seen, objects.near, settings.daemon)
+
+
+def _sight(
+    loaded: LoadedConfig,
+    objects: ReadObjects,
+    name: str,
+    node: Node | None,
+    host: frozenset[bytes],
+    *,
+    has_config: bool,
+) -> Sight:
+    # A bindAddress is this node's own, and would be the node IP of every other one.
+    values: dict[str, Any] = {"hostnameOverride": name}
+    if name != loaded.config.hostname_override:
+        values["bindAddress"] = "0.0.0.0"  # noqa: S104 - no socket: the default of a field
+    # Its warnings are findings, where the Service suffers.
+    config, _ = node_config(with_values(loaded.config, values), name, node)
+    kept = with_host(config.kept, host, objects.api_servers)
+    planner = Planner(msgspec.structs.replace(config, kept=kept))
+    planner.apply(objects.changes)
+    return Sight(
+        planner,
+        objects.details,
+        objects.problems,
+        has_all_services=objects.is_complete,
+        has_node=node is not None,
+        has_config=has_config,
+    )
+
+
+def _no_such_node(name: str, nodes: Mapping[str, Node]) -> InputError:
+    near = near_names(name, "", [ListedNode(one) for one in nodes])
+    what, _ = missing_node(name, near)
+    shown = ", ".join(sorted(nodes)[:5])
+    return InputError(what, f"the objects hold {plural(len(nodes), 'Node')}: {shown or 'none'}")
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def _read(
+    files: tuple[str, ...],
+    settings: Configured,
+    service: ObjectName | None,
+    node: str,
+    name: str,
+) -> ReadObjects:
+    """Read objects of files, of the daemon's directory, or of an API server."""
+    loaded, daemon = settings.loaded, settings.daemon
+    names_server = loaded.config.client_connection.kubeconfig or loaded.command_line.master
+    if not files and daemon and daemon.manifests and not names_server:
+        files = (daemon.manifests,)
+    if files:
+        details = ObjectDetails()
+        changes, problems, _ = read_once(files, name, details.add)
+        shown = "standard input" if files == ("-",) else plural(len(files), "path") + " (files)"
+        return ReadObjects(changes, details, problems, shown if len(files) > 1 else files[0])
+    return asyncio.run(_read_api_server(loaded, service, node, name))
+
+
+async def _read_api_server(
+    loaded: LoadedConfig, service: ObjectName | None, node: str, name: str
+) -> ReadObjects:
+    # Imported here: commands that read files need no HTTP client.
+    from nfproxy.apiserver.access import client_settings
+    from nfproxy.apiserver.connection import Connection
+    from nfproxy.apiserver.snapshot import SnapshotReader
+
+    settings = client_settings(loaded, name, kubeconfig_of_user())
+    if not (settings.kubeconfig or settings.master or os.environ.get(IN_POD)):
+        raise InputError(*_NO_SOURCE)
+    cache, details = ObjectCache(name), ObjectDetails()
+
+    def take(kind: Kind, data: msgspec.Raw) -> None:
+        cache.put(kind, data)
+        details.add(kind, data)
+
+    limit_s = _ONE_S if service else _ALL_S
+    near: tuple[ObjectName, ...] = ()
+    try:
+        async with asyncio.timeout(limit_s), Connection(settings, _warn_of) as connection:
+            reader = SnapshotReader(connection, take)
+            objects = reader.service(service) if service else reader.everything()
+            await asyncio.gather(objects, reader.surroundings(node), connection.locate())
+            if service is not None and service not in details.services:
+                near = await reader.near_services(service)
+            host, addresses = connection.host, connection.addresses
+    except TimeoutError:
+        raise InputError(f"the API server did not send the objects within {limit_s:g} s") from None
+    return ReadObjects(
+        cache.take(),
+        details,
+        cache.problems,
+        f"API server {host}",
+        reader.version,
+        tuple(reader.missing),
+        service is None,
+        near,
+        addresses,
+    )
+
+
+def _warn_of(problem: Problem) -> None:
+    warn(str(problem))

@@ -1,0 +1,89 @@
+"""``nfproxy explain`` with an API server: few requests, kubectl's rights, and what is missing."""
+
+from support.insight import shop
+from support.processes.apidaemon import Site
+from support.processes.commands import Result
+
+CIDR = "--cluster-cidr=10.244.0.0/16"
+
+
+def explain(site: Site, *arguments: object) -> Result:
+    """Run the command against the API server."""
+    return site.commands.run("explain", *arguments, "--kubeconfig", site.kubeconfig, CIDR)
+
+
+def test_one_service_is_read_and_not_the_cluster(site: Site) -> None:
+    """The Service by name, its slices by label, this Node, and the ServiceCIDRs."""
+    site.api.apply(*shop())
+    site.api.forget_requests()
+    result = explain(site, "shop/catalog")
+
+    assert result.code == 1
+    assert "PortNotInSlices" in result.out
+    assert "p12" in result.out
+    asked = sorted(
+        (one.resource, one.query.get("labelSelector") or one.query.get("fieldSelector", ""))
+        for one in site.api.requests()
+    )
+    assert asked == [
+        ("endpointslices", "kubernetes.io/service-name=catalog"),
+        ("nodes", "metadata.name=node-1"),
+        ("servicecidrs", ""),
+        ("services", "metadata.name=catalog"),
+    ]
+    assert "other Services" in result.out
+
+
+def test_an_address_is_looked_for_everywhere(site: Site) -> None:
+    """Its Service is unknown, so all are read."""
+    site.api.apply(*shop())
+    result = explain(site, "203.0.113.120:80")
+
+    assert result.code == 0
+    assert "an external IP of shop/mail" in result.out
+    assert "other Services" not in result.out
+
+
+def test_near_names_are_looked_for(site: Site) -> None:
+    """In the namespace, and of the same name in others."""
+    site.api.apply(*shop())
+
+    assert "is it shop/web?" in explain(site, "shop/wbe").out
+    assert "is it team-b/mail2, shop/mail?" in explain(site, "shop/mail2").out
+
+
+def test_all_nodes(site: Site) -> None:
+    """All Nodes are read, and still not the cluster's Services."""
+    site.api.apply(*shop())
+    result = explain(site, "shop/audit", "--all-nodes")
+
+    assert (result.code, result.out.count("\nnode\t")) == (0, 2)
+
+
+def test_without_the_right_to_read_nodes_it_says_so(site: Site) -> None:
+    """The answer is there, with what it does not rest on."""
+    site.api.apply(*shop())
+    site.api.forbid("nodes")
+    result = explain(site, "shop/web")
+
+    assert result.code == 0
+    assert "not seen\tNodes" in result.out
+
+
+def test_without_the_right_to_read_services_it_could_not_find_out(site: Site) -> None:
+    """Status 2, in one line."""
+    site.api.apply(*shop())
+    site.api.forbid("services")
+    result = explain(site, "shop/web")
+
+    assert (result.code, result.out) == (2, "")
+    assert "403" in result.err
+
+
+def test_without_the_api_server_it_could_not_find_out(site: Site) -> None:
+    """Within seconds."""
+    site.api.refuse()
+    result = explain(site, "shop/web")
+
+    assert (result.code, result.out) == (2, "")
+    assert "refuses connections" in result.err

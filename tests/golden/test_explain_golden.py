@@ -1,0 +1,76 @@
+"""
+What ``nfproxy explain`` prints about a cluster with mistakes: at 80 and 160 columns, and piped.
+
+After a wanted change: ``pytest tests/golden --update-golden``, then read the difference.
+"""
+
+import pytest
+from support.insight import SHOP, shop, sight
+
+from nfproxy.cli.explaintext import explanation_lines, explanation_rows
+from nfproxy.insight.explain import explain
+from nfproxy.insight.explanation import Explanation
+from nfproxy.insight.fleet import explain_everywhere
+from nfproxy.insight.question import parse_question
+
+HERE = sight(*shop())
+QUESTIONS = {
+    "works": "shop/web",
+    "no-slices": "shop/orders",
+    "port-not-in-slices": "shop/catalog",
+    "port-name-differs": "shop/billing",
+    "none-ready": "shop/search",
+    "no-local-external": "shop/audit",
+    "no-local-internal": "shop/logs",
+    "source-ranges": "shop/api",
+    "terminating": "shop/jobs",
+    "conflict": "team-b/mail2",
+    "headless": "shop/peers",
+    "unknown": "shop/wbe",
+    "address": "203.0.113.120:80",
+    "unallocated": "10.96.0.77:80",
+    "node-port": ":30080",
+    "pod": "10.244.1.15",
+}
+
+
+def text(found: Explanation) -> str:
+    """Return all three forms."""
+    parts = []
+    for width in (80, 160):
+        lines = "\n".join(explanation_lines(found, width))
+        parts.append(f"##### {width} columns\n{lines}\n")
+    rows = "\n".join("\t".join(row) for row in explanation_rows(found))
+    return "\n".join((*parts, f"##### piped\n{rows}\n"))
+
+
+def check(name: str, found: Explanation, pytestconfig: pytest.Config) -> None:
+    """Compare with the file of that name, or write it."""
+    expected = SHOP.with_name(f"{name}.txt")
+    if pytestconfig.getoption("update_golden"):
+        expected.write_text(text(found), "utf-8")
+
+    assert text(found) == expected.read_text("utf-8")
+    assert max(map(len, text(found).splitlines())) <= 300
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_one_node(name: str, pytestconfig: pytest.Config) -> None:
+    """Verdict, findings, tables."""
+    check(name, explain(HERE, parse_question(QUESTIONS[name])), pytestconfig)
+
+
+def test_all_nodes(pytestconfig: pytest.Config) -> None:
+    """A row for each."""
+    sights = [HERE, sight(*shop(), node="node-2")]
+    found = explain_everywhere(sights, parse_question("shop/audit"))
+
+    check("all-nodes", found, pytestconfig)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_lines_fit_at_80_columns(name: str) -> None:
+    """But for commands to copy, which are never broken."""
+    lines = explanation_lines(explain(HERE, parse_question(QUESTIONS[name])), 80)
+
+    assert [line for line in lines if len(line) > 80 and "kubectl" not in line] == []
