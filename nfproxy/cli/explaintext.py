@@ -49,7 +49,7 @@ def explanation_lines(explanation: Explanation, width: int) -> Iterator[str]:
     several = len(explanation.ports) > 1 or len({view.port for view in explanation.nodes}) > 1
     for finding in explanation.findings:
         yield ""
-        yield from _finding(finding, width, several=several)
+        yield from finding_lines(finding, width, several=several)
     for port in explanation.ports:
         yield ""
         if several:
@@ -125,7 +125,8 @@ def _on_nodes(explanation: Explanation, reaction: Reaction) -> str:
 # --- findings ----------------------------------------------------------------------------------
 
 
-def _finding(finding: Diagnosis, width: int, *, several: bool) -> Iterator[str]:
+def finding_lines(finding: Diagnosis, width: int, *, several: bool = False) -> Iterator[str]:
+    """Yield a finding's lines; with `several` ports they say which one is concerned."""
     about = " ".join(filter(None, (finding.port, finding.family))) if several else ""
     message = f"{about}: {finding.message}" if about else finding.message
     yield from paragraph(finding.level.value, message, width, _LABEL)

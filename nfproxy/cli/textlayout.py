@@ -12,8 +12,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 #: Columns of numbers, which end at the same place.
-_NUMBERS = frozenset({"NEW", "NEW/S", "OPEN", "UNANSWERED", "REFUSED/S", "PORT", "USED/ALL"})
+_NUMBERS = frozenset({"NEW", "NEW/S", "OPEN", "UNANSWERED", "REFUSED/S", "USED/ALL"})
 _GAP = "  "
+_LEAST_PROSE = 16  # columns
 
 
 def terminal_width() -> int:
@@ -27,25 +28,37 @@ def is_terminal() -> bool:
 
 
 def table_lines(
-    titles: Sequence[str], rows: Iterable[Sequence[str]], width: int, indent: str = ""
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    width: int,
+    *,
+    ends_in_prose: bool = False,
 ) -> list[str]:
     """
     Return a table's lines. Columns that are empty in every row are left out.
 
-    Where it is wider than `width`, the first cell of a row is a line, and the others follow below.
+    Where it is wider than `width`, the last column is broken at blanks if it is prose and there is
+    room for some words. Else the first cell of a row is a line, and the others follow below.
     """
     cells = [tuple(row) for row in rows]
     used = [i for i in range(len(titles)) if i == 0 or any(row[i] for row in cells)]
     table = [tuple(titles[i] for i in used), *(tuple(row[i] for i in used) for row in cells)]
-    lines = _padded(table, indent)
+    lines = _padded(table)
     if max(map(len, lines), default=0) <= width or len(used) < 2:
         return lines
-    rest = _padded([row[1:] for row in table], indent + _GAP)
-    folded = (part for row, line in zip(table, rest, strict=True) for part in (row[0], line))
-    return [f"{indent}{line}" if i % 2 == 0 else line for i, line in enumerate(folded)]
+    before = _padded([row[:-1] for row in table], is_cut=False)
+    room = width - len(before[0]) - len(_GAP)
+    if ends_in_prose and used[-1] == len(titles) - 1 and room >= _LEAST_PROSE:
+        return [
+            line.rstrip()
+            for start, row in zip(before, table, strict=True)
+            for line in paragraph(start + _GAP, row[-1], width, len(start) + len(_GAP))
+        ]
+    rest = _padded([row[1:] for row in table])
+    return [part for row, line in zip(table, rest, strict=True) for part in (row[0], _GAP + line)]
 
 
-def _padded(table: Sequence[Sequence[str]], indent: str) -> list[str]:
+def _padded(table: Sequence[Sequence[str]], *, is_cut: bool = True) -> list[str]:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     right = [title in _NUMBERS for title in table[0]]
     lines = []
@@ -54,7 +67,8 @@ def _padded(table: Sequence[Sequence[str]], indent: str) -> list[str]:
             cell.rjust(width) if is_number else cell.ljust(width)
             for cell, width, is_number in zip(row, widths, right, strict=True)
         )
-        lines.append((indent + _GAP.join(parts)).rstrip())
+        line = _GAP.join(parts)
+        lines.append(line.rstrip() if is_cut else line)
     return lines
 
 

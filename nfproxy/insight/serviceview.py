@@ -93,21 +93,26 @@ def service_causes(
         yield from endpoint_causes(port)
     yield from frontend_causes(sight, service)
     yield from invalid_fields(sight, service.name)
-    if sight.details_of(service.name).awaits_balancer:
+    yield from awaited_balancer(sight, service.name)
+    yield from node_causes(sight, service)
+
+
+def awaited_balancer(sight: Sight, name: ObjectName) -> Iterator[Diagnosis]:
+    """Yield that no load balancer has given a Service an address."""
+    if sight.details_of(name).awaits_balancer:
         yield Diagnosis(
             Severity.NOTE,
             Code.NO_LOAD_BALANCER,
             "type is LoadBalancer, and no load balancer has given it an address "
             "(status.loadBalancer.ingress is empty)",
             look=(
-                f"kubectl -n {service.name.namespace} describe service {service.name.name}; is a "
+                f"kubectl -n {name.namespace} describe service {name.name}; is a "
                 "controller for load balancers running?",
             ),
-            about=ObjectField("Service", *service.name, "status.loadBalancer"),
-            service=str(service.name),
+            about=ObjectField("Service", *name, "status.loadBalancer"),
+            service=str(name),
             brief="no load-balancer address yet",
         )
-    yield from node_causes(sight, service)
 
 
 def invalid_fields(sight: Sight, name: ObjectName) -> Iterator[Diagnosis]:

@@ -1,0 +1,139 @@
+"""``nfproxy services``: what is served on a node, what is not, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from nfproxy.cli.explaintext import finding_lines
+from nfproxy.cli.inputs import files_option
+from nfproxy.cli.output import output_option, print_data
+from nfproxy.cli.sights import read_sights
+from nfproxy.cli.textlayout import is_terminal, paragraph, table_lines, terminal_width
+from nfproxy.clock import unix_s
+from nfproxy.config.flags import Flags, GroupedCommand, context_flags
+from nfproxy.errors import ConfigError, InputError
+from nfproxy.insight.diagnosis import Severity
+from nfproxy.insight.explanation import Conclusion
+from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
+from nfproxy.text import plural
+
+_ANSWERS = {
+    Conclusion.WORKS: "yes",
+    Conclusion.PARTLY: "partly",
+    Conclusion.REFUSED: "refused",
+    Conclusion.DROPPED: "dropped",
+    Conclusion.UNKNOWN: "not served",
+}
+_LEVELS = (*Severity, None)
+
+
+@click.command("services", cls=GroupedCommand, short_help="List Services, and what is wrong.")
+@files_option
+@click.option(
+    "-n", "--namespace", default="", metavar="NS", help="Only the Services of a namespace."
+)
+@click.option("--problems", is_flag=True, help="Only what does not work for every client.")
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "worst"]),
+    default="name",
+    show_default=True,
+    help="worst: what fails first.",
+)
+@click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
+@output_option("text", "json", "yaml", help="json, yaml: with the codes of all causes.")
+@context_flags
+def command(
+    files: tuple[str, ...],
+    namespace: str,
+    problems: bool,
+    sort: str,
+    node: str,
+    output: str,
+    flags: Flags,
+) -> None:
+    """
+    List every Service port with its answer, and the reason where it is not served.
+
+    On files it is a check of manifests: the exit status is 1 where something needs a look. `nfproxy
+    explain` says more about each row.
+
+    \b
+        nfproxy services --problems
+        nfproxy services -f manifests/ --problems
+
+    Exit status: 0 no problem, 1 problems, 2 could not find out.
+    """
+    try:
+        read = read_sights(files, flags, node=node)
+    except ConfigError as error:
+        raise InputError(error.what, error.remedy) from None
+    sight = read.sights[0]
+    names = sorted(name for name in sight.planner.services if namespace in ("", name.namespace))
+    found = overview(sight, service_rows(sight, names))
+    at = f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    seen = msgspec.structs.replace(read.seen, node=found.seen.node, at=at)
+    rows = _chosen(found.services, problems=problems, sort=sort)
+    shown = msgspec.structs.replace(found, seen=seen, services=rows)
+    if output != "text":
+        print_data(msgspec.to_builtins(shown), output)
+    else:
+        click.echo("\n".join(_text(shown)), nl=bool(rows or is_terminal()))
+    sys.exit(int(found.problems > 0))
+
+
+def _text(shown: Overview) -> list[str]:
+    if is_terminal():
+        return list(overview_lines(shown, terminal_width()))
+    return ["\t".join(cells) for cells in overview_rows(shown)]
+
+
+def _chosen(rows: Iterable[ServiceRow], *, problems: bool, sort: str) -> tuple[ServiceRow, ...]:
+    chosen = [row for row in rows if row.is_notable or not problems]
+    if sort == "worst":
+        chosen.sort(key=lambda row: _LEVELS.index(row.level))
+    return tuple(chosen)
+
+
+def overview_lines(found: Overview, width: int) -> Iterator[str]:
+    """Yield the lines for a terminal."""
+    for finding in found.findings:
+        yield from finding_lines(finding, width)
+        yield ""
+    if found.services:
+        titles = ("SERVICE", "PORT", "ANSWER", "USED/ALL", "BECAUSE")
+        yield from table_lines(titles, map(_cells, found.services), width, ends_in_prose=True)
+        yield ""
+    where = f" on {found.seen.node}" if found.seen.node else ""
+    count = f"{found.problems:,} of {plural(found.total, 'Service port')}{where}"
+    verb = "has a problem" if found.problems == 1 else "have a problem"
+    first = next((row.label for row in found.services if row.is_problem), "")
+    after = f"; nfproxy explain {first} says more" if first else ""
+    yield from paragraph("", f"{count} {verb}{after}.", width, 0)
+    for line in found.seen.missing:
+        yield from paragraph("", f"not seen: {line}.", width, 0)
+
+
+def overview_rows(found: Overview) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of tab-separated lines: those of the table, with level and codes."""
+    for row in found.services:
+        level = row.level.value if row.level else "-"
+        codes = ",".join(row.codes)
+        yield tuple(cell or "-" for cell in (*_cells(row)[:4], level, codes, row.because))
+
+
+def _cells(row: ServiceRow) -> tuple[str, ...]:
+    protocol = "" if row.protocol in ("TCP", "") else f"/{row.protocol.lower()}"
+    ports = [str(number) for number in (row.number, row.node_port) if number]
+    return (
+        row.label,
+        ", ".join(ports) + protocol,
+        _ANSWERS[row.conclusion],
+        f"{row.used:,}/{row.all:,}",
+        row.because if row.is_notable else "",
+    )

@@ -1,0 +1,194 @@
+"""Every Service port in a row: what it answers, over how many endpoints, and why not all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from nfproxy.insight.diagnosis import Code, Diagnosis, Severity, in_order, worst
+from nfproxy.insight.endpointcauses import endpoint_causes
+from nfproxy.insight.explanation import API_VERSION, Conclusion, Seen, worst_conclusion
+from nfproxy.insight.frontendrows import frontend_causes, frontend_rows
+from nfproxy.insight.nodecauses import node_causes
+from nfproxy.insight.serviceview import awaited_balancer, conclusion_of, invalid_fields
+from nfproxy.insight.sight import PortSight, Sight
+from nfproxy.model.addresses import format_address
+from nfproxy.model.service import ObjectName, Service
+from nfproxy.nft.chains import Policy, Shape
+from nfproxy.plan.frontends import Frontend
+
+_COUNTED = (Severity.FAIL, Severity.WARN)
+
+
+class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """
+    One service port on one node, all its families together.
+
+    `port` is the port's name, `number` its number. `addresses` are those of all its frontends.
+    `used` and `all` count endpoints of the worst family. `because` is the worst finding in a few
+    words, "" for none, and `codes` are those of all. `level` is the worst level, None for none.
+    `in_force` says whether the kernel has it, `since` since when (RFC 3339), `error` why it has
+    not; each is None or "" where that is unknown.
+    """
+
+    namespace: str
+    name: str
+    port: str
+    protocol: str
+    number: int
+    node_port: int = 0
+    addresses: tuple[str, ...] = ()
+    conclusion: Conclusion = msgspec.field(name="verdict")
+    used: int = 0
+    all: int = 0
+    because: str = ""
+    codes: tuple[Code, ...] = ()
+    level: Severity | None = None
+    in_force: bool | None = None
+    since: str = ""
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The Service port as people write it: ``shop/web:http``."""
+        return f"{self.namespace}/{self.name}" + (f":{self.port}" if self.port else "")
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether an operator should look; what is intended is no problem."""
+        return self.level in _COUNTED
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether it belongs on a list of problems: also what answers some clients only."""
+        return self.is_problem or self.conclusion is not Conclusion.WORKS
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """
+    The Service ports of a node. `findings` are about the node itself.
+
+    `services` may be a part, `total` is how many there are, and `problems` how many have one.
+    """
+
+    api_version: str = API_VERSION
+    kind: str = "ServiceOverview"
+    seen: Seen = Seen()
+    findings: tuple[Diagnosis, ...] = ()
+    services: tuple[ServiceRow, ...] = ()
+    total: int = 0
+    problems: int = 0
+
+
+def service_rows(sight: Sight, names: Iterable[ObjectName] | None = None) -> Iterator[ServiceRow]:
+    """Yield the rows of some Services, of all without `names`, in their order."""
+    known = sight.planner.services
+    for name in sorted(known) if names is None else names:
+        service = known.get(name)
+        if service is not None:
+            yield from _rows(sight, service)
+
+
+def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
+    """Return some rows with what is wrong with the node, each finding once."""
+    listed = tuple(rows)
+    services = sight.planner.services
+    return Overview(
+        seen=Seen(node=sight.config.node_name),
+        findings=in_order(
+            msgspec.structs.replace(one, service="")
+            for service in list(services.values())[:1]
+            for one in node_causes(sight, service)
+        ),
+        services=listed,
+        total=len(listed),
+        problems=sum(row.is_problem for row in listed),
+    )
+
+
+def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
+    name = service.name
+    ports = list(sight.ports_of(name))
+    whole = [*frontend_causes(sight, service), *invalid_fields(sight, name)]
+    whole += awaited_balancer(sight, name)
+    frontends = _by_port(sight, name)
+    if not ports:
+        yield ServiceRow(
+            namespace=name.namespace,
+            name=name.name,
+            port="",
+            protocol="",
+            number=0,
+            conclusion=Conclusion.UNKNOWN,
+            **_words(whole),
+        )
+    for port in service.ports:
+        own = [one for one in ports if one.port is port]
+        causes = [cause for one in own for cause in endpoint_causes(one)]
+        verdicts = {one: _conclusion(one, frontends.get(_key(one), [])) for one in own}
+        bad = worst_conclusion(verdicts.values())
+        shown = next(one for one in own if verdicts[one] is bad)
+        yield ServiceRow(
+            namespace=name.namespace,
+            name=name.name,
+            port=port.name,
+            protocol=port.protocol.name,
+            number=port.port,
+            node_port=port.node_port,
+            addresses=tuple(
+                format_address(frontend.key.address)
+                for one in own
+                for frontend in frontends.get(_key(one), [])
+                if frontend.key.address
+            ),
+            conclusion=bad,
+            used=len({*shown.chosen.cluster, *shown.chosen.local}),
+            all=_all_endpoints(shown),
+            **_words([*causes, *whole]),
+        )
+
+
+def _key(port: PortSight) -> tuple[object, ...]:
+    """Return what a port in one family and its frontends have in common."""
+    return (port.family, port.port.protocol, port.port.name)
+
+
+def _by_port(sight: Sight, name: ObjectName) -> dict[tuple[object, ...], list[Frontend]]:
+    plan = sight.planner.desired.plan_of(name)
+    found: dict[tuple[object, ...], list[Frontend]] = {}
+    for frontend in plan.frontends if plan else ():
+        key = (frontend.key.family, frontend.key.protocol, frontend.claim.port_name)
+        found.setdefault(key, []).append(frontend)
+    return found
+
+
+def _conclusion(port: PortSight, frontends: list[Frontend]) -> Conclusion:
+    """Return a port's verdict; nearly every port works, which is seen without making rows."""
+    held = port.sight.planner.desired.frontends
+    if frontends and all(
+        held.get(frontend.key) is frontend
+        and frontend.chains
+        and isinstance(shape := frontend.chains[0], Shape)
+        and shape.policy is not Policy.LOCAL
+        for frontend in frontends
+    ):
+        return Conclusion.WORKS
+    return conclusion_of(frontend_rows(port))
+
+
+def _all_endpoints(port: PortSight) -> int:
+    return len(port.found) or sum(len(piece.endpoints) for piece in port.own_slices)
+
+
+def _words(causes: list[Diagnosis]) -> dict[str, Any]:
+    """Return the fields of a row that its findings decide."""
+    if not causes:
+        return {}
+    ordered = in_order(causes)
+    return {
+        "because": ordered[0].brief,
+        "codes": tuple(dict.fromkeys(one.code for one in ordered)),
+        "level": worst(ordered),
+    }

@@ -1,0 +1,68 @@
+"""Rows of ``nfproxy services``: they say in short what ``nfproxy explain`` says at length."""
+
+import pytest
+from support.insight import shop, sight
+from support.objects.everything import everything
+from support.processes.commands import endpoint_slice, node_object, service
+
+from nfproxy.insight.diagnosis import Severity
+from nfproxy.insight.explain import explain
+from nfproxy.insight.explanation import Conclusion
+from nfproxy.insight.overview import overview, service_rows
+from nfproxy.insight.question import ServiceQuestion
+from nfproxy.insight.sight import Sight
+from nfproxy.model.service import ObjectName
+
+
+@pytest.mark.parametrize("seen", [sight(*shop()), sight(*everything())], ids=["shop", "all"])
+def test_each_row_agrees_with_the_explanation(seen: Sight) -> None:
+    """In its verdict, its worst level and its codes."""
+    for row in service_rows(seen):
+        name = ObjectName(row.namespace, row.name)
+        found = explain(seen, ServiceQuestion(name, row.port))
+
+        assert row.conclusion is found.conclusion, row.label
+        assert set(row.codes) == {one.code for one in found.findings}, row.label
+        assert row.level is (found.findings[0].level if found.findings else None)
+
+
+def test_a_row_has_addresses_ports_and_counts() -> None:
+    """Of all families and frontends; the counts are those of the worst family."""
+    (row,) = service_rows(sight(*shop()), [ObjectName("shop", "audit")])
+
+    assert (row.label, row.number, row.node_port) == ("shop/audit:http", 80, 30060)
+    assert row.addresses == ("10.96.0.60", "203.0.113.60")
+    assert (row.used, row.all, row.level) == (2, 2, Severity.NOTE)
+    assert row.is_notable
+    assert not row.is_problem
+
+
+def test_the_worst_family_counts() -> None:
+    """A Service of both families with endpoints of one."""
+    both = {"clusterIPs": ["10.96.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"]}
+    seen = sight(node_object(), service(**both), endpoint_slice("web", "10.244.1.5"))
+    (row,) = service_rows(seen)
+
+    assert (row.conclusion, row.used, row.all) == (Conclusion.REFUSED, 0, 0)
+    assert row.because == "no IPv6 endpoint"
+
+
+def test_what_is_wrong_with_the_node_is_said_once() -> None:
+    """And not in every row."""
+    objects = (node_object(), service(), endpoint_slice("web", "10.244.1.5"))
+    seen = sight(*objects, cluster_cidr="10.245.0.0/16")
+    found = overview(seen, service_rows(seen))
+
+    assert [one.code.value for one in found.findings] == ["ClusterCIDRMissesPods"]
+    assert (found.total, found.problems) == (1, 0)
+    assert found.services[0].codes == ()
+
+
+def test_a_service_without_a_usable_port_has_a_row() -> None:
+    """It is not served, and says why."""
+    seen = sight(node_object(), service(port=99999))
+    (row,) = service_rows(seen)
+
+    assert row.conclusion is Conclusion.UNKNOWN
+    assert row.level is Severity.FAIL
+    assert "99999" in row.because
