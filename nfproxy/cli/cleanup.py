@@ -17,10 +17,17 @@ from nfproxy.cli.output import OutputRow, output_option, print_data, print_table
 from nfproxy.config.durations import parse_duration
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.probes import require_privileges
-from nfproxy.host.kubeproxy import proxies_running
+from nfproxy.host.kubeproxy import Running, proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import FRONTENDS, TABLE
-from nfproxy.tools.takeover.leftovers import LeftoverItem, Leftovers, is_fine, items, refusals
+from nfproxy.tools.takeover.leftovers import (
+    LeftoverItem,
+    Leftovers,
+    is_fine,
+    items,
+    own_refusals,
+    refusals,
+)
 from nfproxy.tools.takeover.othertables import OtherTables
 from nfproxy.tools.takeover.removal import KubeProxyRemoval, remove_tables_in_stages
 
@@ -66,8 +73,8 @@ def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
 @click.option(
     "--force",
     is_flag=True,
-    help="With --kube-proxy: remove even what would be refused, and break the connections "
-    "through IPVS that are still open after --drain.",
+    help="Remove even what would be refused; with --kube-proxy, break the connections through "
+    "IPVS that are still open after --drain, too.",
 )
 def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: bool) -> None:
     """
@@ -75,7 +82,8 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
 
     Open connections go on while another program on this node has rules that translate addresses
     (another proxy, a CNI plugin that masquerades). Without any such rule the kernel stops
-    translating. New connections to Services fail unless another proxy serves them.
+    translating. New connections to Services fail unless another proxy serves them. Refused while
+    kube-proxy runs on this node and has not programmed it.
 
     Exit status: 0 done, or nothing to do; 1 refused, or something is left.
     """
@@ -83,10 +91,13 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
     if kube_proxy:
         status = remove_leftovers(dry_run=dry_run, output=output, force=force, drain_s=drain)
         sys.exit(status)
-    if not dry_run:
-        running = proxies_running().nfproxy
-        if running:
-            warn(f"nfproxy runs on this node ({running}) and will restore its tables")
+    running = proxies_running()
+    if running.nfproxy and not dry_run:
+        warn(f"nfproxy runs on this node ({running.nfproxy}) and will restore its tables")
+    refused = [] if force else _refusals_of_own(running)
+    _complain("would be refused" if dry_run else "refused", refused)
+    if refused and not dry_run:
+        sys.exit(1)
     remove_own_tables(dry_run=dry_run)
 
 
@@ -163,6 +174,13 @@ def _programmed() -> list[Family]:
         tables = [family for family in FAMILIES if kernel.has_table(family)]
         serves = any(True for family in tables for _ in kernel.elements(family, FRONTENDS))
     return tables if serves else []
+
+
+def _refusals_of_own(running: Running) -> list[str]:
+    if not running.kube_proxy:
+        return []
+    with KubeProxyRemoval(lambda text: click.echo(text, err=True)) as removal:
+        return own_refusals(removal.find(), _programmed(), running)
 
 
 def _row(action: str, item: LeftoverItem) -> LeftoverRow:

@@ -50,8 +50,8 @@ class Client:
     """
     Asks from one place: a pod, a node, or outside of the cluster.
 
-    `start` starts the peer there, with pipes for its input and output; it is called when the
-    client is asked for something the first time.
+    `start` starts the peer there, with pipes for its input and output; it is called by `open`, or
+    when the client is asked for something the first time.
     """
 
     def __init__(
@@ -68,6 +68,17 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self.name}>"
+
+    def open(self) -> None:
+        """Start the peer, if it does not run."""
+        with self._lock:
+            self._open()
+
+    def _open(self) -> subprocess.Popen[Any]:
+        if self._process is None:
+            self._process = self._start()
+            threading.Thread(target=self._read, args=[self._process], daemon=True).start()
+        return self._process
 
     def ask(
         self,
@@ -129,14 +140,12 @@ class Client:
     def _do(self, what: str, **request: Any) -> Any:
         number, answer = next(self._numbers), Future[Any]()
         with self._lock:
-            if self._process is None:
-                self._process = self._start()
-                threading.Thread(target=self._read, args=[self._process], daemon=True).start()
+            process = self._open()
             self._waiting[number] = answer
-            assert self._process.stdin
+            assert process.stdin
             line = json.dumps({"id": number, "do": what, **request})
-            self._process.stdin.write(f"{line}\n".encode())
-            self._process.stdin.flush()
+            process.stdin.write(f"{line}\n".encode())
+            process.stdin.flush()
         if what == "load":  # who began it names it
             answer.result(_ANSWER_S)
             return number

@@ -82,6 +82,8 @@ class ExistingCluster(Cluster):
                 self._clients[kind, pod["spec"]["nodeName"]] = self._client_in(pod)
         words = shlex.split(outside.format(peer=objects.PEER, image=self.image))
         self.outside = self._client("outside", words)
+        for client in self.clients():  # they stay for all tests: none is to leave them behind
+            client.open()
 
     def close(self) -> None:
         """Remove everything that was made."""

@@ -25,7 +25,7 @@ class KubeProxy:
         self._nfproxy = _stripped(cluster.kubectl.get("daemonset", "nfproxy", namespace=_SYSTEM))
 
     def come(self) -> None:
-        """Let kube-proxy's pods come to all nodes, and wait until they have programmed them."""
+        """Let kube-proxy's pods come to all nodes, and wait until they run."""
         configmap = self._kubectl.get("configmap", "nfproxy", namespace=_SYSTEM)
         version = self._kubectl.get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
         self._kubectl.apply(*_objects(configmap["data"], self._mode, version), namespace=_SYSTEM)
@@ -71,11 +71,23 @@ class KubeProxy:
         return self._kubectl(*command, namespace=_SYSTEM)
 
     def clean_up_nfproxy(self, node: str) -> str:
-        """Remove on a node what nfproxy left; return what was said."""
-        return self._kubectl(
-            *("debug", f"node/{node}", "--profile=netadmin", f"--image={self._cluster.image}"),
-            *("--attach", "--quiet", "--", "nfproxy", "cleanup"),
-        )
+        """
+        Remove on a node what nfproxy left; return what was said.
+
+        It is refused before kube-proxy has programmed the node, and tried again.
+        """
+        said = ""
+
+        def removed() -> bool:
+            nonlocal said
+            said = self._kubectl(
+                *("debug", f"node/{node}", "--profile=netadmin", f"--image={self._cluster.image}"),
+                *("--attach", "--quiet", "--", "nfproxy", "cleanup"),
+            )
+            return "removed" in said
+
+        self._cluster.wait(removed)
+        return said
 
     def close(self) -> None:
         """Leave nfproxy alone in the cluster."""

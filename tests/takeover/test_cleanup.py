@@ -74,6 +74,12 @@ def _legacy_tables() -> str:
     return Path("/proc/thread-self/net/ip_tables_names").read_text()
 
 
+def start_kube_proxy(node: Namespace, directory: Path) -> subprocess.Popen[Any]:
+    """Start a process on the node that is called kube-proxy, and programs nothing."""
+    sleep = shutil.copy(shutil.which("sleep") or "", directory / "kube-proxy")
+    return node.start([str(sleep), "60"], stdout=subprocess.DEVNULL)
+
+
 def restore(node: Namespace, text: str, program: str = "iptables-nft-restore") -> None:
     """Add rules to the existing ones."""
     node.run([program, "--noflush"], input=text)
@@ -225,8 +231,7 @@ def test_refuses_as_long_as_kube_proxy_runs(
     """kube-proxy would put everything back; the refusal names its process."""
     install(node, Mode.NFTABLES)
     program(commands)
-    sleep = shutil.copy(shutil.which("sleep") or "", tmp_path / "kube-proxy")
-    process = node.start([str(sleep), "60"], stdout=subprocess.DEVNULL)
+    process = start_kube_proxy(node, tmp_path)
     refused = cleanup(commands, "-o", "json")
     node.stop(process)
     done = cleanup(commands)
@@ -287,3 +292,51 @@ def test_own_tables_go_after_a_warning_if_nfproxy_runs(
 
     assert planned == (0, "would remove table ip nfproxy\nwould remove table ip6 nfproxy\n", "")
     assert f"nfproxy runs on this node (process {daemon.process.pid})" in done.err
+
+
+@modes
+def test_own_tables_stay_until_a_kube_proxy_that_runs_has_programmed(
+    mode: Mode, node: Namespace, commands: Commands, tmp_path: Path
+) -> None:
+    """The node would have no proxy meanwhile: its pod runs, but it has not come that far."""
+    program(commands)
+    process = start_kube_proxy(node, tmp_path)
+    before = ruleset(node)
+    planned = commands.run("cleanup", "--dry-run")
+    refused = commands.run("cleanup")
+    unchanged = ruleset(node) == before
+    install(node, mode)
+    done = commands.run("cleanup")
+    node.stop(process)
+
+    assert (planned.code, planned.out.count("would remove table")) == (0, 2)
+    assert "would be refused: kube-proxy" in planned.err
+    assert (refused.code, refused.out) == (1, "")
+    assert f"kube-proxy is running on this node (process {process.pid})" in refused.err
+    assert "has not programmed IPv4 and IPv6 yet" in refused.err
+    assert unchanged
+    assert (done.code, done.out.count("removed table"), done.err) == (0, 2, "")
+
+
+def test_own_tables_go_by_force_although_kube_proxy_has_not_programmed(
+    node: Namespace, commands: Commands, tmp_path: Path
+) -> None:
+    """Such a kube-proxy may serve nothing here, or in a way that cannot be seen."""
+    program(commands)
+    process = start_kube_proxy(node, tmp_path)
+    done = commands.run("cleanup", "--force")
+    node.stop(process)
+
+    assert (done.code, done.out.count("removed table")) == (0, 2)
+
+
+def test_own_tables_that_serve_nothing_go_although_kube_proxy_has_not_programmed(
+    node: Namespace, commands: Commands, tmp_path: Path
+) -> None:
+    """Nothing is lost with them."""
+    commands.nft("add table ip nfproxy")
+    process = start_kube_proxy(node, tmp_path)
+    done = commands.run("cleanup")
+    node.stop(process)
+
+    assert (done.code, done.out) == (0, "removed table ip nfproxy\n")

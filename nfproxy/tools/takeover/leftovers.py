@@ -129,3 +129,20 @@ def refusals(found: Leftovers, programmed: Iterable[Family], running: Running) -
             "accepts those to Services; accept them, now and at every start: " + "; ".join(remedies)
         )
     return reasons
+
+
+def own_refusals(found: Leftovers, programmed: Iterable[Family], running: Running) -> list[str]:
+    """
+    Return the reasons not to remove nfproxy's own tables yet, each with its remedy.
+
+    A kube-proxy that runs is to serve what nfproxy serves; its pod runs before it has programmed.
+    Where something could not be looked at, its rules may be there.
+    """
+    missing = [family for family in programmed if family not in found.serving()]
+    if not running.kube_proxy or not missing or found.unknown:
+        return []
+    return [
+        f"kube-proxy is running on this node ({running.kube_proxy}), but has not programmed "
+        f"{' and '.join(family.label for family in missing)} yet, which would have no proxy then: "
+        "try again when it has; --force if it is not to serve this node"
+    ]
