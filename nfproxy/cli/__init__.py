@@ -19,9 +19,19 @@ from nfproxy import __version__
 from nfproxy.errors import NOTHING_USABLE, NfproxyError
 from nfproxy.host.processes import set_process_name
 
-_COMMANDS = ("run", "explain", "services", "preflight", "render", "diff", "cleanup", "demo")
+_COMMANDS = (
+    "run",
+    "explain",
+    "services",
+    "preflight",
+    "render",
+    "diff",
+    "changes",
+    "cleanup",
+    "demo",
+)
 #: Commands whose status 1 is an answer, so that a failure is 2.
-_ANSWERING = ("diff", "explain", "services")
+_ANSWERING = ("diff", "explain", "services", "changes")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
 
 

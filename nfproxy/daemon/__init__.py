@@ -6,9 +6,10 @@ changes and deadlines in the event loop, ``schedule`` computes which task is due
 plans and commits in a worker thread, ``unplanned`` keeps what is not planned yet. ``hooks`` is what
 follows a commit (health, metrics, health check node ports), ``staleflows`` removes stale flows,
 ``serviceconnections`` counts connections by Service, ``events`` posts Events, ``repairlog`` is what
-the log says of other processes' changes, ``missingnode`` says that the Node object is missing,
-``loopback`` keeps the listeners of node ports on loopback addresses, and ``background`` has the
-smaller tasks beside the loop. Every task belongs to ``assembly``, and ends with it.
+the log says of other processes' changes, ``changelog`` keeps the last changes of all kinds,
+``missingnode`` says that the Node object is missing, ``loopback`` keeps the listeners of node ports
+on loopback addresses, and ``background`` has the smaller tasks beside the loop. Every task belongs
+to ``assembly``, and ends with it.
 
 Threads: sources, schedule, servers and all hooks but one belong to the event loop. Planner,
 reconciler and the hook after a commit run in a worker thread, one call at a time; the loop awaits

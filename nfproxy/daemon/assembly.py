@@ -36,6 +36,7 @@ from nfproxy.daemon.background import (
     until_config_changes,
     until_families_change,
 )
+from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.loop import Configure, Daemon
@@ -51,6 +52,7 @@ from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses, every
 from nfproxy.host.kubeproxy import kube_proxy_traces
+from nfproxy.insight.changerecord import CHANGES_PATH
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
@@ -60,7 +62,7 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
-from nfproxy.servers.localpages import local_pages, status_page
+from nfproxy.servers.localpages import changes_page, local_pages, status_page
 from nfproxy.servers.pages import Page, by_path
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
@@ -127,6 +129,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             health.explain_api_server(partial(getattr, source, "trouble"))
         flows = StaleFlowCleaning(cleaner, lambda: addresses.current, families, metrics)
         local_node_ports = LocalNodePorts(families, metrics)
+        change_log = ChangeLog()
         hooks = NodeHooks(
             metrics,
             health,
@@ -135,6 +138,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             events,
             local_node_ports.committed,
             kernel.remove_strangers,
+            change_log,
         )
         connections = stack.enter_context(
             closing(ServiceConnections(families, lambda: hooks.planner, kernel.deletions))
@@ -150,7 +154,8 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         )
         checks = _health_check_servers(loaded, health, metrics, events)
         status = status_page(loaded, options.node_name, options.manifests)
-        local = local_pages({STATUS_PATH: status})
+        changes = changes_page(change_log.page)
+        local = local_pages({STATUS_PATH: status, CHANGES_PATH: changes})
         background = [
             _serve(_metrics_server(loaded, metrics, connections, local), METRICS_FAILED, events),
             serve_health_checks(checks, hooks, addresses, metrics),

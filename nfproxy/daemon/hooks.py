@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from nfproxy.clock import now
+from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.proxier import Commit, Hooks
 from nfproxy.daemon.staleflows import StaleFlowCleaning
@@ -16,6 +17,7 @@ from nfproxy.health import Health
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
+from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.desired import Touched
@@ -53,6 +55,7 @@ class NodeHooks(Hooks):
         events: NodeEvents | None = None,
         on_listeners: Callable[[ListenerChanges], None] | None = None,
         remove_strangers: Callable[[Sequence[Family]], None] = lambda _: None,
+        change_log: ChangeLog | None = None,
     ) -> None:
         """Start the daemon's health and its first request for a sync; needs the event loop."""
         self._metrics = metrics
@@ -62,6 +65,7 @@ class NodeHooks(Hooks):
         self._events = events
         self._on_listeners = on_listeners
         self._remove_strangers = remove_strangers
+        self._change_log = change_log or ChangeLog()
         self._tally = Tally()
         self._changed_services: set[ObjectName] = set()
         self._loop = asyncio.get_running_loop()
@@ -103,6 +107,7 @@ class NodeHooks(Hooks):
             for family in families:
                 self._metrics.in_step(family, False)
             self._health.out_of_step(families, change.text)
+            self._change_log.foreign_change(change)
         self._request_sync()
 
     def on_in_step(self) -> None:
@@ -117,6 +122,7 @@ class NodeHooks(Hooks):
             if self._events is not None:
                 self._events.tables_repaired(what, took_s)
         self._health.repaired()
+        self._change_log.repaired()
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """Count a failure; its retry is a requested sync."""
@@ -138,6 +144,10 @@ class NodeHooks(Hooks):
             self._metrics.sync_requested(family, moment.unix_ns / 1e9)
 
     # --- in the worker thread ------------------------------------------------------------
+
+    def on_planning(self, planner: Planner, changes: Changes, before: NodeConfig) -> None:
+        """Have the change log keep what is about to be replaced."""
+        self._change_log.planning(planner, changes, before)
 
     def on_claims(self, found: Sequence[BegunFinding]) -> None:
         """Have Events posted to the authors of the Services."""
@@ -161,6 +171,7 @@ class NodeHooks(Hooks):
         self._health.programming(len(planner.services) - left, len(planner.services))
         for family in self._families if not left else ():
             self._health.succeeded(family, moment)
+        self._change_log.committed(planner, commit.touched.services, left)
         self._update_health_checks(planner, commit.touched)
         self._flows.committed(planner, commit)
         if self._on_listeners is not None and planner.config.loopback_node_ports:

@@ -64,14 +64,18 @@ class Hooks:
     What else happens when the daemon programs a node; each hook does nothing here.
 
     `on_committed` runs in the worker thread, between a commit and everything after it: the planner
-    it gets stands still meanwhile. `on_claims` runs there after planning. All other hooks run in
-    the event loop; of these, `on_foreign_change` alone may run at the same time as `on_committed`.
+    it gets stands still meanwhile. `on_planning` and `on_claims` run there before and after
+    planning. All other hooks run in the event loop; of these, `on_foreign_change` alone may run at
+    the same time as `on_committed`.
 
     A hook must not block, nor raise.
     """
 
     def on_received(self, changes: Changes) -> None:
         """Objects changed, and are planned next."""
+
+    def on_planning(self, planner: Planner, changes: Changes, before: NodeConfig) -> None:
+        """Changes are planned next (worker thread); `before` is the configuration until now."""
 
     def on_committed(self, planner: Planner, commit: Commit) -> None:
         """The kernel's tables hold more of what was received; all of it if nothing is left."""
@@ -175,12 +179,14 @@ class Proxier:
         cannot succeed on this node.
         """
         # The configuration first: the changes are then planned once, and for the right Node.
+        before = self._planner.config
         if config is not None:
             self._unplanned.plan_again(self._planner.reconfigure(config))
             self._reconciler.reconfigure(config)
         # A first sync must know everything: what is not planned, it removes.
         most = _PLANNED_AT_ONCE if self._ready else sys.maxsize
         changes = self._unplanned.take(changes or Changes(), most)
+        self._hooks.on_planning(self._planner, changes, before)
         if changes or config is not None:
             self._reconciler.touch(self._planner.apply(changes))
             for name, times in changes.triggers.items():

@@ -78,16 +78,22 @@ class ForeignChange(NamedTuple):
     """
     What one or several commits of other processes did to nfproxy's tables.
 
-    `families` are those whose table changed. `text` names process and change, for the log:
-    ``nft (pid 4711) deleted table ip nfproxy``.
+    `families` are those whose table changed. `what` says what was done (``deleted table ip
+    nfproxy``), and `process` by whom (``nft (pid 4711)``), "" where that is unknown.
     """
 
     damage: Damage
     families: frozenset[Family]
-    text: str
+    what: str
+    process: str = ""
+
+    @property
+    def text(self) -> str:
+        """Process and change, for the log: ``nft (pid 4711) deleted table ip nfproxy``."""
+        return f"{self.process} {self.what}".lstrip()
 
     def followed_by(self, later: ForeignChange) -> ForeignChange:
-        """Return both as one change, with the text of the worse; of equals, that of the later."""
+        """Return both as one change, with the words of the worse; of equals, that of the later."""
         worse = self if self.damage > later.damage else later
         return worse._replace(families=self.families | later.families)
 
@@ -219,8 +225,8 @@ class _ForeignCommit:
         what, families = next(iter(self._what.items()), ("changed", self.families))
         if self._damage <= Damage.STRUCTURE:
             families = self.families
-        text = f"{process} (pid {pid}) {what} table {_tables(families)}"
-        return ForeignChange(self._damage, frozenset(self.families), text)
+        what = f"{what} table {_tables(families)}"
+        return ForeignChange(self._damage, frozenset(self.families), what, f"{process} (pid {pid})")
 
 
 def _tables(families: Collection[Family]) -> str:

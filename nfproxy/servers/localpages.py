@@ -7,6 +7,7 @@ other machines. ``kubectl port-forward`` reaches them, since the pod is in the h
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,10 +19,13 @@ from aiohttp import web
 from nfproxy import __version__
 from nfproxy.config.addresses import is_address, is_loopback, split_address_port
 from nfproxy.config.load import LoadedConfig
+from nfproxy.insight.changerecord import ChangeRecords
 from nfproxy.insight.daemonstatus import DaemonStatus
 from nfproxy.metrics.component import process_start_s
 from nfproxy.model.addresses import parse_address
 from nfproxy.servers.pages import JSON, Page, answer, constant, error
+
+_LONGEST_NUMBER = 19
 
 _REFUSED = (
     "only for clients on this node's loopback addresses: run the command on the node or in its "
@@ -49,6 +53,19 @@ def status_page(loaded: LoadedConfig, node_name: str, manifests: str) -> Page:
         )
     )
     return constant(body, JSON)
+
+
+def changes_page(read: Callable[[int], ChangeRecords]) -> Page:
+    """Return the page of changes; `read` gives those behind a number, in a thread."""
+
+    async def page(request: web.BaseRequest) -> web.Response:
+        after = request.query.get("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) < _LONGEST_NUMBER):
+            return error("after: not the number of a change", 400)
+        found = await asyncio.to_thread(read, int(after))
+        return answer(msgspec.json.encode(found), JSON)
+
+    return page
 
 
 def json_page(make: Callable[[], object]) -> Page:

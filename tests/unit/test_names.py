@@ -23,6 +23,7 @@ ONE_THING = {
     "access": "what lets a client use the API: the daemon gets it, preflight tries it",
     "addresses": "IP addresses: as values, in objects, in the configuration, of the host",
     "apiserver": "the API server: the client of it, and preflight's check of each",
+    "changes": "what changed: of the objects, and the command that lists what came of it",
     "conntrack": "the kernel's connection tracking: its messages, and preflight's check",
     "demo": "the demo: the tool, and its command",
     "endpoints": "the endpoints of Services: as values, and which of them get traffic",

@@ -64,7 +64,7 @@ def test_dropped_announcements_are_no_foreign_change(
 ) -> None:
     """The tables may turn out to be right."""
     log = RepairLog(FAMILIES)
-    log.changed(DELETED._replace(damage=Damage.UNKNOWN, text="perhaps"), 0.0, 100.0)
+    log.changed(DELETED._replace(damage=Damage.UNKNOWN, what="perhaps"), 0.0, 100.0)
     assert not log.knows_a_change
     log.repaired(0, 101.0)
 
