@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -101,6 +102,17 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
+class TextFormatter(logging.Formatter):
+    """Lines whose times are local, and name their offset: ``2026-11-30T05:43:35.382+01:00``."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return a record's time; Z stands for UTC."""
+        text = (
+            datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        )
+        return text.replace("+00:00", "Z")
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object a line, with the keys of Kubernetes components: ts, level, logger, msg."""
 
@@ -127,9 +139,7 @@ def set_up_logging(config: Logging, *, commits: bool) -> None:
     if config.format == "json":
         formatter = JSONFormatter()
     else:
-        formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-        formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
-        formatter.default_msec_format = "%s.%03d"
+        formatter = TextFormatter("%(asctime)s %(levelname)s %(message)s")
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -66,6 +66,7 @@ from nfproxy.servers.localpages import changes_page, local_pages, status_page
 from nfproxy.servers.pages import Page, by_path
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
+from nfproxy.views.elementnames import name_elements
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,11 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             families,
             hooks,
             _timings(options),
-            kernel.foreign_changes(),
+            kernel.foreign_changes(
+                lambda elements: name_elements(
+                    hooks.planner.desired if hooks.planner else None, elements
+                )
+            ),
         )
         checks = _health_check_servers(loaded, health, metrics, events)
         status = status_page(loaded, options.node_name, options.manifests)

@@ -79,6 +79,7 @@ class NodeHooks(Hooks):
         for family in self._families:
             health.started(family, now())
             metrics.in_step(family, False)
+        metrics.read_repair_pending(self._repair_pending_s)
         self._request_sync()
 
     # --- in the event loop ---------------------------------------------------------------
@@ -101,7 +102,7 @@ class NodeHooks(Hooks):
         Dropped announcements are no foreign change: the tables are read to learn more.
         """
         if change.damage is not Damage.UNKNOWN:
-            self._metrics.foreign_change()
+            self._metrics.foreign_change(change.program)
             self._change = self._change or (change.text, now().monotonic_s)
             families = [family for family in self._families if family in change.families]
             for family in families:
@@ -123,6 +124,10 @@ class NodeHooks(Hooks):
                 self._events.tables_repaired(what, took_s)
         self._health.repaired()
         self._change_log.repaired()
+
+    def _repair_pending_s(self) -> float:
+        change = self._change
+        return now().monotonic_s - change[1] if change is not None else 0.0
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """Count a failure; its retry is a requested sync."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nfproxy.clock import monotonic_s
 from nfproxy.dataplane import libnftables
-from nfproxy.dataplane.notifications import CountedDeletions, ForeignChanges
+from nfproxy.dataplane.notifications import CountedDeletions, ForeignChanges, NameElements
 from nfproxy.dataplane.strangers import Strangers
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
@@ -129,11 +129,15 @@ class Kernel:
         if self._foreign_changes is not None:
             self._foreign_changes.close()
 
-    def foreign_changes(self) -> ForeignChanges:
-        """Return what reports other processes' changes from now on. Raises DataplaneError."""
+    def foreign_changes(self, name_elements: NameElements = lambda _: "") -> ForeignChanges:
+        """
+        Return what reports other processes' changes from now on. Raises DataplaneError.
+
+        `name_elements` says in words what elements are.
+        """
         if self._foreign_changes is None:
             self._end_loader()
-            self._foreign_changes = ForeignChanges(self._netlink.port)
+            self._foreign_changes = ForeignChanges(self._netlink.port, name_elements=name_elements)
         return self._foreign_changes
 
     @property

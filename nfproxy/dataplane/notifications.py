@@ -14,14 +14,14 @@ import enum
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink.elements import counted_elements, set_of
+from nfproxy.netlink.elements import counted_elements, raw_elements, set_of
 from nfproxy.netlink.messages import family_of, messages
 from nfproxy.netlink.nftables import (
     DELETE_CHAIN,
@@ -79,13 +79,15 @@ class ForeignChange(NamedTuple):
     What one or several commits of other processes did to nfproxy's tables.
 
     `families` are those whose table changed. `what` says what was done (``deleted table ip
-    nfproxy``), and `process` by whom (``nft (pid 4711)``), "" where that is unknown.
+    nfproxy``), and `process` by whom (``nft (pid 4711)``), "" where that is unknown. `program` is
+    the process's name alone, for metrics.
     """
 
     damage: Damage
     families: frozenset[Family]
     what: str
     process: str = ""
+    program: str = "unknown"
 
     @property
     def text(self) -> str:
@@ -97,6 +99,19 @@ class ForeignChange(NamedTuple):
         worse = self if self.damage > later.damage else later
         return worse._replace(families=self.families | later.families)
 
+
+class ChangedElement(NamedTuple):
+    """An element that another process added or deleted."""
+
+    family: Family
+    set: str
+    key: bytes
+
+
+#: Says in words what some elements are; "" where that is unknown.
+NameElements = Callable[[Sequence[ChangedElement]], str]
+
+_MOST_ELEMENTS = 64  # of one commit that are named
 
 #: What is reported when the kernel dropped notifications: the tables must be read to know more.
 _LOST = ForeignChange(
@@ -115,9 +130,19 @@ class ForeignChanges:
     another thread.
     """
 
-    def __init__(self, own_port: int, buffer: int = _FOREIGN_BUFFER) -> None:
-        """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
+    def __init__(
+        self,
+        own_port: int,
+        buffer: int = _FOREIGN_BUFFER,
+        name_elements: NameElements = lambda _: "",
+    ) -> None:
+        """
+        Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError.
+
+        `name_elements` is called by `read`.
+        """
         self._own_port = own_port
+        self._name_elements = name_elements
         self._commit = _ForeignCommit()  # whose notifications are being read
         self._socket = _listen(own_port, ours=False, buffer=buffer)
 
@@ -175,7 +200,8 @@ class ForeignChanges:
             # The last message of each commit names the process that made it.
             if kind & 0xFF == NEW_GENERATION:
                 if self._commit.families:
-                    yield self._commit.change(*changing_process(data, start, end))
+                    process = changing_process(data, start, end)
+                    yield self._commit.change(*process, self._name_elements)
                     self._commit = _ForeignCommit()
             elif family_of(data, start) in FAMILIES and is_about_table(
                 _TABLE_BYTES, data, start, end
@@ -190,12 +216,14 @@ class _ForeignCommit:
         self.families: set[Family] = set()
         self._damage = Damage.ELEMENTS
         self._what: dict[str, set[Family]] = {}  # by what was done: to which tables
+        self._elements: dict[bool, list[ChangedElement]] = {True: [], False: []}  # by: were added
 
     def add(self, kind: int, data: bytes, start: int, end: int) -> None:
         """Take a message about one of our tables."""
         family = Family(data[start])
         self.families.add(family)
         if kind in (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS):
+            self._add_elements(family, self._elements[kind == NEW_ELEMENTS], data[start:end])
             return
         damage, what = Damage.STRUCTURE, ""
         if kind in (DELETE_TABLE, DESTROY_TABLE):
@@ -215,18 +243,39 @@ class _ForeignCommit:
         if damage == self._damage:
             self._what.setdefault(what or "changed", set()).add(family)
 
-    def change(self, name: str, pid: int) -> ForeignChange:
+    def _add_elements(self, family: Family, known: list[ChangedElement], payload: bytes) -> None:
+        if len(known) < _MOST_ELEMENTS:
+            name = set_of(payload)
+            keys = islice(raw_elements(payload), _MOST_ELEMENTS - len(known))
+            known += [ChangedElement(family, name, key) for key, *_ in keys]
+
+    def change(self, name: str, pid: int, name_elements: NameElements) -> ForeignChange:
         """Return the change; the commit was made by the process `pid` of this name."""
         # Any process may choose its name. Our own changes never come here, so this is a second one.
         if name.startswith("nfproxy"):
-            process = "another nfproxy"
+            program, process = "nfproxy", "another nfproxy"
         else:
-            process = shown_name(name) if name else "another process"
-        what, families = next(iter(self._what.items()), ("changed", self.families))
+            program = shown_name(name) if name else "unknown"
+            process = program if name else "another process"
+        what, tables = next(iter(self._what.items()), ("changed", self.families))
         if self._damage <= Damage.STRUCTURE:
-            families = self.families
-        what = f"{what} table {_tables(families)}"
-        return ForeignChange(self._damage, frozenset(self.families), what, f"{process} (pid {pid})")
+            tables = self.families
+        what = f"{what} table {_tables(tables)}"
+        if self._damage is Damage.ELEMENTS:
+            what = self._element_changes(name_elements) or what
+        families = frozenset(self.families)
+        return ForeignChange(self._damage, families, what, f"{process} (pid {pid})", program)
+
+    def _element_changes(self, name_elements: NameElements) -> str:
+        """Return what was done to elements in words, "" where these are unknown."""
+        added, deleted = self._elements[True], self._elements[False]
+        if deleted and {*added} & {*deleted}:
+            verb, some = "changed", deleted  # a deletion and an addition of one key
+        else:
+            verb, some = ("deleted", deleted) if deleted else ("added", added)
+        names = name_elements(some)
+        at_least = "at least " if len(some) == _MOST_ELEMENTS else ""
+        return f"{verb} {at_least}{names} in table {_tables(self.families)}" if names else ""
 
 
 def _tables(families: Collection[Family]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +16,12 @@ from nfproxy.model.service import ObjectName, Protocol
 
 _TRANSACTION_S = tuple(0.0001 * 2**k for k in range(17))  # 0.1 ms to 6.6 s
 _REPAIR_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# Programs that are known to change tables. A process chooses its name: others are bounded.
+_OTHER_PROGRAM = "other"
+_PROGRAMS = ("nft", "nfproxy", "firewalld", "kube-proxy", _OTHER_PROGRAM)
+_MOST_PROGRAMS = 16
+
 _OPERATIONS = tuple(4**k for k in range(11))  # to a million
 
 
@@ -79,7 +85,16 @@ class OwnMetrics:
             "resyncs_total", "Readings of the whole kernel tables, by reason", ("reason",)
         )
         self._foreign = make.counter(
-            "foreign_changes_total", "Changes of nfproxy's tables by other processes"
+            "foreign_changes_total",
+            "Changes of nfproxy's tables by other processes, by the process's name",
+            ("program",),
+        )
+        self._programs = dict.fromkeys(_PROGRAMS)
+        for program in self._programs:
+            self._foreign.labels(program)  # from 0 on, so that the first change is an increase
+        self._repair_pending = make.gauge(
+            "repair_pending_seconds",
+            "Seconds since another process's change that is not repaired yet, 0 without one",
         )
         self._repair_s = make.histogram(
             "repair_duration_seconds",
@@ -151,9 +166,15 @@ class OwnMetrics:
         """The whole kernel tables were read; `reason` is a ResyncReason of the reconciler."""
         self._resyncs.labels(reason).inc()
 
-    def foreign_change(self) -> None:
-        """Another process changed nfproxy's tables."""
-        self._foreign.inc()
+    def foreign_change(self, program: str) -> None:
+        """A process of this name changed nfproxy's tables; of few names each has its own sample."""
+        if len(self._programs) < _MOST_PROGRAMS:
+            self._programs[program] = None
+        self._foreign.labels(program if program in self._programs else _OTHER_PROGRAM).inc()
+
+    def read_repair_pending(self, read: Callable[[], float]) -> None:
+        """Let `read` say for how many seconds the tables are known to be disturbed."""
+        self._repair_pending.set_function(read)
 
     def repaired(self, seconds: float) -> None:
         """The tables hold what they should, so long after another process changed them."""
@@ -272,7 +293,8 @@ def connections_text(totals: Iterable[tuple[ObjectName, str, Protocol, int]]) ->
     """
     family = CounterMetricFamily(
         "nfproxy_service_connections",
-        "Connections to a Service port on this node, refused ones included",
+        "First packets of connections to a Service port on this node, refused and dropped ones "
+        "included; an attempt without an answer counts once for each SYN that its client repeats",
         labels=("service_namespace", "service_name", "port_name", "protocol"),
     )
     for (namespace, name), port_name, protocol, count in sorted(totals):

@@ -118,11 +118,12 @@ def _list_row(
         details = ["slots filled wrongly"]
     change = "changed" if wanted and held else "added" if wanted else "leftover"
     return Difference(
-        key.family.label, _service_port(claim) if claim else "", str(key), change, tuple(details)
+        key.family.label, service_port(claim) if claim else "", str(key), change, tuple(details)
     )
 
 
-def _service_port(claim: Claim) -> str:
+def service_port(claim: Claim) -> str:
+    """Return ``namespace/name:port``, without the port's name where it has none."""
     return f"{claim.service}:{claim.port_name}" if claim.port_name else str(claim.service)
 
 
@@ -133,7 +134,7 @@ def _frontend_row(key: FrontendKey, state: FrontendState, wanted: Frontend | Non
         details = [_answer(answer)] if answer else []
         details += [f"- {text}" for text in _destinations(key, _endpoints(state.slot_ranges))]
         return Difference(key.family.label, "", str(key), change, tuple(details))
-    service = _service_port(wanted.claim)
+    service = service_port(wanted.claim)
     if state.verdict is None:
         details = [_answer(wanted.answer)]
         details += [f"+ {text}" for text in _destinations(key, _endpoints(wanted.own_slots))]

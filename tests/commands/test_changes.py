@@ -103,3 +103,15 @@ def test_without_a_daemon_nothing_is_known(commands: Commands) -> None:
     done = commands.run("changes", node="")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("nfproxy: error: no nfproxy runs here")
+
+
+def test_what_another_process_deleted_is_named_by_service(
+    commands: Commands, daemon: Daemon
+) -> None:
+    """In the log, and in the list; sets and maps are nfproxy's own matter."""
+    commands.nft("delete element ip nfproxy endpoints-tcp { 10.96.0.1 . 80 . 0 }")
+    daemon.wait_for(") deleted slot 0 of default/web in table ip nfproxy; repairing now")
+    daemon.wait_for("repaired table")
+    wait_until(lambda: len(rows(commands)) > 1)
+
+    assert rows(commands)[-1][1] == "deleted slot 0 of default/web in table ip nfproxy"

@@ -108,10 +108,13 @@ SOME = "SERVICES FAIL OVER IPv4 ON THIS NODE until it is repaired"
             "flush chain ip nfproxy nat-prerouting\ndelete chain ip nfproxy nat-prerouting",
             f"deleted base chain nat-prerouting of table ip nfproxy: {SOME}",
         ),
-        ("flush map ip nfproxy frontends", "changed table ip nfproxy"),
+        (
+            "flush map ip nfproxy frontends",
+            "deleted 10.96.0.1:80/tcp of default/web in table ip nfproxy",
+        ),
         (
             "delete element ip nfproxy endpoints-tcp { 10.96.0.1 . 80 . 0 }",
-            "changed table ip nfproxy",
+            "deleted slot 0 of default/web in table ip nfproxy",
         ),
         (
             "delete element ip nfproxy frontends { 10.96.0.1 . tcp . 80 }\n"

@@ -32,7 +32,7 @@ WELL = {
     'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{NODE-1,ip_family="IPv4"}': "0+60x60",
     'kubeproxy_sync_proxy_rules_last_timestamp_seconds{NODE-1,ip_family="IPv4"}': "1+60x60",
     "nfproxy_services{NODE-1}": "40x60",
-    "nfproxy_foreign_changes_total{NODE-1}": "0+0x60",
+    'nfproxy_foreign_changes_total{NODE-1,program="nft"}': "0+0x60",
     "nfproxy_frontend_conflicts{NODE-1}": "0+0x60",
     "nfproxy_health_check_listen_failures_total{NODE-1}": "0+0x60",
     'nfproxy_watches_ended_total{NODE-1,resource="services",reason="closed"}': "0+0.1x60",

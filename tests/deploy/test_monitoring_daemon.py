@@ -47,7 +47,9 @@ def test_nothing_is_pending_once_everything_is_programmed(site: Site) -> None:
         wait_until(lambda: not waiting(site))
 
         assert not waiting(site)
-        assert samples(site, "nfproxy_foreign_changes_total") == {"": 1}
+        changes = samples(site, "nfproxy_foreign_changes_total")
+        assert {one: count for one, count in changes.items() if count} == {'program="nft"': 1}
+        assert samples(site, "nfproxy_repair_pending_seconds") == {"": 0}
 
 
 def test_without_an_api_server_nothing_is_programmed_and_requests_fail(site: Site) -> None:
