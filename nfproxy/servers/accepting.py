@@ -25,7 +25,7 @@ _PAUSE_S = 0.1
 _REPORT_S = 60.0
 
 #: Connections accepted at once; then the event loop serves others.
-_AT_ONCE = 32
+_AT_ONCE = 128
 
 #: Descriptors that an acceptor keeps, and gives up for connections when the process has no others.
 _RESERVE = 4

@@ -2,14 +2,16 @@
 Who may connect when many want to: connections by source, and their bounds.
 
 A connection has its first second for itself. Later, where there are more connections than usual,
-one of the source with most connections gives way to each new one. So a client that opens many
-connections, or holds them, costs itself, and a probe is short enough to get its answer.
+one of the source with most connections gives way to each new one, and a source gets only so many
+new ones a second. So a client that opens many connections, or holds them, costs itself, and a probe
+is short enough to get its answer.
 """
 
 from __future__ import annotations
 
 import resource
 import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -21,6 +23,10 @@ _GRACE_S = 1.0
 
 #: So many times the usual number of connections may be there while all are new.
 _AT_ONCE = 4
+
+#: So many times the usual number of connections may come from one source in a second, where there
+#: are more than usual. To serve one costs a hundred times what it costs to refuse it.
+_IN_A_SECOND = 2
 
 #: Places beyond that for this machine, and for sources that got an answer before.
 _RESERVED = 16
@@ -70,16 +76,29 @@ class Connections:
         self._open: dict[bytes, dict[Guest, float]] = {}  # by address: since when, oldest first
         self._count = 0
         self._known: dict[bytes, None] = {}  # addresses; the one that was answered last is the last
+        self._second_began_s = 0.0
+        self._came: Counter[bytes] = Counter()  # in this second, by address
 
-    def add(self, guest: Guest, peer: Peer) -> bool:
-        """Count a new connection, perhaps in place of another; False if there is no room."""
-        if self._count >= self._usual and not self.make_room():
-            is_welcome = peer.is_local or peer.address in self._known
-            if self._count >= self._usual * _AT_ONCE + (_RESERVED if is_welcome else 0):
-                return False
+    def admits(self, peer: Peer) -> bool:
+        """Return whether there is room for a new connection; perhaps another gives way to it."""
+        now_s = self._clock()
+        if now_s - self._second_began_s >= 1.0:
+            self._second_began_s = now_s
+            self._came.clear()
+        self._came[peer.address] += 1
+        if self._count < self._usual:
+            return True
+        if self._came[peer.address] > self._usual * _IN_A_SECOND + _RESERVED * peer.is_local:
+            return False
+        if self.make_room():
+            return True
+        is_welcome = peer.is_local or peer.address in self._known
+        return self._count < self._usual * _AT_ONCE + (_RESERVED if is_welcome else 0)
+
+    def add(self, guest: Guest, peer: Peer) -> None:
+        """Count a new connection that was admitted."""
         self._open.setdefault(peer.address, {})[guest] = self._clock()
         self._count += 1
-        return True
 
     def discard(self, guest: Guest, peer: Peer) -> None:
         """Forget a connection that ended."""

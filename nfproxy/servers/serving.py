@@ -135,10 +135,12 @@ class SocketServer:
         except OSError:  # it has ended
             client.close()
             return
-        connection = _Connection(self._server, self._connections, peer)
-        if not self._connections.add(connection, peer):
+        # Nothing is made for one that is refused: a flood must not cost what its answers would.
+        if not self._connections.admits(peer):
             client.close()
             return
+        connection = _Connection(self._server, self._connections, peer)
+        self._connections.add(connection, peer)
         loop = asyncio.get_running_loop()
         task = loop.create_task(loop.connect_accepted_socket(lambda: connection, client))
         self._handing_over.add(task)

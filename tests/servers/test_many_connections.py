@@ -56,47 +56,70 @@ class Moment:
 FEW, MANY, LOCAL = (Peer(bytes((10, 0, 0, n)), is_local=n == 3) for n in (1, 2, 3))
 
 
+def come(open_ones: Connections, peer: Peer, count: int = 1) -> list[Guest]:
+    """Let so many connections come from a source; return those that are admitted."""
+    admitted = []
+    for _ in range(count):
+        if open_ones.admits(peer):
+            admitted.append(Guest())
+            open_ones.add(admitted[-1], peer)
+    return admitted
+
+
 def test_the_source_with_most_connections_gives_way():
     """The oldest of its connections, and only after its first second."""
     clock = Moment()
     open_ones = Connections(10, clock)
-    few, many = [Guest() for _ in range(3)], [Guest() for _ in range(7)]
-    for guest in few:
-        assert open_ones.add(guest, FEW)
-    for guest in many:
-        assert open_ones.add(guest, MANY)
+    few, many = come(open_ones, FEW, 3), come(open_ones, MANY, 7)
+    assert (len(few), len(many)) == (3, 7)
     clock.now_s = 0.9
-    assert open_ones.add(Guest(), FEW)
+    assert come(open_ones, FEW)
     assert not any(guest.is_closed for guest in few + many)
 
     clock.now_s = 1.0
-    assert open_ones.add(Guest(), FEW)
+    assert come(open_ones, FEW)
     assert [guest.is_closed for guest in many] == [True, *[False] * 6]
     assert not any(guest.is_closed for guest in few)
 
 
 def test_new_connections_of_one_source_are_bounded():
-    """This machine, and who got an answer before, still come in."""
+    """Others still come in; and this machine, and who got an answer before, beyond all others."""
     open_ones = Connections(10, Moment())
     open_ones.answered(FEW)
-    assert sum(open_ones.add(Guest(), MANY) for _ in range(1000)) == 40
+    assert len(come(open_ones, MANY, 1000)) == 20
+    assert len(come(open_ones, Peer(b"new ", is_local=False), 1000)) == 20
 
-    assert not open_ones.add(Guest(), Peer(b"new ", is_local=False))
-    assert open_ones.add(Guest(), FEW)
-    assert open_ones.add(Guest(), LOCAL)
-    assert sum(open_ones.add(Guest(), LOCAL) for _ in range(1000)) == 14
+    assert not come(open_ones, Peer(b"last", is_local=False))
+    assert come(open_ones, FEW)
+    assert come(open_ones, LOCAL)
+    assert len(come(open_ones, LOCAL, 1000)) == 14
+
+
+def test_a_source_gets_so_many_connections_in_a_second():
+    """Also where its own old ones could give way; the next second it gets as many again."""
+    clock = Moment()
+    open_ones = Connections(10, clock)
+    first = come(open_ones, MANY, 1000)
+    for second in (1.0, 2.0):
+        clock.now_s = second
+        assert len(come(open_ones, MANY, 1000)) == 20
+    assert len(first) == 20
+    assert sum(guest.is_closed for guest in first) == 20
 
 
 def test_room_is_there_again_when_connections_end():
     """The count follows, whichever way a connection ended."""
     open_ones = Connections(1, Moment())
-    guests = [Guest() for _ in range(4)]
-    assert [open_ones.add(guest, MANY) for guest in guests] == [True] * 4
-    assert not open_ones.add(Guest(), MANY)
-    for guest in guests + guests:
+    guests = come(open_ones, MANY, 2)
+    guests += come(open_ones, FEW, 2)
+    assert len(guests) == 4
+    assert not come(open_ones, Peer(b"new ", is_local=False))
+    for guest in guests[:2] * 2:
         open_ones.discard(guest, MANY)
+    for guest in guests[2:] * 2:
+        open_ones.discard(guest, FEW)
 
-    assert open_ones.add(Guest(), MANY)
+    assert come(open_ones, MANY)
 
 
 def test_addresses_of_one_ipv6_network_are_one_source():
@@ -157,7 +180,7 @@ def test_a_connection_has_its_first_second():
 
 #: Connects from another address, as fast as it can while it says nothing; or with half a request.
 FLOOD = """
-import socket, struct, sys, time
+import socket, struct, sys
 host, port, said = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode()
 held = []
 while True:
@@ -168,7 +191,6 @@ while True:
     one.setblocking(False)
     one.connect_ex((host, port))
     if said:
-        time.sleep(0.002)
         try:
             one.send(said)
         except OSError:
