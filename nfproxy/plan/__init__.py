@@ -8,6 +8,7 @@ From objects and the node's configuration to the desired state.
     limits      the most that one Service may have
     desired     all Services together: who gets a frontend that two ask for
     concerned   which Services another configuration of the node concerns
+    contests    frontends that several Services ask for
     claims, shadows        what is wrong with what Services ask for
     frontends   the values all of these work with
     flows, servicehealth   stale flows; health check node ports

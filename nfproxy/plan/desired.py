@@ -15,12 +15,12 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
+from nfproxy.plan.contests import Contests
 from nfproxy.plan.frontends import (
     AffinityListKey,
     Element,
     Frontend,
     FrontendKey,
-    FrontendKind,
     ListKey,
     ServicePlan,
     SharedElement,
@@ -90,9 +90,8 @@ class Desired:
         self.affinity_lists: dict[AffinityListKey, frozenset[Element]] = {}
         self.lists: dict[ListKey, SlotRanges] = {}
         self._plans: dict[ObjectName, ServicePlan] = {}
-        self._contested: dict[FrontendKey, dict[ObjectName, Frontend]] = {}
-        self._lost: dict[FrontendKey, dict[ObjectName, ClaimFinding]] = {}
         self.findings = ClaimFindings()
+        self._contests = Contests(self.findings)
         self._shadows = Shadows(self.frontends, self.findings)
         self._node_elements: tuple[SharedElement, ...] = ()
 
@@ -100,7 +99,7 @@ class Desired:
         """
         Put a Service's new plan in place of its old one, and add what changes to `touched`.
 
-        Without a plan (None) the Service is gone.
+        Without a plan (None) the Service is gone. `settle` then brings the findings up to date.
         """
         touched.services.add(service)
         old = self._plans.pop(service, None)
@@ -121,6 +120,10 @@ class Desired:
         _replace(service, *affinity, self.affinity_lists, touched.affinity_lists)
         _replace(service, was.lists, now.lists, self.lists, touched.lists)
 
+    def settle(self) -> None:
+        """Bring the findings about claims up to date, after all plans of a batch."""
+        self._contests.settle()
+
     def plan_of(self, service: ObjectName) -> ServicePlan | None:
         """Return what a Service asks for, also where another Service has the better claim."""
         return self._plans.get(service)
@@ -135,11 +138,9 @@ class Desired:
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield a conflict for every claim that lost."""
-        for key, claims in self._contested.items():
-            winner = self.frontends[key].claim.service
-            for loser in sorted(claims):
-                if loser != winner:
-                    yield Conflict(key, winner, loser, claims[loser].kind.field)
+        for key, winner, losers in self._contests.losers():
+            for claim in losers:
+                yield Conflict(key, winner.claim.service, claim.claim.service, claim.kind.field)
 
     def everything(self) -> Touched:
         """Return all there is, as if all had changed; no Service counts as planned."""
@@ -159,63 +160,17 @@ class Desired:
         restart decides alike.
         """
         holder = self.frontends.get(key)
-        claims = self._contested.get(key)
-        if claims is None:
-            # Nearly every frontend has one Service; no list of claims is kept for it.
-            if holder is None or holder.claim.service == service:
-                if new is None:
-                    self.frontends.pop(key, None)
-                else:
-                    self.frontends[key] = new
-                return new != holder
+        # Nearly every frontend has one Service; no list of claims is kept for it.
+        if holder is None or (holder.claim.service == service and key not in self._contests):
             if new is None:
-                return False
-            claims = self._contested[key] = {holder.claim.service: holder}
-        if new is None:
-            claims.pop(service, None)
-        else:
-            claims[service] = new
-        winner = min(claims.values(), key=lambda frontend: frontend.precedence)
-        if len(claims) == 1:
-            del self._contested[key]
-        self.frontends[key] = winner
-        same = holder is not None and (holder.claim.service, holder.kind) == (
-            winner.claim.service,
-            winner.kind,
-        )
-        self._note_lost(key, winner, claims, (service,) if same else ())
+                self.frontends.pop(key, None)
+            else:
+                self.frontends[key] = new
+            return new != holder
+        if new is None and key not in self._contests:
+            return False
+        winner = self.frontends[key] = self._contests.put(key, holder, service, new)
         return winner != holder
-
-    def _note_lost(
-        self,
-        key: FrontendKey,
-        winner: Frontend,
-        claims: dict[ObjectName, Frontend],
-        services: tuple[ObjectName, ...],
-    ) -> None:
-        """Take it that some Services' claims to a frontend may have lost; () means all."""
-        known = self._lost.setdefault(key, {})
-        for service in services or {*known, *claims}:
-            old = known.pop(service, None)
-            new = None
-            claim = claims.get(service)
-            if claim is not None and claim is not winner:
-                is_cluster_ip = winner.kind is FrontendKind.CLUSTER_IP
-                what = (
-                    "is the cluster IP of {other}"
-                    if is_cluster_ip and claim.kind is not (FrontendKind.CLUSTER_IP)
-                    else "belongs to the older {other}"
-                )
-                new = known[service] = ClaimFinding(
-                    ClaimReason.CONFLICT,
-                    service,
-                    claim.kind.field,
-                    f"{what}, which keeps it",
-                    winner.claim.service,
-                )
-            self.findings.replace(key, old, new)
-        if not known:
-            del self._lost[key]
 
     def _replace_refused(
         self, service: ObjectName, old: ServicePlan | None, new: ServicePlan | None

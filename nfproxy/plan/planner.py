@@ -75,6 +75,7 @@ class Planner:
             if service is not None:
                 plan = plan_service(service, self.slices_of(name), self.config)
             self.desired.replace(name, plan, touched)
+        self.desired.settle()
         if changes.service_cidrs:
             for cidr_name, cidr in changes.service_cidrs.items():
                 if cidr is None:

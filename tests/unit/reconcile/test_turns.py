@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from support.kernel.fake import FlakyKernel
 from support.kernel.memoryproxy import MemoryProxy, transactions_of
-from support.objects.model import endpoint_slice, service
+from support.objects.model import endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import EndpointSlice
@@ -76,3 +76,42 @@ def test_ranges_stay_until_the_last_frontend_has_left_its_guard(proxy: MemoryPro
                 assert proxy.kernel.elements(Family.IPV4, schema.SOURCE_RANGES)
     proxy.linger()
     assert not proxy.kernel.elements(Family.IPV4, schema.SOURCE_RANGES)
+
+
+def sticky_local(count: int) -> list[Service | EndpointSlice]:
+    """Return Services with session affinity and policy Local, each with a count of its own."""
+    found: list[Service | EndpointSlice] = []
+    for number in range(count):
+        pods = [f"10.244.{number}.{n + 1}" for n in range(number % 100 + 1)]
+        found += [
+            service(
+                f"s{number}",
+                cluster_ips=(f"10.96.1.{number}",),
+                node_port=30000 + number,
+                external_local=True,
+                affinity_timeout_s=600,
+            ),
+            endpoint_slice(
+                f"s{number}",
+                *(endpoint(pod, f"node-{n % 3}") for n, pod in enumerate(pods)),
+            ),
+        ]
+    return found
+
+
+def test_many_shapes_cost_what_each_of_them_does():
+    """However many Services have counts of their own: one script, and full transactions."""
+    texts = {}
+    for count in (50, 200):
+        kernel = FlakyKernel()
+        loaded: list[str] = []
+        load = kernel.load
+        kernel.load = lambda text, load=load, loaded=loaded: loaded.append(text) or load(text)
+        proxy = MemoryProxy(kernel)
+        report = proxy.put(*sticky_local(count))
+        while report.left:
+            report = proxy.resync()
+        texts[count] = sum(map(len, loaded)) / count
+        assert len(loaded) <= 2
+        assert kernel.transactions <= 3 + kernel.operations / 2000
+    assert texts[200] < 1.1 * texts[50] < 5000
