@@ -90,6 +90,8 @@ def _count(
         counts.unanswered += 1
         if key.protocol is Protocol.TCP and one.timeout_s <= syn_timeout_s - _SURELY_OLDER_S:
             counts.overdue += 1
+            if with_clients:
+                _add(counts.waiting, one.source)
     if one.seen_source != one.source:
         counts.source_changed += 1
         # A pod that reached itself has to be masqueraded.

@@ -21,6 +21,23 @@ def read_routes(addresses: Iterable[bytes]) -> dict[bytes, Route]:
         return _RouteReader(netlink).read(sorted(set(addresses)))
 
 
+def read_pod_mtu() -> int:
+    """
+    Return the largest packets of pods here, by the node's ends of their interfaces; 0 without any.
+
+    Interfaces of Docker's own bridges are left out. Raises DataplaneError.
+    """
+    with NetlinkSocket(NETLINK_ROUTE) as netlink:
+        rows = map(
+            routing.read_link,
+            netlink.dump(routing.GET_LINK, routing.link_question(), "interfaces"),
+        )
+        links = {row.number: row for row in rows}
+    bridges = {n for n, row in links.items() if not row.name.startswith(("docker", "br-"))}
+    pods = (row for row in links.values() if row.kind == "veth" and row.master in {0, *bridges})
+    return max((row.mtu for row in pods), default=0)
+
+
 class _RouteReader:
     """Reads once."""
 

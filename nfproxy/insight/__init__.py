@@ -7,7 +7,9 @@ wrong, with its code), ``question`` (what was asked about), ``explanation`` (the
 ``frontendrows`` and ``nodecauses`` (a Service port's parts, and what is wrong with them),
 ``serviceview`` (a Service as a whole), ``whose`` (whose an address is), ``explain`` (the engine).
 
-``nodefacts`` is what readers of the node fill in.
+On a node: ``nodefacts`` is what readers fill in. ``kernelcauses`` (tables and daemon),
+``waycauses`` (routes, bridges, sizes) and ``flowcauses`` (connections, counters) say what is wrong,
+and ``onnode`` joins all that with an explanation.
 
 What happens to one packet, by the rules alone: ``packet`` (it, the node, the outcomes),
 ``expressions`` (what a rule reads), ``statements`` (what a rule does), ``ruletext`` and

@@ -125,6 +125,7 @@ class Code(enum.StrEnum):
     )
     MTU_SMALLER = "MTUSmaller", "The way to an endpoint takes smaller packets than its own network."
     UNANSWERED = "Unanswered", "Connections to an endpoint get no answer."
+    ENDPOINT_REFUSES = "EndpointRefuses", "Nothing listens at an endpoint's port."
     STALE_TCP = "StaleTCP", "Open connections lead to an endpoint that left."
     AFFINITY_PINS = "AffinityPins", "Session affinity keeps most clients at few endpoints."
     DROPPED_BY_OTHERS = "DroppedByOthers", "A rule of another program drops the packets."

@@ -46,7 +46,8 @@ class ConnectionCounts(msgspec.Struct):
 
     `overdue` TCP connections are unanswered for a second or longer. `source_changed` reach the
     endpoint with another source. `clients` maps the clients of open connections to their number;
-    `masqueraded` those whose source changed, without pods that reached themselves.
+    `waiting` those of overdue ones, and `masqueraded` those whose source changed, without pods that
+    reached themselves.
     """
 
     open: int = 0
@@ -55,6 +56,7 @@ class ConnectionCounts(msgspec.Struct):
     closing: int = 0
     source_changed: int = 0
     clients: dict[bytes, int] = msgspec.field(default_factory=dict)
+    waiting: dict[bytes, int] = msgspec.field(default_factory=dict)
     masqueraded: dict[bytes, int] = msgspec.field(default_factory=dict)
 
     @property
@@ -144,7 +146,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     fragments_failed: Mapping[Family, int]
 
 
-class Runs(msgspec.Struct, frozen=True):
+class ProxyRuns(msgspec.Struct, frozen=True):
     """
     Which proxies run on the node, in words, "" for none.
 
@@ -160,18 +162,18 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
     All that was read on the node. `missing` says what could not be read, and why, a line each.
 
-    `arrived` counts what frontends received while the command waited, and `left` how many new
-    connections the kernel knew of afterwards; both are None if it did not wait.
+    `arrived` counts what each frontend received while the command waited for that, None if it did
+    not wait; `connections` then are those after the wait. `pod_mtu` is the most that pods of this
+    node send, 0 where unknown.
     """
 
     held: HeldState | None = None
     connections: ConnectionMap | None = None
     routes: Mapping[bytes, Route] | None = None
+    pod_mtu: int = 0
     settings: NodeSettings | None = None
     probes: Mapping[Destination, ProbeAnswer] | None = None
     drops: tuple[ForeignDrop, ...] = ()
-    legacy_tables: tuple[str, ...] = ()
-    runs: Runs | None = None
+    runs: ProxyRuns | None = None
     arrived: Mapping[FrontendKey, int] | None = None
-    left: Mapping[FrontendKey, int] | None = None
     missing: tuple[str, ...] = ()

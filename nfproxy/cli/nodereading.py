@@ -1,0 +1,151 @@
+"""
+Reads this node for an explanation: kernel, connections, routes, settings, probes.
+
+Needs CAP_NET_ADMIN and starts no program. What cannot be read is named in the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from threading import Event
+
+import msgspec
+
+from nfproxy.clock import monotonic_s
+from nfproxy.dataplane.connectionreader import read_connections
+from nfproxy.dataplane.foreigndrops import read_foreign_drops
+from nfproxy.dataplane.heldreader import read_held
+from nfproxy.errors import DataplaneError
+from nfproxy.host.addresses import own_addresses
+from nfproxy.host.endpointprobes import probe_endpoints
+from nfproxy.host.kubeproxy import proxies_running
+from nfproxy.host.nodesettings import read_node_settings
+from nfproxy.host.processes import may_administer_network
+from nfproxy.host.routes import read_pod_mtu, read_routes
+from nfproxy.insight.explanation import Explanation, Reaction
+from nfproxy.insight.kernelcauses import EQUAL, state_in_kernel
+from nfproxy.insight.nodefacts import ConnectionMap, HeldState, NodeFacts, ProxyRuns
+from nfproxy.insight.onnode import on_node
+from nfproxy.model.addresses import parse_address
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.schema import TABLE
+from nfproxy.plan.desired import Desired
+from nfproxy.plan.frontends import FrontendKey
+from nfproxy.plan.planner import Planner
+
+#: How long to wait for what may only be late: a change on its way, a client's next attempt.
+_PATIENCE_S, _STEP_S = 1.0, 0.1
+
+
+def with_node(
+    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool = False
+) -> Explanation:
+    """
+    Return an explanation with what this node knows, if it is the node that was planned for.
+
+    `running` says in words which nfproxy runs here, "" for an unknown one. `probe` also connects to
+    each endpoint. Raises DataplaneError.
+    """
+    if not may_administer_network():
+        return _without(explanation, "this process lacks the capability NET_ADMIN: run it as root")
+    with NftSocket() as netlink:
+        is_here = running or any(row.name == TABLE for row in netlink.tables())
+        if not (is_here or planner.config.kept.node_addresses & own_addresses()):
+            return _without(explanation, "this machine is not the node")
+        facts = _read(netlink, explanation, planner.desired, running, probe=probe)
+    return on_node(explanation, facts, planner.desired, planner.config)
+
+
+def _without(explanation: Explanation, why: str) -> Explanation:
+    missing = (*explanation.seen.missing, f"kernel, connections and routes: {why}")
+    seen = msgspec.structs.replace(explanation.seen, missing=missing)
+    return msgspec.structs.replace(explanation, seen=seen)
+
+
+def _read(
+    netlink: NftSocket, explanation: Explanation, desired: Desired, running: str, *, probe: bool
+) -> NodeFacts:
+    keys = {
+        row.key
+        for port in explanation.ports
+        for row in port.frontends
+        if row.answer.node is not Reaction.ABSENT
+    }
+    ends = {
+        row.destination
+        for port in explanation.ports
+        for row in port.endpoints
+        if row.used.cluster or row.used.local
+    }
+    addresses = {parse_address(row.address) for port in explanation.ports for row in port.endpoints}
+    held = _read_held(netlink, desired, keys)
+    missing: tuple[str, ...] = ()
+    connections: ConnectionMap | None = None
+    arrived: Mapping[FrontendKey, int] | None = None
+    try:
+        connections = read_connections(keys)
+        if _may_lose(held, connections):
+            arrived = _wait_for_more(netlink, desired, held)
+            connections = read_connections(keys)
+    except DataplaneError as error:
+        missing = (f"connections: {error}",)
+    tcp = {end for end in ends if _is_tcp(explanation, end)}
+    return NodeFacts(
+        held=held,
+        connections=connections,
+        arrived=arrived,
+        routes=read_routes(addresses),
+        pod_mtu=read_pod_mtu(),
+        settings=read_node_settings(),
+        probes=probe_endpoints(tcp) if probe else None,
+        drops=read_foreign_drops(netlink, addresses) if addresses else (),
+        runs=_runs(running),
+        missing=missing,
+    )
+
+
+def _read_held(netlink: NftSocket, desired: Desired, keys: Collection[FrontendKey]) -> HeldState:
+    """Return what the kernel holds; where that differs, look again: a change may be on its way."""
+    held = read_held(netlink, desired, keys)
+    deadline_s = monotonic_s() + _PATIENCE_S
+    while held.tables and monotonic_s() < deadline_s:
+        if all(state_in_kernel(held, desired, key).state == EQUAL for key in keys):
+            break
+        Event().wait(_STEP_S)
+        held = read_held(netlink, desired, keys)
+    return held
+
+
+def _may_lose(held: HeldState, connections: ConnectionMap) -> bool:
+    """Return whether frontends have counted connections, and the kernel knows none."""
+    if any(counts.known for ends in connections.values() for counts in ends.values()):
+        return False
+    return any(held.new_connections.values())
+
+
+def _wait_for_more(
+    netlink: NftSocket, desired: Desired, held: HeldState
+) -> Mapping[FrontendKey, int]:
+    """Return how many connections each frontend receives until one does, or for a second."""
+    keys = [key for key, count in held.new_connections.items() if count]
+    deadline_s = monotonic_s() + _PATIENCE_S
+    arrived: dict[FrontendKey, int] = {}
+    while not any(arrived.values()) and monotonic_s() < deadline_s:
+        Event().wait(_STEP_S)
+        now = read_held(netlink, desired, keys).new_connections
+        arrived = {key: max(0, now.get(key, 0) - held.new_connections[key]) for key in keys}
+    return arrived
+
+
+def _is_tcp(explanation: Explanation, end: bytes) -> bool:
+    return any(
+        port.protocol == "TCP" and any(row.destination == end for row in port.endpoints)
+        for port in explanation.ports
+    )
+
+
+def _runs(running: str) -> ProxyRuns:
+    if running:
+        return ProxyRuns(nfproxy=running)
+    found = proxies_running()
+    return ProxyRuns(found.nfproxy, found.kube_proxy, found.hidden)

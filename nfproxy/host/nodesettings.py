@@ -1,0 +1,55 @@
+"""Settings and counters of this network namespace that decide about forwarded packets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nfproxy.insight.nodefacts import NodeSettings
+from nfproxy.model.addresses import FAMILIES, Family
+
+_FORWARDING = {
+    Family.IPV4: "sys/net/ipv4/ip_forward",
+    Family.IPV6: "sys/net/ipv6/conf/all/forwarding",
+}
+_FAILED4, _FAILED6 = "FragFails", "Ip6FragFails"
+
+
+def read_node_settings(proc: Path = Path("/proc")) -> NodeSettings:
+    """Return the settings; None for those that the kernel does not have."""
+    return NodeSettings(
+        {family: _switch(proc / _FORWARDING[family]) for family in FAMILIES},
+        {
+            family: _switch(proc / f"sys/net/bridge/bridge-nf-call-{family.table}tables")
+            for family in FAMILIES
+        },
+        {Family.IPV4: _failed_ipv4(proc), Family.IPV6: _failed_ipv6(proc)},
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _switch(path: Path) -> bool | None:
+    text = _text(path).strip()
+    return text != "0" if text else None
+
+
+def _failed_ipv4(proc: Path) -> int:
+    """Return the column of two lines, one of names and one of numbers."""
+    rows = [line.split() for line in _text(proc / "net/snmp").splitlines() if line[:3] == "Ip:"]
+    if len(rows) < 2 or _FAILED4 not in rows[0]:
+        return 0
+    return _number(rows[1][rows[0].index(_FAILED4)])
+
+
+def _failed_ipv6(proc: Path) -> int:
+    rows = (line.split() for line in _text(proc / "net/snmp6").splitlines())
+    return next((_number(row[1]) for row in rows if row[:1] == [_FAILED6] and row[1:]), 0)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,325 @@
+"""What connections and counters say about a Service: who gets no answer, and whose fault it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
+from nfproxy.insight.explanation import (
+    EndpointConnections,
+    EndpointRow,
+    ExplainedPort,
+    FrontendRow,
+    Reaction,
+    SourceNAT,
+    StaleEndpoint,
+)
+from nfproxy.insight.nodefacts import ConnectionCounts, ForeignDrop, NodeFacts, ProbeResult
+from nfproxy.insight.waycauses import NodeCause, cause, family_of_port, used_rows
+from nfproxy.model.addresses import Prefix, format_address, parse_address
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.frontends import FrontendKind
+from nfproxy.views.compare import format_destination
+
+_MOST_CLIENTS = 3
+
+#: So many remembered clients say something about how they are spread.
+_FEW_CLIENTS = 5
+
+
+def connections_by_endpoint(
+    facts: NodeFacts, port: ExplainedPort
+) -> dict[Destination, ConnectionCounts] | None:
+    """Return the connections of all frontends of a port to each endpoint, None if not looked at."""
+    if facts.connections is None:
+        return None
+    found: dict[Destination, ConnectionCounts] = {}
+    for row in port.frontends:
+        if row.answer.node is Reaction.ABSENT:
+            continue
+        for end, counts in facts.connections.get(row.key, {}).items():
+            _add(found.setdefault(end, ConnectionCounts()), counts)
+    return found
+
+
+def _add(total: ConnectionCounts, more: ConnectionCounts) -> None:
+    total.open += more.open
+    total.unanswered += more.unanswered
+    total.overdue += more.overdue
+    total.closing += more.closing
+    total.source_changed += more.source_changed
+    for mine, others in (
+        (total.clients, more.clients),
+        (total.waiting, more.waiting),
+        (total.masqueraded, more.masqueraded),
+    ):
+        for client, count in others.items():
+            mine[client] = mine.get(client, 0) + count
+
+
+def connection_row(counts: ConnectionCounts | None) -> EndpointConnections:
+    """Return connections as explanations show them."""
+    if counts is None:
+        return EndpointConnections()
+    return EndpointConnections(
+        open=counts.open,
+        unanswered=counts.unanswered,
+        closing=counts.closing,
+        source_changed=counts.source_changed,
+    )
+
+
+def stale_rows(
+    port: ExplainedPort, found: Mapping[Destination, ConnectionCounts]
+) -> tuple[StaleEndpoint, ...]:
+    """Return the endpoints that are on no slice any more, and have open TCP connections."""
+    if port.protocol != "TCP":
+        return ()  # flows of other protocols are cut
+    known = {row.destination for row in port.endpoints}
+    return tuple(
+        StaleEndpoint(
+            endpoint=format_destination(family_of_port(port), end),
+            open=counts.open,
+            clients=tuple(map(format_address, _most(counts.clients))),
+        )
+        for end, counts in sorted(found.items())
+        if counts.open and end not in known
+    )
+
+
+def flow_causes(
+    facts: NodeFacts,
+    port: ExplainedPort,
+    config: NodeConfig,
+    found: Mapping[Destination, ConnectionCounts],
+) -> Iterator[NodeCause]:
+    """Yield what the connections of a port say."""
+    for row in used_rows(port):
+        counts = found.get(row.destination)
+        if counts is not None and counts.overdue and not _has_route_error(facts, row):
+            yield cause(port, _unanswered(port, row, counts), row.address)
+    for stale in port.stale:
+        address = stale.endpoint.rpartition(":")[0].strip("[]")
+        yield cause(
+            port,
+            Diagnosis(
+                Severity.WARN,
+                Code.STALE_TCP,
+                f"{_counted(stale.open, 'open connection')} lead to {stale.endpoint}, which left: "
+                "TCP is not cut when an endpoint leaves",
+                because=(f"clients: {', '.join(stale.clients)}",) if stale.clients else (),
+                look=(f"the clients' timeouts; conntrack -D -r {address} ends them",),
+                brief=f"{stale.open} open to {stale.endpoint}, which left",
+            ),
+        )
+    yield from _affinity(facts, port, found)
+    yield from _masqueraded(port, config, found)
+    yield from _lost(facts, port, found)
+    yield from _dropped(facts, port, found)
+
+
+def _unanswered(port: ExplainedPort, row: EndpointRow, counts: ConnectionCounts) -> Diagnosis:
+    end = format_destination(family_of_port(port), row.destination)
+    look = (
+        f"on {row.node or 'its node'}: nfproxy trace {end}; NetworkPolicies; firewalls on the way"
+    )
+    if row.local:
+        look = f"pod {row.pod or row.address}: does it listen at {row.port}; NetworkPolicies"
+    return Diagnosis(
+        Severity.WARN if counts.open else Severity.FAIL,
+        Code.UNANSWERED,
+        f"{_counted(counts.overdue, 'connection')} to {end} got no answer for a second or longer"
+        + (f" ({counts.open:,} are open)" if counts.open else ""),
+        because=(f"clients: {_names(counts.waiting)}",),
+        look=(look,),
+        brief=f"no answer from {end}",
+    )
+
+
+def _affinity(
+    facts: NodeFacts,
+    port: ExplainedPort,
+    found: Mapping[Destination, ConnectionCounts],
+) -> Iterator[NodeCause]:
+    """Yield that session affinity keeps clients at few endpoints, or at one that is silent."""
+    used = used_rows(port)
+    if facts.held is None or len(used) < 2:
+        return
+    remembered = {row.destination: facts.held.remembered.get(row.destination, 0) for row in used}
+    clients = sum(remembered.values())
+    if not clients:
+        return
+    shown = ", ".join(f"{row.address} {remembered[row.destination]:,}" for row in used[:6])
+    silent = [
+        row
+        for row in used
+        if remembered[row.destination]
+        and (counts := found.get(row.destination)) is not None
+        and counts.overdue
+    ]
+    without = sum(not count for count in remembered.values())
+    if silent:
+        yield cause(
+            port,
+            Diagnosis(
+                Severity.WARN,
+                Code.AFFINITY_PINS,
+                "session affinity keeps "
+                f"{_counted(remembered[silent[0].destination], 'client')} at "
+                f"{silent[0].address}, which does not answer",
+                because=(f"remembered clients: {shown}",),
+                look=(
+                    "spec.sessionAffinity; remove the endpoint, and its clients get another one",
+                ),
+                brief=f"clients pinned to {silent[0].address}",
+            ),
+        )
+    elif without:
+        level = Severity.WARN if clients >= _FEW_CLIENTS * len(used) else Severity.NOTE
+        yield cause(
+            port,
+            Diagnosis(
+                level,
+                Code.AFFINITY_PINS,
+                f"session affinity keeps {_counted(clients, 'client')} at {len(used) - without} of "
+                f"{len(used)} endpoints",
+                because=(f"remembered clients: {shown}",),
+                look=("spec.sessionAffinity; clients behind one address count as one",),
+                brief="session affinity pins clients",
+            ),
+        )
+
+
+def _masqueraded(
+    port: ExplainedPort,
+    config: NodeConfig,
+    found: Mapping[Destination, ConnectionCounts],
+) -> Iterator[NodeCause]:
+    """Yield that pods of this node lose their addresses on the way to a cluster IP."""
+    rows = [row for row in port.frontends if row.kind is FrontendKind.CLUSTER_IP]
+    if not any(row.source_nat is SourceNAT.NOT_PODS for row in rows):
+        return
+    own: Iterable[Prefix] = (config.local_pods.own or {}).get(family_of_port(port), ())
+    clients: dict[bytes, int] = {}
+    for counts in found.values():
+        for client, count in counts.masqueraded.items():
+            if any(client in prefix for prefix in own):
+                clients[client] = clients.get(client, 0) + count
+    if clients:
+        yield cause(
+            port,
+            Diagnosis(
+                Severity.WARN,
+                Code.CLUSTER_CIDR_MISSES_PODS,
+                f"{_counted(sum(clients.values()), 'connection')} of this node's pods "
+                f"({_names(clients)}) reach their endpoint with the node's address",
+                look=("clusterCIDR, or detectLocalMode; then restart nfproxy",),
+                brief="pods lose their addresses",
+            ),
+        )
+
+
+def _lost(
+    facts: NodeFacts,
+    port: ExplainedPort,
+    found: Mapping[Destination, ConnectionCounts],
+) -> Iterator[NodeCause]:
+    """
+    Yield that connections arrive and leave no trace.
+
+    Whatever passes this node is a connection to the kernel, also for a while after its end. Only
+    one that is dropped here, or that the endpoint refuses, is not.
+    """
+    if facts.arrived is None or any(counts.known for counts in found.values()):
+        return
+    rows = [row for row in port.frontends if _always_balances(row)]
+    arrived = sum(facts.arrived.get(row.key, 0) for row in rows)
+    answers = [
+        facts.probes[row.destination].result
+        for row in used_rows(port)
+        if facts.probes and row.destination in facts.probes
+    ]
+    used = used_rows(port)
+    is_explained = used and all(_has_route_error(facts, row) for row in used)
+    if not arrived or is_explained or ProbeResult.REFUSED in answers:
+        return
+    because = tuple(map(_in_words, facts.drops))
+    refusing = "" if answers else "; or the endpoints refuse them (nfproxy explain --probe)"
+    yield cause(
+        port,
+        Diagnosis(
+            Severity.FAIL,
+            Code.LOST_ON_NODE,
+            f"{_counted(arrived, 'connection')} came in just now, and the kernel knows none of "
+            f"them: this node drops them after translation{refusing}",
+            because=because,
+            look=(f"nfproxy trace {port.service}: it names the rule",),
+            brief="connections are lost on this node",
+        ),
+    )
+
+
+def _always_balances(row: FrontendRow) -> bool:
+    """Return whether every client of a frontend gets an endpoint."""
+    answers = {row.answer.pods, row.answer.node, row.answer.outside}
+    return answers == {Reaction.ENDPOINTS} and not row.guarded
+
+
+def _dropped(
+    facts: NodeFacts,
+    port: ExplainedPort,
+    found: Mapping[Destination, ConnectionCounts],
+) -> Iterator[NodeCause]:
+    """Yield which rules of other programs drop packets to an endpoint, and have done so."""
+    for row in used_rows(port):
+        address = parse_address(row.address)
+        counts = found.get(row.destination)
+        for drop in facts.drops:
+            if drop.endpoint == address and drop.packets:
+                has_open = counts is not None and counts.open
+                yield cause(
+                    port,
+                    Diagnosis(
+                        Severity.WARN if has_open else Severity.FAIL,
+                        Code.DROPPED_BY_OTHERS,
+                        f"packets to {row.address} are dropped by {_in_words(drop)}",
+                        look=(
+                            f"nft -a list chain {drop.table} {drop.chain}",
+                            f"nfproxy trace {port.service}",
+                        ),
+                        brief=f"{drop.table} drops packets to {row.address}",
+                    ),
+                    row.address,
+                )
+
+
+def _in_words(drop: ForeignDrop) -> str:
+    packets = f", {drop.packets:,} packets" if drop.packets is not None else ""
+    if not drop.endpoint:
+        return f"chain {drop.chain} of table {drop.table} drops what no rule accepts{packets}"
+    comment = f' "{drop.comment}"' if drop.comment else ""
+    return f"table {drop.table}, chain {drop.chain}, handle {drop.handle}{comment}{packets}"
+
+
+def _has_route_error(facts: NodeFacts, row: EndpointRow) -> bool:
+    route = (facts.routes or {}).get(parse_address(row.address))
+    return route is not None and bool(route.error)
+
+
+def _most(clients: Mapping[bytes, int]) -> list[bytes]:
+    """Return the clients with most connections."""
+    return sorted(clients, key=lambda client: (-clients[client], client))[:_MOST_CLIENTS]
+
+
+def _names(clients: Mapping[bytes, int]) -> str:
+    shown = ", ".join(
+        format_address(client) + (f" x{clients[client]}" if clients[client] > 1 else "")
+        for client in _most(clients)
+    )
+    more = len(clients) - _MOST_CLIENTS
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

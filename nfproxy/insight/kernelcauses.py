@@ -1,0 +1,176 @@
+"""Whether the kernel holds what it should for some frontends, and what that means for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
+from nfproxy.insight.explanation import ExplainedPort, FrontendRow, InKernel, Reaction
+from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns
+from nfproxy.insight.waycauses import NodeCause, cause, used_rows
+from nfproxy.nft import schema
+from nfproxy.nft.chains import FindChain, shape_of
+from nfproxy.nft.schema import TABLE
+from nfproxy.plan.desired import Desired
+from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.frontends import (
+    NO_SLOTS,
+    AffinityListKey,
+    Frontend,
+    FrontendKey,
+    ListKey,
+    SharedElement,
+    balancing_verdict,
+)
+from nfproxy.reconcile.lists import NO_LIST, list_transition
+from nfproxy.reconcile.transition import ABSENT, drawn_counts, transition
+from nfproxy.views.compare import format_destination
+
+EQUAL, MISSING, DIFFERS = "equal", "missing", "differs"
+
+
+def state_in_kernel(held: HeldState, desired: Desired, key: FrontendKey) -> InKernel:
+    """Return whether the kernel has a frontend as it should, and its endpoints there."""
+    state = held.observed.frontends.get(key, ABSENT)
+    ends = tuple(format_destination(key.family, end) for end in sorted(endpoints_in(held, key)))
+    wanted = desired.frontends.get(key)
+    if state.verdict is None:
+        return InKernel(state=MISSING if wanted else EQUAL)
+    is_equal = wanted is not None and not _differs(held, desired, key, wanted)
+    return InKernel(state=EQUAL if is_equal else DIFFERS, endpoints=ends)
+
+
+def endpoints_in(held: HeldState, key: FrontendKey) -> set[Destination]:
+    """Return the endpoints that new connections to a frontend may get in the kernel."""
+    state = held.observed.frontends.get(key, ABSENT)
+    verdict = balancing_verdict(key, state.verdict, state.own_elements)
+    shape = shape_of(verdict)
+    if shape is not None and shape.list:
+        number = schema.number64_bytes(shape.list)
+        listed = held.observed.lists.get(ListKey(key.family, shape.protocol, number), NO_LIST)
+        return set(listed.slot_ranges[0]) | set(listed.slot_ranges[1])
+    drawn = drawn_counts(verdict)
+    return {
+        end for slots, count in zip(state.slot_ranges, drawn, strict=True) for end in slots[:count]
+    }
+
+
+def _differs(held: HeldState, desired: Desired, key: FrontendKey, wanted: Frontend) -> bool:
+    """Return whether a packet may get another answer, or another endpoint, than it should."""
+    observed = held.observed
+    if transition(key, observed.frontends.get(key, ABSENT), wanted).operations:
+        return True
+    if wanted.list is not None:
+        listed = desired.lists.get(wanted.list, NO_SLOTS)
+        if list_transition(
+            wanted.list, observed.lists.get(wanted.list, NO_LIST), listed
+        ).operations:
+            return True
+    for chain in wanted.chains:
+        for each in chain.lists if isinstance(chain, FindChain) else ():
+            name = AffinityListKey(key.family, each.number)
+            if observed.affinity_lists.get(name, frozenset()) != desired.affinity_lists.get(
+                name, frozenset()
+            ):
+                return True
+    plan = desired.plan_of(wanted.claim.service)
+    shared = plan.shared_elements if plan else ()
+    return any(held.lacks(one) for one in shared if _concerns(one, key))
+
+
+def _concerns(element: SharedElement, key: FrontendKey) -> bool:
+    if element.family is not key.family:
+        return False
+    return element.set == schema.SOURCE_RANGES or element.key == key.address
+
+
+def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterator[NodeCause]:
+    """Yield what is wrong with nfproxy on this node, and with its tables."""
+    runs = facts.runs
+    if facts.held is None:
+        return
+    is_away = runs is not None and not runs.nfproxy and not runs.hidden
+    asked = {port.family for port in ports}
+    there = {family.label for family in facts.held.tables}
+    if asked and not asked & there:
+        yield NodeCause(_no_tables(runs, is_away=is_away))
+        return
+    if is_away:
+        yield NodeCause(
+            Diagnosis(
+                Severity.WARN,
+                Code.NO_NFPROXY,
+                "nfproxy does not run on this node: the kernel keeps its rules, and changes of "
+                "objects do not arrive",
+                look=("kubectl -n kube-system get pods -o wide", _START),
+                brief="nfproxy does not run here",
+            )
+        )
+    for port in ports:
+        for row in port.frontends:
+            if row.in_kernel is not None and row.answer.node is not Reaction.ABSENT:
+                yield from _row_cause(port, row)
+
+
+def _no_tables(runs: ProxyRuns | None, *, is_away: bool) -> Diagnosis:
+    other = runs.kube_proxy if runs else ""
+    if is_away and other:
+        what = f"nfproxy does not run on this node; kube-proxy does ({other}), and serves Services"
+        return Diagnosis(
+            Severity.WARN, Code.NO_NFPROXY, what, look=(_START,), brief="kube-proxy serves here"
+        )
+    if is_away:
+        what = f"nfproxy does not run on this node, and table ip {TABLE} is not there: no Service "
+        return Diagnosis(
+            Severity.FAIL,
+            Code.NO_NFPROXY,
+            f"{what}works here",
+            look=("kubectl -n kube-system get pods -o wide", _START),
+            brief="nfproxy does not run here",
+        )
+    return Diagnosis(
+        Severity.FAIL,
+        Code.NOT_PROGRAMMED,
+        f"table ip {TABLE} is not there: no Service works on this node",
+        look=("the log of nfproxy on this node", "nft monitor: which program deletes the table"),
+        brief="the tables are not there",
+    )
+
+
+_START = "journalctl -u nfproxy, or kubectl -n kube-system logs of the node's nfproxy pod"
+
+
+def _row_cause(port: ExplainedPort, row: FrontendRow) -> Iterator[NodeCause]:
+    assert row.in_kernel is not None  # noqa: S101 - the caller looked
+    state = row.in_kernel.state
+    if state == EQUAL:
+        return
+    look = ("nfproxy diff", "the log of nfproxy on this node")
+    if state == MISSING:
+        yield cause(
+            port,
+            Diagnosis(
+                Severity.FAIL,
+                Code.NOT_PROGRAMMED,
+                f"the kernel does not have {row.key}: connections to it go unanswered",
+                look=look,
+                brief=f"{row.key} is not in the kernel",
+            ),
+        )
+        return
+    family = row.key.family
+    wanted = [format_destination(family, each.destination) for each in used_rows(port)]
+    yield cause(
+        port,
+        Diagnosis(
+            Severity.FAIL,
+            Code.KERNEL_DIFFERS,
+            f"the kernel has something else for {row.key} than the objects ask for",
+            because=(
+                f"in the kernel: {', '.join(row.in_kernel.endpoints) or 'no endpoint'}",
+                f"should be: {', '.join(sorted(wanted)) or 'no endpoint'}",
+            ),
+            look=look,
+            brief=f"{row.key} differs in the kernel",
+        ),
+    )

@@ -1,0 +1,186 @@
+"""
+The engine at depth *node*: what kernel, connections and routes say, joined with the objects.
+
+The readers are elsewhere; here facts become rows and causes. On a healthy node there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from nfproxy.insight.diagnosis import Code, Diagnosis, Severity, in_order
+from nfproxy.insight.explanation import (
+    Conclusion,
+    EndpointProbe,
+    EndpointRow,
+    ExplainedPort,
+    Explanation,
+    FrontendRow,
+    Reaction,
+    worst_conclusion,
+)
+from nfproxy.insight.flowcauses import (
+    connection_row,
+    connections_by_endpoint,
+    flow_causes,
+    stale_rows,
+)
+from nfproxy.insight.kernelcauses import MISSING, kernel_causes, state_in_kernel
+from nfproxy.insight.nodefacts import NodeFacts, ProbeAnswer, ProbeResult
+from nfproxy.insight.waycauses import (
+    NodeCause,
+    cause,
+    family_of_port,
+    route_row,
+    used_rows,
+    way_causes,
+)
+from nfproxy.model.addresses import parse_address
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.plan.desired import Desired
+from nfproxy.views.compare import format_destination
+
+
+def on_node(
+    explanation: Explanation, facts: NodeFacts, desired: Desired, config: NodeConfig
+) -> Explanation:
+    """Return an explanation with its rows filled and causes added by what a node knows."""
+    ports = tuple(_filled(port, facts, desired) for port in explanation.ports)
+    found = list(kernel_causes(facts, ports))
+    for port in ports:
+        found += way_causes(facts, port)
+        found += _probe_causes(facts, port)
+        found += flow_causes(facts, port, config, connections_by_endpoint(facts, port) or {})
+    causes = _without_doubles(explanation.findings, [one.finding for one in found])
+    ports = tuple(
+        msgspec.structs.replace(port, conclusion=_conclusion(port, found)) for port in ports
+    )
+    seen = msgspec.structs.replace(
+        explanation.seen,
+        kernel=facts.held is not None,
+        connections=facts.connections is not None,
+        connection_count=_connection_count(facts),
+        missing=(*explanation.seen.missing, *facts.missing),
+    )
+    conclusion = explanation.conclusion
+    if ports:
+        conclusion = worst_conclusion((conclusion, *(port.conclusion for port in ports)))
+    known = {one.code for one in causes}
+    kept = [one for one in explanation.findings if not _is_replaced(one, known)]
+    return msgspec.structs.replace(
+        explanation,
+        seen=seen,
+        ports=ports,
+        conclusion=conclusion,
+        findings=in_order((*causes, *kept)),
+    )
+
+
+def _is_replaced(finding: Diagnosis, codes: set[Code]) -> bool:
+    """Return whether evidence says again what the configuration alone said."""
+    code = Code.CLUSTER_CIDR_MISSES_PODS
+    return finding.code is code and code in codes
+
+
+def _without_doubles(earlier: tuple[Diagnosis, ...], causes: list[Diagnosis]) -> list[Diagnosis]:
+    """Return causes that name what the configuration says of the same, as a fact behind them."""
+    code = Code.CLUSTER_CIDR_MISSES_PODS
+    because = tuple(one.message for one in earlier if one.code is code)
+    return [
+        msgspec.structs.replace(one, because=(*one.because, *because)) if one.code is code else one
+        for one in causes
+    ]
+
+
+def _filled(port: ExplainedPort, facts: NodeFacts, desired: Desired) -> ExplainedPort:
+    found = connections_by_endpoint(facts, port)
+    frontends = tuple(_frontend(row, facts, desired) for row in port.frontends)
+    endpoints = tuple(_endpoint(row, facts) for row in port.endpoints)
+    if found is not None:
+        endpoints = tuple(
+            msgspec.structs.replace(row, connections=connection_row(found.get(row.destination)))
+            for row in endpoints
+        )
+    return msgspec.structs.replace(
+        port,
+        frontends=frontends,
+        endpoints=endpoints,
+        stale=stale_rows(port, found) if found else (),
+    )
+
+
+def _frontend(row: FrontendRow, facts: NodeFacts, desired: Desired) -> FrontendRow:
+    if facts.held is None or row.answer.node is Reaction.ABSENT:
+        return row
+    return msgspec.structs.replace(
+        row,
+        in_kernel=state_in_kernel(facts.held, desired, row.key),
+        new_connections=facts.held.new_connections.get(row.key),
+    )
+
+
+def _endpoint(row: EndpointRow, facts: NodeFacts) -> EndpointRow:
+    route = (facts.routes or {}).get(parse_address(row.address))
+    probe = (facts.probes or {}).get(row.destination)
+    return msgspec.structs.replace(row, route=route_row(route), probe=_probe_row(probe))
+
+
+def _probe_row(probe: ProbeAnswer | None) -> EndpointProbe | None:
+    if probe is None:
+        return None
+    ms = None if probe.seconds is None else round(probe.seconds * 1e3, 1)
+    return EndpointProbe(result=probe.result.value, ms=ms)
+
+
+def _probe_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
+    for row in used_rows(port):
+        probe = (facts.probes or {}).get(row.destination)
+        end = format_destination(family_of_port(port), row.destination)
+        if probe is not None and probe.result is ProbeResult.REFUSED:
+            listens = f"the port on which {row.pod or 'the pod'} listens"
+            found = Diagnosis(
+                Severity.FAIL,
+                Code.ENDPOINT_REFUSES,
+                f"{end} refuses connections: nothing listens there",
+                look=(f"targetPort of the Service, and {listens}",),
+                brief=f"{end} refuses",
+            )
+            yield cause(port, found, row.address)
+        elif probe is not None and probe.result is ProbeResult.TIMEOUT:
+            found = Diagnosis(
+                Severity.FAIL,
+                Code.UNANSWERED,
+                f"{end} does not answer this node within a second",
+                look=("the pod; NetworkPolicies that exclude nodes; firewalls on the way",),
+                brief=f"no answer from {end}",
+            )
+            yield cause(port, found, row.address)
+
+
+def _conclusion(port: ExplainedPort, causes: Iterable[NodeCause]) -> Conclusion:
+    """Return the verdict on a port; objects may say it works where packets are lost."""
+    mine = [
+        one
+        for one in causes
+        if one.finding.level is Severity.FAIL
+        and one.finding.service in ("", port.service)
+        and one.finding.port in ("", port.name)
+        and one.finding.family in ("", port.family)
+    ]
+    if not mine or port.conclusion in (Conclusion.REFUSED, Conclusion.DROPPED):
+        return port.conclusion
+    used = {row.address for row in used_rows(port)}
+    is_all_broken = bool(used) and used <= {one.endpoint for one in mine}
+    states = {row.in_kernel.state for row in port.frontends if row.in_kernel is not None}
+    is_lost = any(one.finding.code is Code.LOST_ON_NODE for one in mine)
+    if is_lost or is_all_broken or states == {MISSING}:
+        return Conclusion.DROPPED
+    return Conclusion.PARTLY
+
+
+def _connection_count(facts: NodeFacts) -> int | None:
+    if facts.connections is None:
+        return None
+    return sum(counts.known for ends in facts.connections.values() for counts in ends.values())

@@ -1,0 +1,174 @@
+"""What is wrong with this node's way to endpoints: routes, bridges, packet sizes, forwarding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
+from nfproxy.insight.explanation import EndpointRoute, EndpointRow, ExplainedPort
+from nfproxy.insight.nodefacts import NodeFacts, NodeSettings, Route
+from nfproxy.model.addresses import Family, format_address, parse_address
+
+_CNI = "the CNI plug-in on this node"
+
+
+class NodeCause(NamedTuple):
+    """Something that is wrong; `endpoint` is the address that it breaks, "" for none alone."""
+
+    finding: Diagnosis
+    endpoint: str = ""
+
+
+def cause(port: ExplainedPort, finding: Diagnosis, endpoint: str = "") -> NodeCause:
+    """Return a cause with the service port that it concerns."""
+    named = msgspec.structs.replace(
+        finding, service=port.service, port=port.name, family=port.family
+    )
+    return NodeCause(named, endpoint)
+
+
+def family_of_port(port: ExplainedPort) -> Family:
+    """Return the family of a port."""
+    return next(family for family in Family if family.label == port.family)
+
+
+def route_row(route: Route | None) -> EndpointRoute | None:
+    """Return a route as explanations show it."""
+    if route is None:
+        return None
+    return EndpointRoute(
+        interface=route.interface.name if route.interface else "",
+        via=format_address(route.via) if route.via else "",
+        mtu=route.mtu or None,
+        error=route.error,
+    )
+
+
+def used_rows(port: ExplainedPort) -> list[EndpointRow]:
+    """Return the endpoints of a port that new connections may get."""
+    return [row for row in port.endpoints if row.used.cluster or row.used.local]
+
+
+def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
+    """Yield what is wrong with the ways to the endpoints of a port."""
+    if facts.routes is None:
+        return
+    rows = [(row, facts.routes.get(parse_address(row.address))) for row in used_rows(port)]
+    known = [(row, route) for row, route in rows if route is not None]
+    for row, route in known:
+        if route.error:
+            yield cause(
+                port,
+                Diagnosis(
+                    Severity.FAIL,
+                    Code.NO_ROUTE,
+                    f"no route from this node to {row.address} ({route.error}): every connection "
+                    "that draws it is lost",
+                    look=(f"ip route get {row.address}", _CNI),
+                    brief=f"no route to {row.address}",
+                ),
+                row.address,
+            )
+    yield from _bridges(facts.settings, port, known)
+    yield from _sizes(facts, port, known)
+    if facts.settings is not None:
+        yield from _forwarding(facts.settings, port, known)
+
+
+def _bridges(
+    settings: NodeSettings | None, port: ExplainedPort, rows: list[tuple[EndpointRow, Route]]
+) -> Iterator[NodeCause]:
+    """Yield what keeps pods behind one bridge from reaching each other, or themselves."""
+    family = family_of_port(port)
+    on_bridges = [
+        (row, route)
+        for row, route in rows
+        if route.interface is not None and route.interface.kind == "bridge" and not route.via
+    ]
+    sees_bridged = settings.bridge_netfilter.get(family) if settings else True
+    for row, route in on_bridges:
+        bridge = route.interface.name if route.interface else ""
+        if not sees_bridged:
+            if len(route.ports) > 1:
+                name = f"net.bridge.bridge-nf-call-{family.table}tables"
+                yield cause(
+                    port,
+                    Diagnosis(
+                        Severity.FAIL,
+                        Code.BRIDGE_NETFILTER_OFF,
+                        f"other pods on bridge {bridge} get no usable answer from {row.address}: "
+                        "it comes from the pod itself, as nftables does not see bridged packets",
+                        because=(f"{name} is {'off' if sees_bridged is False else 'not there'}",),
+                        look=(f"modprobe br_netfilter; sysctl -w {name}=1",),
+                        brief=f"bridge {bridge}: netfilter is off",
+                    ),
+                )
+            continue
+        # Without br_netfilter the packet passes through the bridge's own device, and comes back.
+        is_off = route.port is not None and route.port.hairpin is False
+        is_promiscuous = route.interface is not None and route.interface.is_promiscuous
+        if is_off and not is_promiscuous:
+            name = route.port.name if route.port else ""
+            yield cause(
+                port,
+                Diagnosis(
+                    Severity.WARN,
+                    Code.NO_HAIRPIN,
+                    f"pod {row.pod or row.address} cannot reach itself through this Service: port "
+                    f"{name} of bridge {bridge} sends no packet back",
+                    look=(
+                        f"bridge -d link show dev {name}",
+                        "hairpinMode of the CNI plug-in",
+                    ),
+                    brief=f"no hairpin mode for {row.address}",
+                ),
+            )
+
+
+def _sizes(
+    facts: NodeFacts, port: ExplainedPort, rows: list[tuple[EndpointRow, Route]]
+) -> Iterator[NodeCause]:
+    """Yield that packets of pods here do not fit the way to endpoints on other nodes."""
+    local = [route.mtu for _, route in rows if route.mtu and not route.via and not route.is_local]
+    size = max((*local, facts.pod_mtu))
+    failed = facts.settings.fragments_failed.get(family_of_port(port), 0) if facts.settings else 0
+    for row, route in rows:
+        if route.via and 0 < route.mtu < size:
+            yield cause(
+                port,
+                Diagnosis(
+                    Severity.WARN if failed else Severity.NOTE,
+                    Code.MTU_SMALLER,
+                    f"the way to {row.address} takes packets of {route.mtu} bytes, pods here "
+                    f"send {size}: large answers hang where ICMP is filtered",
+                    because=(f"{failed:,} packets were too large for their way (FragFails)",)
+                    if failed
+                    else (),
+                    look=(f"ip route get {row.address}; the MTU of the CNI plug-in",),
+                    brief=f"smaller packets to {row.address}",
+                ),
+            )
+
+
+def _forwarding(
+    settings: NodeSettings, port: ExplainedPort, rows: list[tuple[EndpointRow, Route]]
+) -> Iterator[NodeCause]:
+    family = family_of_port(port)
+    if settings.forwarding.get(family) is not False:
+        return
+    if any(not route.is_local and not route.error for _, route in rows):
+        name = "ipv4.ip_forward" if family is Family.IPV4 else "ipv6.conf.all.forwarding"
+        yield cause(
+            port,
+            Diagnosis(
+                Severity.FAIL,
+                Code.FORWARD_POLICY,
+                f"this node forwards no {family.label} packets (net.{name} is 0): only its own "
+                "processes reach endpoints",
+                look=(f"sysctl -w net.{name}=1",),
+                brief="forwarding is off",
+            ),
+        )

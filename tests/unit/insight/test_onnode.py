@@ -1,0 +1,333 @@
+"""What the node says of a Service: each cause by values, and none where nothing is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from support.insight import codes, explained, shop, sight
+
+from nfproxy.insight.explanation import Explanation
+from nfproxy.insight.nodefacts import (
+    ConnectionCounts,
+    ForeignDrop,
+    HeldState,
+    NodeFacts,
+    NodeLink,
+    NodeSettings,
+    ProbeAnswer,
+    ProbeResult,
+    ProxyRuns,
+    Route,
+)
+from nfproxy.insight.onnode import on_node
+from nfproxy.model.addresses import FAMILIES, Family, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.nft.schema import port_bytes
+from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.frontends import FrontendKey
+from nfproxy.reconcile.lists import ListState
+from nfproxy.reconcile.observed import Observed
+from nfproxy.reconcile.transition import FrontendState
+
+SHOP = sight(*shop())
+DESIRED = SHOP.planner.desired
+WEB = FrontendKey(Family.IPV4, parse_address("10.96.0.10"), Protocol.TCP, 80)
+LOCAL, REMOTE = "10.244.1.11", "10.244.2.11"
+VETH = NodeLink(5, "veth1", 1500, "veth")
+UPLINK = NodeLink(2, "eth0", 1500)
+BRIDGE = NodeLink(3, "cni0", 1500, "bridge")
+PORTS = tuple(NodeLink(n, f"veth{n}", 1500, "veth", 3, True) for n in (8, 9))
+NEXT_HOP = parse_address("192.168.77.12")
+ON = dict.fromkeys(FAMILIES, True)
+SETTINGS = NodeSettings(ON, ON, dict.fromkeys(FAMILIES, 0))
+CLIENT = parse_address("10.244.1.12")
+
+
+def end(address: str, port: int = 8080) -> Destination:
+    return parse_address(address) + port_bytes(port)
+
+
+def all_of_it() -> Observed:
+    """Return what the kernel holds where all of the desired state is in force."""
+    return Observed(
+        frontends={
+            key: FrontendState(
+                f.verdict, f.own_slots, {(e.set, e.key): e.value for e in f.own_elements}
+            )
+            for key, f in DESIRED.frontends.items()
+        },
+        lists={key: ListState(slots) for key, slots in DESIRED.lists.items()},
+        shared_elements=set(DESIRED.shared_elements),
+        affinity_lists=dict(DESIRED.affinity_lists),
+    )
+
+
+def held(observed: Observed | None = None, **more: Any) -> HeldState:
+    counters = dict.fromkeys(DESIRED.frontends, 42)
+    return HeldState(frozenset(FAMILIES), observed or all_of_it(), counters, {}, **more)
+
+
+def routes() -> dict[bytes, Route]:
+    return {
+        parse_address(LOCAL): Route(VETH, mtu=1500),
+        parse_address(REMOTE): Route(UPLINK, NEXT_HOP, 1500),
+    }
+
+
+def healthy(**changes: Any) -> NodeFacts:
+    """Return facts of a node on which nothing is wrong, but for some."""
+    facts = NodeFacts(
+        held=held(),
+        connections={},
+        routes=routes(),
+        pod_mtu=1500,
+        settings=SETTINGS,
+        runs=ProxyRuns(nfproxy="process 1"),
+    )
+    return msgspec.structs.replace(facts, **changes)
+
+
+def joined(what: str = "shop/web", **changes: Any) -> Explanation:
+    return on_node(explained(what, SHOP), healthy(**changes), DESIRED, SHOP.config)
+
+
+def result(found: Explanation) -> tuple[str, list[str]]:
+    return found.conclusion.value, codes(found)
+
+
+def traffic(**ends: ConnectionCounts) -> Mapping[FrontendKey, Mapping[Destination, Any]]:
+    names = {"local": end(LOCAL), "remote": end(REMOTE), "left": end("10.244.2.99")}
+    return {WEB: {names[name]: counts for name, counts in ends.items()}}
+
+
+@pytest.mark.parametrize("name", sorted(map(str, SHOP.details.services)))
+def test_a_healthy_node_adds_nothing(name: str) -> None:
+    assert codes(joined(name)) == codes(explained(name, SHOP))
+    assert joined(name).conclusion == explained(name, SHOP).conclusion
+
+
+def test_rows_are_filled() -> None:
+    counts = ConnectionCounts(open=3, closing=1, source_changed=1)
+    probes = {end(LOCAL): ProbeAnswer(ProbeResult.OK, 0.0004)}
+
+    (port,) = joined(connections=traffic(local=counts), probes=probes).ports
+
+    (first, *_), (row, other) = port.frontends, port.endpoints
+    assert first.in_kernel is not None
+    assert (first.in_kernel.state, first.new_connections) == ("equal", 42)
+    assert first.in_kernel.endpoints == (f"{LOCAL}:8080", f"{REMOTE}:8080")
+    assert row.connections is not None
+    assert (row.connections.open, row.connections.closing) == (3, 1)
+    assert row.probe is not None
+    assert (row.probe.result, row.probe.ms) == ("ok", 0.4)
+    assert other.route is not None
+    assert (other.route.interface, other.route.via, other.route.mtu) == (
+        "eth0",
+        "192.168.77.12",
+        1500,
+    )
+    assert other.connections is not None
+    assert other.connections.open == 0
+
+
+def test_what_was_not_looked_at_is_not_zero() -> None:
+    (port,) = joined(held=None, connections=None, routes=None, settings=None, runs=None).ports
+    assert port.frontends[0].in_kernel is None
+    assert port.endpoints[0].connections is None
+    assert port.endpoints[0].route is None
+
+
+@pytest.mark.parametrize("error", ["blackhole", "no route"])
+def test_no_route(error: str) -> None:
+    some = joined(routes={**routes(), parse_address(REMOTE): Route(error=error)})
+    every = joined(routes={address: Route(error=error) for address in routes()})
+
+    assert result(some) == ("partly", ["fail NoRoute"])
+    assert f"{REMOTE} ({error})" in some.findings[0].message
+    assert result(every) == ("dropped", ["fail NoRoute", "fail NoRoute"])
+
+
+def bridged(port: NodeLink | None = PORTS[0], bridge: NodeLink = BRIDGE) -> dict[bytes, Route]:
+    way = Route(bridge, mtu=1500, port=port, ports=PORTS)
+    return {**routes(), parse_address(LOCAL): way}
+
+
+@pytest.mark.parametrize(
+    ("port", "bridge", "found"),
+    [
+        (PORTS[0], BRIDGE, []),
+        (None, BRIDGE, []),
+        (msgspec.structs.replace(PORTS[0], hairpin=False), BRIDGE, ["warn NoHairpin"]),
+        (
+            msgspec.structs.replace(PORTS[0], hairpin=False),
+            msgspec.structs.replace(BRIDGE, is_promiscuous=True),
+            [],
+        ),
+    ],
+)
+def test_hairpin_mode(port: NodeLink | None, bridge: NodeLink, found: list[str]) -> None:
+    assert codes(joined(routes=bridged(port, bridge))) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(True, []), (False, ["fail BridgeNetfilterOff"]), (None, ["fail BridgeNetfilterOff"])],
+)
+def test_bridged_packets_pass_by_netfilter(value: bool | None, found: list[str]) -> None:
+    settings = msgspec.structs.replace(SETTINGS, bridge_netfilter=dict.fromkeys(FAMILIES, value))
+    alone = Route(BRIDGE, mtu=1500, port=PORTS[0], ports=PORTS[:1])
+
+    assert codes(joined(routes=bridged(), settings=settings)) == found
+    # Without a bridge, or without another pod on it, that makes no difference.
+    assert codes(joined(settings=settings)) == []
+    routes_alone = {**routes(), parse_address(LOCAL): alone}
+    assert codes(joined(routes=routes_alone, settings=settings)) == []
+
+
+@pytest.mark.parametrize(
+    ("mtu", "failed", "found"),
+    [(1500, 15, []), (1450, 0, ["note MTUSmaller"]), (1450, 15, ["warn MTUSmaller"])],
+)
+def test_a_way_that_takes_smaller_packets(mtu: int, failed: int, found: list[str]) -> None:
+    settings = msgspec.structs.replace(SETTINGS, fragments_failed=dict.fromkeys(FAMILIES, failed))
+    ways = {**routes(), parse_address(REMOTE): Route(UPLINK, NEXT_HOP, mtu)}
+    assert codes(joined(routes=ways, settings=settings)) == found
+    assert codes(joined(routes=ways, settings=settings, pod_mtu=0)) == found
+    small = {address: msgspec.structs.replace(way, mtu=mtu) for address, way in ways.items()}
+    assert codes(joined(routes=small, settings=settings, pod_mtu=mtu)) == []
+
+
+def test_a_node_that_forwards_nothing() -> None:
+    off = msgspec.structs.replace(SETTINGS, forwarding=dict.fromkeys(FAMILIES, False))
+    own = {address: Route(is_local=True) for address in routes()}
+    assert result(joined(settings=off)) == ("partly", ["fail ForwardPolicy"])
+    assert codes(joined(settings=off, routes=own)) == []
+
+
+def test_connections_without_an_answer() -> None:
+    silent = ConnectionCounts(unanswered=2, overdue=2, waiting={CLIENT: 2})
+    fresh = ConnectionCounts(unanswered=2)
+    slow = ConnectionCounts(open=5, unanswered=1, overdue=1, waiting={CLIENT: 1})
+    fine = ConnectionCounts(open=3)
+
+    found = joined(connections=traffic(local=fine, remote=silent))
+    assert result(found) == ("partly", ["fail Unanswered"])
+    assert found.findings[0].because == ("clients: 10.244.1.12 x2",)
+    assert result(joined(connections=traffic(local=fine, remote=slow))) == (
+        "works",
+        ["warn Unanswered"],
+    )
+    assert result(joined(connections=traffic(local=silent, remote=silent)))[0] == "dropped"
+    assert codes(joined(connections=traffic(local=fine, remote=fresh))) == []
+
+
+def test_open_connections_to_an_endpoint_that_left() -> None:
+    gone = ConnectionCounts(open=3, clients={CLIENT: 3})
+    found = joined(connections=traffic(left=gone))
+    assert result(found) == ("works", ["warn StaleTCP"])
+    assert "10.244.2.99:8080" in found.findings[0].message
+    assert found.ports[0].stale[0].clients == ("10.244.1.12",)
+    assert codes(joined(connections=traffic(left=ConnectionCounts(closing=3)))) == []
+
+
+def test_the_kernel_lacks_an_endpoint() -> None:
+    observed = all_of_it()
+    state = observed.frontends[WEB]
+    observed.frontends[WEB] = state._replace(slot_ranges=(state.slot_ranges[0][:1], ()))
+
+    found = joined(held=held(observed))
+
+    assert result(found) == ("partly", ["fail KernelDiffers"])
+    assert any(LOCAL in fact for fact in found.findings[0].because)
+
+
+def test_the_kernel_lacks_a_frontend() -> None:
+    observed = all_of_it()
+    del observed.frontends[WEB]
+    assert result(joined(held=held(observed))) == ("partly", ["fail NotProgrammed"])
+    assert result(joined("10.96.0.10:80", held=held(observed))) == (
+        "dropped",
+        ["fail NotProgrammed"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "tables", "found"),
+    [
+        (ProxyRuns(), FAMILIES, "warn NobodyRuns"),
+        (ProxyRuns(), (), "fail NobodyRuns"),
+        (ProxyRuns(kube_proxy="process 7"), (), "warn NobodyRuns"),
+        (ProxyRuns(hidden=True), FAMILIES, ""),
+        (ProxyRuns(hidden=True), (), "fail NotProgrammed"),
+        (ProxyRuns(nfproxy="process 1"), (), "fail NotProgrammed"),
+    ],
+)
+def test_who_runs(runs: ProxyRuns, tables: tuple[Family, ...], found: str) -> None:
+    state = held() if tables else HeldState(frozenset(), Observed(), {}, {})
+    assert codes(joined(held=state, runs=runs)) == ([found] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (ProbeResult.OK, []),
+        (ProbeResult.REFUSED, ["fail EndpointRefuses"]),
+        (ProbeResult.TIMEOUT, ["fail Unanswered"]),
+    ],
+)
+def test_probes(answer: ProbeResult, found: list[str]) -> None:
+    probes = {end(LOCAL): ProbeAnswer(ProbeResult.OK, 0.001), end(REMOTE): ProbeAnswer(answer)}
+    assert codes(joined(probes=probes)) == found
+
+
+def test_connections_that_leave_no_trace() -> None:
+    lost = joined(arrived={WEB: 2})
+    assert result(lost) == ("dropped", ["fail LostOnNode"])
+    policy = ForeignDrop("ip filter", "FORWARD")
+    named = joined(arrived={WEB: 2}, drops=(policy,))
+    assert named.findings[0].because == (
+        "chain FORWARD of table ip filter drops what no rule accepts",
+    )
+    assert codes(joined(drops=(policy,))) == []
+    assert codes(joined(arrived={WEB: 0})) == []
+    known = ConnectionCounts(closing=1)
+    assert codes(joined(arrived={WEB: 2}, connections=traffic(local=known))) == []
+
+
+def test_rules_of_others_that_drop() -> None:
+    rule = ForeignDrop("inet policy", "forward", parse_address(REMOTE), 3, 7, "deny all")
+    found = joined(drops=(rule,))
+    assert result(found) == ("partly", ["fail DroppedByOthers"])
+    assert 'inet policy, chain forward, handle 3 "deny all", 7 packets' in found.findings[0].message
+    assert codes(joined(drops=(msgspec.structs.replace(rule, packets=0),))) == []
+    assert codes(joined(drops=(msgspec.structs.replace(rule, packets=None),))) == []
+    other = msgspec.structs.replace(rule, endpoint=parse_address("10.244.2.99"))
+    assert codes(joined(drops=(other,))) == []
+
+
+def test_pods_that_lose_their_addresses() -> None:
+    lost = ConnectionCounts(open=2, source_changed=2, masqueraded={CLIENT: 2})
+    outside = ConnectionCounts(open=1, masqueraded={parse_address("192.168.77.100"): 1})
+    found = joined(connections=traffic(local=lost))
+    assert codes(found) == ["warn ClusterCIDRMissesPods"]
+    assert "2 connections of this node's pods (10.244.1.12 x2)" in found.findings[0].message
+    assert codes(joined(connections=traffic(local=outside))) == []
+
+
+def test_session_affinity_that_pins_clients() -> None:
+    def pinned(local: int, remote: int, **more: Any) -> list[str]:
+        counts = {end(LOCAL): local, end(REMOTE): remote}
+        return codes(joined(held=held(remembered=counts), **more))
+
+    assert pinned(0, 0) == []
+    assert pinned(6, 6) == []
+    assert pinned(1, 0) == ["note AffinityPins"]
+    assert pinned(12, 0) == ["warn AffinityPins"]
+    silent = ConnectionCounts(unanswered=1, overdue=1, waiting={CLIENT: 1})
+    assert pinned(6, 6, connections=traffic(remote=silent)) == [
+        "fail Unanswered",
+        "warn AffinityPins",
+    ]
