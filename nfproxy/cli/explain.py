@@ -10,6 +10,7 @@ import msgspec
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
 from nfproxy.cli.inputs import files_option
+from nfproxy.cli.nodereading import with_node
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, terminal_width
@@ -33,6 +34,9 @@ _COULD_NOT_FIND_OUT = 2
 )
 @click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
 @click.option("--all-nodes", is_flag=True, help="Answer for every Node, a row each.")
+@click.option(
+    "--probe", is_flag=True, help="On the node: also connect to each TCP endpoint, for a second."
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 for what is worth a look, too.")
 @output_option("text", "json", "yaml", help="json, yaml: everything, with the codes of causes.")
 @context_flags
@@ -42,6 +46,7 @@ def command(
     namespace: str,
     node: str,
     all_nodes: bool,
+    probe: bool,
     strict: bool,
     output: str,
     flags: Flags,
@@ -57,7 +62,8 @@ def command(
           ADDRESS[:PORT[/udp]]      an address of a Service, a pod or a node
           [IPV6]:PORT, :NODEPORT    the same for IPv6; a node port
 
-    Works on manifests (-f), against the API server with kubectl's rights, and on a node.
+    Works on manifests (-f), against the API server with kubectl's rights, and on a node. There it
+    also asks the kernel: what is in force, connections, routes; that takes CAP_NET_ADMIN.
 
     Exit status: 0 nothing fails, 1 something does, 2 could not find out.
     """
@@ -73,6 +79,9 @@ def command(
         found = explain_everywhere(read.sights, question, also=read.near)
     else:
         found = explain(read.sights[0], question, also=read.near)
+        if read.is_own_node:
+            running = str(read.daemon) if read.daemon else ""
+            found = with_node(found, read.sights[0].planner, running=running, probe=probe)
     seen = msgspec.structs.replace(
         read.seen,
         node=found.seen.node,

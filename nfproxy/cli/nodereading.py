@@ -47,10 +47,11 @@ def with_node(
     each endpoint. Raises DataplaneError.
     """
     if not may_administer_network():
-        return _without(explanation, "this process lacks the capability NET_ADMIN: run it as root")
+        return _without(explanation, "they need the capability NET_ADMIN (root)")
     with NftSocket() as netlink:
         is_here = running or any(row.name == TABLE for row in netlink.tables())
-        if not (is_here or planner.config.kept.node_addresses & own_addresses()):
+        known = {*planner.config.node_ips.values(), *planner.config.kept.node_addresses}
+        if not (is_here or known & own_addresses()):
             return _without(explanation, "this machine is not the node")
         facts = _read(netlink, explanation, planner.desired, running, probe=probe)
     return on_node(explanation, facts, planner.desired, planner.config)

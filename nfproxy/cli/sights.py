@@ -69,12 +69,17 @@ class ReadObjects(NamedTuple):
 
 
 class Sights(NamedTuple):
-    """The sight of each node that was asked for, what they rest on, and the nfproxy that runs."""
+    """
+    The sight of each node that was asked for, what they rest on, and the nfproxy that runs.
+
+    `is_own_node` says that the only sight is that of the node that this machine is, if it is one.
+    """
 
     sights: tuple[Sight, ...]
     seen: Seen
     near: tuple[ObjectName, ...]
     daemon: RunningDaemon | None
+    is_own_node: bool = False
 
 
 def read_sights(
@@ -119,7 +124,7 @@ def read_sights(
         for one in wanted
     )
     seen = Seen(objects=objects.source, resource_version=objects.version, missing=objects.missing)
-    return Sights(sights, seen, objects.near, settings.daemon)
+    return Sights(sights, seen, objects.near, settings.daemon, name == own and not all_nodes)
 
 
 def _sight(

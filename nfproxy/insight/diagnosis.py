@@ -130,7 +130,7 @@ class Code(enum.StrEnum):
     AFFINITY_PINS = "AffinityPins", "Session affinity keeps most clients at few endpoints."
     DROPPED_BY_OTHERS = "DroppedByOthers", "A rule of another program drops the packets."
     LOST_ON_NODE = "LostOnNode", "Packets of this Service do not leave this node."
-    FORWARD_POLICY = "ForwardPolicy", "A chain at the forward hook drops what no rule accepts."
+    FORWARD_POLICY = "ForwardPolicy", "The node forwards no packets."
 
 
 class ObjectField(msgspec.Struct, frozen=True, omit_defaults=True):

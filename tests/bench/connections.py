@@ -78,7 +78,7 @@ def measure(size: Size, directory: Path, rounds: int, per_round: int) -> dict[st
     """Return the connections through each variant, with tables of a size."""
     with Lab() as lab:
         lines = {name: Line(lab, name) for name in VARIANTS}
-        NodeProxy(lines[NFPROXY].node, CONFIG, _objects(size))
+        NodeProxy(lines[NFPROXY].node, CONFIG, objects_of(size))
         baseline.load(lines[BASELINE].node.namespace, baseline.write_ruleset(size, directory))
         clients = {
             name: line.start(_write_targets(size, directory, name)) for name, line in lines.items()
@@ -99,7 +99,7 @@ def measure(size: Size, directory: Path, rounds: int, per_round: int) -> dict[st
     }
 
 
-def _objects(size: Size) -> list[Any]:
+def objects_of(size: Size) -> list[Any]:
     services = (objects.service_json(n) for n in range(size.services))
     slices = (
         objects.slice_json(n, objects.endpoints_of(n, size.endpoints)) for n in range(size.services)
