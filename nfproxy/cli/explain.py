@@ -10,7 +10,7 @@ import msgspec
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
 from nfproxy.cli.inputs import files_option
-from nfproxy.cli.nodereading import with_node
+from nfproxy.cli.nodereading import from_kernel, with_node
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, terminal_width
@@ -73,7 +73,11 @@ def command(
     service = question.name if isinstance(question, ServiceQuestion) else None
     try:
         read = read_sights(files, flags, service=service, node=node, all_nodes=all_nodes)
-    except ConfigError as error:
+    except (ConfigError, InputError) as error:
+        is_here = not (files or node or all_nodes)
+        if is_here and (alone := from_kernel(question, error.what, probe=probe)):
+            _print(alone, output)
+            sys.exit(_status(alone, strict=strict))
         raise InputError(error.what, error.remedy) from None
     if all_nodes:
         found = explain_everywhere(read.sights, question, also=read.near)

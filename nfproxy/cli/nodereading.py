@@ -14,7 +14,7 @@ import msgspec
 from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.connectionreader import read_connections
 from nfproxy.dataplane.foreigndrops import read_foreign_drops
-from nfproxy.dataplane.heldreader import read_held
+from nfproxy.dataplane.heldreader import find_frontends, read_held
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import own_addresses
 from nfproxy.host.endpointprobes import probe_endpoints
@@ -23,10 +23,13 @@ from nfproxy.host.nodesettings import read_node_settings
 from nfproxy.host.processes import may_administer_network
 from nfproxy.host.routes import read_pod_mtu, read_routes
 from nfproxy.insight.explanation import Explanation, Reaction
+from nfproxy.insight.kernelalone import explain_kernel
 from nfproxy.insight.kernelcauses import EQUAL, state_in_kernel
 from nfproxy.insight.nodefacts import ConnectionMap, HeldState, NodeFacts, ProxyRuns
 from nfproxy.insight.onnode import on_node
+from nfproxy.insight.question import Question, ServiceQuestion
 from nfproxy.model.addresses import parse_address
+from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import TABLE
 from nfproxy.plan.desired import Desired
@@ -57,6 +60,36 @@ def with_node(
     return on_node(explanation, facts, planner.desired, planner.config)
 
 
+def from_kernel(question: Question, why: str, *, probe: bool = False) -> Explanation | None:
+    """
+    Return what this node's kernel says where objects are missing, None if it has no such tables.
+
+    `why` says why objects are missing. Raises DataplaneError.
+    """
+    if not may_administer_network():
+        return None
+    with NftSocket() as netlink:
+        if not any(row.name == TABLE for row in netlink.tables()):
+            return None
+        keys = _asked_for(netlink, question)
+        held = read_held(netlink, Desired(), keys)
+        found = explain_kernel(question, held, keys, why)
+        facts = _read(netlink, found, None, "", probe=probe)
+    return on_node(found, facts, None, NodeConfig(node_name=""))
+
+
+def _asked_for(netlink: NftSocket, question: Question) -> list[FrontendKey]:
+    """Return the frontends in the kernel that a question is about."""
+    if isinstance(question, ServiceQuestion):
+        keys = find_frontends(netlink, comment=str(question))
+        named = find_frontends(netlink, comment=str(question.name)) if not keys else []
+        return keys or [key for key in named if question.port in ("", str(key.port))]
+    keys = find_frontends(netlink, address=question.address, port=question.port)
+    if not keys and question.port and question.address in own_addresses():
+        keys = find_frontends(netlink, port=question.port)
+    return [key for key in keys if question.protocol in (None, key.protocol)]
+
+
 def _without(explanation: Explanation, why: str) -> Explanation:
     missing = (*explanation.seen.missing, f"kernel, connections and routes: {why}")
     seen = msgspec.structs.replace(explanation.seen, missing=missing)
@@ -64,7 +97,12 @@ def _without(explanation: Explanation, why: str) -> Explanation:
 
 
 def _read(
-    netlink: NftSocket, explanation: Explanation, desired: Desired, running: str, *, probe: bool
+    netlink: NftSocket,
+    explanation: Explanation,
+    desired: Desired | None,
+    running: str,
+    *,
+    probe: bool,
 ) -> NodeFacts:
     keys = {
         row.key
@@ -105,9 +143,13 @@ def _read(
     )
 
 
-def _read_held(netlink: NftSocket, desired: Desired, keys: Collection[FrontendKey]) -> HeldState:
+def _read_held(
+    netlink: NftSocket, desired: Desired | None, keys: Collection[FrontendKey]
+) -> HeldState:
     """Return what the kernel holds; where that differs, look again: a change may be on its way."""
-    held = read_held(netlink, desired, keys)
+    held = read_held(netlink, desired or Desired(), keys)
+    if desired is None:
+        return held
     deadline_s = monotonic_s() + _PATIENCE_S
     while held.tables and monotonic_s() < deadline_s:
         if all(state_in_kernel(held, desired, key).state == EQUAL for key in keys):
@@ -125,7 +167,7 @@ def _may_lose(held: HeldState, connections: ConnectionMap) -> bool:
 
 
 def _wait_for_more(
-    netlink: NftSocket, desired: Desired, held: HeldState
+    netlink: NftSocket, desired: Desired | None, held: HeldState
 ) -> Mapping[FrontendKey, int]:
     """Return how many connections each frontend receives until one does, or for a second."""
     keys = [key for key, count in held.new_connections.items() if count]
@@ -133,7 +175,7 @@ def _wait_for_more(
     arrived: dict[FrontendKey, int] = {}
     while not any(arrived.values()) and monotonic_s() < deadline_s:
         Event().wait(_STEP_S)
-        now = read_held(netlink, desired, keys).new_connections
+        now = read_held(netlink, desired or Desired(), keys).new_connections
         arrived = {key: max(0, now.get(key, 0) - held.new_connections[key]) for key in keys}
     return arrived
 

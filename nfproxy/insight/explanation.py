@@ -114,7 +114,7 @@ class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class InKernel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the kernel has of a frontend: ``equal``, ``missing`` or ``differs``."""
+    """What the kernel has of a frontend: ``equal``, ``missing``, ``differs`` or ``unknown``."""
 
     state: str
     endpoints: tuple[str, ...] = ()

@@ -26,13 +26,19 @@ from nfproxy.reconcile.lists import NO_LIST, list_transition
 from nfproxy.reconcile.transition import ABSENT, drawn_counts, transition
 from nfproxy.views.compare import format_destination
 
-EQUAL, MISSING, DIFFERS = "equal", "missing", "differs"
+EQUAL, MISSING, DIFFERS, UNKNOWN = "equal", "missing", "differs", "unknown"
 
 
-def state_in_kernel(held: HeldState, desired: Desired, key: FrontendKey) -> InKernel:
-    """Return whether the kernel has a frontend as it should, and its endpoints there."""
+def state_in_kernel(held: HeldState, desired: Desired | None, key: FrontendKey) -> InKernel:
+    """
+    Return whether the kernel has a frontend as it should, and its endpoints there.
+
+    Without a desired state (None) that is unknown.
+    """
     state = held.observed.frontends.get(key, ABSENT)
     ends = tuple(format_destination(key.family, end) for end in sorted(endpoints_in(held, key)))
+    if desired is None:
+        return InKernel(state=UNKNOWN, endpoints=ends)
     wanted = desired.frontends.get(key)
     if state.verdict is None:
         return InKernel(state=MISSING if wanted else EQUAL)
@@ -143,7 +149,7 @@ _START = "journalctl -u nfproxy, or kubectl -n kube-system logs of the node's nf
 def _row_cause(port: ExplainedPort, row: FrontendRow) -> Iterator[NodeCause]:
     assert row.in_kernel is not None  # noqa: S101 - the caller looked
     state = row.in_kernel.state
-    if state == EQUAL:
+    if state in (EQUAL, UNKNOWN):
         return
     look = ("nfproxy diff", "the log of nfproxy on this node")
     if state == MISSING:

@@ -44,9 +44,13 @@ from nfproxy.views.compare import format_destination
 
 
 def on_node(
-    explanation: Explanation, facts: NodeFacts, desired: Desired, config: NodeConfig
+    explanation: Explanation, facts: NodeFacts, desired: Desired | None, config: NodeConfig
 ) -> Explanation:
-    """Return an explanation with its rows filled and causes added by what a node knows."""
+    """
+    Return an explanation with its rows filled and causes added by what a node knows.
+
+    Without objects there is no desired state (None).
+    """
     ports = tuple(_filled(port, facts, desired) for port in explanation.ports)
     found = list(kernel_causes(facts, ports))
     for port in ports:
@@ -94,7 +98,7 @@ def _without_doubles(earlier: tuple[Diagnosis, ...], causes: list[Diagnosis]) ->
     ]
 
 
-def _filled(port: ExplainedPort, facts: NodeFacts, desired: Desired) -> ExplainedPort:
+def _filled(port: ExplainedPort, facts: NodeFacts, desired: Desired | None) -> ExplainedPort:
     found = connections_by_endpoint(facts, port)
     frontends = tuple(_frontend(row, facts, desired) for row in port.frontends)
     endpoints = tuple(_endpoint(row, facts) for row in port.endpoints)
@@ -111,7 +115,7 @@ def _filled(port: ExplainedPort, facts: NodeFacts, desired: Desired) -> Explaine
     )
 
 
-def _frontend(row: FrontendRow, facts: NodeFacts, desired: Desired) -> FrontendRow:
+def _frontend(row: FrontendRow, facts: NodeFacts, desired: Desired | None) -> FrontendRow:
     if facts.held is None or row.answer.node is Reaction.ABSENT:
         return row
     return msgspec.structs.replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from incidents.conftest import Incident
 from support.processes.commands import ORDINARY_USER
 
@@ -49,3 +50,37 @@ def test_without_permission_the_depth_is_less(incident: Incident) -> None:
     assert found.code == 0, found.err
     assert found.data["seen"]["kernel"] is False
     assert "NET_ADMIN" in "".join(found.data["seen"]["missing"])
+
+
+#: Without a kubeconfig, which a developer's machine may have.
+HOMELESS = ("env", "HOME=/nonexistent", "KUBECONFIG=")
+
+
+@pytest.mark.parametrize("what", ["10.96.0.10:80", ":30080", "192.168.77.11:30080"])
+def test_neither_nfproxy_nor_objects_are_there(stopped: Incident, what: str) -> None:
+    """The kernel alone says what serves, and a route that is missing still shows."""
+    with stopped.nfproxy() as daemon:
+        daemon.end(signal.SIGKILL)
+    stopped.clients_try()
+    stopped.on_node("ip route add blackhole 10.244.2.11")
+    try:
+        found = stopped.commands.run("explain", what, "-o", "json", prefix=HOMELESS)
+    finally:
+        stopped.on_node("ip route del blackhole 10.244.2.11")
+    assert found.code == 1, found.err
+    assert [one["code"] for one in found.data["findings"]] == ["NoRoute", "NobodyRuns"]
+    (port,) = found.data["ports"]
+    assert [f"{row['address']}:{row['port']}" for row in port["endpoints"]] == [
+        "10.244.1.11:8080",
+        "10.244.2.11:8080",
+    ]
+    assert port["frontends"][0]["newConnections"] == (16 if what.startswith("10.") else 0)
+    assert found.data["seen"]["missing"][0].startswith("objects: ")
+
+
+def test_nothing_is_known_of_an_address_without_objects(stopped: Incident) -> None:
+    with stopped.nfproxy() as daemon:
+        daemon.end(signal.SIGKILL)
+    found = stopped.commands.run("explain", "10.96.0.99:80", "-o", "json", prefix=HOMELESS)
+    assert found.code == 1
+    assert found.data["findings"][0]["code"] == "NotAService"
