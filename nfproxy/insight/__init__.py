@@ -13,7 +13,9 @@ and ``onnode`` joins all that with an explanation. Without objects ``kernelalone
 
 What happens to one packet, by the rules alone: ``packet`` (it, the node, the outcomes),
 ``expressions`` (what a rule reads), ``statements`` (what a rule does), ``ruletext`` and
-``tabletext`` (from text to them), ``evaluate`` (the way through hooks and chains).
+``tabletext`` (from text to them), ``evaluate`` (the way through hooks and chains). For one client:
+``clientidentity`` (who it is), ``desiredtables`` (the part of the tables that its packets meet),
+``clientsteps`` (their way in words), ``client`` (all of it in an explanation).
 
 What a running nfproxy says about itself: ``daemonstatus``.
 """

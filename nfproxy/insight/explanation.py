@@ -53,6 +53,7 @@ class Reaction(enum.StrEnum):
     DROPPED = "dropped"
     ROUTED = "routed"  # ipMode Router without an endpoint: the node's routes decide
     ABSENT = "absent"  # the frontend is not this Service's, or is not made at all
+    UNKNOWN = "unknown"  # of one client: its packet meets a rule that cannot be followed
 
 
 class SourceNAT(enum.StrEnum):
@@ -261,19 +262,43 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ClientStep(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One step of a client's packet: where, by which rule, and what comes of it."""
+    """
+    One step of a client's packet: at which hook, what a rule does there, and what comes of it.
+
+    `is_end` marks the step that decides. Steps behind it are those of clients that get further.
+    """
 
     at: str
     rule: str
     result: str = ""
+    is_end: bool = False
+
+
+class ClientTarget(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a client gets at one address and port: ``10.96.0.80:80/tcp``."""
+
+    asked: str
+    what: str = ""
+    answer: Reaction = Reaction.UNKNOWN
+    endpoints: tuple[str, ...] = ()
+    source_changed: bool = False
+    rejected_with: str = ""
 
 
 class ClientPath(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What happens to one client (``--from``); `what` is ``outside``, ``pod`` or ``node``."""
+    """
+    What happens to one client (``--from``); `what` is ``outside``, ``pod`` or ``node``.
+
+    `name` says in words who it is. `target` is what it asks for and gets, None where nothing can be
+    asked for in its family. `elsewhere` is what it would get at the Service's other addresses.
+    """
 
     address: str
     what: str
+    name: str = ""
+    target: ClientTarget | None = None
     steps: tuple[ClientStep, ...] = ()
+    elsewhere: tuple[ClientTarget, ...] = ()
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

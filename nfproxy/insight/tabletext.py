@@ -6,6 +6,7 @@ Reads scripts that ``nfproxy render`` prints, and listings of ``nft list``.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -100,6 +101,12 @@ class RuleTable:
         self._elements: dict[str, _Elements] = {}
         self.find: Find = find or self._find
         self._read(iter(text.splitlines()))
+
+    def with_find(self, find: Find) -> RuleTable:
+        """Return the same rules over elements that are looked up elsewhere."""
+        other = copy.copy(self)
+        other.find = find
+        return other
 
     def hooked(self, hook: str) -> list[RuleChain]:
         """Return the base chains of a hook, in the order in which packets come to them."""

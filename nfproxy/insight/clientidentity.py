@@ -1,0 +1,91 @@
+"""Who a client is: a process of this node, a pod of it, or one from outside, and its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from nfproxy.errors import InputError
+from nfproxy.insight.packet import AddressType, NodeAddresses
+from nfproxy.insight.sight import Sight
+from nfproxy.model.addresses import Family, family_of, parse_address
+from nfproxy.text import quoted, shown_name
+
+
+class Client(msgspec.Struct, frozen=True):
+    """Who asks. `what` is ``outside``, ``pod`` (of this node) or ``node`` (a process on it)."""
+
+    addresses: Mapping[Family, bytes]
+    what: str
+    name: str
+
+
+def client_of(sight: Sight, text: str, namespace: str = "default") -> Client:
+    """
+    Return the client that a text names: an address, or a pod that an EndpointSlice names.
+
+    Raises InputError for a pod that none names.
+    """
+    try:
+        return _by_address(sight, parse_address(text))
+    except InputError:
+        if "/" not in text and (":" in text or text.replace(".", "").isdigit()):
+            raise
+    name = text if "/" in text else f"{namespace}/{text}"
+    found: dict[Family, bytes] = {}
+    node: str | None = None
+    for piece in sight.details.slices.values():
+        for address, details in piece.endpoints.items():
+            if details.pod == name:
+                found.setdefault(family_of(address), address)
+    if not found:
+        raise InputError(
+            f"no EndpointSlice names a pod {quoted(name)}", "name the client by its address"
+        )
+    first = _by_address(sight, next(iter(found.values())))
+    node = _node_of_endpoint(sight, next(iter(found.values())))
+    where = f" of node {shown_name(node)}" if node and first.what != "pod" else ""
+    return Client(found, first.what, f"pod {shown_name(name)}{where}")
+
+
+def _by_address(sight: Sight, address: bytes) -> Client:
+    found = {family_of(address): address}
+    own = sight.config.node_name
+    if node_addresses(sight).type_of(address) is AddressType.LOCAL:
+        return Client(found, "node", f"node {shown_name(own)} itself")
+    for name, node in sorted(sight.details.nodes.items()):
+        if address in node.addresses:
+            return Client(found, "outside", f"node {shown_name(name)}")
+    place = _node_of_endpoint(sight, address) or _node_of_range(sight, address)
+    if place == own:
+        return Client(found, "pod", "a pod of this node")
+    if place:
+        return Client(found, "outside", f"a pod of node {shown_name(place)}")
+    if any(address in prefix for prefix in sight.config.kept.pod_prefixes):
+        return Client(found, "outside", "a pod, of a node that is not known")
+    return Client(found, "outside", "no pod, no node")
+
+
+def _node_of_endpoint(sight: Sight, address: bytes) -> str | None:
+    for name in sight.planner.services:
+        for piece in sight.planner.slices_of(name):
+            for one in piece.endpoints:
+                if one.address == address and one.node:
+                    return one.node
+    return None
+
+
+def _node_of_range(sight: Sight, address: bytes) -> str | None:
+    for name, node in sorted(sight.details.nodes.items()):
+        if any(address in cidr for cidr in node.pod_cidrs):
+            return name
+    own = (sight.config.local_pods.own or {}).get(family_of(address), ())
+    return sight.config.node_name if any(address in cidr for cidr in own) else None
+
+
+def node_addresses(sight: Sight) -> NodeAddresses:
+    """Return the addresses of this node that the configuration knows."""
+    kept = sight.config.kept
+    own = {*kept.node_addresses, *kept.own_addresses, *sight.config.node_ips.values()}
+    return NodeAddresses(frozenset(own))
