@@ -72,7 +72,7 @@ class Programmed:
 
     def program(self, case: Case) -> None:
         """Bring the node to the objects and the configuration of a case."""
-        new = case.population(self.scene)
+        new = case.population()
         changes = new.since(self.population)
         self.population = new
         proxy = self.scene.proxy
@@ -115,7 +115,7 @@ def is_sticky(outcomes: tuple[PacketOutcome, ...]) -> bool:
     return any("jump affinity-" in step.detail for one in outcomes for step in one.steps)
 
 
-def asked_often(rows: list[Row], expected: Results) -> Results:
+def asked_often(scene: Scene, rows: list[Row], expected: Results) -> Results:
     """Send packets until each has had every outcome that is expected, or another one."""
     found: Results = {row: set() for row in rows}
     for _ in range(ROUNDS):
@@ -123,7 +123,7 @@ def asked_often(rows: list[Row], expected: Results) -> Results:
         if not left:
             break
         asked = [row for row in left for _ in range(DRAWS)]
-        outcomes = probe_many((row.probe for row in asked), timeout_s=SHORT_S)
+        outcomes = probe_many((row.probe(scene) for row in asked), timeout_s=SHORT_S)
         for row, outcome in zip(asked, outcomes, strict=True):
             found[row].add(seen(outcome))
     return found
@@ -155,21 +155,21 @@ def test_packets_get_what_the_evaluator_says(
     @settings(examples(max(16, int(soak_s))), phases=[Phase.reuse, Phase.generate])
     def look(case: Case) -> None:
         programmed.program(case)
-        evaluated = programmed.evaluated(scene.proxy.render(), sample(scene, case.seed, ROWS))
+        evaluated = programmed.evaluated(scene.proxy.render(), sample(case.seed, ROWS))
         expected = programmed.foreseen(evaluated)
         rows = chosen(expected)
         sticky = [row for row in rows if is_sticky(evaluated[row])]
         free = [row for row in rows if row not in sticky]
 
-        assert wrong(asked_often(free, expected), expected, free) == []
-        once = probe_many((row.probe for row in sticky), timeout_s=SHORT_S)
+        assert wrong(asked_often(scene, free, expected), expected, free) == []
+        once = probe_many((row.probe(scene) for row in sticky), timeout_s=SHORT_S)
         first = {row: {seen(one)} for row, one in zip(sticky, once, strict=True)}
         assert wrong(first, expected, sticky, part=True) == []
 
         listed = programmed.foreseen(programmed.evaluated(programmed.listing(), rows))
         assert wrong(listed, expected, free) == []
         assert wrong(listed, expected, sticky, part=True) == []
-        assert wrong(asked_often(sticky, listed), listed, sticky) == []
+        assert wrong(asked_often(scene, sticky, listed), listed, sticky) == []
         assert all(len(listed[row]) == 1 for row in sticky), "a client is not remembered"
 
     look()

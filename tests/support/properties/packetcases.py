@@ -24,13 +24,19 @@ from support.packets.scenes import (
     TARGET_PORT,
     Scene,
     both_families,
-    node_of,
 )
 from support.packets.sending import Outcome, Probe, Verdict
 from support.properties.clusters import Population
 
 from nfproxy.insight.packet import Fate, NodeAddresses, Packet, PacketOutcome
-from nfproxy.model.addresses import FAMILIES, Family, Prefix, parse_address, parse_prefix
+from nfproxy.model.addresses import (
+    FAMILIES,
+    Family,
+    Prefix,
+    format_address,
+    parse_address,
+    parse_prefix,
+)
 from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
@@ -42,8 +48,37 @@ UNALLOCATED = Addresses("10.96.0.9", "fd00:10:96::9")
 OUTER_IPS = tuple(Addresses(f"198.51.100.{i}", f"2001:db8:1::{i}") for i in (2, 3, 4))
 PORTS, UNKNOWN_PORT = (80, 443), 81
 NODE_PORTS = (30080, 30081)
+
+
+class Place(NamedTuple):
+    """A host of the lab: where it is, and its addresses."""
+
+    node: str
+    addresses: Addresses
+
+
+def _pod(node: int, number: int) -> Place:
+    ends = 10 + number
+    addresses = Addresses(f"10.244.{node}.{ends}", f"fd00:10:244:{node}::{ends}")
+    return Place(f"node-{node}", addresses)
+
+
+def _node(number: int) -> Place:
+    ends = 10 + number
+    return Place(f"node-{number}", Addresses(f"192.168.77.{ends}", f"fd77::{ends}"))
+
+
+CIDRS = (parse_prefix("10.96.0.0/16"), parse_prefix("fd00:10:96::/112"))
+
 #: Hosts that may be endpoints: pods of node-1 (the second of them asks, too), of node-2, and nodes.
-ENDPOINTS = ("pod-1-1", "pod-1-2", "pod-2-1", "pod-2-2", "node-1", "node-2")
+PLACES = {
+    "pod-1-1": _pod(1, 1),
+    "pod-1-2": _pod(1, 2),
+    "pod-2-1": _pod(2, 1),
+    "pod-2-2": _pod(2, 2),
+    "node-1": _node(1),
+    "node-2": _node(2),
+}
 
 _rarely = st.sampled_from([False, False, False, True])
 
@@ -118,7 +153,7 @@ def _services(name: str) -> SearchStrategy[Service]:
     )
 
 
-class Place(NamedTuple):
+class ListedEndpoint(NamedTuple):
     """An endpoint of a case: which host it is, whether its slice says where, and its state."""
 
     host: str
@@ -127,11 +162,22 @@ class Place(NamedTuple):
     serving: bool = True
     terminating: bool = False
 
+    def endpoint(self, family: Family) -> Endpoint:
+        """Return it as a slice lists it."""
+        place = PLACES[self.host]
+        return Endpoint(
+            address=parse_address(place.addresses.of(family)),
+            ready=self.ready,
+            serving=self.serving,
+            terminating=self.terminating,
+            node=place.node if self.is_placed else None,
+        )
+
 
 _places = st.lists(
     st.builds(
-        Place,
-        st.sampled_from(ENDPOINTS),
+        ListedEndpoint,
+        st.sampled_from(sorted(PLACES)),
         is_placed=st.sampled_from([True, True, True, False]),
         ready=st.sampled_from([True, True, True, False]),
         serving=st.booleans(),
@@ -162,6 +208,8 @@ configs = st.builds(
     masquerade_all=_rarely,
     masquerade_mark=st.sampled_from([0x4000, 0x2]),
     external_ips=st.sampled_from([True, True, False]),
+    router_ips=st.booleans(),
+    rejects_loopback=st.booleans(),
     node_port_prefixes=st.sampled_from([CONFIG.node_port_prefixes, {}, _SECOND]),
 )
 
@@ -171,42 +219,26 @@ class Case:
     """Services with their endpoints, and a configuration. `seed` chooses the packets."""
 
     services: tuple[Service, ...]
-    endpoints: tuple[list[Place], ...]
+    endpoints: tuple[list[ListedEndpoint], ...]
     config: NodeConfig
     has_service_cidr: bool
     seed: int
 
-    def population(self, scene: Scene) -> Population:
-        """Return the objects, with the addresses of a scene's hosts."""
+    def population(self) -> Population:
+        """Return the objects."""
         slices = [
-            self._slice(scene, service, places, family)
-            for service, places in zip(self.services, self.endpoints, strict=True)
+            EndpointSlice(
+                name=ObjectName("ns", f"{service.name.name}-{family.label.lower()}"),
+                service=service.name,
+                family=family,
+                ports=tuple(SlicePort(p.word, p, TARGET_PORT) for p in Protocol),
+                endpoints=tuple(one.endpoint(family) for one in listed),
+            )
+            for service, listed in zip(self.services, self.endpoints, strict=True)
             for family in FAMILIES
         ]
-        cidrs = (parse_prefix("10.96.0.0/16"), parse_prefix("fd00:10:96::/112"))
-        ranges = [ServiceCIDR("kubernetes", cidrs)] if self.has_service_cidr else []
+        ranges = [ServiceCIDR("kubernetes", CIDRS)] if self.has_service_cidr else []
         return Population().put([*self.services, *slices, *ranges])
-
-    def _slice(
-        self, scene: Scene, service: Service, places: list[Place], family: Family
-    ) -> EndpointSlice:
-        return EndpointSlice(
-            name=ObjectName("ns", f"{service.name.name}-{family.label.lower()}"),
-            service=service.name,
-            family=family,
-            ports=tuple(SlicePort(p.word, p, TARGET_PORT) for p in Protocol),
-            endpoints=tuple(
-                Endpoint(
-                    address=parse_address(host.address(family)),
-                    ready=place.ready,
-                    serving=place.serving,
-                    terminating=place.terminating,
-                    node=node_of(host) if place.is_placed else None,
-                )
-                for place in places
-                for host in [scene.cluster.host(place.host)]
-            ),
-        )
 
 
 cases: SearchStrategy[Case] = st.builds(
@@ -219,64 +251,73 @@ cases: SearchStrategy[Case] = st.builds(
 )
 
 
-class Row(NamedTuple):
-    """A packet, as the lab sends it and as the evaluator sees it."""
-
-    probe: Probe
-    packet: Packet
-
-    def __str__(self) -> str:
-        """Return who asks for what."""
-        probe = self.probe
-        source = f"{probe.source.name} {probe.source_address}".strip()
-        return f"{source} to {probe.destination} port {probe.port}/{probe.protocol.word}"
-
-
 class Client(NamedTuple):
-    """Who asks: from which address, and by which interface its packets come to the node."""
+    """Who asks: a host of the lab, its address, and by which interface its packets come in."""
 
-    host: Host
+    host: str
     address: Addresses
     interface: str
 
 
-def clients(scene: Scene) -> list[Client]:
-    """Return a pod, a process of the node, two outside clients, and a pod of another node."""
-    pod, far = scene.cluster.pod(1, 2), scene.cluster.pod(3, 1)
-    outside = scene.cluster.client
-    return [
-        Client(pod, pod.addresses[0], pod.interface),
-        Client(scene.node, SECOND_IP, ""),
-        *(Client(outside, address, "eth0") for address in outside.addresses[:2]),
-        Client(far, far.addresses[0], "eth0"),
-    ]
+POD_CLIENT = Client("pod-1-2", PLACES["pod-1-2"].addresses, "veth-1-2")
+NODE_CLIENT = Client("node-1", SECOND_IP, "")
+#: A pod, a process of the node, two outside clients, and a pod of another node.
+CLIENTS = (
+    POD_CLIENT,
+    NODE_CLIENT,
+    *(Client("client", Addresses(f"192.168.77.{i}", f"fd77::{i}"), "eth0") for i in (100, 101)),
+    Client("pod-3-1", _pod(3, 1).addresses, "eth0"),
+)
+LOOPBACK_CLIENT = Client("node-1", Addresses("127.0.0.1", "::1"), "")
 
 
-def rows(scene: Scene, family: Family) -> Iterator[Row]:
-    """Yield every packet of a family that a case may send."""
+class Row(NamedTuple):
+    """A packet, and who sends it."""
+
+    client: Client
+    packet: Packet
+
+    def probe(self, scene: Scene) -> Probe:
+        """Return it as the lab sends it."""
+        packet = self.packet
+        to, source = format_address(packet.destination), format_address(packet.source)
+        host = scene.cluster.host(self.client.host)
+        return Probe(host, to, packet.port, Protocol(packet.protocol), source)
+
+    def __str__(self) -> str:
+        """Return who asks for what."""
+        packet = self.packet
+        source, to = format_address(packet.source), format_address(packet.destination)
+        port = f"port {packet.port}/{Protocol(packet.protocol).word}"
+        return f"{self.client.host} {source} to {to} {port}"
+
+
+def rows(family: Family) -> Iterator[Row]:
+    """Yield every packet of a family that may be sent in a case."""
     addresses = (*CLUSTER_IPS, UNALLOCATED, *OUTER_IPS)
     targets = [(pair.of(family), port) for pair in addresses for port in (*PORTS, UNKNOWN_PORT)]
-    own = (scene.node.address(family), SECOND_IP.of(family))
+    own = (PLACES["node-1"].addresses.of(family), SECOND_IP.of(family))
     targets += [(address, port) for address in own for port in NODE_PORTS]
     for protocol in Protocol:
-        for client in clients(scene):
+        for client in CLIENTS:
             for address, port in targets:
                 yield _row(client, family, address, port, protocol)
-        loopback = Client(scene.node, Addresses("127.0.0.1", "::1"), "")
         for port in NODE_PORTS:
-            yield _row(loopback, family, loopback.address.of(family), port, protocol)
+            to = LOOPBACK_CLIENT.address.of(family)
+            yield _row(LOOPBACK_CLIENT, family, to, port, protocol)
 
 
 def _row(client: Client, family: Family, address: str, port: int, protocol: Protocol) -> Row:
-    source = client.address.of(family)
-    packet = Packet(parse_address(source), parse_address(address), protocol, port, client.interface)
-    return Row(Probe(client.host, address, port, protocol, source), packet)
+    source, to = parse_address(client.address.of(family)), parse_address(address)
+    return Row(client, Packet(source, to, protocol, port, client.interface))
 
 
-def sample(scene: Scene, seed: int, count: int) -> list[Row]:
+_ROWS = [row for family in FAMILIES for row in rows(family)]
+
+
+def sample(seed: int, count: int) -> list[Row]:
     """Return some of all packets, the same for the same seed."""
-    everything = [row for family in FAMILIES for row in rows(scene, family)]
-    return random.Random(seed).sample(everything, count)
+    return random.Random(seed).sample(_ROWS, count)
 
 
 def addresses_of(host: Host) -> NodeAddresses:
