@@ -12,18 +12,25 @@ from nfproxy.cli.explaintext import explanation_lines, explanation_rows
 from nfproxy.cli.inputs import files_option
 from nfproxy.cli.nodereading import from_kernel, with_node
 from nfproxy.cli.output import output_option, print_data
-from nfproxy.cli.sights import read_sights
+from nfproxy.cli.sights import Sights, read_sights
 from nfproxy.cli.textlayout import is_terminal, terminal_width
 from nfproxy.clock import unix_s
 from nfproxy.config.flags import Flags, GroupedCommand, context_flags
-from nfproxy.errors import ConfigError, InputError
+from nfproxy.dataplane.lookups import kernel_lookups
+from nfproxy.errors import ConfigError, DataplaneError, InputError
+from nfproxy.insight.client import explain_client
+from nfproxy.insight.clientidentity import Client, client_of
 from nfproxy.insight.diagnosis import Code, exit_status
 from nfproxy.insight.explain import explain
-from nfproxy.insight.explanation import Explanation, to_data
+from nfproxy.insight.explanation import Conclusion, Explanation, to_data
 from nfproxy.insight.fleet import explain_everywhere
-from nfproxy.insight.question import ServiceQuestion, parse_question
+from nfproxy.insight.question import Question, ServiceQuestion, parse_question
+from nfproxy.netlink.sockets import NftSocket
 
 _COULD_NOT_FIND_OUT = 2
+
+#: What a client that gets no endpoint gets.
+_LOST = (Conclusion.REFUSED, Conclusion.DROPPED, Conclusion.PARTLY)
 
 
 @click.command("explain", cls=GroupedCommand, short_help="Say why a Service works, or does not.")
@@ -37,6 +44,13 @@ _COULD_NOT_FIND_OUT = 2
 @click.option(
     "--probe", is_flag=True, help="On the node: also connect to each TCP endpoint, for a second."
 )
+@click.option(
+    "--from",
+    "client",
+    default="",
+    metavar="CLIENT",
+    help="Follow the packets of one client: an address, or NAMESPACE/NAME of a pod.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 for what is worth a look, too.")
 @output_option("text", "json", "yaml", help="json, yaml: everything, with the codes of causes.")
 @context_flags
@@ -47,6 +61,7 @@ def command(
     node: str,
     all_nodes: bool,
     probe: bool,
+    client: str,
     strict: bool,
     output: str,
     flags: Flags,
@@ -69,6 +84,8 @@ def command(
     """
     if node and all_nodes:
         raise click.UsageError("--node and --all-nodes exclude each other")
+    if client and all_nodes:
+        raise click.UsageError("--from and --all-nodes exclude each other")
     question = parse_question(what, namespace)
     service = question.name if isinstance(question, ServiceQuestion) else None
     try:
@@ -86,6 +103,8 @@ def command(
         if read.is_own_node:
             running = str(read.daemon) if read.daemon else ""
             found = with_node(found, read.sights[0].planner, running=running, probe=probe)
+    if client:
+        found = _followed(read, question, found, client_of(read.sights[0], client, namespace))
     seen = msgspec.structs.replace(
         read.seen,
         node=found.seen.node,
@@ -95,6 +114,21 @@ def command(
     found = msgspec.structs.replace(found, seen=seen)
     _print(found, output)
     sys.exit(_status(found, strict=strict))
+
+
+def _followed(read: Sights, question: Question, found: Explanation, client: Client) -> Explanation:
+    """Return the explanation with what happens to a client, by the kernel's elements if it can."""
+    sight = read.sights[0]
+    if not found.seen.kernel:
+        return explain_client(sight, question, found, client)
+    try:
+        with NftSocket() as netlink:
+            return explain_client(sight, question, found, client, kernel_lookups(netlink))
+    except DataplaneError as error:
+        followed = explain_client(sight, question, found, client)
+        missing = (*found.seen.missing, f"the client's way in the kernel ({error.what})")
+        seen = msgspec.structs.replace(found.seen, missing=missing)
+        return msgspec.structs.replace(followed, seen=seen)
 
 
 def _print(found: Explanation, output: str) -> None:
@@ -111,4 +145,5 @@ def _print(found: Explanation, output: str) -> None:
 def _status(found: Explanation, *, strict: bool) -> int:
     if any(one.code is Code.UNKNOWN_SERVICE for one in found.findings):
         return _COULD_NOT_FIND_OUT
-    return exit_status(found.findings, strict=strict)
+    is_lost = found.client is not None and found.conclusion in _LOST
+    return max(exit_status(found.findings, strict=strict), int(is_lost))

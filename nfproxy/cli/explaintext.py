@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nfproxy.cli.clienttext import client_lines, client_rows, client_verdict
 from nfproxy.cli.textlayout import paragraph, table_lines
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity, worst
 from nfproxy.insight.explanation import (
@@ -50,6 +51,8 @@ def explanation_lines(explanation: Explanation, width: int) -> Iterator[str]:
     for finding in explanation.findings:
         yield ""
         yield from finding_lines(finding, width, several=several)
+    if explanation.client is not None:
+        yield from client_lines(explanation.client, width)
     for port in explanation.ports:
         yield ""
         if several:
@@ -94,6 +97,8 @@ def verdict_words(explanation: Explanation) -> str:
     level = worst(explanation.findings)
     if Code.UNKNOWN_SERVICE in codes:
         return "THERE IS NO SUCH SERVICE"
+    if words := client_verdict(explanation):
+        return words
     if explanation.ports and not any(port.frontends for port in explanation.ports):
         return _POD_WORDS[explanation.conclusion]
     match explanation.conclusion:
@@ -324,6 +329,8 @@ def explanation_rows(explanation: Explanation) -> Iterator[tuple[str, ...]]:
     yield ("verdict", explanation.asked, explanation.conclusion.value, headline(explanation))
     for one in explanation.findings:
         yield (one.level.value, one.code.value, one.port or "-", one.family or "-", one.message)
+    if explanation.client is not None:
+        yield from client_rows(explanation.client)
     for port in explanation.ports:
         label = _port_label(port)
         for row in port.frontends:

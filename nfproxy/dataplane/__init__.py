@@ -6,6 +6,6 @@ text by ``libnftables``, in a child process (``libnftables_child``). ``notificat
 processes' changes, ``strangers`` removes what they leave, ``conntrack_cleaner`` deletes stale
 flows, which ``conntrack_listing`` lists, ``program`` reads tables for a comparison, and ``probes``
 says which features the kernel lacks. For a question about one Service, ``heldreader`` reads its
-elements, ``connectionreader`` its connections and ``foreigndrops`` other programs' rules. Nothing
-here decides what the tables should hold.
+elements, ``connectionreader`` its connections and ``foreigndrops`` other programs' rules.
+``lookups`` finds single elements. Nothing here decides what the tables should hold.
 """

@@ -328,7 +328,10 @@ def _source_range(sight: Sight, path: ClientPath, frontend: Frontend) -> Diagnos
         Code.SOURCE_RANGE,
         f"{path.address} is in none of loadBalancerSourceRanges: {shown}",
         because=because if open_ else (),
-        look=("spec.loadBalancerSourceRanges of the Service; or who masquerades the client",),
+        look=(
+            "spec.loadBalancerSourceRanges of the Service",
+            "what translates the client's address on the way",
+        ),
         about=ObjectField("Service", *service, "spec.loadBalancerSourceRanges"),
         service=str(service),
         port=frontend.claim.port_name,

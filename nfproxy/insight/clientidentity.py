@@ -9,6 +9,7 @@ import msgspec
 from nfproxy.errors import InputError
 from nfproxy.insight.packet import AddressType, NodeAddresses
 from nfproxy.insight.sight import Sight
+from nfproxy.kube.identity import DEFAULT_NAMESPACE
 from nfproxy.model.addresses import Family, family_of, parse_address
 from nfproxy.text import quoted, shown_name
 
@@ -21,7 +22,7 @@ class Client(msgspec.Struct, frozen=True):
     name: str
 
 
-def client_of(sight: Sight, text: str, namespace: str = "default") -> Client:
+def client_of(sight: Sight, text: str, namespace: str = "") -> Client:
     """
     Return the client that a text names: an address, or a pod that an EndpointSlice names.
 
@@ -32,7 +33,7 @@ def client_of(sight: Sight, text: str, namespace: str = "default") -> Client:
     except InputError:
         if "/" not in text and (":" in text or text.replace(".", "").isdigit()):
             raise
-    name = text if "/" in text else f"{namespace}/{text}"
+    name = text if "/" in text else f"{namespace or DEFAULT_NAMESPACE}/{text}"
     found: dict[Family, bytes] = {}
     node: str | None = None
     for piece in sight.details.slices.values():

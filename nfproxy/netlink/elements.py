@@ -31,13 +31,13 @@ from nfproxy.netlink.messages import (
 )
 from nfproxy.netlink.nftables import DELETE_ELEMENTS, NEW_ELEMENTS, Request, comment_in
 from nfproxy.nft.schema import (
-    SCHEMAS,
     TABLE,
     Interval,
     SetSchema,
     Value,
     Verdict,
     length,
+    schema_of,
     verdict,
 )
 
@@ -140,7 +140,7 @@ _encoders: dict[tuple[Family, str], _Encoder] = {}
 
 
 def _make_encoder(family: Family, name: str) -> _Encoder:
-    encoder = _encoders[family, name] = _Encoder(SCHEMAS[name], family)
+    encoder = _encoders[family, name] = _Encoder(schema_of(name), family)
     return encoder
 
 

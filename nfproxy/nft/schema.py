@@ -183,6 +183,12 @@ AFFINITY_FULL = "affinity-full"
 NAMED_COUNTERS = (*REJECTED_COUNTERS.values(), AFFINITY_FULL)
 
 
+def schema_of(name: str) -> SetSchema:
+    """Return the schema of a set or map of nfproxy's, those of remembered clients included."""
+    found = SCHEMAS.get(name)
+    return found or SetSchema(name, (Field.ADDRESS,), (Field.PRIORITY,))
+
+
 _PORT = struct.Struct("!H2x")
 _NUMBER = struct.Struct("=I")
 

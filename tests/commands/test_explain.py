@@ -39,6 +39,25 @@ def test_the_exit_status_and_the_first_line(
     assert said in result.out.splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    ("what", "client", "code", "said"),
+    [
+        ("203.0.113.80:80", "192.168.77.100", 1, "of shop/api:http, on node-1: DROPPED"),
+        ("203.0.113.80:80", "10.1.2.3", 0, "of shop/api:http, on node-1: works"),
+        ("shop/web", "shop/p11", 0, "10.244.1.11 (pod shop/p11) → 10.96.0.10:80/tcp"),
+        ("shop/audit", "8.8.8.8", 1, "of shop/audit:http, on node-1: DROPPED"),
+        ("shop/orders", "10.244.1.50", 1, "REFUSED"),
+    ],
+)
+def test_one_client(commands: Commands, what: str, client: str, code: int, said: str) -> None:
+    """`--from` follows its packets: the verdict is that on this client."""
+    result = commands.run("explain", what, "--from", client, "-f", SHOP, CIDR)
+
+    assert (result.code, result.err) == (code, "")
+    assert said in result.out.splitlines()[0]
+    assert any(line.startswith("step\t1\t") for line in result.out.splitlines())
+
+
 def test_strict_counts_what_is_worth_a_look(commands: Commands) -> None:
     """And never a note."""
     codes = [
@@ -89,6 +108,8 @@ def test_another_node_and_all_nodes(commands: Commands) -> None:
         (("shop/web", "--node", "node-3"), "'node-1'"),
         (("shop/web", "--node", "node-1", "--all-nodes"), "exclude each other"),
         (("shop/web", "--cluster-cidr", "x"), "cluster-cidr"),
+        (("shop/web", "--from", "shop/absent"), "name the client by its address"),
+        (("shop/web", "--from", "10.0.0.1", "--all-nodes"), "exclude each other"),
     ],
 )
 def test_wrong_usage_is_2(commands: Commands, arguments: tuple[str, ...], said: str) -> None:

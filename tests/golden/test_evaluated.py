@@ -4,10 +4,13 @@ import pytest
 from support.evaluation import NODE, evaluated, packets
 from support.golden import Case, cases
 
+from nfproxy.dataplane.lookups import kernel_lookups
+from nfproxy.insight.desiredtables import met_by, table_for
 from nfproxy.insight.evaluate import evaluate
 from nfproxy.insight.packet import Fate
 from nfproxy.insight.tabletext import RuleTable
 from nfproxy.model.addresses import FAMILIES
+from nfproxy.netlink.sockets import NftSocket
 from nfproxy.tools.lab import Lab
 
 pytestmark = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
@@ -34,3 +37,19 @@ def test_a_listing_means_the_same_as_the_script(case: Case, lab: Lab) -> None:
     listing = namespace.run(["nft", "list", "ruleset"]).stdout
 
     assert evaluated(listing, text) == evaluated(text, text)
+
+
+def test_elements_that_are_looked_up_in_the_kernel_mean_the_same(case: Case, lab: Lab) -> None:
+    """One by one, by key, also in maps of remembered clients."""
+    planner, text = case.planner(), case.expected.read_text("utf-8")
+    namespace = lab.namespace("looked-up")
+    namespace.run(["nft", "-f", "-"], input=text)
+    with namespace.call(NftSocket) as netlink:
+        lookups = kernel_lookups(netlink)
+        for family in FAMILIES:
+            whole = RuleTable(text, family)
+            for packet in list(packets(text, family))[::7]:
+                part = table_for(family, met_by(packet), planner.desired, planner.config.program)
+                found = evaluate(part.with_find(lookups(family)), packet, NODE)
+                assert set(map(str, found)) == set(map(str, evaluate(whole, packet, NODE)))
+    lab.drop(namespace)

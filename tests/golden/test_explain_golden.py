@@ -10,6 +10,8 @@ from support.insight import SHOP, shop, sight
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
 from nfproxy.cli.services import overview_lines, overview_rows
+from nfproxy.insight.client import explain_client
+from nfproxy.insight.clientidentity import client_of
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.fleet import explain_everywhere
@@ -34,6 +36,14 @@ QUESTIONS = {
     "unallocated": "10.96.0.77:80",
     "node-port": ":30080",
     "pod": "10.244.1.15",
+}
+#: What is asked about, and by whom.
+CLIENTS = {
+    "from-no-range": ("203.0.113.80:80", "192.168.77.100"),
+    "from-a-range": ("shop/api", "10.1.2.3"),
+    "from-itself": ("shop/web", "shop/p11"),
+    "from-outside-local": ("shop/audit", "8.8.8.8"),
+    "from-another-family": ("shop/web", "2001:db8::1"),
 }
 
 
@@ -60,6 +70,17 @@ def compare(name: str, written: str, pytestconfig: pytest.Config) -> None:
 def test_one_node(name: str, pytestconfig: pytest.Config) -> None:
     """Verdict, findings, tables."""
     compare(name, text(explain(HERE, parse_question(QUESTIONS[name]))), pytestconfig)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_one_client(name: str, pytestconfig: pytest.Config) -> None:
+    """Its steps, and what it gets elsewhere."""
+    question = parse_question(CLIENTS[name][0])
+    client = client_of(HERE, CLIENTS[name][1])
+    found = explain_client(HERE, question, explain(HERE, question), client)
+
+    compare(name, text(found), pytestconfig)
+    assert max(map(len, explanation_lines(found, 80))) <= 80
 
 
 def test_all_nodes(pytestconfig: pytest.Config) -> None:

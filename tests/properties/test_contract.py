@@ -33,7 +33,7 @@ def test_the_rules_do_what_the_contract_says(is_whole: bool) -> None:
     """By the script as a whole, and by the part of it that a packet meets."""
 
     @given(cases)
-    @examples(60)
+    @examples(60 if is_whole else 20)
     def look(case: Case) -> None:
         planner = Planner(case.config)
         planner.apply(case.population().since(Population()))
