@@ -19,6 +19,7 @@ from nfproxy.daemon.unplanned import Unplanned
 from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
+from nfproxy.host.freememory import give_back
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Trigger
 from nfproxy.model.nodeconfig import NodeConfig
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 commits = logging.getLogger("nfproxy.commits")
 
 _MAX_CLAIM_LINES = 20  # logged after one planning
+_MUCH_WORK = 20_000  # element operations, after which it pays to give back memory
 _PLANNED_AT_ONCE = 500  # Services; to plan one takes some 50 microseconds
 _MOST_TRIGGERS = 1000  # kept for one Service while its changes wait
 
@@ -158,6 +160,7 @@ class Proxier:
         self._refused_before: set[Refused] = set()
         self._triggers: dict[ObjectName, tuple[Trigger, ...]] = {}
         self._ready = False
+        self._operations = 0  # since memory was given back
 
     @property
     def is_behind(self) -> bool:
@@ -228,6 +231,9 @@ class Proxier:
             self._reconciler.tidy()
             self._reconciler.make_chains_ahead()
             self._dataplane.rest()
+            if self._operations >= _MUCH_WORK:
+                self._operations = 0
+                give_back()
         except (NfproxyError, OSError) as failure:
             error = failure
         failed = self._reconciler.cleanup_failures != failures
@@ -270,6 +276,7 @@ class Proxier:
         """Log a sync that succeeded, and call the hook after it."""
         outcome = msgspec.structs.replace(self._outcome(began_s, report=report), cost_s=cost_s)
         seconds = outcome.ended_s - began_s
+        self._operations += report.operations + report.elements_read
         claims = dict(self._planner.desired.findings.counts)
         triggers: dict[Family, tuple[float, ...]] = {}
         for name in report.finished.services:
@@ -369,6 +376,7 @@ def bulk_load() -> Iterator[None]:
         gc.enable()
         gc.collect()
         gc.freeze()
+        give_back()
 
 
 def _amount(report: Report) -> str:

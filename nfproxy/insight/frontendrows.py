@@ -188,7 +188,7 @@ def _other_family(service: Service) -> Iterator[Diagnosis]:
     outer = (*service.external_ips, *service.load_balancer_ips, *service.router_ips)
     for family in Family:
         found = [a for a in outer if len(a) == family.size]
-        if not found or family in service.cluster_ips:
+        if not found or family in service.families:
             continue
         is_external = found[0] in service.external_ips
         field = FrontendKind.EXTERNAL_IP if is_external else FrontendKind.LOAD_BALANCER_IP
@@ -209,7 +209,7 @@ def _no_node_port_address(sight: Sight, service: Service) -> Iterator[Diagnosis]
     """Yield that no address of this node accepts node ports in a family."""
     if not sight.has_node:
         return  # `primary` then stands for no address, and that is said once
-    for family in service.cluster_ips:
+    for family in service.families:
         if sight.config.node_port_prefixes.get(family) == ():
             yield Diagnosis(
                 Severity.WARN,

@@ -24,7 +24,7 @@ def node_causes(sight: Sight, service: Service) -> Iterator[Diagnosis]:
             look=("kubectl get nodes", "name the node: --node NAME"),
             brief="the Node is not known",
         )
-    for family in service.cluster_ips if sight.has_config else ():
+    for family in service.families if sight.has_config else ():
         yield from _pod_ranges(sight, family)
 
 

@@ -82,7 +82,7 @@ class Sight(msgspec.Struct, frozen=True, dict=True):
             return
         for port in service.ports:
             for family in FAMILIES:
-                if family in service.cluster_ips:
+                if family in service.families:
                     yield PortSight(self, service, port, family)
 
 

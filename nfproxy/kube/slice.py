@@ -54,7 +54,7 @@ def decode_slice(obj: wire.EndpointSliceForm, source_file: str = "") -> Decoded[
     service = _service(name, labels.service_name, problems)
     if service is None:
         return Decoded(name, None, problems.found)
-    value = EndpointSlice(
+    value = EndpointSlice.of(
         name=name,
         service=service,
         family=family,

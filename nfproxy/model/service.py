@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfproxy.model.addresses import Family, Prefix
+from nfproxy.model.addresses import Family, Prefix, family_of
 
 
 class Protocol(enum.IntEnum):
@@ -66,7 +66,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     A Service that nfproxy proxies.
 
     `created` is ``metadata.creationTimestamp`` in a form that sorts by time ("" where absent: the
-    oldest of all). `cluster_ips` has at most one packed address for each family. A family without
+    oldest of all). `cluster_ips` has at most one packed address of each family. A family without
     one is not proxied, external addresses included. `external_ips` and `load_balancer_ips`
     (``ipMode`` VIP) are of both families, and so are `router_ips` (``ipMode`` Router, KEP-6272).
     `source_ranges` are disjoint; a family that allows all
@@ -79,7 +79,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     name: ObjectName
     created: str = ""
-    cluster_ips: dict[Family, bytes]
+    cluster_ips: tuple[bytes, ...]
     ports: tuple[ServicePort, ...]
     external_ips: tuple[bytes, ...] = ()
     load_balancer_ips: tuple[bytes, ...] = ()
@@ -90,3 +90,12 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     external_local: bool = False
     health_check_node_port: int = 0
     uid_tag: int = 0
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families that are proxied, in the order of their cluster IPs."""
+        return tuple(family_of(address) for address in self.cluster_ips)
+
+    def cluster_ip(self, family: Family) -> bytes | None:
+        """Return the cluster IP of a family; None where it is not proxied."""
+        return next((ip for ip in self.cluster_ips if len(ip) == family.size), None)

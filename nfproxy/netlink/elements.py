@@ -95,7 +95,6 @@ class _Encoder:
         value = length(schema.value, family) if schema.value else 0
         self._data_head = _data(_DATA, b"\0" * value)[:8]
         self._map_head = ATTRIBUTE.pack(size + value + 20, _LIST_ELEM | NESTED) + self._key_head
-        self._verdicts: dict[Verdict, bytes] = {}
 
     def list_of(self, elements: list[bytes]) -> bytes:
         """Return the payload of a request about elements."""
@@ -112,10 +111,7 @@ class _Encoder:
             return self._set_head + key
         if isinstance(value, bytes):
             return self._map_head + key + self._data_head + value
-        data = self._verdicts.get(value)
-        if data is None:
-            data = self._verdicts[value] = _verdict_attribute(value)
-        return _element(self._key_head + key + data)
+        return _element(self._key_head + key + _verdict_attribute(value))
 
     def _catch_all(self, value: Value) -> bytes:
         body = attribute(_FLAGS, struct.pack("!I", _CATCH_ALL))
@@ -144,6 +140,7 @@ def _make_encoder(family: Family, name: str) -> _Encoder:
     return encoder
 
 
+@functools.lru_cache(maxsize=4096)
 def _verdict_attribute(value: Verdict) -> bytes:
     inner = attribute(_CODE, struct.pack("!i", value.code))
     if value.chain:

@@ -158,7 +158,7 @@ def concerned_by(before: KeptAddresses, after: KeptAddresses) -> Callable[[Servi
             port.port in ports or port.node_port in ports for port in service.ports
         ) or not addresses.isdisjoint(
             (
-                *service.cluster_ips.values(),
+                *service.cluster_ips,
                 *service.external_ips,
                 *service.load_balancer_ips,
                 *service.router_ips,

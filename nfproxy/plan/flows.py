@@ -51,7 +51,7 @@ def service_flows(
     pieces = tuple(slices)
     flows: dict[FrontendKey, frozenset[Destination]] = {}
     for family in FAMILIES:
-        if family not in service.cluster_ips:
+        if family not in service.families:
             continue
         for port in service.ports:
             if port.protocol not in PROTOCOLS:
@@ -73,7 +73,7 @@ def _frontends(
     outer = [*service.load_balancer_ips]
     outer += service.external_ips if config.external_ips else ()
     outer += service.router_ips if config.router_ips else ()
-    for address in (service.cluster_ips[family], *outer):
+    for address in (*service.cluster_ips, *outer):
         if len(address) == family.size:
             yield FrontendKey(family, address, port.protocol, port.port)
     if port.node_port:

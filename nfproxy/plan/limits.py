@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 
-from nfproxy.model.addresses import Family
+from nfproxy.model.addresses import family_of
 from nfproxy.model.nodeconfig import ServiceLimits
 from nfproxy.model.service import Service, ServicePort
 from nfproxy.plan.frontends import FrontendKey, Limited
@@ -61,21 +61,21 @@ def choose(destinations: Collection[bytes], most: int, node_name: str) -> Collec
 
 def limits_exceeded(
     service: Service,
-    family: Family,
+    cluster_ip: bytes,
     limits: ServiceLimits,
     full: Iterable[ServicePort],
     frontends_cut: bool,
     ranges_cut: bool,
 ) -> Iterator[Limited]:
     """
-    Yield what a Service has only in part, in one family.
+    Yield what a Service has only in part, in the family of a cluster IP.
 
     `full` are its ports with more endpoints than the limit. Frontends and source ranges may have
     been left out, too.
     """
-    address = service.cluster_ips[family]
+    family = family_of(cluster_ip)
     for port in full:
-        key = FrontendKey(family, address, port.protocol, port.port)
+        key = FrontendKey(family, cluster_ip, port.protocol, port.port)
         what = (
             f"has more than {endpoint_limit(service, limits):,} endpoints; this node uses so many"
         )
@@ -83,7 +83,7 @@ def limits_exceeded(
     if not service.ports:
         return
     first = service.ports[0]
-    key = FrontendKey(family, address, first.protocol, first.port)
+    key = FrontendKey(family, cluster_ip, first.protocol, first.port)
     if frontends_cut:
         what = f"is one of more than {limits.frontends:,} frontends; the last ones are left out"
         yield Limited(key, "spec.ports", f"{what} (serviceLimits.frontends)")

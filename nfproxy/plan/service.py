@@ -74,7 +74,7 @@ def plan_service(
     limited: list[Limited] = []
     left = config.limits.frontends
     for family in FAMILIES:
-        cluster_ip = service.cluster_ips.get(family)
+        cluster_ip = service.cluster_ip(family)
         if cluster_ip is None:
             continue
         shared[SharedElement(family, schema.CLUSTER_IPS, cluster_ip)] = None
@@ -98,7 +98,7 @@ def plan_service(
                 frontends.setdefault(key, frontend)
         full = [plan.port for plan in plans if plan.is_limited]
         if full or is_cut or ranges_cut:
-            limited += limits_exceeded(service, family, config.limits, full, is_cut, ranges_cut)
+            limited += limits_exceeded(service, cluster_ip, config.limits, full, is_cut, ranges_cut)
         for plan in plans:
             port = plan.port
             node_port = FrontendKey(family, b"", port.protocol, port.node_port)

@@ -37,7 +37,7 @@ def health_checks(
         return {}
     return {
         family: HealthCheck(port, _local_endpoints(service, slices, family, node_name))
-        for family in service.cluster_ips
+        for family in service.families
     }
 
 

@@ -32,7 +32,7 @@ class Shadows:
         self._findings = findings
         self._known: dict[FrontendKey, ClaimFinding] = {}
         self._outer: dict[bytes, set[FrontendKey]] = {}  # by address
-        self._cluster_ips: dict[bytes, set[ObjectName]] = {}
+        self._cluster_ips: dict[bytes, tuple[ObjectName, ...]] = {}  # nearly always one
         self._kept = KeptAddresses()
         self._node_ports: _NodePortPrefixes = {}
 
@@ -68,11 +68,11 @@ class Shadows:
         """Take the cluster IPs of a Service."""
         before, after = set(old), set(new)
         for address in before - after:
-            self._cluster_ips[address].discard(service)
-            if not self._cluster_ips[address]:
-                del self._cluster_ips[address]
+            left = tuple(name for name in self._cluster_ips.pop(address) if name != service)
+            if left:
+                self._cluster_ips[address] = left
         for address in after - before:
-            self._cluster_ips.setdefault(address, set()).add(service)
+            self._cluster_ips[address] = (*self._cluster_ips.get(address, ()), service)
         for address in before ^ after:
             self._look_at(tuple(self._outer.get(address, ())))
 
@@ -102,7 +102,7 @@ class Shadows:
                 what = (
                     "is also a node port of {other} at this node's address; it gets nothing there"
                 )
-        elif others := self._cluster_ips.get(key.address, set()) - {service}:
+        elif others := set(self._cluster_ips.get(key.address, ())) - {service}:
             what, other = "is at the cluster IP of {other}, which has no such port", min(others)
         elif any(key.address in prefix for prefix in kept.pod_prefixes):
             what = (

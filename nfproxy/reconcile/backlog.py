@@ -215,4 +215,7 @@ class Backlog:
         """Return the Services that were planned and wait no more; each is returned once."""
         finished, self._finished = self._finished, set()
         self._planned -= finished
+        if not (self._planned or self._parts):
+            # Empty ones keep the room that a first load took.
+            self._known, self._planned, self._parts = set(), set(), {}
         return finished

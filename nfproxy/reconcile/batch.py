@@ -20,9 +20,9 @@ class Batch(msgspec.Struct):
     """
     The element operations of one portion of work, and what holds after them.
 
-    `operations` begin with a number of `strays`. `leaving` are shared elements that go later.
-    `list_steps` are those of shared lists. `lists` are affinity lists with their elements
-    afterwards.
+    `operations` begin with a number of `strays`. `shared` are shared elements that come (true) or
+    go, `leaving` those that go later. `list_steps` are those of shared lists. `lists` are affinity
+    lists with their elements afterwards.
     `changed` are the frontends that answer differently afterwards, `planned` those of Services that
     were planned, and `unfinished` the turns that were too short.
     `parts` are those that the batch is about.
@@ -32,7 +32,7 @@ class Batch(msgspec.Struct):
     strays: int = 0
     steps: list[tuple[FrontendKey, Step]] = msgspec.field(default_factory=list)
     list_steps: list[tuple[ListKey, ListStep]] = msgspec.field(default_factory=list)
-    shared: list[Operation] = msgspec.field(default_factory=list)
+    shared: list[tuple[bool, SharedElement]] = msgspec.field(default_factory=list)
     leaving: list[SharedElement] = msgspec.field(default_factory=list)
     lists: list[tuple[AffinityListKey, frozenset[Element]]] = msgspec.field(default_factory=list)
     changed: set[FrontendKey] = msgspec.field(default_factory=set)
@@ -45,9 +45,10 @@ class Batch(msgspec.Struct):
         # Deletions come before additions: a range may give way to a larger one. Source ranges are
         # there before a verdict leads to their guard.
         self.shared.sort()
-        early = [one for one in self.shared if one.set in LINGERING_SETS]
+        shared = [Operation(add, *element) for add, element in self.shared]
+        early = [one for one in shared if one.set in LINGERING_SETS]
         self.operations[:0] = strays + early
-        self.operations.extend(one for one in self.shared if one.set not in LINGERING_SETS)
+        self.operations.extend(one for one in shared if one.set not in LINGERING_SETS)
 
     def take(self, key: FrontendKey, step: Step) -> int:
         """Take over a frontend's step; return how many operations it has."""

@@ -270,7 +270,7 @@ class Tracker:
         if part in self._shared and not is_wanted and part.set in LINGERING_SETS:
             batch.leaving.append(part)
         elif is_wanted != (part in self._shared):
-            batch.shared.append(Operation(is_wanted, *part))
+            batch.shared.append((is_wanted, part))
 
     def _take_affinity_list(
         self, batch: Batch, part: AffinityListKey, most: int
@@ -320,9 +320,8 @@ class Tracker:
             self._settle_list(list_key, change)
             self._lingering_lists.end(list_key)
             (self._unused_lists.add if change.lingers else self._unused_lists.discard)(list_key)
-        for operation in batch.shared:
-            element = SharedElement(operation.family, operation.set, operation.key)
-            (self._shared.add if operation.add else self._shared.discard)(element)
+        for is_wanted, element in batch.shared:
+            (self._shared.add if is_wanted else self._shared.discard)(element)
         self._unused_elements.update(batch.leaving)
         for listed, elements in batch.lists:
             if elements:
@@ -374,8 +373,8 @@ class Tracker:
             held = self._shared_lists.get(list_key, NO_LIST)
             left -= batch.take_list(list_key, clean_list(list_key, held, left))
         batch.leaving.extend(self._leaving.due(now)[: max(0, left)])
-        batch.shared.extend(Operation(False, *e) for e in batch.leaving if not self._is_wanted(e))
-        batch.operations.extend(batch.shared)
+        batch.shared.extend((False, e) for e in batch.leaving if not self._is_wanted(e))
+        batch.operations.extend(Operation(False, *element) for _, element in batch.shared)
         return batch
 
     def _is_wanted(self, element: SharedElement) -> bool:
@@ -392,7 +391,6 @@ class Tracker:
             self._settle_list(list_key, change)
             if change.is_whole:
                 self._lingering_lists.end(list_key)
-        for operation in batch.shared:
-            self._shared.discard(SharedElement(operation.family, operation.set, operation.key))
+        self._shared.difference_update(element for _, element in batch.shared)
         for element in batch.leaving:
             self._leaving.end(element)

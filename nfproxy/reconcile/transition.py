@@ -162,19 +162,20 @@ def arrange(slots: Sequence[Destination], wanted: Sequence[Destination]) -> list
     Which endpoint is in which slot has no meaning, so endpoints keep the slots they have.
     """
     count = len(wanted)
-    result: list[Destination | None] = list(slots[:count])
-    missing = dict.fromkeys(wanted)
+    result = list(slots[:count])
+    missing = {destination: destination for destination in wanted}
     holes = []
     for index, destination in enumerate(result):
-        if destination in missing:
-            del missing[destination]
-        else:
+        same = missing.pop(destination, None)
+        if same is None:
             holes.append(index)
+        else:
+            result[index] = same  # what was read from the kernel need not exist beside the plan
     fresh = iter(missing)
     for index in holes:
         result[index] = next(fresh)
     result.extend(fresh)
-    return result  # type: ignore[return-value]  # every hole has been filled
+    return result
 
 
 def _fill_range(
@@ -205,6 +206,8 @@ def _fill_range(
         if index < held:
             operations.append(Operation(False, family, name, where))
         operations.append(Operation(True, family, name, where, destination))
+    if held <= len(new) and [*wanted] == new:
+        return wanted
     # Slots from len(new) on stay as they are: an old verdict may still draw one of them.
     return [*new, *slots[len(new) :]] if held > len(new) else new
 

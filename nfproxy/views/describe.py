@@ -84,7 +84,7 @@ def _ports(planner: Planner, name: ObjectName) -> list[Data]:
     slices = planner.slices_of(name)
     result = []
     for family in FAMILIES:
-        if family not in service.cluster_ips:
+        if family not in service.families:
             continue
         for port in service.ports:
             found, chosen = select_for(service, port, family, slices, planner.config)

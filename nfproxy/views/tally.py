@@ -107,7 +107,7 @@ def _numbers(planner: Planner, plan: ServicePlan) -> _Numbers:
 def _without_local(planner: Planner, service: Service, family: Family) -> tuple[int, int]:
     """Return how many ports with policy Local have endpoints, but none on this node."""
     internal = external = 0
-    if family in service.cluster_ips:
+    if family in service.families:
         slices = planner.slices_of(service.name)
         for port in service.ports:
             _, chosen = select_for(service, port, family, slices, planner.config)

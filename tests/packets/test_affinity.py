@@ -227,7 +227,7 @@ def test_what_left_during_a_restart_is_forgotten(
     pods = served.pods
     first = proxied(served, web, other, *endpoints_of("web", pods), *endpoints_of("other", pods))
     before = clients.who(CLUSTER_IP.of(family), 80)
-    clients.who(str(format_address(other.cluster_ips[family])), 80)
+    clients.who(str(format_address(other.cluster_ip(family))), 80)
     assert len(clients_in(served.nodes[0].namespace, family)) == 2 * len(clients.addresses)
     first.close(keep_tables=True)
 

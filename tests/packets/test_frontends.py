@@ -208,7 +208,7 @@ def test_unknown_port_of_other_addresses(scene: Scene, family: Family, protocol:
 def test_single_stack(scene: Scene, proxied: Family, protocol: Protocol) -> None:
     """A family without a cluster IP has nothing, whatever addresses and endpoints it has."""
     web = scene.web()
-    addresses = {proxied: web.cluster_ips[proxied]}
+    addresses = (web.cluster_ip(proxied),)
     scene.program(msgspec.structs.replace(web, cluster_ips=addresses), *scene.slices(scene.remote))
     other = next(family for family in FAMILIES if family is not proxied)
     rows = [scene.frontend(kind, other) for kind in EXTERNAL_KINDS]

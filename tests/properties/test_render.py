@@ -69,11 +69,11 @@ def test_no_text_of_an_object_reaches_the_script(
     service = Service(
         name=ObjectName(namespace, name),
         created=namespace,
-        cluster_ips={family: CLUSTER_IPS[family][0] for family in FAMILIES},
+        cluster_ips=tuple(CLUSTER_IPS[family][0] for family in FAMILIES),
         ports=(ServicePort(port_name, Protocol.TCP, 80, 30001),),
         affinity_timeout_s=30,
     )
-    piece = EndpointSlice(
+    piece = EndpointSlice.of(
         name=ObjectName(namespace, name),
         service=service.name,
         family=Family.IPV4,

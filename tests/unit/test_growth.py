@@ -23,9 +23,14 @@ from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.netlink import elements
+from nfproxy.netlink.elements import element_requests
+from nfproxy.nft import schema
+from nfproxy.nft.schema import goto
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile import chainuses
 from nfproxy.reconcile.reconciler import Reconciler
+from nfproxy.reconcile.transition import Operation
 
 SERVICES, MOST_IDLE = 8, 32
 CHANGES = 400  # in each of three rounds
@@ -159,6 +164,20 @@ def test_nothing_stays_of_changes_that_came_and_went(kind: str) -> None:
                 held.append(entries(node.cache, node.planner, node.reconciler))
 
     assert held[2] <= 1.1 * held[1], held
+
+
+def test_verdicts_that_were_encoded_do_not_stay() -> None:
+    """Services with session affinity or source ranges that come and go have chains of their own."""
+    operations = [
+        Operation(True, family, schema.FRONTENDS, bytes(family.size + 8), goto(f"guard-{number}"))
+        for family in FAMILIES
+        for number in range(6000)
+    ]
+    for _ in element_requests(operations):
+        pass
+
+    held = [vars(encoder).values() for encoder in elements._encoders.values()]
+    assert sum(len(one) for values in held for one in values if isinstance(one, dict)) < 100
 
 
 def caches() -> Iterator[Any]:

@@ -132,7 +132,7 @@ async def _with_services(found: ApiServers, settings: ClientSettings) -> ApiServ
         )
     decoded = (decode(Kind.SERVICE, item).value for item in services or ())
     ranges = (decode(Kind.SERVICE_CIDR, item).value for item in cidrs or ())
-    addresses = [one.cluster_ips.values() for one in decoded if isinstance(one, Service)]
+    addresses = [one.cluster_ips for one in decoded if isinstance(one, Service)]
     allocated = [one.cidrs for one in ranges if isinstance(one, ServiceCIDR)]
     return found._replace(
         answering=settings,

@@ -247,14 +247,14 @@ def _services() -> Iterator[Service]:
 
 
 def _service(name: str, number: int, *ports: ServicePort, **more: Any) -> Service:
-    cluster_ips = _addresses(_SERVICES, number)
+    cluster_ips = tuple(_addresses(_SERVICES, number).values())
     return Service(name=ObjectName(_NODE, name), cluster_ips=cluster_ips, ports=ports, **more)
 
 
 def _slices(service: ObjectName) -> Iterator[EndpointSlice]:
     ports = tuple(SlicePort(protocol.word, protocol, 8080) for protocol in Protocol)
     for family in FAMILIES:
-        yield EndpointSlice(
+        yield EndpointSlice.of(
             name=ObjectName(service.namespace, f"{service.name}-{family.table}"),
             service=service,
             family=family,

@@ -17,7 +17,7 @@ def manifest(item: Service | EndpointSlice | dict[str, Any]) -> dict[str, Any]:
 
 
 def _service(service: Service) -> dict[str, Any]:
-    addresses = [format_address(address) for address in service.cluster_ips.values()]
+    addresses = [format_address(address) for address in service.cluster_ips]
     ports = [
         {
             "name": port.name,
@@ -31,7 +31,7 @@ def _service(service: Service) -> dict[str, Any]:
         "type": _type(service),
         "clusterIP": addresses[0] if addresses else "",
         "clusterIPs": addresses,
-        "ipFamilies": [family.label for family in service.cluster_ips],
+        "ipFamilies": [family.label for family in service.families],
         "ports": ports,
         "internalTrafficPolicy": "Local" if service.internal_local else "Cluster",
     }

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nfproxy.manifests.source import ManifestSource
-from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 
 FOREVER_S = 20  # only to end a test that fails
@@ -30,7 +29,7 @@ def service(name: str, version: int) -> str:
 def versions(changes: Changes) -> dict[str, int]:
     """Return changes of Services as name → version, 0 for gone."""
     return {
-        name.name: service.cluster_ips[Family.IPV4][3] if service else 0
+        name.name: service.cluster_ips[0][3] if service else 0
         for name, service in changes.services.items()
     }
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from nfproxy.kube.cache import CacheChange, ObjectCache
 from nfproxy.kube.identity import Kind
-from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName, Service
 
 
@@ -40,6 +39,5 @@ class Cache(ObjectCache):
 
 def versions(services: dict[ObjectName, Service | None]) -> dict[ObjectName, int | None]:
     return {
-        name: service.cluster_ips[Family.IPV4][3] if service else None
-        for name, service in services.items()
+        name: service.cluster_ips[0][3] if service else None for name, service in services.items()
     }

@@ -39,7 +39,7 @@ def service(
     return Service(
         name=ObjectName(namespace, name),
         created=created,
-        cluster_ips={family_of(address): address for address in addresses},
+        cluster_ips=tuple(addresses),
         ports=tuple(ports) or (ServicePort("", protocol, port, node_port),),
         external_ips=tuple(map(parse_address, external_ips)),
         load_balancer_ips=tuple(map(parse_address, load_balancer_ips)),
@@ -81,7 +81,7 @@ def endpoint_slice(
     made = tuple(endpoint(e) if isinstance(e, str) else e for e in endpoints)
     if family is None:
         family = family_of(made[0].address) if made else Family.IPV4
-    return EndpointSlice(
+    return EndpointSlice.of(
         name=ObjectName(namespace, name or f"{service_name}-{family.label.lower()}"),
         service=ObjectName(namespace, service_name),
         family=family,

@@ -182,7 +182,7 @@ class Scene:
         """Return the Service with every frontend, over every protocol, in both families."""
         return Service(
             name=ObjectName("default", name),
-            cluster_ips={f: parse_address(CLUSTER_IP.of(f)) for f in FAMILIES},
+            cluster_ips=tuple(parse_address(CLUSTER_IP.of(f)) for f in FAMILIES),
             ports=tuple(ServicePort(p.word, p, PORT, NODE_PORT) for p in Protocol),
             load_balancer_ips=tuple(map(parse_address, LOAD_BALANCER_IP)),
             external_ips=tuple(map(parse_address, EXTERNAL_IP)),

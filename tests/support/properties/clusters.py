@@ -90,10 +90,14 @@ service_ports = st.builds(
     st.sampled_from([80, 443]),
     st.sampled_from([0, 0, 30001, 30002]),
 )
-cluster_ips = st.fixed_dictionaries(
-    {}, optional={family: st.sampled_from(CLUSTER_IPS[family]) for family in FAMILIES}
-).filter(bool)
-_BOTH = {family: CLUSTER_IPS[family][0] for family in FAMILIES}
+cluster_ips = (
+    st.fixed_dictionaries(
+        {}, optional={family: st.sampled_from(CLUSTER_IPS[family]) for family in FAMILIES}
+    )
+    .filter(bool)
+    .map(lambda found: tuple(found.values()))
+)
+_BOTH = tuple(CLUSTER_IPS[family][0] for family in FAMILIES)
 services = st.builds(
     Service,
     name=service_names,
@@ -338,7 +342,7 @@ class Population:
             return self
         whole = tuple(Endpoint(address, node=NODE) for address in POD_IPS[old.family])
         kept = (old.endpoints + whole)[: step.keep]
-        new = EndpointSlice(old.name, old.service, old.family, old.ports, kept)
+        new = EndpointSlice.of(old.name, old.service, old.family, old.ports, kept)
         return replace(self, slices={**self.slices, old.name: new})
 
     def after(self, step: Step) -> "Population":

@@ -130,7 +130,7 @@ _service_ports = st.builds(
 )
 _cluster_ips = st.sampled_from(CLUSTER_IPS).flatmap(
     lambda pair: st.sampled_from([FAMILIES, FAMILIES, FAMILIES[:1], FAMILIES[1:]]).map(
-        lambda families: {family: parse_address(pair.of(family)) for family in families}
+        lambda families: tuple(parse_address(pair.of(family)) for family in families)
     )
 )
 

@@ -8,7 +8,6 @@ from support.objects.cache import Cache
 
 from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.identity import Kind
-from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName, Service
 
@@ -20,7 +19,7 @@ def content(*objects: str, **fields: Any) -> FileContent:
     found = {
         key(text[0]): Service(
             name=ObjectName("default", text[0]),
-            cluster_ips={Family.IPV4: bytes([10, 0, 0, int(text[1])])},
+            cluster_ips=(bytes([10, 0, 0, int(text[1])]),),
             ports=(),
         )
         for text in objects

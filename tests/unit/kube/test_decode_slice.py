@@ -49,7 +49,7 @@ def endpoint(**fields: Any) -> Endpoint:
 
 
 def test_a_plain_slice():
-    expected = EndpointSlice(
+    expected = EndpointSlice.of(
         name=ObjectName("shop", "web-x7k2p"),
         service=ObjectName("shop", "web"),
         family=Family.IPV4,

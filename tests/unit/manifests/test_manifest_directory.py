@@ -13,7 +13,6 @@ from nfproxy.kube.identity import Kind
 from nfproxy.manifests.directory import MAX_WAIT_S, QUIET_S, ManifestDirectory
 from nfproxy.manifests.files import Listing, Signature
 from nfproxy.manifests.scan import Scan
-from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName, Service
 
@@ -27,7 +26,7 @@ def content(*objects: str, **fields: Any) -> FileContent:
     found = {
         key(text[:-1]): Service(
             name=ObjectName("default", text[:-1]),
-            cluster_ips={Family.IPV4: bytes([10, 0, 0, int(text[-1])])},
+            cluster_ips=(bytes([10, 0, 0, int(text[-1])]),),
             ports=(),
         )
         for text in objects
@@ -92,7 +91,7 @@ class Directory:
 
 def versions(changes: Changes) -> dict[str, str]:
     return {
-        name.name: str(service.cluster_ips[Family.IPV4][3]) if service else ""
+        name.name: str(service.cluster_ips[0][3]) if service else ""
         for name, service in changes.services.items()
     }
 

@@ -15,7 +15,6 @@ import pytest
 
 from nfproxy.errors import InputError
 from nfproxy.manifests.once import read_once
-from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.service import ObjectName
 
@@ -42,7 +41,7 @@ def lines(problems: Any) -> list[str]:
 
 
 def addresses(changes: Changes) -> dict[str, bytes]:
-    return {n.name: s.cluster_ips[Family.IPV4] for n, s in changes.services.items() if s}
+    return {n.name: s.cluster_ips[0] for n, s in changes.services.items() if s}
 
 
 def test_files_and_directories_together(tmp_path):
