@@ -9,6 +9,7 @@ import itertools
 import pytest
 from support.kernel import rules
 from support.packets.sending import Probe, Verdict, probe, probe_many, repeat, tally
+from support.packets.steps import Streams
 from support.responders import Responders
 from support.traffic import HELD_PORTS, Traffic
 
@@ -247,6 +248,10 @@ def test_traffic_counts_each_loss(served: Cluster, family: Family, protocol: Pro
 
     assert len(traffic.failures) == 1
     assert "dropped" in traffic.failures[0].reason
+    (told,) = Streams(traffic).lost
+    assert told.startswith(
+        f"{protocol.word} to {pod.address(family)}: {traffic.failures[0].reason}"
+    )
     assert traffic.sent == traffic.answered + 1
 
 

@@ -31,6 +31,12 @@ class Traffic(lab.Traffic):
             source, destination, port, rate=rate, held=held, source_address=source_address
         )
         self.attempt = ATTEMPTS[protocol]
+        self._name = f"{protocol.word} to {destination}"
+
+    @property
+    def lost(self) -> list[str]:
+        """What was not served, in words; complete after leaving."""
+        return [f"{self._name}: {one.reason} after {one.at_s:.3f} s" for one in self.failures]
 
     def settle(self) -> None:
         """Wait until the responders have answered everything that had arrived."""

@@ -277,12 +277,7 @@ class Streams:
     @property
     def lost(self) -> list[str]:
         """What was not served, in words; complete after leaving."""
-        return [
-            f"{stream._probe.protocol.word} to {stream._probe.destination}: {failure.reason} "
-            f"after {failure.at_s:.3f} s"
-            for stream in self.streams
-            for failure in stream.failures
-        ]
+        return [text for stream in self.streams for text in stream.lost]
 
 
 def same_each_time(source: Host, served: Cluster, family: Family, protocol: Protocol) -> set[str]:
