@@ -177,11 +177,11 @@ class Load:
 
     def __init__(self, do: Callable[..., Any], what: dict[str, Any]) -> None:
         self._do = do
-        self._what = {**what, "timeout_s": self.PATIENCE_S}
+        self._what = what
         self._last: Figures | None = None
 
     def __enter__(self) -> Self:
-        self._number = self._do("load", **self._what)
+        self._number = self._do("load", **self._what, timeout_s=self.PATIENCE_S)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:

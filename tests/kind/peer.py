@@ -17,22 +17,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import os
 import signal
 import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 _TOTAL_RETRANS = 100  # the offset of tcpi_total_retrans in struct tcp_info
 _AT_ONCE = 32
 _udp_ports = itertools.cycle(range(20000, 30000))  # below node ports, and what the system gives out
 _ECHO_S = 0.05
+_TURN_S = 0.1
 _LINE = b"still there?\n"
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 # -- server ---------------------------------------------------------------------------------
@@ -94,6 +97,24 @@ async def serve(name: str, port: int, linger_s: float) -> None:
 # -- client ---------------------------------------------------------------------------------
 
 
+async def _within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """
+    Return what `work` returns. Raises TimeoutError if that takes too long.
+
+    The time is counted in turns of this process: where the machine stops it for seconds, an answer
+    that came meanwhile is read first, and is not taken for a lost packet.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(math.ceil(timeout_s / _TURN_S)):
+            await asyncio.wait({task}, timeout=_TURN_S)
+            if task.done():
+                return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
+
+
 class _Reply(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.came: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -145,8 +166,7 @@ async def _try(to: Json) -> Json:
     one = _udp if to.get("protocol") == "UDP" else _tcp
     outcome = {"by": "", "saw": "", "from": "", "error": "", "resent": 0}
     try:
-        async with asyncio.timeout(to["timeout_s"]):
-            done = await one(to, own)
+        done = await _within(to["timeout_s"], one(to, own))
     except TimeoutError:
         return {**outcome, "error": "dropped"}
     except ConnectionRefusedError:
@@ -207,16 +227,14 @@ class _Load:
     async def _hold(self) -> None:
         """Keep a connection open, with a line going there and back all the time."""
         try:
-            async with asyncio.timeout(self._to["timeout_s"]):
-                reader, writer = await asyncio.open_connection(
-                    self._to["address"], self._to["port"]
-                )
-                await reader.readline()
+            timeout_s = self._to["timeout_s"]
+            opening = asyncio.open_connection(self._to["address"], self._to["port"])
+            reader, writer = await _within(timeout_s, opening)
+            await _within(timeout_s, reader.readline())
             while not self._stopping:
                 writer.write(_LINE)
-                async with asyncio.timeout(self._to["timeout_s"]):
-                    if await reader.readline() != _LINE:
-                        raise ConnectionResetError("closed")
+                if await _within(timeout_s, reader.readline()) != _LINE:
+                    raise ConnectionResetError("closed")
                 await asyncio.sleep(_ECHO_S)
             self.resent += _sent_again(writer.get_extra_info("socket"))
             writer.close()

@@ -248,8 +248,8 @@ def test_traffic_counts_each_loss(served: Cluster, family: Family, protocol: Pro
 
     assert len(traffic.failures) == 1
     assert "dropped" in traffic.failures[0].reason
-    (told,) = Streams(traffic).lost
-    assert told.startswith(
+    (text,) = Streams(traffic).lost
+    assert text.startswith(
         f"{protocol.word} to {pod.address(family)}: {traffic.failures[0].reason}"
     )
     assert traffic.sent == traffic.answered + 1
