@@ -21,7 +21,7 @@ from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import Chain, Shape
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.observed import observe
-from nfproxy.reconcile.script import script, wanted_chains
+from nfproxy.reconcile.script import element_text, script, wanted_chains
 from nfproxy.reconcile.transition import Operation
 from nfproxy.views.compare import Difference, compare
 
@@ -93,10 +93,7 @@ def _transaction(
         elif chains:
             parts.append(ruleset.chains_text(chains, planner.config.program, family))
     for (add, family, name), group in groupby(changes, key=lambda o: (o.add, o.family, o.set)):
-        rows = ",\n".join(
-            "\t" + schema.format_element(schema.SCHEMAS[name], o.key, o.value, family)
-            for o in group
-        )
+        rows = ",\n".join(f"\t{element_text(planner.desired, o)}" for o in group)
         verb = "add" if add else "delete"
         parts.append(f"{verb} element {family.table} {schema.TABLE} {name} {{\n{rows}\n}}\n")
     return "".join((*parts, programs.clear))

@@ -13,14 +13,21 @@ from nfproxy.dataplane.notifications import CountedDeletions, ForeignChanges, Na
 from nfproxy.dataplane.strangers import Strangers
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
-from nfproxy.netlink.elements import counted_elements, element_requests, join_ranges, raw_elements
+from nfproxy.netlink.elements import (
+    counted_elements,
+    element_requests,
+    join_ranges,
+    listed_elements,
+    raw_elements,
+)
 from nfproxy.netlink.nftables import ChainRow, SetRow, generation
 from nfproxy.netlink.sockets import (
     ABSENT,
     NftSocket,
     open_script_socket,
 )
-from nfproxy.nft.schema import SCHEMAS, TABLE, Value
+from nfproxy.nft.schema import COUNTED, SCHEMAS, TABLE, Value
+from nfproxy.plan.frontendnames import FrontendNames
 from nfproxy.reconcile.transition import Operation
 
 log = logging.getLogger(__name__)
@@ -119,6 +126,7 @@ class Kernel:
         self.turn_wait = TurnWait()
         self._strangers = Strangers(self._netlink)
         self._foreign_changes: ForeignChanges | None = None
+        self._names: FrontendNames | None = None
         self._loader: _Loader | None = None
         self._loader_used_s = 0.0
 
@@ -144,6 +152,10 @@ class Kernel:
     def transaction_limit(self) -> int | None:
         """The most bytes that one transaction may have, None for no limit."""
         return self._netlink.send_limit
+
+    def use_names(self, names: FrontendNames) -> None:
+        """Write frontends with these names, and compare those that are there."""
+        self._names = names
 
     def expect_load(self) -> None:
         """Start what the next `load` needs, so that it is ready when the tables have been read."""
@@ -185,7 +197,8 @@ class Kernel:
         """Commit element operations as one transaction. Raises TransactionError."""
         with self.turn_wait:
             self._netlink.commit(())
-        self._netlink.commit(element_requests(operations))
+        comment_of = self._names.comment if self._names is not None else None
+        self._netlink.commit(element_requests(operations, comment_of))
 
     def has_table(self, family: Family) -> bool:
         """Return whether the family's nfproxy table exists."""
@@ -201,8 +214,19 @@ class Kernel:
 
         The keys of interval sets are ranges, as in Operation.
         """
+        if self._names is not None and name in COUNTED:
+            return self._named_elements(family, name, self._names)
         raw = (element for data in self._list(family, name) for element in raw_elements(data))
         return join_ranges(raw, SCHEMAS[name])
+
+    def _named_elements(
+        self, family: Family, name: str, names: FrontendNames
+    ) -> Iterator[tuple[bytes, Value]]:
+        """Yield the elements of a map of frontends; `names` gets those that are there."""
+        for data in self._list(family, name):
+            for listed in listed_elements(data):
+                names.found(family, name, listed.key, listed.comment)
+                yield listed.key, listed.value
 
     def counters(self, family: Family, name: str) -> Counters:
         """Return what a map's elements have counted; nothing without the map."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -31,6 +31,7 @@ from nfproxy.netlink.messages import (
 )
 from nfproxy.netlink.nftables import DELETE_ELEMENTS, NEW_ELEMENTS, Request, comment_in
 from nfproxy.nft.schema import (
+    COUNTED,
     TABLE,
     Interval,
     SetSchema,
@@ -47,6 +48,7 @@ _KEY, _DATA, _FLAGS, _USERDATA, _EXPRESSION, _KEY_END = 1, 2, 3, 6, 7, 10  # NFT
 _EXPRESSION_DATA, _COUNTER_PACKETS = 2, 2  # NFTA_EXPR_DATA, NFTA_COUNTER_PACKETS
 _VALUE, VERDICT = 1, 2  # NFTA_DATA_…
 _CODE, _CHAIN = 1, 2  # NFTA_VERDICT_…
+_ELEMENT_COMMENT = 0  # NFTNL_UDATA_SET_ELEM_COMMENT
 _INTERVAL_END, _CATCH_ALL = 1, 2  # NFT_SET_ELEM_…
 
 #: An attribute's length has 16 bits; an element list stays below that.
@@ -58,22 +60,32 @@ Change = tuple[bool, Family, str, bytes, Value]
 _where = itemgetter(0, 1, 2)  # of a Change: what elements in one message have in common
 
 
-def element_requests(changes: Iterable[Change]) -> list[Request]:
+#: Returns the comment of an element, by family, set and key.
+CommentOf = Callable[[Family, str, bytes], str]
+
+
+def element_requests(
+    changes: Iterable[Change], comment_of: CommentOf | None = None
+) -> list[Request]:
     """
     Return the requests that add and delete elements, in the order of the changes.
 
-    Neighbours in one set share a request of at most 64 KB.
+    Neighbours in one set share a request of at most 64 KB. `comment_of` names the elements of
+    counting maps.
     """
     requests: list[Request] = []
     for (add, family, name), group in groupby(changes, key=_where):
         encoder = _encoders.get((family, name)) or _make_encoder(family, name)
-        encode = encoder.encode
+        encode, comments = encoder.encode, comment_of if name in COUNTED else None
         kind, flags = (NEW_ELEMENTS, NLM_F_CREATE) if add else (DELETE_ELEMENTS, 0)
         elements: list[bytes] = []
         size = 0
         for change in group:
             # The kernel compares a deleted element's value with the one it holds: leave it out.
-            element = encode(change[3], change[4] if add else None)
+            if not (add and comments):
+                element = encode(change[3], change[4] if add else None)
+            else:
+                element = encode(change[3], change[4], comments(family, name, change[3]))
             size += len(element)
             if size > _LIST_LIMIT:
                 requests.append(Request(kind, family, encoder.list_of(elements), flags))
@@ -101,8 +113,8 @@ class _Encoder:
         data = b"".join(elements)
         return self._head + ATTRIBUTE.pack(len(data) + 4, _LIST_ELEMENTS | NESTED) + data
 
-    def encode(self, key: bytes, value: Value) -> bytes:
-        """Return one element; a range of some sets is two."""
+    def encode(self, key: bytes, value: Value, comment: str = "") -> bytes:
+        """Return one element; a range of some sets is two. Verdicts alone have comments."""
         if not key:
             return self._catch_all(value)
         if self._interval is not Interval.NO:
@@ -111,7 +123,8 @@ class _Encoder:
             return self._set_head + key
         if isinstance(value, bytes):
             return self._map_head + key + self._data_head + value
-        return _element(self._key_head + key + _verdict_attribute(value))
+        body = self._key_head + key + _verdict_attribute(value)
+        return _element(body + _comment_attribute(comment) if comment else body)
 
     def _catch_all(self, value: Value) -> bytes:
         body = attribute(_FLAGS, struct.pack("!I", _CATCH_ALL))
@@ -138,6 +151,12 @@ _encoders: dict[tuple[Family, str], _Encoder] = {}
 def _make_encoder(family: Family, name: str) -> _Encoder:
     encoder = _encoders[family, name] = _Encoder(schema_of(name), family)
     return encoder
+
+
+def _comment_attribute(comment: str) -> bytes:
+    """Return a comment as nft attaches it: type, length and text with its end."""
+    encoded = comment.encode() + b"\0"
+    return attribute(_USERDATA, bytes((_ELEMENT_COMMENT, len(encoded))) + encoded)
 
 
 @functools.lru_cache(maxsize=4096)

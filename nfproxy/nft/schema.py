@@ -278,13 +278,17 @@ def _protocol_word(number: int) -> str:
         return str(number)
 
 
-def format_element(schema: SetSchema, key: bytes, value: Value, family: Family) -> str:
-    """Return an element as nft writes it: ``key`` or ``key : value``."""
+def format_element(
+    schema: SetSchema, key: bytes, value: Value, family: Family, comment: str = ""
+) -> str:
+    """Return an element as nft writes it: ``key``, ``key : value``, ``key comment "…" : value``."""
     if schema.interval is Interval.NO:
         text = format_fields(schema.key, key, family)
     else:
         half = len(key) // 2
         text = format_span(key[:half], key[half:])
+    if comment:
+        text = f'{text} comment "{comment}"'
     if value is None:
         return text
     if isinstance(value, Verdict):

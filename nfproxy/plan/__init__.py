@@ -11,6 +11,7 @@ From objects and the node's configuration to the desired state.
     contests    frontends that several Services ask for
     claims, shadows        what is wrong with what Services ask for
     frontends   the values all of these work with
+    frontendnames          what frontends are called in the kernel
     flows, servicehealth   stale flows; health check node ports
     localnodeports         node ports on loopback addresses
     serviceranges          ServiceCIDRs that hold nodes or pods

@@ -16,6 +16,7 @@ from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.contests import Contests
+from nfproxy.plan.frontendnames import FrontendNames
 from nfproxy.plan.frontends import (
     AffinityListKey,
     Element,
@@ -80,7 +81,7 @@ class Desired:
     `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
     for each element. `affinity_lists` has each list's elements, `lists` the endpoints that several
     frontends share.
-    `findings` has what is wrong with claims.
+    `findings` has what is wrong with claims, `names` what frontends are called in the kernel.
     """
 
     def __init__(self) -> None:
@@ -89,6 +90,7 @@ class Desired:
         self.shared_elements: dict[SharedElement, int] = {}
         self.affinity_lists: dict[AffinityListKey, frozenset[Element]] = {}
         self.lists: dict[ListKey, SlotRanges] = {}
+        self.names = FrontendNames(self.frontends)
         self._plans: dict[ObjectName, ServicePlan] = {}
         self.findings = ClaimFindings()
         self._contests = Contests(self.findings)
@@ -162,6 +164,8 @@ class Desired:
         holder = self.frontends.get(key)
         # Nearly every frontend has one Service; no list of claims is kept for it.
         if holder is None or (holder.claim.service == service and key not in self._contests):
+            if holder and (new is None or new.claim.port_name != holder.claim.port_name):
+                self.names.changed.add(key)
             if new is None:
                 self.frontends.pop(key, None)
             else:
@@ -170,6 +174,8 @@ class Desired:
         if new is None and key not in self._contests:
             return False
         winner = self.frontends[key] = self._contests.put(key, holder, service, new)
+        if holder is not None and holder.claim[1:] != winner.claim[1:]:
+            self.names.changed.add(key)
         return winner != holder
 
     def _replace_refused(

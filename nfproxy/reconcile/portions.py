@@ -17,6 +17,9 @@ from nfproxy.reconcile.transition import Operation
 #: follows, of a message. A range is two elements, and a verdict names a chain.
 _OVERHEAD = 224
 
+#: And with the name of a service port.
+_COMMENT = 140
+
 #: Ranges of these sets may give way to larger ones, so neighbours among their changes go together.
 _RANGES = frozenset(name for name, one in schema.SCHEMAS.items() if one.interval is not Interval.NO)
 
@@ -24,6 +27,8 @@ _RANGES = frozenset(name for name, one in schema.SCHEMAS.items() if one.interval
 def most_bytes(operation: Operation) -> int:
     """Return a bound of the bytes that an operation takes in a transaction."""
     value = operation.value
+    if operation.set in schema.COUNTED:
+        return _OVERHEAD + 2 * len(operation.key) + _COMMENT
     return _OVERHEAD + 2 * len(operation.key) + (len(value) if isinstance(value, bytes) else 0)
 
 

@@ -77,6 +77,7 @@ class Reconciler:
         frontends may need next, too; later the caller calls `make_chains_ahead`.
         """
         self._dataplane = dataplane
+        dataplane.use_names(desired.names)
         self._desired = desired
         self._program = config.program
         self._program_changed = False
@@ -84,8 +85,7 @@ class Reconciler:
         self._clock = clock
         self._makes_chains_ahead = makes_chains_ahead
         self._resync_reason: ResyncReason | None = ResyncReason.START
-        # Tables were read for this reason, and not all was compared yet.
-        self._resyncing: ResyncReason | None = None
+        self._resyncing: ResyncReason | None = None  # tables were read, and not all was compared
         self._tracker = Tracker(desired, families)
         self.cleanup_failures = 0
 

@@ -74,13 +74,17 @@ def script(desired: Desired, config: ProgramConfig, families: Sequence[Family]) 
     return "".join(_table(desired, config, family) for family in families)
 
 
+def element_text(desired: Desired, operation: Operation) -> str:
+    """Return an element as nft writes it, a frontend with its name."""
+    _, family, name, key, value = operation
+    comment = desired.names.comment(family, name, key) if name in schema.COUNTED else ""
+    return schema.format_element(schema.SCHEMAS[name], key, value, family, comment)
+
+
 def _table(desired: Desired, config: ProgramConfig, family: Family) -> str:
     chains = wanted_chains(desired, family)
     parts = [ruleset.replacement_text(config, family, chains.values())]
     for name, operations in fresh_elements(desired, family).items():
-        rows = ",\n".join(
-            "\t" + schema.format_element(schema.SCHEMAS[name], o.key, o.value, family)
-            for o in operations
-        )
+        rows = ",\n".join(f"\t{element_text(desired, o)}" for o in operations)
         parts.append(f"add element {family.table} {schema.TABLE} {name} {{\n{rows}\n}}\n")
     return "".join(parts)

@@ -12,6 +12,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import ChainRow
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Touched
+from nfproxy.plan.frontendnames import FrontendNames
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.reconcile.backlog import ServicePart
 from nfproxy.reconcile.refusals import Refused
@@ -24,6 +25,9 @@ class Dataplane(Protocol):
     @property
     def transaction_limit(self) -> int | None:
         """The most bytes that one transaction may have, None for no limit."""
+
+    def use_names(self, names: FrontendNames) -> None:
+        """Write frontends with these names."""
 
     def expect_load(self) -> None:
         """Prepare for a `load` that comes soon."""

@@ -63,7 +63,7 @@ class Tracker:
         self.costs = Costs()
         self.backlog = Backlog(families)
         self.strays: list[Operation] = []
-        self._desired = desired
+        self._desired, self._names = desired, desired.names
         self._families = tuple(families)
         self._states: dict[FrontendKey, FrontendState] = {}
         self._lost: set[FrontendKey] = set()  # tracked once, and missing when the tables were read
@@ -71,8 +71,7 @@ class Tracker:
         self._shared_lists: dict[ListKey, ListState] = {}
         self._changed_lists: dict[ObjectName, set[ListKey]] = {}  # of Services that wait
         self._lists: dict[AffinityListKey, frozenset[Element]] = {}
-        # Refused by the kernel: whose it is, and what was wanted.
-        self._left_out: dict[Part, tuple[ObjectName, object]] = {}
+        self._left_out: dict[Part, tuple[ObjectName, object]] = {}  # refused: whose, and what
         self._lingering: Deadlines[FrontendKey] = Deadlines(LINGER_S)
         self._lingering_lists: Deadlines[ListKey] = Deadlines(LINGER_S)
         self._leaving: Deadlines[SharedElement] = Deadlines(LINGER_S)
@@ -145,7 +144,8 @@ class Tracker:
                     if wanted is not None and wanted.list in self._left_out:
                         self._left_out[part] = service, wanted  # as long as its list
                         continue
-                    step = transition(part, self._states.get(part, ABSENT), wanted, most_here)
+                    state, renamed = self._states.get(part, ABSENT), part in self._names.changed
+                    step = transition(part, state, wanted, most_here, is_renamed=renamed)
                     operations, is_whole = batch.take(part, step), step.is_whole
                     if is_whole:
                         operations += self._finish(batch, service, part, wanted)
@@ -316,6 +316,7 @@ class Tracker:
             if step.is_whole:
                 wanted = self._desired.frontends.get(key)
                 self.chains.use(key, wanted.chains if wanted else (), now)
+                self._names.changed.discard(key)
         for list_key, change in batch.list_steps:
             self._settle_list(list_key, change)
             self._lingering_lists.end(list_key)
@@ -331,6 +332,7 @@ class Tracker:
         for turn in batch.unfinished:
             self.backlog.put_back(turn)
         if not self.backlog:
+            self._names.changed.clear()  # of families that this node does not proxy
             for list_key in self._unused_lists:
                 self._lingering_lists.begin(list_key, now)
             for element in self._unused_elements:

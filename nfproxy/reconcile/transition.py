@@ -85,10 +85,17 @@ class Step(NamedTuple):
 
 
 def transition(
-    key: FrontendKey, state: FrontendState, wanted: Frontend | None, most: int = NO_LIMIT
+    key: FrontendKey,
+    state: FrontendState,
+    wanted: Frontend | None,
+    most: int = NO_LIMIT,
+    *,
+    is_renamed: bool = False,
 ) -> Step:
     """
     Return the least operations that make a frontend do what is wanted (None: no frontend).
+
+    Where it `is_renamed`, its verdict is written again, since the element carries the name.
 
     Where slots need more than `most` operations, return about as many of them. Packets may draw
     from these slots already: each then has its old or its new endpoint. The verdict is the last to
@@ -104,7 +111,7 @@ def transition(
         partial = FrontendState(state.verdict, (first, second), state.own_elements)
         return Step(operations, partial, lingers=False, is_whole=False)
     own_elements = _own_elements(key, state, wanted, operations)
-    if verdict != state.verdict:
+    if verdict != state.verdict or (is_renamed and verdict is not None):
         where, name = key.element_key, verdict_map(key)
         if state.verdict is not None:
             operations.append(Operation(False, key.family, name, where))

@@ -84,6 +84,9 @@ class FakeKernel:
             self._transact(lambda: self._apply(operations))
             self.operations += len(operations)
 
+    def use_names(self, names: object) -> None:
+        """Write no names."""
+
     def expect_load(self) -> None:
         """Nothing is to be prepared."""
 

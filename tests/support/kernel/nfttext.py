@@ -25,7 +25,7 @@ from nfproxy.nft.schema import (
 def parse_element(schema: SetSchema, text: str) -> tuple[bytes, Value]:
     """Return (key, value) of a row: ``10.96.0.1 . tcp . 80 : goto reject-connection``."""
     key_text, colon, value_text = text.partition(" : ")
-    parts = key_text.strip().split(" . ")
+    parts = key_text.partition(" comment ")[0].strip().split(" . ")
     if len(parts) != len(schema.key):
         raise TransactionError(f"{text!r} does not fit the set {schema.name}")
     if schema.interval is Interval.NO:

@@ -11,6 +11,7 @@ from nfproxy.netlink.nftables import ChainRow
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.chains import is_clients_map
 from nfproxy.nft.schema import TABLE, Value, number_of
+from nfproxy.plan.frontendnames import FrontendNames
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Namespace
 
@@ -47,6 +48,10 @@ class RealKernel:
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations."""
         self.kernel.commit(operations)
+
+    def use_names(self, names: FrontendNames) -> None:
+        """Write frontends with these names."""
+        self.kernel.use_names(names)
 
     def expect_load(self) -> None:
         """Prepare nothing: each load has a child of its own."""
