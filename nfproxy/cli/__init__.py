@@ -23,6 +23,7 @@ _COMMANDS = (
     "run",
     "explain",
     "services",
+    "trace",
     "preflight",
     "render",
     "diff",
@@ -31,7 +32,7 @@ _COMMANDS = (
     "demo",
 )
 #: Commands whose status 1 is an answer, so that a failure is 2.
-_ANSWERING = ("diff", "explain", "services", "changes")
+_ANSWERING = ("diff", "explain", "services", "changes", "trace")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
 
 

@@ -1,6 +1,6 @@
 """
 Commands that look at or prepare a node. The daemon never imports them.
 
-``preflight`` checks a node, ``takeover`` removes what kube-proxy left, ``demo`` shows nfproxy at
-work and ``lab`` builds nodes and pods out of network namespaces.
+``preflight`` checks a node, ``takeover`` removes what kube-proxy left, ``trace`` follows packets,
+``demo`` shows nfproxy at work and ``lab`` builds nodes and pods out of network namespaces.
 """

@@ -29,6 +29,7 @@ ONE_THING = {
     "endpoints": "the endpoints of Services: as values, and which of them get traffic",
     "explain": "why a Service works or not: the engine, and its command",
     "kernel": "the kernel of this machine: as the reconciler sees it, and preflight's check",
+    "trace": "the trace: the tool, and its command",
     "kubeproxy": "kube-proxy: its configuration, its metrics, whether it is here",
     "nft": "nftables: the ruleset, and preflight's check of the library and the program",
     "node": "the Node object: its value, and from the wire to the value",

@@ -1,0 +1,120 @@
+"""The table that traces: chains that mark packets, and empty ones for packets to pass."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from nfproxy.model.addresses import Family, format_address
+from nfproxy.model.service import Protocol
+
+TRACE_TABLE = "nfproxy-trace"
+
+#: Packets of all connections that are traced, a second; and the same for answers. One packet makes
+#: a message for each rule that it meets, in a cluster's node some hundred.
+_RATE = "limit rate 20/second burst 20 packets"
+_SYN = "tcp flags & (syn | ack) == syn"
+_ANSWER = "tcp flags & (syn | rst) != 0x0"  # SYN and ACK, or a refusal
+
+
+class Waypoint(enum.StrEnum):
+    """Where packets pass one of the table's chains, by the chain's name."""
+
+    PREROUTING = "prerouting"
+    OUTPUT = "output"
+    TRANSLATED = "translated"  # behind all destination NAT
+    OUTPUT_TRANSLATED = "output-translated"
+    INPUT = "input"
+    DELIVERED = "delivered"
+    FORWARD = "forward"
+    POSTROUTING = "postrouting"
+    SENT = "sent"  # behind all source NAT
+
+    @property
+    def hook(self) -> str:
+        """The hook in which packets are, from here to the next place."""
+        return _WAYPOINTS[self][0]
+
+
+_WAYPOINTS = {
+    Waypoint.PREROUTING: ("prerouting", -350),
+    Waypoint.OUTPUT: ("output", -350),
+    Waypoint.TRANSLATED: ("prerouting", -90),
+    Waypoint.OUTPUT_TRANSLATED: ("output", -90),
+    Waypoint.INPUT: ("input", -350),
+    Waypoint.DELIVERED: ("input", 350),
+    Waypoint.FORWARD: ("forward", -350),
+    Waypoint.POSTROUTING: ("postrouting", -350),
+    Waypoint.SENT: ("postrouting", 350),
+}
+
+
+class TraceTarget(msgspec.Struct, frozen=True, order=True):
+    """
+    What packets are asked for: an address, a protocol, a port; 0 and None mean any.
+
+    `address` is b"" for a node port, which is one of every local address.
+    """
+
+    family: Family
+    address: bytes
+    protocol: Protocol | None = None
+    port: int = 0
+
+
+def table_text(targets: Iterable[TraceTarget], client: bytes = b"") -> str:
+    """
+    Return the table as nft's text; with `client`, only packets of that address are marked.
+
+    It is one of family inet, with all families' targets.
+    """
+    wanted = sorted(targets)
+    first = [rule for target in wanted for rule in _first_packets(target, client)]
+    answers = [rule for target in wanted for rule in _answers(target, client)]
+    rules = {Waypoint.PREROUTING: first, Waypoint.OUTPUT: first}
+    chains = [_chain(place, *where, rules.get(place, [])) for place, where in _WAYPOINTS.items()]
+    chains += [_chain(f"answers-{hook}", hook, -150, answers) for hook in ("prerouting", "output")]
+    return f"add table inet {TRACE_TABLE} {{ flags owner; }}\n" + "".join(chains)
+
+
+def _chain(name: str, hook: str, priority: int, rules: Iterable[str]) -> str:
+    head = f"{{ type filter hook {hook} priority {priority}; policy accept; }}"
+    lines = [f"add chain inet {TRACE_TABLE} {name} {head}"]
+    lines += [f"add rule inet {TRACE_TABLE} {name} {rule} meta nftrace set 1" for rule in rules]
+    return "\n".join(lines) + "\n"
+
+
+def _first_packets(target: TraceTarget, client: bytes) -> Iterator[str]:
+    """Yield matches of first packets; of UDP any packet may be one."""
+    words = target.family.table
+    parts = [f"{words} saddr {format_address(client)}"] if client else []
+    if target.address:
+        parts.append(f"{words} daddr {format_address(target.address)}")
+    else:
+        parts += [f"meta nfproto ipv{4 if target.family is Family.IPV4 else 6}"]
+        parts += ["fib daddr type local"]
+    for protocol in _protocols(target):
+        port = [f"{protocol.word} dport {target.port}"] if target.port else []
+        syn = [_SYN] if protocol is Protocol.TCP else []
+        yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *syn, _RATE))
+
+
+def _answers(target: TraceTarget, client: bytes) -> Iterator[str]:
+    words = target.family.table
+    parts = ["ct direction reply"]
+    if client:
+        parts.append(f"ct original {words} saddr {format_address(client)}")
+    if target.address:
+        parts.append(f"ct original {words} daddr {format_address(target.address)}")
+    else:
+        parts.append(f"meta nfproto ipv{4 if target.family is Family.IPV4 else 6}")
+    for protocol in _protocols(target):
+        port = [f"ct original proto-dst {target.port}"] if target.port else []
+        flags = [_ANSWER] if protocol is Protocol.TCP else []
+        yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *flags, _RATE))
+
+
+def _protocols(target: TraceTarget) -> tuple[Protocol, ...]:
+    return (target.protocol,) if target.protocol else tuple(Protocol)
