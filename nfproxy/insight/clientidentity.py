@@ -35,17 +35,18 @@ def client_of(sight: Sight, text: str, namespace: str = "") -> Client:
             raise
     name = text if "/" in text else f"{namespace or DEFAULT_NAMESPACE}/{text}"
     found: dict[Family, bytes] = {}
-    node: str | None = None
     for piece in sight.details.slices.values():
         for address, details in piece.endpoints.items():
             if details.pod == name:
                 found.setdefault(family_of(address), address)
     if not found:
+        space, _, pod = (shown_name(part) for part in name.partition("/"))
         raise InputError(
-            f"no EndpointSlice names a pod {quoted(name)}", "name the client by its address"
+            f"no EndpointSlice that was read names pod {quoted(name)}",
+            f"name the client by its address: `kubectl -n {space} get pod {pod} -o wide` shows it",
         )
-    first = _by_address(sight, next(iter(found.values())))
-    node = _node_of_endpoint(sight, next(iter(found.values())))
+    address = next(iter(found.values()))
+    first, node = _by_address(sight, address), _node_of_endpoint(sight, address)
     where = f" of node {shown_name(node)}" if node and first.what != "pod" else ""
     return Client(found, first.what, f"pod {shown_name(name)}{where}")
 
