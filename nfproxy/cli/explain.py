@@ -106,8 +106,9 @@ def command(
     if client:
         found = _followed(read, question, found, client_of(read.sights[0], client, namespace))
     seen = msgspec.structs.replace(
-        read.seen,
-        node=found.seen.node,
+        found.seen,
+        objects=read.seen.objects,
+        resource_version=read.seen.resource_version,
         missing=(*read.seen.missing, *found.seen.missing),
         at=f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}",
     )

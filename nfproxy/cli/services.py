@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from nfproxy.cli.explaintext import finding_lines
 from nfproxy.cli.inputs import files_option
 from nfproxy.cli.output import output_option, print_data
+from nfproxy.cli.servicecounts import counted, watched
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, paragraph, table_lines, terminal_width
 from nfproxy.clock import unix_s
@@ -30,6 +32,8 @@ _ANSWERS = {
     Conclusion.UNKNOWN: "not served",
 }
 _LEVELS = (*Severity, None)
+_COUNTS = ("NEW", "OPEN", "UNANSWERED")
+_MOST_WATCHED = 40  # rows at a time
 
 
 @click.command("services", cls=GroupedCommand, short_help="List Services, and what is wrong.")
@@ -40,10 +44,16 @@ _LEVELS = (*Severity, None)
 @click.option("--problems", is_flag=True, help="Only what does not work for every client.")
 @click.option(
     "--sort",
-    type=click.Choice(["name", "worst"]),
+    type=click.Choice(["name", "worst", "new", "open"]),
     default="name",
     show_default=True,
-    help="worst: what fails first.",
+    help="worst: what fails first. new, open: what has most connections, on the node.",
+)
+@click.option(
+    "--watch",
+    type=click.FloatRange(0.5, 3600),
+    metavar="SECONDS",
+    help="On the node: print the busiest again and again, NEW a second.",
 )
 @click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
 @output_option("text", "json", "yaml", help="json, yaml: with the codes of all causes.")
@@ -53,6 +63,7 @@ def command(
     namespace: str,
     problems: bool,
     sort: str,
+    watch: float | None,
     node: str,
     output: str,
     flags: Flags,
@@ -78,13 +89,30 @@ def command(
     found = overview(sight, service_rows(sight, names))
     at = f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}"
     seen = msgspec.structs.replace(read.seen, node=found.seen.node, at=at)
+    found = msgspec.structs.replace(found, seen=seen)
+    if watch is not None:
+        if node or output != "text":
+            raise click.UsageError("--watch is for this node, and prints text")
+        _watch(found, problems=problems, sort="new" if sort == "name" else sort, interval_s=watch)
+    if not node:
+        found = counted(found, connections=sort == "open")
     rows = _chosen(found.services, problems=problems, sort=sort)
-    shown = msgspec.structs.replace(found, seen=seen, services=rows)
+    shown = msgspec.structs.replace(found, services=rows)
     if output != "text":
         print_data(msgspec.to_builtins(shown), output)
     else:
         click.echo("\n".join(_text(shown)), nl=bool(rows or is_terminal()))
     sys.exit(int(found.problems > 0))
+
+
+def _watch(found: Overview, *, problems: bool, sort: str, interval_s: float) -> NoReturn:
+    """Print the busiest rows until the user ends it; on a terminal each time in place."""
+    for now in watched(found, interval_s):
+        rows = _chosen(now.services, problems=problems, sort=sort)[:_MOST_WATCHED]
+        if is_terminal():
+            click.clear()
+        click.echo("\n".join(_text(msgspec.structs.replace(now, services=rows))))
+    raise AssertionError  # it never ends by itself
 
 
 def _text(shown: Overview) -> list[str]:
@@ -97,7 +125,13 @@ def _chosen(rows: Iterable[ServiceRow], *, problems: bool, sort: str) -> tuple[S
     chosen = [row for row in rows if row.is_notable or not problems]
     if sort == "worst":
         chosen.sort(key=lambda row: _LEVELS.index(row.level))
+    if sort in ("new", "open"):
+        chosen.sort(key=lambda row: -(_count(row, sort) or 0))
     return tuple(chosen)
+
+
+def _count(row: ServiceRow, which: str) -> int | None:
+    return row.new_connections if which == "new" else row.open
 
 
 def overview_lines(found: Overview, width: int) -> Iterator[str]:
@@ -106,7 +140,7 @@ def overview_lines(found: Overview, width: int) -> Iterator[str]:
         yield from finding_lines(finding, width)
         yield ""
     if found.services:
-        titles = ("SERVICE", "PORT", "ANSWER", "USED/ALL", "BECAUSE")
+        titles = ("SERVICE", "PORT", "ANSWER", "USED/ALL", *_COUNTS, "BECAUSE")
         yield from table_lines(titles, map(_cells, found.services), width, ends_in_prose=True)
         yield ""
     where = f" on {found.seen.node}" if found.seen.node else ""
@@ -124,7 +158,9 @@ def overview_rows(found: Overview) -> Iterator[tuple[str, ...]]:
     for row in found.services:
         level = row.level.value if row.level else "-"
         codes = ",".join(row.codes)
-        yield tuple(cell or "-" for cell in (*_cells(row)[:4], level, codes, row.because))
+        counts = map(_shown, (row.new_connections, row.open, row.unanswered))
+        cells = (*_cells(row)[:4], level, codes, row.because, *counts)
+        yield tuple(cell or "-" for cell in cells)
 
 
 def _cells(row: ServiceRow) -> tuple[str, ...]:
@@ -135,5 +171,10 @@ def _cells(row: ServiceRow) -> tuple[str, ...]:
         ", ".join(ports) + protocol,
         _ANSWERS[row.conclusion],
         f"{row.used:,}/{row.all:,}",
+        *map(_shown, (row.new_connections, row.open, row.unanswered)),
         row.because if row.is_notable else "",
     )
+
+
+def _shown(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"

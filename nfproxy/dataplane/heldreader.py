@@ -87,6 +87,18 @@ def find_frontends(
     return sorted(found)
 
 
+def read_counters(netlink: NftSocket) -> dict[FrontendKey, int]:
+    """Return how many connections each frontend has received. Raises DataplaneError."""
+    found: dict[FrontendKey, int] = {}
+    for family in FAMILIES:
+        for name in schema.COUNTED:
+            for listed in _list(netlink, family, name):
+                key = FrontendKey.of_element(family, name, listed.key)
+                if key is not None:
+                    found[key] = listed.packets
+    return found
+
+
 def _generation(netlink: NftSocket) -> int:
     """Return the low bits of the ruleset's generation: every transaction adds one."""
     kind = SUBSYSTEM << 8 | GET_GENERATION

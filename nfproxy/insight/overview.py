@@ -49,6 +49,9 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     in_force: bool | None = None
     since: str = ""
     error: str = ""
+    new_connections: int | None = None
+    open: int | None = None
+    unanswered: int | None = None
 
     @property
     def label(self) -> str:

@@ -22,6 +22,9 @@ def test_nothing_is_wrong(incident: Incident) -> None:
     assert answer.codes == []
     assert answer.exit_status == 0
     assert answer.data["verdict"] == "works"
+    seen = answer.data["seen"]
+    assert (seen["kernel"], seen["connections"], seen["missing"]) == (True, True, [])
+    assert seen["connectionCount"] == 32
     assert "works" in answer.first_line
     (port,) = answer.data["ports"]
     assert [row["inKernel"]["state"] for row in port["frontends"]] == ["equal", "equal"]

@@ -1,0 +1,50 @@
+"""``nfproxy services`` on a node: how many connections each Service port has."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+
+from incidents.conftest import WEB, Incident
+
+
+def test_services_count_their_connections(incident: Incident) -> None:
+    incident.clients_try()
+    client = incident.cluster.pod(1, 2)
+    with client.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as held:
+        held.connect((WEB, 80))
+        held.recv(100)
+        found = incident.commands.run(
+            "services", "-f", incident.manifests, "-n", "shop", "--sort", "open", "-o", "json"
+        )
+    assert found.code == 1, found.err
+    rows = {f"{row['namespace']}/{row['name']}": row for row in found.data["services"]}
+    assert next(iter(rows)) == "shop/web"
+    web, other = rows["shop/web"], rows["shop/api"]
+    assert (web["newConnections"], web["open"], web["unanswered"]) == (17, 1, 0)
+    assert (other["newConnections"], other["open"]) == (0, 0)
+    assert found.data["seen"]["kernel"] is True
+
+
+def test_watching_prints_the_busiest_again_and_again(incident: Incident) -> None:
+    words = ("services", "-f", incident.manifests, "--watch", "0.5")
+    process = incident.node.namespace.start(
+        incident.commands.argv(*words), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        deadline = time.monotonic() + 20
+        busy = ""
+        while not busy and time.monotonic() < deadline:
+            incident.clients_try(times=4)
+            line = process.stdout.readline()
+            if line.startswith("shop/web:http\t") and line.split("\t")[-3] not in ("0", "-"):
+                busy = line
+        assert busy
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        incident.node.namespace.stop(process)
