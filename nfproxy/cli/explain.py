@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
-from nfproxy.cli.inputs import files_option
+from nfproxy.cli.inputs import configured, files_option
 from nfproxy.cli.nodereading import from_kernel, with_node
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import Sights, read_sights
@@ -24,7 +24,7 @@ from nfproxy.insight.diagnosis import Code, exit_status
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Conclusion, Explanation, to_data
 from nfproxy.insight.fleet import explain_everywhere
-from nfproxy.insight.question import Question, ServiceQuestion, parse_question
+from nfproxy.insight.question import Question, parse_question
 from nfproxy.netlink.sockets import NftSocket
 
 _COULD_NOT_FIND_OUT = 2
@@ -87,9 +87,17 @@ def command(
     if client and all_nodes:
         raise click.UsageError("--from and --all-nodes exclude each other")
     question = parse_question(what, namespace)
-    service = question.name if isinstance(question, ServiceQuestion) else None
     try:
-        read = read_sights(files, flags, service=service, node=node, all_nodes=all_nodes)
+        settings = configured(flags)
+        read = read_sights(
+            files,
+            flags,
+            settings,
+            question=question,
+            node=node,
+            all_nodes=all_nodes,
+            needs_details=bool(client),
+        )
     except (ConfigError, InputError) as error:
         is_here = not (files or node or all_nodes)
         if is_here and (alone := from_kernel(question, error.what, probe=probe)):

@@ -34,6 +34,13 @@ _PORT_WORDS = {
     Conclusion.DROPPED: "drops every connection",
     Conclusion.UNKNOWN: "not served",
 }
+_PARTS = {
+    Conclusion.WORKS: "works",
+    Conclusion.PARTLY: "WORKS IN PART",
+    Conclusion.REFUSED: "REFUSES every connection",
+    Conclusion.DROPPED: "DROPS every connection",
+    Conclusion.UNKNOWN: "IS NOT SERVED",
+}
 _POD_WORDS = _PORT_WORDS | {
     Conclusion.WORKS: "gets connections",
     Conclusion.PARTLY: "gets connections of SOME Services that list it",
@@ -83,10 +90,11 @@ def headline(explanation: Explanation) -> str:
         names |= {view.port for view in explanation.nodes}
         own = f"{service.namespace}/{service.name}"
         title = ":".join(filter(None, (own, names.pop()))) if len(names) == 1 else title
-        title += f"  {service.type}" if service.type else " "
+        words = [service.type] if service.type else []
         if "Local" in (service.external_traffic_policy, service.internal_traffic_policy):
             external = service.external_traffic_policy == "Local"
-            title += f", {'external' if external else 'internal'}TrafficPolicy Local"
+            words.append(f"{'external' if external else 'internal'}TrafficPolicy Local")
+        title += f"  {', '.join(words)}" if words else ""
     where = f", on {explanation.seen.node}" if explanation.seen.node else ""
     return f"{title}{where}: {verdict_words(explanation)}"
 
@@ -109,6 +117,8 @@ def verdict_words(explanation: Explanation) -> str:
         case Conclusion.UNKNOWN:
             return "nfproxy does not serve it" if codes & {*_NOT_PROXIED} else "NOT SERVED"
         case Conclusion.PARTLY:
+            if len({port.conclusion for port in explanation.ports}) > 1:
+                return _each_port(explanation.ports)
             if level is Severity.FAIL and Code.NO_LOCAL_EXTERNAL not in codes:
                 return "WORKS IN PART"
             if Code.NO_LOCAL_EXTERNAL in codes:
@@ -117,6 +127,21 @@ def verdict_words(explanation: Explanation) -> str:
     if level is Severity.FAIL:
         return "WORKS IN PART"
     return "works, LOOK AT THIS" if level is Severity.WARN else "works"
+
+
+def _each_port(ports: tuple[ExplainedPort, ...]) -> str:
+    """Return the verdict on each port, or family, where they differ."""
+    names, families = {port.name for port in ports}, {port.family for port in ports}
+    groups: dict[str, list[str]] = {}
+    for port in ports:
+        label = " ".join(
+            (
+                *((port.name or str(port.port),) if len(names) > 1 else ()),
+                *((port.family,) if len(families) > 1 else ()),
+            )
+        )
+        groups.setdefault(_PARTS[port.conclusion], []).append(label)
+    return "; ".join(f"{', '.join(labels)} {word}" for word, labels in groups.items())
 
 
 def _on_nodes(explanation: Explanation, reaction: Reaction) -> str:

@@ -11,16 +11,17 @@ import click
 import msgspec
 
 from nfproxy.cli.explaintext import finding_lines
-from nfproxy.cli.inputs import files_option
+from nfproxy.cli.inputs import configured, files_option
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.servicecounts import counted, watched
-from nfproxy.cli.sights import read_sights
+from nfproxy.cli.sights import daemon_to_ask, read_sights
 from nfproxy.cli.textlayout import is_terminal, paragraph, table_lines, terminal_width
 from nfproxy.clock import unix_s
 from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explanation import Conclusion
+from nfproxy.insight.nodeobjects import SERVICES_PATH
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
 from nfproxy.text import plural
 
@@ -81,15 +82,10 @@ def command(
     Exit status: 0 no problem, 1 problems, 2 could not find out.
     """
     try:
-        read = read_sights(files, flags, node=node)
+        found = _overview(files, flags, node)
     except ConfigError as error:
         raise InputError(error.what, error.remedy) from None
-    sight = read.sights[0]
-    names = sorted(name for name in sight.planner.services if namespace in ("", name.namespace))
-    found = overview(sight, service_rows(sight, names))
-    at = f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}"
-    seen = msgspec.structs.replace(read.seen, node=found.seen.node, at=at)
-    found = msgspec.structs.replace(found, seen=seen)
+    found = _of_namespace(found, namespace)
     if watch is not None:
         if node or output != "text":
             raise click.UsageError("--watch is for this node, and prints text")
@@ -113,6 +109,28 @@ def _watch(found: Overview, *, problems: bool, sort: str, interval_s: float) -> 
             click.clear()
         click.echo("\n".join(_text(msgspec.structs.replace(now, services=rows))))
     raise AssertionError  # it never ends by itself
+
+
+def _overview(files: tuple[str, ...], flags: Flags, node: str) -> Overview:
+    """Return what the nfproxy that runs here lists, or what the objects say."""
+    settings = configured(flags)
+    at = f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if daemon := daemon_to_ask(files, flags, settings, node):
+        found = msgspec.json.decode(daemon.ask(SERVICES_PATH), type=Overview)
+        seen = msgspec.structs.replace(found.seen, objects=f"the {daemon}", at=at)
+    else:
+        read = read_sights(files, flags, settings, node=node)
+        found = overview(read.sights[0], service_rows(read.sights[0]))
+        seen = msgspec.structs.replace(read.seen, node=found.seen.node, at=at)
+    return msgspec.structs.replace(found, seen=seen)
+
+
+def _of_namespace(found: Overview, namespace: str) -> Overview:
+    if not namespace:
+        return found
+    rows = tuple(row for row in found.services if row.namespace == namespace)
+    problems = sum(row.is_problem for row in rows)
+    return msgspec.structs.replace(found, services=rows, total=len(rows), problems=problems)
 
 
 def _text(shown: Overview) -> list[str]:

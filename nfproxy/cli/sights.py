@@ -11,10 +11,11 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 
-from nfproxy.cli.inputs import IN_POD, Configured, configured, kubeconfig_of_user
+from nfproxy.cli.inputs import IN_POD, Configured, kubeconfig_of_user
 from nfproxy.cli.output import warn
 from nfproxy.cli.running import RunningDaemon
 from nfproxy.config.flags import Flags
@@ -22,14 +23,19 @@ from nfproxy.config.kept import with_host
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.lookup import with_values
 from nfproxy.config.nodeconfig import node_config
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, NfproxyError
 from nfproxy.host.addresses import own_addresses
+from nfproxy.insight.diagnosis import Severity, worst
+from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Seen
+from nfproxy.insight.nodeobjects import OBJECTS_PATH, NodeObjects, sight_of
+from nfproxy.insight.question import Question, ServiceQuestion
 from nfproxy.insight.sight import Sight
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.details import ObjectDetails
 from nfproxy.kube.identity import Kind
 from nfproxy.kube.nodenames import ListedNode, missing_node, near_names
+from nfproxy.kube.status import RequestError
 from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.node import Node
@@ -85,21 +91,77 @@ class Sights(NamedTuple):
 def read_sights(
     files: Iterable[str],
     flags: Flags,
+    settings: Configured,
     *,
-    service: ObjectName | None = None,
+    question: Question | None = None,
     node: str = "",
     all_nodes: bool = False,
+    needs_details: bool = False,
 ) -> Sights:
     """
-    Return what can be seen of `service`, or of all Services.
+    Return what can be seen of what was asked about, of all Services without a question.
 
-    `node` names another node than this one; with `all_nodes` there is a sight for each Node. Raises
-    ConfigError and InputError.
+    `settings` are :func:`nfproxy.cli.inputs.configured` of the flags. `node` names another node
+    than this one; with `all_nodes` there is a sight for each Node. The nfproxy that runs here has
+    the objects, too: where all is well, and no `needs_details` such as pods' names, its word is
+    enough, and no API server is asked. Raises ConfigError and InputError.
     """
-    settings = configured(flags)
+    files = tuple(files)
+    daemon = None
+    if question is not None and not (all_nodes or needs_details):
+        daemon = daemon_to_ask(files, flags, settings, node)
+    if daemon is None or question is None:
+        return _read_sights(files, flags, settings, question, node, all_nodes=all_nodes)
+    known = sight_of(msgspec.json.decode(_objects_of(daemon, question), type=NodeObjects))
+    seen = Seen(objects=f"the {daemon}")
+    found = explain(known, question)
+    if worst(found.findings) not in (Severity.FAIL, Severity.WARN) and found.ports:
+        missing = ("names of pods and types of Services, which the daemon does not keep",)
+        return Sights((known,), msgspec.structs.replace(seen, missing=missing), (), daemon, True)
+    # What is wrong may be in what the daemon does not keep, such as the name of a targetPort.
+    try:
+        read = _read_sights(files, flags, settings, question, node, all_nodes=False)
+    except NfproxyError as error:
+        if not known.planner.services:
+            raise
+        missing = (f"names of pods, ports without numbers, types of Services ({error.what})",)
+        return Sights((known,), msgspec.structs.replace(seen, missing=missing), (), daemon, True)
+    if not known.planner.services:
+        return read
+    merged = msgspec.structs.replace(known, details=read.sights[0].details)
+    both = f"{seen.objects} and of {read.seen.objects}"
+    return read._replace(
+        sights=(merged,), seen=msgspec.structs.replace(read.seen, objects=both, missing=())
+    )
+
+
+def daemon_to_ask(
+    files: tuple[str, ...], flags: Flags, settings: Configured, node: str
+) -> RunningDaemon | None:
+    """Return the nfproxy that runs here, if nothing else was named and it answers."""
+    daemon = settings.daemon
+    is_named = bool(files or flags.given or node not in ("", settings.configure.node_name))
+    return daemon if daemon is not None and daemon.place is not None and not is_named else None
+
+
+def _objects_of(daemon: RunningDaemon, question: Question) -> bytes:
+    return daemon.ask(f"{OBJECTS_PATH}?{urlencode({'what': str(question)})}")
+
+
+def _read_sights(
+    files: tuple[str, ...],
+    flags: Flags,
+    settings: Configured,
+    question: Question | None,
+    node: str,
+    *,
+    all_nodes: bool,
+) -> Sights:
+    """Return what files, or an API server, let see."""
     own = settings.configure.node_name
     name = node or own
-    objects = _read(tuple(files), settings, service, "" if all_nodes or node else name, name)
+    service = question.name if isinstance(question, ServiceQuestion) else None
+    objects = _read(files, settings, service, "" if all_nodes or node else name, name)
     for problem in objects.problems:
         if not problem.subject:  # of a file; those of objects are findings
             warn(str(problem))
@@ -212,6 +274,8 @@ async def _read_api_server(
             if service is not None and service not in details.services:
                 near = await reader.near_services(service)
             host, addresses = connection.host, connection.addresses
+    except RequestError as error:
+        raise InputError(error.what, error.remedy) from None
     except TimeoutError:
         raise InputError(f"the API server did not send the objects within {limit_s:g} s") from None
     return ReadObjects(

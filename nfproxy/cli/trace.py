@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import click
 import msgspec
 
-from nfproxy.cli.inputs import files_option
+from nfproxy.cli.inputs import configured, files_option
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, paragraph, terminal_width
@@ -21,7 +21,7 @@ from nfproxy.host.routes import read_routes
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import API_VERSION, Explanation
 from nfproxy.insight.nodefacts import Route
-from nfproxy.insight.question import AddressQuestion, ServiceQuestion, parse_question
+from nfproxy.insight.question import AddressQuestion, parse_question
 from nfproxy.model.addresses import FAMILIES, parse_address
 from nfproxy.netlink.tracing import TraceEvent
 from nfproxy.text import plural
@@ -105,9 +105,10 @@ def command(
     """
     require_privileges()
     question = parse_question(what, namespace)
-    service = question.name if isinstance(question, ServiceQuestion) else None
     try:
-        sight = read_sights(files, flags, service=service).sights[0]
+        settings = configured(flags)
+        read = read_sights(files, flags, settings, question=question, needs_details=True)
+        sight = read.sights[0]
         explanation = explain(sight, question)
         names, node = names_of(explanation), explanation.seen.node
     except (ConfigError, InputError):

@@ -39,6 +39,7 @@ from nfproxy.daemon.background import (
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
+from nfproxy.daemon.insightpages import InsightPages
 from nfproxy.daemon.loop import Configure, Daemon
 from nfproxy.daemon.loopback import LocalNodePorts, RejectedPackets
 from nfproxy.daemon.missingnode import MissingNode
@@ -160,7 +161,12 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         checks = _health_check_servers(loaded, health, metrics, events)
         status = status_page(loaded, options.node_name, options.manifests)
         changes = changes_page(change_log.page)
-        local = local_pages({STATUS_PATH: status, CHANGES_PATH: changes})
+        insight = InsightPages(
+            lambda: hooks.planner,
+            lambda: source.problems,
+            lambda: not isinstance(source, ApiServerSource) or source.node_exists is not False,
+        )
+        local = local_pages({STATUS_PATH: status, CHANGES_PATH: changes, **insight.pages()})
         background = [
             _serve(_metrics_server(loaded, metrics, connections, local), METRICS_FAILED, events),
             serve_health_checks(checks, hooks, addresses, metrics),

@@ -5,7 +5,9 @@ Everything here computes; readers of the node are elsewhere. From below: ``diagn
 wrong, with its code), ``question`` (what was asked about), ``explanation`` (the answer: the JSON of
 ``nfproxy explain``), ``sight`` (what the engine may look at), ``endpointrows``, ``endpointcauses``,
 ``frontendrows`` and ``nodecauses`` (a Service port's parts, and what is wrong with them),
-``serviceview`` (a Service as a whole), ``whose`` (whose an address is), ``explain`` (the engine).
+``serviceview`` (a Service as a whole), ``whose`` (whose an address is), ``explain`` (the engine),
+``fleet`` (on every node), ``overview`` (all Services, a row each), ``nodeobjects`` (what a daemon
+gives commands on its node).
 
 On a node: ``nodefacts`` is what readers fill in. ``kernelcauses`` (tables and daemon),
 ``waycauses`` (routes, bridges, sizes) and ``flowcauses`` (connections, counters) say what is wrong,

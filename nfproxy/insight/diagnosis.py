@@ -100,6 +100,10 @@ class Code(enum.StrEnum):
         "NoLoadBalancer",
         "The Service asks for a load balancer, and none has given it an address.",
     )
+    IP_MODE_PROXY = (
+        "IPModeProxy",
+        "The load balancer answers at its IP itself, and nfproxy has no part in it.",
+    )
     SOURCE_RANGE = "SourceRange", "loadBalancerSourceRanges does not hold the client's address."
 
     # --- the node's configuration ---

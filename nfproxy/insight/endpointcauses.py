@@ -111,20 +111,18 @@ def _no_slices(port: PortSight) -> Diagnosis:
 
 
 def _near_slices(port: PortSight) -> str:
-    """Return which slices of the namespace look like this Service's and name another, or none."""
+    """Return which slice looks like this Service's and belongs to none, "" where none does."""
     name = port.service.name
-    found = [
-        piece
-        for key, piece in sorted(port.sight.details.slices.items())
-        if key.namespace == name.namespace
-        and key.name.startswith(f"{name.name}-")
-        and ObjectName(name.namespace, piece.service) not in port.sight.planner.services
-    ]
-    if not found:
-        return ""
-    piece = found[0]
-    label = f"says {quoted(piece.service)}" if piece.service else "is missing"
-    return f"EndpointSlice {piece.name} is there; its label {_LABEL} {label}"
+    services = port.sight.planner.services
+    for key, piece in sorted(port.sight.details.slices.items()):
+        if piece.service and ObjectName(key.namespace, piece.service) in services:
+            continue
+        if key.namespace == name.namespace and key.name.startswith(f"{name.name}-"):
+            label = f"says {quoted(piece.service)}" if piece.service else "is missing"
+            return f"EndpointSlice {key} is there; its label {_LABEL} {label}"
+        if piece.service == name.name:
+            return f"EndpointSlice {key} names a Service {name.name}; it is in another namespace"
+    return ""
 
 
 def _no_such_port(port: PortSight, pieces: Sequence[EndpointSlice]) -> Diagnosis:

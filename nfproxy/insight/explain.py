@@ -19,7 +19,7 @@ from nfproxy.insight.explanation import (
     Explanation,
     FrontendRow,
     Seen,
-    worst_conclusion,
+    together,
 )
 from nfproxy.insight.question import AddressQuestion, Question, ServiceQuestion
 from nfproxy.insight.serviceview import (
@@ -105,7 +105,7 @@ def about_ports(
     return Explanation(
         asked=asked,
         title=title,
-        conclusion=worst_conclusion(port.conclusion for port in explained),
+        conclusion=together(port.conclusion for port in explained),
         findings=tuple(service_causes(sight, service, ports)),
         service=explained_service(service, sight.details_of(service.name)),
         ports=tuple(explained),

@@ -45,6 +45,14 @@ def worst_conclusion(some: Iterable[Conclusion]) -> Conclusion:
     return min(some, key=_WORST.index, default=Conclusion.UNKNOWN)
 
 
+def together(some: Iterable[Conclusion]) -> Conclusion:
+    """Return the verdict on several ports of one node: partly where they differ."""
+    found = set(some)
+    if len(found) > 1:
+        return Conclusion.PARTLY
+    return found.pop() if found else Conclusion.UNKNOWN
+
+
 class Reaction(enum.StrEnum):
     """What a frontend does with a new connection of one kind of client."""
 
@@ -305,8 +313,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """
     The answer. `asked` is the question's text, `title` what it is about in words.
 
-    `conclusion` is the worst of the ports. `service` is None unless the answer is about one. An
-    empty `nodes` means that one node was looked at.
+    `conclusion` is that of all ports together, the worst of several nodes. `service` is None unless
+    the answer is about one. An empty `nodes` means that one node was looked at.
     """
 
     api_version: str = API_VERSION

@@ -9,7 +9,7 @@ import msgspec
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity, in_order, worst
 from nfproxy.insight.endpointcauses import endpoint_causes
-from nfproxy.insight.explanation import API_VERSION, Conclusion, Seen, worst_conclusion
+from nfproxy.insight.explanation import API_VERSION, Conclusion, Seen, together, worst_conclusion
 from nfproxy.insight.frontendrows import frontend_causes, frontend_rows
 from nfproxy.insight.nodecauses import node_causes
 from nfproxy.insight.serviceview import awaited_balancer, conclusion_of, invalid_fields
@@ -146,7 +146,7 @@ def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
                 for frontend in frontends.get(_key(one), [])
                 if frontend.key.address
             ),
-            conclusion=bad,
+            conclusion=together(verdicts.values()),
             used=len({*shown.chosen.cluster, *shown.chosen.local}),
             all=_all_endpoints(shown),
             **_words([*causes, *whole]),

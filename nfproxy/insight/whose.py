@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
+from nfproxy.insight.diagnosis import Code, Diagnosis, ObjectField, Severity
 from nfproxy.insight.explanation import Conclusion
 from nfproxy.insight.frontendrows import accepted_addresses
 from nfproxy.insight.question import AddressQuestion
@@ -52,7 +52,7 @@ def owner_of(sight: Sight, question: AddressQuestion) -> Owner:
     if not question.address:
         return _node_port(sight, question)
     text = format_address(question.address)
-    keys = [key for key in sight.planner.desired.frontends if key.address == question.address]
+    keys = [key for key in list(sight.planner.desired.frontends) if key.address == question.address]
     at_port = tuple(key for key in keys if _fits(key, question))
     if at_port:
         return Owner(frontends=at_port, address=text)
@@ -70,6 +70,9 @@ def owner_of(sight: Sight, question: AddressQuestion) -> Owner:
         outer = (*service.external_ips, *service.load_balancer_ips, *service.router_ips)
         if question.address in outer and service.ports:
             return Owner(f"which {name} asks for and does not get", service=name, address=text)
+    for name, details in sorted(sight.details.services.items()):
+        if question.address in details.proxied_ips:
+            return _at_balancer(name, text)
     if any(question.address in prefix for prefix in _LOOPBACK):
         return _loopback(sight, question)
     for node, addresses in sorted(_nodes(sight).items()):
@@ -86,7 +89,21 @@ def _fits(key: FrontendKey, question: AddressQuestion) -> bool:
 
 def _cluster_ips(sight: Sight) -> set[bytes]:
     shared = sight.planner.desired.shared_elements
-    return {element.key for element in shared if element.set == schema.CLUSTER_IPS}
+    return {element.key for element in list(shared) if element.set == schema.CLUSTER_IPS}
+
+
+def _at_balancer(name: ObjectName, text: str) -> Owner:
+    cause = Diagnosis(
+        Severity.NOTE,
+        Code.IP_MODE_PROXY,
+        f"{text} is a load-balancer IP of {name} with ipMode Proxy: the load balancer answers "
+        "there, and connects to node ports or pods itself",
+        look=("the load balancer: its own log and health checks",),
+        about=ObjectField("Service", *name, "status.loadBalancer.ingress"),
+        service=str(name),
+        brief="the load balancer answers",
+    )
+    return Owner(f"a load-balancer IP of {name}", cause=cause, address=text)
 
 
 def _nodes(sight: Sight) -> dict[str, tuple[bytes, ...]]:

@@ -8,7 +8,7 @@ from the same bytes. Texts are as written: hostile, until :mod:`nfproxy.text` ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ class ServiceDetails(msgspec.Struct, frozen=True):
     `other_proxy` is the value of the label that gives it to another proxy, None without the label.
     `target_ports` are by the port's name: a name, a number as text, "" where it is not written.
     `selector` is in kubectl's form, "" for none. `awaits_balancer` is true for type LoadBalancer
-    without an address from a load balancer.
+    without an address from a load balancer. `proxied_ips` are load-balancer IPs of mode Proxy.
     """
 
     name: ObjectName
@@ -43,6 +43,7 @@ class ServiceDetails(msgspec.Struct, frozen=True):
     selector: str = ""
     target_ports: Mapping[str, str] = {}
     awaits_balancer: bool = False
+    proxied_ips: tuple[bytes, ...] = ()
 
 
 class SlicePortDetails(msgspec.Struct, frozen=True):
@@ -137,9 +138,10 @@ class _SeenSpec(ServiceSpec, frozen=True, rename="camel"):
     selector: Any = None
 
 
-class _SeenIngress(msgspec.Struct):
+class _SeenIngress(msgspec.Struct, rename="camel"):
     ip: str | None = None
     hostname: str | None = None
+    ip_mode: str | None = None
 
 
 class _SeenBalancer(msgspec.Struct):
@@ -214,7 +216,16 @@ def _service(name: ObjectName, read: _SeenService) -> ServiceDetails:
         },
         awaits_balancer=spec.type == "LoadBalancer"
         and not any(one.ip or one.hostname for one in ingress),
+        proxied_ips=tuple(_addresses(one.ip or "" for one in ingress if one.ip_mode == "Proxy")),
     )
+
+
+def _addresses(texts: Iterable[str]) -> Iterator[bytes]:
+    for text in texts:
+        try:
+            yield parse_address(text)
+        except InputError:
+            continue
 
 
 def _slice(name: ObjectName, read: _SeenSlice) -> SliceDetails:

@@ -103,11 +103,19 @@ class ClaimFindings:
         return [self._with_example(finding) for finding in sorted(begun, key=_order)]
 
     def current(self) -> list[BegunFinding]:
-        """Return all that hold, whether or not they have been taken, in a stable order."""
-        return [self._with_example(finding) for finding in sorted(self._frontends, key=_order)]
+        """
+        Return all that hold, whether or not they have been taken, in a stable order.
+
+        May be called in any thread: what comes or goes meanwhile may be missing.
+        """
+        return [
+            self._with_example(finding)
+            for finding in sorted(self._frontends, key=_order)
+            if self._frontends.get(finding)
+        ]
 
     def _with_example(self, finding: ClaimFinding) -> BegunFinding:
-        keys = self._frontends[finding]
+        keys = list(self._frontends[finding])
         return BegunFinding(finding, min(keys), len(keys))
 
 

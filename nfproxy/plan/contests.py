@@ -73,11 +73,17 @@ class Contests:
         return winner
 
     def losers(self) -> Iterator[tuple[FrontendKey, Frontend, list[Frontend]]]:
-        """Yield each contested frontend with the claim that gets it, and the others, by Service."""
-        for key, contest in self._contests.items():
-            winner = contest.winner
-            others = sorted(contest.claims.items())
-            yield key, winner, [claim for _, claim in others if claim is not winner]
+        """
+        Yield each contested frontend with the claim that gets it, and the others, by Service.
+
+        May be called in any thread.
+        """
+        for key, contest in list(self._contests.items()):
+            claims = dict(contest.claims)
+            if claims:
+                winner = min(claims.values(), key=lambda claim: claim.precedence)
+                others = sorted(claims.items())
+                yield key, winner, [claim for _, claim in others if claim is not winner]
 
     def settle(self) -> None:
         """Bring the findings up to date."""

@@ -139,7 +139,7 @@ class Desired:
         self._node_elements = elements
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield a conflict for every claim that lost."""
+        """Yield a conflict for every claim that lost. May be called in any thread."""
         for key, winner, losers in self._contests.losers():
             for claim in losers:
                 yield Conflict(key, winner.claim.service, claim.claim.service, claim.kind.field)

@@ -1,6 +1,6 @@
 """``nfproxy explain`` with an API server: few requests, kubectl's rights, and what is missing."""
 
-from support.insight import shop
+from support.insight import give_node_routes, shop
 from support.processes.apidaemon import Site
 from support.processes.commands import Result
 
@@ -87,3 +87,25 @@ def test_without_the_api_server_it_could_not_find_out(site: Site) -> None:
 
     assert (result.code, result.out) == (2, "")
     assert "refuses connections" in result.err
+
+
+def test_beside_a_daemon_nothing_is_asked_where_all_is_well(site: Site) -> None:
+    """The daemon has the objects; what fails is looked up at the API server, too."""
+    give_node_routes(site.namespace)
+    site.api.apply(*shop())
+    with site.daemon():
+        site.api.forget_requests()
+        works = site.commands.run("explain", "shop/web", node="")
+        asked = len(site.api.requests())
+        fails = site.commands.run("explain", "shop/catalog", node="")
+        refused = site.api.refuse()
+        alone = site.commands.run("explain", "shop/search", node="")
+
+    assert (works.code, asked) == (0, 0)
+    assert fails.code == 1
+    assert "p12" in fails.out
+    assert "named 'http-alt'" in fails.out
+    assert refused is None
+    assert alone.code == 1
+    assert "NoneReady" in alone.out
+    assert "not seen\tnames of pods" in alone.out

@@ -130,7 +130,7 @@ def daemon(
         *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"),
         "--conntrack-tcp-timeout-close-wait=0",
     ]
-    environment = _compiled(directory)
+    environment = compiled(directory)
     with log.open("wb") as out:
         process = namespace.start(command, stdout=out, stderr=out, env=environment)
     try:
@@ -139,7 +139,7 @@ def daemon(
         namespace.stop(process)
 
 
-def _compiled(directory: Path) -> dict[str, str]:
+def compiled(directory: Path) -> dict[str, str]:
     """Return an environment with compiled modules, which the image has and a work tree has not."""
     modules = directory / "compiled"
     environment = os.environ | {

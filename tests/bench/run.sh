@@ -21,6 +21,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh affinity                 what remembered clients cost           (--help)
   tests/bench/run.sh wide                     one Service with 10,000 frontends      (--help)
   tests/bench/run.sh churn                    120 changes a second, of many kinds     (--help)
+  tests/bench/run.sh commands                 explain and services beside a daemon   (--help)
   tests/bench/run.sh insight                  explanations on a large node          (--help)
   tests/bench/run.sh conntrack                stale UDP flows among 200,000 connections (--help)
 USAGE
@@ -32,14 +33,14 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " churn "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " repairs "* | " wide "*)
+    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " repairs "* | " wide "*)
         module=bench.$1 && shift
         ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()
 case $module in
-    bench.churn | bench.daemon | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
+    bench.churn | bench.commands | bench.daemon | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
 esac
 prepare_packages "${lists[@]}"
 prepare_venv

@@ -20,6 +20,7 @@ from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.details import ObjectDetails
 from nfproxy.kube.identity import Kind
 from nfproxy.plan.planner import Planner
+from nfproxy.tools.lab import Namespace
 
 SHOP = Path(__file__).parents[1] / "golden/explain/shop.yaml"
 _KINDS = {kind.word: kind for kind in Kind}
@@ -48,6 +49,19 @@ def sight(
     planner = Planner(config)
     planner.apply(changes)
     return Sight(planner, details, cache.problems, is_complete, changes.node is not None)
+
+
+def give_node_routes(namespace: Namespace) -> None:
+    """Give a namespace what a node has: loopback, its address, and ways to all pods."""
+    for words in (
+        "link set lo up",
+        "link add pods type veth peer name far",
+        "link set pods up",
+        "link set far up",
+        "address add 192.168.77.11/24 dev pods",
+        "route add 10.244.0.0/16 dev pods",
+    ):
+        namespace.run(["ip", *words.split()])
 
 
 def explained(what: str, seen: Sight) -> Explanation:

@@ -9,6 +9,7 @@ from support.insight import changed, codes, explained, shop, sight
 from support.objects.everything import everything
 from support.processes.commands import endpoint_slice, node_object, service
 
+from nfproxy.cli.explaintext import verdict_words
 from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Conclusion, to_data
@@ -401,3 +402,42 @@ def test_another_service_changes_nothing() -> None:
     other = sight(*changed(shop(), "web", externalTrafficPolicy="Local"))
 
     assert explained("shop/api", other) == explained("shop/api", SHOP)
+
+
+def test_ports_and_families_that_differ_are_told_apart() -> None:
+    """The first line names each."""
+    ports = [{"name": "http", "port": 80}, {"name": "metrics", "port": 9090}]
+    many = sight(
+        node_object(),
+        service(ports=ports),
+        endpoint_slice("web", "10.244.1.5", ports=[{"name": "http", "port": 8080}]),
+    )
+    both = {"clusterIPs": ["10.96.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"]}
+    dual = sight(node_object(), service(**both), endpoint_slice("web", "10.244.1.5"))
+
+    first, second = explained("web", many), explained("web", dual)
+    assert [one.conclusion for one in (first, second)] == [Conclusion.PARTLY] * 2
+    assert verdict_words(first) == "http works; metrics REFUSES every connection"
+    assert verdict_words(second) == "IPv4 works; IPv6 REFUSES every connection"
+    assert explained("web:metrics", many).conclusion is Conclusion.REFUSED
+
+
+def test_a_slice_in_another_namespace_is_named() -> None:
+    """A Service has the slices of its own namespace alone."""
+    piece = endpoint_slice("web", "10.244.1.5")
+    piece["metadata"]["namespace"] = "elsewhere"
+    (cause,) = explained("web", sight(node_object(), service(), piece)).findings
+
+    assert cause.code == "NoSlices"
+    assert any("in another namespace" in line for line in cause.because)
+
+
+def test_a_load_balancer_that_answers_itself() -> None:
+    """nfproxy has no frontend at an IP of mode Proxy."""
+    status = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7", "ipMode": "Proxy"}]}}
+    web = service(type="LoadBalancer", status=status)
+    found = explained(
+        "203.0.113.7:80", sight(node_object(), web, endpoint_slice("web", "10.244.1.5"))
+    )
+
+    assert codes(found) == ["note IPModeProxy"]

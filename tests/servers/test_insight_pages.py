@@ -1,0 +1,113 @@
+"""What the daemon gives commands about Services: from a planner that changes meanwhile."""
+
+import asyncio
+import json
+import threading
+
+import msgspec
+import pytest
+from support.client.http11 import ask
+from support.insight import shop, sight
+from support.processes.pageservers import serving
+
+from nfproxy.daemon import insightpages
+from nfproxy.daemon.insightpages import InsightPages
+from nfproxy.insight.nodeobjects import OBJECTS_PATH, SERVICES_PATH, NodeObjects
+from nfproxy.insight.overview import Overview
+from nfproxy.model.changes import Changes
+from nfproxy.plan.planner import Planner
+from nfproxy.servers.pages import by_path
+
+
+def made(planner: Planner | None) -> InsightPages:
+    return InsightPages(lambda: planner, tuple, lambda: True)
+
+
+def test_before_anything_is_planned_there_is_no_answer() -> None:
+    """503, as a probe would get."""
+
+    async def work() -> list[int]:
+        async with serving(by_path(made(None).pages())) as place:
+            paths = (SERVICES_PATH, f"{OBJECTS_PATH}?what=shop/web")
+            return [(await ask(place, path)).code for path in paths]
+
+    assert asyncio.run(work()) == [503, 503]
+
+
+def test_services_and_the_objects_of_one() -> None:
+    """In forms that commands decode."""
+
+    async def work() -> tuple[Overview, NodeObjects]:
+        async with serving(by_path(made(sight(*shop()).planner).pages())) as place:
+            listed = await ask(place, SERVICES_PATH)
+            objects = await ask(place, f"{OBJECTS_PATH}?what=shop/web")
+            return (
+                msgspec.json.decode(listed.body, type=Overview),
+                msgspec.json.decode(objects.body, type=NodeObjects),
+            )
+
+    listed, objects = asyncio.run(work())
+    assert (listed.total, listed.problems) == (11, 7)
+    assert [str(one.name) for one in objects.services] == ["shop/web"]
+
+
+@pytest.mark.parametrize("what", ["", "a/b/c", "10.96.0.1:x", "%1b[31m"])
+def test_a_bad_question_is_400(what: str) -> None:
+    """With what to write."""
+
+    async def work() -> tuple[int, str]:
+        async with serving(by_path(made(sight(*shop()).planner).pages())) as place:
+            reply = await ask(place, f"{OBJECTS_PATH}?what={what}")
+            return reply.code, reply.body.decode()
+
+    code, body = asyncio.run(work())
+    assert code == 400
+    assert "NAMESPACE/NAME" in body
+    assert "\x1b" not in body
+
+
+def test_a_list_is_made_once_for_many_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs half a second of processor time with 10,000 Services."""
+    made_lists = []
+    whole = insightpages._all_rows
+    monkeypatch.setattr(insightpages, "_all_rows", lambda seen: made_lists.append(1) or whole(seen))
+
+    async def work() -> None:
+        async with serving(by_path(made(sight(*shop()).planner).pages())) as place:
+            await asyncio.gather(*(ask(place, SERVICES_PATH) for _ in range(5)))
+
+    asyncio.run(work())
+    assert made_lists == [1]
+
+
+def test_a_planner_that_changes_meanwhile_does_no_harm() -> None:
+    """The worker thread plans while threads of pages look things up."""
+    seen = sight(*shop())
+    planner, services = seen.planner, dict(seen.planner.services)
+    stop, pages = threading.Event(), made(seen.planner)
+
+    def change() -> None:
+        while not stop.is_set():
+            for name, one in services.items():
+                planner.apply(Changes(services={name: None}))
+                planner.apply(Changes(services={name: one}))
+
+    async def work() -> list[int]:
+        async with serving(by_path(pages.pages())) as place:
+            codes = []
+            for _ in range(15):
+                pages._made = None
+                codes.append((await ask(place, SERVICES_PATH)).code)
+                for what in ("team-b/mail2", "203.0.113.120", "10.244.1.11"):
+                    reply = await ask(place, f"{OBJECTS_PATH}?what={what}")
+                    codes.append(reply.code)
+                    json.loads(reply.body)
+            return codes
+
+    worker = threading.Thread(target=change)
+    worker.start()
+    try:
+        assert set(asyncio.run(work())) == {200}
+    finally:
+        stop.set()
+        worker.join()
