@@ -52,7 +52,7 @@ def sight(
 
 
 def give_node_routes(namespace: Namespace) -> None:
-    """Give a namespace what a node has: loopback, its address, and ways to all pods."""
+    """Give a namespace what a node has: loopback, its address, forwarding, routes to pods."""
     for words in (
         "link set lo up",
         "link add pods type veth peer name far",
@@ -62,6 +62,7 @@ def give_node_routes(namespace: Namespace) -> None:
         "route add 10.244.0.0/16 dev pods",
     ):
         namespace.run(["ip", *words.split()])
+    namespace.set_sysctls({"ipv4/ip_forward": "1"})
 
 
 def explained(what: str, seen: Sight) -> Explanation:
