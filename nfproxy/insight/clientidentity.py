@@ -72,6 +72,8 @@ def _by_address(sight: Sight, address: bytes) -> Client:
 def _node_of_endpoint(sight: Sight, address: bytes) -> str | None:
     for name in sight.planner.services:
         for piece in sight.planner.slices_of(name):
+            if address not in piece.addresses:
+                continue  # endpoints are made when they are asked for
             for one in piece.endpoints:
                 if one.address == address and one.node:
                     return one.node

@@ -65,7 +65,7 @@ class Contract:
         if row.client is LOOPBACK_CLIENT:
             is_rejected = self._config.rejects_loopback and any(self._node_port_claims(row))
             return {"refused" if is_rejected else "untouched"}
-        if any(s.cluster_ips.get(family) == packet.destination for s in self._case.services):
+        if any(s.cluster_ip(family) == packet.destination for s in self._case.services):
             return {"refused"}
         is_unused = any(packet.destination in cidr for cidr in CIDRS)
         return {"dropped" if self._case.has_service_cidr and is_unused else "untouched"}
@@ -73,7 +73,7 @@ class Contract:
     def _ports(self, row: Row) -> Iterator[tuple[int, Service, ServicePort]]:
         """Yield the ports of the packet's protocol of Services of its family."""
         for index, service in enumerate(self._case.services):
-            if row.packet.family in service.cluster_ips:
+            if service.cluster_ip(row.packet.family) is not None:
                 for port in service.ports:
                     if port.protocol == row.packet.protocol:
                         yield index, service, port
@@ -84,7 +84,7 @@ class Contract:
             if port.port != row.packet.port:
                 continue
             kind = ""
-            if service.cluster_ips[row.packet.family] == to:
+            if service.cluster_ip(row.packet.family) == to:
                 kind = "cluster IP"
             elif to in service.load_balancer_ips:
                 kind = "load balancer"

@@ -227,7 +227,7 @@ class Case:
     def population(self) -> Population:
         """Return the objects."""
         slices = [
-            EndpointSlice(
+            EndpointSlice.of(
                 name=ObjectName("ns", f"{service.name.name}-{family.label.lower()}"),
                 service=service.name,
                 family=family,
