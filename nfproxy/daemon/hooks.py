@@ -26,6 +26,7 @@ from nfproxy.plan.localnodeports import ListenerChanges, listener_changes
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
 from nfproxy.reconcile.refusals import Refused
+from nfproxy.views.portstates import PortStates
 from nfproxy.views.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class NodeHooks(Hooks):
         self._remove_strangers = remove_strangers
         self._change_log = change_log or ChangeLog()
         self._tally = Tally()
+        self._port_states = PortStates()
         self._changed_services: set[ObjectName] = set()
         self._loop = asyncio.get_running_loop()
         self._change: tuple[str, float] | None = None  # what another process did first, and when
@@ -218,6 +220,8 @@ class NodeHooks(Hooks):
                 endpoints=total.endpoints,
                 elements=total.elements,
             )
+        self._port_states.update(planner, commit.touched.services)
+        metrics.service_ports({str(s): n for s, n in self._port_states.counts.items()})
         # Parts of the node itself belong to no Service.
         incomplete = {service for service, _ in report.left_out} & planner.services.keys()
         metrics.services(len(planner.services), waiting=report.left + len(incomplete))

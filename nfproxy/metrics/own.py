@@ -38,6 +38,13 @@ class OwnMetrics:
         self._programmed = make.gauge(
             "services_programmed", "Services whose last version the kernel's tables hold"
         )
+        self._service_ports = make.gauge(
+            "service_ports",
+            "Service ports by what their cluster IP answers: works, no_endpoints, no_local "
+            "(internalTrafficPolicy Local), terminating_only, port_mismatch (no ready endpoint has "
+            "the port)",
+            ("state",),
+        )
         self._frontends = make.gauges(
             "frontends", "Addresses, protocols and ports at which clients reach Services"
         )
@@ -198,6 +205,11 @@ class OwnMetrics:
         """This number of Services is proxied; changes of so many wait to be programmed."""
         self._services.set(count)
         self._programmed.set(max(0, count - waiting))
+
+    def service_ports(self, counts: Mapping[str, int]) -> None:
+        """So many service ports have each state."""
+        for state, count in counts.items():
+            self._service_ports.labels(state).set(count)
 
     def claims(self, *, lost: int, refused: int, shadowing: int, limited: int) -> None:
         """So many claims to frontends lost, are refused, or shadow something; limits exceeded."""

@@ -71,6 +71,7 @@ def all_metrics() -> Metrics:
     metrics.undecodable(Kind.SERVICE, None, ())
     metrics.object_problems({"Service": 1})
     metrics.parts_refused(1)
+    metrics.service_ports({"works": 1})
     metrics.foreign_change("nft")
     metrics.read_repair_pending(lambda: 0.0)
     metrics.healthcheck_passed("ping", "healthz")
