@@ -16,9 +16,7 @@ from nfproxy.cli.sights import Sights, read_sights
 from nfproxy.cli.textlayout import is_terminal, terminal_width
 from nfproxy.clock import unix_s
 from nfproxy.config.flags import Flags, GroupedCommand, context_flags
-from nfproxy.dataplane.lookups import kernel_lookups
 from nfproxy.errors import ConfigError, DataplaneError, InputError
-from nfproxy.insight.client import explain_client
 from nfproxy.insight.clientidentity import Client, client_of
 from nfproxy.insight.diagnosis import Code, exit_status
 from nfproxy.insight.explain import explain
@@ -127,6 +125,10 @@ def command(
 
 def _followed(read: Sights, question: Question, found: Explanation, client: Client) -> Explanation:
     """Return the explanation with what happens to a client, by the kernel's elements if it can."""
+    # Imported here: the rules' templates take a fifth of the time of a question without --from.
+    from nfproxy.dataplane.lookups import kernel_lookups
+    from nfproxy.insight.client import explain_client
+
     sight = read.sights[0]
     if not found.seen.kernel:
         return explain_client(sight, question, found, client)

@@ -8,6 +8,7 @@ its conntrack table, runs the commands there and prints a table.
 from __future__ import annotations
 
 import functools
+import os
 import statistics
 import sys
 import tempfile
@@ -58,16 +59,26 @@ def measure(size: Size, entries: int, frontends: int, repeats: int) -> Iterator[
         with NodeProxy(node, CONFIG, objects_of(size)) as proxy:
             number = size.services // 2
             file = _write_service(Path(directory), size, number)
-            program = [sys.executable, "-m", "nfproxy"]
+            # As installed: with the byte code of all modules, which this machine may not keep.
+            cache = f"PYTHONPYCACHEPREFIX={directory}/pyc"
+            program = [
+                "env",
+                "-u",
+                "PYTHONDONTWRITEBYTECODE",
+                cache,
+                sys.executable,
+                "-m",
+                "nfproxy",
+            ]
             name = f"{objects.NAMESPACE}/{objects.service_name(number)}"
             flags = ["--hostname-override", CONFIG.node_name, "--cluster-cidr", objects.LOCAL_PODS]
             explain = [*program, "explain", name, "-f", str(file), "-o", "json", *flags]
             call = node.namespace.call
             key = next(k for k in proxy.planner.desired.frontends if k.address)
-            start = _run(node, [*program, "--version"], repeats)
-            yield Row("start of a process: nfproxy --version", start)
+            start = "start of a process: nfproxy --version"
+            yield _run(start, node, [*program, "--version"], repeats)
             asked = f"explain of one Service, {size}"
-            yield Row(asked, _run(node, explain, repeats), wanted_ms=300)
+            yield _run(asked, node, explain, repeats, 300)
             desired = proxy.planner.desired
             yield call(_timed, "elements of one frontend", _held(desired, key))
             flows = Flows(frontends)
@@ -78,7 +89,7 @@ def measure(size: Size, entries: int, frontends: int, repeats: int) -> Iterator[
             yield call(_timed, f"{full}: those of one frontend", one, 100)
             all_ = functools.partial(read_connections, every, with_clients=False)
             yield call(_timed, f"{full}: all of {frontends} frontends", all_, 1500)
-            yield Row(f"{asked}, {full}", _run(node, explain, repeats), wanted_ms=300)
+            yield _run(f"{asked}, {full}", node, explain, repeats, 300)
 
 
 def _write_service(directory: Path, size: Size, number: int) -> Path:
@@ -96,16 +107,19 @@ def _write_service(directory: Path, size: Size, number: int) -> Path:
     return path
 
 
-def _run(node: Host, command: list[str], repeats: int) -> float:
-    """Return the median of some runs in milliseconds; the first one, which warms up, left out."""
+def _run(what: str, node: Host, command: list[str], repeats: int, wanted_ms: float = 0.0) -> Row:
+    """Return the row of the median of some runs; the first one, which warms up, left out."""
     took = []
     for _ in range(repeats + 1):
-        began = time.monotonic()
+        began, before = time.monotonic(), os.times()
         done = node.namespace.run(command, check=False)
-        took.append((time.monotonic() - began) * 1e3)
+        after = os.times()
+        used = sum(after[2:4]) - sum(before[2:4])  # of children, user and system
+        took.append(((time.monotonic() - began) * 1e3, used * 1e3))
         if done.returncode not in (0, 1):
             raise click.ClickException(done.stderr)
-    return statistics.median(took[1:])
+    walls, useds = zip(*took[1:], strict=True)
+    return Row(what, statistics.median(walls), statistics.median(useds), wanted_ms)
 
 
 def _held(desired: Desired, key: FrontendKey) -> Callable[[], object]:
