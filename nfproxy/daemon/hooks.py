@@ -32,6 +32,9 @@ from nfproxy.views.tally import Tally
 log = logging.getLogger(__name__)
 
 
+_MOST_LINES = 20  # about ports without endpoints, after one commit
+
+
 class NodeHooks(Hooks):
     """
     The hooks of ``nfproxy run``.
@@ -220,7 +223,7 @@ class NodeHooks(Hooks):
                 endpoints=total.endpoints,
                 elements=total.elements,
             )
-        self._port_states.update(planner, commit.touched.services)
+        _log_mismatches(self._port_states.update(planner, commit.touched.services))
         metrics.service_ports({str(s): n for s, n in self._port_states.counts.items()})
         # Parts of the node itself belong to no Service.
         incomplete = {service for service, _ in report.left_out} & planner.services.keys()
@@ -274,3 +277,17 @@ class NodeHooks(Hooks):
         self.node_port_prefixes = config.node_port_prefixes
         if prefixes_changed or copied:
             self._loop.call_soon_threadsafe(self.health_checks_changed.set)
+
+
+def _log_mismatches(begun: Sequence[tuple[ObjectName, str]]) -> None:
+    """Log the service ports that no ready endpoint has, and had before; a bounded number."""
+    for service, port in begun[:_MOST_LINES]:
+        log.info(
+            "Service %s: its endpoints are ready, and none has port %r: refused; `nfproxy explain "
+            "%s` says why",
+            service,
+            port,
+            service,
+        )
+    if len(begun) > _MOST_LINES:
+        log.info("and %d ports like these; `nfproxy services` names all", len(begun) - _MOST_LINES)

@@ -39,29 +39,42 @@ class PortStates:
         """Start with no Services."""
         self._services: dict[ObjectName, tuple[PortState, ...]] = {}
         self._counts = dict.fromkeys(PortState, 0)
+        self._mismatched: dict[ObjectName, tuple[str, ...]] = {}  # names of ports
 
     @property
     def counts(self) -> Mapping[PortState, int]:
         """How many service ports have each state."""
         return self._counts
 
-    def update(self, planner: Planner, services: Iterable[ObjectName]) -> None:
-        """Count again the Services that were planned."""
-        counts = self._counts
+    def update(
+        self, planner: Planner, services: Iterable[ObjectName]
+    ) -> list[tuple[ObjectName, str]]:
+        """Count again the Services that were planned; return the ports that no endpoint has now."""
+        counts, begun = self._counts, list[tuple[ObjectName, str]]()
         for name in services:
             for state in self._services.pop(name, ()):
                 counts[state] -= 1
             plan = planner.desired.plan_of(name)
             if plan is not None:
-                states = _states(planner, plan)
+                found = _states(planner, plan)
+                states = tuple(found.values())
                 # Nearly all Services have one port that works: they share one value.
                 self._services[name] = _WORKS if states == _WORKS else states
                 for state in states:
                     counts[state] += 1
+                if PortState.PORT_MISMATCH in states or name in self._mismatched:
+                    before = self._mismatched.pop(name, ())
+                    ports = tuple(p for (p, _), s in found.items() if s is PortState.PORT_MISMATCH)
+                    if ports:
+                        self._mismatched[name] = ports
+                    begun += [(name, port) for port in ports if port not in before]
+            else:
+                self._mismatched.pop(name, None)
+        return begun
 
 
-def _states(planner: Planner, plan: ServicePlan) -> tuple[PortState, ...]:
-    """Return the state of each port of a Service that has a cluster IP."""
+def _states(planner: Planner, plan: ServicePlan) -> dict[tuple[str, Protocol], PortState]:
+    """Return the state of each port of a Service that has a cluster IP, by name and protocol."""
     found: dict[tuple[str, Protocol], int] = {}
     has_ready: dict[Family, bool] = {}
     for frontend in plan.frontends:
@@ -79,7 +92,7 @@ def _states(planner: Planner, plan: ServicePlan) -> tuple[PortState, ...]:
             state = PortState.WORKS if is_ready else PortState.TERMINATING_ONLY
         port = frontend.claim.port_name, key.protocol
         found[port] = max(found.get(port, 0), _RANK[state])
-    return tuple(_STATES[rank] for rank in found.values())
+    return {port: _STATES[rank] for port, rank in found.items()}
 
 
 def _has_ready(planner: Planner, service: ObjectName, family: Family) -> bool:

@@ -69,3 +69,23 @@ def test_of_two_families_the_worse_counts() -> None:
     counted = Counted()
     both = service(cluster_ips=("10.96.0.1", "fd00:96::1"))
     assert counted.take(changes(both, endpoint_slice("web", "10.244.1.5"))) == {"no_endpoints": 1}
+
+
+def test_a_mismatch_is_reported_when_it_begins() -> None:
+    """Again only after it ended."""
+    counted = Counted()
+
+    def begun(batch: Changes) -> list[str]:
+        touched = counted.planner.apply(batch)
+        found = counted.states.update(counted.planner, touched.services)
+        return [f"{service}:{port}" for service, port in found]
+
+    web = service(ports=(ServicePort("http", Protocol.TCP, 80, 0),))
+    right, wrong = (endpoint_slice("web", "10.244.1.5", port_name=n) for n in ("http", "web"))
+    assert begun(changes(web)) == []
+    assert begun(changes(wrong)) == ["default/web:http"]
+    assert begun(changes(wrong, web)) == []
+    assert begun(changes(right)) == []
+    assert begun(changes(wrong)) == ["default/web:http"]
+    assert begun(gone(web)) == []
+    assert begun(changes(web)) == ["default/web:http"]
