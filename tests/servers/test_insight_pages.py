@@ -14,6 +14,7 @@ from nfproxy.daemon import insightpages
 from nfproxy.daemon.insightpages import InsightPages
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, SERVICES_PATH, NodeObjects
 from nfproxy.insight.overview import Overview
+from nfproxy.insight.sight import Sight
 from nfproxy.model.changes import Changes
 from nfproxy.plan.planner import Planner
 from nfproxy.servers.pages import by_path
@@ -70,7 +71,12 @@ def test_a_list_is_made_once_for_many_who_ask(monkeypatch: pytest.MonkeyPatch) -
     """It costs half a second of processor time with 10,000 Services."""
     made_lists = []
     whole = insightpages._all_rows
-    monkeypatch.setattr(insightpages, "_all_rows", lambda seen: made_lists.append(1) or whole(seen))
+
+    async def counted(seen: Sight) -> Overview:
+        made_lists.append(1)
+        return await whole(seen)
+
+    monkeypatch.setattr(insightpages, "_all_rows", counted)
 
     async def work() -> None:
         async with serving(by_path(made(sight(*shop()).planner).pages())) as place:
