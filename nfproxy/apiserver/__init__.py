@@ -16,7 +16,7 @@ answers within bounds.
 Modules that only compute: ``serverpool`` (which of several API servers, and its proxy) and
 ``eventseries`` (which Events, and when). The protocol of lists and watches is decided in
 :mod:`nfproxy.kube.listwatch`; the reflector only asks, reads and sleeps. What people read about
-failures: ``failures`` for requests without an answer, :mod:`nfproxy.kube.status` for answers.
+failures: ``failures`` for requests without an answer, :mod:`nfproxy.kube.apistatus` for answers.
 
 Everything runs in the event loop's thread.
 """

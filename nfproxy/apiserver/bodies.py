@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 
 from nfproxy.clock import monotonic_s
-from nfproxy.kube.status import TOO_LONG, RequestError
+from nfproxy.kube.apistatus import TOO_LONG, RequestError
 
 #: A body may take this long, and as long as it takes at the slowest rate that counts as progress.
 #: An API server gives up a request after 60 s.

@@ -22,8 +22,8 @@ from nfproxy.apiserver.serverpool import Server, ServerPool
 from nfproxy.apiserver.transport import ApiRequest, Transport, exchange, headers
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import ConfigError, NfproxyError
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.source import Report
-from nfproxy.kube.status import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem

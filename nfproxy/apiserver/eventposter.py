@@ -19,8 +19,8 @@ from nfproxy.apiserver.eventseries import (
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.backoff import Backoff
 from nfproxy.clock import unix_s
+from nfproxy.kube.apistatus import RequestError, forbidden_events
 from nfproxy.kube.source import Report
-from nfproxy.kube.status import RequestError, forbidden_events
 from nfproxy.model.changes import Problem
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """
 Requests to the API server that got no answer: what happened, and what to check.
 
-Answers with an error code are in :mod:`nfproxy.kube.status`.
+Answers with an error code are in :mod:`nfproxy.kube.apistatus`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import aiohttp
 
 from nfproxy.apiserver.bodies import TooSlowError
 from nfproxy.errors import reason_of
-from nfproxy.kube.status import RequestError
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.text import one_line
 
 _EXPIRED, _NOT_YET = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
 from nfproxy.apiserver.transport import WITHOUT_MANAGED_FIELDS, ApiRequest
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.listwatch import ListWatch
 from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.protocol import WatchRequest, WatchTimeouts
 from nfproxy.kube.resources import Resource
-from nfproxy.kube.status import RequestError
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from nfproxy.backoff import Backoff
-from nfproxy.kube.status import RequestError
+from nfproxy.kube.apistatus import RequestError
 
 #: A server that failed less than this ago is used only if every other did, too.
 _RECENT_S = 5.0

@@ -15,11 +15,11 @@ import msgspec
 
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.transport import WITHOUT_MANAGED_FIELDS, ApiRequest
+from nfproxy.kube.apistatus import GONE, RequestError, Status
 from nfproxy.kube.identity import Kind, identify
 from nfproxy.kube.listbounds import BODY_FLOOR_BYTES, ListBounds
 from nfproxy.kube.pagedlist import PagedList
 from nfproxy.kube.resources import Resource, name_selector, resources
-from nfproxy.kube.status import GONE, RequestError, Status
 from nfproxy.kube.watch import read_page
 from nfproxy.model.service import ObjectName
 

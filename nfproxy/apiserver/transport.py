@@ -20,7 +20,7 @@ from nfproxy.apiserver.access import Access
 from nfproxy.apiserver.kubeclient import RESTClientObject
 from nfproxy.apiserver.serverpool import Server
 from nfproxy.clock import monotonic_s, unix_s
-from nfproxy.kube.status import RequestError, Status, read_status, refused
+from nfproxy.kube.apistatus import RequestError, Status, read_status, refused
 from nfproxy.metrics import Metrics
 from nfproxy.text import shorten
 

@@ -28,11 +28,12 @@ _COMMANDS = (
     "render",
     "diff",
     "changes",
+    "status",
     "cleanup",
     "demo",
 )
 #: Commands whose status 1 is an answer, so that a failure is 2.
-_ANSWERING = ("diff", "explain", "services", "changes", "trace")
+_ANSWERING = ("diff", "explain", "services", "changes", "trace", "status")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
 
 

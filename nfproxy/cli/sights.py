@@ -31,11 +31,11 @@ from nfproxy.insight.explanation import Seen
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, NodeObjects, sight_of
 from nfproxy.insight.question import Question, ServiceQuestion
 from nfproxy.insight.sight import Sight
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.details import ObjectDetails
 from nfproxy.kube.identity import Kind
 from nfproxy.kube.nodenames import ListedNode, missing_node, near_names
-from nfproxy.kube.status import RequestError
 from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.node import Node

@@ -43,6 +43,7 @@ from nfproxy.daemon.insightpages import InsightPages
 from nfproxy.daemon.loop import Configure, Daemon
 from nfproxy.daemon.loopback import LocalNodePorts, RejectedPackets
 from nfproxy.daemon.missingnode import MissingNode
+from nfproxy.daemon.ownstatus import OwnStatus
 from nfproxy.daemon.schedule import SyncTimings
 from nfproxy.daemon.serviceconnections import AffinityReadings, ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
@@ -55,6 +56,7 @@ from nfproxy.host.addresses import LocalAddresses, every
 from nfproxy.host.kubeproxy import kube_proxy_traces
 from nfproxy.insight.changerecord import CHANGES_PATH
 from nfproxy.insight.daemonstatus import STATUS_PATH
+from nfproxy.insight.nodestatus import NODE_PATH
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES
@@ -63,7 +65,7 @@ from nfproxy.model.changes import Problem
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
-from nfproxy.servers.localpages import changes_page, local_pages, status_page
+from nfproxy.servers.localpages import changes_page, json_page, local_pages, status_page
 from nfproxy.servers.pages import Page, by_path
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
@@ -166,7 +168,14 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             lambda: source.problems,
             lambda: not isinstance(source, ApiServerSource) or source.node_exists is not False,
         )
-        local = local_pages({STATUS_PATH: status, CHANGES_PATH: changes, **insight.pages()})
+        if connection is not None:
+            where = ("API server", lambda: connection.host)
+        else:
+            where = ("files", lambda: options.manifests)
+        view = OwnStatus(options.node_name, hooks, health, change_log, *where)
+        node = json_page(view.status)
+        fixed = {STATUS_PATH: status, CHANGES_PATH: changes, NODE_PATH: node}
+        local = local_pages({**fixed, **insight.pages()})
         background = [
             _serve(_metrics_server(loaded, metrics, connections, local), METRICS_FAILED, events),
             serve_health_checks(checks, hooks, addresses, metrics),

@@ -27,6 +27,7 @@ from nfproxy.insight.changerecord import (
     reasons,
     service_changes,
 )
+from nfproxy.insight.nodestatus import ForeignSummary
 from nfproxy.model.changes import Changes
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
@@ -190,6 +191,15 @@ class ChangeLog:
             change = foreign[0]
             found.append(_Entry(unix_s(), what=change.what, by=change.process).record(0))
         return ChangeRecords(forgotten=first, records=found)
+
+    def by_others(self, since_s: float) -> ForeignSummary:
+        """Return the changes by other processes from a Unix time on, that in progress included."""
+        with self._lock:
+            found = [each for each in self._entries if each.by and each.unix_s >= since_s]
+        foreign = self._foreign
+        if foreign is not None:
+            found.append(_Entry(unix_s(), what=foreign[0].what, by=foreign[0].process))
+        return ForeignSummary(len(found), found[-1].record(0) if found else None)
 
     def _append(self, found: list[_Entry]) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from nfproxy.clock import now
+from nfproxy.clock import now, unix_s
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.proxier import Commit, Hooks
@@ -14,6 +14,7 @@ from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.errors import NfproxyError
 from nfproxy.health import Health
+from nfproxy.insight.nodestatus import ProgrammedSize, ServiceStates
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
@@ -46,7 +47,9 @@ class NodeHooks(Hooks):
     event loop with what each commit changes for node ports on loopback addresses.
     `remove_strangers` is called in the worker thread when the tables have been read and are right.
 
-    `planner` is that of the last commit, None before the first. The threads are those of
+    `planner` is that of the last commit, None before the first. `in_step_since_s` is the Unix time
+    since which the tables hold what they should, None while they do not; `tables_read_s` is the
+    monotonic time of their last reading. The threads are those of
     :class:`~nfproxy.daemon.proxier.Hooks`; the public attributes may be read in the event loop.
     """
 
@@ -76,6 +79,10 @@ class NodeHooks(Hooks):
         self._loop = asyncio.get_running_loop()
         self._change: tuple[str, float] | None = None  # what another process did first, and when
         self.planner: Planner | None = None
+        self.in_step_since_s: float | None = None
+        self.tables_read_s: float | None = None
+        self.sizes: Mapping[Family, ProgrammedSize] = {}
+        self.states = ServiceStates()
         self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}
         self._checks_at: dict[tuple[Family, int], set[ObjectName]] = {}  # names by port
         self.node_port_prefixes: Mapping[Family, tuple[Prefix, ...] | None] | None = None
@@ -112,12 +119,16 @@ class NodeHooks(Hooks):
             families = [family for family in self._families if family in change.families]
             for family in families:
                 self._metrics.in_step(family, False)
+            if families:
+                self.in_step_since_s = None
             self._health.out_of_step(families, change.text)
             self._change_log.foreign_change(change)
         self._request_sync()
 
     def on_in_step(self) -> None:
         """Let health and metrics say that the tables hold what they should."""
+        if self.in_step_since_s is None:
+            self.in_step_since_s = unix_s()
         for family in self._families:
             self._metrics.in_step(family, True)
         if self._change is not None:
@@ -136,6 +147,7 @@ class NodeHooks(Hooks):
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """Count a failure; its retry is a requested sync."""
+        self.in_step_since_s = None
         for family in self._families:
             self._metrics.in_step(family, False)
             self._metrics.sync_failed(family, seconds, full=True)
@@ -202,20 +214,21 @@ class NodeHooks(Hooks):
         metrics.sync_started(len(self._changed_services))
         if report.reason is not None:
             metrics.resynced(report.reason)
+            self.tables_read_s = now().monotonic_s
         if report.operations or report.chains_made:
             metrics.transaction(commit.seconds, report.operations)
             metrics.chains_made(report.chains_made)
-        unix_s = now().unix_ns / 1e9
+        ended_s = now().unix_ns / 1e9
         self._tally.update(planner, commit.touched.services)
-        for family in self._families:
+        totals = {family: self._tally.total(family) for family in self._families}
+        for family, total in totals.items():
             metrics.sync_finished(
                 family,
                 commit.seconds,
                 full=report.reason is not None,
-                unix_s=unix_s,
+                unix_s=ended_s,
                 triggers=commit.triggers.get(family, ()),
             )
-            total = self._tally.total(family)
             metrics.no_local_endpoints(family, internal=total.internal, external=total.external)
             metrics.table_size(
                 family,
@@ -227,13 +240,26 @@ class NodeHooks(Hooks):
         metrics.service_ports({str(s): n for s, n in self._port_states.counts.items()})
         # Parts of the node itself belong to no Service.
         incomplete = {service for service, _ in report.left_out} & planner.services.keys()
-        metrics.services(len(planner.services), waiting=report.left + len(incomplete))
+        states = ServiceStates(
+            total=len(planner.services),
+            waiting=report.left + len(incomplete),
+            refused=sum(total.refused for total in totals.values()),
+            dropped=sum(total.internal for total in totals.values()),
+            outside=sum(total.external for total in totals.values()),
+            conflicts=commit.claims.get(ClaimReason.CONFLICT, 0),
+            claims_refused=commit.claims.get(ClaimReason.REFUSED, 0),
+            limited=commit.claims.get(ClaimReason.LIMITED, 0),
+        )
+        # Other threads read them: each is replaced, never changed.
+        self.states = states
+        self.sizes = {f: ProgrammedSize(one.frontends, one.endpoints) for f, one in totals.items()}
+        metrics.services(states.total, waiting=states.waiting)
         metrics.parts_refused(len(report.left_out))
         metrics.claims(
-            lost=commit.claims.get(ClaimReason.CONFLICT, 0),
-            refused=commit.claims.get(ClaimReason.REFUSED, 0),
+            lost=states.conflicts,
+            refused=states.claims_refused,
             shadowing=commit.claims.get(ClaimReason.SHADOWS, 0),
-            limited=commit.claims.get(ClaimReason.LIMITED, 0),
+            limited=states.limited,
         )
         metrics.local_pods_mismatch(bool(planner.config.local_pods_mismatch))
 

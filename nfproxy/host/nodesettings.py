@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nfproxy.insight.nodefacts import NodeSettings
+from nfproxy.insight.nodestatus import TrackedUse
 from nfproxy.model.addresses import FAMILIES, Family
 
 _FORWARDING = {
@@ -24,6 +25,13 @@ def read_node_settings(proc: Path = Path("/proc")) -> NodeSettings:
         },
         {Family.IPV4: _failed_ipv4(proc), Family.IPV6: _failed_ipv6(proc)},
     )
+
+
+def tracked_connections(proc: Path = Path("/proc")) -> TrackedUse | None:
+    """Return how full the table of connections is; None where the kernel tracks none."""
+    root = proc / "sys/net/netfilter"
+    limit = _number(_text(root / "nf_conntrack_max").strip())
+    return TrackedUse(_number(_text(root / "nf_conntrack_count").strip()), limit) if limit else None
 
 
 def _text(path: Path) -> str:

@@ -19,5 +19,5 @@ What happens to one packet, by the rules alone: ``packet`` (it, the node, the ou
 ``clientidentity`` (who it is), ``desiredtables`` (the part of the tables that its packets meet),
 ``clientsteps`` (their way in words), ``client`` (all of it in an explanation).
 
-What a running nfproxy says about itself: ``daemonstatus``.
+What a running nfproxy says about itself: ``daemonstatus``, and of its node: ``nodestatus``.
 """

@@ -6,7 +6,7 @@ A server that is broken, or is none, must not fill this process's memory or keep
 
 from __future__ import annotations
 
-from nfproxy.kube.status import TOO_LONG
+from nfproxy.kube.apistatus import TOO_LONG
 from nfproxy.kube.watch import StreamError
 
 #: What one body may have in any case, in bytes. It is in memory as a whole.

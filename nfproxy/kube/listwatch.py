@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from nfproxy.backoff import Backoff
+from nfproxy.kube.apistatus import GONE, TOO_LONG, RequestError, Status, forbidden, refused
 from nfproxy.kube.history import is_before
 from nfproxy.kube.listbounds import ListBounds
 from nfproxy.kube.pagedlist import ListRequest, PagedList
@@ -34,7 +35,6 @@ from nfproxy.kube.protocol import (
     WatchTimeouts,
 )
 from nfproxy.kube.resources import Resource
-from nfproxy.kube.status import GONE, TOO_LONG, RequestError, Status, forbidden, refused
 from nfproxy.kube.watch import (
     MAX_FRAME_BYTES,
     OBJECT_EVENTS,

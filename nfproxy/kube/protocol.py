@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from nfproxy.kube.status import Status
+from nfproxy.kube.apistatus import Status
 from nfproxy.kube.watch import Put, Removed
 
 

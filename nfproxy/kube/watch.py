@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType, field
 
 from nfproxy.errors import InputError
-from nfproxy.kube.status import Status, read_status
+from nfproxy.kube.apistatus import Status, read_status
 from nfproxy.mismatch import UNREADABLE, mismatch
 
 MAX_FRAME_BYTES = 8 << 20  # etcd takes objects of 1.5 MB; encoding them as JSON adds to it

@@ -69,10 +69,10 @@ def changes_page(read: Callable[[int], ChangeRecords]) -> Page:
 
 
 def json_page(make: Callable[[], object]) -> Page:
-    """Return a page with a value as JSON. `make` runs in the event loop, so it must be short."""
+    """Return a page with a value as JSON. `make` runs in a thread."""
 
     async def page(request: web.BaseRequest) -> web.Response:
-        return answer(msgspec.json.encode(make()), JSON)
+        return answer(msgspec.json.encode(await asyncio.to_thread(make)), JSON)
 
     return page
 

@@ -6,7 +6,9 @@ import sys
 import pytest
 from support.processes.commands import ROOT, Commands
 
-COMMANDS = ("run", "explain", "services", "render", "diff", "changes", "cleanup", "demo")
+COMMANDS = (
+    *("run", "explain", "services", "render", "diff", "changes", "status", "cleanup", "demo"),
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -22,11 +22,11 @@ from nfproxy.apiserver.source import list_node_names
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.config.nodeconfig import node_config
 from nfproxy.errors import ConfigError, NfproxyError
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.decode import decode
 from nfproxy.kube.identity import Kind
 from nfproxy.kube.nodenames import missing_node, near_names
 from nfproxy.kube.resources import Resource, name_selector, resources
-from nfproxy.kube.status import RequestError
 from nfproxy.model.addresses import FAMILIES, Family, family_of, format_address
 from nfproxy.model.node import Node
 from nfproxy.tools.preflight.apiserver import (

@@ -16,9 +16,9 @@ from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.errors import ConfigError, InputError, NfproxyError
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.decode import decode
 from nfproxy.kube.identity import Kind
-from nfproxy.kube.status import RequestError
 from nfproxy.kube.watch import Page, read_page
 from nfproxy.model.addresses import Prefix, parse_address
 from nfproxy.model.node import ServiceCIDR

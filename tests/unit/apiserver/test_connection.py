@@ -12,7 +12,7 @@ from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.errors import ConfigError
-from nfproxy.kube.status import RequestError
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem

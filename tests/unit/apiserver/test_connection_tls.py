@@ -12,7 +12,7 @@ from support.client.connecting import PAGE, answered, connected, kubeconfig
 from support.client.scriptedserver import scripted
 
 from nfproxy.apiserver.access import ClientSettings
-from nfproxy.kube.status import RequestError
+from nfproxy.kube.apistatus import RequestError
 
 
 def test_a_client_certificate_that_is_replaced_is_shown_next(run, tmp_path, authority):

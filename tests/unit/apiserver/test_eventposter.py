@@ -13,7 +13,7 @@ from nfproxy.apiserver.eventposter import EventPoster
 from nfproxy.apiserver.eventseries import Event, Regarding
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.backoff import Backoff
-from nfproxy.kube.status import RequestError, Status
+from nfproxy.kube.apistatus import RequestError, Status
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName
 

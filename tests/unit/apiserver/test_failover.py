@@ -19,7 +19,7 @@ from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.failures import IN_CLUSTER
 from nfproxy.apiserver.serverpool import Server, ServerPool
 from nfproxy.apiserver.transport import ApiRequest
-from nfproxy.kube.status import RequestError
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from nfproxy.apiserver.failures import retry_after_s, unanswered
-from nfproxy.kube.status import Status, forbidden, refused
+from nfproxy.kube.apistatus import Status, forbidden, refused
 from nfproxy.text import one_line
 
 HOST = "192.0.2.1:6443"

@@ -11,11 +11,11 @@ from msgspec import Raw
 
 from nfproxy.apiserver import feed as module
 from nfproxy.apiserver.feed import Feed, Troubles
+from nfproxy.kube.apistatus import Status
 from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.identity import Kind
 from nfproxy.kube.protocol import BeginList, EndList, Unavailable
 from nfproxy.kube.resources import resources
-from nfproxy.kube.status import Status
 from nfproxy.kube.watch import Put
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES

@@ -17,8 +17,8 @@ from nfproxy.apiserver.access import ClientSettings
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.transport import ApiRequest
 from nfproxy.kube import listbounds
+from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.protocol import WatchTimeouts
-from nfproxy.kube.status import RequestError
 
 GZIP = {"Content-Encoding": "gzip"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from nfproxy.apiserver.serverpool import Server, ServerPool
-from nfproxy.kube.status import RequestError
+from nfproxy.kube.apistatus import RequestError
 
 NAMES = ("10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443")
 THREE = tuple(Server(f"https://{name}") for name in NAMES)

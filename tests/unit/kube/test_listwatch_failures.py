@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from support.objects.watchlines import CIDRS, SLICES, TIMES, line, machine, watching
 
+from nfproxy.kube.apistatus import Status, refused
 from nfproxy.kube.protocol import (
     Healthy,
     Trouble,
     Unavailable,
     WatchEnded,
 )
-from nfproxy.kube.status import Status, refused
 
 
 def test_retry_after_is_a_lower_bound():

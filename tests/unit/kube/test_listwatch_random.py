@@ -19,6 +19,7 @@ from support.objects.watchlines import (
 )
 
 from nfproxy.backoff import LAST_S, MAX_RETRY_AFTER_S
+from nfproxy.kube.apistatus import RequestError, Status, refused
 from nfproxy.kube.listwatch import ListWatch
 from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.protocol import (
@@ -27,7 +28,6 @@ from nfproxy.kube.protocol import (
     Output,
     WatchRequest,
 )
-from nfproxy.kube.status import RequestError, Status, refused
 from nfproxy.kube.watch import Put, Removed
 
 

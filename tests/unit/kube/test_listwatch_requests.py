@@ -15,6 +15,7 @@ from support.objects.watchlines import (
     watching,
 )
 
+from nfproxy.kube.apistatus import RequestError, Status, refused
 from nfproxy.kube.listwatch import ListWatch
 from nfproxy.kube.pagedlist import ListRequest
 from nfproxy.kube.protocol import (
@@ -24,7 +25,6 @@ from nfproxy.kube.protocol import (
     WatchEnded,
     WatchRequest,
 )
-from nfproxy.kube.status import RequestError, Status, refused
 from nfproxy.kube.watch import Put
 
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.objects.watchlines import TIMES, bookmark, line, watching
 
+from nfproxy.kube.apistatus import RequestError, Status, refused
 from nfproxy.kube.protocol import (
     Healthy,
     Trouble,
     WatchEnded,
 )
-from nfproxy.kube.status import RequestError, Status, refused
 
 
 def test_a_line_that_is_no_event_is_resumed_before_and_then_listed():

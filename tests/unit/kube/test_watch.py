@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfproxy.kube.status import Status, read_status
+from nfproxy.kube.apistatus import Status, read_status
 from nfproxy.kube.watch import (
     OBJECT_EVENTS,
     Bookmark,

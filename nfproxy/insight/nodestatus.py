@@ -1,0 +1,298 @@
+"""Whether a node is all right, in one screen: what ``nfproxy status`` prints, as values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from nfproxy.insight.changerecord import ChangeRecord, duration_text
+from nfproxy.insight.explanation import API_VERSION
+from nfproxy.model.addresses import FAMILIES, Family, format_address
+from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.text import plural
+
+#: Where the daemon serves it, to clients on loopback addresses.
+NODE_PATH = "/node"
+
+#: Parts of the connection table: new connections fail at all of it.
+_NEARLY_FULL, _FULL = 0.8, 0.98
+_PREFIXES_SHOWN = 4
+
+
+class Mark(enum.StrEnum):
+    """How a row of the status is: all right, worth a look, or connections fail."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class StatusRow(msgspec.Struct, frozen=True, rename="camel"):
+    """One subject: how it is, what was found, and the command or place to look at, or ""."""
+
+    level: Mark
+    subject: str
+    found: str
+    look: str = ""
+
+
+class StatusScreen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """
+    The whole screen. Fields are only added.
+
+    `since` is when the tables came to hold what they should, RFC 3339; "" while they do not.
+    `version`, `pid` and `started` are the daemon's, empty where none answers. `at` is now.
+    """
+
+    api_version: str = API_VERSION
+    kind: str = "NodeStatus"
+    node: str
+    version: str = ""
+    pid: int = 0
+    started: str = ""
+    since: str = ""
+    at: str = ""
+    rows: tuple[StatusRow, ...] = ()
+
+    @property
+    def level(self) -> Mark:
+        """The worst level of a row."""
+        found = {row.level for row in self.rows}
+        return next((level for level in (Mark.FAIL, Mark.WARN) if level in found), Mark.OK)
+
+
+class ProgrammedSize(NamedTuple):
+    """What one family's table should hold."""
+
+    frontends: int
+    endpoints: int
+
+
+class ServiceStates(NamedTuple):
+    """
+    Service ports by what is wrong with them; a port of two families counts twice.
+
+    `refused` have no endpoint. `dropped` and `outside` have none on this node, under
+    internalTrafficPolicy and externalTrafficPolicy Local. `waiting` counts Services whose last
+    version is not programmed. The others are frontends: lost to an older Service, refused by
+    nfproxy, and limits that Services exceed.
+    """
+
+    total: int = 0
+    waiting: int = 0
+    refused: int = 0
+    dropped: int = 0
+    outside: int = 0
+    conflicts: int = 0
+    claims_refused: int = 0
+    limited: int = 0
+
+
+class ForeignSummary(NamedTuple):
+    """The changes by other processes in the last day; `last` is None if there was none."""
+
+    changes: int = 0
+    last: ChangeRecord | None = None
+
+
+class TrackedUse(NamedTuple):
+    """How many connections the kernel tracks, and how many it can."""
+
+    connections: int
+    limit: int
+
+
+class DaemonFacts(NamedTuple):
+    """
+    What the daemon knows of itself and its node.
+
+    `sizes` has the families that are proxied. `source` says where objects come from, `trouble` why
+    they cannot be followed. `overdue` says why the tables are not what they should be, `kernel`
+    what the kernel refuses or makes wait, `node_trouble` what is wrong with the Node object; "" for
+    nothing. `read_ago_s` is how long ago the tables were read, None if never.
+    """
+
+    sizes: Mapping[Family, ProgrammedSize]
+    config: NodeConfig | None
+    source: tuple[str, str]
+    trouble: str
+    overdue: str
+    kernel: str
+    node_trouble: str
+    read_ago_s: float | None
+    services: ServiceStates
+    foreign: ForeignSummary
+    tracked: TrackedUse | None
+
+
+def daemon_rows(facts: DaemonFacts) -> Iterator[StatusRow]:
+    """Yield the rows of a node whose daemon answers."""
+    yield _programmed(facts)
+    subject, where = facts.source
+    if facts.trouble:
+        yield StatusRow(
+            Mark.WARN, subject, f"{where}: {facts.trouble}", "the log; nfproxy preflight"
+        )
+    else:
+        yield StatusRow(Mark.OK, subject, f"{where}: {plural(facts.services.total, 'Service')}")
+    if facts.node_trouble:
+        yield StatusRow(Mark.WARN, "Node object", facts.node_trouble, "kubectl get nodes")
+    yield _foreign(facts.foreign)
+    yield _services(facts.services)
+    if facts.config is not None:
+        yield _pods(facts.config)
+    yield from connection_rows(facts.tracked)
+    if facts.config is not None:
+        yield _node_ports(facts.config, facts.sizes)
+
+
+def _programmed(facts: DaemonFacts) -> StatusRow:
+    sizes = [
+        f"{family.label} {plural(size.frontends, 'frontend')}, {plural(size.endpoints, 'slot')}"
+        if (size := facts.sizes.get(family))
+        else f"{family.label} not proxied"
+        for family in FAMILIES
+    ]
+    ago = facts.read_ago_s
+    read = [f"kernel read {age_text(ago)} ago"] if ago is not None else []
+    what = [facts.overdue] if facts.overdue else []
+    waiting = facts.services.waiting
+    if waiting and not facts.overdue:
+        what.append(f"{plural(waiting, 'Service')} not yet in the kernel")
+    if facts.kernel:
+        what.append(facts.kernel)
+    level = Mark.FAIL if facts.overdue else Mark.WARN if what else Mark.OK
+    look = "nfproxy diff; the log" if what else ""
+    return StatusRow(level, "programmed", "; ".join((*what, *sizes, *read)), look)
+
+
+def _foreign(found: ForeignSummary) -> StatusRow:
+    subject, last = "changed by others", found.last
+    if last is None:
+        return StatusRow(Mark.OK, subject, "not in the last day, as far as nfproxy remembers")
+    is_open = last.after_ms is None
+    at = last.at.partition(".")[0].replace("T", " ")
+    text = (
+        f"{plural(found.changes, 'time')} in the last day, last by {last.by} at {at} UTC: "
+        f"{last.change}; "
+    )
+    text += (
+        "not repaired yet"
+        if last.after_ms is None
+        else (f"repaired after {duration_text(last.after_ms)}")
+    )
+    return StatusRow(Mark.FAIL if is_open else Mark.WARN, subject, text, "nfproxy changes")
+
+
+def _services(states: ServiceStates) -> StatusRow:
+    fails = [
+        *_count(
+            states.refused, "refuses everything: no endpoint", "refuse everything: no endpoint"
+        ),
+        *_count(
+            states.dropped,
+            "drops clients here: internalTrafficPolicy Local",
+            "drop clients here: internalTrafficPolicy Local",
+        ),
+    ]
+    warns = [
+        *_count(
+            states.conflicts,
+            "address or port lost to another Service",
+            "addresses or ports lost to other Services",
+        ),
+        *_count(states.claims_refused, "frontend not allowed", "frontends not allowed"),
+        *_count(states.limited, "limit exceeded", "limits exceeded"),
+    ]
+    intended = _count(
+        states.outside,
+        "drops outside clients, as externalTrafficPolicy Local asks",
+        "drop outside clients, as externalTrafficPolicy Local asks",
+    )
+    level = Mark.FAIL if fails else Mark.WARN if warns else Mark.OK
+    found = ", ".join((*fails, *warns, *intended)) or "every Service port has an endpoint here"
+    return StatusRow(
+        level, "services", found, "nfproxy services --problems" if fails or warns else ""
+    )
+
+
+def _count(count: int, one: str, many: str) -> list[str]:
+    return [f"{count:,} {one if count == 1 else many}"] if count else []
+
+
+def _pods(config: NodeConfig) -> StatusRow:
+    if config.local_pods_mismatch:
+        return StatusRow(
+            Mark.WARN,
+            "pods",
+            "; ".join(config.local_pods_mismatch),
+            "clusterCIDR, or detectLocalMode; then restart nfproxy",
+        )
+    pods = config.local_pods
+    if name := pods.bridge or pods.interface_prefix:
+        star = "" if pods.bridge else "…"
+        return StatusRow(Mark.OK, "pods", f"recognised by interface {name}{star}")
+    if not pods.prefixes:
+        text = "no clusterCIDR: no client is masqueraded on the way to a cluster IP"
+        return StatusRow(Mark.OK, "pods", text)
+    if pods.own is None:
+        return StatusRow(Mark.OK, "pods", f"this node's are in {_prefixes(pods.prefixes.values())}")
+    held = [prefix for family in FAMILIES for prefix in pods.own.get(family, ())]
+    text = f"clusterCIDR {_prefixes(pods.prefixes.values())}"
+    if held:
+        text += f" holds podCIDR {_prefixes(held)}"
+    return StatusRow(Mark.OK, "pods", text)
+
+
+def _prefixes(prefixes: Iterable[object]) -> str:
+    return ", ".join(map(str, prefixes))
+
+
+def connection_rows(tracked: TrackedUse | None) -> Iterator[StatusRow]:
+    """Yield how full the kernel's table of connections is; nothing where that is unknown."""
+    if tracked is None or tracked.limit <= 0:
+        return
+    share = tracked.connections / tracked.limit
+    level = Mark.FAIL if share >= _FULL else Mark.WARN if share >= _NEARLY_FULL else Mark.OK
+    look = "" if level is Mark.OK else "conntrack.maxPerCore; sysctl net.netfilter.nf_conntrack_max"
+    full = "; a full table loses new connections" if look else ""
+    text = f"{tracked.connections:,} of {tracked.limit:,} tracked{full}"
+    yield StatusRow(level, "connections", text, look)
+
+
+def _node_ports(config: NodeConfig, sizes: Mapping[Family, ProgrammedSize]) -> StatusRow:
+    where = []
+    for family in FAMILIES:
+        if family not in sizes:
+            continue
+        prefixes = config.node_port_prefixes.get(family)
+        if prefixes is None:
+            where.append(f"on every local {family.label} address")
+        elif prefixes:
+            shown = [
+                format_address(one.network) if one.network == one.last else str(one)
+                for one in prefixes[:_PREFIXES_SHOWN]
+            ]
+            more = len(prefixes) - len(shown)
+            where.append(f"on {', '.join(shown)}" + (f" and {more} more" if more else ""))
+        elif family not in config.loopback_node_ports:
+            where.append(f"on no {family.label} address")
+        if family in config.loopback_node_ports:
+            where.append(f"on {family.label} loopback")
+    return StatusRow(Mark.OK, "node ports", "; ".join(where) or "not served")
+
+
+def age_text(seconds: float) -> str:
+    """Return a duration with its two largest units: ``14 s``, ``12 min``, ``3 d 4 h``."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if minutes < 120:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{hours} h"
+    return f"{days} d" + (f" {hours % 24} h" if hours % 24 else "")
