@@ -9,10 +9,12 @@ from itertools import groupby
 
 import click
 
-from nfproxy.cli.inputs import allow_empty_option, files_option, planned
-from nfproxy.cli.output import OutputRow, output_option, print_data, print_table, warn
+from nfproxy.cli.difftext import difference_lines, difference_row, equal_line
+from nfproxy.cli.inputs import allow_empty_option, asked_services, files_option, planned
+from nfproxy.cli.output import output_option, print_data, warn
 from nfproxy.cli.programdiff import ProgramDifference, compare_programs
-from nfproxy.config.flags import Flags, GroupedCommand, node_flags
+from nfproxy.cli.textlayout import is_terminal, terminal_width
+from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.probes import families_to_program, require_privileges
 from nfproxy.host.addresses import own_addresses
@@ -23,53 +25,58 @@ from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.script import element_text, script, wanted_chains
 from nfproxy.reconcile.transition import Operation
-from nfproxy.views.compare import Difference, compare
-
-_COLOURS = {
-    **{"added": "green", "removed": "red", "leftover": "red"},
-    **{"changed": "yellow", "foreign": "blue"},
-}
+from nfproxy.views.compare import FOREIGN, Difference, compare
 
 
 @click.command("diff", cls=GroupedCommand, short_help="Compare the objects with the kernel.")
+@click.argument("what", nargs=-1, metavar="[WHAT]...")
 @files_option
 @output_option(
     "table", "json", "yaml", "nft", help="nft: the transaction that would end the differences."
 )
 @allow_empty_option
-@node_flags
-def command(files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags) -> None:
+@context_flags
+def command(
+    what: tuple[str, ...], files: tuple[str, ...], output: str, allow_empty: bool, flags: Flags
+) -> None:
     """
     Compare the tables that this node should have with those in the kernel, and change nothing.
 
-    In terms of Services and endpoints: "added" is missing in the kernel, "removed" is there and
-    should not be. The slot of an endpoint makes no difference. Chains are compared rule by rule.
+    In terms of Services and endpoints, the kernel's state: "missing", "surplus" (no object asks
+    for it), "differs". The slot of an endpoint makes no difference. Chains are compared rule by
+    rule. Where a whole table is missing, that is one row; -v=1 lists what was in it, too.
+
+    WHAT, a Service (NAMESPACE/NAME) or an address of one, asks about that Service, and about rules
+    that all Services share.
 
     "foreign" is what another process has put there and nfproxy does not use: no difference.
 
     Exit status: 0 equal, 1 different, 2 failed.
     """
     require_privileges()
-    planner = planned(files, flags, own_addresses(), allow_empty=allow_empty or output != "nft")
+    is_empty_allowed = allow_empty or output != "nft"
+    planner, source = planned(files, flags, own_addresses(), allow_empty=is_empty_allowed)
+    only = asked_services(planner, what) if what else None
     families = families_to_program()
     with closing(Kernel()) as kernel:
         programs = compare_programs(planner, families, kernel.transaction_limit)
         if programs.warning:
             warn(programs.warning)
         readable = [family for family in families if family not in programs.replace]
-        rows, operations = compare(planner.desired, observe(kernel.elements, readable), families)
-    rows = [*programs.rows, *rows]
-    is_equal = all(row.change == "foreign" for row in rows)
+        observed = observe(kernel.elements, readable)
+        rows, operations = compare(planner.desired, observed, families, only)
+    is_equal = all(row.change == FOREIGN for row in (*programs.rows, *rows))
     if output == "nft":
         click.echo(_transaction(planner, families, programs, operations), nl=False)
     elif output != "table":
-        print_data(rows, output)
+        print_data([*programs.rows, *rows], output)
     else:
-        if rows:
-            titles = ("CHANGE", "FAMILY", "SERVICE", "WHAT", "DETAILS")
-            print_table(titles, map(_table_row, rows))
+        replaced = {family.label for family in programs.replace}
+        if flags.given.get("v", "0") == "0":
+            rows = [row for row in rows if row.family not in replaced]
+        _print([*programs.rows, *rows])
         if is_equal:
-            click.echo("equal: the kernel holds what it should")
+            click.echo(equal_line(planner.desired, source))
     sys.exit(0 if is_equal else 1)
 
 
@@ -112,10 +119,10 @@ def _chains_for(planner: Planner, family: Family, operations: Sequence[Operation
     return [chain for n, chain in wanted.items() if n in names]
 
 
-def _table_row(row: Difference) -> OutputRow:
-    start = (row.change, row.family)
-    return OutputRow(
-        (*start, row.service, row.subject, "\n".join(row.details)),
-        _COLOURS[row.change],
-        plain=(*start, row.service or "-", row.subject, "; ".join(row.details)),
-    )
+def _print(rows: Sequence[Difference]) -> None:
+    if not is_terminal():
+        for row in rows:
+            click.echo("\t".join(difference_row(row)))
+    elif rows:
+        for line in difference_lines(rows, terminal_width()):
+            click.echo(line)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +25,12 @@ from nfproxy.config.load import LoadedConfig, contradictions, load
 from nfproxy.config.lookup import with_values
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.errors import NOTHING_USABLE, InputError
+from nfproxy.insight.question import ServiceQuestion, parse_question
 from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
+from nfproxy.text import shown_path
 
 #: How long an API server may take to send all objects, and how long after the first failure.
 PATIENCE_S, TROUBLE_S = 60.0, 3.0
@@ -78,12 +81,24 @@ class Configured(NamedTuple):
 
 
 class Objects(NamedTuple):
-    """All objects of a source, their problems, and which file each Service comes from."""
+    """
+    All objects of a source, their problems, and which file each Service comes from.
+
+    `source` names the source, for the end of a sentence.
+    """
 
     changes: Changes
     problems: tuple[Problem, ...]
     source_file: Callable[[ObjectName], str]
+    source: str
     api_servers: frozenset[tuple[bytes, int]] = frozenset()
+
+
+class Planned(NamedTuple):
+    """The desired state of this node, and the name of the source of its objects."""
+
+    planner: Planner
+    source: str
 
 
 def planned(
@@ -92,7 +107,7 @@ def planned(
     own_addresses: frozenset[bytes] = frozenset(),
     *,
     allow_empty: bool = False,
-) -> Planner:
+) -> Planned:
     """
     Return the desired state of this node, for objects of files or of an API server.
 
@@ -117,7 +132,35 @@ def planned(
     planner.apply(objects.changes)
     for begun in planner.desired.findings.take_begun():
         warn(str(begun.problem(objects.source_file)))
-    return planner
+    return Planned(planner, objects.source)
+
+
+def asked_services(planner: Planner, what: Iterable[str]) -> frozenset[ObjectName]:
+    """
+    Return the Services that texts name as ``NAMESPACE/NAME``, or by an address of theirs.
+
+    Raises InputError for a text that names none, with names that may be meant.
+    """
+    found: set[ObjectName] = set()
+    for text in what:
+        question = parse_question(text)
+        if isinstance(question, ServiceQuestion):
+            if question.name not in planner.services:
+                near = get_close_matches(str(question.name), map(str, planner.services))
+                remedy = f"there is {', '.join(near)}" if near else ""
+                raise InputError(f"there is no Service {question.name}", remedy)
+            found.add(question.name)
+            continue
+        owners = {
+            frontend.claim.service
+            for key, frontend in planner.desired.frontends.items()
+            if (key.address, question.port or key.port) == (question.address, key.port)
+            and question.protocol in (None, key.protocol)
+        }
+        if not owners:
+            raise InputError(f"no Service answers at {question}", f"nfproxy explain {question}")
+        found |= owners
+    return frozenset(found)
 
 
 def configured(flags: Flags) -> Configured:
@@ -157,11 +200,14 @@ def read_objects(
     cannot be found, if the API server does not answer, or if neither is named; ConfigError if its
     address or credentials cannot be used.
     """
+    files = tuple(files)
     if files:
-        return Objects(*read_once(files, node_name))
+        shown = files[0] if len(files) == 1 else f"{len(files)} paths"
+        source = "standard input" if files == ("-",) else shown_path(shown)
+        return Objects(*read_once(files, node_name), source)
     names_server = loaded.config.client_connection.kubeconfig or loaded.command_line.master
     if daemon and daemon.manifests and not names_server:
-        return Objects(*read_once((daemon.manifests,), node_name))
+        return Objects(*read_once((daemon.manifests,), node_name), shown_path(daemon.manifests))
     return asyncio.run(_read_api_server(loaded, node_name))
 
 
@@ -173,7 +219,10 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
 
     settings = client_settings(loaded, node_name, kubeconfig_of_user())
     if not (settings.kubeconfig or settings.master or os.environ.get(IN_POD)):
-        raise InputError("name manifests with -f, or an API server with --kubeconfig or --master")
+        raise InputError(
+            "there is no nfproxy here, and no objects are named",
+            "name manifests with -f, or an API server with --kubeconfig or --master",
+        )
     found: dict[Problem, None] = {}
     trouble = asyncio.Event()
 
@@ -195,7 +244,11 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
         troubled.cancel()
         if loading.done():
             return Objects(
-                loading.result(), tuple(sorted(found)), source.source_file, connection.addresses
+                loading.result(),
+                tuple(sorted(found)),
+                source.source_file,
+                f"the API server {connection.host}",
+                connection.addresses,
             )
         loading.cancel()
         await asyncio.gather(loading, troubled, return_exceptions=True)

@@ -5,21 +5,26 @@ The part of ``nfproxy diff`` about tables, chains and sets; ``views.compare`` co
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 
 import msgspec
 
 from nfproxy.dataplane.program import ChainContents, Program, programs_in_kernel, programs_of_texts
+from nfproxy.dataplane.rulelisting import Place, rules_in_kernel, rules_of_texts
 from nfproxy.dataplane.strangers import Stranger, strangers_in_kernel
 from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain
-from nfproxy.nft.schema import SCHEMAS, TABLE
+from nfproxy.nft.schema import SCHEMAS, TABLE, verdict
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chaintexts import load_texts, of_family
 from nfproxy.reconcile.script import wanted_chains
-from nfproxy.text import shown_name
-from nfproxy.views.compare import Difference
+from nfproxy.text import one_line, plural, shown_name
+from nfproxy.views.compare import DIFFERS, FOREIGN, MISSING, SURPLUS, Difference
+
+#: So many chains are shown rule by rule; a table that another program has rewritten has more.
+_MOST_SHOWN = 20
 
 
 class ProgramDifference(msgspec.Struct, frozen=True):
@@ -49,6 +54,7 @@ def compare_programs(
     """
     held = programs_in_kernel(families)
     wanted, warning = _wanted(planner, families, held, limit)
+    texts = _RuleTexts(planner, families, limit, _differing(held, wanted))
     rows: list[Difference] = []
     replace: list[Family] = []
     mend: dict[Family, str] = {}
@@ -56,19 +62,22 @@ def compare_programs(
     for family in families:
         have, want = held.get(family), wanted[family]
         if have is None:
-            rows.append(_row(family, f"table {family.table} {TABLE}", "added"))
+            count = sum(1 for key in planner.desired.frontends if key.family is family)
+            what = f"no Service works over {family.label} on this node"
+            details = (f"{what} ({plural(count, 'frontend')})",) if count else ()
+            rows.append(_row(family, f"table {family.table} {TABLE}", MISSING, details))
             replace.append(family)
         elif misfits := _misfits(have, want):
             details = (f"of another layout: {', '.join(misfits)}",)
-            rows.append(_row(family, f"table {family.table} {TABLE}", "changed", details))
+            rows.append(_row(family, f"table {family.table} {TABLE}", DIFFERS, details))
             replace.append(family)
-        elif found := [*_rows(family, have, want)]:
+        elif found := [*_rows(family, have, want, texts)]:
             rows += found
             mend[family] = _program_text(planner, family)
             clear += _clear_text(family, have, want)
     readable = [family for family in families if family not in replace]
     rows += [
-        _row(one.family, f"{one.kind} {shown_name(one.name)}", "foreign", _details(one))
+        _row(one.family, f"{one.kind} {shown_name(one.name)}", FOREIGN, _details(one))
         for one in strangers_in_kernel(readable)
         if not one.is_hooked
     ]
@@ -81,6 +90,15 @@ def _wanted(
     held: Mapping[Family, Program],
     limit: int | None,
 ) -> tuple[Mapping[Family, Program], str]:
+    try:
+        return programs_of_texts(_texts(planner, families, limit), families), ""
+    except MissingFeatureError as error:
+        right = {family: _as_held(planner, family, held.get(family)) for family in families}
+        return right, f"rules are not compared: {error}"
+
+
+def _texts(planner: Planner, families: Sequence[Family], limit: int | None) -> Iterator[str]:
+    """Return the nft texts that make the wanted program."""
     program = planner.config.program
     chains = {
         (family, name): chain
@@ -93,11 +111,46 @@ def _wanted(
             ruleset.program_text(program, family, of_family(some, family)) for family in families
         )
 
-    try:
-        return programs_of_texts(load_texts(chains, program, whole, limit), families), ""
-    except MissingFeatureError as error:
-        right = {family: _as_held(planner, family, held.get(family)) for family in families}
-        return right, f"rules are not compared: {error}"
+    return load_texts(chains, program, whole, limit)
+
+
+class _RuleTexts:
+    """The rules of chains that differ, as nft prints them; read where there are any."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        families: Sequence[Family],
+        limit: int | None,
+        places: Sequence[Place],
+    ) -> None:
+        self._held = rules_in_kernel(places) if places else {}
+        self._wanted = (
+            rules_of_texts(_texts(planner, families, limit), places) if self._held else {}
+        )
+
+    def changes(self, place: Place) -> list[str]:
+        """Return the rules that one of both has alone, in order: "- RULE", "+ RULE"."""
+        if place not in self._held or place not in self._wanted:
+            return []
+        have, want = self._held[place], self._wanted[place]
+        lines: list[str] = []
+        for tag, i, j, k, m in SequenceMatcher(None, have, want, autojunk=False).get_opcodes():
+            if tag != "equal":
+                lines += [f"- {one_line(rule)}" for rule in have[i:j]]
+                lines += [f"+ {one_line(rule)}" for rule in want[k:m]]
+        return lines
+
+
+def _differing(held: Mapping[Family, Program], wanted: Mapping[Family, Program]) -> list[Place]:
+    """Return the chains whose rules differ, so many as are shown."""
+    found = [
+        (family, name)
+        for family, have in held.items()
+        for name in sorted(have.chains.keys() & wanted[family].chains.keys())
+        if have.chains[name].rules != wanted[family].chains[name].rules
+    ]
+    return found[:_MOST_SHOWN]
 
 
 def _as_held(planner: Planner, family: Family, held: Program | None) -> Program:
@@ -125,18 +178,21 @@ def _misfits(have: Program, want: Program) -> list[str]:
     return [*(f"set {name}" for name in sets), *(f"chain {name}" for name in chains)]
 
 
-def _rows(family: Family, have: Program, want: Program) -> Iterator[Difference]:
+def _rows(family: Family, have: Program, want: Program, texts: _RuleTexts) -> Iterator[Difference]:
     if have.dormant:
-        yield _row(family, f"table {family.table} {TABLE}", "changed", ("dormant",))
+        dormant = f"dormant: the kernel does not use it, so no Service works over {family.label}"
+        yield _row(family, f"table {family.table} {TABLE}", DIFFERS, (dormant,))
     for name in sorted(want.sets.keys() - have.sets.keys()):
-        yield _row(family, f"set {name}", "added")
+        yield _row(family, f"set {name}", MISSING)
     for name in sorted(want.chains.keys() - have.chains.keys()):
-        yield _row(family, f"chain {name}", "added")
+        yield _row(family, f"chain {name}", MISSING)
     for name in _foreign_base_chains(have, want):
-        yield _row(family, f"chain {name}", "removed", ("not ours",))
+        foreign = "another process's, and packets come to it"
+        yield _row(family, f"chain {shown_name(name)}", SURPLUS, (foreign,))
     for name in sorted(want.chains.keys() & have.chains.keys()):
-        if details := tuple(_chain_changes(have.chains[name], want.chains[name])):
-            yield _row(family, f"chain {name}", "changed", details)
+        changes = _chain_changes(have.chains[name], want.chains[name])
+        if details := (*changes, *texts.changes((family, name))):
+            yield _row(family, f"chain {name}", DIFFERS, details)
 
 
 def _row(family: Family, subject: str, change: str, details: tuple[str, ...] = ()) -> Difference:
@@ -154,11 +210,15 @@ def _details(stranger: Stranger) -> tuple[str, ...]:
 
 def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
     if have.policy != want.policy:
-        yield "another policy"
+        yield f"policy {_policy(have)} → {_policy(want)}"
     if len(have.rules) != len(want.rules):
-        yield f"{len(have.rules)} rules there, {len(want.rules)} expected"
+        yield f"{plural(len(have.rules), 'rule')} → {plural(len(want.rules), 'rule')}"
     elif have.rules != want.rules:
         yield "other rules"
+
+
+def _policy(chain: ChainContents) -> str:
+    return "none" if chain.policy is None else str(verdict(chain.policy))
 
 
 def _clear_text(family: Family, have: Program, want: Program) -> str:

@@ -6,7 +6,7 @@ import click
 
 from nfproxy.cli.inputs import allow_empty_option, files_option, planned
 from nfproxy.cli.output import output_option, print_data, warn
-from nfproxy.config.flags import Flags, GroupedCommand, node_flags
+from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.dataplane.libnftables import load_text
 from nfproxy.errors import MissingFeatureError
 from nfproxy.host.privatenamespace import enter_private_namespace
@@ -33,7 +33,7 @@ from nfproxy.views.describe import describe
     help="Also validate the script with libnftables and this kernel, changing nothing.",
 )
 @allow_empty_option
-@node_flags
+@context_flags
 def command(
     files: tuple[str, ...], output: str, check: bool, allow_empty: bool, flags: Flags
 ) -> None:
@@ -48,7 +48,7 @@ def command(
         nfproxy render -f cluster/ --hostname-override node-1 | nft -f -
         kubectl get svc,endpointslices -A -o json | nfproxy render -f - -o json
     """
-    planner = planned(files, flags, allow_empty=allow_empty)
+    planner, _ = planned(files, flags, allow_empty=allow_empty)
     text = script(planner.desired, planner.config.program, FAMILIES)
     if check:
         _check(text)

@@ -67,9 +67,14 @@ class FrontendKey(NamedTuple):
 
     def __str__(self) -> str:
         """Return ``10.96.0.1:80/tcp``, or ``node port 30080/tcp (IPv4)``."""
+        return self.place if self.address else f"{self.place} ({self.family.label})"
+
+    @property
+    def place(self) -> str:
+        """The same without the family, for a place that names it."""
         tail = f"{self.port}/{self.protocol.word}"
         if not self.address:
-            return f"node port {tail} ({self.family.label})"
+            return f"node port {tail}"
         text = format_address(self.address)
         return f"[{text}]:{tail}" if self.family is Family.IPV6 else f"{text}:{tail}"
 

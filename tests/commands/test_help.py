@@ -31,9 +31,10 @@ def test_the_overview_names_every_command(commands: Commands) -> None:
 
 
 def test_help_names_the_flags_for_node_facts(commands: Commands) -> None:
-    """All commands on objects have kube-proxy's flags."""
-    for command in ("run", "render", "diff"):
-        out = commands.run(command, "--help", node="").out
+    """All commands on objects have kube-proxy's flags; most show them only when asked."""
+    options = {"run": "--help", "render": "--help-config", "diff": "--help-config"}
+    for command, option in options.items():
+        out = commands.run(command, option, node="").out
         for flag in (
             "--config",
             "--hostname-override",
@@ -45,6 +46,15 @@ def test_help_names_the_flags_for_node_facts(commands: Commands) -> None:
             "--masquerade-all",
         ):
             assert flag in out, (command, flag)
+
+
+@pytest.mark.parametrize("command", ["render", "diff", "explain", "services"])
+def test_help_does_not_repeat_the_flags_of_the_daemon(commands: Commands, command: str) -> None:
+    """They are one word away, and the help fits a screen."""
+    out = commands.run(command, "--help", node="").out
+    assert "--masquerade-all" not in out
+    assert "--help-config" in out
+    assert len(out.splitlines()) <= 60
 
 
 def test_an_unknown_command_is_wrong_usage(commands: Commands) -> None:

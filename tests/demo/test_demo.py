@@ -254,12 +254,13 @@ def test_keep_without_privileges_then_a_failure(demos: dict[str, Demo]) -> None:
     demo = demos["keep"]
     demo.wait_for("# nfproxy's log on node-1\n")
     assert "\x1b" not in demo.out
-    assert max(len(line) for line in demo.out.partition("keeps running")[0].splitlines()) <= 100
+    shown = demo.out.partition("keeps running")[0].splitlines()
+    assert [line for line in shown if len(line) > 100 and "/manifests" not in line] == []
     hints = [line for line in demo.out.splitlines() if line.startswith(("nsenter", "sudo nsenter"))]
 
     listing, diff = (next(h for h in hints if word in h) for word in ("nft list", " diff "))
     assert "goto cluster-tcp-2" in in_shell(listing, 0)
-    assert in_shell(diff, 0) == "equal: the kernel holds what it should\n"
+    assert in_shell(diff, 0).startswith("equal: ")
     enter = shlex.split(listing.partition(" nft ")[0])
     command = ["nft", "flush", "map", "ip", "nfproxy", "frontends"]
     os.kill(demo.daemon("node-1"), signal.SIGSTOP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -279,16 +281,24 @@ class Story:
             repair = proxy.first_sync()
             mended = proxy.diff(0)
             done("compared the manifests with the kernel three times")
+        diff, run = (_shown(["nfproxy", *proxy.arguments(name)]) for name in ("diff", "run"))
         for line, output in (
-            ("nfproxy diff -f manifests", before),
+            (diff, before),
             (f"nft {command}", ""),
-            ("nfproxy diff -f manifests", after),
-            ("nfproxy run --manifests manifests &", repair),
-            ("nfproxy diff -f manifests", mended),
+            (diff, after),
+            (f"{run} &", repair),
+            (diff, mended),
         ):
             self._screen.say(f"$ {line}", "bold")
             self._screen.say(output.replace("\t", "  "))
         return Drift(before, f"nft {command}", after, mended)
+
+
+def _shown(command: Sequence[str]) -> str:
+    """Return a command as a shell takes it, in lines that fit."""
+    text = shlex.join(command)
+    lines = textwrap.wrap(text, 88, break_long_words=False, break_on_hyphens=False)
+    return " \\\n    ".join(lines)
 
 
 def _answers(traffic: Sequence[Traffic]) -> Counter[str]:
