@@ -149,7 +149,7 @@ _MANY_PORTS = (*_ALL_PORTS, *(SlicePort(p.name, p.protocol, 8443) for p in _ALL_
 
 def _slices(family: Family) -> SearchStrategy[EndpointSlice]:
     return st.builds(
-        EndpointSlice,
+        EndpointSlice.of,
         name=slice_names,
         service=service_names,
         family=st.just(family),
