@@ -7,6 +7,7 @@ server. A comment is no part of what is compared: elements of tables without com
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from nfproxy.model.addresses import Family
@@ -17,6 +18,9 @@ from nfproxy.plan.frontends import Frontend, FrontendKey
 _LONGEST = 127
 
 _CUT = "..."
+
+#: Names of objects and ports that were read are like this; nothing else comes into a script.
+_HARMLESS = re.compile(r"[a-z0-9./:-]+")
 
 
 class FrontendNames:
@@ -49,4 +53,6 @@ class FrontendNames:
 def comment_of(claim: Claim) -> str:
     """Return ``namespace/name:port``, without the port's name where it has none."""
     text = f"{claim.service}:{claim.port_name}" if claim.port_name else str(claim.service)
+    if not _HARMLESS.fullmatch(text):
+        return ""
     return text if len(text) <= _LONGEST else text[: _LONGEST - len(_CUT)] + _CUT

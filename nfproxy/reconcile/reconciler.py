@@ -39,8 +39,7 @@ from nfproxy.reconcile.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
-# How many chains come with those that a transaction needs. So many take some 50 ms.
-_CHAINS_SOON = 500
+_CHAINS_SOON = 500  # come with those that a transaction needs; so many take some 50 ms
 _PARTS_SOON = 5000  # the parts that are asked for such chains
 
 # Where transactions are limited, an operation is expected to take so many bytes.
@@ -234,6 +233,7 @@ class Reconciler:
 
     def _read_tables(self) -> int:
         """Read the kernel's tables; return how many elements they have."""
+        self._desired.names.changed.clear()  # reading finds the names that differ
         observed = observe(self._dataplane.elements, self._families)
         self._tracker.reset(observed)
         return observed.elements
