@@ -6,7 +6,7 @@ A change replaces one Service's plan, so that its cost depends on that Service a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -137,6 +137,17 @@ class Desired:
         self._shadows.reconfigure(config)
         self._recount(NODE, self._node_elements, elements, touched)
         self._node_elements = elements
+
+    def of_services(self, services: Iterable[ObjectName]) -> Desired:
+        """Return what these Services have of it, without what they lost to others."""
+        part, touched = Desired(), Touched()
+        for service in services:
+            if plan := self._plans.get(service):
+                held = tuple(f for f in plan.frontends if self.frontends.get(f.key) is f)
+                part.replace(service, msgspec.structs.replace(plan, frontends=held), touched)
+        part._recount(NODE, (), self._node_elements, touched)
+        part._node_elements = self._node_elements
+        return part
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield a conflict for every claim that lost. May be called in any thread."""

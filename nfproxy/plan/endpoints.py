@@ -163,6 +163,13 @@ def left_out(
     }
 
 
+def state_of(endpoint: Endpoint) -> str:
+    """Return an endpoint's state in one word or two."""
+    if endpoint.terminating:
+        return "terminating, serving" if endpoint.serving else "terminating"
+    return "ready" if endpoint.ready else "not ready"
+
+
 def _reason(
     endpoint: Endpoint, node_name: str, selection: Selection, *, local: bool, ready: bool
 ) -> str:

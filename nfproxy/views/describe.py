@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import ObjectName
-from nfproxy.nft.schema import CLUSTER_BASE
-from nfproxy.plan.endpoints import left_out
-from nfproxy.plan.frontends import Frontend
+from nfproxy.nft.chains import REJECT, Policy, shape_of
+from nfproxy.nft.schema import CLUSTER_BASE, DROP
+from nfproxy.plan.endpoints import Candidates, Destination, left_out, state_of
+from nfproxy.plan.frontends import Frontend, FrontendKey, FrontendKind
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.service import select_for
+from nfproxy.text import plural
 from nfproxy.views.compare import format_destination
 
 Data = dict[str, Any]
 
 
-def describe(planner: Planner) -> Data:
+def describe(planner: Planner, only: Collection[ObjectName] | None = None) -> Data:
     """
     Return each Service's frontends with their slots, and why endpoints were left out.
 
-    Dictionaries, lists, strings and numbers, in a fixed order.
+    Dictionaries, lists, strings and numbers, in a fixed order: cluster IPs before other frontends.
+    With `only`, the answer is about these Services alone. A family that the node does not have is
+    left out of what the node accepts.
     """
     config, desired = planner.config, planner.desired
     by_service: dict[ObjectName, list[Frontend]] = {}
-    for _, frontend in sorted(desired.frontends.items()):
+    for _, frontend in sorted(desired.frontends.items(), key=_rank):
         by_service.setdefault(frontend.claim.service, []).append(frontend)
     return {
         "node": {
@@ -35,6 +40,7 @@ def describe(planner: Planner) -> Data:
             "nodePortAddresses": {
                 family.label: _prefixes(config.node_port_prefixes.get(family))
                 for family in FAMILIES
+                if not config.node_ips or family in config.node_ips
             },
         },
         "services": [
@@ -44,7 +50,7 @@ def describe(planner: Planner) -> Data:
                 "frontends": [_frontend(f) for f in by_service.get(name, [])],
                 "ports": _ports(planner, name),
             }
-            for name in sorted(planner.services)
+            for name in sorted(planner.services if only is None else only)
         ],
         "conflicts": [
             {
@@ -54,8 +60,29 @@ def describe(planner: Planner) -> Data:
                 "field": c.field,
             }
             for c in sorted(desired.conflicts())
+            if only is None or not {c.winner, c.loser}.isdisjoint(only)
         ],
     }
+
+
+def _rank(item: tuple[FrontendKey, Frontend]) -> tuple[bool, bool, FrontendKey]:
+    """Return what frontends are sorted by: cluster IP, other addresses, node ports."""
+    key, frontend = item
+    return frontend.kind is not FrontendKind.CLUSTER_IP, not key.address, key
+
+
+def answer(frontend: Frontend) -> dict[str, str]:
+    """Return what a frontend does with connections of pods and the node, and of other clients."""
+    verdict = frontend.answer
+    if verdict in (REJECT, DROP):
+        text = "refused" if verdict == REJECT else "dropped"
+        return {"pods": text, "outside": text}
+    first, second = (plural(len(one), "endpoint") if one else "" for one in frontend.slot_ranges)
+    shape = shape_of(verdict)
+    if shape is None or shape.policy is not Policy.LOCAL:
+        return {"pods": first, "outside": first}
+    outside = first or ("left to the node's routes" if shape.routed else "dropped")
+    return {"pods": second or "dropped", "outside": outside}
 
 
 def _prefixes(prefixes: Any) -> list[str] | str:
@@ -74,6 +101,7 @@ def _frontend(frontend: Frontend) -> Data:
         "kind": frontend.kind.value,
         "frontend": str(key),
         "port": frontend.claim.port_name,
+        "answer": answer(frontend),
         "verdict": str(frontend.answer),
         "slots": slots,
     }
@@ -92,11 +120,11 @@ def _ports(planner: Planner, name: ObjectName) -> list[Data]:
             lists: Data = {}
             if not service.internal_local or chosen.cluster:
                 out = left_out(found, chosen, node, local=False)
-                lists["cluster"] = _list(family, chosen.cluster, out)
+                lists["cluster"] = _list(family, found, chosen.cluster, out)
                 lists["cluster"]["topology"] = chosen.topology.value
             if service.internal_local or service.external_local:
                 lists["local"] = _list(
-                    family, chosen.local, left_out(found, chosen, node, local=True)
+                    family, found, chosen.local, left_out(found, chosen, node, local=True)
                 )
             result.append(
                 {
@@ -110,8 +138,22 @@ def _ports(planner: Planner, name: ObjectName) -> list[Data]:
     return result
 
 
-def _list(family: Family, used: tuple[bytes, ...], out: dict[bytes, str]) -> Data:
+def _list(
+    family: Family,
+    found: Candidates,
+    used: tuple[Destination, ...],
+    out: dict[Destination, str],
+) -> Data:
     return {
-        "used": [format_destination(family, d) for d in used],
-        "leftOut": {format_destination(family, d): out[d] for d in sorted(out)},
+        "used": [
+            {"endpoint": format_destination(family, d), "state": state_of(found[d])} for d in used
+        ],
+        "leftOut": [
+            {
+                "endpoint": format_destination(family, d),
+                "state": state_of(found[d]),
+                "reason": out[d],
+            }
+            for d in sorted(out)
+        ],
     }

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -120,11 +121,77 @@ def test_the_data_says_who_serves_and_who_does_not(commands: Commands, manifests
         {"slot": 0, "endpoint": "10.244.1.5:8080"},
         {"slot": 1, "endpoint": "10.244.1.6:8080"},
     ]
-    assert port["endpoints"]["cluster"]["used"] == ["10.244.1.5:8080", "10.244.1.6:8080"]
-    (reason,) = port["endpoints"]["cluster"]["leftOut"].values()
-    assert "10.244.2.7:8080" in port["endpoints"]["cluster"]["leftOut"]
-    assert reason
+    assert port["endpoints"]["cluster"]["used"] == [
+        {"endpoint": "10.244.1.5:8080", "state": "ready"},
+        {"endpoint": "10.244.1.6:8080", "state": "ready"},
+    ]
+    assert port["endpoints"]["cluster"]["leftOut"] == [
+        {
+            "endpoint": "10.244.2.7:8080",
+            "state": "terminating",
+            "reason": "terminating and no longer serving",
+        }
+    ]
+    assert list(frontends) == ["10.96.0.1:80/tcp", "node port 30080/tcp (IPv4)"]
+    assert frontends["10.96.0.1:80/tcp"]["answer"] == {
+        "pods": "2 endpoints",
+        "outside": "2 endpoints",
+    }
     assert data == yaml.safe_load(commands.run("render", "-f", manifests, "-o", "yaml").out)
+
+
+def test_a_policy_shows_in_the_answer(commands: Commands, manifests: Path) -> None:
+    """In words, so that no reader has to know the names of chains; IPv6 only where the node has."""
+    node = node_object()
+    del node["status"]["addresses"][1]
+    write(
+        manifests / "all.json",
+        node,
+        service(
+            type="NodePort",
+            externalTrafficPolicy="Local",
+            ports=[{"port": 80, "nodePort": 30080}],
+        ),
+        endpoint_slice("web", "10.244.2.7", node="node-2"),
+        service("orders", "10.96.0.20"),
+    )
+    data = commands.run("render", "-f", manifests, "-o", "json").data
+    answers = {f["frontend"]: f["answer"] for s in data["services"] for f in s["frontends"]}
+    assert answers == {
+        "10.96.0.1:80/tcp": {"pods": "1 endpoint", "outside": "1 endpoint"},
+        "node port 30080/tcp (IPv4)": {"pods": "1 endpoint", "outside": "dropped"},
+        "10.96.0.20:80/tcp": {"pods": "refused", "outside": "refused"},
+    }
+    assert list(data["node"]["nodePortAddresses"]) == ["IPv4"]
+
+
+def test_some_services_can_be_rendered(commands: Commands, manifests: Path) -> None:
+    """The script of one has nothing of others, and says so; a wrong name is an error."""
+    write(
+        manifests / "all.json",
+        node_object(),
+        service(),
+        endpoint_slice("web", "10.244.1.5"),
+        service("orders", "10.96.0.20"),
+    )
+    one = commands.run("render", "-f", manifests, "default/web")
+    assert "10.96.0.1" in one.out
+    assert "10.96.0.20" not in one.out
+    assert "without 1 Service of" in one.err
+    data = commands.run("render", "-f", manifests, "10.96.0.20:80", "-o", "yaml")
+    assert [row["name"] for row in yaml.safe_load(data.out)["services"]] == ["orders"]
+    wrong = commands.run("render", "-f", manifests, "default/wbe")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "there is no Service default/wbe; there is default/web" in wrong.err
+
+
+def test_a_summary_is_short(commands: Commands, manifests: Path) -> None:
+    """It is what a terminal gets; a pipe gets the script."""
+    write(manifests / "all.json", node_object(), service(), endpoint_slice("web", "10.244.1.5"))
+    out = commands.run("render", "-f", manifests, "-o", "summary").out
+    assert f"1 Service, 1 frontend, of {manifests}" in out
+    assert re.search(r"default/web +10\.96\.0\.1:80/tcp +clusterIP +1 endpoint", out)
+    assert re.search(r"The script has \d+ lines: -o nft prints it, or a pipe\.", out)
 
 
 def test_a_pipe_that_closes_early_makes_no_noise(commands: Commands, manifests: Path) -> None:
