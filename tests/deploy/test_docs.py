@@ -25,6 +25,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 # A path of the repository, in a command or in running text.
 REPOSITORY_PATH = re.compile(r"(?<![\w/.-])((?:deploy|tests|rulesets|nfproxy)/[\w./-]*\w)")
+#: What the plug-in kubectl nfproxy takes for itself.
+PLUGIN_OPTION = re.compile(r"(?<=kubectl nfproxy )([^`\n]*?) --(?:on|from-pod|all-nodes)\b")
 COMMAND = re.compile(r"(?<![\w/.-])nfproxy ([a-z]+)((?: +[^`\n|;&#]*)?)")
 OPTION = re.compile(r"(?<!\S)(--?[a-z][a-z-]*)")
 
@@ -63,8 +65,9 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """Give each command of nfproxy that a page names, with its options."""
-    for name, rest in COMMAND.findall(page.read_text("utf-8")):
+    """Give each command of nfproxy that a page names, with its options but those of kubectl's."""
+    text = PLUGIN_OPTION.sub(r"\1", page.read_text("utf-8"))
+    for name, rest in COMMAND.findall(text):
         if name in NAMES or rest.strip().startswith("-"):
             yield name, OPTION.findall(rest)
 
