@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nfproxy.cli.textlayout import paragraph, table_lines
-from nfproxy.insight.explanation import ClientPath, ClientTarget, Conclusion, Explanation, Reaction
+from nfproxy.insight.explanation import ClientPath, ClientTarget, Reaction
 from nfproxy.text import plural
 
-_WORDS = {
-    Conclusion.WORKS: "works",
-    Conclusion.PARTLY: "WORKS IN PART",
-    Conclusion.REFUSED: "REFUSED",
-    Conclusion.DROPPED: "DROPPED",
-    Conclusion.UNKNOWN: "NOT SERVED",
-}
-
 _STEP_TEXT = 16  # the column where a step's text begins
-
-
-def client_verdict(explanation: Explanation) -> str:
-    """Return the verdict on one client, "" where none was followed."""
-    client = explanation.client
-    return _WORDS[explanation.conclusion] if client and client.target else ""
 
 
 def client_lines(client: ClientPath, width: int) -> Iterator[str]:

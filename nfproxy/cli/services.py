@@ -20,18 +20,11 @@ from nfproxy.clock import unix_s
 from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.insight.diagnosis import Severity
-from nfproxy.insight.explanation import Conclusion
+from nfproxy.insight.explainwords import ANSWERS, port_text
 from nfproxy.insight.nodeobjects import SERVICES_PATH
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
 from nfproxy.text import plural
 
-_ANSWERS = {
-    Conclusion.WORKS: "yes",
-    Conclusion.PARTLY: "partly",
-    Conclusion.REFUSED: "refused",
-    Conclusion.DROPPED: "dropped",
-    Conclusion.UNKNOWN: "not served",
-}
 _LEVELS = (*Severity, None)
 _COUNTS = ("NEW", "OPEN", "UNANSWERED")
 _MOST_WATCHED = 40  # rows at a time
@@ -182,12 +175,10 @@ def overview_rows(found: Overview) -> Iterator[tuple[str, ...]]:
 
 
 def _cells(row: ServiceRow) -> tuple[str, ...]:
-    protocol = "" if row.protocol in ("TCP", "") else f"/{row.protocol.lower()}"
-    ports = [str(number) for number in (row.number, row.node_port) if number]
     return (
         row.label,
-        ", ".join(ports) + protocol,
-        _ANSWERS[row.conclusion],
+        port_text(row),
+        ANSWERS[row.conclusion],
         f"{row.used:,}/{row.all:,}",
         *map(_shown, (row.new_connections, row.open, row.unanswered)),
         row.because if row.is_notable else "",

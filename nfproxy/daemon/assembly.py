@@ -69,6 +69,7 @@ from nfproxy.servers.localpages import changes_page, json_page, local_pages, sta
 from nfproxy.servers.pages import Page, by_path
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
+from nfproxy.servers.webpages import WebPages
 from nfproxy.views.elementnames import name_elements
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,8 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         view = OwnStatus(options.node_name, hooks, health, change_log, *where)
         node = json_page(view.status)
         fixed = {STATUS_PATH: status, CHANGES_PATH: changes, NODE_PATH: node}
-        local = local_pages({**fixed, **insight.pages()})
+        pages = WebPages(insight, view.status, change_log.page, fixed).pages()
+        local = local_pages({**insight.pages(), **pages})
         background = [
             _serve(_metrics_server(loaded, metrics, connections, local), METRICS_FAILED, events),
             serve_health_checks(checks, hooks, addresses, metrics),

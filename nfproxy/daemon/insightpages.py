@@ -15,9 +15,11 @@ from aiohttp import web
 
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import InputError
+from nfproxy.insight.explain import explain
+from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, SERVICES_PATH, objects_for
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
-from nfproxy.insight.question import parse_question
+from nfproxy.insight.question import ServiceQuestion, parse_question
 from nfproxy.insight.sight import Sight
 from nfproxy.model.changes import Problem
 from nfproxy.plan.planner import Planner
@@ -70,6 +72,12 @@ class InsightPages:
                 found = await _all_rows(sight)
                 self._made = _Made(found, monotonic_s())
             return self._made.found
+
+    async def explain(self, question: ServiceQuestion) -> Explanation | None:
+        """Return why a Service works, or not; None before anything is planned."""
+        async with self._one_at_a_time:
+            sight = self._sight()
+            return None if sight is None else await asyncio.to_thread(explain, sight, question)
 
     def _sight(self) -> Sight | None:
         planner = self._planner()

@@ -17,6 +17,9 @@ from nfproxy.text import plural
 #: Where the daemon serves it, to clients on loopback addresses.
 NODE_PATH = "/node"
 
+#: The subject of the row about Services.
+SERVICES = "services"
+
 #: Parts of the connection table: new connections fail at all of it.
 _NEARLY_FULL, _FULL = 0.8, 0.98
 _PREFIXES_SHOWN = 4
@@ -215,7 +218,7 @@ def _services(states: ServiceStates) -> StatusRow:
     level = Mark.FAIL if fails else Mark.WARN if warns else Mark.OK
     found = ", ".join((*fails, *warns, *intended)) or "every Service port has an endpoint here"
     return StatusRow(
-        level, "services", found, "nfproxy services --problems" if fails or warns else ""
+        level, SERVICES, found, "nfproxy services --problems" if fails or warns else ""
     )
 
 

@@ -6,9 +6,11 @@ reaches the node may send them anything. ``listening`` opens sockets, ``acceptin
 connections, ``admission`` bounds their number, ``serving`` serves a page within bounds,
 ``requestreader`` reads requests as Go does, ``pages`` is what a page is. ``ports`` has the pages of
 the health port and the metrics port, ``zpages`` two of them, ``localpages`` those for this node
-alone, ``healthcheckports`` the answer to
-load balancers' health checks. ``tcpproxy`` and ``udpproxy`` pass connections and datagrams from
-loopback addresses on to endpoints, which ``endpointchoice`` draws.
+alone. ``webpages`` are those of them for people, ``pagetexts`` what their templates show, ``html``
+the responses. ``healthcheckports`` is the answer to load balancers' health checks. ``tcpproxy`` and
+``udpproxy`` pass connections and datagrams from loopback addresses on to endpoints, which
+``endpointchoice`` draws.
 
-Everything here belongs to the event loop; metrics are written in a thread of their own.
+Everything here belongs to the event loop; metrics are written, and pages for people rendered, in
+threads.
 """

@@ -41,11 +41,12 @@ def error(message: str, code: int) -> web.Response:
 
 
 def by_path(pages: Mapping[str, Page]) -> Page:
-    """Return the page that answers with the page of a path, matched exactly, or with 404."""
+    """Return the page that answers with the page of a path, or with 404 and the paths there are."""
+    index = "".join(f"\n{path}" for path in sorted(pages))
 
     async def page(request: web.BaseRequest) -> web.Response:
         found = pages.get(request.path)
-        return await found(request) if found else error("404 page not found", 404)
+        return await found(request) if found else error(f"404 page not found; pages:{index}", 404)
 
     return page
 

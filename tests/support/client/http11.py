@@ -18,9 +18,11 @@ class Reply(NamedTuple):
     body: bytes
 
 
-async def ask(place: tuple[str, int], path: str, method: str = "GET", **headers: str) -> Reply:
+async def ask(
+    place: tuple[str, int], path: str, method: str = "GET", *, host: str = "node", **headers: str
+) -> Reply:
     """Send one request on a connection of its own; ``accept_encoding`` is Accept-Encoding."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: node", "Connection: close"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return parse(await exchange(place, "\r\n".join([*lines, "", ""]).encode()))
 

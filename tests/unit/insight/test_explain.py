@@ -9,9 +9,9 @@ from support.insight import changed, codes, explained, shop, sight
 from support.objects.everything import everything
 from support.processes.commands import endpoint_slice, node_object, service
 
-from nfproxy.cli.explaintext import verdict_words
 from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explain import explain
+from nfproxy.insight.explainwords import verdict_words
 from nfproxy.insight.explanation import Conclusion, to_data
 from nfproxy.insight.question import ServiceQuestion
 from nfproxy.insight.sight import Sight
