@@ -73,8 +73,10 @@ class Troubles:
             log.info(line, self._connection.host, lasted_s, trouble[0])
 
     def _problem(self, what: str, remedy: str) -> Problem:
-        subject = f"API server {self._connection.host}".rstrip()
-        return Problem("", subject, "", what, remedy, "API")
+        host = self._connection.host
+        if host and what.startswith(f"{host} "):  # the sentence names it already
+            return Problem("", "", "", f"API server {what}", remedy, "API")
+        return Problem("", f"API server {host}".rstrip(), "", what, remedy, "API")
 
 
 class Feed:

@@ -8,7 +8,7 @@ import click
 
 from nfproxy.cli.textlayout import paragraph, table_lines
 from nfproxy.plan.desired import Desired
-from nfproxy.text import plural
+from nfproxy.views.amounts import amounts_text
 from nfproxy.views.compare import DIFFERS, FOREIGN, MISSING, SURPLUS, Difference
 
 _COLOURS = {MISSING: "red", SURPLUS: "red", DIFFERS: "yellow", FOREIGN: "blue"}
@@ -44,7 +44,4 @@ def difference_row(row: Difference) -> tuple[str, ...]:
 
 def equal_line(desired: Desired, source: str) -> str:
     """Return what the kernel holds, and whose word that was compared with."""
-    slots = sum(len(one) for f in desired.frontends.values() for one in f.own_slots)
-    slots += sum(len(one) for listed in desired.lists.values() for one in listed)
-    counts = f"{plural(len(desired.frontends), 'frontend')}, {plural(slots, 'slot')}"
-    return f"equal: {counts}, as {source} says"
+    return f"equal: {amounts_text(desired)}, as {source} says"

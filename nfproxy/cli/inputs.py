@@ -254,7 +254,9 @@ async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
         await asyncio.gather(loading, troubled, return_exceptions=True)
         if not found:
             raise InputError(f"the API server did not send all objects within {PATIENCE_S:g} s")
-        what = "; ".join(f"{problem.subject}: {problem.what}" for problem in found)
+        what = "; ".join(
+            ": ".join(filter(None, (problem.subject, problem.what))) for problem in found
+        )
         remedies = dict.fromkeys(problem.remedy for problem in found if problem.remedy)
         raise InputError(what, "; ".join(remedies))
 

@@ -198,10 +198,13 @@ def _local_pods(
     pods = LocalPods(prefixes=first_per_family(prefixes), own=own)
     if not pods.exists(primary):
         what = f"no {primary.label} CIDR" if pods.prefixes else "empty"
-        warnings.append(
-            f"{source}: {what}; traffic of local pods over {primary.label} is treated as any other "
-            "traffic"
+        consequence = (
+            f"no client over {primary.label} is masqueraded on the way to a cluster IP, so that "
+            "clients outside the cluster get no answer from endpoints on other nodes"
         )
+        if config.nftables.masquerade_all:
+            consequence = f"pods of this node count as outside clients over {primary.label}"
+        warnings.append(f"{source}: {what}; {consequence}")
     return pods
 
 

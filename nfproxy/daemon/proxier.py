@@ -32,6 +32,7 @@ from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.refusals import Refused
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
 from nfproxy.text import plural
+from nfproxy.views.amounts import amounts_text
 
 log = logging.getLogger(__name__)
 
@@ -339,7 +340,7 @@ class Proxier:
             "ready after %.2f s: %s, %s",
             monotonic_s() - self._started_s,
             plural(len(self._planner.services), "Service"),
-            plural(len(self._planner.desired.frontends), "frontend"),
+            amounts_text(self._planner.desired, with_idle=True),
         )
 
     def _subject(self, commit: Commit) -> str:

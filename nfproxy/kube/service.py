@@ -145,7 +145,7 @@ def _ports(ports: list[wire.ServicePortForm] | None, problems: Problems) -> tupl
     node_ports: set[tuple[Protocol, int]] = set()
     for index, item in enumerate(ports or ()):
         field = f"spec.ports[{index}]"
-        port = _port(item, field, problems)
+        port = _port(item, field, problems, is_only=len(ports or ()) == 1)
         if port is None:
             continue
         pairs: set[tuple[Protocol, str | int]] = {
@@ -166,12 +166,14 @@ def _ports(ports: list[wire.ServicePortForm] | None, problems: Problems) -> tupl
             port = msgspec.structs.replace(port, node_port=0)
         node_ports.add((port.protocol, port.node_port))
         found.append(port)
-    if not found:
+    if not found and len(ports or ()) != 1:  # of a single port the line says it
         problems.add("spec.ports", "holds no port that can be used")
     return tuple(found)
 
 
-def _port(item: wire.ServicePortForm, field: str, problems: Problems) -> ServicePort | None:
+def _port(
+    item: wire.ServicePortForm, field: str, problems: Problems, *, is_only: bool
+) -> ServicePort | None:
     """Return one service port, or None where it cannot be used."""
     part = field
     try:
@@ -182,7 +184,8 @@ def _port(item: wire.ServicePortForm, field: str, problems: Problems) -> Service
         part = f"{field}.port"
         port = port_number(item.port)
     except InputError as error:
-        problems.add(part, f"{error}; this port is not proxied")
+        consequence = "the Service has no other port" if is_only else "this port is not proxied"
+        problems.add(part, f"{error}; {consequence}")
         return None
     return ServicePort(
         name=name,

@@ -161,7 +161,9 @@ class HealthCheckServers:
         name, family = key
         text = f'failed to start healthcheck "{name}" on port {port}: {why}'
         if self._failures.get(key) != text:
-            log.error("%s (%s); trying again at every sync", text, family.label)
+            place = f"on port {port} ({family.label})"
+            shown = text.replace(f"on port {port}", place, 1)
+            log.error("%s; trying again at every sync", shown)
         self._failures[key] = text
         self._failed(ListenFailure(name, family, port, text, other))
 

@@ -53,5 +53,7 @@ def test_an_unreachable_api_server_is_an_error_within_seconds(site: Site, comman
 
     assert result.code == (2 if command == "diff" else 1)
     assert "refuses connections; check that the API server runs there" in result.err
+    (line,) = [text for text in result.err.splitlines() if "refuses" in text]
+    assert line.count("127.0.0.1:") == 1, "the address is said once"
     assert "trying again" not in result.err
     assert result.out == ""

@@ -73,7 +73,9 @@ def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
     again, _ = said(caplog, lambda: made(kernel).sync(objects))
 
     assert re.fullmatch(r"synced 1 Service: \d+ changes in T, after reading the tables", first)
-    assert re.fullmatch(r"ready after [\d.]+ s: 1 Service, 1 frontend", ready)
+    assert re.fullmatch(r"ready after [\d.]+ s: 1 Service, 1 frontend, 2 slots", ready)
+    _, idle = said(caplog, lambda: made(FakeKernel()).sync(changes(service("web"))))
+    assert idle.endswith("1 Service, 1 frontend, 0 slots; 1 Service has no endpoint here")
     assert re.fullmatch(r"kernel tables already match \(read \d+ elements in T\)", again)
 
 

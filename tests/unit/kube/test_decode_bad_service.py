@@ -34,6 +34,31 @@ def test_a_wrong_or_missing_field_makes_the_object_unusable(change, field):
     assert (None, False, [field]) == (result.value, result.usable, fields(result))
 
 
+@pytest.mark.parametrize(
+    ("numbers", "lines"),
+    [
+        (
+            [99999],
+            ["spec.ports[0].port: 99999 is not a port (1 to 65535); the Service has no other port"],
+        ),
+        (
+            [99999, 0],
+            [
+                "spec.ports[0].port: 99999 is not a port (1 to 65535); this port is not proxied",
+                "spec.ports[1].port: 0 is not a port (1 to 65535); this port is not proxied",
+                "spec.ports: holds no port that can be used",
+            ],
+        ),
+        ([], ["spec.ports: holds no port that can be used"]),
+    ],
+)
+def test_one_mistake_in_ports_is_one_line(numbers, lines):
+    ports = [{"name": f"p{index}", "port": number} for index, number in enumerate(numbers)]
+    problems = decoded(manifest(ports=ports)).problems
+
+    assert [str(one).partition("shop/web: ")[2] for one in problems] == lines
+
+
 def test_an_unusable_object_still_has_its_name():
     """So that its last good version can stay in use."""
     result = decoded(manifest(ports="none"))
