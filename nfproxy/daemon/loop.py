@@ -26,6 +26,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.syncreport import Dataplane, ResyncReason
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Daemon:
         self._started_s = monotonic_s()
         self._schedule = Schedule(timings, self._started_s)
         self._repair_log = RepairLog(families)
+        self._extent = Extent()  # of foreign changes that are not repaired yet
         self._in_step = False
         self._repaired = 0  # operations since the tables were in step
         self._node: Node | None = None
@@ -207,9 +209,13 @@ class Daemon:
                 self._schedule.addresses_settled()
                 config = self._new_config(self._node)
                 self._settle(await asyncio.to_thread(proxier.sync, config=config))
-            case Task.REPAIR | Task.AUDIT:
-                reason = ResyncReason.AUDIT if task is Task.AUDIT else ResyncReason.FOREIGN
-                self._settle(await asyncio.to_thread(proxier.compare_and_sync, reason))
+            case Task.REPAIR:
+                # What is found from now on is for the next repair.
+                extent, self._extent = self._extent, Extent()
+                repair = (extent, monotonic_s())
+                self._settle(await asyncio.to_thread(proxier.sync, repair=repair))
+            case Task.AUDIT:
+                self._settle(await asyncio.to_thread(proxier.compare_and_sync, ResyncReason.AUDIT))
             case Task.GO_ON:
                 self._settle(await asyncio.to_thread(proxier.go_on), goes_on=True)
             case Task.TIDY:
@@ -238,10 +244,13 @@ class Daemon:
                 outcome.began_s,
                 outcome.ended_s,
                 tables_read=report.reason is not None,
+                is_partial=report.is_partial,
                 is_finished=not report.left,
                 goes_on=goes_on,
                 cost_s=outcome.cost_s,
             )
+            if not schedule.repair_pending:
+                self._extent = Extent()
             if not self._in_step:
                 self._repaired += report.operations
                 if not (report.left or schedule.repair_pending):
@@ -291,6 +300,7 @@ class Daemon:
         if change is None:
             return
         moment = monotonic_s()
+        self._extent.include(change.extent)
         breaks = change.damage >= Damage.STRUCTURE
         delay_s = self._schedule.foreign_change(moment, breaks=breaks)
         self._repair_log.changed(change, delay_s, moment)

@@ -28,6 +28,7 @@ from nfproxy.plan import serviceranges
 from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.refusals import Refused
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
@@ -43,6 +44,7 @@ _MAX_CLAIM_LINES = 20  # logged after one planning
 _MUCH_WORK = 20_000  # element operations, after which it pays to give back memory
 _PLANNED_AT_ONCE = 500  # Services; to plan one takes some 50 microseconds
 _MOST_TRIGGERS = 1000  # kept for one Service while its changes wait
+_READ = ("the tables", "what another process had changed")  # the second one in a partial repair
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -174,13 +176,15 @@ class Proxier:
         config: NodeConfig | None = None,
         *,
         commit: bool = True,
+        repair: tuple[Extent, float] | None = None,
     ) -> Outcome | None:
         """
         Plan changes, if any, and commit what is planned: as much as one transaction should have.
 
         `config` replaces the node's configuration. Without `commit` the changes wait for the next
-        call, and None is returned. Raises ConfigError or MissingFeatureError where the first sync
-        cannot succeed on this node.
+        call, and None is returned. `repair` is what foreign changes touched, and when all of them
+        were known: these are undone first. Raises ConfigError or MissingFeatureError where the
+        first sync cannot succeed on this node.
         """
         # The configuration first: the changes are then planned once, and for the right Node.
         before = self._planner.config
@@ -199,9 +203,10 @@ class Proxier:
         self._report_service_ranges()
         if not commit:
             return None
-        began_s, used_s = monotonic_s(), thread_s()
+        began_s, used_s = monotonic_s() if repair is None else repair[1], thread_s()
         try:
-            report = self._reconciler.sync()
+            work = self._reconciler
+            report = work.sync() if repair is None else work.put_back(repair[0])
             report = msgspec.structs.replace(report, left=report.left + len(self._unplanned))
         except (NfproxyError, OSError) as error:
             # Later there are rules to keep, and the daemon retries whatever the error.
@@ -254,7 +259,7 @@ class Proxier:
 
     def _report_refused(self, report: Report) -> None:
         """Report what the kernel refuses: again if another thing is refused, or comes back."""
-        if report.reason is not None:
+        if report.reason is not None and not report.is_partial:
             self._refused, self._refused_before = set(), self._refused
         found = [one for one in report.refused if one not in self._refused_before]
         self._refused.update(report.refused)
@@ -326,9 +331,9 @@ class Proxier:
                 self._subject(commit),
                 _amount(report),
                 took,
-                ", after reading the tables" if report.reason else "",
+                f", after reading {_READ[report.is_partial]}" if report.reason else "",
             )
-        elif report.reason and not report.left:
+        elif report.reason and not (report.left or report.is_partial):
             commits.info(
                 "kernel tables already match (read %s in %s)",
                 plural(report.elements_read, "element"),
@@ -345,7 +350,7 @@ class Proxier:
 
     def _subject(self, commit: Commit) -> str:
         """Return what a commit was about: a service port, a Service, or how many Services."""
-        if commit.report.reason:
+        if commit.report.reason and not commit.report.is_partial:
             return plural(len(self._planner.services) - commit.report.left, "Service")
         frontends, touched = self._planner.desired.frontends, commit.touched
         claims = {frontends[key].claim for key in touched.frontends if key in frontends}

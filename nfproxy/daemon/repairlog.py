@@ -74,7 +74,7 @@ class RepairLog:
             return
         tables = " and ".join(f"{f.table} {TABLE}" for f in FAMILIES if f in change.families)
         log.info(
-            "repaired table %s, %.0f ms after the change: all rules loaded, %s put right",
+            "repaired table %s, %.0f ms after the change: %s put right",
             tables,
             (now_s - self._since_s) * 1000,
             plural(operations, "element"),

@@ -163,6 +163,7 @@ class Schedule:
         ended_s: float,
         *,
         tables_read: bool,
+        is_partial: bool = False,
         is_finished: bool = True,
         goes_on: bool = False,
         cost_s: float | None = None,
@@ -170,9 +171,9 @@ class Schedule:
         """
         A sync succeeded.
 
-        `tables_read`: it compares the whole tables, not only what changed. Where it is not
-        `is_finished`, another one `goes_on` with it. That one lets no pause begin. `cost_s` is the
-        processor time it took; by default all of its time.
+        `tables_read`: it compares the whole tables, not only what changed; with `is_partial`, what
+        foreign changes touched. Where it is not `is_finished`, another one `goes_on` with it. That
+        one lets no pause begin. `cost_s` is the processor time it took; by default all of its time.
         """
         self._retry_at = None
         self._retries.reset()
@@ -181,7 +182,8 @@ class Schedule:
             self._resume_at = ended_s + self._timings.pause_s
         if not tables_read:
             return
-        self._audit_at = ended_s + self._timings.audit_s
+        if not is_partial:
+            self._audit_at = ended_s + self._timings.audit_s
         self._repairs.tables_read(began_s, ended_s, ended_s - began_s if cost_s is None else cost_s)
         # A foreign change since the beginning may have come after its table had been read.
         missed = self._repairs.last_change_s >= began_s

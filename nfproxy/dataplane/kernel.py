@@ -228,6 +228,13 @@ class Kernel:
                 names.found(family, name, listed.key, listed.comment)
                 yield listed.key, listed.value
 
+    def find(
+        self, family: Family, name: str, keys: Iterable[bytes]
+    ) -> Iterator[tuple[bytes, Value]]:
+        """Yield those elements of a set or map that have one of some keys; not for intervals."""
+        found = self._netlink.find_elements(family, name, list(keys))
+        return ((one.key, one.value) for one in found)
+
     def counters(self, family: Family, name: str) -> Counters:
         """Return what a map's elements have counted; nothing without the map."""
         found = self._list(family, name)

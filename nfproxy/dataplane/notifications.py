@@ -9,31 +9,36 @@ reloads, say) differs from our own without reading any table, whatever ids the p
 
 from __future__ import annotations
 
-import ctypes
 import enum
-import errno
-import socket
-import struct
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
-from nfproxy.errors import DataplaneError, reason_of
+from nfproxy.dataplane.announcements import attach_filter, buffers, listen
+from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import counted_elements, raw_elements, set_of
 from nfproxy.netlink.messages import family_of, messages
 from nfproxy.netlink.nftables import (
     DELETE_CHAIN,
     DELETE_ELEMENTS,
+    DELETE_FLOWTABLE,
+    DELETE_OBJECT,
     DELETE_RULE,
+    DELETE_SET,
     DELETE_TABLE,
     DESTROY_CHAIN,
     DESTROY_ELEMENTS,
     DESTROY_RULE,
     DESTROY_TABLE,
+    NEW_CHAIN,
     NEW_ELEMENTS,
+    NEW_FLOWTABLE,
     NEW_GENERATION,
+    NEW_OBJECT,
+    NEW_RULE,
+    NEW_SET,
     NEW_TABLE,
     SUBSYSTEM,
     chain_of,
@@ -41,21 +46,13 @@ from nfproxy.netlink.nftables import (
     generation,
     is_about_table,
     is_dormant,
+    set_in,
 )
-from nfproxy.netlink.sockets import (
-    NETLINK_ADD_MEMBERSHIP,
-    SO_ATTACH_FILTER,
-    SO_RCVBUFFORCE,
-    SOL_NETLINK,
-    grow_buffer,
-    open_socket,
-)
-from nfproxy.nft.chains import BASE_CHAINS, FIXED_CHAINS
-from nfproxy.nft.schema import TABLE
+from nfproxy.nft.chains import BASE_CHAINS, FIXED_CHAINS, is_our_set
+from nfproxy.nft.schema import NAMED_COUNTERS, SCHEMAS, TABLE
+from nfproxy.reconcile.extent import Extent
 from nfproxy.text import shown_name
 
-_NFNLGRP_NFTABLES = 7
-_RECEIVE = 1 << 17  # more than the kernel puts into one notification
 _BUFFERS_AT_ONCE = 64  # then the event loop serves others
 _FOREIGN_BUFFER = 8 << 20  # bytes: another proxy's first load fits
 _DELETED_BUFFER = 16 << 20  # bytes: a change of one Service takes 5 KB
@@ -80,7 +77,7 @@ class ForeignChange(NamedTuple):
 
     `families` are those whose table changed. `what` says what was done (``deleted table ip
     nfproxy``), and `process` by whom (``nft (pid 4711)``), "" where that is unknown. `program` is
-    the process's name alone, for metrics.
+    the process's name alone, for metrics. `extent` is what the repair has to look at.
     """
 
     damage: Damage
@@ -88,6 +85,7 @@ class ForeignChange(NamedTuple):
     what: str
     process: str = ""
     program: str = "unknown"
+    extent: Extent = Extent(everything=True)
 
     @property
     def text(self) -> str:
@@ -96,8 +94,10 @@ class ForeignChange(NamedTuple):
 
     def followed_by(self, later: ForeignChange) -> ForeignChange:
         """Return both as one change, with the words of the worse; of equals, that of the later."""
-        worse = self if self.damage > later.damage else later
-        return worse._replace(families=self.families | later.families)
+        worse, extent = self if self.damage > later.damage else later, Extent()
+        extent.include(self.extent)
+        extent.include(later.extent)
+        return worse._replace(families=self.families | later.families, extent=extent)
 
 
 class ChangedElement(NamedTuple):
@@ -144,7 +144,7 @@ class ForeignChanges:
         self._own_port = own_port
         self._name_elements = name_elements
         self._commit = _ForeignCommit()  # whose notifications are being read
-        self._socket = _listen(own_port, ours=False, buffer=buffer)
+        self._socket = listen(own_port, ours=False, buffer=buffer)
 
     def fileno(self) -> int:
         """Return the file descriptor that becomes readable when there is something to `read`."""
@@ -162,11 +162,11 @@ class ForeignChanges:
         The kernel drops their notifications: a program that is loaded would fill the buffer, and
         then changes of other processes are lost. Raises OSError.
         """
-        _attach_filter(self._socket, (self._own_port, port), ours=False)
+        attach_filter(self._socket, (self._own_port, port), ours=False)
         try:
             yield
         finally:
-            _attach_filter(self._socket, (self._own_port,), ours=False)
+            attach_filter(self._socket, (self._own_port,), ours=False)
 
     def read(self) -> ForeignChange | None:
         """
@@ -176,7 +176,7 @@ class ForeignChanges:
         that counts. There may be more to read afterwards.
         """
         found: ForeignChange | None = None
-        for data in islice(_buffers(self._socket), _BUFFERS_AT_ONCE):
+        for data in islice(buffers(self._socket), _BUFFERS_AT_ONCE):
             for change in self._changes(data):
                 found = change if found is None else found.followed_by(change)
         return found
@@ -215,6 +215,7 @@ class _ForeignCommit:
     def __init__(self) -> None:
         self.families: set[Family] = set()
         self._damage = Damage.ELEMENTS
+        self._extent = Extent()
         self._what: dict[str, set[Family]] = {}  # by what was done: to which tables
         self._elements: dict[bool, list[ChangedElement]] = {True: [], False: []}  # by: were added
 
@@ -222,6 +223,7 @@ class _ForeignCommit:
         """Take a message about one of our tables."""
         family = Family(data[start])
         self.families.add(family)
+        self._extend(kind, data, start, end)
         if kind in (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS):
             self._add_elements(family, self._elements[kind == NEW_ELEMENTS], data[start:end])
             return
@@ -249,6 +251,26 @@ class _ForeignCommit:
             keys = islice(raw_elements(payload), _MOST_ELEMENTS - len(known))
             known += [ChangedElement(family, name, key) for key, *_ in keys]
 
+    def _extend(self, kind: int, data: bytes, start: int, end: int) -> None:
+        """Take what a message touches; a kind that is not known may have touched everything."""
+        extent = self._extent
+        if kind in (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS):
+            payload = data[start:end]
+            name = set_of(payload)
+            if name in SCHEMAS and not extent.everything:
+                keys = (key for key, _, _, _ in raw_elements(payload))
+                extent.add_elements(Family(data[start]), name, keys)
+        elif kind in (NEW_RULE, DELETE_RULE, DESTROY_RULE):
+            extent.rules = True
+        elif kind in (NEW_CHAIN, DELETE_CHAIN, DESTROY_CHAIN):
+            extent.rules = extent.chains = True
+        elif kind in (NEW_SET, DELETE_SET):
+            extent.everything |= is_our_set(set_in(data, start, end))
+        elif kind == DELETE_OBJECT:
+            extent.rules |= set_in(data, start, end) in NAMED_COUNTERS
+        elif kind not in (NEW_OBJECT, NEW_FLOWTABLE, DELETE_FLOWTABLE):
+            extent.everything = True
+
     def change(self, name: str, pid: int, name_elements: NameElements) -> ForeignChange:
         """Return the change; the commit was made by the process `pid` of this name."""
         # Any process may choose its name. Our own changes never come here, so this is a second one.
@@ -264,7 +286,9 @@ class _ForeignCommit:
         if self._damage is Damage.ELEMENTS:
             what = self._element_changes(name_elements) or what
         families = frozenset(self.families)
-        return ForeignChange(self._damage, families, what, f"{process} (pid {pid})", program)
+        return ForeignChange(
+            self._damage, families, what, f"{process} (pid {pid})", program, self._extent
+        )
 
     def _element_changes(self, name_elements: NameElements) -> str:
         """Return what was done to elements in words, "" where these are unknown."""
@@ -306,7 +330,7 @@ class CountedDeletions:
 
     def __init__(self, own_port: int, buffer: int = _DELETED_BUFFER) -> None:
         """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
-        self._socket = _listen(own_port, ours=True, buffer=buffer)
+        self._socket = listen(own_port, ours=True, buffer=buffer)
 
     def close(self) -> None:
         """Stop listening."""
@@ -314,7 +338,7 @@ class CountedDeletions:
 
     def read(self) -> Iterator[DeletedElement]:
         """Yield the elements deleted since the last call, in order of deletion."""
-        for data in filter(None, _buffers(self._socket)):  # what the kernel dropped is lost
+        for data in filter(None, buffers(self._socket)):  # what the kernel dropped is lost
             with suppress(DataplaneError):
                 for kind, _, _, start, end, _ in messages(data):
                     if kind == SUBSYSTEM << 8 | DELETE_ELEMENTS:
@@ -327,67 +351,3 @@ def _deleted(payload: bytes) -> Iterator[DeletedElement]:
     family, name, number = Family(payload[0]), set_of(payload), generation(payload)
     for key, packets in counted_elements(payload):
         yield DeletedElement(number, family, name, key, packets)
-
-
-def _buffers(sock: socket.socket) -> Iterator[bytes | None]:
-    """Yield what waits in a socket's buffer; None where the kernel dropped something."""
-    while True:
-        try:
-            yield sock.recv(_RECEIVE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            yield None
-
-
-# Classic BPF: (code, jump if true, jump if false, operand).
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
-_NOTHING, _EVERYTHING = 0, 0xFFFFFFFF  # bytes of a buffer to let through
-
-
-def _listen(port: int, *, ours: bool, buffer: int) -> socket.socket:
-    """
-    Return a socket that does not block and receives notifications of commits from now on.
-
-    With `ours` of the commits by the socket with netlink port `port`, else of all others. Without
-    privileges its buffer is smaller than `buffer` bytes. Raises DataplaneError.
-    """
-    opened = open_socket(blocking=False)
-    try:
-        grow_buffer(opened, SO_RCVBUFFORCE, buffer)
-        # The filter first: after joining the group, unfiltered notifications could come in.
-        _attach_filter(opened, (port,), ours=ours)
-        opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
-    except OSError as error:
-        opened.close()
-        raise DataplaneError(f"cannot listen to nf_tables: {reason_of(error)}") from error
-    return opened
-
-
-def _attach_filter(sock: socket.socket, ports: Sequence[int], *, ours: bool) -> None:
-    """
-    Let through only what begins with a message of one of the ports, or only what does not.
-
-    The kernel sends each commit in buffers of its own, so the first message of a buffer speaks for
-    all of them. BPF loads words as big endian, and the port is in host order.
-    """
-    swapped = [int.from_bytes(struct.pack("=I", port & 0xFFFFFFFF), "big") for port in ports]
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (_LOAD_WORD, 0, 0, _PORT_OFFSET),
-            # Each jumps over those that follow, and over the answer to any other port.
-            *(
-                (_JUMP_IF_EQUAL, left, 0, port)
-                for left, port in zip(range(len(swapped), 0, -1), swapped, strict=True)
-            ),
-            (_RETURN, 0, 0, _NOTHING if ours else _EVERYTHING),
-            (_RETURN, 0, 0, _EVERYTHING if ours else _NOTHING),
-        )
-    )
-    buffer = ctypes.create_string_buffer(program)
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)

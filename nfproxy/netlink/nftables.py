@@ -27,13 +27,13 @@ SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 
 # NFT_MSG_…
 NEW_TABLE, GET_TABLE, DELETE_TABLE, DESTROY_TABLE = 0, 1, 2, 26
-GET_CHAIN, DELETE_CHAIN, DESTROY_CHAIN = 4, 5, 27
-GET_RULE, DELETE_RULE, DESTROY_RULE = 7, 8, 28
-GET_SET, DELETE_SET = 10, 11
+NEW_CHAIN, GET_CHAIN, DELETE_CHAIN, DESTROY_CHAIN = 3, 4, 5, 27
+NEW_RULE, GET_RULE, DELETE_RULE, DESTROY_RULE = 6, 7, 8, 28
+NEW_SET, GET_SET, DELETE_SET = 9, 10, 11
 NEW_ELEMENTS, GET_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS = 12, 13, 14, 30
 NEW_GENERATION, GET_GENERATION = 15, 16
-GET_OBJECT, DELETE_OBJECT = 19, 20
-GET_FLOWTABLE, DELETE_FLOWTABLE = 23, 24
+NEW_OBJECT, GET_OBJECT, DELETE_OBJECT = 18, 19, 20
+NEW_FLOWTABLE, GET_FLOWTABLE, DELETE_FLOWTABLE = 22, 23, 24
 
 #: The table's name in nearly every kind of message: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, …
 TABLE_NAME = 1
@@ -323,6 +323,11 @@ def chain_of(kind: int, data: bytes, start: int, end: int) -> str:
     """Return the chain that the payload of a deletion of chains or rules names."""
     field = _CHAIN_NAME if kind in (DELETE_CHAIN, DESTROY_CHAIN) else _RULE_CHAIN
     return text(values(data, start + GENERIC_SIZE, end).get(field, b""))
+
+
+def set_in(data: bytes, start: int, end: int) -> str:
+    """Return the set, object or flowtable that the payload of a message is about."""
+    return text(values(data, start + GENERIC_SIZE, end).get(_SET_NAME, b""))
 
 
 def is_dormant(data: bytes, start: int, end: int) -> bool:

@@ -214,6 +214,9 @@ class AffinityListKey(NamedTuple):
     number: bytes
 
 
+#: A part of the desired state.
+Part = FrontendKey | ListKey | SharedElement | AffinityListKey
+
 NO_AFFINITY_LISTS: Mapping[AffinityListKey, frozenset[Element]] = {}
 
 

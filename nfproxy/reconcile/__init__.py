@@ -13,8 +13,11 @@ From the desired state to transactions that bring the kernel in step with it.
     lists        the operations that a shared list needs
     chainuses    which chains frontends use, and which are made ahead
     chaintexts   nft texts that load chains
+    chainloading loads the program and chains into a dataplane
     observed     what a reading of the tables says about frontends
+    extent       what foreign changes touched
+    restoring    the operations that put that back
     script       the desired state as one nft script, for `render` and for foreign tables
 
-All but ``reconciler`` compute.
+All but ``reconciler`` and ``chainloading`` compute.
 """

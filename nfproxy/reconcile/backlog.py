@@ -10,10 +10,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
 from nfproxy.nft.schema import SCHEMAS, SOURCE_RANGES, Interval
 from nfproxy.plan.desired import NODE, Touched
-from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey, SharedElement
-
-#: A part of the desired state.
-Part = FrontendKey | ListKey | SharedElement | AffinityListKey
+from nfproxy.plan.frontends import FrontendKey, ListKey, Part, SharedElement
 
 #: A part, and the Service that it belongs to.
 ServicePart = tuple[ObjectName, Part]

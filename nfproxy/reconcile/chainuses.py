@@ -159,7 +159,7 @@ class ChainUses:
         self._ahead = chains_ahead({where: self.loaded.get(where) for where in in_use})
         return {where: chain for where, chain in self._ahead.items() if where not in self.loaded}
 
-    def made_ahead(self, chains: Mapping[ChainKey, Chain], now: float) -> None:
+    def made_ahead(self, chains: Mapping[ChainKey, Chain | None], now: float) -> None:
         """Take over chains that were loaded; those that no frontend uses yet are idle."""
         self.loaded.update(chains)
         for where in chains:

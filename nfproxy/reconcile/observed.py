@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from nfproxy.model.addresses import Family
-from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
@@ -16,6 +15,7 @@ from nfproxy.plan.frontends import (
     Element,
     FrontendKey,
     ListKey,
+    Part,
     SharedElement,
     balancing_verdict,
 )
@@ -77,7 +77,7 @@ class _TableReader:
     def read(self) -> None:
         """Read all sets and maps, then put their elements together by frontend."""
         for name in schema.SCHEMAS:
-            size = self._key_length(name)
+            size = key_length(name, self._family)
             for key, value in self._elements(self._family, name):
                 self._into.elements += 1
                 # A table of another layout may have keys of any length.
@@ -97,59 +97,33 @@ class _TableReader:
             for slot in slots:
                 self._stray(name, listed.number + schema.number_bytes(slot))
 
-    def _key_length(self, name: str) -> int:
-        described = schema.SCHEMAS[name]
-        ends = 1 if described.interval is schema.Interval.NO else 2
-        return ends * schema.length(described.key, self._family)
-
     def _stray(self, name: str, key: bytes) -> None:
         self._into.strays.append(Operation(False, self._family, name, key))
 
     def _take(self, name: str, key: bytes, value: Value) -> bool:
         """Take one element; return whether it belongs anywhere."""
-        if name in SHARED_SETS:
-            self._into.shared_elements.add(SharedElement(self._family, name, key))
-            return True
-        size = self._family.size
-        if name in _AFFINITY_LISTS:
-            self._affinity_lists.setdefault(key[:8], set()).add(Element(name, key, value))
-            return True
-        if name in (schema.FRONTENDS, schema.NODE_PORTS):
-            where = FrontendKey.of_element(self._family, name, key)
-            if where is None or not isinstance(value, Verdict):
+        part = part_of(self._family, name, key)
+        if isinstance(part, SharedElement):
+            self._into.shared_elements.add(part)
+        elif isinstance(part, AffinityListKey):
+            self._affinity_lists.setdefault(part.number, set()).add(Element(name, key, value))
+        elif part is None:
+            return False
+        elif name in schema.COUNTED:
+            if not (isinstance(part, FrontendKey) and isinstance(value, Verdict)):
                 return False
-            self._verdicts[where] = value
-            return True
-        if name in _LIST_MAPS:
+            self._verdicts[part] = value
+        elif isinstance(part, ListKey) or name in SLOT_MAPS:
             if not isinstance(value, bytes):
                 return False
-            listed = ListKey(self._family, _LIST_MAPS[name], key[:8])
-            self._listed.setdefault(listed, {})[schema.number_of(key, 8)] = value
-            return True
-        if name in _SLOT_MAPS:
-            protocol, by_address = _SLOT_MAPS[name]
-            address = key[:size] if by_address else b""
-            where = self._key(address, protocol, key, len(address))
-            if where is None or not isinstance(value, bytes):
-                return False
-            slot = schema.number_of(key, len(address) + 4)
-            self._slots.setdefault(where, {})[slot] = value
-            return True
-        where = FrontendKey.of_element(self._family, _SAME_KEYS[name], key)
-        if where is None:
-            return False
-        self._own_elements.setdefault(where, {})[name, key] = value
+            slot = slot_of(key)
+            if isinstance(part, ListKey):
+                self._listed.setdefault(part, {})[slot] = value
+            else:
+                self._slots.setdefault(part, {})[slot] = value
+        else:
+            self._own_elements.setdefault(part, {})[name, key] = value
         return True
-
-    def _key(self, address: bytes, protocol: int, key: bytes, at: int) -> FrontendKey | None:
-        """Return the frontend that a key names; None if its protocol or padding is unknown."""
-        port = schema.port_of(key, at)
-        if key[at : at + 4] != schema.port_bytes(port):
-            return None
-        try:
-            return FrontendKey(self._family, address, Protocol(protocol), port)
-        except ValueError:
-            return None
 
     def _slot_ranges(
         self, key: FrontendKey, slots: dict[int, bytes]
@@ -170,6 +144,36 @@ class _TableReader:
         return slot_ranges
 
 
+def key_length(name: str, family: Family) -> int:
+    """Return how long keys of a set or map are."""
+    described = schema.SCHEMAS[name]
+    ends = 1 if described.interval is schema.Interval.NO else 2
+    return ends * schema.length(described.key, family)
+
+
+def part_of(family: Family, name: str, key: bytes) -> Part | None:
+    """Return the part that an element belongs to; None for a key that nfproxy does not make."""
+    if name in SHARED_SETS:
+        return SharedElement(family, name, key)
+    if name in _AFFINITY_LISTS:
+        return AffinityListKey(family, key[:8])
+    if name in _LIST_MAPS:
+        return ListKey(family, _LIST_MAPS[name], key[:8])
+    if name not in SLOT_MAPS:
+        return FrontendKey.of_element(family, _SAME_KEYS.get(name, name), key)
+    protocol, by_address = SLOT_MAPS[name]
+    at = family.size if by_address else 0
+    port = schema.port_of(key, at)
+    if key[at : at + 4] != schema.port_bytes(port):
+        return None
+    return FrontendKey(family, key[:at], protocol, port)
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot that the key of an endpoint names: its last field."""
+    return schema.number_of(key, len(key) - 4)
+
+
 def _dense(slots: dict[int, bytes]) -> tuple[list[bytes], list[bytes]]:
     """Take the slots of both slot ranges up to the first gap out of `slots`, and return them."""
     slot_ranges: tuple[list[bytes], list[bytes]] = ([], [])
@@ -182,7 +186,9 @@ def _dense(slots: dict[int, bytes]) -> tuple[list[bytes], list[bytes]]:
 
 
 _LIST_MAPS = {name: protocol for protocol, name in schema.LIST_ENDPOINTS.items()}
-_SLOT_MAPS = {
+
+#: The maps with slots of frontends: their protocol, and whether they are by address.
+SLOT_MAPS = {
     **{name: (protocol, True) for protocol, name in schema.ENDPOINTS.items()},
     **{name: (protocol, False) for protocol, name in schema.NODE_PORT_ENDPOINTS.items()},
 }

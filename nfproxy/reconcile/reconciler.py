@@ -9,30 +9,24 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
 
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.nft import ruleset
-from nfproxy.nft.chains import (
-    FIXED_CHAINS,
-    Chain,
-    Shape,
-    clients_maps,
-    is_clients_map,
-    is_ours,
-    parse_chain,
-    parse_draw,
-)
+from nfproxy.nft.chains import Chain
 from nfproxy.plan.desired import NOTHING, Desired, Touched
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.reconcile.backlog import ServicePart
 from nfproxy.reconcile.batch import Batch
-from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
+from nfproxy.reconcile.chainloading import ChainLoading, Survey
 from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
+from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_elements
+from nfproxy.reconcile.restoring import restore
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
 from nfproxy.reconcile.tracker import Tracker
@@ -78,7 +72,7 @@ class Reconciler:
         self._dataplane = dataplane
         dataplane.use_names(desired.names)
         self._desired = desired
-        self._program = config.program
+        self._loading = ChainLoading(dataplane, config.program, families)
         self._program_changed = False
         self._families = tuple(families)
         self._clock = clock
@@ -99,8 +93,8 @@ class Reconciler:
 
     def reconfigure(self, config: NodeConfig) -> None:
         """Use another node configuration; the next `sync` loads the program if that changed."""
-        if config.program != self._program:
-            self._program = config.program
+        if config.program != self._loading.program:
+            self._loading.program = config.program
             self._program_changed = True
 
     def touch(self, touched: Touched) -> None:
@@ -161,6 +155,38 @@ class Reconciler:
             left_out=tracker.left_out(),
         )
 
+    def put_back(self, extent: Extent) -> Report:
+        """
+        Undo what other processes changed, and then go on as `sync` does.
+
+        Only what they touched is read, where it is known that all else is as it was committed.
+        """
+        if extent.rules:
+            self._dataplane.expect_load()
+        is_known = self.trusted and self._resyncing is None and not self._program_changed
+        if extent.everything or not is_known:
+            self.distrust(ResyncReason.FOREIGN)
+            return self.sync()
+        tracker, limit = self._tracker, self._dataplane.transaction_limit
+        self._begin()
+        chains_made = self._restore_program() if extent.rules else 0
+        restored = restore(extent, tracker.held, self._dataplane, self._families)
+        batch = Batch(restored.operations)
+        for transaction in tracker.transactions(batch, limit, self._clock):
+            self._dataplane.commit(transaction)
+        self._resync_reason = None
+        report = self.sync()
+        return msgspec.structs.replace(
+            report,
+            operations=report.operations + len(restored.operations),
+            chains_made=report.chains_made + chains_made,
+            reason=ResyncReason.FOREIGN,
+            elements_read=restored.elements_read,
+            resynced=True,
+            frontends=report.frontends | restored.frontends,
+            is_partial=True,
+        )
+
     def _apply_apart(self, batch: Batch) -> tuple[list[Batch], list[Refused]]:
         """Commit what the kernel takes of a refused batch; return it, and what is left out."""
         tracker, done = self._tracker, list[Batch]()
@@ -192,7 +218,7 @@ class Reconciler:
         missing = uses.missing_ahead()
         try:
             if missing:
-                self._load_with(missing, lambda first: chains_text(first, self._program))
+                self._loading.load_chains(missing)
         except NfproxyError as error:
             log.info("cannot load chains ahead of their use: %s", error)
             return 0
@@ -249,7 +275,7 @@ class Reconciler:
         rest = itertools.islice(itertools.chain.from_iterable(batch.unfinished), _PARTS_SOON)
         soon = self._missing_chains(part for part in rest if isinstance(part, FrontendKey))
         missing.update(itertools.islice(soon.items(), _CHAINS_SOON))
-        self._load_with(missing, lambda first: chains_text(first, self._program))
+        self._loading.load_chains(missing)
         self._tracker.chains.made_ahead(missing, self._clock())
         return len(missing)
 
@@ -271,33 +297,8 @@ class Reconciler:
         """Load the program and the rules of all chains for a changed configuration."""
         # After the last commit it is known which chains there are, so nothing has to be read.
         known = {at: chain for at, chain in self._tracker.chains.loaded.items() if chain}
-        self._load_with(known, lambda first: self._program_text(first, {}))
+        self._loading.load_program(known)
         self._program_changed = False
-
-    def _load_with(
-        self,
-        chains: Mapping[ChainKey, Chain],
-        text: Callable[[Mapping[ChainKey, Chain]], str],
-    ) -> None:
-        """
-        Load the text for some chains, in one transaction if it takes as many.
-
-        Otherwise the others follow the first portion: no element of this sync points to them yet,
-        and the rules of each are replaced at once.
-        """
-        limit = self._dataplane.transaction_limit
-        for portion in load_texts(chains, self._program, text, limit):
-            self._dataplane.load(portion)
-
-    def _program_text(
-        self, chains: Mapping[ChainKey, Chain], foreign: dict[Family, list[str]]
-    ) -> str:
-        return "".join(
-            ruleset.program_text(
-                self._program, family, of_family(chains, family), foreign.get(family, ())
-            )
-            for family in self._families
-        )
 
     def _take_over_program(self) -> int:
         """
@@ -310,37 +311,28 @@ class Reconciler:
         chains = self._chains_of(self._desired.frontends)
         if self._makes_chains_ahead:
             chains = chains_ahead(chains) | chains
-        foreign: dict[Family, list[str]] = {}
-        unknown: list[ChainKey] = []
-        for family in self._families:
-            for found in self._dataplane.chains(family):
-                where, chain = (family, found.name), parse_chain(found.name)
-                if found.name in FIXED_CHAINS or where in chains:
-                    continue
-                if found.hook is not None:
-                    foreign.setdefault(family, []).append(found.name)
-                elif chain is not None:
-                    chains[where] = chain
-                    for draw in chain.draws if isinstance(chain, Shape) else ():
-                        chains.setdefault((family, draw.name), draw)
-                elif is_ours(found.name):
-                    unknown.append(where)
-        for family, names in foreign.items():
-            log.warning(
-                "table %s nfproxy: removing base chains of another process: %s",
-                family.table,
-                ", ".join(names),
-            )
+        foreign = self._loading.survey(chains)
         try:
-            self._load_with(chains, lambda first: self._program_text(first, foreign))
+            self._loading.load_program(chains, foreign)
         except TransactionError as error:
             if not any(self._dataplane.has_table(family) for family in self._families):
                 raise
             log.warning("the nfproxy tables have another layout (%s): replacing them", error)
-            chains, unknown = self._replace_tables(), []
+            chains, foreign = self._replace_tables(), Survey()
         self._program_changed = False
         # Those that no frontend turns out to use are idle from now on.
-        self._tracker.chains.reset({**dict.fromkeys(unknown), **chains}, self._clock())
+        self._tracker.chains.reset({**dict.fromkeys(foreign.unknown), **chains}, self._clock())
+        return len(chains)
+
+    def _restore_program(self) -> int:
+        """Load the program and the chains that the tables should have; return how many."""
+        uses = self._tracker.chains
+        chains = {at: chain for at, chain in uses.loaded.items() if chain}
+        foreign = self._loading.survey(chains)
+        self._loading.load_program(chains, foreign)
+        found = {**dict.fromkeys(foreign.unknown), **chains}
+        new = {at: chain for at, chain in found.items() if at not in uses.loaded}
+        uses.made_ahead(new, self._clock())
         return len(chains)
 
     def _replace_tables(self) -> dict[ChainKey, Chain]:
@@ -349,18 +341,12 @@ class Reconciler:
         elements = sum(1 + sum(map(len, f.own_slots)) for f in self._desired.frontends.values())
         is_small = elements <= _SCRIPT_ELEMENTS
         if is_small and self._dataplane.transaction_limit is None:
-            self._dataplane.load(script(self._desired, self._program, self._families))
+            self._dataplane.load(script(self._desired, self._loading.program, self._families))
         else:
             # All elements are too much for one transaction, so they are added to empty tables.
-            self._load_with(chains, self._replacement_text)
+            self._loading.load_tables(chains)
         self._read_tables()
         return chains
-
-    def _replacement_text(self, chains: Mapping[ChainKey, Chain]) -> str:
-        return "".join(
-            ruleset.replacement_text(self._program, family, of_family(chains, family))
-            for family in self._families
-        )
 
     def _remove_idle_chains(self, now: float) -> None:
         """Remove chains that have been idle long enough; a failure only postpones that."""
@@ -369,32 +355,10 @@ class Reconciler:
         if not idle:
             return
         try:
-            # An attempt that was reported as failed may have removed them all the same.
-            there = {(f, chain.name) for f in self._families for chain in self._dataplane.chains(f)}
-            # Rules lead to chains that draw, so these go last.
-            idle.sort(key=lambda chain: parse_draw(chain[1]) is not None)
-            text = "".join(ruleset.delete_chain_text(*chain) for chain in idle if chain in there)
-            text += self._unused_maps_text(idle)
-            if text:
-                self._dataplane.load(text)
+            self._loading.remove(idle, uses.loaded)
         except NfproxyError as error:
             log.warning("cannot remove unused chains: %s; next try in %.0f s", error, IDLE_S)
             self.cleanup_failures += 1
             uses.removal_failed(idle, now)
         else:
             uses.removed(idle)
-
-    def _unused_maps_text(self, idle: Sequence[ChainKey]) -> str:
-        """Return the text that removes the maps of clients that only idle chains use."""
-        text, gone = "", set(idle)
-        for family in {family for family, name in idle if parse_chain(name) is None}:
-            used = {
-                map_name
-                for (of, name), chain in self._tracker.chains.loaded.items()
-                if of is family and (of, name) not in gone
-                for map_name in clients_maps(name, chain)
-            }
-            held = (name for name in self._dataplane.set_names(family) if is_clients_map(name))
-            unused = (name for name in held if name not in used)
-            text += "".join(ruleset.delete_map_text(family, name) for name in unused)
-        return text

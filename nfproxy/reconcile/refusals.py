@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from nfproxy.errors import TransactionError
 from nfproxy.model.service import ObjectName
-from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey
-from nfproxy.reconcile.backlog import Part, ServicePart
+from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey, Part
+from nfproxy.reconcile.backlog import ServicePart
 
 # More than these in one transaction have a common cause, such as a table that was deleted.
 _MOST_REFUSED = 16

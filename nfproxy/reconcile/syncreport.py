@@ -54,6 +54,11 @@ class Dataplane(Protocol):
     def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
         """Yield the elements of a set or map."""
 
+    def find(
+        self, family: Family, name: str, keys: Iterable[bytes]
+    ) -> Iterable[tuple[bytes, Value]]:
+        """Yield those elements of a set or map, not of an interval set, that have some keys."""
+
     def set_names(self, family: Family) -> Iterable[str]:
         """Return the names of the sets and maps of the family's table."""
 
@@ -77,9 +82,10 @@ class Report(msgspec.Struct, frozen=True):
     and that the kernel now has. `left` counts the Services for which the next sync has to do more.
 
     `reason` says why the tables were read in this sync, None where they were not; `elements_read`
-    counts. `resynced` is true where this sync ended what a reading began: everything was compared.
-    `refused` are parts that the kernel refused in this sync. `left_out` has all that are left as
-    they are for that cause, and what waits for them.
+    counts. With `is_partial` only what foreign changes touched was read. `resynced` is true where
+    this sync ended what a reading began: all of that was compared. `refused` are parts that the
+    kernel refused in this sync. `left_out` has all that are left as they are for that cause, and
+    what waits for them.
     """
 
     operations: int = 0
@@ -92,3 +98,4 @@ class Report(msgspec.Struct, frozen=True):
     left: int = 0
     refused: tuple[Refused, ...] = ()
     left_out: Set[ServicePart] = frozenset()
+    is_partial: bool = False

@@ -19,9 +19,10 @@ from nfproxy.plan.frontends import (
     Frontend,
     FrontendKey,
     ListKey,
+    Part,
     SharedElement,
 )
-from nfproxy.reconcile.backlog import UNKNOWN, Backlog, Part, ServicePart, Turn, is_range
+from nfproxy.reconcile.backlog import UNKNOWN, Backlog, ServicePart, Turn, is_range
 from nfproxy.reconcile.batch import LINGERING_SETS, Batch
 from nfproxy.reconcile.chainuses import ChainUses, Deadlines
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
@@ -37,17 +38,11 @@ from nfproxy.reconcile.transition import (
     transition,
 )
 
-#: How long the kernel keeps what an old verdict may still ask for. A packet passes the chains in
-#: microseconds; this allows for one whose processor did something else in between.
+#: How long the kernel keeps what an old verdict may still ask for: microseconds, and what a
+#: packet's processor may do in between.
 LINGER_S = 0.1
-
-# A chain that is missing counts as so many operations: libnftables compiles its text.
-_CHAIN_OPERATIONS = 20
-
-# A turn gets an equal share of a transaction, but at least one of so many.
-_TURNS = 8
-
-_NO_ELEMENTS: frozenset[Element] = frozenset()
+_CHAIN_OPERATIONS = 20  # a missing chain counts as so many: libnftables compiles its text
+_TURNS = 8  # a turn's share of a transaction is at least one of so many
 
 
 class Tracker:
@@ -106,6 +101,11 @@ class Tracker:
         lists = dict.fromkeys(self._lists, UNKNOWN)
         states = dict.fromkeys(self._states, UNKNOWN)
         self.backlog.add(Touched(states, shared, lists, lists=shared_lists))
+
+    @property
+    def held(self) -> Observed:
+        """What the kernel is believed to hold."""
+        return Observed(self._states, self._shared_lists, self._shared, self._lists)
 
     # --- what is due now -----------------------------------------------------------------
 
@@ -280,8 +280,8 @@ class Tracker:
 
         Endpoints leave first: no remembered client is led to them afterwards.
         """
-        have = self._lists.get(part, _NO_ELEMENTS)
-        want = self._desired.affinity_lists.get(part, _NO_ELEMENTS)
+        have = self._lists.get(part, frozenset())
+        want = self._desired.affinity_lists.get(part, frozenset())
         gone, come = [*(have - want)], [*(want - have)]
         is_whole = len(gone) + len(come) <= most
         gone, come = gone[:most], come[: max(0, most - len(gone))]

@@ -7,7 +7,7 @@ clients never expire.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from support.kernel.nfttext import FAMILY_OF_WORD, parse_element
@@ -60,7 +60,8 @@ class FakeKernel:
     A Dataplane for the reconciler.
 
     `watch` is called after each transaction that took effect. `transactions` counts them,
-    `operations` the element operations in them, `reads` the sets that were read.
+    `operations` the element operations in them, `reads` the sets that were read, `asked`
+    the elements that were asked for one by one.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class FakeKernel:
         self.transactions = 0
         self.operations = 0
         self.reads = 0
+        self.asked = 0
         self.transaction_limit: int | None = None
 
     # --- what the reconciler asks for ----------------------------------------------------
@@ -111,6 +113,13 @@ class FakeKernel:
         self.reads += 1
         table = self.tables.get(family)
         return list(table.elements.get(name, {}).items()) if table else []
+
+    def find(self, family: Family, name: str, keys: Iterable[bytes]) -> list[tuple[bytes, Value]]:
+        """Return those elements of a set that have one of some keys."""
+        table = self.tables.get(family, FakeTable())
+        held, asked = table.elements.get(name, {}), list(keys)
+        self.asked += len(asked)
+        return [(key, held[key]) for key in asked if key in held]
 
     def set_names(self, family: Family) -> list[str]:
         """Return the names of a table's sets and maps."""

@@ -1,6 +1,6 @@
 """The kernel of a namespace of the lab, called from outside of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from nfproxy.dataplane import libnftables
@@ -74,6 +74,10 @@ class RealKernel:
     def elements(self, family: Family, name: str) -> list[tuple[bytes, Value]]:
         """Return a set's elements."""
         return list(self.kernel.elements(family, name))
+
+    def find(self, family: Family, name: str, keys: Iterable[bytes]) -> list[tuple[bytes, Value]]:
+        """Return those elements of a set that have one of some keys."""
+        return list(self.kernel.find(family, name, keys))
 
     def set_names(self, family: Family) -> list[str]:
         """Return the names of a table's sets and maps."""

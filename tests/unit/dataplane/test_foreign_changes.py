@@ -23,6 +23,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink.nftables import batch, delete_table
 from nfproxy.netlink.sockets import NETLINK_NETFILTER
 from nfproxy.nft import ruleset, schema
+from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.transition import Operation
 from nfproxy.tools.lab import Lab, Namespace
 
@@ -385,3 +386,53 @@ def test_what_was_prepared_does_not_stay(watched: Watched) -> None:
 
     assert watched.kernel._loader is None
     assert waiting.child._process.returncode is not None
+
+
+FRONTEND = bytes((10, 96, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "extent"),
+    [
+        (
+            "add element ip nfproxy cluster-ips { 10.96.0.1, 10.96.0.2 }",
+            Extent({(Family.IPV4, "cluster-ips"): {b"\n`\0\1", b"\n`\0\2"}}),
+        ),
+        (
+            "add element ip nfproxy frontends { 10.96.0.1 . tcp . 80 : drop }",
+            Extent({(Family.IPV4, "frontends"): {FRONTEND}}),
+        ),
+        ("add set ip nfproxy theirs { typeof ip saddr; }", Extent()),
+        ("add counter ip nfproxy theirs", Extent()),
+        ("insert rule ip nfproxy services drop", Extent(rules=True)),
+        ("add chain ip nfproxy theirs", Extent(rules=True, chains=True)),
+        ("rename chain ip nfproxy services theirs", Extent(rules=True, chains=True)),
+        ("flush chain ip nfproxy services", Extent(rules=True)),
+        ("add table ip nfproxy { flags dormant; }", Extent(everything=True)),
+        ("delete table ip nfproxy", Extent(everything=True)),
+    ],
+)
+def test_a_change_says_what_its_repair_has_to_look_at(
+    watched: Watched, text: str, extent: Extent
+) -> None:
+    """Single elements, the rules, the verdicts that lead to chains, or everything."""
+    watched.nft(text)
+    change = watched.change()
+
+    assert change is not None
+    if extent.everything:
+        assert change.extent.everything
+    else:
+        assert change.extent == extent
+
+
+def test_several_changes_are_looked_at_together(watched: Watched) -> None:
+    """Whatever commits they came in."""
+    watched.nft("add element ip nfproxy cluster-ips { 10.96.0.1 }")
+    watched.nft("add element ip nfproxy cluster-ips { 10.96.0.2 }")
+    watched.nft("insert rule ip nfproxy services drop")
+    change = watched.change()
+
+    assert change is not None
+    keys = {b"\n`\0\1", b"\n`\0\2"}
+    assert change.extent == Extent({(Family.IPV4, "cluster-ips"): keys}, rules=True)

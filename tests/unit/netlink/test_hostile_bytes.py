@@ -166,7 +166,7 @@ class Talker:
 @given(st.lists(buffers(), max_size=4))
 def test_foreign_changes_that_cannot_be_read_count_as_lost(given: list[bytes]) -> None:
     """The event loop reads them: nothing is raised there, and all of them are read."""
-    with mock.patch.object(notifications, "_listen", return_value=Talker(given)):
+    with mock.patch.object(notifications, "listen", return_value=Talker(given)):
         changes = notifications.ForeignChanges(7)
         deletions = notifications.CountedDeletions(7)
     changes.read()

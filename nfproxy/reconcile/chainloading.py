@@ -1,0 +1,147 @@
+"""Loads the fixed program and chains into the kernel, in transactions that it takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from nfproxy.model.addresses import Family
+from nfproxy.model.nodeconfig import ProgramConfig
+from nfproxy.nft import ruleset
+from nfproxy.nft.chains import (
+    FIXED_CHAINS,
+    Chain,
+    Shape,
+    clients_maps,
+    is_clients_map,
+    is_ours,
+    parse_chain,
+    parse_draw,
+)
+from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
+from nfproxy.reconcile.chainuses import ChainKey
+from nfproxy.reconcile.syncreport import Dataplane
+
+log = logging.getLogger(__name__)
+
+_Chains = Mapping[ChainKey, Chain]
+
+
+class Survey(dict[Family, list[str]]):
+    """
+    The base chains of other processes, by family.
+
+    `unknown` are our chains whose names do not say which rules they have.
+    """
+
+    unknown: Sequence[ChainKey] = ()
+
+
+class ChainLoading:
+    """Loads chains for a program's configuration: `program`, which may change."""
+
+    def __init__(
+        self, dataplane: Dataplane, program: ProgramConfig, families: Collection[Family]
+    ) -> None:
+        """Load nothing yet."""
+        self.program = program
+        self._dataplane = dataplane
+        self._families = families
+
+    def load_chains(self, chains: _Chains) -> None:
+        """Load chains into tables that have the program."""
+        self._load(chains, lambda first: chains_text(first, self.program))
+
+    def load_program(
+        self, chains: _Chains, foreign: Mapping[Family, list[str]] | None = None
+    ) -> None:
+        """Load the program and chains; remove base chains of other processes."""
+        others = foreign or {}
+        self._load(
+            chains,
+            lambda first: self._of_each_family(
+                lambda f: ruleset.program_text(
+                    self.program, f, of_family(first, f), others.get(f, ())
+                )
+            ),
+        )
+
+    def load_tables(self, chains: _Chains) -> None:
+        """Put new tables with the program and chains, without elements, in place of the old."""
+        self._load(
+            chains,
+            lambda first: self._of_each_family(
+                lambda f: ruleset.replacement_text(self.program, f, of_family(first, f))
+            ),
+        )
+
+    def survey(self, chains: dict[ChainKey, Chain]) -> Survey:
+        """Look at the chains that the tables have; add those with known rules to `chains`."""
+        foreign, unknown = Survey(), list[ChainKey]()
+        for family in self._families:
+            for found in self._dataplane.chains(family):
+                where, chain = (family, found.name), parse_chain(found.name)
+                if found.name in FIXED_CHAINS or where in chains:
+                    continue
+                if found.hook is not None:
+                    foreign.setdefault(family, []).append(found.name)
+                elif chain is not None:
+                    chains[where] = chain
+                    for draw in chain.draws if isinstance(chain, Shape) else ():
+                        chains.setdefault((family, draw.name), draw)
+                elif is_ours(found.name):
+                    unknown.append(where)
+        for family, names in foreign.items():
+            log.warning(
+                "table %s nfproxy: removing base chains of another process: %s",
+                family.table,
+                ", ".join(names),
+            )
+        foreign.unknown = unknown
+        return foreign
+
+    def remove(self, idle: Sequence[ChainKey], loaded: Mapping[ChainKey, Chain | None]) -> None:
+        """Remove idle chains, and the maps of clients that only they use."""
+        if text := _removal_text(self._dataplane, self._families, idle, loaded):
+            self._dataplane.load(text)
+
+    def _of_each_family(self, text: Callable[[Family], str]) -> str:
+        return "".join(map(text, self._families))
+
+    def _load(self, chains: _Chains, text: Callable[[_Chains], str]) -> None:
+        """
+        Load the text for some chains, in one transaction if it takes as many.
+
+        Otherwise the others follow the first portion: no element of this sync points to them yet,
+        and the rules of each are replaced at once.
+        """
+        limit = self._dataplane.transaction_limit
+        for portion in load_texts(chains, self.program, text, limit):
+            self._dataplane.load(portion)
+
+
+def _removal_text(
+    dataplane: Dataplane,
+    families: Iterable[Family],
+    idle: Sequence[ChainKey],
+    loaded: Mapping[ChainKey, Chain | None],
+) -> str:
+    """Return the text that removes idle chains, and the maps of clients that only they use."""
+    families = tuple(families)
+    # An attempt that was reported as failed may have removed them all the same.
+    there = {(family, chain.name) for family in families for chain in dataplane.chains(family)}
+    # Rules lead to chains that draw, so these go last.
+    ordered = sorted(idle, key=lambda chain: parse_draw(chain[1]) is not None)
+    text = "".join(ruleset.delete_chain_text(*chain) for chain in ordered if chain in there)
+    gone = set(idle)
+    for family in {family for family, name in idle if parse_chain(name) is None}:
+        used = {
+            map_name
+            for (of, name), chain in loaded.items()
+            if of is family and (of, name) not in gone
+            for map_name in clients_maps(name, chain)
+        }
+        held = (name for name in dataplane.set_names(family) if is_clients_map(name))
+        unused = (name for name in held if name not in used)
+        text += "".join(ruleset.delete_map_text(family, name) for name in unused)
+    return text
