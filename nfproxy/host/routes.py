@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from nfproxy.insight.nodefacts import NodeLink, Route
 from nfproxy.netlink import routing
@@ -27,15 +27,20 @@ def read_pod_mtu() -> int:
 
     Interfaces of Docker's own bridges are left out. Raises DataplaneError.
     """
+    return max((link.mtu for link in pod_links(read_links())), default=0)
+
+
+def read_links() -> tuple[NodeLink, ...]:
+    """Return all interfaces of this network namespace. Raises DataplaneError."""
     with NetlinkSocket(NETLINK_ROUTE) as netlink:
-        rows = map(
-            routing.read_link,
-            netlink.dump(routing.GET_LINK, routing.link_question(), "interfaces"),
-        )
-        links = {row.number: row for row in rows}
-    bridges = {n for n, row in links.items() if not row.name.startswith(("docker", "br-"))}
-    pods = (row for row in links.values() if row.kind == "veth" and row.master in {0, *bridges})
-    return max((row.mtu for row in pods), default=0)
+        rows = netlink.dump(routing.GET_LINK, routing.link_question(), "interfaces")
+        return tuple(NodeLink(*routing.read_link(row)) for row in rows)
+
+
+def pod_links(links: Collection[NodeLink]) -> tuple[NodeLink, ...]:
+    """Return the node's ends of pods' interfaces: veths, but those at Docker's own bridges."""
+    bridges = {one.index for one in links if not one.name.startswith(("docker", "br-"))}
+    return tuple(one for one in links if one.kind == "veth" and one.master in {0, *bridges})
 
 
 class _RouteReader:

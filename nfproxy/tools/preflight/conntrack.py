@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nfproxy.host.paths import HostRoot
 from nfproxy.host.sysctls import cpu_count, wanted_sysctls
 from nfproxy.tools.preflight.examine import Check, FactSource, Subject
-from nfproxy.tools.preflight.findings import Finding, ok, warn
+from nfproxy.tools.preflight.findings import Finding, note, ok, warn
 
 _FULL_PERCENT = 80
 _ENTRIES_PER_BUCKET = 8
@@ -87,7 +87,7 @@ def judge_conntrack(found: ConntrackTable, wanted: int | None) -> Iterator[Findi
     # nfproxy makes room for a quarter of the limit that it asks for, and removes no buckets.
     buckets, limit = found.buckets, max(found.limit, wanted or 0)
     if buckets is not None and limit > _ENTRIES_PER_BUCKET * max(buckets, (wanted or 0) // 4):
-        yield warn(
+        yield note(
             f"{buckets} buckets for {limit} connections: looking one up is slow",
             f"sysctl -w net.netfilter.nf_conntrack_buckets={limit // 4}",
         )

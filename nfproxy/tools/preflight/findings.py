@@ -10,9 +10,16 @@ import msgspec
 
 
 class Level(enum.StrEnum):
-    """How a check ended: fit, worth a look, or nfproxy would not work here."""
+    """
+    How a check ended: fit, worth a look, or nfproxy would not work here.
+
+    SKIP is what this process cannot see, NOTE what differs from the best and does no harm. Neither
+    makes a node less fit.
+    """
 
     OK = "ok"
+    SKIP = "skip"
+    NOTE = "note"
     WARN = "warn"
     FAIL = "fail"
 
@@ -49,6 +56,16 @@ def warn(found: str, remedy: str) -> Finding:
     return Finding("", Level.WARN, found, remedy)
 
 
+def skip(found: str, remedy: str) -> Finding:
+    """Return that something was not looked at, because it is not visible from here."""
+    return Finding("", Level.SKIP, f"not looked at: {found}", remedy)
+
+
+def note(found: str, remedy: str) -> Finding:
+    """Return that something could be better and does no harm."""
+    return Finding("", Level.NOTE, found, remedy)
+
+
 def fail(found: str, remedy: str) -> Finding:
     """Return that nfproxy would not work here."""
     return Finding("", Level.FAIL, found, remedy)
@@ -64,5 +81,6 @@ def or_ok(found: str) -> Callable[[Callable[..., Iterable[Finding]]], Callable[.
 
 
 def worst(levels: Iterable[Level]) -> Level:
-    """Return the worst of some levels, ok for none."""
-    return max(levels, key=list(Level).index, default=Level.OK)
+    """Return the worst of some levels, ok for none, for SKIP and for NOTE."""
+    found = max(levels, key=list(Level).index, default=Level.OK)
+    return found if found in (Level.WARN, Level.FAIL) else Level.OK

@@ -14,7 +14,8 @@ from nfproxy.host.processes import name_of, pids_in_this_network
 from nfproxy.model.addresses import Family
 from nfproxy.nft.schema import DROP
 from nfproxy.tools.preflight.examine import Check, FactSource
-from nfproxy.tools.preflight.findings import Finding, ok, or_ok, warn
+from nfproxy.tools.preflight.findings import Finding, ok, or_ok, skip, warn
+from nfproxy.tools.preflight.hostnft import HIDDEN, MOUNT_IT
 from nfproxy.tools.preflight.ruleset import RULESET, Ruleset, family_word
 from nfproxy.tools.takeover.tables import Backend, accept_command
 
@@ -121,10 +122,7 @@ PROCESSES = FactSource("processes", lambda subject: read_processes(subject.host_
 def judge_flushing(files: FirewallFiles) -> Iterator[Finding]:
     """No firewall service flushes the whole ruleset, which removes the tables of all software."""
     if not files.seen:
-        yield warn(
-            "the host's firewall configuration was not looked at: this is a container",
-            "mount the host's / read-only, and name it with --host-root",
-        )
+        yield skip(HIDDEN, MOUNT_IT)
     for text in files.troubles:
         yield warn(text, "look at that file on the node")
     if files.iptables:

@@ -21,6 +21,11 @@ _PLACES = (
     "/usr/local/sbin/nft",
     "/usr/local/bin/nft",
 )
+
+#: What is said of files of the host that are not visible from a container, and what to do.
+HIDDEN = "the host's files are not here"
+MOUNT_IT = "mount the host's / read-only, and name it with --host-root"
+
 _CALL_S = 6.0
 _LIMIT_S = 12.0
 _CHROOT_FAILED = 125  # the exit status of chroot(1) where it cannot change the root directory
@@ -32,12 +37,14 @@ class HostNft(NamedTuple):
 
     `command` is how to call it, () where the host has none. `trouble` says why it cannot be called,
     or how it failed on the host's own tables; `crashed` says that a signal ended it there.
+    `is_hidden` says that the host's files are not visible from here.
     """
 
     command: tuple[str, ...] = ()
     version: str = ""
     trouble: str = ""
     crashed: bool = False
+    is_hidden: bool = False
 
 
 class NftCall(NamedTuple):
@@ -57,10 +64,10 @@ def read_host_nft(root: Path, *, seen: bool) -> HostNft:
     """
     Find nft below the host's root directory and call it there.
 
-    Where the host's files cannot be `seen`, the trouble says so.
+    The host's files may not be `seen` from here.
     """
     if not seen:
-        return HostNft(trouble="this is a container, and the host's files are not mounted")
+        return HostNft(is_hidden=True)
     path = _find(root)
     if not path:
         return HostNft()

@@ -8,8 +8,8 @@ from nfproxy.dataplane.libnftables import CRASHED, TIMED_OUT, load_text
 from nfproxy.errors import DataplaneError, MissingFeatureError, NfproxyError
 from nfproxy.text import shorten
 from nfproxy.tools.preflight.examine import Check, FactSource
-from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
-from nfproxy.tools.preflight.hostnft import HOST_NFT, HostNft
+from nfproxy.tools.preflight.findings import Finding, fail, ok, skip, warn
+from nfproxy.tools.preflight.hostnft import HIDDEN, HOST_NFT, MOUNT_IT, HostNft
 from nfproxy.tools.preflight.kernel import TRY_AS_ROOT, version_numbers
 from nfproxy.tools.preflight.ruleset import RULESET
 from nfproxy.tools.preflight.trial import ENABLED_FAMILIES, TRIAL, Trial, sample_script
@@ -98,6 +98,8 @@ def judge_others_tables(listing: TableListing) -> Finding:
 
 def judge_host_nft(nft: HostNft, trial: Trial) -> Finding:
     """The host's nft has to read nfproxy's tables and all others: the host's firewall uses it."""
+    if nft.is_hidden:
+        return skip(HIDDEN, MOUNT_IT)
     if not nft.command:
         if nft.trouble:
             return warn(

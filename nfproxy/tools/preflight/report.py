@@ -14,6 +14,7 @@ from nfproxy.tools.preflight import (
     memory,
     network,
     nft,
+    pods,
     ports,
     proxies,
     reach,
@@ -35,7 +36,7 @@ def judge_configuration(subject: Subject) -> list[Finding]:
 
 #: In the order of the report.
 _SUBJECTS: tuple[ModuleType, ...] = (
-    *(kernel, nft, proxies, firewalls, network, conntrack, ports, memory),
+    *(kernel, nft, proxies, firewalls, network, pods, conntrack, ports, memory),
     *(apiserver, access, reach),
 )
 CHECKS: tuple[Check, ...] = (

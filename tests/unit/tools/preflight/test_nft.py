@@ -64,7 +64,8 @@ def test_whether_libnftables_reads_what_is_here(listing: TableListing, level: Le
             "crashes on the tables",
         ),
         (HostNft(NFT.command, "1.0.6", "no such file"), WORKS, Level.WARN, "no such file"),
-        (HostNft(trouble="a container"), WORKS, Level.WARN, "a container"),
+        (HostNft(trouble="no chroot"), WORKS, Level.WARN, "no chroot"),
+        (HostNft(is_hidden=True), WORKS, Level.SKIP, "files are not here"),
         (HostNft(), WORKS, Level.OK, "no nft on the host"),
     ],
 )
