@@ -29,6 +29,7 @@ _COMMANDS = (
     "diff",
     "changes",
     "status",
+    "report",
     "cleanup",
     "demo",
 )

@@ -7,7 +7,18 @@ import pytest
 from support.processes.commands import ROOT, Commands
 
 COMMANDS = (
-    *("run", "explain", "services", "render", "diff", "changes", "status", "cleanup", "demo"),
+    *(
+        "run",
+        "explain",
+        "services",
+        "render",
+        "diff",
+        "changes",
+        "status",
+        "report",
+        "cleanup",
+        "demo",
+    ),
 )
 
 

@@ -36,6 +36,7 @@ ONE_THING = {
     "nodeconfig": "NodeConfig: the value, and what computes it",
     "ports": "ports that the daemon listens on: their pages, and preflight's check",
     "preflight": "preflight: the tool, and its command",
+    "report": "all that a command has found: preflight's list of checks, and the archive",
     "ruleset": "the rules of our tables: from templates, and preflight's look at them",
     "service": "a Service: its value, from the wire to the value, what it asks of the kernel",
     "source": "a source of objects: what it promises, and the two there are",
