@@ -28,7 +28,7 @@ from nfproxy.servers.pages import JSON, Page, answer, error
 #: A list that was asked for again within this time is the same one: making it takes half a second
 #: of processor time with 10,000 Services.
 _FRESH_S = 2.0
-_PORTION = 40  # Services: one or two milliseconds
+_PORTION = 100  # Services: one or two milliseconds
 _NOT_YET = "nothing is planned yet; try again in a moment"
 
 

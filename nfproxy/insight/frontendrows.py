@@ -186,7 +186,7 @@ def _claim(name: ObjectName, begun: BegunFinding) -> Diagnosis:
 def _other_family(service: Service) -> Iterator[Diagnosis]:
     """Yield that addresses are of a family in which the Service has no cluster IP."""
     outer = (*service.external_ips, *service.load_balancer_ips, *service.router_ips)
-    for family in Family:
+    for family in Family if outer else ():
         found = [a for a in outer if len(a) == family.size]
         if not found or family in service.families:
             continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,10 +14,13 @@ from nfproxy.insight.frontendrows import frontend_causes, frontend_rows
 from nfproxy.insight.nodecauses import node_causes
 from nfproxy.insight.serviceview import awaited_balancer, conclusion_of, invalid_fields
 from nfproxy.insight.sight import PortSight, Sight
-from nfproxy.model.addresses import format_address
-from nfproxy.model.service import ObjectName, Service
+from nfproxy.model.addresses import Family, format_address
+from nfproxy.model.endpoints import Endpoint, EndpointSlice
+from nfproxy.model.nodeconfig import ServiceLimits
+from nfproxy.model.service import ObjectName, Service, ServicePort
 from nfproxy.nft.chains import Policy, Shape
 from nfproxy.plan.frontends import Frontend
+from nfproxy.plan.limits import may_exceed
 
 _COUNTED = (Severity.FAIL, Severity.WARN)
 
@@ -113,11 +116,10 @@ def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
 
 def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
     name = service.name
-    ports = list(sight.ports_of(name))
     whole = [*frontend_causes(sight, service), *invalid_fields(sight, name)]
     whole += awaited_balancer(sight, name)
     frontends = _by_port(sight, name)
-    if not ports:
+    if not service.ports:
         yield ServiceRow(
             namespace=name.namespace,
             name=name.name,
@@ -128,11 +130,9 @@ def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
             **_words(whole),
         )
     for port in service.ports:
-        own = [one for one in ports if one.port is port]
-        causes = [cause for one in own for cause in endpoint_causes(one)]
-        verdicts = {one: _conclusion(one, frontends.get(_key(one), [])) for one in own}
-        bad = worst_conclusion(verdicts.values())
-        shown = next(one for one in own if verdicts[one] is bad)
+        families = service.families
+        own = [frontends.get((f, port.protocol, port.name), []) for f in families]
+        state = _plain_state(sight, service, port, own) or _state(sight, service, port, own)
         yield ServiceRow(
             namespace=name.namespace,
             name=name.name,
@@ -142,20 +142,55 @@ def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
             node_port=port.node_port,
             addresses=tuple(
                 format_address(frontend.key.address)
-                for one in own
-                for frontend in frontends.get(_key(one), [])
+                for some in own
+                for frontend in some
                 if frontend.key.address
             ),
-            conclusion=together(verdicts.values()),
-            used=len({*shown.chosen.cluster, *shown.chosen.local}),
-            all=_all_endpoints(shown),
-            **_words([*causes, *whole]),
+            conclusion=state.conclusion,
+            used=state.used,
+            all=state.all,
+            **_words([*state.causes, *whole]),
         )
 
 
-def _key(port: PortSight) -> tuple[object, ...]:
-    """Return what a port in one family and its frontends have in common."""
-    return (port.family, port.port.protocol, port.port.name)
+class _State(NamedTuple):
+    """What a service port's endpoints come to, in all its families."""
+
+    conclusion: Conclusion
+    used: int
+    all: int
+    causes: Sequence[Diagnosis] = ()
+
+
+def _plain_state(
+    sight: Sight, service: Service, port: ServicePort, frontends: Sequence[list[Frontend]]
+) -> _State | None:
+    """Return the state of a port that plainly works, None where it takes a closer look."""
+    slices, limits = sight.planner.slices_of(service.name), sight.config.limits
+    least: int | None = None
+    for family, some in zip(service.families, frontends, strict=True):
+        count = plain_count(service, port, family, slices, limits)
+        if not (count and _all_work(sight, some)):
+            return None
+        least = count if least is None else min(least, count)
+    return None if least is None else _State(Conclusion.WORKS, least, least)
+
+
+def _state(
+    sight: Sight, service: Service, port: ServicePort, frontends: Sequence[list[Frontend]]
+) -> _State:
+    own = [PortSight(sight, service, port, family) for family in service.families]
+    verdicts = [
+        Conclusion.WORKS if _all_work(sight, some) else conclusion_of(frontend_rows(one))
+        for one, some in zip(own, frontends, strict=True)
+    ]
+    shown = own[verdicts.index(worst_conclusion(verdicts))]
+    return _State(
+        together(verdicts),
+        len({*shown.chosen.cluster, *shown.chosen.local}),
+        _all_endpoints(shown),
+        [cause for one in own for cause in endpoint_causes(one)],
+    )
 
 
 def _by_port(sight: Sight, name: ObjectName) -> dict[tuple[object, ...], list[Frontend]]:
@@ -167,18 +202,16 @@ def _by_port(sight: Sight, name: ObjectName) -> dict[tuple[object, ...], list[Fr
     return found
 
 
-def _conclusion(port: PortSight, frontends: list[Frontend]) -> Conclusion:
-    """Return a port's verdict; nearly every port works, which is seen without making rows."""
-    held = port.sight.planner.desired.frontends
-    if frontends and all(
+def _all_work(sight: Sight, frontends: list[Frontend]) -> bool:
+    """Return whether frontends are there, and all answer all clients: seen without their rows."""
+    held = sight.planner.desired.frontends
+    return bool(frontends) and all(
         held.get(frontend.key) is frontend
         and frontend.chains
         and isinstance(shape := frontend.chains[0], Shape)
         and shape.policy is not Policy.LOCAL
         for frontend in frontends
-    ):
-        return Conclusion.WORKS
-    return conclusion_of(frontend_rows(port))
+    )
 
 
 def _all_endpoints(port: PortSight) -> int:
@@ -195,3 +228,39 @@ def _words(causes: list[Diagnosis]) -> dict[str, Any]:
         "codes": tuple(dict.fromkeys(one.code for one in ordered)),
         "level": worst(ordered),
     }
+
+
+# --- ports that plainly work: nearly all, and a list of 10,000 must not take long ---------------
+
+
+def plain_count(
+    service: Service,
+    port: ServicePort,
+    family: Family,
+    slices: Sequence[EndpointSlice],
+    limits: ServiceLimits,
+) -> int | None:
+    """
+    Return how many endpoints a port has in a family, where all are used alike by all clients.
+
+    None where that takes a closer look: policies, topology hints, several slices, endpoints that
+    are not ready, limits.
+    """
+    if service.internal_local or service.external_local:
+        return None
+    own = [piece for piece in slices if piece.family is family]
+    if len(own) != 1 or _ports_of(own[0], port) != 1 or not all(map(_is_plain, own[0].kinds)):
+        return None
+    (piece,) = own
+    count, size = len(piece.addresses) // family.size, family.size
+    different = {piece.addresses[at : at + size] for at in range(0, count * size, size)}
+    is_plain = len(different) == count and not may_exceed(service, count, limits)
+    return count if is_plain else None
+
+
+def _is_plain(kind: Endpoint) -> bool:
+    return kind.ready and not (kind.terminating or kind.zone_hints or kind.node_hints)
+
+
+def _ports_of(piece: EndpointSlice, port: ServicePort) -> int:
+    return [(one.name, one.protocol) for one in piece.ports].count((port.name, port.protocol))

@@ -73,6 +73,8 @@ class Sight(msgspec.Struct, frozen=True, dict=True):
 
     def problems_of(self, kind: Kind, name: ObjectName) -> tuple[Problem, ...]:
         """Return what was wrong with an object when it was read."""
+        if not self.problems:
+            return ()
         return self.problems_by_subject.get(subject(kind.word, name.namespace, name.name), ())
 
     def ports_of(self, name: ObjectName) -> Iterator[PortSight]:

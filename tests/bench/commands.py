@@ -1,9 +1,9 @@
 """
-What ``explain`` and ``services`` cost beside a daemon with many Services, and cost the daemon.
+What ``explain``, ``services`` and the web page cost beside a daemon, and cost the daemon.
 
 Commands are processes of their own, compiled modules included, as an operator starts them. While
-`services` runs, the health page is asked again and again: its slowest answer shows how long the
-daemon's event loop was delayed.
+`services` runs, and while the web page is asked for, the health page is asked again and again: its
+slowest answer shows how long the daemon's event loop was delayed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,16 @@ from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab, Namespace
 
 LARGE = Size(10_000, 10)
-_HEALTH_PORT = 10256
+_HEALTH_PORT, _PAGE_PORT = 10256, 10249
+_KEPT_S = 2.1  # a list is kept for two seconds
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Seconds that each run of a command took, and the slowest answers of the health page."""
+    """
+    Seconds that each run of a command took, and the slowest answers of the health page.
+
+    `page` are those of the web page's list, `health_page_s` is the slowest answer meanwhile.
+    """
 
     size: str
     explain_node: list[float]
@@ -44,6 +49,8 @@ class Measured(msgspec.Struct, frozen=True):
     services: list[float]
     health_idle_s: float
     health_busy_s: float
+    page: list[float]
+    health_page_s: float
     resident: int
     resident_after: int
 
@@ -64,8 +71,10 @@ def measure(size: Size, repeats: int) -> Measured:
             idle = _slowest(namespace, lambda: time.sleep(1.0))
             listed: list[float] = []
             busy = _slowest(namespace, lambda: listed.extend(run.services()))
+            page: list[float] = []
+            behind = _slowest(namespace, lambda: page.extend(run.page()))
             after = process.memory("VmRSS")
-    return Measured(str(size), here, there, listed, idle, busy, resident, after)
+    return Measured(str(size), here, there, listed, idle, busy, page, behind, resident, after)
 
 
 class _Runs:
@@ -80,7 +89,14 @@ class _Runs:
         return self._timed(["explain", name, *more])
 
     def services(self) -> list[float]:
-        return self._timed(["services"], pause_s=2.1)  # a list is kept for two seconds
+        return self._timed(["services"], pause_s=_KEPT_S)
+
+    def page(self) -> list[float]:
+        taken = []
+        for _ in range(self._repeats):
+            time.sleep(_KEPT_S)
+            taken.append(_get(self._namespace, _PAGE_PORT, "/"))
+        return taken
 
     def _timed(self, words: list[str], pause_s: float = 0.0) -> list[float]:
         taken = []
@@ -108,14 +124,7 @@ def _slowest(namespace: Namespace, work: Callable[[], object]) -> float:
     def ask() -> None:
         nonlocal worst
         while not done.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", _HEALTH_PORT, timeout=10)
-            connection.sock = namespace.socket(AF_INET, SOCK_STREAM)
-            began = time.monotonic()
-            connection.sock.connect(("127.0.0.1", _HEALTH_PORT))
-            connection.request("GET", "/livez")
-            connection.getresponse().read()
-            worst = max(worst, time.monotonic() - began)
-            connection.close()
+            worst = max(worst, _get(namespace, _HEALTH_PORT, "/livez"))
             time.sleep(0.002)
 
     asking = threading.Thread(target=ask)
@@ -124,6 +133,22 @@ def _slowest(namespace: Namespace, work: Callable[[], object]) -> float:
     done.set()
     asking.join()
     return worst
+
+
+def _get(namespace: Namespace, port: int, path: str) -> float:
+    """Ask for a page, and return how long its answer took."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.sock = namespace.socket(AF_INET, SOCK_STREAM)
+    began = time.monotonic()
+    connection.sock.connect(("127.0.0.1", port))
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    reply.read()
+    if reply.status != http.client.OK:
+        raise RuntimeError(f"{path}: {reply.status}")
+    took = time.monotonic() - began
+    connection.close()
+    return took
 
 
 def targets(results: Sequence[Measured]) -> Iterator[Target]:
@@ -137,24 +162,33 @@ def targets(results: Sequence[Measured]) -> Iterator[Target]:
         yield at_most(f"explain on the node, {LARGE}", 300, node * 1e3, "ms")
         yield at_most(f"explain from the API server, {LARGE}", 2, api, "s")
         yield at_most(f"services on the node, {LARGE}", 1, listed, "s")
-        delay = max(0.0, one.health_busy_s - one.health_idle_s)
+        yield at_most(
+            f"list of the web page, {LARGE}", 200, statistics.median(one.page) * 1e3, "ms"
+        )
+        slowest = max(one.health_busy_s, one.health_page_s)
+        delay = max(0.0, slowest - one.health_idle_s)
         yield at_most(f"the event loop is delayed by, {LARGE}", 20, delay * 1e3, "ms")
 
 
 def show(results: Sequence[Measured], console: Console) -> None:
     """Print tables."""
-    table = Table(title="What explain and services cost", title_justify="left")
+    table = Table(title="What explain, services and the web page cost", title_justify="left")
     for head in ("Services x endpoints", *(one.size for one in results)):
         table.add_column(head, justify="left" if head.startswith("S") else "right")
     rows = (
         ("explain on the node", "explain_node"),
         ("explain from the API server", "explain_api"),
         ("services on the node", "services"),
+        ("list of the web page", "page"),
     )
     for title, field in rows:
         medians = (statistics.median(getattr(one, field)) * 1e3 for one in results)
         table.add_row(f"{title}, median", *(f"{median:.0f} ms" for median in medians))
-    for title, field in (("at rest", "health_idle_s"), ("meanwhile", "health_busy_s")):
+    for title, field in (
+        ("at rest", "health_idle_s"),
+        ("meanwhile", "health_busy_s"),
+        ("while the web page is asked for", "health_page_s"),
+    ):
         slowest = (getattr(one, field) * 1e3 for one in results)
         table.add_row(f"slowest answer of /livez {title}", *(f"{ms:.1f} ms" for ms in slowest))
     for title, field in (("before", "resident"), ("after", "resident_after")):

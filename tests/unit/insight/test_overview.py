@@ -1,16 +1,21 @@
 """Rows of ``nfproxy services``: they say in short what ``nfproxy explain`` says at length."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from support.insight import shop, sight
 from support.objects.everything import everything
 from support.processes.commands import endpoint_slice, node_object, service
 
+from nfproxy.insight import overview as overview_module
 from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Conclusion
-from nfproxy.insight.overview import overview, service_rows
+from nfproxy.insight.overview import overview, plain_count, service_rows
 from nfproxy.insight.question import ServiceQuestion
 from nfproxy.insight.sight import Sight
+from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
 
 
@@ -45,6 +50,50 @@ def test_the_worst_family_counts() -> None:
 
     assert (row.conclusion, row.used, row.all) == (Conclusion.PARTLY, 0, 0)
     assert row.because == "no IPv6 endpoint"
+
+
+@pytest.mark.parametrize("seen", [sight(*shop()), sight(*everything())], ids=["shop", "all"])
+def test_what_plainly_works_needs_no_closer_look(
+    seen: Sight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are the same as with one."""
+    rows = list(service_rows(seen))
+    looked: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(overview_module, "_plain_state", lambda *_: looked.append(1))
+        assert list(service_rows(seen)) == rows
+    plain = [row for row in rows if row.conclusion is Conclusion.WORKS and not row.codes]
+    assert len(looked) >= len(rows) > len(plain) > 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "endpoints", "count"),
+    [
+        ({}, {}, 2),
+        ({"externalTrafficPolicy": "Local", "type": "LoadBalancer"}, {}, None),
+        ({"internalTrafficPolicy": "Local"}, {}, None),
+        ({}, {"ready": False}, None),
+        ({}, {"terminating": True}, None),
+        ({}, {"hints": {"forZones": [{"name": "west"}]}}, None),
+        ({"ports": [{"name": "other", "port": 80}]}, {}, None),
+    ],
+)
+def test_what_is_plain(spec: dict[str, Any], endpoints: dict[str, Any], count: int | None) -> None:
+    """Every ready endpoint of one slice, for all clients."""
+    piece = endpoint_slice("web", "10.244.1.5", "10.244.2.5")
+    for one in piece["endpoints"]:
+        hints = {"hints": endpoints["hints"]} if "hints" in endpoints else {}
+        conditions = {name: value for name, value in endpoints.items() if name != "hints"}
+        one |= {"conditions": one.get("conditions", {}) | conditions, **hints}
+    planner = sight(node_object(), service(**spec), piece).planner
+    ((name, found),) = planner.services.items()
+    limits = planner.config.limits
+    slices = planner.slices_of(name)
+
+    assert plain_count(found, found.ports[0], Family.IPV4, slices, limits) == count
+    assert plain_count(found, found.ports[0], Family.IPV6, slices, limits) is None
+    few = msgspec.structs.replace(limits, endpoints=1)
+    assert plain_count(found, found.ports[0], Family.IPV4, slices, few) is None
 
 
 def test_what_is_wrong_with_the_node_is_said_once() -> None:
