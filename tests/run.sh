@@ -6,7 +6,7 @@ usage() {
 usage: tests/run.sh [OPTION…] [PYTEST ARGUMENT…]
 
 Checks the code, then runs the tests. Installs what is missing first: Debian packages
-(deploy/packages*.txt), a virtual environment (.venv), and for the tests other versions of nft,
+(deploy/packages*.txt, and on Debian chromium), a virtual environment (.venv), and for the tests other versions of nft,
 kustomize, promtool and Helm (tests/tools: nft_versions.sh, kustomize.sh, promtool.sh, helm.py).
 Repeated runs find all that in place.
 
@@ -69,9 +69,19 @@ parse_options() {
     fi
 }
 
+# Print the package of the browser that tests/servers/test_browser.py starts, where Debian has it.
+# Ubuntu's is a snap, which containers cannot install.
+browser_package() {
+    if grep -qx 'ID=debian' /etc/os-release; then
+        echo chromium
+    elif ! command -v chromium >/dev/null; then
+        say "no chromium here: tests/servers/test_browser.py is skipped"
+    fi
+}
+
 prepare() {
     if [ -n "$PACKETS" ]; then
-        prepare_packages "$REPOSITORY/deploy/packages-test.txt"
+        prepare_packages "$REPOSITORY/deploy/packages-test.txt" <(browser_package)
     else
         prepare_packages <(echo openssl)
     fi
