@@ -1,5 +1,7 @@
 """``explain`` and ``services`` beside a daemon: its objects, its configuration, its word."""
 
+import http.client
+import json
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,33 @@ def test_without_the_objects_the_daemon_s_word_counts(commands: Commands, shop: 
     assert result.code == 1
     assert "NoneReady" in result.out
     assert "not seen\tnames of pods" in result.out
+
+
+def test_the_web_page_shows_them(commands: Commands, shop: Path) -> None:
+    """To a browser on the node: the list with what fails first, and a Service with its reason."""
+    with commands.daemon(shop, CIDR):
+        listed = commands.namespace.call(_get, "/", "text/html")
+        one = commands.namespace.call(_get, "/service?name=shop/search", "text/html")
+        status = commands.namespace.call(_get, "/status", "text/html")
+        as_json = commands.namespace.call(_get, "/?problems=1", "application/json")
+        nothing = commands.namespace.call(_get, "/help", "text/html")
+
+    assert (listed[0], one[0], status[0], as_json[0], nothing[0]) == (200, 200, 200, 200, 404)
+    assert listed[1].index("shop/search:http") < listed[1].index("shop/web:http")
+    assert "✓ in step" in listed[1]
+    assert "NoneReady" in one[1]
+    assert "programmed" in status[1]
+    assert json.loads(as_json[1])["kind"] == "ServiceList"
+    assert "/service" in nothing[1]
+
+
+def _get(path: str, accept: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", 10249, timeout=10)
+    connection.request("GET", path, headers={"Accept": accept})
+    reply = connection.getresponse()
+    found = reply.status, reply.read().decode()
+    connection.close()
+    return found
 
 
 def _without_reasons(listing: str) -> list[list[str]]:

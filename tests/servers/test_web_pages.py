@@ -126,7 +126,7 @@ def test_problems_come_first_with_their_reason() -> None:
     page = get("/").body.decode()
 
     assert page.index("shop/catalog:http") < page.index("shop/web:http")
-    assert "no container port named &#39;http-alt&#39;" in page
+    assert "slice&#39;s port is &#39;web&#39;, not &#39;http&#39;" in page
     assert 'href="/service?name=shop/catalog"' in page
 
 

@@ -10,6 +10,7 @@ from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.nodestatus import NODE_PATH, SERVICES, Mark, StatusRow, StatusScreen
 from nfproxy.insight.overview import Overview, overview, service_rows
 from nfproxy.insight.question import ServiceQuestion
+from nfproxy.insight.sight import Sight
 from nfproxy.servers.localpages import local_pages
 from nfproxy.servers.pages import JSON, Page, constant
 from nfproxy.servers.webpages import Insight, WebPages
@@ -57,11 +58,16 @@ CHANGES = ChangeRecords(
 
 
 class Shop:
-    """Answers about the Services of the shop; None while it is not `is_ready`."""
+    """
+    Answers about the Services of the shop; None while it is not `is_ready`.
+
+    As in the daemon, names of pods, types and targetPorts of Services are unknown.
+    """
 
     def __init__(self) -> None:
         """Plan them."""
-        self.seen = sight(*shop())
+        seen = sight(*shop())
+        self.seen = Sight(seen.planner, problems=seen.problems)
         self.is_ready = True
 
     async def overview(self) -> Overview | None:
