@@ -27,7 +27,7 @@ from nfproxy.plan.localnodeports import ListenerChanges, listener_changes
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
 from nfproxy.reconcile.refusals import Refused
-from nfproxy.views.portstates import PortStates
+from nfproxy.views.portstates import PortState, PortStates
 from nfproxy.views.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -237,14 +237,15 @@ class NodeHooks(Hooks):
                 elements=total.elements,
             )
         _log_mismatches(self._port_states.update(planner, commit.touched.services))
-        metrics.service_ports({str(s): n for s, n in self._port_states.counts.items()})
+        ports = self._port_states.counts
+        metrics.service_ports({str(state): count for state, count in ports.items()})
         # Parts of the node itself belong to no Service.
         incomplete = {service for service, _ in report.left_out} & planner.services.keys()
         states = ServiceStates(
             total=len(planner.services),
             waiting=report.left + len(incomplete),
-            refused=sum(total.refused for total in totals.values()),
-            dropped=sum(total.internal for total in totals.values()),
+            refused=ports[PortState.NO_ENDPOINTS] + ports[PortState.PORT_MISMATCH],
+            dropped=ports[PortState.NO_LOCAL],
             outside=sum(total.external for total in totals.values()),
             conflicts=commit.claims.get(ClaimReason.CONFLICT, 0),
             claims_refused=commit.claims.get(ClaimReason.REFUSED, 0),

@@ -76,12 +76,12 @@ class ProgrammedSize(NamedTuple):
 
 class ServiceStates(NamedTuple):
     """
-    Service ports by what is wrong with them; a port of two families counts twice.
+    Service ports by what is wrong with them.
 
     `refused` have no endpoint. `dropped` and `outside` have none on this node, under
-    internalTrafficPolicy and externalTrafficPolicy Local. `waiting` counts Services whose last
-    version is not programmed. The others are frontends: lost to an older Service, refused by
-    nfproxy, and limits that Services exceed.
+    internalTrafficPolicy and externalTrafficPolicy Local; for `outside` each family counts.
+    `waiting` counts Services whose last version is not programmed. The others are frontends: lost
+    to an older Service, refused by nfproxy, and limits that Services exceed.
     """
 
     total: int = 0

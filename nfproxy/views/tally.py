@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import ObjectName, Service
-from nfproxy.nft.chains import REJECT
-from nfproxy.plan.frontends import FrontendKind, ServicePlan
+from nfproxy.plan.frontends import ServicePlan
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.service import select_for
 
@@ -24,8 +23,7 @@ class Amounts(NamedTuple):
 
     `endpoints` counts slots, `elements` those of all sets and maps. `internal` and `external` count
     service ports with policy Local that have endpoints, but none on this node. They drop new
-    connections (for `external`, those of clients outside the node). `refused` counts cluster IPs
-    with their ports that refuse all connections, because there is no endpoint.
+    connections (for `external`, those of clients outside the node).
     """
 
     frontends: int = 0
@@ -33,7 +31,6 @@ class Amounts(NamedTuple):
     elements: int = 0
     internal: int = 0
     external: int = 0
-    refused: int = 0
 
 
 #: The fields of Amounts, of one family after the other.
@@ -78,15 +75,13 @@ class Tally:
 
 
 def _numbers(planner: Planner, plan: ServicePlan) -> _Numbers:
-    frontends, slots, others, refused = [0, 0], [0, 0], [0, 0], [0, 0]
+    frontends, slots, others = [0, 0], [0, 0], [0, 0]
     for frontend in plan.frontends:
         at = int(frontend.key.family is Family.IPV6)
         first, second = frontend.own_slots
         frontends[at] += 1
         slots[at] += len(first) + len(second)
         others[at] += len(frontend.own_elements)
-        if frontend.verdict == REJECT:
-            refused[at] += frontend.kind is FrontendKind.CLUSTER_IP
     for listed, (first, second) in plan.lists.items():
         slots[listed.family is Family.IPV6] += len(first) + len(second)
     for element in plan.shared_elements:
@@ -103,7 +98,6 @@ def _numbers(planner: Planner, plan: ServicePlan) -> _Numbers:
             frontends[at] + slots[at] + others[at],
             internal[at],
             external[at],
-            refused[at],
         )
         for at in range(2)
     )
