@@ -51,7 +51,13 @@ async def browser() -> AsyncIterator[Tab]:
 
 def _command(profile: Path) -> list[str]:
     return [
-        *(chromium(), "--headless=new", "--disable-gpu", "--disable-dev-shm-usage"),
+        *(
+            chromium(),
+            "--headless=new",
+            "--hide-scrollbars",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ),
         *("--no-first-run", "--disable-background-networking", "--disable-sync"),
         *("--disable-component-update", "--disable-extensions", "--no-default-browser-check"),
         *("--remote-debugging-port=0", f"--user-data-dir={profile}"),

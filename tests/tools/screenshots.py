@@ -26,7 +26,7 @@ from support.webpages import shop_pages
 from nfproxy.servers.pages import by_path
 
 PICTURES = Path(__file__).parents[2] / "deploy" / "docs" / "pictures"
-SIZE = (1000, 480)
+SIZE = (1000, 590)
 
 
 async def take(directory: Path) -> None:
