@@ -247,7 +247,7 @@ def test_with_cap_net_admin_alone(site: Site, host: Path) -> None:
 
     assert "accepted by the kernel" in one(found, "program", Level.OK).found
     assert found.result is Level.OK, found
-    assert "nfproxy runs here already" in of(found, "own-tables")[0].found
+    assert "tables ip nfproxy are here already" in of(found, "own-tables")[0].found
     assert site.commands.generation() == before
 
 

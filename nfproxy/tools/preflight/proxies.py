@@ -64,16 +64,13 @@ def _pins(root: HostRoot, directory: str) -> Iterator[str]:
 
 
 RUNNING = FactSource("kube-proxy", lambda subject: proxies_running(subject.host_proc).kube_proxy)
-NFPROXY = FactSource("nfproxy", lambda subject: proxies_running(subject.host_proc).nfproxy)
 TRACES = FactSource("kube-proxy's leftovers", lambda _: read_traces(), limit_s=_LEFTOVERS_S)
 # A container sees these, too: /sys shows the same objects there.
 PINS = FactSource("BPF objects", lambda subject: read_pins(HostRoot(subject.root)))
 
 
-def judge_own_tables(ruleset: Ruleset, running: str | None) -> Finding:
+def judge_own_tables(ruleset: Ruleset) -> Finding:
     """nfproxy takes its own tables over, whichever version made them."""
-    if running:
-        return ok(f"nfproxy runs here already ({running}), and keeps its tables")
     ours = [name for name in ruleset.tables if name in (f"ip {TABLE}", f"ip6 {TABLE}")]
     return ok(
         f"tables {', '.join(ours)} are here already, and will be taken over"
@@ -194,7 +191,7 @@ def judge_node_local_dns(links: Iterable[Link], listing: TableListing | None) ->
 
 
 CHECKS = (
-    Check("own-tables", judge_own_tables, (RULESET, IfKnown(NFPROXY))),
+    Check("own-tables", judge_own_tables, (RULESET,)),
     Check("kube-proxy", judge_kube_proxy, (RUNNING, IfKnown(TRACES), PORTS)),
     Check("other-proxies", judge_others, (LINKS, PINS)),
     Check("node-local-dns", judge_node_local_dns, (LINKS, IfKnown(LISTING))),
