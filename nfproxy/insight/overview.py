@@ -25,7 +25,7 @@ from nfproxy.plan.limits import may_exceed
 _COUNTED = (Severity.FAIL, Severity.WARN)
 
 
-class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """
     One service port on one node, all its families together.
 
