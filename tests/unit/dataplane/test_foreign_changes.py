@@ -1,78 +1,25 @@
 """Whose changes of nfproxy's tables are reported: in a namespace, with real commits."""
 
 import re
-import select
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
+from support.kernel.watched import ELEMENT, PROGRAM, Watched
 from support.processes.commands import ORDINARY_USER
 
-from nfproxy.dataplane import kernel, libnftables
+from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.notifications import Damage, ForeignChange, ForeignChanges
-from nfproxy.errors import DataplaneError, TransactionError
+from nfproxy.dataplane.notifications import Damage, ForeignChanges
+from nfproxy.errors import DataplaneError
 from nfproxy.host.processes import set_process_name
 from nfproxy.model.addresses import Family
-from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink.nftables import batch, delete_table
 from nfproxy.netlink.sockets import NETLINK_NETFILTER
-from nfproxy.nft import ruleset, schema
 from nfproxy.reconcile.extent import Extent
-from nfproxy.reconcile.transition import Operation
-from nfproxy.tools.lab import Lab, Namespace
-
-PROGRAM = ruleset.program_text(NodeConfig(node_name="node-1").program, Family.IPV4, ())
-ELEMENT = Operation(True, Family.IPV4, schema.CLUSTER_IPS, bytes((10, 96, 0, 1)))
-
-
-class Watched:
-    """A namespace with nfproxy's table, and the foreign changes reported in it."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        self.namespace = namespace
-        self.kernel: Kernel = namespace.call(Kernel)
-        self.foreign: ForeignChanges = namespace.call(self.kernel.foreign_changes)
-        self.load(PROGRAM)
-
-    def load(self, text: str) -> None:
-        """Load text as the daemon does."""
-        self.namespace.call(self.kernel.load, text)
-
-    def rest(self) -> None:
-        """Let the child end that waits for another script."""
-        with mock.patch.object(kernel, "_LOADER_IDLE_S", 0.0):
-            self.kernel.rest()
-
-    def nft(self, text: str) -> None:
-        """Load text as an administrator does."""
-        self.namespace.run(["nft", "-f", "-"], input=text)
-
-    def change(self) -> ForeignChange | None:
-        """Return what was reported; notifications are there when a commit has returned."""
-        found: ForeignChange | None = None
-        while select.select([self.foreign], [], [], 0)[0]:
-            later = self.foreign.read()
-            found = found.followed_by(later) if found and later else later or found
-        return found
-
-    def reported(self) -> str:
-        """Return the text of what was reported, "" for nothing."""
-        found = self.change()
-        return found.text if found else ""
-
-
-@pytest.fixture
-def watched(namespaces_allowed: None) -> Iterator[Watched]:
-    with Lab() as lab:
-        made = Watched(lab.namespace("node"))
-        yield made
-        made.kernel.close()
 
 
 def test_our_own_changes_are_not_reported(watched: Watched) -> None:
@@ -336,56 +283,6 @@ def bound_to(port: int) -> socket.socket:
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     opened.bind((port, 0))
     return opened
-
-
-def test_one_child_serves_several_loads_and_ends_when_it_rests(watched: Watched) -> None:
-    """To start one takes ten times as long as a script; waiting, it takes memory."""
-    first = watched.kernel._loader
-    assert first is not None
-    watched.namespace.call(watched.kernel.expect_load)
-    watched.load(PROGRAM)
-    watched.kernel.rest()
-    assert watched.kernel._loader is first
-    assert watched.kernel.rest_at is not None
-    watched.rest()
-
-    assert (watched.kernel._loader, watched.kernel.rest_at) == (None, None)
-    assert first.child._process.returncode is not None
-
-
-def test_a_child_that_ended_is_replaced(watched: Watched) -> None:
-    """Memory ran out, say, while it waited."""
-    first = watched.kernel._loader
-    assert first is not None
-    first.child._process.kill()
-    first.child._process.wait()
-    watched.load(PROGRAM)
-
-    assert watched.kernel._loader not in (None, first)
-    assert watched.reported() == ""
-
-
-def test_after_a_failure_no_script_goes_to_the_same_child(watched: Watched) -> None:
-    """What it left in the socket would be taken for the next script's answers."""
-    first = watched.kernel._loader
-    with pytest.raises(TransactionError):
-        watched.load("add chain ip absent web\n")
-    assert watched.kernel._loader is None
-    watched.load(PROGRAM)
-
-    assert watched.kernel._loader not in (None, first)
-
-
-def test_what_was_prepared_does_not_stay(watched: Watched) -> None:
-    """A child that waits for a script ends with the kernel's end, and changes nothing."""
-    watched.rest()
-    watched.namespace.call(watched.kernel.expect_load)
-    waiting = watched.kernel._loader
-    assert waiting is not None
-    watched.kernel.close()
-
-    assert watched.kernel._loader is None
-    assert waiting.child._process.returncode is not None
 
 
 FRONTEND = bytes((10, 96, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0))

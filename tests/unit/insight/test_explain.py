@@ -1,20 +1,13 @@
-"""What the engine finds, by code; and that it finds nothing where nothing is wrong."""
+"""What the engine finds, by code."""
 
 from typing import Any
 
-import msgspec
 import pytest
-from support.golden import Case, cases
-from support.insight import changed, codes, explained, shop, sight
-from support.objects.everything import everything
+from support.insight import codes, explained, shop, sight
 from support.processes.commands import endpoint_slice, node_object, service
 
-from nfproxy.insight.diagnosis import Severity
-from nfproxy.insight.explain import explain
 from nfproxy.insight.explainwords import verdict_words
-from nfproxy.insight.explanation import Conclusion, to_data
-from nfproxy.insight.question import ServiceQuestion
-from nfproxy.insight.sight import Sight
+from nfproxy.insight.explanation import Conclusion
 
 SHOP = sight(*shop())
 
@@ -70,16 +63,6 @@ def test_a_cluster_with_mistakes(what: str, conclusion: str, found: list[str], s
 
     assert (explanation.conclusion.value, codes(explanation)) == (conclusion, found)
     assert said in "".join(one.message for one in explanation.findings[:1])
-
-
-def test_every_message_is_one_line_for_people() -> None:
-    """With a remedy or a place to look at wherever something fails, and a brief for tables."""
-    for name in SHOP.details.services:
-        for one in explain(SHOP, ServiceQuestion(name)).findings:
-            texts = (one.message, one.brief, *one.because, *one.look)
-            assert all(text and text.isprintable() for text in texts), one
-            assert len(one.brief) <= 60, one.brief
-            assert one.look or one.level is not Severity.FAIL, one
 
 
 @pytest.mark.parametrize(
@@ -336,72 +319,6 @@ def test_an_address_that_is_asked_for_and_not_served() -> None:
 
     assert codes(found) == ["fail ExternalIPsOff"]
     assert "default/web asks for" in found.title
-
-
-def test_hostile_texts_are_escaped() -> None:
-    """A pod's or node's name, a selector, a targetPort."""
-    evil = "x\x1b]0;y\x07<b>"
-    objects = (
-        node_object(),
-        service(selector={evil: evil}, ports=[{"name": "http", "port": 80, "targetPort": evil}]),
-        endpoint_slice("web", "10.244.1.5")
-        | {
-            "endpoints": [
-                {
-                    "addresses": ["10.244.1.5"],
-                    "nodeName": evil,
-                    "zone": evil,
-                    "targetRef": {"kind": "Pod", "name": evil},
-                }
-            ]
-        },
-    )
-    found = explained("web", sight(*objects))
-
-    assert codes(found) == ["fail PortNameDiffers"]
-    text = msgspec.json.encode(to_data(found)).decode()
-    assert text.isprintable()
-    assert r"\u001b" not in text
-
-
-def test_what_was_not_read_is_said() -> None:
-    """Other Services' claims, where only one Service was read."""
-    seen = sight(node_object(), service(), endpoint_slice("web", "10.244.1.5"), is_complete=False)
-
-    assert "other Services" in explained("web", seen).seen.missing[0]
-    assert SHOP.has_all_services
-    assert explained("shop/web", SHOP).seen.missing == ()
-
-
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_working_services_of_the_rulesets_have_no_findings(case: Case) -> None:
-    """Whatever works may have notes, and a warning only where endpoints are about to go."""
-    seen = Sight(case.planner())
-    for name in seen.planner.services:
-        found = explain(seen, ServiceQuestion(name))
-        if found.conclusion is Conclusion.WORKS:
-            assert {one.level for one in found.findings} <= {Severity.NOTE, Severity.WARN}
-            assert {f"{o.code}" for o in found.findings if o.level is Severity.WARN} <= {
-                "TerminatingOnly"
-            }
-        else:
-            assert any(one.level is Severity.FAIL for one in found.findings)
-
-
-def test_objects_of_all_kinds_have_no_findings() -> None:
-    """Both families, three protocols, all kinds of addresses."""
-    seen = sight(*everything())
-    for name in seen.planner.services:
-        found = explain(seen, ServiceQuestion(name))
-        expected = ["fail NoSlices"] if name.name == "empty" else []
-        assert codes(found) == expected, name
-
-
-def test_another_service_changes_nothing() -> None:
-    """Fields of one Service have no effect on the answer about another."""
-    other = sight(*changed(shop(), "web", externalTrafficPolicy="Local"))
-
-    assert explained("shop/api", other) == explained("shop/api", SHOP)
 
 
 def test_ports_and_families_that_differ_are_told_apart() -> None:
