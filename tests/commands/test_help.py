@@ -3,23 +3,13 @@
 import subprocess
 import sys
 
+import click
 import pytest
 from support.processes.commands import ROOT, Commands
 
-COMMANDS = (
-    *(
-        "run",
-        "explain",
-        "services",
-        "render",
-        "diff",
-        "changes",
-        "status",
-        "report",
-        "cleanup",
-        "demo",
-    ),
-)
+from nfproxy.cli import main
+
+COMMANDS = main.list_commands(click.Context(main))
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
