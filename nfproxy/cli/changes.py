@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import msgspec
 
+from nfproxy.cli.inputs import namespace_option
 from nfproxy.cli.output import OutputRow, output_option, print_data, print_table
 from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.config.durations import parse_duration
@@ -25,7 +26,7 @@ _DATE = len("2026-11-30T")
 
 @click.command("changes", short_help="List what changed on this node, why, and how fast.")
 @click.argument("what", default="")
-@click.option("-n", "--namespace", default="", help="The namespace of a Service's name alone.")
+@namespace_option
 @click.option(
     "--since", default="", metavar="DURATION", help="Only the last while: 10m, 1h, 1h30m."
 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 
 import click
 import msgspec
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
-from nfproxy.cli.inputs import configured, files_option
+from nfproxy.cli.inputs import configured, files_option, namespace_option
 from nfproxy.cli.nodereading import from_kernel, with_node
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import Sights, read_sights
@@ -23,6 +22,7 @@ from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Conclusion, Explanation, to_data
 from nfproxy.insight.fleet import explain_everywhere
 from nfproxy.insight.question import Question, parse_question
+from nfproxy.kube.timestamps import timestamp
 from nfproxy.netlink.sockets import NftSocket
 
 _COULD_NOT_FIND_OUT = 2
@@ -34,9 +34,7 @@ _LOST = (Conclusion.REFUSED, Conclusion.DROPPED, Conclusion.PARTLY)
 @click.command("explain", cls=GroupedCommand, short_help="Say why a Service works, or does not.")
 @click.argument("what")
 @files_option
-@click.option(
-    "-n", "--namespace", default="", metavar="NS", help="The namespace of a name without one."
-)
+@namespace_option
 @click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
 @click.option("--all-nodes", is_flag=True, help="Answer for every Node, a row each.")
 @click.option(
@@ -116,7 +114,7 @@ def command(
         objects=read.seen.objects,
         resource_version=read.seen.resource_version,
         missing=(*read.seen.missing, *found.seen.missing),
-        at=f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}",
+        at=timestamp(unix_s()),
     )
     found = msgspec.structs.replace(found, seen=seen)
     _print(found, output)

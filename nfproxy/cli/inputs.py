@@ -50,6 +50,10 @@ files_option = click.option(
     "account, or of kubectl's configuration.",
 )
 
+namespace_option = click.option(
+    "-n", "--namespace", default="", metavar="NS", help="The namespace of a name without one."
+)
+
 allow_empty_option = click.option(
     "--allow-empty",
     is_flag=True,

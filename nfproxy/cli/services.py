@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import NoReturn
 
 import click
@@ -23,6 +22,7 @@ from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explainwords import ANSWERS, port_text
 from nfproxy.insight.nodeobjects import SERVICES_PATH
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
+from nfproxy.kube.timestamps import timestamp
 from nfproxy.text import plural
 
 _LEVELS = (*Severity, None)
@@ -107,7 +107,7 @@ def _watch(found: Overview, *, problems: bool, sort: str, interval_s: float) -> 
 def _overview(files: tuple[str, ...], flags: Flags, node: str) -> Overview:
     """Return what the nfproxy that runs here lists, or what the objects say."""
     settings = configured(flags)
-    at = f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    at = timestamp(unix_s())
     if daemon := daemon_to_ask(files, flags, settings, node):
         found = msgspec.json.decode(daemon.ask(SERVICES_PATH), type=Overview)
         seen = msgspec.structs.replace(found.seen, objects=f"the {daemon}", at=at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 import msgspec
@@ -25,6 +25,7 @@ from nfproxy.insight.nodestatus import (
     age_text,
     connection_rows,
 )
+from nfproxy.kube.timestamps import timestamp
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
 from nfproxy.text import one_line
@@ -105,7 +106,7 @@ def _by_kernel(node: str, row: StatusRow) -> StatusScreen:
     """Return what can be said without a daemon's page: `row`, and what the kernel holds."""
     return StatusScreen(
         node=node or socket.gethostname(),
-        at=f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%dT%H:%M:%SZ}",
+        at=timestamp(unix_s()),
         rows=(row, *_tables(), *connection_rows(tracked_connections())),
     )
 

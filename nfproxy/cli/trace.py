@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import click
 import msgspec
 
-from nfproxy.cli.inputs import configured, files_option
+from nfproxy.cli.inputs import configured, files_option, namespace_option
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, paragraph, terminal_width
@@ -55,9 +55,7 @@ class TraceDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 @click.command("trace", cls=GroupedCommand, short_help="Follow real packets through all tables.")
 @click.argument("what")
 @files_option
-@click.option(
-    "-n", "--namespace", default="", metavar="NS", help="The namespace of a name without one."
-)
+@namespace_option
 @click.option(
     "--from", "client", default="", metavar="ADDRESS", help="Only packets from this address."
 )

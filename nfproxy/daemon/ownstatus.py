@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -15,6 +14,7 @@ from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.health import Health
 from nfproxy.host.nodesettings import tracked_connections
 from nfproxy.insight.nodestatus import DaemonFacts, StatusScreen, daemon_rows
+from nfproxy.kube.timestamps import timestamp
 from nfproxy.metrics.component import process_start_s
 
 _DAY_S = 86400.0
@@ -84,4 +84,4 @@ class OwnStatus:
 
 
 def _time(unix: float | None) -> str:
-    return "" if unix is None else f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return "" if unix is None else timestamp(unix)

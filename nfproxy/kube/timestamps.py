@@ -27,6 +27,11 @@ def normalise(text: str) -> str:
     return f"{moment.isoformat(timespec='seconds')[:19]}.{fraction.ljust(9, '0')}Z"
 
 
+def timestamp(unix_s: float) -> str:
+    """Return seconds since 1970 as the API writes a time: ``2024-05-01T10:00:00Z``."""
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def unix_seconds(text: str) -> float:
     """Return an RFC 3339 time as seconds since 1970. Raises InputError."""
     moment, fraction = _parse(text)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from nfproxy.config.addresses import is_address, is_loopback, split_address_port
 from nfproxy.config.load import LoadedConfig
 from nfproxy.insight.changerecord import ChangeRecords
 from nfproxy.insight.daemonstatus import DaemonStatus
+from nfproxy.kube.timestamps import timestamp
 from nfproxy.metrics.component import process_start_s
 from nfproxy.model.addresses import parse_address
 from nfproxy.servers.pages import JSON, Page, answer, constant, error
@@ -45,7 +45,7 @@ def status_page(loaded: LoadedConfig, node_name: str, manifests: str) -> Page:
             version=__version__,
             pid=os.getpid(),
             node=node_name,
-            started=f"{datetime.fromtimestamp(process_start_s(), UTC):%Y-%m-%dT%H:%M:%SZ}",
+            started=timestamp(process_start_s()),
             manifests=str(Path(manifests).absolute()) if manifests else "",
             master=loaded.command_line.master,
             config_file=loaded.command_line.config,

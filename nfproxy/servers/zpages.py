@@ -23,6 +23,7 @@ from nfproxy.clock import unix_s
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.lookup import BY_FLAG
 from nfproxy.config.valuetypes import VModuleItem
+from nfproxy.kube.timestamps import timestamp
 from nfproxy.metrics.component import process_start_s, runtime_version
 from nfproxy.servers.pages import JSON, TEXT, Page, answer, error
 
@@ -75,7 +76,7 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
 
     def fields() -> dict[str, Any]:
         return {
-            "startTime": f"{datetime.fromtimestamp(int(start_s), UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "startTime": timestamp(int(start_s)),
             "uptimeSeconds": _uptime_s(start_s),
             "goVersion": runtime_version(),
             "binaryVersion": version,
