@@ -40,6 +40,7 @@ from support.traffic import Traffic
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
+from nfproxy.model.nodeconfig import LocalPods
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
 from nfproxy.tools.lab import Cluster, Host
@@ -218,11 +219,16 @@ def test_other_services_come_and_go(served: Cluster, family: Family) -> None:
 
 @families
 def test_the_whole_program_is_loaded_again(served: Cluster, family: Family) -> None:
-    """Another node configuration rewrites every chain at once."""
+    """
+    Another node configuration rewrites every chain at once.
+
+    Another masquerade mark is not among them: the configuration file alone changes it, and the
+    packets between the two hooks at that moment have the old one (limits.md).
+    """
     configs = [
         node_config(zone="a"),
         node_config(masquerade_all=True),
-        node_config(masquerade_mark=0x8000),
+        node_config(local_pods=LocalPods(bridge="no-such-bridge")),
         node_config(),
     ]
     streams = streams_to(served, family, Frontend.NODE_PORT)
