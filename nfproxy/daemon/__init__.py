@@ -5,12 +5,12 @@ The daemon, ``nfproxy run``: it keeps a node's tables in step with a source of o
 changes and deadlines in the event loop, ``schedule`` computes which task is due when, ``proxier``
 plans and commits in a worker thread, ``unplanned`` keeps what is not planned yet. ``hooks`` is what
 follows a commit (health, metrics, health check node ports), ``staleflows`` removes stale flows,
-``serviceconnections`` counts connections by Service, ``insightpages`` answers `services` and
-`explain`, ``events`` posts Events, ``repairlog`` is what
-the log says of other processes' changes, ``changelog`` keeps the last changes of all kinds,
-``ownstatus`` answers ``nfproxy status``, ``missingnode`` says that the Node object is missing,
-``loopback`` keeps the listeners of node ports on loopback addresses, and ``background`` has the
-smaller tasks beside the loop. Every task belongs to ``assembly``, and ends with it.
+``serviceconnections`` counts connections by Service, ``kernelcounters`` reads what else the kernel
+counts, ``insightpages`` answers `services` and `explain`, ``events`` posts Events, ``repairlog`` is
+what the log says of other processes' changes, ``changelog`` keeps the last changes of all kinds,
+``ownstatus`` answers ``nfproxy status``, ``missingnode`` says that the Node object is missing, and
+``background`` has the smaller tasks beside the loop. Every task belongs to ``assembly``, and ends
+with it.
 
 Threads: sources, schedule, servers and all hooks but one belong to the event loop. Planner,
 reconciler and the hook after a commit run in a worker thread, one call at a time; the loop awaits

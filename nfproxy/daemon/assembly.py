@@ -28,6 +28,7 @@ from nfproxy.config.kubeproxy import (
 )
 from nfproxy.config.load import LoadedConfig
 from nfproxy.daemon.background import (
+    LocalNodePorts,
     count_problems,
     follow_addresses,
     follow_api_servers,
@@ -40,12 +41,12 @@ from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.events import HEALTH_FAILED, METRICS_FAILED, NodeEvents, NodeMetrics
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.insightpages import InsightPages
+from nfproxy.daemon.kernelcounters import KernelCounters
 from nfproxy.daemon.loop import Configure, Daemon
-from nfproxy.daemon.loopback import LocalNodePorts, RejectedPackets
 from nfproxy.daemon.missingnode import MissingNode
 from nfproxy.daemon.ownstatus import OwnStatus
 from nfproxy.daemon.schedule import SyncTimings
-from nfproxy.daemon.serviceconnections import AffinityReadings, ServiceConnections
+from nfproxy.daemon.serviceconnections import ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
@@ -120,9 +121,11 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             ROUTER_GATE: ("ALPHA", config.routes_ingress),
             UDP_GATE: ("ALPHA", config.serves_localhost_udp),
         }
-        rejected = RejectedPackets(families) if localhost else None
-        affinity = AffinityReadings(families)
-        metrics = NodeMetrics(families, __version__, gates, rejected, affinity)
+        counters = KernelCounters(families)
+        rejected = counters.rejected if localhost else None
+        metrics = NodeMetrics(
+            families, __version__, gates, rejected, counters.affinity, counters.refused
+        )
         source, events, connection = await stack.enter_async_context(_source(options, metrics))
 
         health = Health(config.nftables.sync_period.seconds)

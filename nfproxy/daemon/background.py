@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nfproxy.apiserver.connection import Connection
@@ -28,12 +28,17 @@ from nfproxy.host.addresses import (
 from nfproxy.kube.source import Source
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
+from nfproxy.plan.localnodeports import ListenerChanges
 from nfproxy.servers.healthcheckports import HealthCheckServers
+from nfproxy.servers.tcpproxy import LocalNodePortServers
 
 log = logging.getLogger(__name__)
 
 # How often a health check node port is tried again that another process listens on.
 _HEALTH_CHECK_RETRY_S = 30.0
+
+# The same for a node port on loopback addresses; each sync tries, too.
+_LISTEN_RETRY_S = 30.0
 
 _CONFIG_FILE_S, _PROBLEMS_S, _API_SERVERS_S = 5.0, 15.0, 60.0
 _POD_RANGES_S, _POD_RANGES_REPEAT_S = 5.0, KEPT_S / 2
@@ -172,6 +177,38 @@ class NodePortGaps:
 async def _follow(addresses: LocalAddresses, changed: asyncio.Event) -> None:
     async for _ in addresses.changes():
         changed.set()
+
+
+# --- node ports on loopback addresses -------------------------------------------------------
+
+
+class LocalNodePorts:
+    """Keeps the listeners on loopback addresses that the last commit wants (KEP-6032)."""
+
+    def __init__(self, families: Sequence[Family], metrics: Metrics) -> None:
+        """Listen nowhere yet."""
+        self._families = tuple(families)
+        self._metrics = metrics
+        self._servers = LocalNodePortServers(metrics.localhost_listen_failed)
+        self._report()
+
+    def committed(self, changes: ListenerChanges) -> None:
+        """Take over what a commit changed; without a change, try again what failed."""
+        self._servers.update(changes)
+        self._report()
+
+    async def run(self) -> None:
+        """Try again now and then; close everything at the end."""
+        try:
+            while True:
+                await asyncio.sleep(_LISTEN_RETRY_S)
+                self.committed({})
+        finally:
+            await self._servers.close()
+
+    def _report(self) -> None:
+        counts = self._servers.listeners
+        self._metrics.localhost_listeners({family: counts[family] for family in self._families})
 
 
 # --- problems of objects ------------------------------------------------------------------

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
-from nfproxy.errors import DataplaneError
 from nfproxy.metrics.own import connections_text
-from nfproxy.metrics.rememberedclients import AffinityUse
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Claim
 from nfproxy.nft import schema
-from nfproxy.nft.chains import is_clients_map
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
 from nfproxy.views.connections import ConnectionTotals, Counted, Deletion, Map, Reading
-
-log = logging.getLogger(__name__)
 
 #: Deletions are ordered by generation, a number of 16 bits: at 50 commits a second it comes again
 #: after 20 minutes.
@@ -106,40 +100,3 @@ class ServiceConnections:
 
 def _deletion(each: DeletedElement) -> Deletion:
     return Deletion(each.generation, Map(each.family, each.map), Counted(each.key, each.packets))
-
-
-class AffinityReadings:
-    """Reads how many clients there are, but never who they are: that could be very many."""
-
-    def __init__(self, families: Sequence[Family]) -> None:
-        """Read nothing yet."""
-        self._families = tuple(families)
-
-    def __call__(self) -> dict[Family, AffinityUse]:
-        """
-        Return what each family's table holds; nothing while that cannot be read.
-
-        May be called in any thread.
-        """
-        found: dict[Family, AffinityUse] = {}
-        try:
-            kernel = Kernel()
-            try:
-                for family in self._families:
-                    counters = kernel.named_counters(family)
-                    if schema.AFFINITY_FULL in counters:
-                        found[family] = _use(kernel, family, counters[schema.AFFINITY_FULL])
-            finally:
-                kernel.close()
-        except DataplaneError as error:
-            log.debug("clients that session affinity remembers: %s", error)
-            return {}
-        return found
-
-
-def _use(kernel: Kernel, family: Family, refused: int) -> AffinityUse:
-    counts = [row.held for row in kernel.sets(family) if is_clients_map(row.name)]
-    known = [count for count in counts if count is not None]
-    if len(known) < len(counts):
-        return AffinityUse(None, None, refused)
-    return AffinityUse(sum(known), max(known, default=0) / schema.MOST_CLIENTS, refused)

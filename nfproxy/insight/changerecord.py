@@ -16,8 +16,7 @@ import msgspec
 from nfproxy.insight.explanation import API_VERSION
 from nfproxy.insight.question import AddressQuestion, Question, ServiceQuestion
 from nfproxy.model.addresses import format_address
-from nfproxy.nft.chains import REJECT
-from nfproxy.nft.schema import DROP
+from nfproxy.nft.chains import NO_LOCAL, REJECT
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey, ServicePlan, SlotRanges
 from nfproxy.views.compare import format_destination
@@ -125,7 +124,7 @@ def _is_at(text: str, question: AddressQuestion) -> bool:
 
 # --- from two plans of a Service --------------------------------------------------------------
 
-_ANSWERS = {REJECT: "refused", DROP: "dropped"}
+_ANSWERS = {REJECT: "refused", NO_LOCAL: "dropped"}
 
 _Endpoints = frozenset[Destination]
 _NO_ENDPOINTS: _Endpoints = frozenset()

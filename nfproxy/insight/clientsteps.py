@@ -114,7 +114,7 @@ def _end(outcome: PacketOutcome, outcomes: Sequence[PacketOutcome]) -> ClientSte
         rule = "no Service has this address, which is in a range of cluster IPs"
     elif chain == "reject-loopback":
         rule = "a node port is not served on loopback addresses"
-    elif any(step.chain == "unused-service-addresses" for step in outcome.steps):
+    elif chain == "reject-unknown-port":
         rule = "a cluster IP, and the Service has no such port"
     elif outcome.fate is Fate.REJECTED:
         rule = "no endpoint"

@@ -9,8 +9,7 @@ from nfproxy.insight.explanation import AnswerCounts, Answers, FrontendRow, Reac
 from nfproxy.insight.sight import PortSight, Sight
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import ObjectName, Service
-from nfproxy.nft.chains import REJECT, Policy, Shape, is_guard
-from nfproxy.nft.schema import DROP
+from nfproxy.nft.chains import NO_LOCAL, REJECT, Policy, Shape, is_guard
 from nfproxy.plan.claims import BegunFinding, ClaimReason
 from nfproxy.plan.frontends import Frontend, FrontendKey, FrontendKind
 
@@ -90,7 +89,7 @@ def _answers(
 ) -> tuple[Answers, AnswerCounts]:
     """Return what a frontend does with connections, and over how many endpoints."""
     if shape is None:
-        one = {REJECT: Reaction.REFUSED, DROP: Reaction.DROPPED}[frontend.answer]
+        one = {REJECT: Reaction.REFUSED, NO_LOCAL: Reaction.DROPPED}[frontend.answer]
         return Answers(pods=one, node=one, outside=one), AnswerCounts()
     first, second = map(len, frontend.slot_ranges)
     if shape.policy is not Policy.LOCAL:

@@ -29,8 +29,8 @@ from nfproxy.insight.nodefacts import HeldState
 from nfproxy.insight.question import Question, ServiceQuestion
 from nfproxy.insight.serviceview import conclusion_of
 from nfproxy.model.addresses import format_address
-from nfproxy.nft.chains import REJECT, Policy, is_guard, shape_of
-from nfproxy.nft.schema import DROP, port_of
+from nfproxy.nft.chains import NO_LOCAL, REJECT, Policy, is_guard, shape_of
+from nfproxy.nft.schema import port_of
 from nfproxy.plan.frontends import FrontendKey, FrontendKind, balancing_verdict
 from nfproxy.reconcile.transition import ABSENT
 from nfproxy.text import one_line
@@ -109,7 +109,7 @@ def _frontend(held: HeldState, key: FrontendKey) -> FrontendRow | None:
     verdict = balancing_verdict(key, state.verdict, state.own_elements)
     shape = shape_of(verdict)
     all_ = Reaction.REFUSED if verdict == REJECT else Reaction.ENDPOINTS
-    all_ = Reaction.DROPPED if verdict == DROP else all_
+    all_ = Reaction.DROPPED if verdict == NO_LOCAL else all_
     outside, count = all_, len(endpoints_in(held, key))
     outside_count = count
     if shape is not None and shape.policy is Policy.LOCAL:

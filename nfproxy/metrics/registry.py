@@ -7,18 +7,29 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter
 
 from nfproxy.metrics.component import FEATURES, ComponentMetrics, SLIMetrics
+from nfproxy.metrics.kernelcounts import (
+    AffinityMetrics,
+    ReadAffinityUse,
+    ReadRefused,
+    RefusedMetrics,
+)
 from nfproxy.metrics.kubeproxy import KubeProxyMetrics
 from nfproxy.metrics.localhost import LocalhostMetrics, ReadRejected
 from nfproxy.metrics.own import OwnMetrics
 from nfproxy.metrics.prometheus import expose
-from nfproxy.metrics.rememberedclients import AffinityMetrics, ReadAffinityUse
 from nfproxy.model.addresses import Family
 
 _STABILITIES = ("ALPHA", "BETA", "STABLE")
 
 
 class Metrics(
-    KubeProxyMetrics, LocalhostMetrics, ComponentMetrics, OwnMetrics, AffinityMetrics, SLIMetrics
+    KubeProxyMetrics,
+    LocalhostMetrics,
+    ComponentMetrics,
+    OwnMetrics,
+    AffinityMetrics,
+    RefusedMetrics,
+    SLIMetrics,
 ):
     """Counts what happens, for the metrics port. Any thread may call."""
 
@@ -29,12 +40,14 @@ class Metrics(
         features: Mapping[str, tuple[str, bool]] = FEATURES,
         read_rejected: ReadRejected | None = None,
         read_affinity: ReadAffinityUse | None = None,
+        read_refused: ReadRefused | None = None,
     ) -> None:
         """
         Start with everything at 0.
 
         `families` are those that are proxied; `features` as in ComponentMetrics, `read_rejected`
-        as in LocalhostMetrics, `read_affinity` as in AffinityMetrics.
+        as in LocalhostMetrics, `read_affinity` as in AffinityMetrics, `read_refused` as in
+        RefusedMetrics.
         """
         registry = CollectorRegistry()
         KubeProxyMetrics.__init__(self, registry, families)
@@ -42,6 +55,7 @@ class Metrics(
         ComponentMetrics.__init__(self, registry, version, features)
         OwnMetrics.__init__(self, registry)
         AffinityMetrics.__init__(self, registry, read_affinity)
+        RefusedMetrics.__init__(self, registry, read_refused)
         SLIMetrics.__init__(self)
         _count_registered(registry)
         self._everything = registry

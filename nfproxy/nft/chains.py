@@ -35,13 +35,17 @@ FIXED_CHAINS = (
     "services",
     "unused-service-addresses",
     "reject-connection",
+    "reject-unknown-port",
+    "drop-no-local",
     "reject-loopback",
     "nat-postrouting",
     "masquerade-hairpin",
     "nat-input",
     "record-affinity",
 )
+#: The answer of a frontend without endpoints, and of one whose policy Local leaves it none here.
 REJECT = goto("reject-connection")
+NO_LOCAL = goto("drop-no-local")
 
 
 class Policy(enum.StrEnum):

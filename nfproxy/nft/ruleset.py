@@ -89,7 +89,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _render(template: str, **values: object) -> str:
-    return _environment().get_template(template).render(**values)
+    refused = schema.REFUSED_COUNTERS
+    return _environment().get_template(template).render(refused=refused, **values)
 
 
 def local_pod_match(config: ProgramConfig, family: Family) -> tuple[str, str]:

@@ -179,8 +179,21 @@ REJECTED_COUNTERS = {p: f"localhost-nodeport-rejected-{p.word}" for p in Protoco
 #: The named counter of connections whose clients are not remembered, as a map is full.
 AFFINITY_FULL = "affinity-full"
 
+#: The named counters of connections that get no endpoint, by reason.
+REFUSED_COUNTERS = {
+    reason: f"refused-{reason.replace('_', '-')}"
+    for reason in (
+        "no_endpoints",
+        "no_local",
+        "source_range",
+        "unknown_port",
+        "unallocated",
+        "empty_slot",
+    )
+}
+
 #: All named counters.
-NAMED_COUNTERS = (*REJECTED_COUNTERS.values(), AFFINITY_FULL)
+NAMED_COUNTERS = (*REJECTED_COUNTERS.values(), AFFINITY_FULL, *REFUSED_COUNTERS.values())
 
 
 def schema_of(name: str) -> SetSchema:

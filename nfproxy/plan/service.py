@@ -19,6 +19,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Claim, Service, ServicePort
 from nfproxy.nft import schema
 from nfproxy.nft.chains import (
+    NO_LOCAL,
     REJECT,
     Chain,
     Guard,
@@ -28,7 +29,7 @@ from nfproxy.nft.chains import (
     list_number,
     list_size,
 )
-from nfproxy.nft.schema import DROP, Verdict, jump
+from nfproxy.nft.schema import Verdict, jump
 from nfproxy.plan.affinity import PortAffinity, port_name
 from nfproxy.plan.claims import refusal
 from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
@@ -256,7 +257,7 @@ class _PortPlan:
         endpoints = chosen.local if self._service.internal_local else chosen.cluster
         if not endpoints:
             # Policy Local, and endpoints elsewhere only (KEP-2086).
-            return self._frontend(key, FrontendKind.CLUSTER_IP, DROP)
+            return self._frontend(key, FrontendKind.CLUSTER_IP, NO_LOCAL)
         return self._balanced(key, FrontendKind.CLUSTER_IP, Policy.CLUSTER, endpoints)
 
     def _external(

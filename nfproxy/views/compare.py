@@ -10,8 +10,8 @@ import msgspec
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import Claim, ObjectName
 from nfproxy.nft import schema
-from nfproxy.nft.chains import REJECT, FindChain, Policy, is_guard, shape_of
-from nfproxy.nft.schema import DROP, Verdict
+from nfproxy.nft.chains import NO_LOCAL, REJECT, FindChain, Policy, is_guard, shape_of
+from nfproxy.nft.schema import Verdict
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import (
@@ -316,7 +316,7 @@ def answer_text(verdict: Verdict | None) -> str:
     """Return what a frontend does with connections, from its balancing verdict, in words."""
     if verdict is None:
         return "no answer"
-    if verdict in (REJECT, DROP):
+    if verdict in (REJECT, NO_LOCAL):
         return "refused" if verdict == REJECT else "dropped"
     shape = shape_of(verdict)
     if shape is None:

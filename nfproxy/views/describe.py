@@ -7,8 +7,8 @@ from typing import Any
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import ObjectName
-from nfproxy.nft.chains import REJECT, Policy, shape_of
-from nfproxy.nft.schema import CLUSTER_BASE, DROP
+from nfproxy.nft.chains import NO_LOCAL, REJECT, Policy, shape_of
+from nfproxy.nft.schema import CLUSTER_BASE
 from nfproxy.plan.endpoints import Candidates, Destination, left_out, state_of
 from nfproxy.plan.frontends import Frontend, FrontendKey, FrontendKind
 from nfproxy.plan.planner import Planner
@@ -74,7 +74,7 @@ def _rank(item: tuple[FrontendKey, Frontend]) -> tuple[bool, bool, FrontendKey]:
 def answer(frontend: Frontend) -> dict[str, str]:
     """Return what a frontend does with connections of pods and the node, and of other clients."""
     verdict = frontend.answer
-    if verdict in (REJECT, DROP):
+    if verdict in (REJECT, NO_LOCAL):
         text = "refused" if verdict == REJECT else "dropped"
         return {"pods": text, "outside": text}
     first, second = (plural(len(one), "endpoint") if one else "" for one in frontend.slot_ranges)

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName, Protocol
-from nfproxy.nft.chains import REJECT
-from nfproxy.nft.schema import DROP
+from nfproxy.nft.chains import NO_LOCAL, REJECT
 from nfproxy.plan.frontends import FrontendKind, ServicePlan
 from nfproxy.plan.planner import Planner
 
@@ -86,7 +85,7 @@ def _states(planner: Planner, plan: ServicePlan) -> dict[tuple[str, Protocol], P
         is_ready = has_ready[key.family]
         if verdict == REJECT:
             state = PortState.PORT_MISMATCH if is_ready else PortState.NO_ENDPOINTS
-        elif verdict == DROP:
+        elif verdict == NO_LOCAL:
             state = PortState.NO_LOCAL
         else:
             state = PortState.WORKS if is_ready else PortState.TERMINATING_ONLY

@@ -18,7 +18,7 @@ from support.kernel.real import clients_in
 from support.objects.model import endpoint_slice, service
 from support.packets.steps import Crowd, Proxy, endpoints_of, proxied
 
-from nfproxy.daemon.serviceconnections import AffinityReadings
+from nfproxy.daemon.kernelcounters import KernelCounters
 from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol
@@ -82,7 +82,7 @@ def test_a_flood_of_one_service_s_clients_costs_no_other_service(
         for piece in endpoints_of(name, served.pods, protocol=Protocol.UDP)
     ]
     clients_map = AffinityList("default/flooded/udp/", "cluster").name
-    readings = AffinityReadings([V4])
+    readings = KernelCounters([V4]).affinity
     with proxied(served, *both, *slices):
         fill(served, clients_map, MOST_CLIENTS - PACKETS // 2)
         flood = list(sources(MOST_CLIENTS + PACKETS))[-PACKETS:]

@@ -193,12 +193,12 @@ def _by_nfproxy(dropping: DroppingRule | None) -> tuple[str, ...]:
     chain = dropping.chain if dropping else ""
     if chain.startswith("guard-"):
         return ("its source is in none of the Service's loadBalancerSourceRanges",)
-    if chain == "services":
-        return ("the Service has no endpoint for this client here",)
     if chain == "unused-service-addresses":
         return ("no Service has this address",)
     if chain == "reject-connection":
-        return ("the Service has no endpoint here, or not this port",)
+        return ("the Service has no endpoint here",)
+    if chain == "reject-unknown-port":
+        return ("the Service does not have this port",)
     if chain == "reject-loopback":
         return ("node ports are not served on loopback addresses",)
     return ("the Service has no endpoint for this client here",)

@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.metrics.component import FEATURES
-from nfproxy.metrics.rememberedclients import AffinityUse
+from nfproxy.metrics.kernelcounts import AffinityUse
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import Protocol
+from nfproxy.nft.schema import REFUSED_COUNTERS
 from nfproxy.reconcile.syncreport import ResyncReason
 
 _SERVER = "192.0.2.10:6443"
@@ -53,7 +54,8 @@ def all_metrics() -> Metrics:
     """Return metrics with everything reported once, so that each has a series."""
     rejected = [(family, protocol, 1) for family in FAMILIES for protocol in Protocol]
     uses = dict.fromkeys(FAMILIES, AffinityUse(1, 0.1, 1))
-    metrics = Metrics(FAMILIES, "v0.0.0", FEATURES, lambda: rejected, lambda: uses)
+    refused = {family: dict.fromkeys(REFUSED_COUNTERS, 1) for family in FAMILIES}
+    metrics = Metrics(FAMILIES, "v0.0.0", FEATURES, lambda: rejected, lambda: uses, lambda: refused)
     metrics.localhost_listeners(dict.fromkeys(FAMILIES, 1))
     for family in FAMILIES:
         _program(metrics, family)

@@ -178,7 +178,8 @@ def test_every_balancing_chain_ends_with_a_drop():
     ):
         shape = Shape(policy, protocol, cluster=2, local=0)
         rules = ruleset.chain_text(shape, CONFIG.program, V4).split("\n")
-        assert rules[-3:-1] == ["\t\tdrop", "\t}"]
+        reason = "no-local" if policy is Policy.LOCAL else "empty-slot"
+        assert rules[-3:-1] == [f'\t\tcounter name "refused-{reason}" drop', "\t}"]
 
 
 def test_chains_stand_in_a_table_as_people_write_them():

@@ -60,7 +60,7 @@ def test_what_each_frontend_answers(
     """
     made = service(internal_local=internal, external_local=external, node_port=30080, **EXTERNALS)
     answers = verdicts(plan(made, endpoint_slice("web", *endpoints)))
-    words = {"reject": NONE, "drop": "drop"}
+    words = {"reject": NONE, "drop": "goto drop-no-local"}
     node_port = f"goto node-port-{outside}" if outside != "reject" else NONE
 
     assert answers == {

@@ -1,4 +1,4 @@
-"""How many clients session affinity remembers, and how many it could not."""
+"""What named counters and maps of the kernel count: clients remembered, connections refused."""
 
 from __future__ import annotations
 
@@ -67,3 +67,35 @@ class _Uses:
         yield clients
         yield fullest
         yield refused
+
+
+#: Reads how many there were since the tables were made, by family and reason.
+ReadRefused = Callable[[], Mapping[Family, Mapping[str, int]]]
+
+
+class RefusedMetrics:
+    """Reads the kernel whenever the metrics are read."""
+
+    def __init__(self, registry: CollectorRegistry, read: ReadRefused | None) -> None:
+        """Register the metric; without `read` there is none."""
+        if read is not None:
+            registry.register(_Refused(read))
+
+
+class _Refused:
+    def __init__(self, read: ReadRefused) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        found = CounterMetricFamily(
+            "nfproxy_refused_connections",
+            "Connections that got no endpoint, by reason: no_endpoints and unknown_port are "
+            "refused, no_local (policy Local), source_range, unallocated (an address of no "
+            "Service) and empty_slot (an endpoint that just left) dropped; each repeated SYN "
+            "counts",
+            labels=(IP_FAMILY, "reason"),
+        )
+        for family, counts in self._read().items():
+            for reason, count in counts.items():
+                found.add_metric((family.label, reason), count)
+        yield found
