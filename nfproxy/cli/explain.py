@@ -9,12 +9,12 @@ import msgspec
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
 from nfproxy.cli.inputs import configured, files_option, namespace_option
-from nfproxy.cli.nodereading import from_kernel, with_node
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import Sights, read_sights
 from nfproxy.cli.textlayout import is_terminal, terminal_width
 from nfproxy.clock import unix_s
 from nfproxy.config.flags import Flags, GroupedCommand, context_flags
+from nfproxy.dataplane.nodereading import from_kernel, with_node
 from nfproxy.errors import ConfigError, DataplaneError, InputError
 from nfproxy.insight.clientidentity import Client, client_of
 from nfproxy.insight.diagnosis import Code, exit_status

@@ -16,6 +16,7 @@ from nfproxy.insight.explainwords import (
     headline,
     port_label,
     reaction_text,
+    seen_text,
 )
 from nfproxy.insight.explanation import (
     ExplainedPort,
@@ -23,7 +24,6 @@ from nfproxy.insight.explanation import (
     Explanation,
     NodeView,
 )
-from nfproxy.text import plural
 
 _LABEL, _TEXT = 6, 19  # columns where a finding's message begins, and what is below it
 
@@ -112,17 +112,11 @@ def _capitals(words: str) -> str:
 
 
 def _seen(explanation: Explanation, width: int) -> Iterator[str]:
-    seen = explanation.seen
-    parts = [f"objects of {seen.objects}"] if seen.objects else ["no objects"]
-    if seen.kernel:
-        parts.append("kernel")
-    if seen.connections:
-        parts.append(plural(seen.connection_count or 0, "connection"))
-    text = f"seen: {', '.join(parts)}."
-    if not seen.kernel:
+    text = seen_text(explanation)
+    if not explanation.seen.kernel:
         text += f" On a node `nfproxy explain {explanation.asked}` also asks the kernel."
     yield from paragraph("", text, width, 0)
-    for line in seen.missing:
+    for line in explanation.seen.missing:
         yield from paragraph("", f"not seen: {line}.", width, 0)
 
 

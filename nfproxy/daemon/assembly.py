@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -50,6 +51,7 @@ from nfproxy.daemon.serviceconnections import ServiceConnections
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.dataplane.nodereading import with_node
 from nfproxy.dataplane.probes import families_to_program
 from nfproxy.errors import ListenError
 from nfproxy.health import Health
@@ -171,6 +173,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             lambda: hooks.planner,
             lambda: source.problems,
             lambda: not isinstance(source, ApiServerSource) or source.node_exists is not False,
+            partial(with_node, running=f"nfproxy (pid {os.getpid()}, node {options.node_name})"),
         )
         if connection is not None:
             where = ("API server", lambda: connection.host)

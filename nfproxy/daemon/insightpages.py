@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from nfproxy.clock import monotonic_s
-from nfproxy.errors import InputError
+from nfproxy.errors import InputError, NfproxyError
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, SERVICES_PATH, objects_for
@@ -37,6 +37,16 @@ class _Made(NamedTuple):
     at_s: float
 
 
+class _Explained(NamedTuple):
+    question: ServiceQuestion
+    found: Explanation
+    at_s: float
+
+
+#: Adds what this node knows; blocks for up to two seconds. Raises NfproxyError.
+LookAtNode = Callable[[Explanation, Planner], Explanation]
+
+
 class InsightPages:
     """
     Computes answers in threads of their own, one at a time, and never in the event loop.
@@ -50,13 +60,22 @@ class InsightPages:
         planner: Callable[[], Planner | None],
         problems: Callable[[], tuple[Problem, ...]],
         has_node: Callable[[], bool],
+        look: LookAtNode = lambda explanation, _: explanation,
     ) -> None:
-        """`planner` returns None before the first commit; `problems` are those of objects now."""
+        """
+        Make nothing yet.
+
+        `planner` returns None before the first commit; `problems` are those of objects now. `look`
+        adds what kernel, connections and routes say of a Service.
+        """
         self._planner = planner
         self._problems = problems
         self._has_node = has_node
         self._one_at_a_time = asyncio.Lock()
         self._made: _Made | None = None
+        self._look = look
+        self._look_one_at_a_time = asyncio.Lock()  # of its own: lists must not wait for it
+        self._explained: _Explained | None = None
 
     def pages(self) -> Mapping[str, Page]:
         """Return the pages by path."""
@@ -74,10 +93,33 @@ class InsightPages:
             return self._made.found
 
     async def explain(self, question: ServiceQuestion) -> Explanation | None:
-        """Return why a Service works, or not; None before anything is planned."""
-        async with self._one_at_a_time:
+        """
+        Return why a Service works, or not; None before anything is planned.
+
+        The last answer serves for a moment: a browser that loads a page again and again makes the
+        kernel list no more connections.
+        """
+        async with self._look_one_at_a_time:
+            last = self._explained
+            if last and last.question == question and monotonic_s() - last.at_s < _FRESH_S:
+                return last.found
             sight = self._sight()
-            return None if sight is None else await asyncio.to_thread(explain, sight, question)
+            if sight is None:
+                return None
+            found = await asyncio.to_thread(self._explain, sight, question)
+            self._explained = _Explained(question, found, monotonic_s())
+            return found
+
+    def _explain(self, sight: Sight, question: ServiceQuestion) -> Explanation:
+        found = explain(sight, question)
+        seen = msgspec.structs.replace(found.seen, objects="this nfproxy")
+        found = msgspec.structs.replace(found, seen=seen)
+        try:
+            return self._look(found, sight.planner)
+        except NfproxyError as error:
+            missing = (*found.seen.missing, f"kernel, connections and routes: {error}")
+            seen = msgspec.structs.replace(found.seen, missing=missing)
+            return msgspec.structs.replace(found, seen=seen)
 
     def _sight(self) -> Sight | None:
         planner = self._planner()

@@ -8,5 +8,6 @@ processes' changes (from sockets of ``announcements``), ``strangers`` removes wh
 tables for a comparison, and ``probes`` says which features the kernel lacks. ``rulelisting`` has
 rules as nft prints them. For a question about one Service, ``heldreader`` reads its elements,
 ``connectionreader`` its connections and ``foreigndrops`` other programs' rules. ``lookups`` finds
-single elements. Nothing here decides what the tables should hold.
+single elements, and ``nodereading`` puts all of that together. Nothing here decides what the tables
+should hold.
 """

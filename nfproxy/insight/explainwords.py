@@ -85,6 +85,17 @@ def headline(explanation: Explanation) -> str:
     return f"{title}{where}: {verdict_words(explanation)}"
 
 
+def seen_text(explanation: Explanation) -> str:
+    """Return what an explanation rests on: ``seen: objects of X, kernel, 3 connections.``"""
+    seen = explanation.seen
+    parts = [f"objects of {seen.objects}"] if seen.objects else ["no objects"]
+    if seen.kernel:
+        parts.append("kernel")
+    if seen.connections:
+        parts.append(plural(seen.connection_count or 0, "connection"))
+    return f"seen: {', '.join(parts)}."
+
+
 def verdict_words(explanation: Explanation) -> str:
     """Return the verdict in words; what fails is in capitals."""
     codes = {finding.code for finding in explanation.findings}

@@ -17,6 +17,7 @@ from nfproxy.insight.explainwords import (
     headline,
     port_label,
     port_text,
+    seen_text,
 )
 from nfproxy.insight.explanation import Conclusion, ExplainedPort, Explanation
 from nfproxy.insight.nodestatus import NODE_PATH, SERVICES, Mark, StatusRow, StatusScreen, age_text
@@ -114,6 +115,7 @@ def service_values(
     return {
         "found": found,
         "headline": headline(found),
+        "seen": seen_text(found),
         "ports": [_port_tables(port, found) for port in found.ports],
         "changes": change_rows(concerning(records, question, "")),
         "remembered": len(records),

@@ -86,6 +86,9 @@ def test_the_web_page_shows_them(commands: Commands, shop: Path) -> None:
     assert "programmed" in status[1]
     assert json.loads(as_json[1])["kind"] == "ServiceList"
     assert "/service" in nothing[1]
+    # As `explain` on the node: what is in force, routes and connections.
+    assert "kernel, 0 connections." in one[1]
+    assert all(f">{title}</th>" in one[1] for title in ("New", "Route", "Open"))
 
 
 def _get(path: str, accept: str) -> tuple[int, str]:

@@ -6,16 +6,21 @@ import threading
 
 import msgspec
 import pytest
+from msgspec import structs
 from support.client.http11 import ask
 from support.insight import shop, sight
 from support.processes.pageservers import serving
 
 from nfproxy.daemon import insightpages
-from nfproxy.daemon.insightpages import InsightPages
+from nfproxy.daemon.insightpages import InsightPages, LookAtNode
+from nfproxy.errors import DataplaneError
+from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, SERVICES_PATH, NodeObjects
 from nfproxy.insight.overview import Overview
+from nfproxy.insight.question import ServiceQuestion
 from nfproxy.insight.sight import Sight
 from nfproxy.model.changes import Changes
+from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
 from nfproxy.servers.pages import by_path
 
@@ -117,3 +122,62 @@ def test_a_planner_that_changes_meanwhile_does_no_harm() -> None:
     finally:
         stop.set()
         worker.join()
+
+
+# --- what the node knows ----------------------------------------------------------------------
+
+WEB = ServiceQuestion(ObjectName("shop", "web"))
+
+
+def looking(look: LookAtNode) -> InsightPages:
+    planner = sight(*shop()).planner
+    return InsightPages(lambda: planner, tuple, lambda: True, look)
+
+
+def test_an_explanation_has_what_the_node_knows_once_for_many_who_ask() -> None:
+    """In a thread; who loads the page again and again lists connections once."""
+    threads = []
+
+    def look(found: Explanation, planner: Planner) -> Explanation:
+        threads.append(threading.current_thread())
+        return structs.replace(found, seen=structs.replace(found.seen, kernel=True))
+
+    async def work() -> list[Explanation | None]:
+        pages = looking(look)
+        return await asyncio.gather(*(pages.explain(WEB) for _ in range(5)))
+
+    found = asyncio.run(work())
+    assert {one.seen.kernel for one in found if one} == {True}
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+
+
+def test_what_cannot_be_read_of_the_node_is_named() -> None:
+    """The rest is shown all the same."""
+
+    def look(found: Explanation, planner: Planner) -> Explanation:
+        raise DataplaneError("the kernel refuses", "")
+
+    found = asyncio.run(looking(look).explain(WEB))
+    assert found is not None
+    assert found.ports
+    assert found.seen.missing == ("kernel, connections and routes: the kernel refuses",)
+
+
+def test_lists_do_not_wait_for_the_node() -> None:
+    """It may take seconds, where a change is on its way."""
+    listed = threading.Event()
+
+    def look(found: Explanation, planner: Planner) -> Explanation:
+        assert listed.wait(60)
+        return found
+
+    async def work() -> None:
+        pages = looking(look)
+        waiting = asyncio.create_task(pages.explain(WEB))
+        await asyncio.sleep(0)
+        assert await pages.overview() is not None
+        listed.set()
+        await waiting
+
+    asyncio.run(work())
