@@ -111,6 +111,7 @@ class Feed:
         self._history = History()
         self._is_suspicious = False
         self._outputs = 0
+        self._events = self._changes = 0  # not in the metrics yet: all, and those that changed it
 
     async def act(self, outputs: Iterable[Output]) -> None:
         """Pass on what the protocol has found, in its order."""
@@ -150,8 +151,10 @@ class Feed:
                     self._metrics.watch_ended(plural, output.reason)
             self._outputs += 1
             if self._outputs % _BATCH == 0:
+                self._count_events()
                 await asyncio.sleep(0)
                 await self._wait_until_taken()
+        self._count_events()
 
     async def _wait_until_taken(self) -> None:
         """
@@ -167,19 +170,27 @@ class Feed:
 
     def _count(self, outcome: CacheChange) -> None:
         """Count an event, report what is wrong with the object, and wake the reader."""
-        kind = self.resource.kind
-        if kind is Kind.SERVICE:
-            self._metrics.service_event()
-        elif kind is Kind.ENDPOINT_SLICE:
-            self._metrics.slice_event(outcome.changed)
+        self._events += 1
         if outcome.changed:
+            self._changes += 1
             self._changed()
-        if outcome.problems and not outcome.is_usable:
+        if not outcome.problems:
+            return
+        kind = self.resource.kind
+        if not outcome.is_usable:
             self._metrics.undecodable(kind, outcome.name, outcome.problems)
-        elif outcome.problems and outcome.name is not None:
+        elif outcome.name is not None:
             self._metrics.fields_ignored(kind, outcome.name, outcome.problems)
         for problem in outcome.problems:
             self._report(problem)
+
+    def _count_events(self) -> None:
+        """Let metrics have the events that were counted: many of a list at once."""
+        if self.resource.kind is Kind.SERVICE:
+            self._metrics.service_events(self._events)
+        elif self.resource.kind is Kind.ENDPOINT_SLICE:
+            self._metrics.slice_events(self._events, self._changes)
+        self._events = self._changes = 0
 
     def _is_of_another_history(self, sign: str) -> None:
         """Let every resource be listed again: the other ones may have missed changes, too."""

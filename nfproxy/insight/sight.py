@@ -75,7 +75,7 @@ class Sight(msgspec.Struct, frozen=True, dict=True):
         """Return what was wrong with an object when it was read."""
         if not self.problems:
             return ()
-        return self.problems_by_subject.get(subject(kind.word, name.namespace, name.name), ())
+        return self.problems_by_subject.get(subject(kind, name.namespace, name.name), ())
 
     def ports_of(self, name: ObjectName) -> Iterator[PortSight]:
         """Yield each port of a Service in each of its families; none where it is not proxied."""

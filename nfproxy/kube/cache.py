@@ -227,14 +227,16 @@ class ObjectCache:
             return CacheChange(kind, name)
         if kind in self._unlisted:
             self._unlisted[kind].discard(name)  # also an unusable version shows that it exists
-        problems = self._replace_problems(kind, name, decoded.problems)
+        problems = decoded.problems
+        if problems or name in self._problems[kind]:
+            problems = self._replace_problems(kind, name, problems)
         changed = is_another = False
         if name is not None and decoded.usable:
-            before = self._current[kind].get(name)
-            is_another = kind not in self._unlisted and _is_another(decoded.value, before)
-            changed = self._set(kind, name, decoded.value)
+            before, value = self._current[kind].get(name), decoded.value
+            is_another = kind not in self._unlisted and _is_another(value, before)
+            changed = self._set(kind, name, value)
             if changed and kind is Kind.ENDPOINT_SLICE:
-                self._note_trigger(decoded.value, before, decoded.triggered_s)
+                self._note_trigger(value, before, decoded.triggered_s)
         version = decoded.version
         return CacheChange(kind, name, changed, problems, decoded.usable, version, is_another)
 

@@ -63,9 +63,9 @@ def decode(kind: Kind, data: Data, source_file: str = "") -> Decoded[Value]:
             typed = msgspec.convert(data, form.wire_type)
         decoded = form.to_model(typed, source_file)
         version = typed.metadata.resource_version
-        if not isinstance(version, str):
-            return decoded
-        return msgspec.structs.replace(decoded, version=version)
+        if isinstance(version, str):
+            decoded.version = version
+        return decoded
     except UNREADABLE:
         # Only now: on the good path the data is walked once.
         identity = msgspec.structs.replace(identify(data), kind=kind.word)  # lists leave it out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -19,7 +18,7 @@ from nfproxy.model.service import ObjectName
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Decoded(msgspec.Struct, Generic[T_co], frozen=True):
+class Decoded(msgspec.Struct, Generic[T_co]):
     """
     One object, decoded.
 
@@ -56,26 +55,28 @@ def uid_tag(metadata: wire.Metadata) -> int:
     It has one byte: such numbers take no memory, and two uids have the same once in 255 times.
     """
     uid = metadata.uid
-    return zlib.crc32(uid.encode()) % 255 + 1 if isinstance(uid, str) and uid else 0
+    return hash(uid) % 255 + 1 if uid and isinstance(uid, str) else 0
 
 
 MAX_PROBLEMS = 20  # reported of one object
 
 
 class Problems:
-    """Collects the problems of one object while it is being decoded."""
+    """Collects the problems of one object while it is being decoded: nearly always none."""
 
-    def __init__(self, source_file: str, kind: Kind, subject: str) -> None:
+    __slots__ = ("_kind", "_metadata", "_more", "_problems", "_source_file")
+
+    def __init__(self, source_file: str, kind: Kind, metadata: wire.Metadata) -> None:
         self._source_file = source_file
-        self._kind = kind.word
-        self._subject = subject
-        self._problems: list[Problem] = []
+        self._kind = kind
+        self._metadata = metadata
+        self._problems: tuple[Problem, ...] = ()
         self._more = 0
 
     def add(self, field: str, message: object) -> None:
         """Add what is wrong with a field; an exception stands for its message."""
         if len(self._problems) < MAX_PROBLEMS:
-            self._problems.append(self._problem(field, str(message)))
+            self._problems += (self._problem(field, str(message)),)
         else:
             self._more += 1
 
@@ -83,11 +84,12 @@ class Problems:
     def found(self) -> tuple[Problem, ...]:
         """The problems so far, in order; beyond `MAX_PROBLEMS`, their number."""
         if not self._more:
-            return tuple(self._problems)
+            return self._problems
         return (*self._problems, self._problem("", f"and {self._more} more problems"))
 
     def _problem(self, field: str, what: str) -> Problem:
-        return Problem(self._source_file, self._subject, field, what, kind=self._kind)
+        subject = identity.subject(self._kind, self._metadata.namespace, self._metadata.name)
+        return Problem(self._source_file, subject, field, what, kind=self._kind.word)
 
 
 def namespaced_name(
@@ -96,13 +98,18 @@ def namespaced_name(
     """Return an object's checked name; None, and a problem, where the API would refuse it."""
     field = "metadata.namespace"
     try:
-        # Many objects have it: one text is enough.
-        namespace = sys.intern(identity.label(metadata.namespace or DEFAULT_NAMESPACE))
+        namespace = _namespace(metadata.namespace or DEFAULT_NAMESPACE)
         field = "metadata.name"
         return ObjectName(namespace, check(metadata.name))
     except InputError as error:
         problems.add(field, error)
         return None
+
+
+@lru_cache(4096)
+def _namespace(text: str) -> str:
+    """Return the name of a namespace, one text for all its objects. Raises InputError."""
+    return sys.intern(identity.label(text))
 
 
 def cluster_scoped_name(metadata: wire.Metadata, problems: Problems) -> ObjectName | None:

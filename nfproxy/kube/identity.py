@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -94,18 +95,20 @@ def subdomain(text: str) -> str:
     return text
 
 
+@lru_cache(4096)
 def port_name(text: str) -> str:
     """Return `text` if it is a port name: empty or a label. Raises InputError."""
     return label(text) if text else text
 
 
-def subject(kind: str, namespace: str | None, name: str) -> str:
+def subject(kind: Kind, namespace: str | None, name: str) -> str:
     """
-    Return how messages call a namespaced object, e.g. ``Service default/web``.
+    Return how messages call an object, e.g. ``Service default/web``.
 
     A name with anything unusual in it is quoted and shortened: it may be hostile.
     """
-    return f"{kind} {shown_name(namespace or DEFAULT_NAMESPACE)}/{shown_name(name)}"
+    path = f"{shown_name(namespace or DEFAULT_NAMESPACE)}/" if kind.namespaced else ""
+    return f"{kind.word} {path}{shown_name(name)}"
 
 
 # --- identities --------------------------------------------------------------------------------

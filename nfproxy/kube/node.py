@@ -11,7 +11,6 @@ from nfproxy.kube.decoded import Decoded, Problems, cluster_scoped_name, uid_tag
 from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import parse_address, parse_prefix
 from nfproxy.model.node import Node, ServiceCIDR
-from nfproxy.text import shown_name
 
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")  # in the order of preference
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
@@ -21,7 +20,7 @@ def decode_node(obj: wire.NodeForm, source_file: str = "") -> Decoded[Node]:
     """
     Return the Node. Addresses and pod CIDRs that cannot be parsed are left out, with a problem.
     """
-    problems = Problems(source_file, Kind.NODE, f"Node {shown_name(obj.metadata.name)}")
+    problems = Problems(source_file, Kind.NODE, obj.metadata)
     name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)
@@ -65,8 +64,7 @@ def decode_service_cidr(obj: wire.ServiceCIDRForm, source_file: str = "") -> Dec
     CIDRs that cannot be parsed are left out, with a problem. So is one of length 0: nfproxy drops
     traffic to addresses of these ranges that no Service has, which would be all traffic.
     """
-    subject = f"ServiceCIDR {shown_name(obj.metadata.name)}"
-    problems = Problems(source_file, Kind.SERVICE_CIDR, subject)
+    problems = Problems(source_file, Kind.SERVICE_CIDR, obj.metadata)
     name = cluster_scoped_name(obj.metadata, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)

@@ -9,7 +9,7 @@ from nfproxy.errors import InputError
 from nfproxy.kube import identity, timestamps, wire
 from nfproxy.kube.addresses import cluster_address, frontend_address, parsed_list, source_ranges
 from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, shared, uid_tag
-from nfproxy.kube.identity import Kind, subject
+from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import FAMILIES, Family, family_of
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.text import quoted, shorten
@@ -29,8 +29,7 @@ def decode_service(obj: wire.ServiceForm, source_file: str = "") -> Decoded[Serv
     left out, with a problem; the rest of the object counts. Only a name that the API would refuse
     makes the object unusable.
     """
-    called = subject("Service", obj.metadata.namespace, obj.metadata.name)
-    problems = Problems(source_file, Kind.SERVICE, called)
+    problems = Problems(source_file, Kind.SERVICE, obj.metadata)
     name = namespaced_name(obj.metadata, identity.label, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)
@@ -106,7 +105,8 @@ def _cluster_ips(spec: wire.ServiceSpec, problems: Problems) -> dict[Family, byt
             problems.add(
                 "spec.ipFamilies", "is empty, so only the first of spec.clusterIPs is used"
             )
-        return _own_family(first, "spec.clusterIP", problems)
+        only = _cluster_ip(first, "spec.clusterIP", problems)
+        return {family_of(only): only} if only else {}
     found: dict[Family, bytes] = {}
     for index, label in enumerate(spec.ip_families):
         family = _FAMILIES.get(label)
@@ -115,22 +115,21 @@ def _cluster_ips(spec: wire.ServiceSpec, problems: Problems) -> dict[Family, byt
             problems.add(f"spec.ipFamilies[{index}]", f"{quoted(label)} {why}; ignored")
         elif index < len(listed):
             field = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
-            address = _own_family(listed[index], field, problems)
-            if address and family not in address:
+            address = _cluster_ip(listed[index], field, problems)
+            if address and family_of(address) is not family:
                 problems.add(field, f"{listed[index]!r} is not of family {label}; ignored")
             elif address:
-                found[family] = address[family]
+                found[family] = address
     return found
 
 
-def _own_family(text: str, field: str, problems: Problems) -> dict[Family, bytes]:
-    """Return one cluster IP by its own family, an empty mapping where it cannot be used."""
+def _cluster_ip(text: str, field: str, problems: Problems) -> bytes:
+    """Return one cluster IP, b"" where it cannot be used."""
     try:
-        packed = cluster_address(text)
+        return cluster_address(text)
     except InputError as error:
         problems.add(field, f"{error}; this family of the Service is not proxied")
-        return {}
-    return {family_of(packed): packed}
+        return b""
 
 
 def _ports(ports: list[wire.ServicePortForm] | None, problems: Problems) -> tuple[ServicePort, ...]:
@@ -140,12 +139,15 @@ def _ports(ports: list[wire.ServicePortForm] | None, problems: Problems) -> tupl
     Name and protocol lead to the endpoints, port and protocol to the frontend. So the API requires
     that each pair is unique; of two ports with one pair, the first counts.
     """
+    if ports and len(ports) == 1:
+        only = _port(ports[0], "spec.ports[0]", problems, is_only=True)
+        return (only,) if only else ()
     found: list[ServicePort] = []
     taken: set[tuple[Protocol, str | int]] = set()
     node_ports: set[tuple[Protocol, int]] = set()
     for index, item in enumerate(ports or ()):
         field = f"spec.ports[{index}]"
-        port = _port(item, field, problems, is_only=len(ports or ()) == 1)
+        port = _port(item, field, problems)
         if port is None:
             continue
         pairs: set[tuple[Protocol, str | int]] = {
@@ -166,26 +168,25 @@ def _ports(ports: list[wire.ServicePortForm] | None, problems: Problems) -> tupl
             port = msgspec.structs.replace(port, node_port=0)
         node_ports.add((port.protocol, port.node_port))
         found.append(port)
-    if not found and len(ports or ()) != 1:  # of a single port the line says it
+    if not found:
         problems.add("spec.ports", "holds no port that can be used")
     return tuple(found)
 
 
 def _port(
-    item: wire.ServicePortForm, field: str, problems: Problems, *, is_only: bool
+    item: wire.ServicePortForm, field: str, problems: Problems, *, is_only: bool = False
 ) -> ServicePort | None:
     """Return one service port, or None where it cannot be used."""
-    part = field
+    part = "name"
     try:
-        part = f"{field}.name"
         name = identity.port_name(item.name or "")
-        part = f"{field}.protocol"
+        part = "protocol"
         protocol = decode_protocol(item.protocol)
-        part = f"{field}.port"
+        part = "port"
         port = port_number(item.port)
     except InputError as error:
         consequence = "the Service has no other port" if is_only else "this port is not proxied"
-        problems.add(part, f"{error}; {consequence}")
+        problems.add(f"{field}.{part}", f"{error}; {consequence}")
         return None
     return ServicePort(
         name=name,

@@ -15,10 +15,10 @@ from nfproxy.errors import InputError
 from nfproxy.kube import identity, timestamps, wire
 from nfproxy.kube.addresses import reachable_address
 from nfproxy.kube.decoded import Decoded, Problems, namespaced_name, shared, uid_tag
-from nfproxy.kube.identity import Kind, subject
+from nfproxy.kube.identity import Kind
 from nfproxy.kube.service import decode_protocol, port_number
-from nfproxy.model.addresses import FAMILIES, Family, family_of
-from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort, endpoint_kind
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.text import quoted
 
@@ -37,8 +37,7 @@ def decode_slice(obj: wire.EndpointSliceForm, source_file: str = "") -> Decoded[
     are left out, with a problem. Only a name or an address type that the API would refuse makes the
     object unusable.
     """
-    called = subject("EndpointSlice", obj.metadata.namespace, obj.metadata.name)
-    problems = Problems(source_file, Kind.ENDPOINT_SLICE, called)
+    problems = Problems(source_file, Kind.ENDPOINT_SLICE, obj.metadata)
     name = namespaced_name(obj.metadata, identity.subdomain, problems)
     if name is None:
         return Decoded(None, None, problems.found, usable=False)
@@ -54,14 +53,9 @@ def decode_slice(obj: wire.EndpointSliceForm, source_file: str = "") -> Decoded[
     service = _service(name, labels.service_name, problems)
     if service is None:
         return Decoded(name, None, problems.found)
-    value = EndpointSlice.of(
-        name=name,
-        service=service,
-        family=family,
-        ports=shared(_ports(obj.ports, problems)),
-        endpoints=_endpoints(obj.endpoints or [], family, problems),
-        uid_tag=uid_tag(obj.metadata),
-    )
+    ports = shared(_ports(obj.ports, problems))
+    endpoints = _endpoints(obj.endpoints or [], family, problems)
+    value = EndpointSlice.of_parts(name, service, family, ports, *endpoints, uid_tag(obj.metadata))
     return Decoded(name, value, problems.found, triggered_s=_triggered_s(obj.metadata))
 
 
@@ -112,9 +106,11 @@ def _slice_port(name: str, protocol: Protocol, port: int) -> SlicePort:
 
 def _endpoints(
     items: list[wire.EndpointForm], family: Family, problems: Problems
-) -> tuple[Endpoint, ...]:
-    """Return the endpoints that have an address of the slice's family."""
-    found: list[Endpoint] = []
+) -> tuple[list[bytes], list[Endpoint]]:
+    """Return addresses and kinds of the endpoints that have an address of the slice's family."""
+    addresses: list[bytes] = []
+    kinds: list[Endpoint] = []
+    size = family.size
     for index, item in enumerate(items):
         if not item.addresses:
             problems.add(f"endpoints[{index}].addresses", "is empty; endpoint ignored")
@@ -124,28 +120,43 @@ def _endpoints(
         except InputError as error:
             problems.add(f"endpoints[{index}].addresses[0]", f"{error}; endpoint ignored")
             continue
-        if family_of(address) is not family:
+        if len(address) != size:
             problems.add(
                 f"endpoints[{index}].addresses[0]",
                 f"{quoted(item.addresses[0])} is not {family.label}; endpoint ignored",
             )
             continue
-        found.append(_endpoint(item, address))
-    return tuple(found)
+        addresses.append(address)
+        hints = item.hints
+        kinds.append(
+            _kind(item.conditions, item.node_name)
+            if hints is None
+            else _kind(
+                item.conditions,
+                item.node_name,
+                _hints(hints.for_zones) if hints.for_zones else (),
+                _hints(hints.for_nodes) if hints.for_nodes else (),
+            )
+        )
+    return addresses, kinds
 
 
-def _endpoint(item: wire.EndpointForm, address: bytes) -> Endpoint:
-    """Return one endpoint. By default it is ready and serving, and not terminating."""
-    conditions = item.conditions or _ALL_TRUE
-    hints = item.hints
-    return Endpoint(
-        address,
-        conditions.ready is not False,
-        conditions.serving is not False,
-        conditions.terminating is True,
-        None if item.node_name is None else _shared(item.node_name),
-        _hints(hints.for_zones) if hints and hints.for_zones else (),
-        _hints(hints.for_nodes) if hints and hints.for_nodes else (),
+@lru_cache(4096)
+def _kind(
+    conditions: wire.Conditions | None,
+    node_name: str | None,
+    zone_hints: tuple[str, ...] = (),
+    node_hints: tuple[str, ...] = (),
+) -> Endpoint:
+    """Return what an endpoint is. By default it is ready and serving, and not terminating."""
+    found = conditions or _ALL_TRUE
+    return endpoint_kind(
+        found.ready is not False,
+        found.serving is not False,
+        found.terminating is True,
+        None if node_name is None else _shared(node_name),
+        zone_hints,
+        node_hints,
     )
 
 

@@ -24,7 +24,7 @@ def normalise(text: str) -> str:
     """
     moment, fraction = _parse(text)
     # not strftime: its %Y does not pad years below 1000
-    return f"{moment.isoformat(timespec='seconds')[:19]}.{fraction.ljust(9, '0')}Z"
+    return f"{moment.isoformat()}.{fraction.ljust(9, '0')}Z"
 
 
 def timestamp(unix_s: float) -> str:
@@ -35,17 +35,17 @@ def timestamp(unix_s: float) -> str:
 def unix_seconds(text: str) -> float:
     """Return an RFC 3339 time as seconds since 1970. Raises InputError."""
     moment, fraction = _parse(text)
-    return moment.timestamp() + float(f"0.{fraction or '0'}")
+    return moment.replace(tzinfo=UTC).timestamp() + float(f"0.{fraction or '0'}")
 
 
 def _parse(text: str) -> tuple[datetime, str]:
-    """Return a time in UTC to the second, and the digits of the fraction."""
+    """Return a time in UTC to the second, naive, and the digits of the fraction."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise _refused(text)
     fraction, sign, hours, minutes = match.groups()
     try:
-        moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text[:19])
         if sign:
             offset = timedelta(hours=int(hours), minutes=int(minutes))
             moment += offset if sign == "-" else -offset

@@ -96,15 +96,14 @@ class KubeProxyMetrics:
 
     # --- changes ---------------------------------------------------------------------------
 
-    def service_event(self) -> None:
-        """A Service was added, changed or deleted, or was in a list."""
-        self._service_changes.inc(self._service_weight)
+    def service_events(self, number: int) -> None:
+        """Services were added, changed or deleted, or were in a list."""
+        self._service_changes.inc(number * self._service_weight)
 
-    def slice_event(self, changed: bool) -> None:
-        """The same for an EndpointSlice; `changed`: it differs in what nfproxy reads."""
-        self._endpoint_changes.inc()
-        if changed:
-            self._endpoints_pending.inc()
+    def slice_events(self, number: int, changed: int) -> None:
+        """The same for EndpointSlices; `changed` differ in what nfproxy reads."""
+        self._endpoint_changes.inc(number)
+        self._endpoints_pending.inc(changed)
 
     def changes_pending(self, services: int) -> None:
         """This number of Services has changed since the last sync."""

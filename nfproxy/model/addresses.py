@@ -23,18 +23,20 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"
 class Family(enum.IntEnum):
     """An IP family; the value is nf_tables' family number (NFPROTO_IPV4, NFPROTO_IPV6)."""
 
+    #: Length of a packed address in bytes.
+    size: int
+
     IPV4 = 2
     IPV6 = 10
+
+    def __init__(self, number: int) -> None:
+        """Set what is asked for with every address: a property takes several times as long."""
+        self.size = 4 if number == 2 else 16
 
     @property
     def table(self) -> str:
         """The family's word in nft syntax: ``ip`` or ``ip6``."""
         return "ip" if self is Family.IPV4 else "ip6"
-
-    @property
-    def size(self) -> int:
-        """Length of a packed address in bytes."""
-        return 4 if self is Family.IPV4 else 16
 
     @property
     def label(self) -> str:
@@ -57,6 +59,10 @@ def parse_address(text: str) -> bytes:
     Accepts what Kubernetes accepts: octets are decimal and may have leading zeros, and an
     IPv4-mapped IPv6 address is IPv4. Refuses a zone (``%eth0``). Raises InputError.
     """
+    try:
+        return socket.inet_pton(socket.AF_INET, text)  # nearly all of them, and five times as fast
+    except (OSError, ValueError, UnicodeError):
+        pass
     if _IPV4.fullmatch(text):
         octets = [int(part) for part in text.split(".")]
         if max(octets) > 255:

@@ -43,7 +43,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 
 class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """
-    Endpoints of one family of one Service: all of them, or a part. Made by `of`.
+    Endpoints of one family of one Service: all of them, or a part. Made by `of` or `of_parts`.
 
     There may be 100,000 endpoints. So a slice has their addresses in one piece, and in `kinds` the
     rest of each, as endpoints without an address that exist once: one for all where they are alike.
@@ -68,14 +68,28 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
         uid_tag: int = 0,
     ) -> EndpointSlice:
         """Return the slice of some endpoints."""
-        addresses = b"".join([one.address for one in endpoints])
         kinds = [
-            _kind(e.ready, e.serving, e.terminating, e.node, e.zone_hints, e.node_hints)
+            endpoint_kind(e.ready, e.serving, e.terminating, e.node, e.zone_hints, e.node_hints)
             for e in endpoints
         ]
+        addresses = [one.address for one in endpoints]
+        return cls.of_parts(name, service, family, ports, addresses, kinds, uid_tag)
+
+    @classmethod
+    def of_parts(
+        cls,
+        name: ObjectName,
+        service: ObjectName,
+        family: Family,
+        ports: tuple[SlicePort, ...],
+        addresses: Sequence[bytes],
+        kinds: Sequence[Endpoint],
+        uid_tag: int = 0,
+    ) -> EndpointSlice:
+        """Return the slice of endpoints with these addresses; each is of an `endpoint_kind`."""
         are_alike = kinds.count(kinds[0]) == len(kinds) if kinds else True
         held = _alone(kinds[0]) if kinds and are_alike else tuple(kinds)
-        return cls(name, service, family, ports, addresses, held, uid_tag)
+        return cls(name, service, family, ports, b"".join(addresses), held, uid_tag)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -96,7 +110,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
 
 
 @lru_cache(4096)
-def _kind(
+def endpoint_kind(
     ready: bool,
     serving: bool,
     terminating: bool,

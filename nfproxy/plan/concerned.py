@@ -45,4 +45,4 @@ def concerned(before: NodeConfig, after: NodeConfig) -> Concerned:
 
 
 def _has_zone_hints(piece: EndpointSlice) -> bool:
-    return any(endpoint.zone_hints for endpoint in piece.endpoints)
+    return any(endpoint.zone_hints for endpoint in piece.kinds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 
 import msgspec
 
@@ -51,7 +52,7 @@ def candidates(
     slices: Iterable[EndpointSlice], port_name: str, protocol: Protocol, family: Family
 ) -> dict[Destination, Endpoint]:
     """
-    Return every endpoint of a service port, by destination.
+    Return every endpoint of a service port, by destination: what it is, without its address.
 
     Name and protocol select a slice's port; two slices may give it different numbers. Of two
     endpoints with one address, one that does not terminate wins, then one that is ready, then the
@@ -65,9 +66,13 @@ def candidates(
         for port in piece.ports:
             if port.name != port_name or port.protocol is not protocol:
                 continue
-            number = port_bytes(port.port)
-            for endpoint in piece.endpoints:
-                destination = endpoint.address + number
+            number, size, held = port_bytes(port.port), family.size, piece.addresses
+            listed = [held[at : at + size] + number for at in range(0, len(held), size)]
+            pairs = list(zip(listed, cycle(piece.kinds), strict=False))
+            if not found and len(fresh := dict(pairs)) == len(pairs):
+                found = fresh  # like nearly all slices
+                continue
+            for destination, endpoint in pairs:
                 known = found.get(destination)
                 if known is None or _rank(endpoint) > _rank(known):
                     found[destination] = endpoint

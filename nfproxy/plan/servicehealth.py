@@ -50,9 +50,9 @@ def _local_endpoints(
     Terminating endpoints do not count, so that load balancers leave before the endpoints are gone.
     """
     addresses = {
-        endpoint.address
+        destination[: family.size]
         for port in service.ports
-        for endpoint in candidates(slices, port.name, port.protocol, family).values()
+        for destination, endpoint in candidates(slices, port.name, port.protocol, family).items()
         if endpoint.ready and endpoint.node == node_name
     }
     return len(addresses)

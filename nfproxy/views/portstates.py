@@ -100,5 +100,5 @@ def _has_ready(planner: Planner, service: ObjectName, family: Family) -> bool:
         endpoint.ready
         for piece in planner.slices_of(service)
         if piece.family is family
-        for endpoint in piece.endpoints
+        for endpoint in piece.kinds
     )

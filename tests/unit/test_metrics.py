@@ -141,14 +141,14 @@ def test_a_series_with_labels_appears_when_it_is_used(metrics: Metrics):
     assert 'ip_family="IPv4"' not in metrics.text().decode()
 
 
-def test_a_service_event_counts_in_each_family():
+def test_service_events_count_in_each_family():
     """As in kube-proxy: two in a dual-stack cluster."""
     name = "kubeproxy_sync_proxy_rules_service_changes_total"
     dual, single = (Metrics(families, "1", {}) for families in (FAMILIES, [V4]))
-    dual.service_event()
-    single.service_event()
+    dual.service_events(3)
+    single.service_events(3)
 
-    assert (value(dual, name), value(single, name)) == (2, 1)
+    assert (value(dual, name), value(single, name)) == (6, 3)
 
 
 def test_a_sync_includes_all_pending_changes(metrics: Metrics):
@@ -159,8 +159,7 @@ def test_a_sync_includes_all_pending_changes(metrics: Metrics):
         names = ("endpoint_changes_total", "endpoint_changes_pending", "service_changes_pending")
         return [value(metrics, f"{prefix}_{name}") for name in names]
 
-    metrics.slice_event(changed=True)
-    metrics.slice_event(changed=False)
+    metrics.slice_events(2, changed=1)
     metrics.changes_pending(services=7)
     assert counts() == [2, 1, 7]
     metrics.sync_started()

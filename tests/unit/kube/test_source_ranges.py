@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nfproxy.kube import wire
 from nfproxy.kube.addresses import source_ranges
 from nfproxy.kube.decoded import Problems
 from nfproxy.kube.identity import Kind
@@ -29,7 +30,7 @@ NO_SOURCE_4, NO_SOURCE_6 = "0.0.0.0/32", "::/128"
 )
 def test_valid_lists(texts, expected):
     """A family without a range is open, and so is one with a range of length 0."""
-    problems = Problems("", Kind.SERVICE, "")
+    problems = Problems("", Kind.SERVICE, wire.Metadata("web"))
 
     assert expected == [str(prefix) for prefix in source_ranges(texts, problems)]
     assert problems.found == ()
@@ -50,7 +51,7 @@ def test_valid_lists(texts, expected):
 )
 def test_invalid_ranges_never_open_a_family(texts, expected):
     """Where nothing valid is left for a family, it is closed, unlike in kube-proxy."""
-    problems = Problems("", Kind.SERVICE, "")
+    problems = Problems("", Kind.SERVICE, wire.Metadata("web"))
 
     assert expected == [str(prefix) for prefix in source_ranges(texts, problems)]
     assert "spec.loadBalancerSourceRanges" in problems.found[0].field
