@@ -24,8 +24,8 @@ _PAUSE_S = 0.1
 #: At most one line in this time about it, of all servers together.
 _REPORT_S = 60.0
 
-#: Connections accepted at once; then the event loop serves others.
-_AT_ONCE = 128
+#: Connections accepted at once; then the event loop serves others, also other sockets' connections.
+_AT_ONCE = 16
 
 #: Descriptors that an acceptor keeps, and gives up for connections when the process has no others.
 _RESERVE = 4

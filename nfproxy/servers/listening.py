@@ -47,11 +47,10 @@ def listen_at(address: str) -> socket.socket:
     packed = parse_address(host)
     try:
         if any(packed):
-            return _listen(Family.IPV4 if len(packed) == 4 else Family.IPV6, packed, int(port))
+            return listen(Family.IPV4 if len(packed) == 4 else Family.IPV6, packed, int(port))
         return _listen_at_both(int(port))
     except OSError as error:
-        what, remedy = _cause(error)
-        raise ListenError(f"cannot listen on {address}: {what}", remedy) from error
+        raise not_at(address, error) from error
 
 
 def listen_in_family(family: Family, address: bytes | None, port: int) -> socket.socket:
@@ -62,8 +61,8 @@ def listen_in_family(family: Family, address: bytes | None, port: int) -> socket
     an address that was just added to an interface cannot be bound to otherwise.
     """
     if address is None:
-        return _listen(family, bytes(family.size), port)
-    return _listen(family, address, port, early=True)
+        return listen(family, bytes(family.size), port)
+    return listen(family, address, port, early=True)
 
 
 def bind_datagrams(family: Family, address: bytes, port: int) -> socket.socket:
@@ -85,26 +84,45 @@ def why_not(error: OSError) -> str:
     return str(ListenError(*_cause(error)))
 
 
+def not_at(address: str, error: OSError) -> ListenError:
+    """Return the error of sockets that cannot listen at ``IP:port``."""
+    what, remedy = _cause(error)
+    return ListenError(f"cannot listen on {address}: {what}", remedy)
+
+
 def _cause(error: OSError) -> tuple[str, str]:
     return _CAUSES.get(error.errno or 0, (reason_of(error), ""))
 
 
 def _listen_at_both(port: int) -> socket.socket:
     try:
-        return _listen(Family.IPV6, bytes(16), port, both=True)
+        return listen(Family.IPV6, bytes(16), port, both=True)
     except OSError as error:
         if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        return _listen(Family.IPV4, bytes(4), port)  # a kernel without IPv6
+        return listen(Family.IPV4, bytes(4), port)  # a kernel without IPv6
 
 
-def _listen(
-    family: Family, address: bytes, port: int, *, both: bool = False, early: bool = False
+def listen(
+    family: Family,
+    address: bytes,
+    port: int,
+    *,
+    both: bool = False,
+    early: bool = False,
+    is_shared: bool = False,
 ) -> socket.socket:
+    """
+    Return a socket that listens at an address of a family, and `both` at IPv4's, too.
+
+    It may be `early`, before an interface has the address. With `is_shared` other sockets of this
+    user that say so, too, may have the same place. Raises OSError.
+    """
     opened = socket.socket(_ADDRESS_FAMILY[family], socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         # A restart must not wait for the old process's connections in TIME_WAIT.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_shared)
         if family is Family.IPV6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
         if early:

@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from nfproxy.errors import ListenError
 from nfproxy.servers.accepting import Acceptor
 from nfproxy.servers.admission import Connections, Peer
-from nfproxy.servers.listening import listen_at
+from nfproxy.servers.localqueue import listen_apart
 from nfproxy.servers.pages import Page, error
 from nfproxy.servers.requestreader import LONGEST_HEAD, RefusedError, RequestReader
 
@@ -82,7 +82,7 @@ class PageServer:
         listening = await self._listen()
         self._server = SocketServer(self._page, Connections(_CONNECTIONS))
         try:
-            self._server.start(listening)
+            self._server.start(*listening)
             log.info("serving %s on %s", self._name, self._address)
             await asyncio.Future()
         finally:
@@ -96,11 +96,11 @@ class PageServer:
             return ()
         return self._server.listening
 
-    async def _listen(self) -> socket.socket:
+    async def _listen(self) -> list[socket.socket]:
         logged = ""
         while True:
             try:
-                return listen_at(self._address)
+                return listen_apart(self._address)
             except ListenError as failure:
                 if self._hard_fail:
                     raise
@@ -117,16 +117,18 @@ class SocketServer:
         """Serve nothing yet; `connections` may be shared with other servers."""
         self._server = web.Server(page)
         self._connections = connections
-        self._acceptor: Acceptor | None = None
+        self._acceptors: list[Acceptor] = []
         self._handing_over: set[asyncio.Task[Any]] = set()
         self.listening: tuple[tuple[str, int], ...] = ()  # host and port, from `start` to `close`
 
-    def start(self, listening: socket.socket) -> None:
-        """Serve at a listening socket, which belongs to this server from now on."""
-        # Those who connect and say nothing cost the kernel a little, and this process nothing.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_S)
-        self.listening = (listening.getsockname()[:2],)
-        self._acceptor = Acceptor(listening, self._accepted, self._connections.make_room)
+    def start(self, *listening: socket.socket) -> None:
+        """Serve at listening sockets of one place, which belong to this server from now on."""
+        self.listening = (listening[0].getsockname()[:2],)
+        for one in listening:
+            # Those who connect and say nothing cost the kernel a little, and this process nothing.
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_S)
+            acceptor = Acceptor(one, self._accepted, self._connections.make_room)
+            self._acceptors.append(acceptor)
 
     def _accepted(self, client: socket.socket) -> None:
         """Serve a new connection, or close it where there is no room."""
@@ -148,8 +150,8 @@ class SocketServer:
 
     async def close(self) -> None:
         """Accept no connection, finish the answers under way, close all connections."""
-        if self._acceptor is not None:
-            self._acceptor.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         self.listening = ()
         await asyncio.gather(*self._handing_over, return_exceptions=True)
         self._server.pre_shutdown()

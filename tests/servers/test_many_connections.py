@@ -236,7 +236,7 @@ def test_probes_are_answered_during_a_flood_of_connections(said: str):
                 return found
 
     found = asyncio.run(use())
-    assert found.count(True) >= 11, found
+    assert all(any(found[start : start + 3]) for start in range(len(found) - 2)), found
 
 
 @contextmanager
