@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 
 from nfproxy.backoff import Backoff
 from nfproxy.clock import monotonic_s
-from nfproxy.daemon.proxier import Hooks, Outcome, Proxier, bulk_load
+from nfproxy.daemon.proxier import Hooks, Outcome, Proxier
 from nfproxy.daemon.repairlog import RepairLog
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
 from nfproxy.dataplane.notifications import Damage, ForeignChanges
 from nfproxy.errors import ConfigError
+from nfproxy.host.freememory import bulk_load
 from nfproxy.kube.source import Source
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes

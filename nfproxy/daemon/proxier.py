@@ -6,11 +6,9 @@ The loop (:mod:`nfproxy.daemon.loop`) decides when; the proxier does it, and rep
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -19,7 +17,7 @@ from nfproxy.daemon.unplanned import Unplanned
 from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.dataplane.probes import first_missing_feature
 from nfproxy.errors import ConfigError, MissingFeatureError, NfproxyError, TransactionError
-from nfproxy.host.freememory import give_back
+from nfproxy.host.freememory import give_back, without_collector
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes, Trigger
 from nfproxy.model.nodeconfig import NodeConfig
@@ -206,7 +204,11 @@ class Proxier:
         began_s, used_s = monotonic_s() if repair is None else repair[1], thread_s()
         try:
             work = self._reconciler
-            report = work.sync() if repair is None else work.put_back(repair[0])
+            if repair is None:
+                report = work.sync()
+            else:
+                with without_collector():
+                    report = work.put_back(repair[0])
             report = msgspec.structs.replace(report, left=report.left + len(self._unplanned))
         except (NfproxyError, OSError) as error:
             # Later there are rules to keep, and the daemon retries whatever the error.
@@ -363,26 +365,6 @@ class Proxier:
         (service,) = services
         port_names = {claim.port_name for claim in claims}
         return f"{service}:{port_names.pop()}".rstrip(":") if len(port_names) == 1 else str(service)
-
-
-@contextlib.contextmanager
-def bulk_load() -> Iterator[None]:
-    """
-    Keep Python's garbage collector away from the first planning, and from what it leaves.
-
-    The first planning makes some hundred thousand objects without cycles. The collector would walk
-    them again and again, which doubles the time. Most of them stay afterwards, and a full
-    collection would delay a later change by a tenth of a second. So they are frozen; reference
-    counts still free them.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.collect()
-        gc.freeze()
-        give_back()
 
 
 def _amount(report: Report) -> str:

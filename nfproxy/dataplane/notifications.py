@@ -18,7 +18,7 @@ from typing import NamedTuple
 from nfproxy.dataplane.announcements import attach_filter, buffers, listen
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink.elements import counted_elements, raw_elements, set_of
+from nfproxy.netlink.elements import counted_elements, head_of, raw_elements, set_of
 from nfproxy.netlink.messages import family_of, messages
 from nfproxy.netlink.nftables import (
     DELETE_CHAIN,
@@ -203,10 +203,15 @@ class ForeignChanges:
                     process = changing_process(data, start, end)
                     yield self._commit.change(*process, self._name_elements)
                     self._commit = _ForeignCommit()
+            elif self._commit.knows(kind & 0xFF, data, start):
+                continue
             elif family_of(data, start) in FAMILIES and is_about_table(
                 _TABLE_BYTES, data, start, end
             ):
                 self._commit.add(kind & 0xFF, data, start, end)
+
+
+_ELEMENTS = (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS)
 
 
 class _ForeignCommit:
@@ -218,13 +223,19 @@ class _ForeignCommit:
         self._extent = Extent()
         self._what: dict[str, set[Family]] = {}  # by what was done: to which tables
         self._elements: dict[bool, list[ChangedElement]] = {True: [], False: []}  # by: were added
+        self._known_head = b""  # of messages about a set all of whose elements count as touched
+
+    def knows(self, kind: int, data: bytes, start: int) -> bool:
+        """Return whether a message says nothing new: a set with 20,000 elements was flushed."""
+        head = self._known_head
+        return bool(head) and kind in _ELEMENTS and data.startswith(head, start)
 
     def add(self, kind: int, data: bytes, start: int, end: int) -> None:
         """Take a message about one of our tables."""
         family = Family(data[start])
         self.families.add(family)
         self._extend(kind, data, start, end)
-        if kind in (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS):
+        if kind in _ELEMENTS:
             self._add_elements(family, self._elements[kind == NEW_ELEMENTS], data[start:end])
             return
         damage, what = Damage.STRUCTURE, ""
@@ -254,17 +265,26 @@ class _ForeignCommit:
     def _extend(self, kind: int, data: bytes, start: int, end: int) -> None:
         """Take what a message touches; a kind that is not known may have touched everything."""
         extent = self._extent
-        if kind in (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS):
-            payload = data[start:end]
+        if kind in _ELEMENTS:
+            payload, family = data[start:end], Family(data[start])
             name = set_of(payload)
-            if name in SCHEMAS and not extent.everything:
-                keys = (key for key, _, _, _ in raw_elements(payload))
-                extent.add_elements(Family(data[start]), name, keys)
+            if name in SCHEMAS:
+                extent.add_elements(family, name, (key for key, *_ in raw_elements(payload)))
+                if extent.has_all_of(family, name):
+                    self._known_head = head_of(payload)
         elif kind in (NEW_RULE, DELETE_RULE, DESTROY_RULE):
             extent.rules = True
         elif kind in (NEW_CHAIN, DELETE_CHAIN, DESTROY_CHAIN):
             extent.rules = extent.chains = True
-        elif kind in (NEW_SET, DELETE_SET):
+        elif kind in (DELETE_TABLE, DESTROY_TABLE):
+            extent.add_table(Family(data[start]))
+        elif kind == NEW_TABLE:  # a new one is empty, and another one has other flags now
+            extent.rules = True
+        elif kind == DELETE_SET:
+            extent.rules = True
+            if (name := set_in(data, start, end)) in SCHEMAS:
+                extent.add_set(Family(data[start]), name)
+        elif kind == NEW_SET:
             extent.everything |= is_our_set(set_in(data, start, end))
         elif kind == DELETE_OBJECT:
             extent.rules |= set_in(data, start, end) in NAMED_COUNTERS

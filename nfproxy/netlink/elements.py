@@ -282,6 +282,14 @@ def set_of(data: bytes) -> str:
     return text(found.get(_LIST_SET, b"")) if text(found.get(_LIST_TABLE, b"")) == TABLE else ""
 
 
+def head_of(data: bytes) -> bytes:
+    """Return what all messages of one commit about elements of the same set begin with."""
+    for kind, start, _ in attributes(data, GENERIC_SIZE, len(data)):
+        if kind == _LIST_ELEMENTS:
+            return data[: start - ATTRIBUTE.size]
+    return data
+
+
 def counted_elements(data: bytes) -> Iterator[tuple[bytes, int]]:
     """Yield (key, packets) of the elements in one message that have counted packets."""
     for kind, start, end in attributes(data, GENERIC_SIZE, len(data)):

@@ -7,6 +7,7 @@ operations may be cut wherever two of them are not about one element.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 
 from nfproxy.nft import schema
@@ -32,11 +33,16 @@ def most_bytes(operation: Operation) -> int:
     return _OVERHEAD + 2 * len(operation.key) + (len(value) if isinstance(value, bytes) else 0)
 
 
-def portions(operations: list[Operation], limit: int | None) -> Iterator[list[Operation]]:
-    """Yield operations in transactions of at most `limit` bytes, in their order; None: in one."""
+def portions(
+    operations: list[Operation], limit: int | None, most: int = sys.maxsize
+) -> Iterator[list[Operation]]:
+    """
+    Yield operations in transactions of at most `limit` bytes, in their order; None: no limit.
+
+    Without one, a transaction has about `most` operations.
+    """
     if limit is None:
-        if operations:
-            yield operations
+        yield from _cut(operations, most)
         return
     portion: list[Operation] = []
     size = 0
@@ -49,6 +55,16 @@ def portions(operations: list[Operation], limit: int | None) -> Iterator[list[Op
         size += needed
     if portion:
         yield portion
+
+
+def _cut(operations: list[Operation], most: int) -> Iterator[list[Operation]]:
+    start, end = 0, len(operations)
+    while start < end:
+        stop = min(start + most, end)
+        while stop < end and not _may_cut(operations[stop - 1], operations[stop]):
+            stop += 1
+        yield operations[start:stop] if start or stop < end else operations
+        start = stop
 
 
 def _units(operations: Iterable[Operation]) -> Iterator[list[Operation]]:

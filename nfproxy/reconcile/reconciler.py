@@ -26,7 +26,7 @@ from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.observed import observe
 from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_elements
-from nfproxy.reconcile.restoring import restore
+from nfproxy.reconcile.restoring import believed_parts, is_much, restore
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
 from nfproxy.reconcile.tracker import Tracker
@@ -164,13 +164,14 @@ class Reconciler:
         if extent.rules:
             self._dataplane.expect_load()
         is_known = self.trusted and self._resyncing is None and not self._program_changed
-        if extent.everything or not is_known:
+        if extent.everything or not is_known or is_much(extent, self._tracker.held):
             self.distrust(ResyncReason.FOREIGN)
             return self.sync()
         tracker, limit = self._tracker, self._dataplane.transaction_limit
         self._begin()
+        parts = believed_parts(extent, tracker.held)  # while what loads rules starts
         chains_made = self._restore_program() if extent.rules else 0
-        restored = restore(extent, tracker.held, self._dataplane, self._families)
+        restored = restore(extent, tracker.held, parts, self._dataplane, self._families)
         batch = Batch(restored.operations)
         for transaction in tracker.transactions(batch, limit, self._clock):
             self._dataplane.commit(transaction)

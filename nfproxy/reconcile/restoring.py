@@ -7,7 +7,7 @@ gets the value that is believed, and nothing else has to be read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 
 import msgspec
 
@@ -15,11 +15,22 @@ from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, Interval, Value
 from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey, Part, SharedElement
+from nfproxy.reconcile.batch import LINGERING_SETS
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.lists import NO_LIST
 from nfproxy.reconcile.observed import SLOT_MAPS, Observed, key_length, part_of, slot_of
 from nfproxy.reconcile.syncreport import Dataplane
-from nfproxy.reconcile.transition import ABSENT, RANGE_STARTS, HeldRanges, Operation
+from nfproxy.reconcile.transition import (
+    ABSENT,
+    RANGE_STARTS,
+    HeldRanges,
+    Operation,
+    elements_of,
+    slots_of,
+)
+
+#: So many elements are put back before other changes have their turn: some 0.2 s.
+AT_ONCE = 50_000
 
 
 class Restored(msgspec.Struct):
@@ -34,21 +45,107 @@ class Restored(msgspec.Struct):
     elements_read: int = 0
 
 
+def is_much(extent: Extent, believed: Observed) -> bool:
+    """Return whether undoing that would keep other changes waiting: those of whole large sets."""
+    frontends = believed.frontends.values()
+    slots = (len(one) for frontend in frontends for one in frontend.slot_ranges)
+    return bool(extent.sets) and len(frontends) + sum(slots) > AT_ONCE
+
+
+#: By family, the parts that are believed to be there, and what adds their elements.
+Believed = dict[Family, list[tuple[Part, list[Operation]]]]
+
+
+def believed_parts(extent: Extent, believed: Observed) -> Believed:
+    """Return what sets should hold that are restored as a whole."""
+    families = {family for family, _ in extent.sets}
+    return {family: [*_parts_of(believed, family)] for family in families}
+
+
 def restore(
-    extent: Extent, believed: Observed, kernel: Dataplane, families: Iterable[Family]
+    extent: Extent,
+    believed: Observed,
+    parts: Believed,
+    kernel: Dataplane,
+    families: Iterable[Family],
 ) -> Restored:
-    """Look at what foreign changes touched, and return what makes it what it is believed to be."""
+    """
+    Look at what foreign changes touched, and return what makes it what it is believed to be.
+
+    `parts` are the `believed_parts`.
+    """
     restored = Restored()
     for family in families:
+        whole = {name for of, name in extent.sets if of is family}
         names = {name for of, name in extent.elements if of is family}
         if extent.chains:
             names |= _VERDICT_MAPS
         for name in SCHEMAS:  # in their order, so that equal extents give equal operations
-            if name in names:
+            if name in names - whole:
                 _restore_set(extent, believed, kernel, family, name, restored)
+        if whole:
+            _restore_whole_sets(whole, parts[family], kernel, family, restored)
     # A range may have to give way to another one, so deletions come first.
-    restored.operations.sort(key=lambda operation: operation.add)
+    restored.operations.sort(key=lambda one: one.add or one.set not in _RANGES)
     return restored
+
+
+def _restore_whole_sets(
+    names: Set[str],
+    parts: Sequence[tuple[Part, list[Operation]]],
+    kernel: Dataplane,
+    family: Family,
+    restored: Restored,
+) -> None:
+    """Restore sets of which nothing may be as it was."""
+    found = {name: dict(kernel.elements(family, name)) for name in names}
+    restored.elements_read += sum(map(len, found.values()))
+    if names >= SCHEMAS.keys() and not any(found.values()):
+        restored.operations += [element for _, elements in parts for element in elements]
+        restored.frontends.update(part for part, _ in parts if isinstance(part, FrontendKey))
+        return
+    added: list[Operation] = []
+    for part, elements in parts:
+        before = len(added)
+        for element in elements:
+            name, key = element.set, element.key
+            if (there := found.get(name)) is None:
+                continue
+            if key in there:
+                if there.pop(key) == element.value:
+                    continue
+                added.append(Operation(False, family, name, key))
+            added.append(element)
+        if len(added) > before and isinstance(part, FrontendKey):
+            restored.frontends.add(part)
+    strays = (Operation(False, family, name, key) for name in found for key in found[name])
+    restored.operations += [*strays, *added]
+
+
+def _parts_of(believed: Observed, family: Family) -> Iterator[tuple[Part, list[Operation]]]:
+    """
+    Yield the parts of a family that are believed to be there, and what adds their elements.
+
+    What packets come to later comes first. Frontends are in the order in which they were programmed
+    first: the important ones are at the beginning.
+    """
+    for listed, held in believed.lists.items():
+        if listed.family is family:
+            name = schema.LIST_ENDPOINTS[listed.protocol]
+            yield listed, slots_of(family, name, listed.number, held.slot_ranges)
+    for affinity_list, elements in believed.affinity_lists.items():
+        if affinity_list.family is family:
+            yield affinity_list, [Operation(True, family, *one) for one in elements]
+    shared = [one for one in believed.shared_elements if one.family is family]
+    for one in shared:
+        if one.set in LINGERING_SETS:
+            yield one, [Operation(True, *one)]
+    for key, state in believed.frontends.items():
+        if key.family is family:
+            yield key, [*elements_of(key, state)]
+    for one in shared:
+        if one.set not in LINGERING_SETS:
+            yield one, [Operation(True, *one)]
 
 
 def _restore_set(
@@ -113,3 +210,5 @@ def _in_slot(held: HeldRanges, slot: int) -> tuple[bool, Value]:
 
 #: Maps whose elements lead to chains.
 _VERDICT_MAPS = {name for name, one in SCHEMAS.items() if one.verdicts}
+
+_RANGES = {name for name, one in SCHEMAS.items() if one.interval is not Interval.NO}

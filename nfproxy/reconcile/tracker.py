@@ -296,9 +296,11 @@ class Tracker:
         """
         Yield the operations of a batch as transactions of at most `limit` bytes: nearly always one.
 
-        The time until the next one is asked for is what a transaction took.
+        Where a batch has more than its share, none takes long. The time until the next one is asked
+        for is what a transaction took.
         """
-        for transaction in portions(batch.operations, limit):
+        most = int(2 * TRANSACTION_S / self.costs.operation_s)
+        for transaction in portions(batch.operations, limit, most):
             began_s = clock()
             yield transaction
             self.costs.learn(len(transaction), clock() - began_s)

@@ -274,13 +274,22 @@ def verdict_map(key: FrontendKey) -> str:
 
 
 def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
-    """Yield every element of a frontend in the kernel, as the operation that adds it."""
-    if state.verdict is not None:
-        yield Operation(True, key.family, verdict_map(key), key.element_key, state.verdict)
-    prefix, name = slot_prefix(key), slot_map(key)
-    for start, slots in zip(RANGE_STARTS, state.slot_ranges, strict=True):
-        for index, destination in enumerate(slots):
-            where = prefix + schema.number_bytes(start + index)
-            yield Operation(True, key.family, name, where, destination)
+    """
+    Yield every element of a frontend in the kernel, as the operation that adds it.
+
+    What packets come to later comes first.
+    """
+    yield from slots_of(key.family, slot_map(key), slot_prefix(key), state.slot_ranges)
     for element, value in state.own_elements.items():
         yield Operation(True, key.family, *element, value)
+    if state.verdict is not None:
+        yield Operation(True, key.family, verdict_map(key), key.element_key, state.verdict)
+
+
+def slots_of(family: Family, name: str, prefix: bytes, held: HeldRanges) -> list[Operation]:
+    """Return the operations that add the slots of a map whose keys have a prefix."""
+    return [
+        Operation(True, family, name, prefix + schema.number_bytes(start + slot), destination)
+        for start, slots in zip(RANGE_STARTS, held, strict=True)
+        for slot, destination in enumerate(slots)
+    ]

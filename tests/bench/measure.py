@@ -22,8 +22,8 @@ import nfproxy.manifests.source  # noqa: F401
 from bench import objects
 from bench.objects import Size
 from bench.results import Change, FirstLoad, Measured, Memory, Spread
-from nfproxy.daemon.proxier import bulk_load
 from nfproxy.dataplane.kernel import Kernel
+from nfproxy.host.freememory import bulk_load
 from nfproxy.kube.decode import decode
 from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix

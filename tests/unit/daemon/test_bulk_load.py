@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.daemon.proxier import bulk_load
+from nfproxy.host.freememory import bulk_load
 
 
 @pytest.fixture(autouse=True)

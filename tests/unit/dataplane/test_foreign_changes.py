@@ -19,6 +19,7 @@ from nfproxy.host.processes import set_process_name
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import batch, delete_table
 from nfproxy.netlink.sockets import NETLINK_NETFILTER
+from nfproxy.nft.schema import SCHEMAS
 from nfproxy.reconcile.extent import Extent
 
 
@@ -285,6 +286,7 @@ def bound_to(port: int) -> socket.socket:
     return opened
 
 
+ALL_SETS = {(Family.IPV4, name) for name in SCHEMAS}
 FRONTEND = bytes((10, 96, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0))
 
 
@@ -305,8 +307,13 @@ FRONTEND = bytes((10, 96, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0))
         ("add chain ip nfproxy theirs", Extent(rules=True, chains=True)),
         ("rename chain ip nfproxy services theirs", Extent(rules=True, chains=True)),
         ("flush chain ip nfproxy services", Extent(rules=True)),
-        ("add table ip nfproxy { flags dormant; }", Extent(everything=True)),
-        ("delete table ip nfproxy", Extent(everything=True)),
+        ("add table ip nfproxy { flags dormant; }", Extent(rules=True)),
+        ("delete table ip nfproxy", Extent(sets=ALL_SETS, rules=True, chains=True)),
+        (
+            "delete table ip nfproxy\nadd table ip nfproxy\n"
+            "add map ip nfproxy frontends { typeof ip saddr : verdict; }",
+            Extent(everything=True),
+        ),
     ],
 )
 def test_a_change_says_what_its_repair_has_to_look_at(

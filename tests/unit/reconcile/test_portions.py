@@ -64,6 +64,8 @@ def test_operations_are_cut_between_elements():
         [ips[1]],
     ]
     assert list(portions(ips, None)) == [ips]
+    assert list(portions(ips, None, 3)) == [ips[:3], ips[3:]]
+    assert list(portions([ips[0], gone, *ips[1:3]], None, 2)) == [[ips[0], gone, ips[1]], [ips[2]]]
     assert list(portions([], None)) == list(portions([], size)) == []
 
 
