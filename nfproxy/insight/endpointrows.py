@@ -38,7 +38,7 @@ def _rows_of(port: PortSight, piece: EndpointSlice, reasons: _Reasons) -> Iterat
             yield _row(port, piece, endpoint, None, EndpointUse(), NO_PORT)
         for number in numbers:
             destination = endpoint.address + port_bytes(number)
-            if port.found.get(destination) == endpoint:
+            if port.found.get(destination) == endpoint.kind:
                 use, reason = reasons.of(destination)
             else:
                 use, reason = EndpointUse(), IN_TWO_SLICES

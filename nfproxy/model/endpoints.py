@@ -40,6 +40,14 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> Endpoint:
+        """What it is, without its address."""
+        return endpoint_kind(
+            *(self.ready, self.serving, self.terminating),
+            *(self.node, self.zone_hints, self.node_hints),
+        )
+
 
 class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """
@@ -68,10 +76,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
         uid_tag: int = 0,
     ) -> EndpointSlice:
         """Return the slice of some endpoints."""
-        kinds = [
-            endpoint_kind(e.ready, e.serving, e.terminating, e.node, e.zone_hints, e.node_hints)
-            for e in endpoints
-        ]
+        kinds = [one.kind for one in endpoints]
         addresses = [one.address for one in endpoints]
         return cls.of_parts(name, service, family, ports, addresses, kinds, uid_tag)
 
