@@ -38,7 +38,10 @@ _LOST = (Conclusion.REFUSED, Conclusion.DROPPED, Conclusion.PARTLY)
 @click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
 @click.option("--all-nodes", is_flag=True, help="Answer for every Node, a row each.")
 @click.option(
-    "--probe", is_flag=True, help="On the node: also connect to each TCP endpoint, for a second."
+    "--probe/--no-probe",
+    default=None,
+    help="On the node: connect to each TCP endpoint, for a second; or to none. By default only to "
+    "those that clients have asked for and that have no connection.",
 )
 @click.option(
     "--from",
@@ -56,7 +59,7 @@ def command(
     namespace: str,
     node: str,
     all_nodes: bool,
-    probe: bool,
+    probe: bool | None,
     client: str,
     strict: bool,
     output: str,

@@ -7,7 +7,7 @@ processes' changes (from sockets of ``announcements``), ``strangers`` removes wh
 ``conntrack_cleaner`` deletes stale flows, which ``conntrack_listing`` lists, ``program`` reads
 tables for a comparison, and ``probes`` says which features the kernel lacks. ``rulelisting`` has
 rules as nft prints them. For a question about one Service, ``heldreader`` reads its elements,
-``connectionreader`` its connections and ``foreigndrops`` other programs' rules. ``lookups`` finds
-single elements, and ``nodereading`` puts all of that together. Nothing here decides what the tables
-should hold.
+``connectionreader`` its connections, ``foreigndrops`` other programs' rules (each by
+``foreignrules``) and ``legacydrops`` those of iptables-legacy. ``lookups`` finds single elements,
+and ``nodereading`` puts all of that together. Nothing here decides what the tables should hold.
 """

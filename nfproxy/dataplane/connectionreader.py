@@ -7,7 +7,7 @@ At 200,000 connections the look at one frontend takes some 60 ms of processor ti
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.flows import Query
 from nfproxy.plan.frontends import FrontendKey
 
-_SYN_TIMEOUT = "sys/net/netfilter/nf_conntrack_tcp_timeout_syn_sent"
-_USUAL_SYN_TIMEOUT_S = 120
+_TIMEOUT = "sys/net/netfilter/nf_conntrack_tcp_timeout_"
+
+#: After how long the kernel forgets what it waits for: its name, and the usual time.
+_WAITING = {Progress.UNANSWERED: ("syn_sent", 120), Progress.HALF_OPEN: ("syn_recv", 60)}
 
 #: The kernel gives timeouts in whole seconds: so much less than the full one is a second at least.
 _SURELY_OLDER_S = 2
@@ -38,7 +40,7 @@ def read_connections(
 
     Those that no rule translated are left out. Raises DataplaneError.
     """
-    syn_timeout_s = _syn_timeout_s(proc)
+    timeouts_s = {one: _timeout_s(proc, *usual) for one, usual in _WAITING.items()}
     found: dict[FrontendKey, dict[Destination, ConnectionCounts]] = {key: {} for key in keys}
     with closing(ConntrackListing()) as listing:
         for family in FAMILIES:
@@ -60,7 +62,7 @@ def read_connections(
                     counts = ends.get(one.endpoint)
                     if counts is None:
                         counts = ends[one.endpoint] = ConnectionCounts()
-                    _count(counts, one, key, syn_timeout_s, with_clients=with_clients)
+                    _count(counts, one, key, timeouts_s, with_clients=with_clients)
     return found
 
 
@@ -76,7 +78,7 @@ def _count(
     counts: ConnectionCounts,
     one: Tracked,
     key: FrontendKey,
-    syn_timeout_s: int,
+    timeouts_s: Mapping[Progress, int],
     *,
     with_clients: bool,
 ) -> None:
@@ -88,8 +90,10 @@ def _count(
         counts.closing += 1
     else:
         counts.unanswered += 1
-        if key.protocol is Protocol.TCP and one.timeout_s <= syn_timeout_s - _SURELY_OLDER_S:
+        limit_s = timeouts_s[one.progress] - _SURELY_OLDER_S
+        if key.protocol is Protocol.TCP and one.timeout_s <= limit_s:
             counts.overdue += 1
+            counts.half_open += one.progress is Progress.HALF_OPEN
             if with_clients:
                 _add(counts.waiting, one.source)
     if one.seen_source != one.source:
@@ -104,8 +108,8 @@ def _add(clients: dict[bytes, int], client: bytes) -> None:
         clients[client] = clients.get(client, 0) + 1
 
 
-def _syn_timeout_s(proc: Path) -> int:
+def _timeout_s(proc: Path, name: str, usual_s: int) -> int:
     try:
-        return int((proc / _SYN_TIMEOUT).read_text("ascii"))
+        return int((proc / f"{_TIMEOUT}{name}").read_text("ascii"))
     except (OSError, ValueError):
-        return _USUAL_SYN_TIMEOUT_S
+        return usual_s

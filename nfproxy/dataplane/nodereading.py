@@ -15,24 +15,38 @@ from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.connectionreader import read_connections
 from nfproxy.dataplane.foreigndrops import read_foreign_drops
 from nfproxy.dataplane.heldreader import find_frontends, read_held
+from nfproxy.dataplane.legacydrops import has_legacy_chain, read_legacy_drops
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import own_addresses
 from nfproxy.host.endpointprobes import probe_endpoints
-from nfproxy.host.kubeproxy import proxies_running
-from nfproxy.host.nodesettings import read_node_settings
+from nfproxy.host.healthprobe import ask_health_check
+from nfproxy.host.kubeproxy import SERVICES_CHAIN, kube_proxy_traces, proxies_running
+from nfproxy.host.nodesettings import read_node_settings, tracked_connections
 from nfproxy.host.processes import may_administer_network
 from nfproxy.host.routes import read_pod_mtu, read_routes
 from nfproxy.insight.explanation import Explanation, Reaction
+from nfproxy.insight.flowcauses import doubtful_endpoints
 from nfproxy.insight.kernelalone import explain_kernel
 from nfproxy.insight.kernelcauses import EQUAL, state_in_kernel
-from nfproxy.insight.nodefacts import ConnectionMap, HeldState, NodeFacts, ProxyRuns
+from nfproxy.insight.nodefacts import (
+    ConnectionMap,
+    ForeignDrop,
+    HealthAnswer,
+    HeldState,
+    NodeFacts,
+    ProbeAnswer,
+    ProbeResult,
+    ProxyRuns,
+)
 from nfproxy.insight.onnode import on_node
 from nfproxy.insight.question import Question, ServiceQuestion
-from nfproxy.model.addresses import parse_address
+from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import ObjectName
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import TABLE
 from nfproxy.plan.desired import Desired
+from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
 
@@ -41,13 +55,14 @@ _PATIENCE_S, _STEP_S = 1.0, 0.1
 
 
 def with_node(
-    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool = False
+    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool | None = None
 ) -> Explanation:
     """
     Return an explanation with what this node knows, if it is the node that was planned for.
 
     `running` says in words which nfproxy runs here, "" for an unknown one. `probe` also connects to
-    each endpoint. Raises DataplaneError.
+    each endpoint, with None only to those of :func:`doubtful_endpoints`, and with False nowhere.
+    Raises DataplaneError.
     """
     if not may_administer_network():
         return _without(explanation, "they need the capability NET_ADMIN (root)")
@@ -60,7 +75,7 @@ def with_node(
     return on_node(explanation, facts, planner.desired, planner.config)
 
 
-def from_kernel(question: Question, why: str, *, probe: bool = False) -> Explanation | None:
+def from_kernel(question: Question, why: str, *, probe: bool | None = None) -> Explanation | None:
     """
     Return what this node's kernel says where objects are missing, None if it has no such tables.
 
@@ -102,7 +117,7 @@ def _read(
     desired: Desired | None,
     running: str,
     *,
-    probe: bool,
+    probe: bool | None,
 ) -> NodeFacts:
     keys = {
         row.key
@@ -121,26 +136,69 @@ def _read(
     missing: tuple[str, ...] = ()
     connections: ConnectionMap | None = None
     arrived: Mapping[FrontendKey, int] | None = None
+    turned_back = 0
+    probes: Mapping[Destination, ProbeAnswer] = {}
     try:
         connections = read_connections(keys)
-        if _may_lose(held, connections):
+        wanted = {end for end in ends if _is_tcp(explanation, end)}
+        if not probe:
+            known = NodeFacts(held=held, connections=connections)
+            wanted = set(doubtful_endpoints(explanation.ports, known)) if probe is None else set()
+        probes = probe_endpoints(wanted)
+        is_explained = probes and all(one.result is ProbeResult.REFUSED for one in probes.values())
+        if _may_lose(held, connections) and not is_explained:
+            before = read_node_settings().reverse_path_drops
             arrived = _wait_for_more(netlink, desired, held)
+            turned_back = read_node_settings().reverse_path_drops - before
             connections = read_connections(keys)
     except DataplaneError as error:
         missing = (f"connections: {error}",)
-    tcp = {end for end in ends if _is_tcp(explanation, end)}
     return NodeFacts(
         held=held,
         connections=connections,
         arrived=arrived,
+        turned_back=turned_back,
         routes=read_routes(addresses),
         pod_mtu=read_pod_mtu(),
         settings=read_node_settings(),
-        probes=probe_endpoints(tcp) if probe else None,
-        drops=read_foreign_drops(netlink, addresses) if addresses else (),
+        probes=probes,
+        probed_all=bool(probe),
+        health=_health_checks(explanation) if probe is not False else {},
+        tracked=tracked_connections(),
+        drops=_drops(netlink, explanation, addresses),
         runs=_runs(running),
         missing=missing,
     )
+
+
+def _drops(
+    netlink: NftSocket, explanation: Explanation, addresses: Collection[bytes]
+) -> tuple[ForeignDrop, ...]:
+    """Return which rules of others may drop packets of the frontends and endpoints."""
+    if not addresses:
+        return ()
+    frontends = [row for port in explanation.ports for row in port.frontends]
+    ports = {row.port for row in frontends}
+    ports |= {row.port for port in explanation.ports for row in port.endpoints if row.port}
+    all_ = {*addresses, *(row.key.address for row in frontends if row.address)}
+    found = read_foreign_drops(netlink, all_, ports)
+    return (*found, *read_legacy_drops(all_))
+
+
+def _health_checks(explanation: Explanation) -> dict[int, HealthAnswer]:
+    """Return what the health check node ports of the ports answer on this node."""
+    found: dict[int, HealthAnswer] = {}
+    for port in explanation.ports:
+        if port.health_check is None or port.health_check_port in found:
+            continue
+        accepted = [one for row in port.frontends for one in row.addresses]
+        loopback = "127.0.0.1" if port.family == Family.IPV4.label else "::1"
+        place = (accepted or [loopback])[0]
+        namespace, _, name = port.service.partition("/")
+        found[port.health_check_port] = ask_health_check(
+            place, port.health_check_port, ObjectName(namespace, name)
+        )
+    return found
 
 
 def _read_held(
@@ -188,7 +246,9 @@ def _is_tcp(explanation: Explanation, end: bytes) -> bool:
 
 
 def _runs(running: str) -> ProxyRuns:
-    if running:
+    legacy = ("chains of iptables-legacy",) if has_legacy_chain(*SERVICES_CHAIN) else ()
+    leftovers = (*kube_proxy_traces(), *legacy)
+    if running and not leftovers:
         return ProxyRuns(nfproxy=running)
     found = proxies_running()
-    return ProxyRuns(found.nfproxy, found.kube_proxy, found.hidden)
+    return ProxyRuns(running or found.nfproxy, found.kube_proxy, found.hidden, leftovers)

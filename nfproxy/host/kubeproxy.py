@@ -22,9 +22,9 @@ _TIMEOUT_S = 1.0
 _ANSWER_BYTES = 4096
 _MODES = ("iptables", "ipvs", "nftables")
 
-#: The chain from which iptables mode and ipvs mode serve, in the nat table of iptables-nft.
+#: The chain from which iptables mode and ipvs mode serve, after its table.
 _IPTABLES = {Family.IPV4: "iptables-nft", Family.IPV6: "ip6tables-nft"}
-_SERVICES_CHAIN = ("nat", "KUBE-SERVICES")
+SERVICES_CHAIN = ("nat", "KUBE-SERVICES")
 
 
 def kube_proxy_traces() -> list[str]:
@@ -43,7 +43,7 @@ def kube_proxy_traces() -> list[str]:
             for f in FAMILIES
             if (f, KUBE_PROXY_TABLE) in tables
         ),
-        *(f"chains of {_IPTABLES[f]}" for f in FAMILIES if (f, *_SERVICES_CHAIN) in chains),
+        *(f"chains of {_IPTABLES[f]}" for f in FAMILIES if (f, *SERVICES_CHAIN) in chains),
     ]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nfproxy.insight.nodefacts import NodeSettings
-from nfproxy.insight.nodestatus import TrackedUse
+from nfproxy.insight.nodefacts import NodeSettings, TrackedUse
 from nfproxy.model.addresses import FAMILIES, Family
 
 _FORWARDING = {
@@ -23,7 +22,8 @@ def read_node_settings(proc: Path = Path("/proc")) -> NodeSettings:
             family: _switch(proc / f"sys/net/bridge/bridge-nf-call-{family.table}tables")
             for family in FAMILIES
         },
-        {Family.IPV4: _failed_ipv4(proc), Family.IPV6: _failed_ipv6(proc)},
+        {Family.IPV4: _column(proc / "net/snmp", "Ip", _FAILED4), Family.IPV6: _failed_ipv6(proc)},
+        _column(proc / "net/netstat", "TcpExt", "IPReversePathFilter"),
     )
 
 
@@ -46,12 +46,12 @@ def _switch(path: Path) -> bool | None:
     return text != "0" if text else None
 
 
-def _failed_ipv4(proc: Path) -> int:
-    """Return the column of two lines, one of names and one of numbers."""
-    rows = [line.split() for line in _text(proc / "net/snmp").splitlines() if line[:3] == "Ip:"]
-    if len(rows) < 2 or _FAILED4 not in rows[0]:
+def _column(path: Path, head: str, name: str) -> int:
+    """Return a column of the two lines that begin with `head`: one of names, one of numbers."""
+    rows = [line.split() for line in _text(path).splitlines() if line.startswith(f"{head}: ")]
+    if len(rows) < 2 or name not in rows[0][: len(rows[1])]:
         return 0
-    return _number(rows[1][rows[0].index(_FAILED4)])
+    return _number(rows[1][rows[0].index(name)])
 
 
 def _failed_ipv6(proc: Path) -> int:

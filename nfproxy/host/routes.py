@@ -6,9 +6,16 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 
 from nfproxy.insight.nodefacts import NodeLink, Route
+from nfproxy.model.addresses import Family, family_of, parse_address
 from nfproxy.netlink import routing
 from nfproxy.netlink.rtnetlink import NETLINK_ROUTE
 from nfproxy.netlink.sockets import NetlinkSocket
+
+#: Addresses for documentation: only the default route leads there.
+_ANYWHERE = {
+    Family.IPV4: parse_address("192.0.2.1"),
+    Family.IPV6: parse_address("2001:db8::1"),
+}
 
 
 def read_routes(addresses: Iterable[bytes]) -> dict[bytes, Route]:
@@ -51,16 +58,20 @@ class _RouteReader:
         self._links: dict[int, NodeLink] = {}
 
     def read(self, addresses: list[bytes]) -> dict[bytes, Route]:
-        questions = [routing.route_question(address) for address in addresses]
+        asked = [*addresses, *_ANYWHERE.values()]
+        questions = [routing.route_question(address) for address in asked]
         answers = self._netlink.ask_each(routing.GET_ROUTE, questions, "routes")
         rows: dict[bytes, routing.RouteRow] = {}
         routes: dict[bytes, Route] = {}
-        for address, answer in zip(addresses, answers, strict=True):
+        for address, answer in zip(asked, answers, strict=True):
             if isinstance(answer, bytes):
                 rows[address] = routing.read_route(answer)
             else:
                 words = routing.NO_ROUTE_WORDS.get(answer) or os.strerror(answer)
                 routes[address] = Route(error=words)
+        defaults = {family: rows.pop(place, None) for family, place in _ANYWHERE.items()}
+        for place in _ANYWHERE.values():
+            routes.pop(place, None)
         self._read_links({row.interface for row in rows.values()})
         ports = self._ports(rows)
         for address, row in rows.items():
@@ -69,8 +80,15 @@ class _RouteReader:
             siblings: tuple[NodeLink, ...] = ()
             if link is not None and link.kind == "bridge":
                 siblings = tuple(one for one in self._links.values() if one.master == link.index)
+            default = defaults[family_of(address)]
             routes[address] = Route(
-                link, row.via, min(mtus, default=0), row.is_local, "", ports.get(address), siblings
+                interface=link,
+                via=row.via,
+                mtu=min(mtus, default=0),
+                is_local=row.is_local,
+                port=ports.get(address),
+                ports=siblings,
+                is_default=default is not None and row[:2] == default[:2],
             )
         return routes
 

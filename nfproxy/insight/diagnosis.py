@@ -74,6 +74,10 @@ class Code(enum.StrEnum):
         "HintsElsewhere",
         "Topology hints give some endpoints to other zones or nodes only.",
     )
+    HINTS_IGNORED = (
+        "HintsIgnored",
+        "Topology hints name no endpoint for this node's zone, so all endpoints are used.",
+    )
     FAMILY_NOT_SERVED = (
         "FamilyNotServed",
         "Addresses are of an IP family in which the Service has no cluster IP, or no endpoint.",
@@ -121,7 +125,17 @@ class Code(enum.StrEnum):
     KERNEL_DIFFERS = "KernelDiffers", "The kernel holds something else than it should."
     NOT_PROGRAMMED = "NotProgrammed", "The kernel does not have this Service port."
     NO_NFPROXY = "NobodyRuns", "No nfproxy runs on this node."
+    OTHER_PROXY_RULES = (
+        "OtherProxyRules",
+        "Rules of kube-proxy are on this node, too, and may answer first.",
+    )
+    HEALTH_CHECK_PORT = (
+        "HealthCheckPort",
+        "The health check node port does not answer load balancers as it should.",
+    )
+    CONNTRACK_FULL = "ConntrackFull", "The kernel's table of connections is full, or nearly so."
     NO_ROUTE = "NoRoute", "This node has no route to an endpoint."
+    POD_NOT_HERE = "PodNotHere", "An endpoint should be on this node, and its address is not."
     NO_HAIRPIN = "NoHairpin", "The bridge does not send a pod's packets back to it."
     BRIDGE_NETFILTER_OFF = (
         "BridgeNetfilterOff",
@@ -133,6 +147,10 @@ class Code(enum.StrEnum):
     STALE_TCP = "StaleTCP", "Open connections lead to an endpoint that left."
     AFFINITY_PINS = "AffinityPins", "Session affinity keeps most clients at few endpoints."
     DROPPED_BY_OTHERS = "DroppedByOthers", "A rule of another program drops the packets."
+    REVERSE_PATH = (
+        "ReversePath",
+        "The kernel drops packets whose sender it would reach another way (rp_filter).",
+    )
     LOST_ON_NODE = "LostOnNode", "Packets of this Service do not leave this node."
     FORWARD_POLICY = "ForwardPolicy", "The node forwards no packets."
 

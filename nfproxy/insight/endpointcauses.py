@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, ObjectField, Severity
+from nfproxy.insight.policycauses import endpoints_there, policy_causes, service_field
 from nfproxy.insight.sight import PortSight
 from nfproxy.kube.details import SliceDetails, SlicePortDetails
 from nfproxy.kube.identity import Kind
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import ObjectName
-from nfproxy.plan.endpoints import Topology, hinted, usable
+from nfproxy.plan.endpoints import usable
 from nfproxy.text import quoted, shown_name
 
 _LABEL = "kubernetes.io/service-name"
@@ -51,8 +52,7 @@ def _causes(port: PortSight) -> Iterator[Diagnosis]:
             look=(_pods(port),),
             brief="only terminating endpoints",
         )
-    yield from _local(port)
-    yield from _hints(port)
+    yield from policy_causes(port)
 
 
 # --- no endpoint has the port ------------------------------------------------------------------
@@ -69,10 +69,11 @@ def _nothing_found(port: PortSight) -> Diagnosis:
         return Diagnosis(
             Severity.FAIL,
             Code.FAMILY_NOT_SERVED,
-            f"{_endpoints(count)}, all of {others}, and this cluster IP is of {port.family.label}",
+            f"{endpoints_there(count)}, all of {others}, and this cluster IP is of "
+            f"{port.family.label}",
             because=(f"no EndpointSlice of addressType {port.family.label} belongs to it",),
             look=(_slices(port), _pods(port)),
-            about=_service_field(port, "spec.ipFamilies"),
+            about=service_field(port, "spec.ipFamilies"),
             brief=f"no {port.family.label} endpoint",
         )
     if not any(piece.endpoints for piece in pieces):
@@ -105,7 +106,7 @@ def _no_slices(port: PortSight) -> Diagnosis:
         f"no EndpointSlice belongs to it (label {_LABEL}={name.name})",
         because=tuple(because),
         look=(f"kubectl -n {name.namespace} get endpointslices --show-labels", _pods(port)),
-        about=_service_field(port, "spec.selector"),
+        about=service_field(port, "spec.selector"),
         brief="no EndpointSlice",
     )
 
@@ -135,8 +136,8 @@ def _no_such_port(port: PortSight, pieces: Sequence[EndpointSlice]) -> Diagnosis
         return Diagnosis(
             Severity.FAIL,
             Code.PORT_PROTOCOL_DIFFERS,
-            f"{_endpoints(count)}; their {_port_word(own)} is {shown_name(words[0].protocol)}, "
-            f"the Service's {_protocol(port)}",
+            f"{endpoints_there(count)}; their {_port_word(own)} is "
+            f"{shown_name(words[0].protocol)}, the Service's {_protocol(port)}",
             look=(_slices(port),),
             about=msgspec.structs.replace(about, field="ports[].protocol"),
             brief=f"slice's port is {shown_name(words[0].protocol)}, not {_protocol(port)}",
@@ -148,7 +149,7 @@ def _no_such_port(port: PortSight, pieces: Sequence[EndpointSlice]) -> Diagnosis
         return Diagnosis(
             Severity.FAIL,
             Code.PORT_NAME_DIFFERS,
-            f"{_endpoints(count)}; their port is named {called}, the Service's "
+            f"{endpoints_there(count)}; their port is named {called}, the Service's "
             f"{quoted(own) if own else 'has no name'}",
             look=(_slices(port),),
             about=msgspec.structs.replace(about, field="ports[].name"),
@@ -193,7 +194,7 @@ def _port_not_in(
     return Diagnosis(
         level,
         Code.PORT_NOT_IN_SLICES,
-        f"{_endpoints(count)}, {what}{why}",
+        f"{endpoints_there(count)}, {what}{why}",
         because=tuple(because),
         look=(
             f"kubectl -n {name.namespace} get pods -o custom-columns="
@@ -221,9 +222,9 @@ def _none_ready(port: PortSight) -> Diagnosis:
     count = len(port.found)
     gone = sum(endpoint.terminating for endpoint in port.found.values())
     what = (
-        f"{_endpoints(count)}, none is ready"
+        f"{endpoints_there(count)}, none is ready"
         if count > gone
-        else (f"{_endpoints(count)}, all terminate and no longer serve")
+        else (f"{endpoints_there(count)}, all terminate and no longer serve")
     )
     return Diagnosis(
         Severity.FAIL,
@@ -250,98 +251,7 @@ def _counts(port: PortSight) -> str:
     return ", ".join(f"{count} {word}" for count, word in parts if count)
 
 
-def _local(port: PortSight) -> Iterator[Diagnosis]:
-    """Yield that a policy Local leaves clients of this node without an endpoint."""
-    service = port.service
-    if port.chosen.local or not port.uses_local:
-        return
-    node = port.sight.config.node_name
-    look = (f"kubectl -n {service.name.namespace} get pods -o wide",)
-    because = (*_elsewhere(port),)
-    # Which node this is decides it. Where the objects do not hold the Node, the name is a guess.
-    is_sure = port.sight.has_node
-    if service.internal_local:
-        yield Diagnosis(
-            Severity.FAIL if is_sure else Severity.NOTE,
-            Code.NO_LOCAL_INTERNAL,
-            f"internalTrafficPolicy is Local, and {node} has no endpoint: clients here are dropped",
-            because=because,
-            look=look,
-            about=_service_field(port, "spec.internalTrafficPolicy"),
-            brief=f"Local: no endpoint on {node}",
-        )
-    if service.external_local and port.is_external:
-        check = service.health_check_node_port
-        remedy = (
-            f"load balancers ask health check node port {check} and leave {node} out"
-            if check
-            else "clients have to use a node that has one"
-        )
-        yield Diagnosis(
-            Severity.NOTE if check or not is_sure else Severity.WARN,
-            Code.NO_LOCAL_EXTERNAL,
-            f"externalTrafficPolicy is Local, and {node} has no endpoint: outside clients are "
-            f"dropped here; {remedy}",
-            because=because,
-            look=look,
-            about=_service_field(port, "spec.externalTrafficPolicy"),
-            brief=f"Local: no endpoint on {node}",
-        )
-
-
-def _elsewhere(port: PortSight) -> Iterator[str]:
-    """Yield where the endpoints are, and which of them say nothing about their node."""
-    nodes = {e.node for e in port.found.values() if e.node}
-    nameless = sum(e.node is None for e in port.found.values())
-    if nodes:
-        shown = [shown_name(node) for node in sorted(nodes)[:_MOST_NAMES]]
-        more = f" and {len(nodes) - len(shown)} more" if len(nodes) > len(shown) else ""
-        yield f"endpoints are on {', '.join(shown)}{more}"
-    if nameless:
-        yield f"{_endpoints(nameless)} without nodeName, which count as local nowhere"
-    own = port.sight.config.node_name
-    alike = [node for node in sorted(nodes) if _short(node) == _short(own) and node != own]
-    if alike:
-        yield (
-            f"{shown_name(alike[0])} may be this node: nfproxy takes its name for "
-            f"{shown_name(own)} (--hostname-override)"
-        )
-
-
-def _short(node: str) -> str:
-    return node.partition(".")[0].lower()
-
-
-def _hints(port: PortSight) -> Iterator[Diagnosis]:
-    """Yield that topology hints keep connections of this node from some endpoints."""
-    chosen, config = port.chosen, port.sight.config
-    if chosen.topology is Topology.NONE or not port.uses_cluster:
-        return
-    ready, _ = usable(port.found)
-    away = sum(
-        not hinted(e, chosen.topology, config.node_name, config.zone) for e in ready.values()
-    )
-    if not away:
-        return
-    where = (
-        f"zone {shown_name(config.zone)}" if chosen.topology is Topology.ZONE else config.node_name
-    )
-    yield Diagnosis(
-        Severity.NOTE,
-        Code.HINTS_ELSEWHERE,
-        f"topology hints keep connections in {where}: {away} of {len(ready)} endpoints are for "
-        "others",
-        look=("spec.trafficDistribution of the Service",),
-        about=_service_field(port, "spec.trafficDistribution"),
-        brief=f"{away} hinted for others",
-    )
-
-
 # --- words -------------------------------------------------------------------------------------
-
-
-def _endpoints(count: int) -> str:
-    return f"{count:,} endpoint is there" if count == 1 else f"{count:,} endpoints are there"
 
 
 def _port_word(name: str) -> str:
@@ -378,10 +288,6 @@ def _pods(port: PortSight) -> str:
 def _slices(port: PortSight) -> str:
     name = port.service.name
     return f"kubectl -n {name.namespace} get endpointslices -l {_LABEL}={name.name} -o yaml"
-
-
-def _service_field(port: PortSight, field: str) -> ObjectField:
-    return ObjectField("Service", *port.service.name, field)
 
 
 def _slice_field(piece: EndpointSlice, field: str) -> ObjectField:

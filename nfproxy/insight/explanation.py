@@ -238,7 +238,8 @@ class ExplainedPort(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     One service port in one family.
 
     `service` is ``namespace/name``; an explanation of a pod's address has ports of many Services.
-    `health_check` is the HTTP status that this node's health check node port should answer.
+    `health_check` is the HTTP status that this node's health check node port, `health_check_port`,
+    should answer.
     """
 
     service: str
@@ -251,6 +252,7 @@ class ExplainedPort(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     endpoints: tuple[EndpointRow, ...] = ()
     stale: tuple[StaleEndpoint, ...] = ()
     health_check: int | None = None
+    health_check_port: int = 0
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
+from nfproxy.insight.dropcauses import drop_causes, without_connections
 from nfproxy.insight.explanation import (
     EndpointConnections,
     EndpointRow,
     ExplainedPort,
-    FrontendRow,
     Reaction,
     SourceNAT,
     StaleEndpoint,
 )
-from nfproxy.insight.nodefacts import ConnectionCounts, ForeignDrop, NodeFacts, ProbeResult
-from nfproxy.insight.waycauses import NodeCause, cause, family_of_port, used_rows
-from nfproxy.model.addresses import Prefix, format_address, parse_address
+from nfproxy.insight.nodefacts import ConnectionCounts, NodeFacts
+from nfproxy.insight.waycauses import (
+    NodeCause,
+    cause,
+    family_of_port,
+    has_route_error,
+    used_rows,
+)
+from nfproxy.model.addresses import Prefix, format_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKind
@@ -47,6 +53,7 @@ def _add(total: ConnectionCounts, more: ConnectionCounts) -> None:
     total.open += more.open
     total.unanswered += more.unanswered
     total.overdue += more.overdue
+    total.half_open += more.half_open
     total.closing += more.closing
     total.source_changed += more.source_changed
     for mine, others in (
@@ -88,6 +95,12 @@ def stale_rows(
     )
 
 
+def doubtful_endpoints(ports: Iterable[ExplainedPort], facts: NodeFacts) -> Iterator[Destination]:
+    """Yield the endpoints without a connection of ports that clients have asked for."""
+    for port in ports:
+        yield from without_connections(facts, port, connections_by_endpoint(facts, port) or {})
+
+
 def flow_causes(
     facts: NodeFacts,
     port: ExplainedPort,
@@ -97,7 +110,7 @@ def flow_causes(
     """Yield what the connections of a port say."""
     for row in used_rows(port):
         counts = found.get(row.destination)
-        if counts is not None and counts.overdue and not _has_route_error(facts, row):
+        if counts is not None and counts.overdue and not has_route_error(facts, row):
             yield cause(port, _unanswered(port, row, counts), row.address)
     for stale in port.stale:
         address = stale.endpoint.rpartition(":")[0].strip("[]")
@@ -115,8 +128,7 @@ def flow_causes(
         )
     yield from _affinity(facts, port, found)
     yield from _masqueraded(port, config, found)
-    yield from _lost(facts, port, found)
-    yield from _dropped(facts, port, found)
+    yield from drop_causes(facts, port, found)
 
 
 def _unanswered(port: ExplainedPort, row: EndpointRow, counts: ConnectionCounts) -> Diagnosis:
@@ -126,12 +138,18 @@ def _unanswered(port: ExplainedPort, row: EndpointRow, counts: ConnectionCounts)
     )
     if row.local:
         look = f"pod {row.pod or row.address}: does it listen at {row.port}; NetworkPolicies"
+    because = [f"clients: {_names(counts.waiting)}"]
+    if counts.half_open:
+        look = f"nfproxy trace {port.service}: which rule drops the answer on this node"
+        because.append(
+            f"the endpoint has answered {counts.half_open:,} of them, and the client has not got it"
+        )
     return Diagnosis(
         Severity.WARN if counts.open else Severity.FAIL,
         Code.UNANSWERED,
         f"{_counted(counts.overdue, 'connection')} to {end} got no answer for a second or longer"
         + (f" ({counts.open:,} are open)" if counts.open else ""),
-        because=(f"clients: {_names(counts.waiting)}",),
+        because=tuple(because),
         look=(look,),
         brief=f"no answer from {end}",
     )
@@ -218,93 +236,6 @@ def _masqueraded(
                 brief="pods lose their addresses",
             ),
         )
-
-
-def _lost(
-    facts: NodeFacts,
-    port: ExplainedPort,
-    found: Mapping[Destination, ConnectionCounts],
-) -> Iterator[NodeCause]:
-    """
-    Yield that connections arrive and leave no trace.
-
-    Whatever passes this node is a connection to the kernel, also for a while after its end. Only
-    one that is dropped here, or that the endpoint refuses, is not.
-    """
-    if facts.arrived is None or any(counts.known for counts in found.values()):
-        return
-    rows = [row for row in port.frontends if _always_balances(row)]
-    arrived = sum(facts.arrived.get(row.key, 0) for row in rows)
-    answers = [
-        facts.probes[row.destination].result
-        for row in used_rows(port)
-        if facts.probes and row.destination in facts.probes
-    ]
-    used = used_rows(port)
-    is_explained = used and all(_has_route_error(facts, row) for row in used)
-    if not arrived or is_explained or ProbeResult.REFUSED in answers:
-        return
-    because = tuple(map(_in_words, facts.drops))
-    refusing = "" if answers else "; or the endpoints refuse them (nfproxy explain --probe)"
-    yield cause(
-        port,
-        Diagnosis(
-            Severity.FAIL,
-            Code.LOST_ON_NODE,
-            f"{_counted(arrived, 'connection')} came in just now, and the kernel knows none of "
-            f"them: this node drops them after translation{refusing}",
-            because=because,
-            look=(f"nfproxy trace {port.service}: it names the rule",),
-            brief="connections are lost on this node",
-        ),
-    )
-
-
-def _always_balances(row: FrontendRow) -> bool:
-    """Return whether every client of a frontend gets an endpoint."""
-    answers = {row.answer.pods, row.answer.node, row.answer.outside}
-    return answers == {Reaction.ENDPOINTS} and not row.guarded
-
-
-def _dropped(
-    facts: NodeFacts,
-    port: ExplainedPort,
-    found: Mapping[Destination, ConnectionCounts],
-) -> Iterator[NodeCause]:
-    """Yield which rules of other programs drop packets to an endpoint, and have done so."""
-    for row in used_rows(port):
-        address = parse_address(row.address)
-        counts = found.get(row.destination)
-        for drop in facts.drops:
-            if drop.endpoint == address and drop.packets:
-                has_open = counts is not None and counts.open
-                yield cause(
-                    port,
-                    Diagnosis(
-                        Severity.WARN if has_open else Severity.FAIL,
-                        Code.DROPPED_BY_OTHERS,
-                        f"packets to {row.address} are dropped by {_in_words(drop)}",
-                        look=(
-                            f"nft -a list chain {drop.table} {drop.chain}",
-                            f"nfproxy trace {port.service}",
-                        ),
-                        brief=f"{drop.table} drops packets to {row.address}",
-                    ),
-                    row.address,
-                )
-
-
-def _in_words(drop: ForeignDrop) -> str:
-    packets = f", {drop.packets:,} packets" if drop.packets is not None else ""
-    if not drop.endpoint:
-        return f"chain {drop.chain} of table {drop.table} drops what no rule accepts{packets}"
-    comment = f' "{drop.comment}"' if drop.comment else ""
-    return f"table {drop.table}, chain {drop.chain}, handle {drop.handle}{comment}{packets}"
-
-
-def _has_route_error(facts: NodeFacts, row: EndpointRow) -> bool:
-    route = (facts.routes or {}).get(parse_address(row.address))
-    return route is not None and bool(route.error)
 
 
 def _most(clients: Mapping[bytes, int]) -> list[bytes]:

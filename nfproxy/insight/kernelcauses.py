@@ -112,10 +112,68 @@ def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterato
                 brief="nfproxy does not run here",
             )
         )
+    yield from _whole_node(facts)
     for port in ports:
+        yield from _health_check(facts, port)
         for row in port.frontends:
             if row.in_kernel is not None and row.answer.node is not Reaction.ABSENT:
                 yield from _row_cause(port, row)
+
+
+def _whole_node(facts: NodeFacts) -> Iterator[NodeCause]:
+    """Yield what is wrong with all of this node: another proxy's rules, a full table."""
+    runs = facts.runs
+    if runs is not None and runs.leftovers:
+        running = f"it runs: {runs.kube_proxy}" if runs.kube_proxy else "it does not run"
+        yield NodeCause(
+            Diagnosis(
+                Severity.WARN,
+                Code.OTHER_PROXY_RULES,
+                f"rules of kube-proxy are on this node, too ({', '.join(runs.leftovers)}; "
+                f"{running}): which one answers a connection is open",
+                look=("nfproxy cleanup --kube-proxy --dry-run lists them",),
+                brief="kube-proxy's rules are here, too",
+            )
+        )
+    if facts.tracked is not None and facts.tracked.connections * 10 >= facts.tracked.limit * 9:
+        used, limit = facts.tracked.connections, facts.tracked.limit
+        yield NodeCause(
+            Diagnosis(
+                Severity.FAIL if used >= limit else Severity.WARN,
+                Code.CONNTRACK_FULL,
+                f"the kernel tracks {used:,} of {limit:,} connections"
+                + (": it drops the first packets of new ones" if used >= limit else ""),
+                look=("sysctl -w net.netfilter.nf_conntrack_max=…; conntrack -S",),
+                brief="the table of connections is full",
+            )
+        )
+
+
+def _health_check(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
+    """Yield that load balancers hear something wrong of this node."""
+    answer = facts.health.get(port.health_check_port)
+    if answer is None or port.health_check is None:
+        return
+    number = port.health_check_port
+    if answer.is_ours and answer.status == port.health_check:
+        return
+    if not answer.status:
+        said = "does not answer"
+    elif not answer.is_ours:
+        said = f"answers {answer.status}, and not as nfproxy does: another program has the port"
+    else:
+        said = f"answers {answer.status}"
+    yield cause(
+        port,
+        Diagnosis(
+            Severity.WARN,
+            Code.HEALTH_CHECK_PORT,
+            f"health check node port {number} {said}; load balancers should get "
+            f"{port.health_check} here",
+            look=(f"ss -ltnp 'sport = :{number}'", "the log of nfproxy on this node"),
+            brief=f"health check node port {number} is wrong",
+        ),
+    )
 
 
 def _no_tables(runs: ProxyRuns | None, *, is_away: bool) -> Diagnosis:

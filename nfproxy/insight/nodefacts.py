@@ -44,7 +44,8 @@ class ConnectionCounts(msgspec.Struct):
     """
     The connections of one frontend to one endpoint, by state.
 
-    `overdue` TCP connections are unanswered for a second or longer. `source_changed` reach the
+    `overdue` TCP connections are unanswered for a second or longer; `half_open` of them have the
+    endpoint's answer, which the client does not confirm. `source_changed` reach the
     endpoint with another source. `clients` maps the clients of open connections to their number;
     `waiting` those of overdue ones, and `masqueraded` those whose source changed, without pods that
     reached themselves.
@@ -53,6 +54,7 @@ class ConnectionCounts(msgspec.Struct):
     open: int = 0
     unanswered: int = 0
     overdue: int = 0
+    half_open: int = 0
     closing: int = 0
     source_changed: int = 0
     clients: dict[bytes, int] = msgspec.field(default_factory=dict)
@@ -91,6 +93,7 @@ class Route(msgspec.Struct, frozen=True):
 
     `via` is the next hop, b"" where the address is on the link. `mtu` is the least of the route and
     the interface. `port` is the bridge port behind which the address is, None where unknown.
+    `is_default` says that the default route leads there.
     """
 
     interface: NodeLink | None = None
@@ -100,6 +103,7 @@ class Route(msgspec.Struct, frozen=True):
     error: str = ""
     port: NodeLink | None = None
     ports: tuple[NodeLink, ...] = ()
+    is_default: bool = False
 
 
 class ProbeResult(enum.StrEnum):
@@ -122,49 +126,72 @@ class ForeignDrop(msgspec.Struct, frozen=True):
     """
     What may drop packets in another program's table, not in nfproxy's.
 
-    `endpoint` is the address that the rule names, b"" for the chain's policy, which drops whatever
-    no rule accepts. `packets` is what its counter says, None without one.
+    `address` is what the rule names, b"" where it names only a `port`, and for the chain's policy,
+    which drops whatever no rule accepts; `drops_all` says that there is no rule. `handle` is 0
+    where nft cannot name the rule. `packets` is what its counter says, None without one.
     """
 
     table: str
     chain: str
-    endpoint: bytes = b""
+    address: bytes = b""
     handle: int = 0
     packets: int | None = None
     comment: str = ""
+    port: int = 0
+    drops_all: bool = False
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
     """
     Sysctls of the network namespace; None where the kernel does not have one.
 
-    `fragments_failed` counts packets that were too large for the way on and must not be divided.
+    `fragments_failed` counts packets that were too large for the way on and must not be divided,
+    `reverse_path_drops` those that came in where no route leads back (rp_filter, IPv4 alone).
     """
 
     forwarding: Mapping[Family, bool | None]
     bridge_netfilter: Mapping[Family, bool | None]
     fragments_failed: Mapping[Family, int]
+    reverse_path_drops: int = 0
+
+
+class TrackedUse(msgspec.Struct, frozen=True):
+    """How many connections the kernel tracks, and how many it can."""
+
+    connections: int
+    limit: int
 
 
 class ProxyRuns(msgspec.Struct, frozen=True):
     """
     Which proxies run on the node, in words, "" for none.
 
-    `hidden` says that not all processes of the node can be seen from here.
+    `hidden` says that not all processes of the node can be seen from here. `leftovers` are what
+    kube-proxy serves with, or has left.
     """
 
     nfproxy: str = ""
     kube_proxy: str = ""
     hidden: bool = False
+    leftovers: tuple[str, ...] = ()
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """What a health check node port answers: an HTTP status, 0 for none, and for this Service?"""
+
+    status: int = 0
+    is_ours: bool = False
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
     All that was read on the node. `missing` says what could not be read, and why, a line each.
 
-    `arrived` counts what each frontend received while the command waited for that, None if it did
-    not wait; `connections` then are those after the wait. `pod_mtu` is the most that pods of this
-    node send, 0 where unknown.
+    `arrived` counts what each frontend received while the command waited for that, None if it
+    did not wait, and `turned_back` what rp_filter dropped meanwhile; `connections` then are
+    those after the wait. `pod_mtu` is the most that pods of this node send, 0 where unknown.
+    `probed_all` says that the operator wanted `probes`, `health` is by health check node port,
+    and `tracked` is how full the table of connections is.
     """
 
     held: HeldState | None = None
@@ -173,7 +200,11 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     pod_mtu: int = 0
     settings: NodeSettings | None = None
     probes: Mapping[Destination, ProbeAnswer] | None = None
+    probed_all: bool = False
+    health: Mapping[int, HealthAnswer] = msgspec.field(default_factory=dict)
+    tracked: TrackedUse | None = None
     drops: tuple[ForeignDrop, ...] = ()
     runs: ProxyRuns | None = None
     arrived: Mapping[FrontendKey, int] | None = None
+    turned_back: int = 0
     missing: tuple[str, ...] = ()

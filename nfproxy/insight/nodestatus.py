@@ -10,6 +10,7 @@ import msgspec
 
 from nfproxy.insight.changerecord import ChangeRecord, duration_text
 from nfproxy.insight.explanation import API_VERSION
+from nfproxy.insight.nodefacts import TrackedUse
 from nfproxy.model.addresses import FAMILIES, Family, format_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.text import plural
@@ -99,13 +100,6 @@ class ForeignSummary(NamedTuple):
 
     changes: int = 0
     last: ChangeRecord | None = None
-
-
-class TrackedUse(NamedTuple):
-    """How many connections the kernel tracks, and how many it can."""
-
-    connections: int
-    limit: int
 
 
 class DaemonFacts(NamedTuple):

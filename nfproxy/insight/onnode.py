@@ -143,18 +143,23 @@ def _probe_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
         probe = (facts.probes or {}).get(row.destination)
         end = format_destination(family_of_port(port), row.destination)
         if probe is not None and probe.result is ProbeResult.REFUSED:
-            listens = f"the port on which {row.pod or 'the pod'} listens"
             found = Diagnosis(
                 Severity.FAIL,
                 Code.ENDPOINT_REFUSES,
-                f"{end} refuses connections: nothing listens there",
-                look=(f"targetPort of the Service, and {listens}",),
+                f"{end} refuses connections: nothing listens at that address and port",
+                because=(
+                    "targetPort is another than the program's, the program has ended, or it "
+                    "listens at 127.0.0.1 alone",
+                ),
+                look=(
+                    f"in {row.pod or 'the pod'}: ss -ltn; spec.ports[].targetPort of the Service",
+                ),
                 brief=f"{end} refuses",
             )
             yield cause(port, found, row.address)
         elif probe is not None and probe.result is ProbeResult.TIMEOUT:
             found = Diagnosis(
-                Severity.FAIL,
+                Severity.FAIL if facts.probed_all else Severity.WARN,
                 Code.UNANSWERED,
                 f"{end} does not answer this node within a second",
                 look=("the pod; NetworkPolicies that exclude nodes; firewalls on the way",),
@@ -176,11 +181,14 @@ def _conclusion(port: ExplainedPort, causes: Iterable[NodeCause]) -> Conclusion:
     if not mine or port.conclusion in (Conclusion.REFUSED, Conclusion.DROPPED):
         return port.conclusion
     used = {row.address for row in used_rows(port)}
-    is_all_broken = bool(used) and used <= {one.endpoint for one in mine}
+    broken = {one.endpoint: one.finding.code for one in mine}
     states = {row.in_kernel.state for row in port.frontends if row.in_kernel is not None}
-    is_lost = any(one.finding.code is Code.LOST_ON_NODE for one in mine)
-    if is_lost or is_all_broken or states == {MISSING}:
+    if any(one.breaks_all for one in mine) or states == {MISSING}:
         return Conclusion.DROPPED
+    if used and used <= broken.keys():
+        codes = {broken[address] for address in used}
+        is_refused = codes == {Code.ENDPOINT_REFUSES}
+        return Conclusion.REFUSED if is_refused else Conclusion.DROPPED
     return Conclusion.PARTLY
 
 

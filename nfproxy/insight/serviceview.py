@@ -47,6 +47,7 @@ def explained_port(port: PortSight) -> ExplainedPort:
         frontends=frontends,
         endpoints=endpoint_rows(port),
         health_check=health_status(port),
+        health_check_port=port.service.health_check_node_port,
     )
 
 

@@ -14,12 +14,21 @@ from nfproxy.model.addresses import Family, format_address, parse_address
 
 _CNI = "the CNI plug-in on this node"
 
+#: Tables that packets of a family do not pass.
+_OTHER_FAMILIES = {Family.IPV4: ("ip6", "bridge"), Family.IPV6: ("ip", "bridge")}
+
 
 class NodeCause(NamedTuple):
-    """Something that is wrong; `endpoint` is the address that it breaks, "" for none alone."""
+    """
+    Something that is wrong.
+
+    `endpoint` is the address that it breaks, "" for none alone. `breaks_all` says that no
+    connection works.
+    """
 
     finding: Diagnosis
     endpoint: str = ""
+    breaks_all: bool = False
 
 
 def cause(port: ExplainedPort, finding: Diagnosis, endpoint: str = "") -> NodeCause:
@@ -52,6 +61,12 @@ def used_rows(port: ExplainedPort) -> list[EndpointRow]:
     return [row for row in port.endpoints if row.used.cluster or row.used.local]
 
 
+def has_route_error(facts: NodeFacts, row: EndpointRow) -> bool:
+    """Return whether this node has no route to an endpoint."""
+    route = (facts.routes or {}).get(parse_address(row.address))
+    return route is not None and bool(route.error)
+
+
 def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
     """Yield what is wrong with the ways to the endpoints of a port."""
     if facts.routes is None:
@@ -72,10 +87,27 @@ def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
                 ),
                 row.address,
             )
+        elif row.local and route.via and route.is_default:
+            yield cause(port, _not_here(row), row.address)
     yield from _bridges(facts.settings, port, known)
     yield from _sizes(facts, port, known)
-    if facts.settings is not None:
-        yield from _forwarding(facts.settings, port, known)
+    if any(not route.is_local and not route.error for _, route in known):
+        is_all = not any(route.is_local for _, route in known)
+        for one in _forwarding(facts, port):
+            yield one._replace(breaks_all=is_all)
+
+
+def _not_here(row: EndpointRow) -> Diagnosis:
+    """Return that this node looks elsewhere for an endpoint that should be its own."""
+    return Diagnosis(
+        Severity.WARN,
+        Code.POD_NOT_HERE,
+        f"{row.pod or row.address} should be on this node, and packets to {row.address} leave by "
+        "the default route",
+        because=("the pod has left, the slice names a wrong node, or the CNI plug-in failed",),
+        look=(f"ip route get {row.address}; kubectl get pods -A -o wide | grep -w {row.address}",),
+        brief=f"{row.address} is not on this node",
+    )
 
 
 def _bridges(
@@ -153,22 +185,29 @@ def _sizes(
             )
 
 
-def _forwarding(
-    settings: NodeSettings, port: ExplainedPort, rows: list[tuple[EndpointRow, Route]]
-) -> Iterator[NodeCause]:
+def _forwarding(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
+    """Yield that this node forwards no packets: by its own setting, or by an empty firewall."""
     family = family_of_port(port)
-    if settings.forwarding.get(family) is not False:
-        return
-    if any(not route.is_local and not route.error for _, route in rows):
+    if facts.settings is not None and facts.settings.forwarding.get(family) is False:
         name = "ipv4.ip_forward" if family is Family.IPV4 else "ipv6.conf.all.forwarding"
-        yield cause(
-            port,
-            Diagnosis(
+        found = Diagnosis(
+            Severity.FAIL,
+            Code.FORWARD_POLICY,
+            f"this node forwards no {family.label} packets (net.{name} is 0): only its own "
+            "processes reach endpoints",
+            look=(f"sysctl -w net.{name}=1",),
+            brief="forwarding is off",
+        )
+        yield cause(port, found)
+    for drop in facts.drops:
+        word = drop.table.partition(" ")[0]
+        if drop.drops_all and word not in _OTHER_FAMILIES[family]:
+            found = Diagnosis(
                 Severity.FAIL,
                 Code.FORWARD_POLICY,
-                f"this node forwards no {family.label} packets (net.{name} is 0): only its own "
-                "processes reach endpoints",
-                look=(f"sysctl -w net.{name}=1",),
-                brief="forwarding is off",
-            ),
-        )
+                f"chain {drop.chain} of table {drop.table} has policy drop and no rule: this node "
+                "forwards no packets, and only its own processes reach endpoints",
+                look=("the program that owns the chain; iptables -P FORWARD ACCEPT",),
+                brief=f"{drop.table} forwards nothing",
+            )
+            yield cause(port, found)

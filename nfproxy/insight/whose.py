@@ -194,7 +194,16 @@ def _at_node(sight: Sight, question: AddressQuestion, node: str) -> Owner:
             brief="a node's address",
         )
         return Owner(what, cause=cause, address=text)
-    if node != sight.config.node_name or text in accepted_addresses(sight, family):
+    if node != sight.config.node_name:
+        cause = Diagnosis(
+            Severity.NOTE,
+            Code.NOT_A_SERVICE,
+            f"{text} is {what}, whose rules decide; this is what {sight.config.node_name} does",
+            look=(f"nfproxy explain {question} --node {shown_name(node)}",),
+            brief="another node's address",
+        )
+        return Owner(what, frontends=keys, cause=cause, address=text)
+    if text in accepted_addresses(sight, family):
         return Owner(what, frontends=keys, address=text)
     cause = Diagnosis(
         Severity.FAIL,

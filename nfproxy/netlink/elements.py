@@ -232,6 +232,13 @@ def element_question(family: Family, name: str, key: bytes) -> bytes:
     return encoder.list_of([encoder.encode(key, None)])
 
 
+def key_question(table: str, name: str, key: bytes) -> bytes:
+    """Return the payload, behind its nfgenmsg, that asks any set for the element with a key."""
+    # A key of several fields has its fields padded already; the last one is padded here.
+    elements = attribute(_LIST_ELEMENTS | NESTED, _element(_data(_KEY, key)))
+    return string(_LIST_TABLE, table) + string(_LIST_SET, name) + elements
+
+
 def listed_elements(data: bytes) -> Iterator[Listed]:
     """Yield the elements of one message, its nfgenmsg included. Not for interval sets."""
     for kind, start, end in attributes(data, GENERIC_SIZE, len(data)):

@@ -18,7 +18,8 @@ from nfproxy.netlink.messages import GENERIC_SIZE, attributes
 _STATUS, _PROTOCOL_INFO, _TIMEOUT = 3, 4, 7  # CTA_…
 _SEEN_REPLY = 0x2  # IPS_SEEN_REPLY
 _TCP = 6
-_ESTABLISHED, _SYN_SENT_2 = 3, 9  # TCP_CONNTRACK_…; those between are of a connection that ends
+_SYN_RECEIVED, _ESTABLISHED, _SYN_SENT_2 = 2, 3, 9  # TCP_CONNTRACK_…
+# Those between the last two are of a connection that ends.
 
 _LENGTH = struct.Struct("=H")
 _STATUS_HEAD, _TIMEOUT_HEAD = (struct.pack("=HH", 8, kind) for kind in (_STATUS, _TIMEOUT))
@@ -26,10 +27,15 @@ _INFO_BEFORE_STATE = 8  # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
 
 
 class Progress(enum.Enum):
-    """How far a connection has come: established, without an answer yet, or ending."""
+    """
+    How far a connection has come: established, without an answer yet, or ending.
+
+    A half open one has the endpoint's answer, and nothing more of the client since then.
+    """
 
     OPEN = "open"
     UNANSWERED = "unanswered"
+    HALF_OPEN = "half open"
     CLOSING = "closing"
 
 
@@ -93,6 +99,8 @@ def read_tracked(data: bytes, start: int, end: int, family: Family) -> Tracked |
     status, state, timeout_s = _progress(data, reply + _LENGTH.unpack_from(data, reply)[0], end)
     if not status & _SEEN_REPLY:
         progress = Progress.UNANSWERED
+    elif protocol == _TCP and state == _SYN_RECEIVED:
+        progress = Progress.HALF_OPEN
     elif protocol == _TCP and _ESTABLISHED < state < _SYN_SENT_2:
         progress = Progress.CLOSING
     else:

@@ -10,6 +10,7 @@ import pytest
 
 from nfproxy.cli.status import status_lines, status_rows
 from nfproxy.insight.changerecord import ChangeRecord
+from nfproxy.insight.nodefacts import TrackedUse
 from nfproxy.insight.nodestatus import (
     DaemonFacts,
     ForeignSummary,
@@ -18,7 +19,6 @@ from nfproxy.insight.nodestatus import (
     ServiceStates,
     StatusRow,
     StatusScreen,
-    TrackedUse,
     daemon_rows,
 )
 from nfproxy.model.addresses import Family, parse_prefix

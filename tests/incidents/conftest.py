@@ -8,7 +8,7 @@ that file. A test breaks something, lets clients try, and asks like an operator:
         incident.on_node("ip route add blackhole 10.244.2.11")
         incident.clients_try()
         answer = incident.explain("shop/web")
-        assert answer.says("WORKS IN PART")
+        assert "WORKS IN PART" in answer.first_line
         assert answer.codes == ["fail NoRoute"]
 
 What a test breaks outside nfproxy's tables, it mends at its end: the lab is for one module.
@@ -24,13 +24,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import yaml
 from support.insight import SHOP
 from support.packets.sending import Outcome, Probe, probe_many
 from support.processes.commands import Commands, Daemon, wait_until
+from support.processes.forked import run_forked
 from support.responders import Responders
 
+from nfproxy.cli.explaintext import explanation_lines
+from nfproxy.insight.explanation import Explanation
 from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster, Host, LabNode
 
@@ -39,11 +43,16 @@ CLUSTER_CIDR = "10.244.0.0/16"
 
 
 class Answer(NamedTuple):
-    """What ``nfproxy explain`` said: as text, as data, and its exit status."""
+    """What ``nfproxy explain`` said: as data, and its exit status."""
 
-    text: str
     data: dict[str, Any]
     exit_status: int
+
+    @property
+    def text(self) -> str:
+        """The same as text for a terminal."""
+        found = msgspec.convert(self.data, Explanation)
+        return "\n".join(explanation_lines(found, 160))
 
     @property
     def first_line(self) -> str:
@@ -104,35 +113,36 @@ class Incident:
 
     def change(self, name: str, **spec: Any) -> None:
         """Change fields of the spec of a Service, in the manifest that nfproxy follows."""
-        path = self.manifests / "shop.yaml"
-        objects = list(yaml.safe_load_all(path.read_text()))
-        for one in objects:
-            if one["kind"] == "Service" and one["metadata"]["name"] == name:
-                one["spec"] |= spec
-        self._write(objects)
+        for one in self._changing("Service", name):
+            one["spec"] |= spec
+
+    def change_slice(self, name: str, **fields: Any) -> None:
+        """Change fields of an EndpointSlice there."""
+        for one in self._changing("EndpointSlice", name):
+            one |= fields
 
     def remove_endpoint(self, address: str) -> None:
         """Remove an endpoint from all slices, and wait until the kernel does not have it."""
-        path = self.manifests / "shop.yaml"
-        objects = list(yaml.safe_load_all(path.read_text()))
-        for one in objects:
-            if one["kind"] == "EndpointSlice":
-                one["endpoints"] = [e for e in one["endpoints"] if address not in e["addresses"]]
-        self._write(objects)
+        for one in self._changing("EndpointSlice"):
+            one["endpoints"] = [e for e in one["endpoints"] if address not in e["addresses"]]
         wait_until(lambda: address not in self.on_node("nft list table ip nfproxy"))
 
-    def _write(self, objects: list[Any]) -> None:
-        partial = self.manifests / ".partial"
+    def _changing(self, kind: str, name: str = "") -> Iterator[Any]:
+        """Yield the objects of a kind and name, to be changed; then write all of them."""
+        path, partial = self.manifests / "shop.yaml", self.manifests / ".partial"
+        objects = list(yaml.safe_load_all(path.read_text()))
+        for one in objects:
+            if one["kind"] == kind and name in ("", one["metadata"]["name"]):
+                yield one
         partial.write_text(yaml.safe_dump_all(objects))
-        partial.replace(self.manifests / "shop.yaml")
+        partial.replace(path)
 
     def explain(self, *arguments: str) -> Answer:
         """Ask, on the node, with the objects that nfproxy has."""
         words = ("explain", *arguments, "-f", self.manifests)
-        data = self.commands.run(*words, "-o", "json")
-        assert data.code in (0, 1), data.err
-        text = self.commands.run(*words)
-        return Answer(text.out, data.data, data.code)
+        answer = run_forked(self.commands, *words, "-o", "json")
+        assert answer.code in (0, 1), answer.err
+        return Answer(answer.data, answer.code)
 
     def wait_a_second(self) -> None:
         """Wait until the kernel counts a connection without an answer as older than a second."""
@@ -143,15 +153,30 @@ def _served(cluster: Cluster) -> Responders:
     """Let every pod and the second node answer at port 8080."""
     responders = Responders()
     for host in cluster.pods:
-        responders.listen(host, 8080)
+        every = (address for pair in host.addresses for address in pair)
+        responders.listen(host, 8080, addresses=every)
     return responders
+
+
+def _more_pods(cluster: Cluster) -> None:
+    """Let one pod of each node stand for all further endpoints of the manifests."""
+    for node in cluster.nodes:
+        pod = cluster.pod(node.number, 1)
+        for last in range(13, 23):
+            pair = node.pod_addresses(last)
+            for address in pair:
+                pod.add_address(address, as_source=False)
+            pod.addresses.append(pair)
+            node.add_routes((address, "", pod.interface, "") for address in pair)
 
 
 @pytest.fixture(scope="module")
 def routed(namespaces_allowed: None) -> Iterator[Cluster]:
     """A lab in which each pod has an interface of its own on its node."""
-    with Cluster() as cluster, _served(cluster):
-        yield cluster
+    with Cluster() as cluster:
+        _more_pods(cluster)
+        with _served(cluster):
+            yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +200,29 @@ def incident(stopped: Incident) -> Iterator[Incident]:
     """The node with nfproxy."""
     with stopped.nfproxy():
         yield stopped
+
+
+@pytest.fixture(scope="module")
+def lasting(routed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Incident]:
+    """The node with an nfproxy that outlives a test; not in a module with `incident`."""
+    made = Incident(routed, tmp_path_factory.mktemp("lasting"))
+    with made.nfproxy():
+        yield made
+    made.nft("flush ruleset")
+
+
+@pytest.fixture
+def again(lasting: Incident) -> Iterator[Incident]:
+    """
+    That node; at the end of a test all rules of others go, and all connections.
+
+    The counters of frontends stay: a test that needs them at zero takes `incident`.
+    """
+    lasting.on_node("conntrack -F")
+    yield lasting
+    for table in lasting.commands.tables():
+        if not table.endswith(" nfproxy"):
+            lasting.on_node(f"nft delete table {table}")
 
 
 @pytest.fixture

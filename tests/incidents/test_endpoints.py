@@ -112,3 +112,19 @@ def test_pods_lose_their_addresses(stopped: Incident) -> None:
     assert "LOOK AT THIS" in answer.first_line
     assert "of this node's pods (10.244.1.12" in answer.messages
     assert "10.245.0.0/16" in answer.messages
+
+
+def test_a_slice_lists_a_pod_that_is_gone(incident: Incident) -> None:
+    """No route of a pod is there, so packets leave by the default route."""
+    incident.change_slice(
+        "web-abcde", endpoints=[{"addresses": ["10.244.1.99"], "nodeName": "node-1"}]
+    )
+    wait_until(lambda: "10.244.1.99" in incident.on_node("nft list table ip nfproxy"))
+    quiet = incident.explain("shop/web")
+    assert all(one.dropped for one in incident.clients_try(times=2))
+    incident.wait_a_second()
+    answer = incident.explain("shop/web")
+    assert quiet.codes == ["warn PodNotHere"]
+    assert answer.codes == ["fail Unanswered", "warn PodNotHere"]
+    assert "DROPS every connection" in answer.first_line
+    assert "leave by the default route" in answer.messages

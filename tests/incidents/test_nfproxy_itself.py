@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import signal
+import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 from incidents.conftest import Incident
@@ -84,3 +89,33 @@ def test_nothing_is_known_of_an_address_without_objects(stopped: Incident) -> No
     found = stopped.commands.run("explain", "10.96.0.99:80", "-o", "json", prefix=HOMELESS)
     assert found.code == 1
     assert found.data["findings"][0]["code"] == "NotAService"
+
+
+@contextlib.contextmanager
+def another_program(incident: Incident, port: int) -> Iterator[None]:
+    """Let something else answer at a port of the node."""
+    listener = incident.node.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+    server = http.server.HTTPServer(
+        ("", port), http.server.BaseHTTPRequestHandler, bind_and_activate=False
+    )
+    server.socket.close()
+    server.socket = listener
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_another_program_has_the_health_check_node_port(stopped: Incident) -> None:
+    with another_program(stopped, 32060), stopped.nfproxy():
+        answer = stopped.explain("shop/audit")
+    assert answer.codes == ["warn HealthCheckPort", "note NoLocalExternal"]
+    assert "32060 answers 501, and not as nfproxy does" in answer.messages
+    assert "load balancers should get 503 here" in answer.messages

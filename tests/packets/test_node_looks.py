@@ -100,7 +100,7 @@ def test_rules_that_drop_are_named(served: Cluster, flushed: None):
 
     found = drops(node, "10.244.2.11", "10.244.2.12", "10.244.1.11", "fd00:10:244:2::11")
 
-    seen = {(drop.table, drop.chain, drop.endpoint, drop.packets, drop.comment) for drop in found}
+    seen = {(drop.table, drop.chain, drop.address, drop.packets, drop.comment) for drop in found}
     assert seen == {
         ("ip filter", "FORWARD", b"", None, ""),
         (

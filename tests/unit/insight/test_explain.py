@@ -45,7 +45,7 @@ SHOP = sight(*shop())
         (":30080", "works", [], ""),
         (":31999", "unknown", ["fail UnknownPort"], "node port 31999"),
         ("192.168.77.11:30080", "works", [], ""),
-        ("192.168.77.12:30080", "works", [], ""),
+        ("192.168.77.12:30080", "works", ["note NotAService"], "whose rules decide"),
         ("192.168.77.12:22", "unknown", ["fail NotAService"], "node node-2"),
         ("192.168.77.12", "unknown", ["note NotAService"], "node node-2"),
         ("127.0.0.1:30080", "refused", ["fail NodePortLoopback"], "cannot serve node port"),

@@ -10,9 +10,11 @@ import pytest
 from support.insight import codes, explained, shop, sight
 
 from nfproxy.insight.explanation import Explanation
+from nfproxy.insight.flowcauses import doubtful_endpoints
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     ForeignDrop,
+    HealthAnswer,
     HeldState,
     NodeFacts,
     NodeLink,
@@ -21,6 +23,7 @@ from nfproxy.insight.nodefacts import (
     ProbeResult,
     ProxyRuns,
     Route,
+    TrackedUse,
 )
 from nfproxy.insight.onnode import on_node
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
@@ -203,7 +206,9 @@ def test_a_way_that_takes_smaller_packets(mtu: int, failed: int, found: list[str
 def test_a_node_that_forwards_nothing() -> None:
     off = msgspec.structs.replace(SETTINGS, forwarding=dict.fromkeys(FAMILIES, False))
     own = {address: Route(is_local=True) for address in routes()}
-    assert result(joined(settings=off)) == ("partly", ["fail ForwardPolicy"])
+    assert result(joined(settings=off)) == ("dropped", ["fail ForwardPolicy"])
+    one = routes() | {parse_address(LOCAL): Route(is_local=True)}
+    assert result(joined(settings=off, routes=one)) == ("partly", ["fail ForwardPolicy"])
     assert codes(joined(settings=off, routes=own)) == []
 
 
@@ -280,7 +285,15 @@ def test_who_runs(runs: ProxyRuns, tables: tuple[Family, ...], found: str) -> No
 )
 def test_probes(answer: ProbeResult, found: list[str]) -> None:
     probes = {end(LOCAL): ProbeAnswer(ProbeResult.OK, 0.001), end(REMOTE): ProbeAnswer(answer)}
-    assert codes(joined(probes=probes)) == found
+    assert codes(joined(probes=probes, probed_all=True)) == found
+
+
+def test_a_probe_that_was_not_asked_for_is_less_sure() -> None:
+    """A NetworkPolicy may keep nodes out; a refusal is clear."""
+    answers = {end(REMOTE): ProbeAnswer(ProbeResult.TIMEOUT)}
+    assert codes(joined(probes=answers)) == ["warn Unanswered"]
+    refused = {end(a): ProbeAnswer(ProbeResult.REFUSED) for a in (LOCAL, REMOTE)}
+    assert result(joined(probes=refused)) == ("refused", ["fail EndpointRefuses"] * 2)
 
 
 def test_connections_that_leave_no_trace() -> None:
@@ -291,7 +304,54 @@ def test_connections_that_leave_no_trace() -> None:
     assert named.findings[0].because == (
         "chain FORWARD of table ip filter drops what no rule accepts",
     )
-    assert codes(joined(drops=(policy,))) == []
+    assert codes(joined(drops=(policy,))) == ["note DroppedByOthers"]
+    counted = msgspec.structs.replace(policy, packets=9)
+    assert codes(joined(drops=(counted,))) == ["warn DroppedByOthers"]
+    empty = msgspec.structs.replace(policy, drops_all=True)
+    assert result(joined(drops=(empty,))) == ("dropped", ["fail ForwardPolicy"])
+    other_family = msgspec.structs.replace(empty, table="ip6 filter")
+    assert codes(joined(drops=(other_family,))) == []
+
+
+def test_packets_turned_back() -> None:
+    settings = msgspec.structs.replace(SETTINGS, reverse_path_drops=9)
+    assert codes(joined(settings=settings)) == ["note ReversePath"]
+    now = joined(settings=settings, arrived={WEB: 2}, turned_back=1)
+    assert result(now) == ("dropped", ["fail ReversePath"])
+    open_ = traffic(local=ConnectionCounts(open=1))
+    assert codes(joined(settings=settings, connections=open_)) == []
+
+
+@pytest.mark.parametrize(
+    ("used", "found"), [(80, []), (90, ["warn ConntrackFull"]), (100, ["fail ConntrackFull"])]
+)
+def test_the_table_of_connections_is_full(used: int, found: list[str]) -> None:
+    assert codes(joined(tracked=TrackedUse(used, 100))) == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (HealthAnswer(503, is_ours=True), ""),
+        (HealthAnswer(200, is_ours=True), "answers 200;"),
+        (HealthAnswer(404), "another program has the port"),
+        (HealthAnswer(), "does not answer"),
+    ],
+)
+def test_health_check_node_ports(answer: HealthAnswer, said: str) -> None:
+    found = joined("shop/audit", health={32060: answer})
+    texts = [one.message for one in found.findings if one.code.value == "HealthCheckPort"]
+    assert [said in text for text in texts] == [True] * bool(said)
+
+
+def test_doubtful_endpoints() -> None:
+    """Those without a connection, of a Service that clients have asked for."""
+    ports = explained("shop/web", SHOP).ports
+    assert set(doubtful_endpoints(ports, healthy())) == {end(LOCAL), end(REMOTE)}
+    busy = healthy(connections=traffic(local=ConnectionCounts(closing=1)))
+    assert list(doubtful_endpoints(ports, busy)) == [end(REMOTE)]
+    quiet = HeldState(frozenset(FAMILIES), all_of_it(), {}, {})
+    assert list(doubtful_endpoints(ports, healthy(held=quiet))) == []
     assert codes(joined(arrived={WEB: 0})) == []
     known = ConnectionCounts(closing=1)
     assert codes(joined(arrived={WEB: 2}, connections=traffic(local=known))) == []
@@ -303,8 +363,11 @@ def test_rules_of_others_that_drop() -> None:
     assert result(found) == ("partly", ["fail DroppedByOthers"])
     assert 'inet policy, chain forward, handle 3 "deny all", 7 packets' in found.findings[0].message
     assert codes(joined(drops=(msgspec.structs.replace(rule, packets=0),))) == []
-    assert codes(joined(drops=(msgspec.structs.replace(rule, packets=None),))) == []
-    other = msgspec.structs.replace(rule, endpoint=parse_address("10.244.2.99"))
+    uncounted = (msgspec.structs.replace(rule, packets=None),)
+    assert codes(joined(drops=uncounted)) == ["note DroppedByOthers"]
+    others = traffic(local=ConnectionCounts(open=1))
+    assert codes(joined(drops=uncounted, connections=others)) == ["warn DroppedByOthers"]
+    other = msgspec.structs.replace(rule, address=parse_address("10.244.2.99"))
     assert codes(joined(drops=(other,))) == []
 
 
