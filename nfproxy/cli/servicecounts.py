@@ -52,20 +52,28 @@ def watched(found: Overview, interval_s: float) -> Iterator[Overview]:
     """
     Yield an overview again and again, until the caller stops.
 
-    What is new is what came since the time before; it is per second.
+    What is new, and refused, is what came since the time before; it is per second.
     """
-    before: dict[str, int] = {}
+    before: dict[str, ServiceRow] = {}
     while True:
         now = counted(found, connections=True)
-        totals = {_key(row): row.new_connections or 0 for row in now.services}
-        rows = tuple(
-            msgspec.structs.replace(row, new_connections=round(more / interval_s))
-            for row in now.services
-            for more in [max(0, totals[_key(row)] - before.get(_key(row), totals[_key(row)]))]
-        )
+        rows = tuple(_since(row, before.get(_key(row), row), interval_s) for row in now.services)
         yield msgspec.structs.replace(now, services=rows)
-        before = totals
+        before = {_key(row): row for row in now.services}
         Event().wait(interval_s)
+
+
+def _since(row: ServiceRow, before: ServiceRow, interval_s: float) -> ServiceRow:
+    """Return a row whose sums are what came since an earlier one, a second."""
+
+    def rate(now: int | None, then: int | None) -> int:
+        return round(max(0, (now or 0) - (then or 0)) / interval_s)
+
+    return msgspec.structs.replace(
+        row,
+        new_connections=rate(row.new_connections, before.new_connections),
+        refused=rate(row.refused, before.refused),
+    )
 
 
 def _key(row: ServiceRow) -> str:

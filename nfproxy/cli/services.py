@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import NoReturn
 
 import click
@@ -21,12 +22,21 @@ from nfproxy.errors import ConfigError, InputError
 from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explainwords import ANSWERS, port_text
 from nfproxy.insight.nodeobjects import SERVICES_PATH
+from nfproxy.insight.nodestatus import age_text
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.text import plural
 
 _LEVELS = (*Severity, None)
-_COUNTS = ("NEW", "OPEN", "UNANSWERED")
+_TITLES = (
+    *("SERVICE", "PORT", "ANSWER", "USED/ALL"),
+    *("NEW", "OPEN", "UNANSWERED", "SINCE", "BECAUSE"),
+)
+_BUSY_TITLES = (
+    *("SERVICE", "PORT", "NEW/S", "OPEN", "UNANSWERED", "REFUSED/S"),
+    *("USED/ALL", "BUSIEST (OPEN)"),
+)
+_SINCE_COLUMNS = 120  # a terminal that is narrower needs them for reasons
 _MOST_WATCHED = 40  # rows at a time
 
 
@@ -38,16 +48,17 @@ _MOST_WATCHED = 40  # rows at a time
 @click.option("--problems", is_flag=True, help="Only what does not work for every client.")
 @click.option(
     "--sort",
-    type=click.Choice(["name", "worst", "new", "open"]),
+    type=click.Choice(["name", "worst", "new", "open", "changed"]),
     default="name",
     show_default=True,
-    help="worst: what fails first. new, open: what has most connections, on the node.",
+    help="worst: what fails first. new, open: what has most connections, on the node. changed: the "
+    "last change first.",
 )
 @click.option(
     "--watch",
     type=click.FloatRange(0.5, 3600),
     metavar="SECONDS",
-    help="On the node: print the busiest again and again, NEW a second.",
+    help="On the node: print the busiest again and again, with connections a second.",
 )
 @click.option("--node", default="", metavar="NAME", help="Answer for another node than this one.")
 @output_option("text", "json", "yaml", help="json, yaml: with the codes of all causes.")
@@ -100,7 +111,11 @@ def _watch(found: Overview, *, problems: bool, sort: str, interval_s: float) -> 
         rows = _chosen(now.services, problems=problems, sort=sort)[:_MOST_WATCHED]
         if is_terminal():
             click.clear()
-        click.echo("\n".join(_text(msgspec.structs.replace(now, services=rows))))
+        shown = msgspec.structs.replace(now, services=rows)
+        if is_terminal():
+            click.echo("\n".join(busy_lines(shown, terminal_width())))
+        else:
+            click.echo("\n".join("\t".join(cell or "-" for cell in busy_cells(r)) for r in rows))
     raise AssertionError  # it never ends by itself
 
 
@@ -136,6 +151,8 @@ def _chosen(rows: Iterable[ServiceRow], *, problems: bool, sort: str) -> tuple[S
     chosen = [row for row in rows if row.is_notable or not problems]
     if sort == "worst":
         chosen.sort(key=lambda row: _LEVELS.index(row.level))
+    if sort == "changed":
+        chosen.sort(key=lambda row: row.since, reverse=True)
     if sort in ("new", "open"):
         chosen.sort(key=lambda row: -(_count(row, sort) or 0))
     return tuple(chosen)
@@ -151,9 +168,26 @@ def overview_lines(found: Overview, width: int) -> Iterator[str]:
         yield from finding_lines(finding, width)
         yield ""
     if found.services:
-        titles = ("SERVICE", "PORT", "ANSWER", "USED/ALL", *_COUNTS, "BECAUSE")
-        yield from table_lines(titles, map(_cells, found.services), width, ends_in_prose=True)
+        at = found.seen.at if width >= _SINCE_COLUMNS else ""
+        rows = [_cells(row, at) for row in found.services]
+        yield from table_lines(_TITLES, rows, width, ends_in_prose=True)
         yield ""
+    yield from _total(found, width)
+
+
+def busy_lines(found: Overview, width: int) -> Iterator[str]:
+    """Yield the lines of ``--watch`` for a terminal."""
+    table = [_BUSY_TITLES, *map(busy_cells, found.services)]
+    lines = table_lines(table[0], table[1:], 1000)
+    if max(map(len, lines)) > width:
+        table = [(row[0], *row[2:6], row[7]) for row in table]
+        lines = table_lines(table[0], table[1:], width)
+    yield from lines
+    yield ""
+    yield from _total(found, width)
+
+
+def _total(found: Overview, width: int) -> Iterator[str]:
     where = f" on {found.seen.node}" if found.seen.node else ""
     count = f"{found.problems:,} of {plural(found.total, 'Service port')}{where}"
     verb = "has a problem" if found.problems == 1 else "have a problem"
@@ -170,19 +204,46 @@ def overview_rows(found: Overview) -> Iterator[tuple[str, ...]]:
         level = row.level.value if row.level else "-"
         codes = ",".join(row.codes)
         counts = map(_shown, (row.new_connections, row.open, row.unanswered))
-        cells = (*_cells(row)[:4], level, codes, row.because, *counts)
+        in_force = {None: "", True: "in force", False: "not in force"}[row.in_force]
+        cells = (
+            *(*_cells(row, "")[:4], level, codes, row.because),
+            *(*counts, in_force, row.since, row.error),
+        )
         yield tuple(cell or "-" for cell in cells)
 
 
-def _cells(row: ServiceRow) -> tuple[str, ...]:
+def _cells(row: ServiceRow, at: str) -> tuple[str, ...]:
+    """Return a row's cells; `at` is now, "" where they do not say since when it is in force."""
     return (
         row.label,
         port_text(row),
         ANSWERS[row.conclusion],
         f"{row.used:,}/{row.all:,}",
         *map(_shown, (row.new_connections, row.open, row.unanswered)),
+        _age(row, at) if at else "",
         row.because if row.is_notable else "",
     )
+
+
+def busy_cells(row: ServiceRow) -> tuple[str, ...]:
+    """Return the cells of a row of ``--watch``."""
+    return (
+        row.label,
+        port_text(row),
+        *map(_shown, (row.new_connections, row.open, row.unanswered, row.refused)),
+        f"{row.used:,}/{row.all:,}",
+        row.busiest,
+    )
+
+
+def _age(row: ServiceRow, at: str) -> str:
+    """Return how long a row is in force."""
+    if row.in_force is False:
+        return "not yet"
+    if not row.since:
+        return ""
+    now, since = map(datetime.fromisoformat, (at, row.since))
+    return age_text((now - since).total_seconds())
 
 
 def _shown(count: int | None) -> str:

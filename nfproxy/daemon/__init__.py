@@ -8,9 +8,9 @@ follows a commit (health, metrics, health check node ports), ``staleflows`` remo
 ``serviceconnections`` counts connections by Service, ``kernelcounters`` reads what else the kernel
 counts, ``insightpages`` answers `services` and `explain`, ``events`` posts Events, ``repairlog`` is
 what the log says of other processes' changes, ``changelog`` keeps the last changes of all kinds,
-``ownstatus`` answers ``nfproxy status``, ``missingnode`` says that the Node object is missing, and
-``background`` has the smaller tasks beside the loop. Every task belongs to ``assembly``, and ends
-with it.
+``serviceprogress`` knows since when each Service is in force, ``ownstatus`` answers ``nfproxy
+status``, ``missingnode`` says that the Node object is missing, and ``background`` has the smaller
+tasks beside the loop. Every task belongs to ``assembly``, and ends with it.
 
 Threads: sources, schedule, servers and all hooks but one belong to the event loop. Planner,
 reconciler and the hook after a commit run in a worker thread, one call at a time; the loop awaits

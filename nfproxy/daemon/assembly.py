@@ -174,6 +174,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             lambda: source.problems,
             lambda: not isinstance(source, ApiServerSource) or source.node_exists is not False,
             partial(with_node, running=f"nfproxy (pid {os.getpid()}, node {options.node_name})"),
+            hooks.in_force,
         )
         if connection is not None:
             where = ("API server", lambda: connection.host)

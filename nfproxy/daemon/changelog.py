@@ -175,6 +175,10 @@ class ChangeLog:
 
     # --- in any thread -------------------------------------------------------------------
 
+    def waits(self, service: ObjectName) -> bool:
+        """Return whether a Service was planned again, and the kernel does not have that yet."""
+        return service in self._waiting
+
     def page(self, after: int = 0) -> ChangeRecords:
         """
         Return the records with a number above `after`; takes milliseconds.

@@ -10,11 +10,13 @@ from nfproxy.clock import now, unix_s
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.proxier import Commit, Hooks
+from nfproxy.daemon.serviceprogress import ServiceProgress
 from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.errors import NfproxyError
 from nfproxy.health import Health
 from nfproxy.insight.nodestatus import ProgrammedSize, ServiceStates
+from nfproxy.insight.overview import LastVersion
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
 from nfproxy.model.changes import Changes
@@ -73,6 +75,7 @@ class NodeHooks(Hooks):
         self._on_listeners = on_listeners
         self._remove_strangers = remove_strangers
         self._change_log = change_log or ChangeLog()
+        self._progress = ServiceProgress()
         self._tally = Tally()
         self._port_states = PortStates()
         self._changed_services: set[ObjectName] = set()
@@ -141,12 +144,23 @@ class NodeHooks(Hooks):
         self._health.repaired()
         self._change_log.repaired()
 
+    def in_force(self, service: ObjectName) -> LastVersion:
+        """
+        Return whether the kernel has a Service's last version. May be called in any thread.
+
+        That is unknown while another process's change is not repaired.
+        """
+        if self._change is not None:
+            return LastVersion()
+        return self._progress.of(service, waits=self._change_log.waits(service))
+
     def _repair_pending_s(self) -> float:
         change = self._change
         return now().monotonic_s - change[1] if change is not None else 0.0
 
     def on_failed(self, error: Exception, seconds: float) -> None:
         """Count a failure; its retry is a requested sync."""
+        self._progress.failed(error)
         self.in_step_since_s = None
         for family in self._families:
             self._metrics.in_step(family, False)
@@ -194,6 +208,7 @@ class NodeHooks(Hooks):
         for family in self._families if not left else ():
             self._health.succeeded(family, moment)
         self._change_log.committed(planner, commit.touched.services, left)
+        self._progress.committed(planner, commit.report)
         self._update_health_checks(planner, commit.touched)
         self._flows.committed(planner, commit)
         if self._on_listeners is not None and planner.config.loopback_node_ports:

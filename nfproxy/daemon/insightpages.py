@@ -18,10 +18,11 @@ from nfproxy.errors import InputError, NfproxyError
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, SERVICES_PATH, objects_for
-from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
+from nfproxy.insight.overview import LastVersion, Overview, ServiceRow, overview, service_rows
 from nfproxy.insight.question import ServiceQuestion, parse_question
 from nfproxy.insight.sight import Sight
 from nfproxy.model.changes import Problem
+from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
 from nfproxy.servers.pages import JSON, Page, answer, error
 
@@ -61,12 +62,14 @@ class InsightPages:
         problems: Callable[[], tuple[Problem, ...]],
         has_node: Callable[[], bool],
         look: LookAtNode = lambda explanation, _: explanation,
+        in_force: Callable[[ObjectName], LastVersion] = lambda _: LastVersion(),
     ) -> None:
         """
         Make nothing yet.
 
         `planner` returns None before the first commit; `problems` are those of objects now. `look`
-        adds what kernel, connections and routes say of a Service.
+        adds what kernel, connections and routes say of a Service, `in_force` whether the kernel
+        has its last version.
         """
         self._planner = planner
         self._problems = problems
@@ -74,6 +77,7 @@ class InsightPages:
         self._one_at_a_time = asyncio.Lock()
         self._made: _Made | None = None
         self._look = look
+        self._in_force = in_force
         self._look_one_at_a_time = asyncio.Lock()  # of its own: lists must not wait for it
         self._explained: _Explained | None = None
 
@@ -88,7 +92,7 @@ class InsightPages:
             if sight is None:
                 return None
             if self._made is None or monotonic_s() - self._made.at_s > _FRESH_S:
-                found = await _all_rows(sight)
+                found = await _all_rows(sight, self._in_force)
                 self._made = _Made(found, monotonic_s())
             return self._made.found
 
@@ -148,10 +152,12 @@ class InsightPages:
         return answer(body, JSON)
 
 
-async def _all_rows(sight: Sight) -> Overview:
+async def _all_rows(sight: Sight, in_force: Callable[[ObjectName], LastVersion]) -> Overview:
     """Return all rows, made in portions, so that the event loop waits for none of them long."""
     names = sorted(sight.planner.services)
     rows: list[ServiceRow] = []
     for at in range(0, len(names), _PORTION):
-        rows += await asyncio.to_thread(list, service_rows(sight, names[at : at + _PORTION]))
+        rows += await asyncio.to_thread(
+            list, service_rows(sight, names[at : at + _PORTION], in_force)
+        )
     return overview(sight, rows)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from nfproxy.errors import DataplaneError
-from nfproxy.insight.nodefacts import HeldState
+from nfproxy.insight.nodefacts import HeldState, Received
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import Listed, listed_elements, raw_elements
 from nfproxy.netlink.messages import generic
 from nfproxy.netlink.nftables import GET_GENERATION, SUBSYSTEM, generation
 from nfproxy.netlink.sockets import ABSENT, NftSocket
 from nfproxy.nft import schema
-from nfproxy.nft.chains import FindChain, shape_of
+from nfproxy.nft.chains import NO_LOCAL, REJECT, FindChain, shape_of
 from nfproxy.nft.endpointnumbers import endpoint_number
 from nfproxy.nft.schema import CLUSTER_BASE, TABLE, Value, Verdict
 from nfproxy.plan.desired import Desired
@@ -87,15 +87,16 @@ def find_frontends(
     return sorted(found)
 
 
-def read_counters(netlink: NftSocket) -> dict[FrontendKey, int]:
-    """Return how many connections each frontend has received. Raises DataplaneError."""
-    found: dict[FrontendKey, int] = {}
+def read_counters(netlink: NftSocket) -> dict[FrontendKey, Received]:
+    """Return what each frontend has received. Raises DataplaneError."""
+    found: dict[FrontendKey, Received] = {}
     for family in FAMILIES:
         for name in schema.COUNTED:
             for listed in _list(netlink, family, name):
                 key = FrontendKey.of_element(family, name, listed.key)
                 if key is not None:
-                    found[key] = listed.packets
+                    is_refused = listed.value in (REJECT, NO_LOCAL)
+                    found[key] = Received(listed.packets, is_refused=is_refused)
     return found
 
 

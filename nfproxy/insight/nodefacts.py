@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -65,6 +66,13 @@ class ConnectionCounts(msgspec.Struct):
     def known(self) -> int:
         """All of them."""
         return self.open + self.unanswered + self.closing
+
+
+class Received(NamedTuple):
+    """The connections that a frontend has counted, and whether it refuses or drops all."""
+
+    connections: int
+    is_refused: bool = False
 
 
 #: Connections by frontend and endpoint.

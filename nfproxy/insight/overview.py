@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,8 +32,10 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=F
     `port` is the port's name, `number` its number. `addresses` are those of all its frontends.
     `used` and `all` count endpoints of the worst family. `because` is the worst finding in a few
     words, "" for none, and `codes` are those of all. `level` is the worst level, None for none.
-    `in_force` says whether the kernel has it, `since` since when (RFC 3339), `error` why it has
-    not; each is None or "" where that is unknown.
+    `in_force` says whether the kernel has its last version, `since` since when (RFC 3339), `error`
+    why it has not; each is None or "" where that is unknown. `refused` are connections to those of
+    its frontends that refuse or drop all; `busiest` is the endpoint with most open connections, and
+    their number.
     """
 
     namespace: str
@@ -55,6 +57,8 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=F
     new_connections: int | None = None
     open: int | None = None
     unanswered: int | None = None
+    refused: int | None = None
+    busiest: str = ""
 
     @property
     def label(self) -> str:
@@ -70,6 +74,18 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=F
     def is_notable(self) -> bool:
         """Whether it belongs on a list of problems: also what answers some clients only."""
         return self.is_problem or self.conclusion is not Conclusion.WORKS
+
+
+class LastVersion(NamedTuple):
+    """Whether the kernel has a Service's last version, None for unknown; since when, or why not."""
+
+    is_held: bool | None = None
+    since: str = ""
+    error: str = ""
+
+
+def _unknown(_: ObjectName) -> LastVersion:
+    return LastVersion()
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -88,13 +104,17 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     problems: int = 0
 
 
-def service_rows(sight: Sight, names: Iterable[ObjectName] | None = None) -> Iterator[ServiceRow]:
+def service_rows(
+    sight: Sight,
+    names: Iterable[ObjectName] | None = None,
+    in_force: Callable[[ObjectName], LastVersion] = _unknown,
+) -> Iterator[ServiceRow]:
     """Yield the rows of some Services, of all without `names`, in their order."""
     known = sight.planner.services
     for name in sorted(known) if names is None else names:
         service = known.get(name)
         if service is not None:
-            yield from _rows(sight, service)
+            yield from _rows(sight, service, in_force(name))
 
 
 def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
@@ -114,10 +134,13 @@ def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
     )
 
 
-def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
+def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[ServiceRow]:
     name = service.name
     whole = [*frontend_causes(sight, service), *invalid_fields(sight, name)]
     whole += awaited_balancer(sight, name)
+    if in_force.error:
+        text = f"the kernel does not have its last version: {in_force.error}"
+        whole.append(Diagnosis(Severity.FAIL, Code.NOT_PROGRAMMED, text, service=str(name)))
     frontends = _by_port(sight, name)
     if not service.ports:
         yield ServiceRow(
@@ -127,7 +150,7 @@ def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
             protocol="",
             number=0,
             conclusion=Conclusion.UNKNOWN,
-            **_words(whole),
+            **_words(whole) | _progress(in_force),
         )
     for port in service.ports:
         families = service.families
@@ -149,7 +172,7 @@ def _rows(sight: Sight, service: Service) -> Iterator[ServiceRow]:
             conclusion=state.conclusion,
             used=state.used,
             all=state.all,
-            **_words([*state.causes, *whole]),
+            **_words([*state.causes, *whole]) | _progress(in_force),
         )
 
 
@@ -228,6 +251,12 @@ def _words(causes: list[Diagnosis]) -> dict[str, Any]:
         "codes": tuple(dict.fromkeys(one.code for one in ordered)),
         "level": worst(ordered),
     }
+
+
+def _progress(state: LastVersion) -> dict[str, Any]:
+    """Return the fields that the kernel decides; an error there comes before other reasons."""
+    found = {"in_force": state.is_held, "since": state.since, "error": state.error}
+    return found | {"because": f"not in force: {state.error}"} if state.error else found
 
 
 # --- ports that plainly work: nearly all, and a list of 10,000 must not take long ---------------

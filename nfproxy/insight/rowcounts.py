@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from nfproxy.insight.nodefacts import ConnectionMap
+from nfproxy.insight.nodefacts import ConnectionMap, Received
 from nfproxy.insight.overview import ServiceRow
-from nfproxy.model.addresses import FAMILIES, family_of, parse_address
+from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
 from nfproxy.model.service import Protocol
+from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
+from nfproxy.views.compare import format_destination
 
 
 def frontends_of(row: ServiceRow) -> list[FrontendKey]:
@@ -27,7 +29,7 @@ def frontends_of(row: ServiceRow) -> list[FrontendKey]:
 
 def with_counts(
     rows: Iterable[ServiceRow],
-    new: Mapping[FrontendKey, int],
+    new: Mapping[FrontendKey, Received],
     connections: ConnectionMap | None,
 ) -> tuple[ServiceRow, ...]:
     """Return rows with counts; those of connections only where they were looked at."""
@@ -35,16 +37,34 @@ def with_counts(
 
 
 def _counted(
-    row: ServiceRow, new: Mapping[FrontendKey, int], connections: ConnectionMap | None
+    row: ServiceRow, new: Mapping[FrontendKey, Received], connections: ConnectionMap | None
 ) -> ServiceRow:
     keys = frontends_of(row)
-    total = sum(new.get(key, 0) for key in keys)
+    received = [new[key] for key in keys if key in new]
+    row = msgspec.structs.replace(
+        row,
+        new_connections=sum(one.connections for one in received),
+        refused=sum(one.connections for one in received if one.is_refused),
+    )
     if connections is None:
-        return msgspec.structs.replace(row, new_connections=total)
+        return row
     found = [counts for key in keys for counts in connections.get(key, {}).values()]
     return msgspec.structs.replace(
         row,
-        new_connections=total,
         open=sum(counts.open for counts in found),
         unanswered=sum(counts.unanswered for counts in found),
+        busiest=_busiest(keys, connections),
     )
+
+
+def _busiest(keys: Iterable[FrontendKey], connections: ConnectionMap) -> str:
+    """Return ``10.244.1.11:8080 31``: the endpoint with most open connections; "" without any."""
+    totals: dict[tuple[Family, Destination], int] = {}
+    for key in keys:
+        for destination, counts in connections.get(key, {}).items():
+            end = key.family, destination
+            totals[end] = totals.get(end, 0) + counts.open
+    if not any(totals.values()):
+        return ""
+    (family, destination), count = max(totals.items(), key=lambda item: (item[1], item[0]))
+    return f"{format_destination(family, destination)} {count:,}"

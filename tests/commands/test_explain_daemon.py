@@ -56,6 +56,9 @@ def test_services_are_those_of_the_daemon(commands: Commands, shop: Path) -> Non
     assert (here.code, files.code) == (1, 1)
     assert _without_reasons(here.out) == _without_reasons(files.out)
     assert (team.data["total"], team.data["problems"]) == (1, 1)
+    states = {tuple(line.split("\t")[-3:]) for line in here.out.splitlines()}
+    # All since the start, with no error.
+    assert [(state, error) for state, _, error in states] == [("in force", "-")]
 
 
 def test_without_the_objects_the_daemon_s_word_counts(commands: Commands, shop: Path) -> None:

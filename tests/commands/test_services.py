@@ -15,7 +15,7 @@ def test_every_service_port_has_a_row(commands: Commands) -> None:
     rows = [line.split("\t") for line in result.out.splitlines()]
 
     assert (result.code, result.err) == (1, "")
-    assert ["shop/web:http", "80, 30080", "yes", "2/2", *6 * "-"] in rows
+    assert ["shop/web:http", "80, 30080", "yes", "2/2", *9 * "-"] in rows
     assert rows == sorted(rows)
 
 

@@ -9,14 +9,19 @@ import pytest
 from support.insight import SHOP, shop, sight
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
-from nfproxy.cli.services import overview_lines, overview_rows
+from nfproxy.cli.services import busy_cells, busy_lines, overview_lines, overview_rows
 from nfproxy.insight.client import explain_client
 from nfproxy.insight.clientidentity import client_of
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.fleet import explain_everywhere
-from nfproxy.insight.overview import overview, service_rows
+from nfproxy.insight.nodefacts import ConnectionCounts, Received
+from nfproxy.insight.overview import LastVersion, overview, service_rows
 from nfproxy.insight.question import parse_question
+from nfproxy.insight.rowcounts import with_counts
+from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.plan.frontends import FrontendKey
 
 HERE = sight(*shop())
 QUESTIONS = {
@@ -114,3 +119,33 @@ def test_services(only_problems: bool, pytestconfig: pytest.Config) -> None:
     written = "\n".join((*parts, f"##### piped\n{rows_text}\n"))
 
     compare("services-problems" if only_problems else "services", written, pytestconfig)
+
+
+def test_services_in_force(pytestconfig: pytest.Config) -> None:
+    """With what the daemon knows of each, and the kernel counts; and as --watch prints them."""
+    states = {
+        "audit": LastVersion(is_held=True, since="2026-11-30T05:47:10Z"),
+        "billing": LastVersion(
+            is_held=False, error="10.96.0.40:80/tcp: the kernel refuses it (EINVAL)"
+        ),
+        "jobs": LastVersion(is_held=False),
+    }
+    usual = LastVersion(is_held=True, since="2026-11-27T01:10:00Z")
+    found = overview(HERE, service_rows(HERE, in_force=lambda name: states.get(name.name, usual)))
+    web = FrontendKey(Family.IPV4, parse_address("10.96.0.10"), Protocol.TCP, 80)
+    orders = FrontendKey(Family.IPV4, parse_address("10.96.0.20"), Protocol.TCP, 80)
+    ends = HERE.planner.desired.frontends[web].slot_ranges[0]
+    counts = {ends[0]: ConnectionCounts(open=31), ends[1]: ConnectionCounts(open=9, unanswered=3)}
+    received = {web: Received(212), orders: Received(1200, is_refused=True)}
+    rows = with_counts(found.services, received, {web: counts})
+    seen = msgspec.structs.replace(found.seen, at="2026-11-30T05:47:24Z")
+    found = msgspec.structs.replace(found, services=rows, seen=seen)
+    parts = [
+        *(f"##### {n} columns\n" + "\n".join(overview_lines(found, n)) + "\n" for n in (80, 160)),
+        "##### piped\n" + "\n".join("\t".join(row) for row in overview_rows(found)) + "\n",
+        *(f"##### --watch, {n}\n" + "\n".join(busy_lines(found, n)) + "\n" for n in (80, 160)),
+        "##### --watch, piped\n"
+        + "\n".join("\t".join(cell or "-" for cell in busy_cells(row)) for row in rows),
+    ]
+
+    compare("services-in-force", "\n".join(parts), pytestconfig)

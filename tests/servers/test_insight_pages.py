@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from typing import Any
 
 import msgspec
 import pytest
@@ -77,9 +78,9 @@ def test_a_list_is_made_once_for_many_who_ask(monkeypatch: pytest.MonkeyPatch) -
     made_lists = []
     whole = insightpages._all_rows
 
-    async def counted(seen: Sight) -> Overview:
+    async def counted(seen: Sight, *rest: Any) -> Overview:
         made_lists.append(1)
-        return await whole(seen)
+        return await whole(seen, *rest)
 
     monkeypatch.setattr(insightpages, "_all_rows", counted)
 
