@@ -119,7 +119,7 @@ async def serve_health_checks(
     configuration names, and follow both as they change. So does what the log says about addresses
     that no interface has.
     """
-    gaps = NodePortGaps(metrics)
+    gaps, retry_at = NodePortGaps(metrics), monotonic_s() + _HEALTH_CHECK_RETRY_S
     watching = asyncio.create_task(_follow(addresses, hooks.health_checks_changed))
     try:
         while True:
@@ -130,12 +130,15 @@ async def serve_health_checks(
                 loopback = loopback_of(addresses.current, hooks.loopback_node_ports)
                 everywhere = {f for f in accepted if prefixes.get(f) is None}
                 gaps.update(prefixes, addresses.current)
+                if is_due := monotonic_s() >= retry_at:
+                    retry_at = monotonic_s() + _HEALTH_CHECK_RETRY_S
                 await servers.update(
-                    hooks.health_checks,
+                    hooks.take_health_checks(),
                     {
                         f: None if f in everywhere else own | loopback[f]
                         for f, own in accepted.items()
                     },
+                    retry=is_due,
                 )
                 metrics.health_check_listeners(servers.listeners)
                 for family, own in accepted.items():

@@ -44,9 +44,9 @@ class NodeHooks(Hooks):
 
     The work after a commit grows with the Services that changed, not with all Services. Work that
     takes long, or needs the event loop, is handed over: stale flows to `flows`, health check ports
-    to :func:`~nfproxy.daemon.background.serve_health_checks`. That task reads `health_checks` and
-    `node_port_prefixes` after `health_checks_changed` was set. `on_listeners` is called in the
-    event loop with what each commit changes for node ports on loopback addresses.
+    to :func:`~nfproxy.daemon.background.serve_health_checks`. That task calls `take_health_checks`
+    and reads `node_port_prefixes` after `health_checks_changed` was set. `on_listeners` is called
+    in the event loop with what each commit changes for node ports on loopback addresses.
     `remove_strangers` is called in the worker thread when the tables have been read and are right.
 
     `planner` is that of the last commit, None before the first. `in_step_since_s` is the Unix time
@@ -86,7 +86,8 @@ class NodeHooks(Hooks):
         self.tables_read_s: float | None = None
         self.sizes: Mapping[Family, ProgrammedSize] = {}
         self.states = ServiceStates()
-        self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}
+        self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}  # worker thread
+        self._changed_checks: dict[tuple[ObjectName, Family], HealthCheck | None] = {}
         self._checks_at: dict[tuple[Family, int], set[ObjectName]] = {}  # names by port
         self.node_port_prefixes: Mapping[Family, tuple[Prefix, ...] | None] | None = None
         self.loopback_node_ports: frozenset[Family] = frozenset()
@@ -171,6 +172,17 @@ class NodeHooks(Hooks):
         """Count a failure to remove unused chains."""
         for family in self._families:
             self._metrics.cleanup_failed(family)
+
+    def take_health_checks(self) -> Mapping[tuple[ObjectName, Family], HealthCheck | None]:
+        """Return the health checks that changed since the last call; None for one that is gone."""
+        changed, self._changed_checks = self._changed_checks, {}
+        return changed
+
+    def _on_health_checks(
+        self, changed: Mapping[tuple[ObjectName, Family], HealthCheck | None]
+    ) -> None:
+        self._changed_checks.update(changed)
+        self.health_checks_changed.set()
 
     def _request_sync(self) -> None:
         """A sync is needed: without one the daemon becomes unhealthy after a while."""
@@ -291,7 +303,7 @@ class NodeHooks(Hooks):
             config.node_port_prefixes,
             config.loopback_node_ports,
         )
-        copied = False
+        changed: dict[tuple[ObjectName, Family], HealthCheck | None] = {}
         for name in services:
             service = planner.services.get(name)
             wanted: Mapping[Family, HealthCheck] = {}
@@ -306,19 +318,16 @@ class NodeHooks(Hooks):
                     check = check._replace(node_port_of=taken.claim.service if taken else None)
                 if current.get(key) == check:
                     continue
-                # The event loop may be reading the dictionary: it is replaced, never changed.
-                if not copied:
-                    current, copied = dict(current), True
+                changed[key] = check
                 if key in current:
                     self._checks_at[family, current.pop(key).port].discard(name)
                 if check is not None:
                     current[key] = check
                     self._checks_at.setdefault((family, check.port), set()).add(name)
-        self.health_checks = current
         self.loopback_node_ports = config.loopback_node_ports
         self.node_port_prefixes = config.node_port_prefixes
-        if prefixes_changed or copied:
-            self._loop.call_soon_threadsafe(self.health_checks_changed.set)
+        if prefixes_changed or changed:
+            self._loop.call_soon_threadsafe(self._on_health_checks, changed)
 
 
 def _log_mismatches(begun: Sequence[tuple[ObjectName, str]]) -> None:

@@ -27,8 +27,39 @@ _REPORT_S = 60.0
 #: Connections accepted at once; then the event loop serves others, also other sockets' connections.
 _AT_ONCE = 16
 
-#: Descriptors that an acceptor keeps, and gives up for connections when the process has no others.
+#: Descriptors in a reserve.
 _RESERVE = 4
+
+
+class Reserve:
+    """
+    Descriptors that acceptors keep, and give up for connections when the process has no others.
+
+    Several acceptors may share one: then it costs them no more than one of them.
+    """
+
+    def __init__(self) -> None:
+        """Keep none yet."""
+        self._held: list[int] = []
+
+    def fill(self) -> bool:
+        """Take what is missing; return whether there is enough."""
+        with contextlib.suppress(OSError):
+            while len(self._held) < _RESERVE:
+                self._held.append(os.eventfd(0, os.EFD_CLOEXEC))
+        return len(self._held) == _RESERVE
+
+    def give_up_one(self) -> bool:
+        """Make room for one descriptor; return whether there was one to give up."""
+        if self._held:
+            os.close(self._held.pop())
+            return True
+        return False
+
+    def close(self) -> None:
+        """Give up all. Idempotent."""
+        while self.give_up_one():
+            pass
 
 
 class Acceptor:
@@ -38,21 +69,22 @@ class Acceptor:
         self,
         listening: socket.socket,
         accepted: Callable[[socket.socket], None],
-        make_room: Callable[[], object] | None = None,
+        make_room: Callable[[], object] = lambda: None,
+        reserve: Reserve | None = None,
     ) -> None:
         """
-        Accept from now on; the socket belongs to the acceptor until `close`.
+        Accept from now on; the socket belongs to the acceptor until `close`, the reserve does not.
 
-        `make_room` closes a connection if it can. With it, descriptors are kept for bad times.
+        `make_room` closes a connection if it can.
         """
         self._socket = listening
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._make_room = make_room
-        self._size = _RESERVE if make_room else 0
-        self._reserve: list[int] = []
+        self._reserve = reserve
         self._resume: asyncio.TimerHandle | None = None
-        self._refill()
+        if reserve is not None:
+            reserve.fill()
         self._loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
@@ -62,8 +94,6 @@ class Acceptor:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._socket.close()
-        while self._reserve:
-            os.close(self._reserve.pop())
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
@@ -73,12 +103,10 @@ class Acceptor:
                 if error.errno not in _EXHAUSTED:  # none waits, or one that waited is gone
                     return
                 _report(error)
-                if self._make_room is not None:
-                    self._make_room()
-                if not self._reserve:
+                self._make_room()
+                if self._reserve is None or not self._reserve.give_up_one():
                     self._pause()
                     return
-                os.close(self._reserve.pop())
                 self._refill_later()
                 continue
             client.setblocking(False)
@@ -94,15 +122,9 @@ class Acceptor:
 
     def _go_on(self) -> None:
         self._resume = None
-        self._refill()
         self._loop.add_reader(self._socket, self._accept)
-        if len(self._reserve) < self._size:
+        if self._reserve is not None and not self._reserve.fill():
             self._refill_later()
-
-    def _refill(self) -> None:
-        with contextlib.suppress(OSError):
-            while len(self._reserve) < self._size:
-                self._reserve.append(os.dup(self._socket.fileno()))
 
 
 _reported_s = -_REPORT_S

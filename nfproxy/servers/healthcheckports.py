@@ -12,7 +12,7 @@ import asyncio
 import errno
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from aiohttp import web
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
+from nfproxy.servers.accepting import Reserve
 from nfproxy.servers.admission import Connections
 from nfproxy.servers.listening import listen_in_family, why_not
 from nfproxy.servers.pages import JSON, answer
@@ -34,6 +35,7 @@ _CONNECTIONS = 256
 _LINK_LOCAL = parse_prefix("fe80::/10")
 
 Key = tuple[ObjectName, Family]
+_Port = tuple[Family, int]
 
 #: Packed addresses to listen at, by family; None stands for every local address of the family.
 Addresses = Mapping[Family, Collection[bytes] | None]
@@ -71,89 +73,117 @@ class HealthCheckServers:
         """
         Listen nowhere yet.
 
-        `healthy` returns whether the proxy is in sync. `failed` is called at each update for each
+        `healthy` returns whether the proxy is in sync. `failed` is called at each attempt for each
         port that cannot be listened on. `own_ports` says what nfproxy itself serves at which port.
         """
         self._healthy = healthy
         self._failed = failed
         self._own_ports = own_ports
         self._connections = Connections(_CONNECTIONS)
+        self._reserve = Reserve()
         self._services: dict[Key, _Service] = {}
         self._failures: dict[Key, str] = {}
-        self._wanted: Mapping[Key, HealthCheck] = {}
+        self._wanted: dict[Key, HealthCheck] = {}
+        self._claims: dict[_Port, set[ObjectName]] = {}  # which Services want each port
+        self._holders: dict[_Port, ObjectName] = {}  # and which one has it
         self._addresses: Addresses = {}
+        self.listeners = 0  # how many sockets listen
 
-    @property
-    def listeners(self) -> int:
-        """How many sockets listen."""
-        return sum(len(service.listeners) for service in self._services.values())
-
-    async def update(self, wanted: Mapping[Key, HealthCheck], addresses: Addresses) -> None:
+    async def update(
+        self,
+        changed: Mapping[Key, HealthCheck | None],
+        addresses: Addresses,
+        *,
+        retry: bool = False,
+    ) -> None:
         """
-        Open and close sockets until they are those wanted; take over all counts of endpoints.
+        Take over health checks that changed, None for one that is gone; open and close sockets.
 
-        Sockets that stay wanted stay open. When a port or an address goes, its connections end. A
-        Service that cannot be served at one of its addresses is served at none, and tried again at
-        the next update. One call at a time.
+        Costs what changed, unless the addresses did. Sockets that stay wanted stay open. When a
+        port or an address goes, its connections end. A Service that cannot be served at one of its
+        addresses is served at none, and tried again with `retry`. One call at a time.
         """
-        if not self._failures and wanted == self._wanted and addresses == self._addresses:
-            return
-        self._wanted, self._addresses = dict(wanted), dict(addresses)
-        places = {family: _places(found) for family, found in addresses.items()}
+        keys = {*changed}
+        if retry:
+            keys.update(self._failures)
+        if addresses != self._addresses:
+            self._addresses = dict(addresses)
+            keys.update(self._wanted)
+        freed = [port for key, check in changed.items() for port in self._want(key, check)]
         # Close before opening: a port may move from one Service to another.
-        await self._close_all(self._unwanted(wanted, places))
-        holders = self._holders(wanted)
-        for key, check in wanted.items():
-            holder = holders[key[1], check.port]
-            if check.node_port_of is not None:
-                await self._refuse(key, check, check.node_port_of, "is a node port of Service {}")
-                continue
-            if holder != key[0]:
-                what = "is the healthCheckNodePort of Service {}, too"
-                await self._refuse(key, check, holder, what)
-                continue
-            service = self._services.get(key)
-            if service is None:
-                service = self._services[key] = _Service(key[0], check, self._healthy)
-            service.check = check
-            await self._open(key, service, places.get(key[1], ()))
-        for key in self._failures.keys() - wanted.keys():
-            del self._failures[key]
+        await self._close_all([one for key in keys for one in self._unwanted(key)])
+        for family, port in freed:
+            keys.update((name, family) for name in self._claims.get((family, port), ()))
+        for key in sorted(keys):
+            check = self._wanted.get(key)
+            if check is None:
+                self._failures.pop(key, None)
+            else:
+                await self._serve(key, check)
 
     async def close(self) -> None:
         """Close everything. Idempotent."""
-        self._wanted, self._addresses, self._failures = {}, {}, {}
-        await self._close_all(self._unwanted({}, {}))
+        await self.update(dict.fromkeys(self._wanted), {})
+        self._reserve.close()
 
-    def _unwanted(
-        self,
-        wanted: Mapping[Key, HealthCheck],
-        places: Mapping[Family, Collection[bytes | None]],
-    ) -> list[SocketServer]:
-        """Take out the servers that are not wanted any more, and return them."""
-        taken: list[SocketServer] = []
-        for key, service in list(self._services.items()):
-            check = wanted.get(key)
-            stays = check is not None and check.port == service.check.port
-            keep = places.get(key[1], ()) if stays else ()
-            for place in service.listeners.keys() - set(keep):
-                taken.append(service.listeners.pop(place))
-            if not stays:
-                del self._services[key]
-        return taken
+    def _want(self, key: Key, check: HealthCheck | None) -> Iterator[_Port]:
+        """Take over what is wanted of a Service; yield the port that it had until now."""
+        name, family = key
+        before = self._wanted.pop(key, None)
+        if check is not None:
+            self._wanted[key] = check
+            self._claims.setdefault((family, check.port), set()).add(name)
+        if before is not None and (check is None or check.port != before.port):
+            port = family, before.port
+            self._claims[port].discard(name)
+            if not self._claims[port]:
+                del self._claims[port]
+            yield port
 
-    def _holders(self, wanted: Mapping[Key, HealthCheck]) -> dict[tuple[Family, int], ObjectName]:
-        """Return which Service has each port: the one that listens, else the first by name."""
-        holders = {(key[1], one.check.port): key[0] for key, one in self._services.items()}
-        for (name, family), check in sorted(wanted.items(), key=lambda item: item[0]):
-            holders.setdefault((family, check.port), name)
-        return holders
+    def _unwanted(self, key: Key) -> list[SocketServer]:
+        """Take out a Service's servers that are not wanted any more, and return them."""
+        service, check = self._services.get(key), self._wanted.get(key)
+        if service is None:
+            return []
+        if check is None or check.port != service.check.port:
+            return self._end(key)
+        keep = set(self._places(key[1]))
+        return [service.listeners.pop(place) for place in service.listeners.keys() - keep]
+
+    def _end(self, key: Key) -> list[SocketServer]:
+        """Let a Service be served no longer; return what served it."""
+        service = self._services.pop(key, None)
+        if service is None:
+            return []
+        del self._holders[key[1], service.check.port]
+        return [*service.listeners.values()]
+
+    def _places(self, family: Family) -> Collection[bytes | None]:
+        """Return the addresses to listen at; None among them stands for all of the family."""
+        addresses = self._addresses.get(family, ())
+        if addresses is None:
+            return _EVERYWHERE
+        return [address for address in addresses if address not in _LINK_LOCAL]
+
+    async def _serve(self, key: Key, check: HealthCheck) -> None:
+        name, port = key[0], (key[1], check.port)
+        if check.node_port_of is not None:
+            await self._refuse(key, check, check.node_port_of, "is a node port of Service {}")
+            return
+        holder = self._holders.get(port) or min(self._claims[port])
+        if holder != name:
+            await self._refuse(key, check, holder, "is the healthCheckNodePort of Service {}, too")
+            return
+        service = self._services.get(key)
+        if service is None:
+            service = self._services[key] = _Service(name, check, self._healthy)
+            self._holders[port] = name
+        service.check = check
+        await self._open(key, service)
 
     async def _refuse(self, key: Key, check: HealthCheck, other: ObjectName, what: str) -> None:
         """Serve a Service nowhere, since another Service uses its port."""
-        service = self._services.pop(key, None)
-        if service is not None:
-            await self._close_all(service.listeners.values())
+        await self._close_all(self._end(key))
         remedy = "give one of them another port"
         self._report(key, check.port, f"it {what.format(other)}; {remedy}", other)
 
@@ -163,22 +193,22 @@ class HealthCheckServers:
         if self._failures.get(key) != text:
             place = f"on port {port} ({family.label})"
             shown = text.replace(f"on port {port}", place, 1)
-            log.error("%s; trying again at every sync", shown)
+            log.error("%s; trying again every 30 s", shown)
         self._failures[key] = text
         self._failed(ListenFailure(name, family, port, text, other))
 
-    async def _open(self, key: Key, service: _Service, places: Iterable[bytes | None]) -> None:
+    async def _open(self, key: Key, service: _Service) -> None:
         family, port = key[1], service.check.port
         try:
-            for place in places:
+            for place in self._places(family):
                 if place not in service.listeners:
                     opened = listen_in_family(family, place, port)
-                    server = SocketServer(service.page, self._connections)
+                    server = SocketServer(service.page, self._connections, self._reserve)
                     service.listeners[place] = server
                     server.start(opened)
+                    self.listeners += 1
         except OSError as error:
-            await self._close_all(service.listeners.values())
-            del self._services[key]
+            await self._close_all(self._end(key))
             self._report(key, port, self._why_not(error, port))
         else:
             self._failures.pop(key, None)
@@ -189,7 +219,8 @@ class HealthCheckServers:
             return why_not(error)
         return f"nfproxy serves {own} there; give the Service another port"
 
-    async def _close_all(self, servers: Iterable[SocketServer]) -> None:
+    async def _close_all(self, servers: Collection[SocketServer]) -> None:
+        self.listeners -= len(servers)
         await asyncio.gather(*(server.close() for server in servers))
 
 
@@ -217,10 +248,3 @@ class _Service:
             200 if count > 0 and healthy else 503,
             {"X-Load-Balancing-Endpoint-Weight": str(count)},
         )
-
-
-def _places(addresses: Collection[bytes] | None) -> Collection[bytes | None]:
-    """Return the addresses to listen at; None among them stands for all of the family."""
-    if addresses is None:
-        return _EVERYWHERE
-    return [address for address in addresses if address not in _LINK_LOCAL]

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from nfproxy.errors import ListenError
-from nfproxy.servers.accepting import Acceptor
+from nfproxy.servers.accepting import Acceptor, Reserve
 from nfproxy.servers.admission import Connections, Peer
 from nfproxy.servers.localqueue import listen_apart
 from nfproxy.servers.pages import Page, error
@@ -113,9 +113,13 @@ class PageServer:
 class SocketServer:
     """Serves a page at a listening socket, from `start` to `close`."""
 
-    def __init__(self, page: Page, connections: Connections) -> None:
-        """Serve nothing yet; `connections` may be shared with other servers."""
+    def __init__(
+        self, page: Page, connections: Connections, shared_reserve: Reserve | None = None
+    ) -> None:
+        """Serve nothing yet; other servers may have the same `connections`, and the reserve."""
         self._server = web.Server(page)
+        self._own_reserve = Reserve()
+        self._reserve = shared_reserve or self._own_reserve
         self._connections = connections
         self._acceptors: list[Acceptor] = []
         self._handing_over: set[asyncio.Task[Any]] = set()
@@ -127,7 +131,7 @@ class SocketServer:
         for one in listening:
             # Those who connect and say nothing cost the kernel a little, and this process nothing.
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_S)
-            acceptor = Acceptor(one, self._accepted, self._connections.make_room)
+            acceptor = Acceptor(one, self._accepted, self._connections.make_room, self._reserve)
             self._acceptors.append(acceptor)
 
     def _accepted(self, client: socket.socket) -> None:
@@ -152,6 +156,7 @@ class SocketServer:
         """Accept no connection, finish the answers under way, close all connections."""
         for acceptor in self._acceptors:
             acceptor.close()
+        self._own_reserve.close()
         self.listening = ()
         await asyncio.gather(*self._handing_over, return_exceptions=True)
         self._server.pre_shutdown()

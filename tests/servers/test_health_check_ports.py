@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.client.http11 import ask, connections
@@ -12,7 +13,8 @@ from support.ports import free_ports
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
-from nfproxy.servers.healthcheckports import HealthCheckServers, ListenFailure
+from nfproxy.servers import healthcheckports
+from nfproxy.servers.healthcheckports import HealthCheckServers, Key, ListenFailure
 
 V4, V6 = Family.IPV4, Family.IPV6
 WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
@@ -36,7 +38,18 @@ class Proxy:
         self.servers = HealthCheckServers(
             lambda: self.healthy, self.failures.append, self.own_ports
         )
-        self.update = self.servers.update
+        self._wanted: Mapping[Key, HealthCheck] = {}
+
+    async def update(
+        self,
+        wanted: Mapping[Key, HealthCheck],
+        addresses: Mapping[Family, Collection[bytes] | None],
+    ) -> None:
+        """Have these health checks alone served, and those that failed tried again."""
+        gone = dict.fromkeys(key for key in self._wanted if key not in wanted)
+        changed = {key: one for key, one in wanted.items() if self._wanted.get(key) != one}
+        self._wanted = dict(wanted)
+        await self.servers.update(gone | changed, addresses, retry=True)
 
 
 def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
@@ -362,5 +375,37 @@ def test_a_port_of_nfproxys_own_is_named():
             )
             await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(TWO))
             assert (await ask((TWO, port), "/")).code == 200
+
+    run(test)
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def test_a_change_costs_what_changed(monkeypatch: pytest.MonkeyPatch):
+    """However many Services have health check node ports; each of these holds one file."""
+    ports = free_ports(21)
+    asked: list[object] = []
+    real = healthcheckports.HealthCheckServers._serve
+
+    def serve(servers: HealthCheckServers, key: Key, check: HealthCheck) -> Awaitable[None]:
+        asked.append(key)
+        return real(servers, key, check)
+
+    monkeypatch.setattr(healthcheckports.HealthCheckServers, "_serve", serve)
+    names = [ObjectName("ns", f"s{number}") for number in range(20)]
+    checks = {(name, V4): HealthCheck(port, 1) for name, port in zip(names, ports, strict=False)}
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update({(WEB, V4): HealthCheck(ports[20], 1)}, at(ONE))
+        before = open_files()
+        await proxy.update(checks | {(WEB, V4): HealthCheck(ports[20], 1)}, at(ONE))
+        assert open_files() == before + 20
+        asked.clear()
+        await proxy.servers.update({(WEB, V4): HealthCheck(ports[20], 2)}, at(ONE))
+        assert asked == [(WEB, V4)]
+        assert proxy.servers.listeners == 21
 
     run(test)
