@@ -42,9 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos",
         type=float,
-        default=15.0,
+        default=12.0,
         metavar="SECONDS",
-        help="how long tests/chaos lets things go wrong (default: 15)",
+        help="how long tests/chaos lets things go wrong (default: 12)",
     )
     parser.addoption(
         "--chaos-seed",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gzip
 import json
+from collections.abc import Iterator
 
-from chaos.stage import Act, Stage
+from chaos.stage import UNCHANGED, Act, Stage
 
 RESOURCES = ("services", "endpointslices", "nodes", "servicecidrs")
-_HOUR_S = 3600
+ELSEWHERE = "/elsewhere"
+MOST_PAGES = 20
+FAILED = "rest_client_requests_total"
 _BOMB = gzip.compress(bytes(400 << 20), 9).decode("utf-8", "surrogateescape")
 
 
@@ -46,8 +50,12 @@ def be_down(stage: Stage) -> None:
 
 
 def freeze(stage: Stage) -> None:
+    """Answer nothing, until nfproxy has given up a request."""
+    failed = stage.metric(FAILED, code="<error>")
+    stage.api.close_watches(abort=True)
     stage.api.freeze()
     stage.live(0.7)
+    assert stage.waits_for(lambda: stage.metric(FAILED, code="<error>") > failed)
     stage.api.thaw()
 
 
@@ -58,9 +66,8 @@ def be_overloaded(stage: Stage) -> None:
 
 
 def ask_to_wait_for_years(stage: Stage) -> None:
-    # Of a minute, at most, that the daemon waits then, nothing that changes is kept away.
-    stage.api.fail_next("servicecidrs", 429, times=2, retry_after_s=10**9)
-    stage.api.close_watches("servicecidrs")
+    stage.api.fail_next("", 429, verb="watch", times=2, retry_after_s=10**9)
+    stage.api.close_watches()
 
 
 def miss_changes(stage: Stage) -> None:
@@ -70,22 +77,32 @@ def miss_changes(stage: Stage) -> None:
     _relist(stage)
 
 
-def drip(stage: Stage) -> None:
-    stage.api.slow_lists(200)
+@contextlib.contextmanager
+def _lists_in_pages(stage: Stage) -> Iterator[None]:
+    """Let the daemon list everything again, in pages; faults end with that."""
+    stage.api.configure(streaming_lists=False)
     _relist(stage)
-    stage.live(0.7)
+    yield
     stage.api.end_faults()
-    stage.api.restart()
+    stage.api.configure(streaming_lists=True)
+
+
+def drip(stage: Stage) -> None:
+    """Send a list that would take minutes."""
+    stage.api.slow_lists(200)
+    with _lists_in_pages(stage):
+        stage.live(0.7)
 
 
 def page_without_end(stage: Stage) -> None:
+    """Nothing but further pages: nfproxy does not ask for all of them."""
     page = {"metadata": {"resourceVersion": str(stage.api.version), "continue": "again"}}
     body = json.dumps({"kind": "ServiceList", "apiVersion": "v1", "items": [], **page})
-    for verb in ("list", "watch"):  # a list may be a watch
-        stage.api.fail_next("services", 200, verb=verb, times=10_000, body=body)
-    _relist(stage)
-    stage.live(0.7)
-    stage.api.end_faults()
+    stage.api.fail_next("services", 200, verb="list", times=10_000, body=body)
+    stage.api.forget_requests()
+    with _lists_in_pages(stage):
+        stage.live(0.7)
+    assert len(stage.api.requests("services", "list")) <= MOST_PAGES
 
 
 def go_back_in_versions(stage: Stage) -> None:
@@ -94,18 +111,18 @@ def go_back_in_versions(stage: Stage) -> None:
 
 def repeat_events(stage: Stage) -> None:
     for resource in RESOURCES[:2]:
-        for item in stage.api.objects(resource)[:5]:
-            stage.api.send_event(resource, "MODIFIED", item)
-            stage.api.send_event(resource, "ADDED", item)
+        for item in stage.api.objects(resource):
+            for _ in range(stage.random.randint(1, 3)):
+                kind = stage.random.choice(["MODIFIED", "ADDED"])
+                stage.api.send_event(resource, kind, item)
 
 
 def send_an_old_object(stage: Stage) -> None:
-    found = stage.api.objects("services")
-    item = copy.deepcopy(stage.random.choice([one for one in found if stage.may_lie_about(one)]))
+    """Of a Service that does not change otherwise."""
+    item = copy.deepcopy(stage.api.get("services", "default", UNCHANGED))
     item["metadata"]["resourceVersion"] = "1"
     item["spec"]["ports"] = [{"port": 81, "protocol": "TCP"}]
     stage.api.send_event("services", "MODIFIED", item)
-    stage.api.close_watches()
 
 
 def send_unknown_events(stage: Stage) -> None:
@@ -115,10 +132,13 @@ def send_unknown_events(stage: Stage) -> None:
 
 
 def redirect(stage: Stage) -> None:
-    elsewhere = {"Location": "https://192.0.2.1/api/v1/services"}
+    """To another server, which must not get the token, and whose answer must not count."""
+    elsewhere = {"Location": f"https://localhost:{stage.api.port}{ELSEWHERE}"}
     code = stage.random.choice([301, 302, 307, 308])
     stage.api.fail_next("", code, times=3, body="", headers=elsewhere)
     _relist(stage)
+    stage.live(0.5)
+    assert [one for one in stage.api.requests() if one.path == ELSEWHERE] == []
 
 
 def send_a_gzip_bomb(stage: Stage) -> None:

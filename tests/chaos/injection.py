@@ -20,6 +20,8 @@ from nfproxy import clock
 
 FAULTS = Path(__file__).with_name("faults")
 _PATIENCE_S = 5.0  # for a libnftables that hangs
+_BUFFER = 1 << 18  # bytes for announcements of changes
+_API_PATIENCE_S = 1.0  # for the API server, and the longest Retry-After
 
 #: Runs in place of the child that runs libnftables: with a script at hand it does what one of the
 #: files says, once.
@@ -87,6 +89,36 @@ def break_libnftables() -> None:
     libnftables.Child.run.__defaults__ = (_PATIENCE_S,)
 
 
+def shrink_buffer() -> None:
+    """Let nfproxy lose announcements sooner than it would."""
+    from nfproxy.dataplane.notifications import ForeignChanges
+
+    _, *others = ForeignChanges.__init__.__defaults__ or ()
+    ForeignChanges.__init__.__defaults__ = (_BUFFER, *others)
+
+
+def hurry() -> None:
+    """Let nfproxy wait for seconds where it would wait for minutes: a fault is shorter."""
+    import functools
+
+    import msgspec
+
+    from nfproxy import backoff
+    from nfproxy.apiserver import bodies, connection, reflector
+    from nfproxy.apiserver.transport import ApiRequest
+
+    backoff.MAX_RETRY_AFTER_S = bodies.PATIENCE_S = _API_PATIENCE_S
+    timeouts = functools.partial(reflector.WatchTimeouts, relist_s=_API_PATIENCE_S)
+    reflector.WatchTimeouts = timeouts  # type: ignore[assignment,misc]
+    exchange = connection.exchange
+
+    def impatient(transport: Any, server: Any, request: ApiRequest, *others: Any) -> Any:
+        head_s = min(request.head_s, _API_PATIENCE_S)
+        return exchange(transport, server, msgspec.structs.replace(request, head_s=head_s), *others)
+
+    connection.exchange = impatient
+
+
 def shift_clock() -> None:
     """Let the time of day jump by the seconds that the file ``clock`` holds."""
 
@@ -120,6 +152,8 @@ if __name__ == "__main__":
     shift_clock()  # before other modules import the clock's functions
     refuse_transactions()
     break_libnftables()
+    shrink_buffer()
+    hurry()
     from nfproxy.cli import run_main
 
     if sys.argv[1] == "run":

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from chaos.stage import Act, Stage
+from chaos.stage import EXTERNAL, Act, Stage
 from support.kernel.foreignchanges import KINDS, script
 from support.processes.commands import endpoint_slice, service
 
@@ -16,6 +16,7 @@ from nfproxy.model.addresses import parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 
+SHADOWING = "nfproxy_frontends_shadowing"
 _MEMORY = 4 << 20  # bytes that a short daemon may still have
 
 
@@ -37,9 +38,12 @@ def stop_in_order(stage: Stage) -> None:
 
 
 def pause(stage: Stage) -> None:
-    stage.daemon.process.send_signal(signal.SIGSTOP)
-    stage.live(stage.random.uniform(0.1, 1.0))
-    stage.daemon.process.send_signal(signal.SIGCONT)
+    """Stop the process while objects change, and another process changes the tables."""
+    with stage.tables_changed() as change:
+        stage.daemon.process.send_signal(signal.SIGSTOP)
+        stage.live(stage.random.uniform(0.1, 1.0))
+        change("flush table ip nfproxy")
+        stage.daemon.process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -55,6 +59,7 @@ def _limit(stage: Stage, kind: int, value: int) -> Iterator[None]:
 
 
 def exhaust_descriptors(stage: Stage) -> None:
+    stage.waits_for(stage.is_in_step)
     held = sum(1 for _ in Path(f"/proc/{stage.daemon.process.pid}/fd").iterdir())
     with _limit(stage, resource.RLIMIT_NOFILE, held):
         stage.api.close_watches(abort=True)
@@ -62,19 +67,22 @@ def exhaust_descriptors(stage: Stage) -> None:
 
 
 def exhaust_memory(stage: Stage) -> None:
+    stage.waits_for(stage.is_in_step)  # a start would end, and the kubelet start it again
     stage.may_end = True
     pages = int(Path(f"/proc/{stage.daemon.process.pid}/statm").read_text().split()[0])
     with _limit(stage, resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY):
         stage.api.compact()
         stage.api.close_watches()
         stage.live(0.7)
-    stage.look_after()
+    stage.waits_for(stage.is_in_step)
     stage.may_end = False
 
 
 def fill_disk(stage: Stage) -> None:
     (stage.injected / "disk").touch()
-    stage.live(0.5)
+    stage.live(0.2)
+    with stage.tables_changed() as change:
+        change("flush chain ip nfproxy services")  # the log would say so
     (stage.injected / "disk").unlink()
     stage.live(0.1)
 
@@ -91,9 +99,8 @@ def let_the_clock_jump(stage: Stage) -> None:
 
 
 def _refuse(stage: Stage, name: str) -> None:
-    (stage.injected / name).write_text(str(stage.random.randint(1, 3)))
-    stage.live(0.4)
-    (stage.injected / name).unlink(missing_ok=True)
+    with stage.injects(name, str(stage.random.randint(1, 3))):
+        stage.live(0.4)
 
 
 def run_out_of_kernel_memory(stage: Stage) -> None:
@@ -109,14 +116,14 @@ def lose_rights(stage: Stage) -> None:
 
 
 def refuse_an_element(stage: Stage) -> None:
-    """The frontend of one Service; it is taken again when the tables are read the next time."""
+    """The frontend of one Service; the rest of its transaction is committed at once."""
     key = parse_address("10.96.1.7") + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(80)
-    (stage.injected / "refused").write_text(key.hex())
-    stage.api.apply(service("churn-6", "10.96.1.7"), endpoint_slice("churn-6", "10.244.9.1"))
-    stage.live(1.0)
-    (stage.injected / "refused").unlink()
-    with stage.tables_changed():
-        stage.namespace.run(["nft", "add", "chain", "ip", "nfproxy", "theirs"], check=False)
+    with stage.tables_changed() as change:
+        (stage.injected / "refused").write_text(key.hex())
+        stage.api.apply(service("churn-6", "10.96.1.7"), endpoint_slice("churn-6", "10.244.9.1"))
+        assert stage.waits_for(lambda: stage.metric("nfproxy_refused_parts") > 0)
+        (stage.injected / "refused").unlink()
+        change("flush table ip nfproxy")  # when the tables are read, it is tried again
 
 
 def _want_a_new_shape(stage: Stage) -> None:
@@ -128,10 +135,9 @@ def _want_a_new_shape(stage: Stage) -> None:
 
 
 def _break_libnftables(stage: Stage, how: str) -> None:
-    (stage.injected / how).write_text("1")
-    _want_a_new_shape(stage)
-    stage.live(0.5)
-    (stage.injected / how).unlink(missing_ok=True)
+    with stage.injects(how, "1"):
+        _want_a_new_shape(stage)
+        stage.live(0.5)
 
 
 def crash_libnftables(stage: Stage) -> None:
@@ -143,42 +149,50 @@ def hang_libnftables(stage: Stage) -> None:
 
 
 def lose_notifications(stage: Stage) -> None:
-    """Announce more than the daemon's socket holds, while the daemon does not read."""
+    """
+    Announce more than the daemon's socket holds, while the daemon does not read, and then a change
+    of its tables: the kernel announces no more to a full socket.
+    """
     elements = ", ".join(str(number) for number in range(20_000))
     text = f"table ip others {{ set s {{ type mark; elements = {{ {elements} }}; }}; }}\n"
-    stage.daemon.process.send_signal(signal.SIGSTOP)
-    stage.namespace.run(["nft", "-f", "-"], input=text + "delete table ip others\n")
-    stage.daemon.process.send_signal(signal.SIGCONT)
+    with stage.tables_changed() as change:
+        stage.daemon.process.send_signal(signal.SIGSTOP)
+        stage.namespace.run(["nft", "-f", "-"], input=text + "delete table ip others\n")
+        change("flush table ip nfproxy")
+        stage.daemon.process.send_signal(signal.SIGCONT)
 
 
 def change_the_tables(stage: Stage) -> None:
     """Do to the tables what another process may do to them; some of it does not apply."""
     kind = stage.random.choice(list(KINDS))
     stage.steps[-1] += f": {kind}"
-    with stage.tables_changed():
-        stage.namespace.run(["nft", "-f", "-"], input=script(kind), check=False)
+    with stage.tables_changed() as change:
+        change(script(kind))
 
 
 def flush_again_and_again(stage: Stage) -> None:
     for _ in range(3):
-        with stage.tables_changed():
-            stage.namespace.run(["nft", "flush", "ruleset"])
+        with stage.tables_changed() as change:
+            change("flush ruleset")
 
 
 # --- interfaces ----------------------------------------------------------------------------
 
 
 def switch_an_interface(stage: Stage) -> None:
+    """Its address is that of a Service, too: nfproxy reports so while the interface is there."""
     for command in (
         "ip link add chaos type veth peer name chaos-peer",
-        "ip address add 198.51.100.77/24 dev chaos",
+        f"ip address add {EXTERNAL}/24 dev chaos",
         "ip link set chaos up",
         "ip link set chaos down",
         "ip link set chaos up",
-        "ip link delete chaos",
     ):
         stage.namespace.run(command.split())
         stage.live(stage.random.uniform(0.0, 0.2))
+    assert stage.waits_for(lambda: stage.metric(SHADOWING) == 1)
+    stage.namespace.run(["ip", "link", "delete", "chaos"])
+    assert stage.waits_for(lambda: stage.metric(SHADOWING) == 0)
 
 
 FAULTS: tuple[Act, ...] = (

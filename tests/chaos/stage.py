@@ -6,9 +6,9 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from support.apiserver.churn import Churn, at_rate
 from support.kernel.foreignchanges import ADDRESS
@@ -30,19 +30,27 @@ from nfproxy.tools.lab import Cluster
 
 RATE = 40.0  # changes a second
 CONNECTIONS = 12_000  # of each stream; source ports are not used twice
-REPAIR_S = 20.0
-SETTLE_S = float(
-    __import__("os").environ.get("SETTLE_S", 90)
-)  # back-off after faults in a row goes up to half a minute
+SETTLE_S = 90.0  # back-off after faults in a row goes up to half a minute
 PORTS = range(8080, 8085)
 
 MOVING = "10.96.0.2"
+NOTICED, READINGS = "nfproxy_foreign_changes_total", "nfproxy_resyncs_total"
+UNCHANGED, EXTERNAL = "unchanged", "198.51.100.77"
+IN_STEP = "equal: "
+GROWTH = 8 << 20  # bytes that memory may vary by
+MOST = 300 << 20  # bytes, while a list is as long as it may be
+TRACE = "Traceback"
+BETWEEN_S = 0.3  # so long on average nothing goes wrong
 
 
-def inject(site: Site, scratch: Path) -> Path:
-    """Let a site's commands have faults inside; return the directory that names them."""
+def inject(site: Site, scratch: Path, files: Mapping[str, str] | None = None) -> Path:
+    """
+    Let a site's commands have faults inside; return the directory that names them.
+
+    `files` are parts of the package with another text, by their path in it.
+    """
     program = (ROOT / "tests/chaos/injection.py").read_text()
-    root = package_copy(scratch / "copy", {"__main__.py": program})
+    root = package_copy(scratch / "copy", {"__main__.py": program, **(files or {})})
     site.commands = Commands(site.namespace, scratch, root)
     faults = root / "nfproxy/faults"
     faults.mkdir()
@@ -64,9 +72,12 @@ class Stage:
         responders: Responders,
         scratch: Path,
         seed: int,
+        files: Mapping[str, str] | None = None,
+        settle_s: float = SETTLE_S,
     ) -> None:
-        """Put the objects that stay, and let their endpoints answer."""
-        self.injected = inject(site, scratch)
+        """Put the objects that stay, and let their endpoints answer; for `files` see `inject`."""
+        self.injected = inject(site, scratch, files)
+        self._settle_s = settle_s
         self.site, self.api, self.namespace = site, site.api, site.namespace
         self.random = random.Random(seed)
         pods = list(cluster.pods)
@@ -100,12 +111,9 @@ class Stage:
             ),
             service("moving", MOVING),
             service("shapes", "10.96.0.3"),
+            service(UNCHANGED, "10.96.0.4", externalIPs=[EXTERNAL]),
             endpoint_slice("moving", moving[0].ipv4),
         )
-
-    def may_lie_about(self, item: Mapping[str, Any]) -> bool:
-        """Return whether an object is none of a Service that connections are made to."""
-        return item["metadata"]["name"] not in ("steady", "moving")
 
     # -- the daemon -------------------------------------------------------------------------
 
@@ -131,7 +139,8 @@ class Stage:
 
     def _restart(self) -> None:
         self._stack.close()
-        self.logs.append(self.daemon.log)
+        if not self.may_end:
+            self.logs.append(self.daemon.log)
         self._start()
 
     def look_after(self) -> None:
@@ -140,6 +149,34 @@ class Stage:
             if not self.may_end:
                 self.ended.append(self.daemon.log)
             self._restart()
+
+    # -- a run ------------------------------------------------------------------------------
+
+    def endure(self, faults: Sequence[Act], seconds: float) -> None:
+        """Let faults happen in a random order, and check what must hold all the time or after."""
+        with self.running(), self.traffic(seconds) as streams:
+            began = time.monotonic()
+            order: list[Act] = []
+            while time.monotonic() < began + seconds:
+                order = order or self.random.sample(faults, len(faults))
+                act = order.pop()
+                self.steps.append(f"{time.monotonic() - began:6.2f} s {act.__name__}")
+                act(self)
+                self.live(self.random.expovariate(1 / BETWEEN_S))
+            self.assert_settled()
+            before = self.memory()
+            self.live(seconds / 5)
+            assert self.memory() - before < GROWTH
+            assert self.memory("VmHWM") < MOST
+            self.assert_settled()
+            for stream in streams:
+                stream.wait_for(20)
+        for stream in streams:
+            assert not (failed := self.unexcused(stream)), failed
+        answers = [set(stream.answers) for stream in streams]
+        assert answers == list(self.wanted.values()), answers
+        assert not self.ended, self.ended[0][-3000:]
+        assert not (traces := [log for log in self.logs if TRACE in log]), traces[0][-3000:]
 
     # -- time passes ------------------------------------------------------------------------
 
@@ -155,26 +192,64 @@ class Stage:
                 time.sleep(0.2 / RATE)
 
     @contextlib.contextmanager
-    def tables_changed(self) -> Iterator[None]:
-        """Expect that connections fail from here until the daemon has repaired its tables."""
-        began, readings = time.monotonic(), self._readings()
-        yield
-        wait_until(lambda: self._readings() > readings or not self.daemon.alive, REPAIR_S)
-        self.look_after()
-        wait_until(self._in_step, REPAIR_S)
+    def tables_changed(self) -> Iterator[Callable[[str], None]]:
+        """
+        Give what changes the tables, by an nft script that need not apply.
+
+        Connections may fail from there until the daemon has noticed that, and repaired its tables.
+        """
+        applied: list[str] = []
+
+        def change(script: str) -> None:
+            done = self.namespace.run(["nft", "-f", "-"], input=script, check=False)
+            applied.extend([script] * (done.returncode == 0))
+
+        def noticed() -> float:  # where announcements were lost, the tables are read at least
+            return self.metric(NOTICED) + self.metric(READINGS, reason="foreign")
+
+        def is_noticed() -> bool:
+            return noticed() > known or not self.daemon.alive
+
+        self.waits_for(self.is_in_step)
+        began, known = time.monotonic(), noticed()
+        yield change
+        assert not applied or self.waits_for(is_noticed), (
+            f"not noticed: {applied}\n{self.daemon.log[-2000:]}"
+        )
+        self.waits_for(self.is_in_step)
         self._changed.append(Disturbance(began, time.monotonic()))
 
-    def _readings(self) -> float:
-        return self._metric("nfproxy_resyncs_total")
+    def is_in_step(self) -> bool:
+        """Return whether a daemon has programmed both families; restart one that has ended."""
+        self.look_after()
+        return self.metric("nfproxy_in_step") >= 2
 
-    def _in_step(self) -> bool:
-        return self._metric("nfproxy_in_step") >= 2  # both families
-
-    def _metric(self, name: str) -> float:
+    def metric(self, name: str, **labels: str) -> float:
+        """Return a metric of the daemon, see `Site.metric`; 0 where it cannot be asked."""
         try:
-            return self.site.metric(name)
+            return self.site.metric(name, **labels)
         except (OSError, ValueError):
             return 0.0  # the daemon has just been started, or has no descriptors
+
+    @contextlib.contextmanager
+    def injects(self, name: str, text: str) -> Iterator[None]:
+        """Let a fault of `injection.py` happen inside; assert that it does."""
+        (self.injected / name).write_text(text)
+        yield
+        assert self.waits_for(lambda: self.injected_text(name) != text), f"{name}: not met"
+        (self.injected / name).unlink(missing_ok=True)
+
+    def injected_text(self, name: str) -> str:
+        """Return what is left of a fault."""
+        try:
+            return (self.injected / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def waits_for(self, condition: Callable[[], bool]) -> bool:
+        """Return whether a condition comes to hold."""
+        wait_until(condition, self._settle_s)
+        return condition()
 
     def settled(self) -> str:
         """Wait until kernel and API server match; return what still differs."""
@@ -183,11 +258,16 @@ class Stage:
         def equal() -> bool:
             self.look_after()
             done = self.site.diff()
-            said.append(done.out if done.code == 0 else done.out + done.err)
+            said.append(done.out if done.code == 0 else f"exit {done.code}: {done.out}{done.err}")
             return done.code == 0
 
-        wait_until(equal, SETTLE_S)
+        wait_until(equal, self._settle_s)
         return said[-1]
+
+    def assert_settled(self) -> None:
+        """Assert that kernel and API server come to match."""
+        said = self.settled()
+        assert said.startswith(IN_STEP), f"{said}\n{self.daemon.log[-2000:]}"
 
     def memory(self, which: str = "VmRSS") -> int:
         """Return the memory of the daemon, in bytes; VmHWM is the most it had."""
@@ -199,7 +279,7 @@ class Stage:
     @contextlib.contextmanager
     def traffic(self, seconds: float) -> Iterator[list[Traffic]]:
         """Send to both Services inside."""
-        rate = max(1, min(40, int(CONNECTIONS / (3 * seconds + SETTLE_S))))
+        rate = max(1, min(40, int(CONNECTIONS / (3 * seconds + self._settle_s))))
         with contextlib.ExitStack() as stack:
             yield [
                 stack.enter_context(Traffic(self.client, address, 80, rate=rate, held=held))

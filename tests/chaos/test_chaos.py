@@ -2,70 +2,93 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from chaos import apifaults, nodefaults
-from chaos.stage import Act, Stage
+from chaos.breaks import BREAKS, Break
+from chaos.stage import SETTLE_S, Act, Stage
 from support.processes.apidaemon import site_in
 from support.responders import Responders
 
 from nfproxy.tools.lab import Cluster
 
 FAULTS: tuple[Act, ...] = (*apifaults.FAULTS, *nodefaults.FAULTS)
-IN_STEP = "equal: "
-GROWTH = 8 << 20  # bytes that memory may vary by
-MOST = 300 << 20  # bytes, while a list is as long as it may be
-TRACE = "Traceback"
-BETWEEN_S = 0.3  # so long on average nothing goes wrong
+SHORT_S, SOON_S = 3.0, 12.0  # for one fault; a broken nfproxy need not get as long as another
+
+#: Makes a stage of files that differ, and of how long it may take to settle.
+Stages = Callable[..., Stage]
 
 
 @pytest.fixture
-def stage(
+def stages(
     cluster: Cluster, responders: Responders, tmp_path: Path, chaos_seed: int
-) -> Iterator[Stage]:
+) -> Iterator[Stages]:
     """A node whose pods answer, and whose daemon does not run yet."""
+
+    def make(files: dict[str, str] | None = None, settle_s: float = SETTLE_S) -> Stage:
+        return Stage(site, cluster, responders, tmp_path, chaos_seed, files, settle_s)
+
     with site_in(cluster.nodes[0].namespace, tmp_path / "site") as site:
-        yield Stage(site, cluster, responders, tmp_path, chaos_seed)
+        yield make
     for pod in cluster.pods:
         responders.stop(pod)
 
 
+@contextmanager
+def steps_shown(stage: Stage, seconds: float, seed: int) -> Iterator[None]:
+    """Print the steps made inside."""
+    try:
+        yield
+    finally:
+        print(f"to repeat: --chaos={seconds:g} --chaos-seed={seed}", *stage.steps, sep="\n  ")
+
+
 @pytest.mark.timeout(0)
 def test_nothing_is_wrong_after_faults(
-    stage: Stage, chaos_s: float, chaos_seed: int, pytestconfig: pytest.Config
+    stages: Stages, chaos_s: float, chaos_seed: int, pytestconfig: pytest.Config
 ) -> None:
     """
     The kernel holds what it should, as if nothing had happened. No wrong endpoint has answered, and
     no connection has failed but while another process's change of the tables was not repaired.
     """
-    began = time.monotonic()
     names = [name for name in pytestconfig.getoption("chaos_only").split(",") if name]
-    faults = [act for act in FAULTS if not names or act.__name__ in names]
-    note = f"to repeat: --chaos={chaos_s:g} --chaos-seed={chaos_seed}"
-    try:
-        with stage.running(), stage.traffic(chaos_s) as streams:
-            order: list[Act] = []
-            while time.monotonic() < began + chaos_s:
-                order = order or stage.random.sample(faults, len(faults))
-                act = order.pop()
-                stage.steps.append(f"{time.monotonic() - began:6.2f} s {act.__name__}")
-                act(stage)
-                stage.live(stage.random.expovariate(1 / BETWEEN_S))
-            assert stage.settled().startswith(IN_STEP)
-            before = stage.memory()
-            stage.live(chaos_s / 5)
-            assert stage.memory() - before < GROWTH
-            assert stage.memory("VmHWM") < MOST
-            assert stage.settled().startswith(IN_STEP)
-            for stream in streams:
-                stream.wait_for(20)
-        assert [stage.unexcused(stream) for stream in streams] == [[], []]
-        answers = [set(stream.answers) for stream in streams]
-        assert answers == list(stage.wanted.values())
-        assert stage.ended == []
-        assert [line for log in stage.logs for line in log.splitlines() if TRACE in line] == []
-    finally:
-        print(note, *stage.steps, sep="\n  ")
+    stage = stages()
+    with steps_shown(stage, chaos_s, chaos_seed):
+        stage.endure([act for act in FAULTS if not names or act.__name__ in names], chaos_s)
+
+
+def broken(breaks: tuple[Break, ...]) -> dict[str, str]:
+    """Return the files of nfproxy that these breaks change, with their text then."""
+    files: dict[str, str] = {}
+    for one in breaks:
+        text = files.get(one.file) or one.path.read_text()
+        assert text.count(one.line) == 1, f"{one.line!r} is not once in {one.file}"
+        files[one.file] = text.replace(one.line, one.instead)
+    return files
+
+
+def test_every_fault_has_a_break() -> None:
+    """And the line that it breaks is in nfproxy."""
+    assert {act.__name__ for act in FAULTS} == BREAKS.keys()
+    for breaks in BREAKS.values():
+        for name, text in broken(breaks).items():
+            compile(text, name, "exec")
+
+
+@pytest.mark.doubles
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("act", FAULTS, ids=lambda act: act.__name__)
+def test_a_broken_line_is_noticed(act: Act, stages: Stages, chaos_seed: int) -> None:
+    """Each fault alone makes nfproxy fail without the line that handles it."""
+    stage = stages(broken(BREAKS[act.__name__]), SOON_S)
+    with steps_shown(stage, SHORT_S, chaos_seed):
+        try:
+            stage.endure([act], SHORT_S)
+        except (AssertionError, subprocess.SubprocessError) as error:
+            print(f"{act.__name__} failed as it should: {error}")
+        else:
+            pytest.fail(f"nfproxy passes although it is broken: {BREAKS[act.__name__]}")
