@@ -169,11 +169,12 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
         checks = _health_check_servers(loaded, health, metrics, events)
         status = status_page(loaded, options.node_name, options.manifests)
         changes = changes_page(change_log.page)
+        own_name = f"nfproxy (pid {os.getpid()}, node {options.node_name})"
         insight = InsightPages(
             lambda: hooks.planner,
             lambda: source.problems,
             lambda: not isinstance(source, ApiServerSource) or source.node_exists is not False,
-            partial(with_node, running=f"nfproxy (pid {os.getpid()}, node {options.node_name})"),
+            partial(with_node, running=own_name, probe=False),
             hooks.in_force,
         )
         if connection is not None:

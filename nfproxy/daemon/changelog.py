@@ -38,7 +38,11 @@ from nfproxy.text import plural
 #: A line for each change; too many for a node of a large cluster, so they are switched apart.
 commits = logging.getLogger("nfproxy.commits")
 
+#: The ring: most records, and most bytes of them all. Packed, a record of one endpoint takes some
+#: 150 bytes; long names and many endpoints take up to 2,500.
 _MOST_RECORDS = 1000
+_MOST_BYTES = 180_000
+_OVERHEAD_BYTES = 41  # of each: the object, and its place in the ring
 _MOST_SERVICES = 20  # of one commit that are recorded by themselves
 _MOST_WAITING = 200  # Services whose old plan is kept meanwhile
 _MOST_REASONS = 16  # kept for one Service while its changes wait
@@ -82,6 +86,10 @@ class _Entry(NamedTuple):
         )
 
 
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Entry).decode
+
+
 class ChangeLog:
     """
     Records changes of Services, of this node, and of other processes to the tables.
@@ -93,7 +101,8 @@ class ChangeLog:
     def __init__(self) -> None:
         """Start empty; what is planned before the first complete commit is one record."""
         self._lock = threading.Lock()
-        self._entries: deque[_Entry] = deque(maxlen=_MOST_RECORDS)
+        self._entries: deque[bytes] = deque()  # packed
+        self._bytes = 0
         self._number = 0  # of the last one
         self._has_begun = False
         self._waiting: dict[ObjectName, _PlanBefore | None] = {}
@@ -187,9 +196,9 @@ class ChangeLog:
         """
         with self._lock:
             first = self._number - len(self._entries)
-            entries = list(islice(self._entries, max(0, after - first), None))
+            packed = list(islice(self._entries, max(0, after - first), None))
             number = max(first, after)
-        found = [entry.record(number + n) for n, entry in enumerate(entries, 1)]
+        found = [_unpack(entry).record(number + n) for n, entry in enumerate(packed, 1)]
         foreign = self._foreign
         if foreign is not None and not after:
             change = foreign[0]
@@ -199,16 +208,22 @@ class ChangeLog:
     def by_others(self, since_s: float) -> ForeignSummary:
         """Return the changes by other processes from a Unix time on, that in progress included."""
         with self._lock:
-            found = [each for each in self._entries if each.by and each.unix_s >= since_s]
+            packed = list(self._entries)
+        entries = map(_unpack, packed)
+        found = [each for each in entries if each.by and each.unix_s >= since_s]
         foreign = self._foreign
         if foreign is not None:
             found.append(_Entry(unix_s(), what=foreign[0].what, by=foreign[0].process))
         return ForeignSummary(len(found), found[-1].record(0) if found else None)
 
     def _append(self, found: list[_Entry]) -> None:
+        packed = [_pack(entry) for entry in found]
         with self._lock:
-            self._entries.extend(found)
-            self._number += len(found)
+            self._entries.extend(packed)
+            self._number += len(packed)
+            self._bytes += sum(len(entry) + _OVERHEAD_BYTES for entry in packed)
+            while len(self._entries) > _MOST_RECORDS or self._bytes > _MOST_BYTES:
+                self._bytes -= len(self._entries.popleft()) + _OVERHEAD_BYTES
         if commits.isEnabledFor(logging.INFO):
             for entry in found:
                 if entry.because:

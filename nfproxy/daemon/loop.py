@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from nfproxy.backoff import Backoff
-from nfproxy.clock import monotonic_s
+from nfproxy.clock import monotonic_s, unix_s
 from nfproxy.daemon.proxier import Hooks, Outcome, Proxier
 from nfproxy.daemon.repairlog import RepairLog
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
@@ -23,6 +24,7 @@ from nfproxy.dataplane.notifications import Damage, ForeignChanges
 from nfproxy.errors import ConfigError
 from nfproxy.host.freememory import bulk_load
 from nfproxy.kube.source import Source
+from nfproxy.metrics.component import process_start_s
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
@@ -122,7 +124,7 @@ class Daemon:
             config,
             self._hooks,
             self._source.source_file,
-            self._started_s,
+            _process_start_s() or self._started_s,
         )
         with bulk_load():
             # One sync for all batches: an early one may lack what a later one has.
@@ -347,6 +349,12 @@ class _Waiting:
         if self._upcoming is not None:
             self._upcoming.cancel()
             await asyncio.gather(self._upcoming, return_exceptions=True)
+
+
+def _process_start_s() -> float:
+    """Return when this process began, by the monotonic clock; 0.0 where the kernel does not say."""
+    age_s = unix_s() - process_start_s()
+    return 0.0 if math.isnan(age_s) else monotonic_s() - age_s
 
 
 async def _changed(source: Source) -> None:

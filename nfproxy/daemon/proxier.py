@@ -139,7 +139,7 @@ class Proxier:
         Plan nothing yet; the first sync programs everything planned until then.
 
         `source_file` gives the file that a Service comes from, "" for an API server. `started_s` is
-        when the daemon started, for the log.
+        when the process began, for the log.
         """
         self._dataplane = dataplane
         self._families = families

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from support.objects.model import changes, endpoint_slice, gone, service
 
+from nfproxy.daemon import changelog
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.insight.changerecord import ChangeRecord, ChangeRecords, concerning
@@ -147,18 +148,24 @@ def test_one_large_service_makes_small_records() -> None:
 
 
 def test_the_ring_forgets_the_oldest() -> None:
-    """A bounded number; numbers go on."""
+    """A bounded number in bounded memory; numbers go on."""
     recorded = Recorded(served())
+    for n in range(1500):
+        recorded.take(endpoints(f"10.{n // 250}.{n % 250}.1"))
+    page = recorded.page
+    assert (len(page.records), page.forgotten) == (1000, 501)
+
     tracemalloc.start()
-    for n in range(3000):
+    for n in range(1500, 3000):
         recorded.take(endpoints(*(f"10.{n // 250}.{n % 250}.{k}" for k in range(10))))
-    size, _ = tracemalloc.get_traced_memory()
+    mine = tracemalloc.Filter(inclusive=True, filename_pattern=changelog.__file__)
+    held = tracemalloc.take_snapshot().filter_traces([mine]).statistics("filename")
     tracemalloc.stop()
     page = recorded.page
 
-    assert (len(page.records), page.forgotten) == (1000, 2001)
+    assert 500 < len(page.records) == 3001 - page.forgotten < 1000
     assert [r.number for r in page.records] == list(range(page.forgotten + 1, 3002))
-    assert size < 2_000_000
+    assert sum(one.size for one in held) < 200_000
     later = recorded.log.page(after=2999).records
     assert [r.number for r in later] == [3000, 3001]
 
