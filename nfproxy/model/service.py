@@ -98,4 +98,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def cluster_ip(self, family: Family) -> bytes | None:
         """Return the cluster IP of a family; None where it is not proxied."""
-        return next((ip for ip in self.cluster_ips if len(ip) == family.size), None)
+        for address in self.cluster_ips:
+            if len(address) == family.size:
+                return address
+        return None

@@ -57,7 +57,8 @@ _LIST_LIMIT = 60_000
 #: (add, family, set, key, value) of an element; a key of b"" is the element for everything else.
 Change = tuple[bool, Family, str, bytes, Value]
 
-_where = itemgetter(0, 1, 2)  # of a Change: what elements in one message have in common
+_where = itemgetter(1, 2)  # of a Change: family and set
+_is_added = itemgetter(0)
 
 
 #: Returns the comment of an element, by family, set and key.
@@ -68,31 +69,38 @@ def element_requests(
     changes: Iterable[Change], comment_of: CommentOf | None = None
 ) -> list[Request]:
     """
-    Return the requests that add and delete elements, in the order of the changes.
+    Return the requests that add and delete elements, of each set in the order of the changes.
 
-    Neighbours in one set share a request of at most 64 KB. `comment_of` names the elements of
+    Sets do not depend on each other inside a transaction, so one set's elements are brought
+    together: as many as fit share a request of at most 64 KB. `comment_of` names the elements of
     counting maps.
     """
-    requests: list[Request] = []
-    for (add, family, name), group in groupby(changes, key=_where):
-        encoder = _encoders.get((family, name)) or _make_encoder(family, name)
-        encode, comments = encoder.encode, comment_of if name in COUNTED else None
-        kind, flags = (NEW_ELEMENTS, NLM_F_CREATE) if add else (DELETE_ELEMENTS, 0)
-        elements: list[bytes] = []
-        size = 0
-        for change in group:
-            # The kernel compares a deleted element's value with the one it holds: leave it out.
-            if not (add and comments):
-                element = encode(change[3], change[4] if add else None)
-            else:
-                element = encode(change[3], change[4], comments(family, name, change[3]))
-            size += len(element)
-            if size > _LIST_LIMIT:
-                requests.append(Request(kind, family, encoder.list_of(elements), flags))
-                elements, size = [], len(element)
-            elements.append(element)
-        requests.append(Request(kind, family, encoder.list_of(elements), flags))
-    return requests
+    sets: dict[tuple[Family, str], list[Change]] = {}
+    for where, group in groupby(changes, key=_where):
+        sets.setdefault(where, []).extend(group)
+    return [
+        request
+        for (family, name), of_set in sets.items()
+        for add, group in groupby(of_set, key=_is_added)
+        for request in _requests_of(family, name, add, group, comment_of)
+    ]
+
+
+def _requests_of(
+    family: Family, name: str, add: bool, group: Iterable[Change], comment_of: CommentOf | None
+) -> Iterator[Request]:
+    """Yield the requests that add, or delete, elements of one set."""
+    encoder = _encoders.get((family, name)) or _make_encoder(family, name)
+    kind, flags = (NEW_ELEMENTS, NLM_F_CREATE) if add else (DELETE_ELEMENTS, 0)
+    elements: list[bytes] = []
+    size = 0
+    for element in encoder.encode_all(family, name, add, group, comment_of):
+        size += len(element)
+        if size > _LIST_LIMIT:
+            yield Request(kind, family, encoder.list_of(elements), flags)
+            elements, size = [], len(element)
+        elements.append(element)
+    yield Request(kind, family, encoder.list_of(elements), flags)
 
 
 class _Encoder:
@@ -112,6 +120,25 @@ class _Encoder:
         """Return the payload of a request about elements."""
         data = b"".join(elements)
         return self._head + ATTRIBUTE.pack(len(data) + 4, _LIST_ELEMENTS | NESTED) + data
+
+    def encode_all(
+        self,
+        family: Family,
+        name: str,
+        add: bool,
+        changes: Iterable[Change],
+        comment_of: CommentOf | None,
+    ) -> list[bytes]:
+        """Return the elements of changes that all add, or all delete."""
+        encode = self.encode
+        if not add:
+            # The kernel compares a deleted element's value with the one it holds: leave it out.
+            return [encode(change[3], None) for change in changes]
+        if comment_of and name in COUNTED:
+            return [
+                encode(key, value, comment_of(family, name, key)) for _, _, _, key, value in changes
+            ]
+        return [encode(change[3], change[4]) for change in changes]
 
     def encode(self, key: bytes, value: Value, comment: str = "") -> bytes:
         """Return one element; a range of some sets is two. Verdicts alone have comments."""

@@ -109,11 +109,12 @@ class Desired:
             self._plans[service] = plan
         before = {f.key: f for f in old.frontends} if old else {}
         after = {f.key: f for f in plan.frontends} if plan else {}
-        for key in before.keys() | after.keys():
+        for key in before.keys() | after.keys() if before else after:
             if self._claim(service, key, after.get(key)):
                 touched.frontends[key] = service
                 self._shadows.frontend_changed(key)
-        self._replace_refused(service, old, plan)
+        if (old and (old.refused or old.limited)) or (plan and (plan.refused or plan.limited)):
+            self._replace_refused(service, old, plan)
         self._shadows.cluster_ips_changed(service, _cluster_ips(old), _cluster_ips(plan))
         held, asked = (p.shared_elements if p else () for p in (old, plan))
         self._recount(service, held, asked, touched)
@@ -228,7 +229,7 @@ class Desired:
         """Count who asks for each shared element; only the first and the last one change it."""
         if old == new:
             return
-        gone, come = set(old) - set(new), set(new) - set(old)
+        gone, come = set(old).difference(new), set(new).difference(old)
         for element in gone:
             left = self.shared_elements[element] - 1
             if left:
@@ -251,6 +252,8 @@ def _replace(
     touched: dict[K, ObjectName],
 ) -> None:
     """Take over a Service's lists, and touch those that changed."""
+    if before is after:
+        return  # nearly all Services have none
     for key in before.keys() | after.keys():
         if before.get(key) == after.get(key):
             continue

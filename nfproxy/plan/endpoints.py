@@ -103,6 +103,9 @@ def topology_of(ready: Candidates, node_name: str, zone: str) -> Topology:
     Hints count only if every ready endpoint has one, and one of them names this node or zone.
     Node hints come before zone hints.
     """
+    first = next(iter(ready.values()), None)
+    if first is None or not (first.node_hints or first.zone_hints):
+        return Topology.NONE  # like most service ports
     if all(e.node_hints for e in ready.values()) and any(
         node_name in e.node_hints for e in ready.values()
     ):

@@ -52,7 +52,8 @@ class FrontendNames:
 
 def comment_of(claim: Claim) -> str:
     """Return ``namespace/name:port``, without the port's name where it has none."""
-    text = f"{claim.service}:{claim.port_name}" if claim.port_name else str(claim.service)
+    (namespace, name), port_name = claim.service, claim.port_name
+    text = f"{namespace}/{name}:{port_name}" if port_name else f"{namespace}/{name}"
     if not _HARMLESS.fullmatch(text):
         return ""
     return text if len(text) <= _LONGEST else text[: _LONGEST - len(_CUT)] + _CUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -50,14 +51,8 @@ class FrontendKey(NamedTuple):
     def of_element(cls, family: Family, name: str, element_key: bytes) -> FrontendKey | None:
         """Return the frontend of an element of map `name`; None for a key nfproxy does not make."""
         size = family.size if name == schema.FRONTENDS else 0
-        if len(element_key) != size + 8:
-            return None
-        try:
-            protocol = Protocol(element_key[size])
-        except ValueError:
-            return None
-        key = cls(family, element_key[:size], protocol, schema.port_of(element_key, size + 4))
-        return key if key.element_key == element_key else None
+        tail = _protocol_and_port(element_key[size:])
+        return cls(family, element_key[:size], *tail) if tail else None
 
     @property
     def element_key(self) -> bytes:
@@ -77,6 +72,19 @@ class FrontendKey(NamedTuple):
             return f"node port {tail}"
         text = format_address(self.address)
         return f"[{text}]:{tail}" if self.family is Family.IPV6 else f"{text}:{tail}"
+
+
+@functools.lru_cache(4096)
+def _protocol_and_port(packed: bytes) -> tuple[Protocol, int] | None:
+    """Return what the end of an element's key says; None where nfproxy makes no such key."""
+    if len(packed) != 8:
+        return None
+    try:
+        protocol, port = Protocol(packed[0]), schema.port_of(packed, 4)
+    except ValueError:
+        return None
+    is_ours = packed == schema.protocol_bytes(protocol) + schema.port_bytes(port)
+    return (protocol, port) if is_ours else None
 
 
 class Element(NamedTuple):

@@ -80,14 +80,15 @@ def plan_service(
             continue
         shared[SharedElement(family, schema.CLUSTER_IPS, cluster_ip)] = None
         guard, ranges, ranges_cut = _guard(service, family, config)
-        shared |= dict.fromkeys(ranges)
+        shared.update(dict.fromkeys(ranges))
         plans = [
             _PortPlan(service, port, family, slices, config, guard) for port in service.ports[:left]
         ]
         is_cut = len(plans) < len(service.ports)
         # One of each port at a time: a limit cuts off the last addresses, of all ports alike.
-        asked = zip_longest(*(plan.frontends(cluster_ip) for plan in plans))
-        for frontend in filter(None, chain.from_iterable(asked)):
+        asked = [plan.frontends(cluster_ip) for plan in plans]
+        in_turns = asked[0] if len(asked) == 1 else chain.from_iterable(zip_longest(*asked))
+        for frontend in filter(None, in_turns):
             if not left:
                 is_cut = True
                 break
@@ -102,12 +103,15 @@ def plan_service(
             limited += limits_exceeded(service, cluster_ip, config.limits, full, is_cut, ranges_cut)
         for plan in plans:
             port = plan.port
-            node_port = FrontendKey(family, b"", port.protocol, port.node_port)
-            if node_port in frontends and config.rejects_on_loopback(family, port.protocol):
-                rejected = node_port.element_key
-                shared[SharedElement(family, schema.LOOPBACK_REJECTS, rejected)] = None
-            refused |= {one.key: one for one in plan.refused()}
-            affinity_lists.update(plan.affinity.list_elements())
+            if port.node_port and config.rejects_on_loopback(family, port.protocol):
+                node_port = FrontendKey(family, b"", port.protocol, port.node_port)
+                if node_port in frontends:
+                    rejected = node_port.element_key
+                    shared[SharedElement(family, schema.LOOPBACK_REJECTS, rejected)] = None
+            if service.router_ips:
+                refused |= {one.key: one for one in plan.refused()}
+            if plan.affinity:
+                affinity_lists.update(plan.affinity.list_elements())
             if plan.list is not None:
                 lists[plan.list] = plan.listed
     return ServicePlan(
@@ -155,15 +159,14 @@ def select_for(
 
 def is_external(service: Service, port: ServicePort, family: Family) -> bool:
     """Return whether a service port has an external address of a family, or a node port."""
-    return bool(
-        port.node_port
-        or _of_family((*service.load_balancer_ips, *service.router_ips), family)
-        or _of_family(service.external_ips, family)
-    )
+    if port.node_port:
+        return True
+    outside = service.load_balancer_ips, service.external_ips, service.router_ips
+    return any(_of_family(addresses, family) for addresses in outside if addresses)
 
 
-def _of_family(addresses: Iterable[bytes], family: Family) -> list[bytes]:
-    return [a for a in addresses if len(a) == family.size]
+def _of_family(addresses: Sequence[bytes], family: Family) -> list[bytes]:
+    return [a for a in addresses if len(a) == family.size] if addresses else []
 
 
 @functools.lru_cache(maxsize=4096)
@@ -360,6 +363,8 @@ def _guard(
     If the ranges contain the node's IP, they also get the load-balancer IPs. Where one is bound
     to an interface of the node, it is the source address of what the node sends to it.
     """
+    if not service.source_ranges:
+        return None, (), False  # like most Services
     ranges = [p for p in service.source_ranges if p.family is family]
     guarded = _of_family((*service.load_balancer_ips, *service.router_ips), family)
     if not ranges or not guarded:

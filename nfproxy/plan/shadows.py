@@ -73,7 +73,7 @@ class Shadows:
                 self._cluster_ips[address] = left
         for address in after - before:
             self._cluster_ips[address] = (*self._cluster_ips.get(address, ()), service)
-        for address in before ^ after:
+        for address in before ^ after if self._outer else ():
             self._look_at(tuple(self._outer.get(address, ())))
 
     def _look_at(self, keys: Iterable[FrontendKey]) -> None:

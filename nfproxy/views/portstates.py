@@ -61,7 +61,9 @@ class PortStates:
                 self._services[name] = _WORKS if states == _WORKS else states
                 for state in states:
                     counts[state] += 1
-                if PortState.PORT_MISMATCH in states or name in self._mismatched:
+                if name in self._mismatched or (
+                    states != _WORKS and PortState.PORT_MISMATCH in states
+                ):
                     before = self._mismatched.pop(name, ())
                     ports = tuple(p for (p, _), s in found.items() if s is PortState.PORT_MISMATCH)
                     if ports:
@@ -96,9 +98,9 @@ def _states(planner: Planner, plan: ServicePlan) -> dict[tuple[str, Protocol], P
 
 def _has_ready(planner: Planner, service: ObjectName, family: Family) -> bool:
     """Return whether any endpoint of a Service is ready, whatever its ports: mostly the first."""
-    return any(
-        endpoint.ready
-        for piece in planner.slices_of(service)
-        if piece.family is family
-        for endpoint in piece.kinds
-    )
+    for piece in planner.slices_of(service):
+        if piece.family is family:
+            for kind in piece.kinds:
+                if kind.ready:
+                    return True
+    return False

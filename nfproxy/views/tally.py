@@ -38,6 +38,9 @@ _Numbers = tuple[int, ...]
 
 _FIELDS = len(Amounts._fields)
 
+#: Where a family's numbers begin.
+_FIRST = {family: _FIELDS * index for index, family in enumerate(FAMILIES)}
+
 
 @functools.lru_cache(4096)
 def _shared(numbers: _Numbers) -> _Numbers:
@@ -55,7 +58,7 @@ class Tally:
 
     def total(self, family: Family) -> Amounts:
         """Return the sum over all Services."""
-        first = _FIELDS * FAMILIES.index(family)
+        first = _FIRST[family]
         return Amounts(*self._totals[first : first + _FIELDS])
 
     def update(self, planner: Planner, services: Iterable[ObjectName]) -> None:
@@ -75,33 +78,25 @@ class Tally:
 
 
 def _numbers(planner: Planner, plan: ServicePlan) -> _Numbers:
-    frontends, slots, others = [0, 0], [0, 0], [0, 0]
+    numbers = [0] * (_FIELDS * len(FAMILIES))
     for frontend in plan.frontends:
-        at = int(frontend.key.family is Family.IPV6)
+        at = _FIRST[frontend.key.family]
         first, second = frontend.own_slots
-        frontends[at] += 1
-        slots[at] += len(first) + len(second)
-        others[at] += len(frontend.own_elements)
+        slots = len(first) + len(second)
+        numbers[at] += 1
+        numbers[at + 1] += slots
+        numbers[at + 2] += 1 + slots + len(frontend.own_elements)
     for listed, (first, second) in plan.lists.items():
-        slots[listed.family is Family.IPV6] += len(first) + len(second)
+        at = _FIRST[listed.family]
+        numbers[at + 1] += len(first) + len(second)
+        numbers[at + 2] += len(first) + len(second)
     for element in plan.shared_elements:
-        others[element.family is Family.IPV6] += 1
-    internal, external = [0, 0], [0, 0]
+        numbers[_FIRST[element.family] + 2] += 1
     service = planner.services[plan.service]
     if service.internal_local or service.external_local:
-        for at, family in enumerate(FAMILIES):
-            internal[at], external[at] = _without_local(planner, service, family)
-    ipv4, ipv6 = (
-        (
-            frontends[at],
-            slots[at],
-            frontends[at] + slots[at] + others[at],
-            internal[at],
-            external[at],
-        )
-        for at in range(2)
-    )
-    return ipv4 + ipv6
+        for family, at in _FIRST.items():
+            numbers[at + 3 : at + 5] = _without_local(planner, service, family)
+    return tuple(numbers)
 
 
 def _without_local(planner: Planner, service: Service, family: Family) -> tuple[int, int]:
