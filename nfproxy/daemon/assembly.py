@@ -307,7 +307,7 @@ async def _source(
 def _report(problem: Problem) -> None:
     # The first question of an operator whose API server is away.
     rest = "; installed rules stay, trying again" if problem.kind == "API" else ""
-    log.warning("%s%s", problem, rest)
+    log.warning("%s%s", problem, rest, extra={"about": problem.subject or problem.source_file})
 
 
 # --- servers --------------------------------------------------------------------------------
