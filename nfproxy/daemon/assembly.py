@@ -57,6 +57,7 @@ from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses, every
 from nfproxy.host.kubeproxy import kube_proxy_traces
+from nfproxy.host.nfproxydaemon import daemon_processes
 from nfproxy.insight.changerecord import CHANGES_PATH
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.nodestatus import NODE_PATH
@@ -111,7 +112,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
     # What is opened later is closed first, after the tasks have ended.
     async with AsyncExitStack() as stack:
         kernel = stack.enter_context(closing(Kernel()))
-        _warn_about_kube_proxy()
+        _warn_about_other_proxies()
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = stack.enter_context(closing(ConntrackCleaner()))
 
@@ -253,8 +254,14 @@ def _configure(
     return configure
 
 
-def _warn_about_kube_proxy() -> None:
-    """Warn if kube-proxy serves, or has served, this node: its chains may come first."""
+def _warn_about_other_proxies() -> None:
+    """Warn if kube-proxy serves, or has served, this node, or if another nfproxy does."""
+    for other in daemon_processes():
+        log.error(
+            "nfproxy runs here already (process %d): each puts back what the other changes, and "
+            "Services fail meanwhile; end one of them",
+            other.pid,
+        )
     traces = kube_proxy_traces()
     if traces:
         log.warning(
