@@ -182,8 +182,10 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             where = ("API server", lambda: connection.host)
         else:
             where = ("files", lambda: options.manifests)
-        view = OwnStatus(options.node_name, hooks, health, change_log, *where)
-        node = json_page(view.status)
+        view = OwnStatus(
+            options.node_name, hooks, health, change_log, *where, partial(_heard_at_s, source)
+        )
+        node = json_page(partial(view.status, with_connections=True))
         fixed = {STATUS_PATH: status, CHANGES_PATH: changes, NODE_PATH: node}
         pages = WebPages(insight, view.status, change_log.page, fixed).pages()
         local = local_pages({**insight.pages(), **pages})
@@ -311,6 +313,10 @@ async def _source(
                 yield source, events, connection
 
 
+def _heard_at_s(source: Source) -> float | None:
+    return source.heard_at_s if isinstance(source, ApiServerSource) else None
+
+
 def _report(problem: Problem) -> None:
     # The first question of an operator whose API server is away.
     rest = "; installed rules stay, trying again" if problem.kind == "API" else ""
@@ -335,7 +341,8 @@ def _metrics_server(
 ) -> PageServer:
     config = loaded.config
     version = loaded.command_line.reported_version or __version__
-    pages = metrics_pages(metrics, loaded, version, connections.text, local)
+    texts = connections.text, connections.tracked_text
+    pages = metrics_pages(metrics, loaded, version, *texts, local)
     hard_fail = config.bind_address_hard_fail
     return PageServer("metrics", config.metrics_bind_address, pages, hard_fail=hard_fail)
 
