@@ -82,7 +82,9 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
         return
     # Imported here: the HTTP client and the servers take a moment, and other actions need none.
     from nfproxy.daemon.assembly import Options, serve
+    from nfproxy.host.freememory import use_one_arena
 
+    use_one_arena()
     _allow_many_files()
     options = Options(
         loaded, configure.node_name, configure, manifests, partial(_prepare_node, loaded, proc)

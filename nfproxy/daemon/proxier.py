@@ -239,9 +239,6 @@ class Proxier:
             self._reconciler.tidy()
             self._reconciler.make_chains_ahead()
             self._dataplane.rest()
-            if self._operations >= _MUCH_WORK:
-                self._operations = 0
-                give_back()
         except (NfproxyError, OSError) as failure:
             error = failure
         failed = self._reconciler.cleanup_failures != failures
@@ -298,6 +295,9 @@ class Proxier:
             self._ready = True
             self._log_ready()
         self._hooks.on_committed(self._planner, commit)
+        if self._ready and self._operations >= _MUCH_WORK:
+            self._operations = 0
+            give_back()
         return outcome
 
     def _outcome(

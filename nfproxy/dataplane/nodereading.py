@@ -55,7 +55,7 @@ _PATIENCE_S, _STEP_S = 1.0, 0.1
 
 
 def with_node(
-    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool | None = False
+    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool | None = None
 ) -> Explanation:
     """
     Return an explanation with what this node knows, if it is the node that was planned for.

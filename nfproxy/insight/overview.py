@@ -111,13 +111,10 @@ def service_rows(
 ) -> Iterator[ServiceRow]:
     """Yield the rows of some Services, of all without `names`, in their order."""
     known = sight.planner.services
-    lost = {name for name in sight.details.services if name not in known}
-    for name in sorted({*known, *lost}) if names is None else names:
+    for name in sorted(known) if names is None else names:
         service = known.get(name)
         if service is not None:
             yield from _rows(sight, service, in_force(name))
-        elif causes := list(invalid_fields(sight, name)):
-            yield _without_ports(name, causes, in_force(name))
 
 
 def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
@@ -137,19 +134,6 @@ def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
     )
 
 
-def _without_ports(name: ObjectName, causes: list[Diagnosis], in_force: LastVersion) -> ServiceRow:
-    """Return the row of a Service of which no port, or nothing at all, can be used."""
-    return ServiceRow(
-        namespace=name.namespace,
-        name=name.name,
-        port="",
-        protocol="",
-        number=0,
-        conclusion=Conclusion.UNKNOWN,
-        **_words(causes) | _progress(in_force),
-    )
-
-
 def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[ServiceRow]:
     name = service.name
     whole = [*frontend_causes(sight, service), *invalid_fields(sight, name)]
@@ -159,7 +143,15 @@ def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[Ser
         whole.append(Diagnosis(Severity.FAIL, Code.NOT_PROGRAMMED, text, service=str(name)))
     frontends = _by_port(sight, name)
     if not service.ports:
-        yield _without_ports(name, whole, in_force)
+        yield ServiceRow(
+            namespace=name.namespace,
+            name=name.name,
+            port="",
+            protocol="",
+            number=0,
+            conclusion=Conclusion.UNKNOWN,
+            **_words(whole) | _progress(in_force),
+        )
     for port in service.ports:
         families = service.families
         own = [frontends.get((f, port.protocol, port.name), []) for f in families]

@@ -19,6 +19,7 @@ from nfproxy.kube.decode import Data, Value, decode
 from nfproxy.kube.identity import Kind, identify
 from nfproxy.model.changes import Changes, Problem, Trigger
 from nfproxy.model.service import ObjectName
+from nfproxy.model.sharing import share_equal_fields
 from nfproxy.text import plural, shown_path
 
 _MAX_TRIGGERS = 1000  # kept for one Service until the next `take`
@@ -87,11 +88,6 @@ class FileContent(msgspec.Struct, frozen=True):
     unusable: frozenset[UnusableObject] = frozenset()
     has_nameless: bool = False
     serviceless: int = 0
-
-    @property
-    def is_unusable(self) -> bool:
-        """Whether the file cannot be read, or holds objects of which none can be used."""
-        return not self.parsed or (not self.objects and (self.has_nameless or bool(self.unusable)))
 
     def may_hold(self, key: ObjectKey) -> bool:
         """Return whether an object that is not among `objects` may still be in the file."""
@@ -366,8 +362,10 @@ class ObjectCache:
         self._taken[kind].setdefault(name, before)
         if now is None:
             del current[name]
-        else:
-            current[name] = now
+            return True
+        if before is not None:
+            share_equal_fields(now, before)
+        current[name] = now
         return True
 
 

@@ -45,6 +45,7 @@ class ListBounds:
                 TOO_LONG,
             )
 
-    def complete(self) -> None:
-        """The list under way is complete."""
+    def complete(self) -> int:
+        """The list under way is complete; return its bytes."""
         self._last = self._current
+        return self._last

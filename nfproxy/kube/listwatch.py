@@ -150,7 +150,7 @@ class ListWatch:
         outputs: list[Output] = [] if self._pages.has_begun else [BeginList()]
         try:
             self._bounds.add(len(body))
-            self._pages.add(page)
+            self._pages.add(page, len(body))
         except StreamError as error:
             self._pages.reset()
             return self._malformed(error)
@@ -164,7 +164,7 @@ class ListWatch:
 
     def _end_list(self, now_s: float) -> EndList:
         self._absences.reset()
-        self._bounds.complete()
+        self._pages.learn(self._objects, self._bounds.complete())
         self._list_at = now_s + self._timeouts.consistency_s * (1 + self._random())
         self._relist_at = now_s + self._timeouts.relist_s * (1 + self._random())
         return EndList(self._objects, now_s - self._began_at, self._version)

@@ -15,6 +15,7 @@ from nfproxy.text import plural
 
 _PAGE_SIZE, _SMALLEST_PAGE = 500, 4  # objects; as in client-go
 _SMALLER = 5  # a page that is too long is asked for again with this part of the objects
+_PAGE_BYTES = 2 << 20  # an answer is in memory as a whole, so larger objects come in smaller pages
 _PAGED_ATTEMPTS = 2
 # A server may send shorter pages than it is asked for, but not so many of nearly nothing.
 _SPARE_PAGES = 10
@@ -38,7 +39,7 @@ class PagedList:
     def __init__(self, selectors: Mapping[str, str]) -> None:
         """Begin with the first page."""
         self._selectors = selectors
-        self._page_size = _PAGE_SIZE
+        self._page_size = self._most = _PAGE_SIZE
         self.reset()
 
     def reset(self) -> None:
@@ -49,6 +50,7 @@ class PagedList:
     def _begin(self) -> None:
         self._token = self._version = ""
         self._tokens: set[str] = set()
+        self._expected = 0  # objects that full pages would have had, without the first pages
         self.objects = 0
 
     def request(self, max_bytes: int) -> ListRequest:
@@ -71,24 +73,33 @@ class PagedList:
         """Return whether a page continues the list."""
         return page.version == self._version or not self._version
 
-    def add(self, page: Page) -> None:
-        """Take a page that fits. Raises StreamError if the pages never end."""
+    def add(self, page: Page, size: int) -> None:
+        """Take a page that fits, of `size` bytes. Raises StreamError if the pages never end."""
         self._version, self._token = page.version, page.continue_token
         self.objects += len(page.items)
+        if len(self._tokens) >= _SPARE_PAGES:
+            self._expected += self._page_size
+        self.learn(len(page.items), size)
         if not page.continue_token:
             return
         if page.continue_token in self._tokens:
             raise StreamError("a list never ends: a continue token came twice")
         self._tokens.add(page.continue_token)
-        pages = len(self._tokens)
-        if pages > _SPARE_PAGES + self.objects / (self._page_size * _FULL):
+        if self._expected * _FULL > self.objects:
+            pages = len(self._tokens)
             raise StreamError(
                 f"a list never ends: {pages} pages had {plural(self.objects, 'object')}"
             )
 
+    def learn(self, objects: int, size: int) -> None:
+        """Take it that so many objects had so many bytes: choose how many a page should have."""
+        if objects:
+            fits = _PAGE_BYTES * objects // size
+            self._page_size = min(max(fits, _SMALLEST_PAGE), self._most)
+
     def shrink(self) -> None:
-        """Ask for smaller pages: one was too long."""
-        self._page_size = max(self._page_size // _SMALLER, _SMALLEST_PAGE)
+        """Ask for smaller pages from now on: one was too long."""
+        self._most = self._page_size = max(self._page_size // _SMALLER, _SMALLEST_PAGE)
 
     def start_over(self) -> bool:
         """

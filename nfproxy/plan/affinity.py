@@ -6,7 +6,7 @@ Source: ``spec.sessionAffinity: ClientIP``. The kernel's part is in ``rulesets/a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -37,7 +37,7 @@ class PortAffinity(msgspec.Struct, frozen=True):
     family: Family
     protocol: Protocol
     timeout_s: int
-    lists: dict[AffinityList, tuple[Destination, ...]] = {}
+    lists: dict[AffinityList, Sequence[Destination]] = {}
 
     @classmethod
     def of(
@@ -54,7 +54,7 @@ class PortAffinity(msgspec.Struct, frozen=True):
         if timeout is None or not chosen.exists:
             return _NONE
         name = port_name(service, port)
-        lists: dict[AffinityList, tuple[Destination, ...]] = {}
+        lists: dict[AffinityList, Sequence[Destination]] = {}
         # The shorter list comes first, see RecordChain.
         if service.internal_local or (service.external_local and external):
             lists[AffinityList(name, "local")] = chosen.local

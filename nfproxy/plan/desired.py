@@ -13,6 +13,7 @@ import msgspec
 
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
+from nfproxy.model.sharing import share_equal_fields
 from nfproxy.nft import schema
 from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.contests import Contests
@@ -104,11 +105,17 @@ class Desired:
         Without a plan (None) the Service is gone. `settle` then brings the findings up to date.
         """
         touched.services.add(service)
-        old = self._plans.pop(service, None)
-        if plan is not None:
-            self._plans[service] = plan
+        old = self._plans.get(service)
         before = {f.key: f for f in old.frontends} if old else {}
         after = {f.key: f for f in plan.frontends} if plan else {}
+        if plan is not None:
+            if old is not None:
+                for key in before.keys() & after.keys():
+                    share_equal_fields(after[key], before[key])
+                share_equal_fields(plan, old)
+            self._plans[service] = plan
+        elif old is not None:
+            del self._plans[service]
         for key in before.keys() | after.keys() if before else after:
             if self._claim(service, key, after.get(key)):
                 touched.frontends[key] = service

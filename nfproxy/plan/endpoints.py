@@ -8,8 +8,9 @@ Sources: EndpointSlice conditions (KEP-1669 for terminating endpoints), topology
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import overload
 
 import msgspec
 
@@ -21,6 +22,60 @@ from nfproxy.nft.schema import port_bytes
 #: Packed address and port of an endpoint, as the kernel's maps hold them.
 Destination = bytes
 Candidates = Mapping[Destination, Endpoint]
+
+
+class Destinations(Sequence[Destination]):
+    """
+    Destinations of one length, in one piece. Made by `pack`.
+
+    Each of them alone is an object of its own, six times as large. There may be 250,000, and twice
+    that while everything changes: those that are wanted, and those that the kernel has.
+    """
+
+    __slots__ = ("_packed", "_size")
+
+    def __init__(self, packed: bytes, size: int) -> None:
+        """Take destinations of so many bytes each, at least one."""
+        self._packed = packed
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._packed) // self._size
+
+    def __iter__(self) -> Iterator[Destination]:
+        packed, size = self._packed, self._size
+        return iter([packed[at : at + size] for at in range(0, len(packed), size)])
+
+    @overload
+    def __getitem__(self, index: int) -> Destination: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Destination]: ...
+    def __getitem__(self, index: int | slice) -> Destination | Sequence[Destination]:
+        if isinstance(index, slice):
+            part = range(len(self))[index]
+            return self if part == range(len(self)) else pack([*self][index])
+        return self._at(range(len(self))[index])
+
+    def _at(self, index: int) -> Destination:
+        return self._packed[index * self._size : (index + 1) * self._size]
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether two sequences are equal, whatever holds them."""
+        if isinstance(other, Destinations):
+            return self._packed == other._packed
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+    def __hash__(self) -> int:
+        return hash((*self,))
+
+    def __repr__(self) -> str:
+        return repr((*self,))
+
+
+def pack(destinations: Iterable[Destination]) -> Sequence[Destination]:
+    """Return the same sequence, for a long time: it takes as little memory as possible."""
+    listed = [*destinations]
+    return Destinations(b"".join(listed), len(listed[0])) if listed else ()
 
 
 class Topology(enum.StrEnum):
@@ -41,8 +96,8 @@ class Selection(msgspec.Struct, frozen=True):
     `is_limited` says that there are more for `cluster` than a service port may have.
     """
 
-    cluster: tuple[Destination, ...]
-    local: tuple[Destination, ...]
+    cluster: Sequence[Destination]
+    local: Sequence[Destination]
     exists: bool
     topology: Topology = Topology.NONE
     is_limited: bool = False
@@ -154,7 +209,7 @@ def select(
     local: Iterable[Destination] = ()
     if uses_local:
         local, _ = usable({d: e for d, e in endpoints.items() if e.node == node_name})
-    return Selection(tuple(sorted(cluster)), tuple(sorted(local)), exists=True, topology=topology)
+    return Selection(pack(sorted(cluster)), pack(sorted(local)), exists=True, topology=topology)
 
 
 def left_out(

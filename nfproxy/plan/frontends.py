@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -96,7 +96,7 @@ class Element(NamedTuple):
 
 
 #: Slots from 0, and slots from CLUSTER_BASE (see rulesets/shape.nft.j2).
-SlotRanges = tuple[tuple[Destination, ...], tuple[Destination, ...]]
+SlotRanges = tuple[Sequence[Destination], Sequence[Destination]]
 
 NO_SLOTS: SlotRanges = ((), ())
 

@@ -55,19 +55,16 @@ class Planner:
         affected = dict.fromkeys(changes.services)
         for name, piece in changes.slices.items():
             # A slice may change its Service: both are planned.
-            owner = self._service_of.pop(name, None)
+            owner = self._service_of.get(name)
             if owner is not None:
                 affected[owner] = None
-                slices = self._slices.pop(owner)
-                at = bisect_left(slices, name, key=_name)
-                if len(slices) > 1:
-                    self._slices[owner] = slices[:at] + slices[at + 1 :]
+                if piece is None or piece.service != owner:
+                    del self._service_of[name]
+                    self._put_slice(owner, name, None)
             if piece is not None:
                 affected[piece.service] = None
                 self._service_of[name] = piece.service
-                slices = self._slices.get(piece.service, ())
-                at = bisect_left(slices, name, key=_name)
-                self._slices[piece.service] = (*slices[:at], piece, *slices[at:])
+                self._put_slice(piece.service, name, piece)
         touched, self._touched = self._touched, Touched()
         for name in affected:
             service = self.services.get(name)
@@ -105,11 +102,6 @@ class Planner:
             }
         )
 
-    @property
-    def slice_count(self) -> int:
-        """How many EndpointSlices of Services there are. May be read in any thread."""
-        return sum(map(len, list(self._slices.values())))
-
     def slices_of(self, service: ObjectName) -> tuple[EndpointSlice, ...]:
         """Return a Service's slices in the order of their names."""
         return self._slices.get(service, ())
@@ -122,6 +114,21 @@ class Planner:
     def service_cidrs(self) -> list[Prefix]:
         """The ranges of cluster IPs."""
         return [prefix for cidr in self._service_cidrs.values() for prefix in cidr.cidrs]
+
+    def _put_slice(
+        self, service: ObjectName, name: ObjectName, piece: EndpointSlice | None
+    ) -> None:
+        """Let a Service have a slice, or no longer (None)."""
+        slices = self._slices.get(service, ())
+        at = bisect_left(slices, name, key=_name)
+        before, after = slices[:at], slices[at:]
+        if after and after[0].name == name:
+            after = after[1:]
+        now = (*before, *after) if piece is None else (*before, piece, *after)
+        if now:
+            self._slices[service] = now
+        else:
+            del self._slices[service]
 
     def _plan_node(self, touched: Touched) -> None:
         cidrs = self.service_cidrs

@@ -32,7 +32,7 @@ from nfproxy.nft.chains import (
 from nfproxy.nft.schema import Verdict, jump
 from nfproxy.plan.affinity import PortAffinity, port_name
 from nfproxy.plan.claims import refusal
-from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, select
+from nfproxy.plan.endpoints import Candidates, Destination, Selection, candidates, pack, select
 from nfproxy.plan.frontends import (
     NO_AFFINITY_LISTS,
     NO_LISTS,
@@ -148,7 +148,7 @@ def select_for(
         most := endpoint_limit(service, config.limits)
     ):
         cluster, local = (
-            tuple(sorted(choose(listed, most, config.node_name)))
+            pack(sorted(choose(listed, most, config.node_name)))
             for listed in (selection.cluster, selection.local)
         )
         selection = msgspec.structs.replace(
@@ -293,8 +293,8 @@ class _PortPlan:
         key: FrontendKey,
         kind: FrontendKind,
         policy: Policy,
-        cluster: tuple[Destination, ...],
-        local: tuple[Destination, ...] = (),
+        cluster: Sequence[Destination],
+        local: Sequence[Destination] = (),
         guard: Guard | None = None,
         *,
         routed: bool = False,
@@ -329,7 +329,7 @@ class _PortPlan:
         kind: FrontendKind,
         verdict: Verdict,
         *,
-        slot_ranges: tuple[tuple[Destination, ...], tuple[Destination, ...]] = NO_SLOTS,
+        slot_ranges: SlotRanges = NO_SLOTS,
         shape: Shape | None = None,
         guard: Guard | None = None,
         list_key: ListKey | None = None,

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfproxy.nft import schema
-from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.endpoints import Destination, pack
 from nfproxy.plan.frontends import NO_SLOTS, ListKey, SlotRanges
-from nfproxy.reconcile.transition import NO_LIMIT, RANGE_STARTS, HeldRanges, Operation, arrange
+from nfproxy.reconcile.transition import NO_LIMIT, RANGE_STARTS, Operation, arrange
 
 
 class ListState(NamedTuple):
     """A list as the kernel has it; `in_use` says of each slot range that chains may lead to it."""
 
-    slot_ranges: HeldRanges = NO_SLOTS
+    slot_ranges: SlotRanges = NO_SLOTS
     in_use: tuple[bool, bool] = (False, False)
 
     def __bool__(self) -> bool:
@@ -75,18 +75,19 @@ def _fill(
     most: int,
 ) -> Sequence[Destination]:
     """Append the operations that fill a slot range, up to `most`; return what it holds then."""
-    new: Sequence[Destination] = arrange(slots, want) if slots else want
+    held = [*slots]
+    new: Sequence[Destination] = arrange(held, want) if held else want
     for index, destination in enumerate(new):
-        if index < len(slots) and slots[index] == destination:
+        if index < len(held) and held[index] == destination:
             continue
         if len(operations) >= most:
-            return [*new[:index], *slots[index:]]
-        if index < len(slots):
+            return pack([*new[:index], *held[index:]])
+        if index < len(held):
             operations.append(_operation(key, start + index, None))
         operations.append(_operation(key, start + index, destination))
-    left = max(len(new), len(slots) - max(0, most - len(operations)))
-    operations += (_operation(key, start + index, None) for index in range(left, len(slots)))
-    return new if left == len(new) else [*new, *slots[len(new) : left]]
+    left = max(len(new), len(held) - max(0, most - len(operations)))
+    operations += (_operation(key, start + index, None) for index in range(left, len(held)))
+    return want if left == len(new) and want == new else pack([*new, *held[len(new) : left]])
 
 
 def clean_list(key: ListKey, state: ListState, most: int = NO_LIMIT) -> ListStep:

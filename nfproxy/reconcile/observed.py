@@ -9,7 +9,8 @@ import msgspec
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
-from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
+from nfproxy.nft.schema import CLUSTER_BASE, Field, Value, Verdict
+from nfproxy.plan.endpoints import Destination, pack
 from nfproxy.plan.frontends import (
     AffinityListKey,
     Element,
@@ -17,10 +18,11 @@ from nfproxy.plan.frontends import (
     ListKey,
     Part,
     SharedElement,
+    SlotRanges,
     balancing_verdict,
 )
 from nfproxy.reconcile.lists import ListState
-from nfproxy.reconcile.transition import ElementKey, FrontendState, Operation
+from nfproxy.reconcile.transition import ABSENT, ElementKey, FrontendState, Operation
 
 #: Sets whose elements several frontends may share.
 SHARED_SETS = (
@@ -32,6 +34,7 @@ SHARED_SETS = (
     schema.SOURCE_RANGES,
 )
 
+_SLOT_LENGTH = 4  # in the keys of endpoints: their last field
 
 #: Returns the (key, value) pairs of a set or map of a family's table.
 ReadElements = Callable[[Family, str], Iterable[tuple[bytes, Value]]]
@@ -69,8 +72,10 @@ class _TableReader:
         self._family = family
         self._into = into
         self._verdicts: dict[FrontendKey, Verdict] = {}
-        self._slots: dict[FrontendKey, dict[int, bytes]] = {}
-        self._listed: dict[ListKey, dict[int, bytes]] = {}
+        # The kernel gives the slots of all parts in no order, and there may be 250,000. So they are
+        # kept as bytes until the end: slot, destination, slot, …
+        self._slots: dict[FrontendKey | ListKey, bytearray] = {}
+        self._destination_length = schema.length((Field.ADDRESS, Field.PORT), family)
         self._own_elements: dict[FrontendKey, dict[ElementKey, Value]] = {}
         self._affinity_lists: dict[bytes, set[Element]] = {}
 
@@ -83,19 +88,22 @@ class _TableReader:
                 # A table of another layout may have keys of any length.
                 if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)
-        for number, elements in self._affinity_lists.items():
+        while self._affinity_lists:
+            number, elements = self._affinity_lists.popitem()
             self._into.affinity_lists[AffinityListKey(self._family, number)] = frozenset(elements)
         for where in self._verdicts.keys() | self._slots.keys() | self._own_elements.keys():
+            slots = self._slots_of(where)
+            if isinstance(where, ListKey):
+                self._into.lists[where] = ListState(_dense(slots))
+                name = schema.LIST_ENDPOINTS[where.protocol]
+                for slot in slots:
+                    self._stray(name, where.number + schema.number_bytes(slot))
+                continue
             self._into.frontends[where] = FrontendState(
                 self._verdicts.get(where),
-                self._slot_ranges(where, self._slots.get(where, {})),
-                self._own_elements.get(where, {}),
+                self._slot_ranges(where, slots),
+                self._own_elements.get(where, ABSENT.own_elements),
             )
-        for listed, slots in self._listed.items():
-            self._into.lists[listed] = ListState(_dense(slots))
-            name = schema.LIST_ENDPOINTS[listed.protocol]
-            for slot in slots:
-                self._stray(name, listed.number + schema.number_bytes(slot))
 
     def _stray(self, name: str, key: bytes) -> None:
         self._into.strays.append(Operation(False, self._family, name, key))
@@ -114,20 +122,23 @@ class _TableReader:
                 return False
             self._verdicts[part] = value
         elif isinstance(part, ListKey) or name in SLOT_MAPS:
-            if not isinstance(value, bytes):
+            if not isinstance(value, bytes) or len(value) != self._destination_length:
                 return False
-            slot = slot_of(key)
-            if isinstance(part, ListKey):
-                self._listed.setdefault(part, {})[slot] = value
-            else:
-                self._slots.setdefault(part, {})[slot] = value
+            self._slots.setdefault(part, bytearray()).extend(key[-_SLOT_LENGTH:] + value)
         else:
             self._own_elements.setdefault(part, {})[name, key] = value
         return True
 
-    def _slot_ranges(
-        self, key: FrontendKey, slots: dict[int, bytes]
-    ) -> tuple[list[bytes], list[bytes]]:
+    def _slots_of(self, part: FrontendKey | ListKey) -> dict[int, Destination]:
+        """Return what is in the slots of a part, once."""
+        data = bytes(self._slots.pop(part, b""))
+        step = _SLOT_LENGTH + self._destination_length
+        return {
+            schema.number_of(data, at): data[at + _SLOT_LENGTH : at + step]
+            for at in range(0, len(data), step)
+        }
+
+    def _slot_ranges(self, key: FrontendKey, slots: dict[int, Destination]) -> SlotRanges:
         slot_ranges = _dense(slots)
         # More than CLUSTER_BASE endpoints of another policy reach into the second range's slots.
         if len(slot_ranges[0]) == CLUSTER_BASE and slot_ranges[1]:
@@ -136,7 +147,7 @@ class _TableReader:
             )
             shape = shape_of(answer)
             if shape is None or shape.policy is not Policy.LOCAL:
-                slot_ranges = ([*slot_ranges[0], *slot_ranges[1]], [])
+                slot_ranges = (pack([*slot_ranges[0], *slot_ranges[1]]), ())
         maps = schema.ENDPOINTS if key.address else schema.NODE_PORT_ENDPOINTS
         prefix = key.address + schema.port_bytes(key.port)
         for slot in slots:
@@ -171,18 +182,18 @@ def part_of(family: Family, name: str, key: bytes) -> Part | None:
 
 def slot_of(key: bytes) -> int:
     """Return the slot that the key of an endpoint names: its last field."""
-    return schema.number_of(key, len(key) - 4)
+    return schema.number_of(key, len(key) - _SLOT_LENGTH)
 
 
-def _dense(slots: dict[int, bytes]) -> tuple[list[bytes], list[bytes]]:
+def _dense(slots: dict[int, Destination]) -> SlotRanges:
     """Take the slots of both slot ranges up to the first gap out of `slots`, and return them."""
-    slot_ranges: tuple[list[bytes], list[bytes]] = ([], [])
+    slot_ranges: tuple[list[Destination], list[Destination]] = ([], [])
     for slot_range, base in zip(slot_ranges, (0, CLUSTER_BASE), strict=True):
         while base + len(slot_range) in slots and not (
             base == 0 and len(slot_range) == CLUSTER_BASE
         ):
             slot_range.append(slots.pop(base + len(slot_range)))
-    return slot_ranges
+    return pack(slot_ranges[0]), pack(slot_ranges[1])
 
 
 _LIST_MAPS = {name: protocol for protocol, name in schema.LIST_ENDPOINTS.items()}

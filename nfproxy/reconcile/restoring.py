@@ -14,7 +14,14 @@ import msgspec
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, Interval, Value
-from nfproxy.plan.frontends import AffinityListKey, FrontendKey, ListKey, Part, SharedElement
+from nfproxy.plan.frontends import (
+    AffinityListKey,
+    FrontendKey,
+    ListKey,
+    Part,
+    SharedElement,
+    SlotRanges,
+)
 from nfproxy.reconcile.batch import LINGERING_SETS
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.lists import NO_LIST
@@ -23,7 +30,6 @@ from nfproxy.reconcile.syncreport import Dataplane
 from nfproxy.reconcile.transition import (
     ABSENT,
     RANGE_STARTS,
-    HeldRanges,
     Operation,
     elements_of,
     slots_of,
@@ -201,7 +207,7 @@ def _believed(believed: Observed, part: Part, name: str, key: bytes) -> tuple[bo
     return (name, key) in state.own_elements, state.own_elements.get((name, key))
 
 
-def _in_slot(held: HeldRanges, slot: int) -> tuple[bool, Value]:
+def _in_slot(held: SlotRanges, slot: int) -> tuple[bool, Value]:
     for start, slots in zip(RANGE_STARTS, held, strict=True):
         if 0 <= slot - start < len(slots):
             return True, slots[slot - start]

@@ -16,20 +16,18 @@ from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
 from nfproxy.nft.chains import Policy, shape_of
 from nfproxy.nft.schema import Value, Verdict
-from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.endpoints import Destination, pack
 from nfproxy.plan.frontends import (
     NO_SLOTS,
     Frontend,
     FrontendKey,
+    SlotRanges,
     balancing_verdict,
     verdicts_behind,
 )
 
 #: Set or map, and key: names an element within a family's table.
 ElementKey = tuple[str, bytes]
-
-#: What is in the slots of the two slot ranges.
-HeldRanges = tuple[Sequence[Destination], Sequence[Destination]]
 
 #: The first slots of the two slot ranges.
 RANGE_STARTS = (0, schema.CLUSTER_BASE)
@@ -59,7 +57,7 @@ class FrontendState(NamedTuple):
     """
 
     verdict: Verdict | None = None
-    slot_ranges: HeldRanges = NO_SLOTS
+    slot_ranges: SlotRanges = NO_SLOTS
     own_elements: dict[ElementKey, Value] = {}  # noqa: RUF012 - never written to
 
 
@@ -117,7 +115,7 @@ def transition(
             operations.append(Operation(False, key.family, name, where))
         if verdict is not None:
             operations.append(Operation(True, key.family, name, where, verdict))
-    held: HeldRanges = (first, second)
+    held: SlotRanges = (first, second)
     if first is slot_ranges[0] and second is slot_ranges[1]:
         held = slot_ranges  # one tuple instead of two, for each of many frontends
     after = FrontendState(verdict, held, own_elements)
@@ -170,14 +168,13 @@ def arrange(slots: Sequence[Destination], wanted: Sequence[Destination]) -> list
     """
     count = len(wanted)
     result = list(slots[:count])
-    missing = {destination: destination for destination in wanted}
+    missing = dict.fromkeys(wanted)
     holes = []
     for index, destination in enumerate(result):
-        same = missing.pop(destination, None)
-        if same is None:
-            holes.append(index)
+        if destination in missing:
+            del missing[destination]
         else:
-            result[index] = same  # what was read from the kernel need not exist beside the plan
+            holes.append(index)
     fresh = iter(missing)
     for index in holes:
         result[index] = next(fresh)
@@ -189,7 +186,7 @@ def _fill_range(
     key: FrontendKey,
     start: int,
     slots: Sequence[Destination],
-    wanted: tuple[Destination, ...],
+    wanted: Sequence[Destination],
     operations: list[Operation],
     most: int,
 ) -> Sequence[Destination]:
@@ -200,23 +197,25 @@ def _fill_range(
     """
     if not wanted:
         return slots  # all of them linger
-    # The wanted tuple itself is the state of a new frontend: a first load copies nothing.
-    new: Sequence[Destination] = arrange(slots, wanted) if slots else wanted
+    if slots == wanted:
+        return wanted
+    # Of a new frontend it is the wanted sequence itself: a first load copies nothing.
+    held = [*slots]
+    new: Sequence[Destination] = arrange(held, wanted) if held else wanted
     family, name, prefix = key.family, slot_map(key), slot_prefix(key)
-    held = len(slots)
     for index, destination in enumerate(new):
-        if index < held and slots[index] == destination:
+        if index < len(held) and held[index] == destination:
             continue
         if len(operations) >= most:
-            return [*new[:index], *slots[index:]]
+            return pack([*new[:index], *held[index:]])
         where = prefix + schema.number_bytes(start + index)
-        if index < held:
+        if index < len(held):
             operations.append(Operation(False, family, name, where))
         operations.append(Operation(True, family, name, where, destination))
-    if held <= len(new) and [*wanted] == new:
+    if len(held) <= len(new) and wanted == new:
         return wanted
     # Slots from len(new) on stay as they are: an old verdict may still draw one of them.
-    return [*new, *slots[len(new) :]] if held > len(new) else new
+    return pack([*new, *held[len(new) :]])
 
 
 def _own_elements(
@@ -286,7 +285,7 @@ def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
         yield Operation(True, key.family, verdict_map(key), key.element_key, state.verdict)
 
 
-def slots_of(family: Family, name: str, prefix: bytes, held: HeldRanges) -> list[Operation]:
+def slots_of(family: Family, name: str, prefix: bytes, held: SlotRanges) -> list[Operation]:
     """Return the operations that add the slots of a map whose keys have a prefix."""
     return [
         Operation(True, family, name, prefix + schema.number_bytes(start + slot), destination)

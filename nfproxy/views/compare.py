@@ -30,7 +30,6 @@ from nfproxy.reconcile.observed import Observed
 from nfproxy.reconcile.transition import (
     ABSENT,
     FrontendState,
-    HeldRanges,
     Operation,
     clean,
     transition,
@@ -297,7 +296,7 @@ def _first_verdict(held: Verdict | None, wanted: Verdict) -> str:
     return f"{held} → {wanted}"
 
 
-def _endpoints(slot_ranges: HeldRanges) -> set[Destination]:
+def _endpoints(slot_ranges: SlotRanges) -> set[Destination]:
     return set(chain(*slot_ranges))
 
 

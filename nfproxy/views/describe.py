@@ -141,7 +141,7 @@ def _ports(planner: Planner, name: ObjectName) -> list[Data]:
 def _list(
     family: Family,
     found: Candidates,
-    used: tuple[Destination, ...],
+    used: Collection[Destination],
     out: dict[Destination, str],
 ) -> Data:
     return {

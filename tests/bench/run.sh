@@ -18,6 +18,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh daemon                   the whole daemon on an API server      (--help)
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
+  tests/bench/run.sh peaks                    memory of the daemon meanwhile         (--help)
   tests/bench/run.sh affinity                 what remembered clients cost           (--help)
   tests/bench/run.sh wide                     one Service with 10,000 frontends      (--help)
   tests/bench/run.sh churn                    120 changes a second, of many kinds     (--help)
@@ -33,14 +34,14 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " repairs "* | " wide "*)
+    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " peaks "* | " repairs "* | " wide "*)
         module=bench.$1 && shift
         ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()
 case $module in
-    bench.churn | bench.commands | bench.daemon | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
+    bench.churn | bench.commands | bench.daemon | bench.peaks | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
 esac
 prepare_packages "${lists[@]}"
 prepare_venv

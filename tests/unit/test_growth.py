@@ -27,6 +27,7 @@ from nfproxy.netlink import elements
 from nfproxy.netlink.elements import element_requests
 from nfproxy.nft import schema
 from nfproxy.nft.schema import goto
+from nfproxy.plan.endpoints import Destinations
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile import chainuses
 from nfproxy.reconcile.reconciler import Reconciler
@@ -145,6 +146,8 @@ def entries(*roots: object) -> int:
         elif isinstance(one, list | tuple | set | frozenset):
             found += len(one)
             waiting += one
+        elif isinstance(one, Destinations):
+            found += len(one)
         elif type(one).__module__.startswith("nfproxy.") and not isinstance(one, type):
             names = getattr(one, "__struct_fields__", None) or vars(one)
             waiting += [getattr(one, name) for name in names]

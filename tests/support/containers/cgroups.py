@@ -52,24 +52,28 @@ def sweep() -> None:
                         made.rmdir()
 
 
+def directory(path: str) -> Path | None:
+    """Return the directory of a cgroup, which may not be there yet; None where there is none."""
+    base = _base()
+    return base / path.lstrip("/") if path and base is not None else None
+
+
 def peak_bytes(path: str) -> int | None:
     """Return the most memory a cgroup has used so far, None where there is no cgroup."""
-    base = _base()
-    if not path or base is None:
+    where = directory(path)
+    if where is None:
         return None
     name = "memory.peak" if _unified() else "memory.max_usage_in_bytes"
     try:
-        return int((base / path.lstrip("/") / name).read_text())
+        return int((where / name).read_text())
     except OSError:
         return None
 
 
 def limit_bytes(path: str) -> int | None:
     """Return the limit in force in a cgroup, None where there is no cgroup."""
-    base = _base()
-    if not path or base is None:
-        return None
-    return int((base / path.lstrip("/") / _limit_file()).read_text())
+    where = directory(path)
+    return int((where / _limit_file()).read_text()) if where is not None else None
 
 
 def _unified() -> bool:
