@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +23,9 @@ from nfproxy.plan.frontends import Frontend
 from nfproxy.plan.limits import may_exceed
 
 _COUNTED = (Severity.FAIL, Severity.WARN)
+
+# Members of enums, looked up once: a list asks for them 10,000 times.
+_WORKS, _LOCAL = Conclusion.WORKS, Policy.LOCAL
 
 
 class ServiceRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -136,12 +139,15 @@ def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
 
 def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[ServiceRow]:
     name = service.name
-    whole = [*frontend_causes(sight, service), *invalid_fields(sight, name)]
+    whole = [*frontend_causes(sight, service)]
+    if sight.problems:
+        whole += invalid_fields(sight, name)
     whole += awaited_balancer(sight, name)
     if in_force.error:
         text = f"the kernel does not have its last version: {in_force.error}"
         whole.append(Diagnosis(Severity.FAIL, Code.NOT_PROGRAMMED, text, service=str(name)))
-    frontends = _by_port(sight, name)
+    families = service.families
+    frontends = _by_port(sight, service, families)
     if not service.ports:
         yield ServiceRow(
             namespace=name.namespace,
@@ -153,9 +159,9 @@ def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[Ser
             **_words(whole) | _progress(in_force),
         )
     for port in service.ports:
-        families = service.families
-        own = [frontends.get((f, port.protocol, port.name), []) for f in families]
-        state = _plain_state(sight, service, port, own) or _state(sight, service, port, own)
+        own = [frontends.get((f, port.protocol, port.name), ()) for f in families]
+        state = _plain_state(sight, service, port, families, own)
+        state = state or _state(sight, service, port, families, own)
         yield ServiceRow(
             namespace=name.namespace,
             name=name.name,
@@ -164,15 +170,17 @@ def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[Ser
             number=port.port,
             node_port=port.node_port,
             addresses=tuple(
-                format_address(frontend.key.address)
-                for some in own
-                for frontend in some
-                if frontend.key.address
+                [
+                    format_address(frontend.key.address)
+                    for some in own
+                    for frontend in some
+                    if frontend.key.address
+                ]
             ),
             conclusion=state.conclusion,
             used=state.used,
             all=state.all,
-            **_words([*state.causes, *whole]) | _progress(in_force),
+            **(_words([*state.causes, *whole]) | _progress(in_force)),
         )
 
 
@@ -186,23 +194,31 @@ class _State(NamedTuple):
 
 
 def _plain_state(
-    sight: Sight, service: Service, port: ServicePort, frontends: Sequence[list[Frontend]]
+    sight: Sight,
+    service: Service,
+    port: ServicePort,
+    families: Sequence[Family],
+    frontends: Sequence[Sequence[Frontend]],
 ) -> _State | None:
     """Return the state of a port that plainly works, None where it takes a closer look."""
     slices, limits = sight.planner.slices_of(service.name), sight.config.limits
     least: int | None = None
-    for family, some in zip(service.families, frontends, strict=True):
+    for family, some in zip(families, frontends, strict=True):
         count = plain_count(service, port, family, slices, limits)
         if not (count and _all_work(sight, some)):
             return None
         least = count if least is None else min(least, count)
-    return None if least is None else _State(Conclusion.WORKS, least, least)
+    return None if least is None else _State(_WORKS, least, least)
 
 
 def _state(
-    sight: Sight, service: Service, port: ServicePort, frontends: Sequence[list[Frontend]]
+    sight: Sight,
+    service: Service,
+    port: ServicePort,
+    families: Sequence[Family],
+    frontends: Sequence[Sequence[Frontend]],
 ) -> _State:
-    own = [PortSight(sight, service, port, family) for family in service.families]
+    own = [PortSight(sight, service, port, family) for family in families]
     verdicts = [
         Conclusion.WORKS if _all_work(sight, some) else conclusion_of(frontend_rows(one))
         for one, some in zip(own, frontends, strict=True)
@@ -216,8 +232,12 @@ def _state(
     )
 
 
-def _by_port(sight: Sight, name: ObjectName) -> dict[tuple[object, ...], list[Frontend]]:
-    plan = sight.planner.desired.plan_of(name)
+def _by_port(
+    sight: Sight, service: Service, families: Sequence[Family]
+) -> Mapping[tuple[object, ...], Sequence[Frontend]]:
+    plan = sight.planner.desired.plan_of(service.name)
+    if plan is not None and len(service.ports) == len(families) == 1:
+        return {(families[0], service.ports[0].protocol, service.ports[0].name): plan.frontends}
     found: dict[tuple[object, ...], list[Frontend]] = {}
     for frontend in plan.frontends if plan else ():
         key = (frontend.key.family, frontend.key.protocol, frontend.claim.port_name)
@@ -225,16 +245,16 @@ def _by_port(sight: Sight, name: ObjectName) -> dict[tuple[object, ...], list[Fr
     return found
 
 
-def _all_work(sight: Sight, frontends: list[Frontend]) -> bool:
+def _all_work(sight: Sight, frontends: Sequence[Frontend]) -> bool:
     """Return whether frontends are there, and all answer all clients: seen without their rows."""
     held = sight.planner.desired.frontends
-    return bool(frontends) and all(
-        held.get(frontend.key) is frontend
-        and frontend.chains
-        and isinstance(shape := frontend.chains[0], Shape)
-        and shape.policy is not Policy.LOCAL
-        for frontend in frontends
-    )
+    for frontend in frontends:
+        shape = frontend.chains[0] if frontend.chains else None
+        if not isinstance(shape, Shape) or shape.policy is _LOCAL:
+            return False
+        if held.get(frontend.key) is not frontend:
+            return False
+    return bool(frontends)
 
 
 def _all_endpoints(port: PortSight) -> int:
@@ -278,13 +298,21 @@ def plain_count(
     if service.internal_local or service.external_local:
         return None
     own = [piece for piece in slices if piece.family is family]
-    if len(own) != 1 or _ports_of(own[0], port) != 1 or not all(map(_is_plain, own[0].kinds)):
+    if len(own) != 1 or _ports_of(own[0], port) != 1 or not _are_plain(own[0].kinds):
         return None
     (piece,) = own
-    count, size = len(piece.addresses) // family.size, family.size
-    different = {piece.addresses[at : at + size] for at in range(0, count * size, size)}
+    size, addresses = family.size, piece.addresses
+    count = len(addresses) // size
+    different = {addresses[at : at + size] for at in range(0, count * size, size)}
     is_plain = len(different) == count and not may_exceed(service, count, limits)
     return count if is_plain else None
+
+
+def _are_plain(kinds: tuple[Endpoint, ...]) -> bool:
+    """Return whether endpoints are used alike; mostly all are one and the same value."""
+    if kinds and kinds.count(kinds[0]) == len(kinds):
+        return _is_plain(kinds[0])
+    return all(map(_is_plain, kinds))
 
 
 def _is_plain(kind: Endpoint) -> bool:

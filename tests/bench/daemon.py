@@ -197,7 +197,7 @@ def measure(
         namespace.run(["ip", "link", "set", "lo", "up"])
         directory = Path(scratch)
         with serve(namespace, size) as api, Commits(namespace) as commits:
-            changes = _Changes(api, size)
+            changes = EndpointChanges(api, size)
             began = time.monotonic()
             with daemon(namespace, api, directory, pauses[0]) as process:
                 process.wait_until_ready()
@@ -227,7 +227,7 @@ def measure(
     return Measured(str(size), started, resident, peak, idle, latency, scaling, storms)
 
 
-class _Changes:
+class EndpointChanges:
     """
     Replaces one endpoint of one Service after the other.
 
@@ -261,7 +261,7 @@ class _Changes:
 def _storm(
     process: Process,
     commits: Commits,
-    changes: _Changes,
+    changes: EndpointChanges,
     pause_ms: float,
     seconds: float,
     rate: float,
