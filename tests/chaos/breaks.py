@@ -109,7 +109,9 @@ BREAKS: dict[str, tuple[Break, ...]] = {
             "        if False:\n",
         ),
         Break(
-            "kube/pagedlist.py", "        if pages > _SPARE_PAGES", "        if 0 > _SPARE_PAGES"
+            "kube/pagedlist.py",
+            "        if self._expected * _FULL > self.objects:\n",
+            "        if False:\n",
         ),
     ),
     "go_back_in_versions": (ANY_VERSION,),
