@@ -1,8 +1,8 @@
 """
 What is wrong with a Service, or worth a look: a stable code, words, and where to look.
 
-``deploy/docs/explain.md`` has a heading for each code. Alerts, tickets and tests quote codes, never
-messages.
+``deploy/docs/troubleshooting.md`` has a heading for each code. Alerts, tickets and tests quote
+codes, never messages.
 """
 
 from __future__ import annotations

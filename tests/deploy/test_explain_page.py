@@ -1,11 +1,11 @@
-"""The page on ``nfproxy explain``: a heading for each code, and no other."""
+"""The page on troubleshooting: a heading for each code, and no other."""
 
 import re
 from pathlib import Path
 
 from nfproxy.insight.diagnosis import Code
 
-PAGE = Path(__file__).parents[2] / "deploy/docs/explain.md"
+PAGE = Path(__file__).parents[2] / "deploy/docs/troubleshooting.md"
 
 
 def test_every_code_has_its_heading_with_a_text() -> None:

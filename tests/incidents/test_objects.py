@@ -91,6 +91,9 @@ CASES = {
     "a field that cannot be used": Case(
         "more/wrong", POD, "10.96.1.60", "answered", "LOOK AT THIS", "warn InvalidField"
     ),
+    "a port of nfproxy's own": Case(
+        "more/taken", POD, "10.96.1.70", "answered", "WORKS IN PART", "fail FrontendRefused", 10256
+    ),
     "a port that the Service has not": Case(
         "10.96.0.10:443", POD, "10.96.0.10", "refused", "REFUSES", "fail UnknownPort", 443
     ),
@@ -155,6 +158,13 @@ MORE = [
     _slice("outer", "10.244.1.13"),
     _service("waiting", "10.96.1.50", type="LoadBalancer"),
     _slice("waiting", "10.244.1.13"),
+    _service(
+        "taken",
+        "10.96.1.70",
+        externalIPs=["192.168.77.11"],
+        ports=[{"name": "http", "port": 10256, "targetPort": 8080}],
+    ),
+    _slice("taken", "10.244.1.13"),
     _service("wrong", "10.96.1.60", externalIPs=["10.300.0.1"]),
     _slice("wrong", "10.244.1.13"),
 ]

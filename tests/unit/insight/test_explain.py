@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from support.insight import codes, explained, shop, sight
 from support.processes.commands import endpoint_slice, node_object, service
 
 from nfproxy.insight.explainwords import verdict_words
 from nfproxy.insight.explanation import Conclusion
+from nfproxy.model.nodeconfig import ServiceLimits
 
 SHOP = sight(*shop())
 
@@ -358,3 +360,15 @@ def test_a_load_balancer_that_answers_itself() -> None:
     )
 
     assert codes(found) == ["note IPModeProxy"]
+
+
+def test_a_service_with_more_than_one_may_have() -> None:
+    """The first frontends by the order of their addresses are served."""
+    many = service(externalIPs=["203.0.113.7", "203.0.113.8", "203.0.113.9"])
+    seen = sight(node_object(), many, endpoint_slice("web", "10.244.1.5"))
+    limits = ServiceLimits(frontends=2)
+    planner = seen.planner
+    planner.apply(planner.reconfigure(msgspec.structs.replace(planner.config, limits=limits)))
+    found = explained("web", seen)
+
+    assert "warn ServiceLimited" in codes(found)
