@@ -22,7 +22,7 @@ from nfproxy.daemon.repairlog import RepairLog
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
 from nfproxy.dataplane.notifications import Damage, ForeignChanges
 from nfproxy.errors import ConfigError
-from nfproxy.host.freememory import bulk_load
+from nfproxy.host.freememory import bulk_load, rarely_collected
 from nfproxy.kube.source import Source
 from nfproxy.metrics.component import process_start_s
 from nfproxy.model.addresses import Family
@@ -113,8 +113,9 @@ class Daemon:
         """Plan and program everything, for the first time; nothing if the daemon is stopped."""
         # No other name for a batch: it would keep the first version of every object in memory.
         batches: list[Changes] = []
-        if not await _unless(stopped, self._load_into(batches)):
-            return
+        with rarely_collected():
+            if not await _unless(stopped, self._load_into(batches)):
+                return
         config = await self._first_config(batches, waiting, stopped)
         if config is None:
             return

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 _ARENA_MAX = -8  # M_ARENA_MAX
 
+#: New objects before the collector looks at them; usually 700.
+_RARELY = 50_000
+
 
 def use_one_arena() -> None:
     """
@@ -41,6 +44,22 @@ def without_collector() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextlib.contextmanager
+def rarely_collected() -> Iterator[None]:
+    """
+    Let Python's garbage collector run rarely while objects come in that stay.
+
+    It would walk all that came before again and again. It is not off: how long that takes is for an
+    API server to decide, and attempts to reach one leave cycles.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_RARELY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextlib.contextmanager

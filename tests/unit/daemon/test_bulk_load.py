@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nfproxy.host.freememory import bulk_load
+from nfproxy.host.freememory import bulk_load, rarely_collected
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,16 @@ def test_collector_pauses_and_passes_over_what_was_loaded() -> None:
     assert not during
     assert gc.isenabled()
     assert gc.get_freeze_count() >= before + len(loaded)
+
+
+def test_collector_runs_rarely_while_lists_come_in() -> None:
+    """It runs, since nobody knows how long that takes, and as before afterwards."""
+    before = gc.get_threshold()
+    with rarely_collected():
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] > 10 * before[0]
+
+    assert gc.get_threshold() == before
 
 
 def test_collector_runs_again_after_a_failed_load() -> None:
