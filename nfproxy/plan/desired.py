@@ -167,10 +167,13 @@ class Desired:
         """Return all there is, as if all had changed; no Service counts as planned."""
         touched = Touched(shared_elements=dict.fromkeys(self._node_elements, NODE))
         for service, plan in self._plans.items():
-            touched.frontends.update((frontend.key, service) for frontend in plan.frontends)
-            touched.shared_elements.update(dict.fromkeys(plan.shared_elements, service))
-            touched.affinity_lists.update(dict.fromkeys(plan.affinity_lists, service))
-            touched.lists.update(dict.fromkeys(plan.lists, service))
+            for frontend in plan.frontends:
+                touched.frontends[frontend.key] = service
+            for element in plan.shared_elements:
+                touched.shared_elements[element] = service
+            if plan.affinity_lists or plan.lists:
+                touched.affinity_lists.update(dict.fromkeys(plan.affinity_lists, service))
+                touched.lists.update(dict.fromkeys(plan.lists, service))
         return touched
 
     def _claim(self, service: ObjectName, key: FrontendKey, new: Frontend | None) -> bool:

@@ -25,9 +25,13 @@ _IMPORTANT_QUEUE = "important!"  # no namespace has this name
 UNKNOWN = ObjectName("", "unknown")
 
 
+_RANGE_SETS = {name for name, one in SCHEMAS.items() if one.interval is not Interval.NO}
+_EARLY_SETS = _RANGE_SETS | {SOURCE_RANGES}
+
+
 def is_range(part: Part) -> bool:
     """Return whether this is a range, which may give way to a larger one."""
-    return isinstance(part, SharedElement) and SCHEMAS[part.set].interval is not Interval.NO
+    return isinstance(part, SharedElement) and part.set in _RANGE_SETS
 
 
 def _order(part: Part) -> int:
@@ -43,7 +47,7 @@ def _order(part: Part) -> int:
     if isinstance(part, ListKey):
         return 3
     if isinstance(part, SharedElement):
-        return 3 if is_range(part) or part.set == SOURCE_RANGES else 1
+        return 3 if part.set in _EARLY_SETS else 1
     return 4
 
 
@@ -65,7 +69,7 @@ class Turn:
         self.service = service
         self.came_back: list[Part] = []
         self._waiting = waiting
-        self._by_order: dict[int, deque[Part]] = {}
+        self._by_order: dict[int, list[Part]] = {}
         for part in parts:
             self.append(part)
 
@@ -101,15 +105,18 @@ class Turn:
         """Begin the Service's next turn, with parts that have come since; they wait already."""
         for part in parts:
             self.append(part)
-        for part in self.came_back:
+        back: dict[int, list[Part]] = {}
+        for part in reversed(self.came_back):
             if part not in self._waiting:
                 self._waiting.add(part)
-                self._by_order.setdefault(_order(part), deque()).appendleft(part)
+                back.setdefault(_order(part), []).append(part)
+        for order, first in back.items():
+            self._by_order[order] = first + self._by_order.get(order, [])
         self.came_back = []
 
     def append(self, part: Part) -> None:
         """Add a part that waits: the next of its kind."""
-        self._by_order.setdefault(_order(part), deque()).append(part)
+        self._by_order.setdefault(_order(part), []).append(part)
 
 
 class Backlog:

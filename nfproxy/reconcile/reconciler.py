@@ -120,6 +120,7 @@ class Reconciler:
             chains_made = self._take_over_program()
         elif self._program_changed:
             self._reload_chains()
+        tracker.costs.is_start = self._resyncing is ResyncReason.START
         batch = tracker.portion(limit // _OPERATION_BYTES if limit is not None else None)
         is_resynced = self._resyncing is not None and not (tracker.backlog or batch.unfinished)
         done, refused = [batch], list[Refused]()

@@ -117,7 +117,7 @@ class Tracker:
         backlog, return all that waits there.
         """
         batch, turns = Batch(), backlog or self.backlog
-        most = int(TRANSACTION_S / self.costs.operation_s)
+        most = int(TRANSACTION_S * self.costs.times / self.costs.operation_s)
         if most_operations is not None:
             most = min(most, most_operations)
         if backlog is not None:
