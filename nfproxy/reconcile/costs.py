@@ -11,7 +11,7 @@ from __future__ import annotations
 TRANSACTION_S = 0.04
 
 # At a start no other change waits. The kernel validates the maps of verdicts in every transaction:
-# fewer ones take less time. A part of each is encoding, which holds nobody up.
+# fewer ones take less time. A part of each is encoding, when no other process waits.
 _START_TIMES = 1.5
 
 # An operation takes 2 to 8 microseconds on a small machine. What is fixed in a transaction, such as

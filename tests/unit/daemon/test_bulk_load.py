@@ -30,7 +30,7 @@ def test_collector_pauses_and_passes_over_what_was_loaded() -> None:
 
 
 def test_collector_runs_rarely_while_lists_come_in() -> None:
-    """It runs, since nobody knows how long that takes, and as before afterwards."""
+    """It runs, as that may take any time, and as before afterwards."""
     before = gc.get_threshold()
     with rarely_collected():
         assert gc.isenabled()
