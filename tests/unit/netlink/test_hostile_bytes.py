@@ -44,6 +44,11 @@ def good() -> list[bytes]:
         0x8002, attribute(1, b"\x11") + attribute(2, b"\0\1") + attribute(3, b"\0\1")
     )
     payloads.append(generic(2) + attribute(0x8001, tuple_) + attribute(0x8002, tuple_))
+    hook = attribute(1, b"\0\0\0\1") + attribute(2, b"\xff\xff\xff\x9c")
+    payloads.append(generic(2) + string(1, TABLE) + string(3, "services") + attribute(4, hook))
+    # Two points of ranges.
+    keys = (attribute(1, attribute(1, attribute(1, key))) for key in (IP, ENDPOINT[:4]))
+    payloads.append(generic(2) + string(1, TABLE) + attribute(3, b"".join(keys)))
     return payloads
 
 
@@ -52,11 +57,25 @@ kinds = st.sampled_from(
 )
 
 
+#: Values that no kernel sends, but that have the right layout.
+ODD = [
+    generic(2) + string(3, "services") + attribute(4, attribute(1, b"\0\0\0\xff")),
+    generic(2)
+    + attribute(
+        3,
+        b"".join(
+            attribute(1, attribute(1, attribute(1, key)))
+            for key in (bytes(4), b"\xff" * 8, b"\xff" * 4)
+        ),
+    ),
+]
+
+
 @st.composite
 def payloads(draw: st.DrawFn) -> bytes:
     """Return a payload: random, or one of the kernel's with some bytes changed, and cut."""
     if draw(st.booleans()):
-        return draw(st.binary(max_size=60))
+        return draw(st.binary(max_size=60) | st.sampled_from(ODD))
     data = bytearray(draw(st.sampled_from(good())))
     for _ in range(draw(st.integers(0, 4))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
@@ -103,7 +122,7 @@ def expressions(data: bytes) -> list[Any]:
 #: Everything that reads one payload.
 READERS: list[Callable[[bytes], Any]] = [
     nftables.TableRow.read,
-    nftables.ChainRow.read,
+    lambda data: nftables.ChainRow.read(data).ip_hook,
     nftables.SetRow.read,
     nftables.ObjectRow.read,
     expressions,
