@@ -53,6 +53,20 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class HealthState(NamedTuple):
+    """
+    What the pages say, each as a text for people, "" for nothing.
+
+    `not_ready` is why not everything is programmed, or healthy, `node` what is wrong with the Node,
+    `api_server` why it cannot be followed, `kernel` what it makes wait or refuses.
+    """
+
+    not_ready: str
+    node: str
+    api_server: str
+    kernel: str
+
+
 class _Sync(NamedTuple):
     """
     The syncs of a family.
@@ -198,12 +212,8 @@ class Health:
 
     def healthz(self, now: Instant) -> Answer:
         """Answer 200 if load balancers should use this node: in step, and the Node eligible."""
-        node = self._node
-        if node is None:
-            reason = self._node_trouble
-        else:
-            reason = "the Node is about to be removed" if node.leaving else ""
-        return self._answer(now, self._changes, reason, node_eligible=not reason)
+        reason = self._ineligible
+        return _answer(self._judge(now, self._changes, reason, node_eligible=not reason))
 
     def livez(self, now: Instant) -> Answer:
         """
@@ -211,14 +221,31 @@ class Health:
 
         Tables out of step and the Node do not matter.
         """
-        return self._answer(now, {}, may_wait=True)
+        return _answer(self._judge(now, {}, may_wait=True))
 
     def readyz(self, now: Instant) -> Answer:
         """Answer 200 if everything is programmed, and the sync is healthy."""
+        return _answer(self._readiness(now))
+
+    def state(self, now: Instant) -> HealthState:
+        """Return what the pages say, as values."""
+        ready = self._readiness(now)
+        texts = (ready.reason, self._ineligible, ready.api_server, ready.kernel)
+        return HealthState(*(text or "" for text in texts))
+
+    @property
+    def _ineligible(self) -> str:
+        """Why load balancers should not use this node, by its Node object; "" for no reason."""
+        node = self._node  # read once: another thread may replace it
+        if node is None:
+            return self._node_trouble
+        return "the Node is about to be removed" if node.leaving else ""
+
+    def _readiness(self, now: Instant) -> _Status:
         programmed = self.programmed
         is_new = not programmed and not self._changes
         reason = self._progress if is_new else ""
-        return self._answer(now, self._changes, reason, programmed=programmed)
+        return self._judge(now, self._changes, reason, programmed=programmed)
 
     def _is_healthy(self, sync: _Sync, now: Instant) -> bool:
         return (
@@ -227,7 +254,7 @@ class Health:
             or now.monotonic_s - sync.pending_s < self._longest_wait_s
         )
 
-    def _answer(
+    def _judge(
         self,
         now: Instant,
         changes: Mapping[Family, str],
@@ -236,9 +263,9 @@ class Health:
         node_eligible: bool | UnsetType = UNSET,
         programmed: bool | UnsetType = UNSET,
         may_wait: bool = False,
-    ) -> Answer:
+    ) -> _Status:
         """
-        Answer 503 for `changes` of others, for a `reason`, and if a sync is overdue.
+        Return the body: with a reason for `changes` of others, for a `reason`, an overdue sync.
 
         With `may_wait` a sync that waits for another process's transaction is not.
         """
@@ -274,7 +301,7 @@ class Health:
             updated_ns: int | None = now.unix_ns
         else:
             updated_ns = max((sync.updated_ns or 0 for _, sync in started), default=None)
-        body = _Status(
+        return _Status(
             last_updated=ZERO_TIME if updated_ns is None else rfc3339(updated_ns),
             current_time=rfc3339(now.unix_ns),
             node_eligible=node_eligible,
@@ -285,7 +312,10 @@ class Health:
             api_server=self._api_trouble() or UNSET,
             kernel="; ".join(kernel) or UNSET,
         )
-        return Answer(200 if good else 503, msgspec.json.encode(body))
+
+
+def _answer(body: _Status) -> Answer:
+    return Answer(503 if body.reason else 200, msgspec.json.encode(body))
 
 
 def rfc3339(unix_ns: int) -> str:

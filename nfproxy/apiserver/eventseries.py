@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ CONTROLLER = "kube-proxy"  # the name by which dashboards and people find these 
 SERIES_S = 360.0  # between two updates of one series
 KEPT_S = 3600.0  # how long API servers keep an Event
 MAX_SERIES = 500  # remembered at a time
+#: Different Events in an hour. Each change of an object may give another one.
+MOST_OF_OBJECT, MOST_OF_NAMESPACE = 10, 100
 _MAX_NOTE_BYTES = 1024  # more the API refuses
 _MAX_OBJECT_NAME = 200  # leaves room for what makes an Event's name unique
 
@@ -96,10 +99,12 @@ class EventQueue:
         """Remember up to `max_series`."""
         self._max_series = max_series
         self._series: dict[Event, EventSeries] = {}
+        self._hour_at = 0.0
+        self._begun: Counter[tuple[str, ...]] = Counter()  # in this hour, by namespace and object
 
     def add(self, event: Event, now_s: float, delay_s: float = 0.0) -> bool:
         """
-        Add an Event; return False if too many wait already.
+        Add an Event; return False if too many wait already, or its author had enough this hour.
 
         A shared one waits for `delay_s`: of the nodes of a fleet the first posts it, and to the
         others the API server answers that it exists.
@@ -112,12 +117,26 @@ class EventQueue:
                 known.count += 1
                 known.last_at = now_s
             return True
+        if not self._may_begin(event.regarding.name, now_s):
+            return False
         if known is None and len(self._series) >= self._max_series and not self._drop_oldest():
             return False
         object_name = event.regarding.name.name[:_MAX_OBJECT_NAME].rstrip(".-")
         tail = _digest(event) if event.shared_key else f"{int(now_s * 1e9):x}"
         name = f"{object_name}.{tail}"
         self._series[event] = EventSeries(event, name, now_s, now_s, posting_at=now_s + delay_s)
+        return True
+
+    def _may_begin(self, name: ObjectName, now_s: float) -> bool:
+        """Count a new Event; return False if its object, or namespace, had its share this hour."""
+        if not 0 <= now_s - self._hour_at < KEPT_S:
+            self._hour_at, self._begun = now_s, Counter()
+        if not name.namespace:  # of a Node or ServiceCIDR: no tenant's
+            return True
+        space = (name.namespace,)
+        if self._begun[name] >= MOST_OF_OBJECT or self._begun[space] >= MOST_OF_NAMESPACE:
+            return False
+        self._begun.update((name, space))
         return True
 
     def due(self, now_s: float) -> EventSeries | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from nfproxy.apiserver.connection import Connection
 from nfproxy.apiserver.feed import Feed
 from nfproxy.apiserver.transport import WITHOUT_MANAGED_FIELDS, ApiRequest
+from nfproxy.clock import monotonic_s
 from nfproxy.kube.apistatus import RequestError
 from nfproxy.kube.listwatch import ListWatch
 from nfproxy.kube.pagedlist import ListRequest
@@ -40,6 +41,7 @@ class Reflector:
         self._resource = resource
         self._feed = feed
         self._reading: asyncio.Timeout | None = None  # while it waits for a stream
+        self.heard_at_s: float | None = None  # by the monotonic clock, something of the API server
         self._protocol = ListWatch(resource, timeouts or WatchTimeouts(), chance)
 
     async def run(self) -> None:
@@ -74,6 +76,7 @@ class Reflector:
                     counted=counted,
                 )
                 body = await self._connection.read(asked)
+                self.heard_at_s = monotonic_s()
                 await self._feed.act(self._protocol.page(body, now()))
             else:
                 await self._watch(request, now)
@@ -90,6 +93,7 @@ class Reflector:
             silence_s=watch.silence_s,
         )
         async with self._connection.ask(request) as response:
+            self.heard_at_s = monotonic_s()
             await self._feed.act(protocol.opened(now()))
             while protocol.is_open:
                 try:
@@ -101,6 +105,7 @@ class Reflector:
                         raise
                     outputs = protocol.time_passed(now())
                 else:
+                    self.heard_at_s = monotonic_s()
                     outputs = protocol.received(chunk, now()) if chunk else protocol.closed(now())
                 finally:
                     self._reading = None

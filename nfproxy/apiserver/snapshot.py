@@ -80,6 +80,17 @@ class SnapshotReader:
             elif isinstance(answer, BaseException):
                 raise answer
 
+    async def pod(self, name: ObjectName) -> bytes | None:
+        """Return a pod as JSON, None where there is none or it may not be read."""
+        where = (quote(part, safe="") for part in name)
+        try:
+            return await self._read("/api/v1/namespaces/{}/pods/{}".format(*where), {})
+        except RequestError as error:
+            if error.status.code not in (404, 403):
+                raise
+            self.missing.append(f"pod {name} ({error.what})")
+            return None
+
     async def near_services(self, name: ObjectName) -> tuple[ObjectName, ...]:
         """Return Services of this name in other namespaces, and those of its namespace."""
         asked = (

@@ -107,6 +107,11 @@ class ApiServerSource:
             return "the API server cannot be followed; the log says why"
         return ""
 
+    @property
+    def heard_at_s(self) -> float | None:
+        """When the API server last sent something, by the monotonic clock; None before that."""
+        return max((one.heard_at_s for one in self._reflectors if one.heard_at_s), default=None)
+
     def source_file(self, service: ObjectName) -> str:
         """Return "": objects of an API server are in no file."""
         return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +19,7 @@ import click
 from nfproxy import __version__
 from nfproxy.errors import NOTHING_USABLE, NfproxyError
 from nfproxy.host.processes import set_process_name
+from nfproxy.text import quoted
 
 _COMMANDS = (
     "run",
@@ -43,6 +45,17 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        near = [one for one in _COMMANDS if one.startswith(name)] if name else []
+        near = near or get_close_matches(name, _COMMANDS)
+        hint = f"; do you mean {' or '.join(near[:2])}?" if near else ""
+        raise click.UsageError(f"there is no command {quoted(name)}{hint}", ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:

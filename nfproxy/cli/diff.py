@@ -55,7 +55,13 @@ def command(
     """
     require_privileges()
     is_empty_allowed = allow_empty or output != "nft"
-    planner, source = planned(files, flags, own_addresses(), allow_empty=is_empty_allowed)
+    planner, source = planned(
+        files,
+        flags,
+        own_addresses(),
+        allow_empty=is_empty_allowed,
+        allow_unusable=allow_empty,
+    )
     only = asked_services(planner, what) if what else None
     families = families_to_program()
     with closing(Kernel()) as kernel:

@@ -16,7 +16,7 @@ from nfproxy.clock import unix_s
 from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.dataplane.nodereading import from_kernel, with_node
 from nfproxy.errors import ConfigError, DataplaneError, InputError
-from nfproxy.insight.clientidentity import Client, client_of
+from nfproxy.insight.clientidentity import Client, client_of, pod_named
 from nfproxy.insight.diagnosis import Code, exit_status
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Conclusion, Explanation, to_data
@@ -96,6 +96,7 @@ def command(
             node=node,
             all_nodes=all_nodes,
             needs_details=bool(client),
+            pod=pod_named(client, namespace) if client else None,
         )
     except (ConfigError, InputError) as error:
         is_here = not (files or node or all_nodes)
@@ -117,6 +118,7 @@ def command(
         objects=read.seen.objects,
         resource_version=read.seen.resource_version,
         missing=(*read.seen.missing, *found.seen.missing),
+        unusable=read.seen.unusable,
         at=timestamp(unix_s()),
     )
     found = msgspec.structs.replace(found, seen=seen)
@@ -158,4 +160,6 @@ def _status(found: Explanation, *, strict: bool) -> int:
     if any(one.code is Code.UNKNOWN_SERVICE for one in found.findings):
         return _COULD_NOT_FIND_OUT
     is_lost = found.client is not None and found.conclusion in _LOST
-    return max(exit_status(found.findings, strict=strict), int(is_lost))
+    status = max(exit_status(found.findings, strict=strict), int(is_lost))
+    # That nothing fails is not certain without what a broken file may hold.
+    return status or (_COULD_NOT_FIND_OUT if found.seen.unusable else 0)

@@ -88,7 +88,8 @@ class Objects(NamedTuple):
     """
     All objects of a source, their problems, and which file each Service comes from.
 
-    `source` names the source, for the end of a sentence.
+    `source` names the source, for the end of a sentence. `unusable` are files that give no usable
+    object.
     """
 
     changes: Changes
@@ -96,6 +97,7 @@ class Objects(NamedTuple):
     source_file: Callable[[ObjectName], str]
     source: str
     api_servers: frozenset[tuple[bytes, int]] = frozenset()
+    unusable: tuple[str, ...] = ()
 
 
 class Planned(NamedTuple):
@@ -111,12 +113,14 @@ def planned(
     own_addresses: frozenset[bytes] = frozenset(),
     *,
     allow_empty: bool = False,
+    allow_unusable: bool = False,
 ) -> Planned:
     """
     Return the desired state of this node, for objects of files or of an API server.
 
     `own_addresses` are those of the node's interfaces, where the command runs on the node. Input
-    without a Service to proxy is an InputError, unless `allow_empty`.
+    without a Service to proxy is an InputError, unless `allow_empty`, and so is a file that gives
+    no usable object, unless `allow_unusable`.
     Warnings and problems with objects go to standard error. Raises ConfigError and InputError.
     """
     loaded, configure, daemon = configured(flags)
@@ -128,6 +132,12 @@ def planned(
         raise InputError(
             "there is no Service to proxy",
             "check what the input holds, or go on with --allow-empty",
+            NOTHING_USABLE,
+        )
+    if objects.unusable and not allow_unusable:
+        raise InputError(
+            f"{objects.unusable[0]} gives no usable object",
+            "mend or leave out the file, or go on without it: --allow-empty",
             NOTHING_USABLE,
         )
     config = configure(objects.changes.node)
@@ -208,11 +218,16 @@ def read_objects(
     if files:
         shown = files[0] if len(files) == 1 else f"{len(files)} paths"
         source = "standard input" if files == ("-",) else shown_path(shown)
-        return Objects(*read_once(files, node_name), source)
+        return _of_files(files, node_name, source)
     names_server = loaded.config.client_connection.kubeconfig or loaded.command_line.master
     if daemon and daemon.manifests and not names_server:
-        return Objects(*read_once((daemon.manifests,), node_name), shown_path(daemon.manifests))
+        return _of_files((daemon.manifests,), node_name, shown_path(daemon.manifests))
     return asyncio.run(_read_api_server(loaded, node_name))
+
+
+def _of_files(files: tuple[str, ...], node_name: str, source: str) -> Objects:
+    changes, problems, source_file, unusable = read_once(files, node_name)
+    return Objects(changes, problems, source_file, source, unusable=unusable)
 
 
 async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:

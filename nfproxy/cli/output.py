@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
+from nfproxy.cli.floods import FloodFilter
 from nfproxy.config.componentbase import Logging
 from nfproxy.yaml import dump
 
 if TYPE_CHECKING:  # rich is imported when a terminal is there: other commands start faster
     from rich.console import Console
 
+_COMMITS = "nfproxy.commits"
 _COMMITS_LEVEL, _DEBUG_LEVEL = 2, 4  # of -v: the levels at which kube-proxy logs the same
 
 
@@ -142,8 +144,9 @@ def set_up_logging(config: Logging, *, commits: bool) -> None:
         formatter = TextFormatter("%(asctime)s %(levelname)s %(message)s")
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
+    handler.addFilter(FloodFilter(_COMMITS))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     debug = config.verbosity >= _DEBUG_LEVEL
     logging.getLogger("nfproxy").setLevel(logging.DEBUG if debug else logging.INFO)
     if not commits and config.verbosity < _COMMITS_LEVEL:
-        logging.getLogger("nfproxy.commits").setLevel(logging.WARNING)
+        logging.getLogger(_COMMITS).setLevel(logging.WARNING)

@@ -61,7 +61,7 @@ def command(
         nfproxy render -f cluster/ --hostname-override node-1 | nft -f -
         kubectl get svc,endpointslices -A -o json | nfproxy render -f - -o json
     """
-    planner, source = planned(files, flags, allow_empty=allow_empty)
+    planner, source = planned(files, flags, allow_empty=allow_empty, allow_unusable=allow_empty)
     only = asked_services(planner, what) if what else None
     desired = planner.desired if only is None else planner.desired.of_services(sorted(only))
     text = script(desired, planner.config.program, FAMILIES)

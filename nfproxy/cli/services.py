@@ -102,7 +102,8 @@ def command(
         print_data(msgspec.to_builtins(shown), output)
     else:
         click.echo("\n".join(_text(shown)), nl=bool(rows or is_terminal()))
-    sys.exit(int(found.problems > 0))
+    # That nothing fails is not certain without what a broken file may hold.
+    sys.exit(1 if found.problems else 2 if found.seen.unusable else 0)
 
 
 def _watch(found: Overview, *, problems: bool, sort: str, interval_s: float) -> NoReturn:

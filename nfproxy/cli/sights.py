@@ -60,7 +60,8 @@ class ReadObjects(NamedTuple):
     Objects, their details, and what is known of their source.
 
     `is_complete` says that all Services were read. `near` are names of Services, read where the one
-    that was asked about does not exist. `api_servers` are addresses as the planner wants them.
+    that was asked about does not exist. `api_servers` are addresses as the planner wants them,
+    `unusable` files that give no usable object.
     """
 
     changes: Changes
@@ -72,6 +73,7 @@ class ReadObjects(NamedTuple):
     is_complete: bool = True
     near: tuple[ObjectName, ...] = ()
     api_servers: frozenset[tuple[bytes, int]] = frozenset()
+    unusable: tuple[str, ...] = ()
 
 
 class Sights(NamedTuple):
@@ -97,21 +99,22 @@ def read_sights(
     node: str = "",
     all_nodes: bool = False,
     needs_details: bool = False,
+    pod: ObjectName | None = None,
 ) -> Sights:
     """
     Return what can be seen of what was asked about, of all Services without a question.
 
     `settings` are :func:`nfproxy.cli.inputs.configured` of the flags. `node` names another node
-    than this one; with `all_nodes` there is a sight for each Node. The nfproxy that runs here has
-    the objects, too: where all is well, and no `needs_details` such as pods' names, its word is
-    enough, and no API server is asked. Raises ConfigError and InputError.
+    than this one; with `all_nodes` there is a sight for each Node. `pod` is one to read, too. The
+    nfproxy that runs here has the objects, too: where all is well, and no `needs_details` such as
+    pods' names, its word is enough, and no API server is asked. Raises ConfigError and InputError.
     """
     files = tuple(files)
     daemon = None
     if question is not None and not (all_nodes or needs_details):
         daemon = daemon_to_ask(files, flags, settings, node)
     if daemon is None or question is None:
-        return _read_sights(files, flags, settings, question, node, all_nodes=all_nodes)
+        return _read_sights(files, flags, settings, question, node, all_nodes=all_nodes, pod=pod)
     known = sight_of(msgspec.json.decode(_objects_of(daemon, question), type=NodeObjects))
     seen = Seen(objects=f"the {daemon}")
     found = explain(known, question)
@@ -156,12 +159,13 @@ def _read_sights(
     node: str,
     *,
     all_nodes: bool,
+    pod: ObjectName | None = None,
 ) -> Sights:
     """Return what files, or an API server, let see."""
     own = settings.configure.node_name
     name = node or own
     service = question.name if isinstance(question, ServiceQuestion) else None
-    objects = _read(files, settings, service, "" if all_nodes or node else name, name)
+    objects = _read(files, settings, service, "" if all_nodes or node else name, name, pod)
     for problem in objects.problems:
         if not problem.subject:  # of a file; those of objects are findings
             warn(str(problem))
@@ -185,7 +189,13 @@ def _read_sights(
         )
         for one in wanted
     )
-    seen = Seen(objects=objects.source, resource_version=objects.version, missing=objects.missing)
+    lost = (f"{file}, which gives no usable object" for file in objects.unusable)
+    seen = Seen(
+        objects=objects.source,
+        resource_version=objects.version,
+        missing=(*objects.missing, *lost),
+        unusable=objects.unusable,
+    )
     return Sights(sights, seen, objects.near, settings.daemon, name == own and not all_nodes)
 
 
@@ -233,6 +243,7 @@ def _read(
     service: ObjectName | None,
     node: str,
     name: str,
+    pod: ObjectName | None = None,
 ) -> ReadObjects:
     """Read objects of files, of the daemon's directory, or of an API server."""
     loaded, daemon = settings.loaded, settings.daemon
@@ -241,14 +252,19 @@ def _read(
         files = (daemon.manifests,)
     if files:
         details = ObjectDetails()
-        changes, problems, _ = read_once(files, name, details.add)
+        changes, problems, _, unusable = read_once(files, name, details.add)
         shown = "standard input" if files == ("-",) else plural(len(files), "path") + " (files)"
-        return ReadObjects(changes, details, problems, shown if len(files) > 1 else files[0])
-    return asyncio.run(_read_api_server(loaded, service, node, name))
+        source = shown if len(files) > 1 else files[0]
+        return ReadObjects(changes, details, problems, source, unusable=unusable)
+    return asyncio.run(_read_api_server(loaded, service, node, name, pod))
 
 
 async def _read_api_server(
-    loaded: LoadedConfig, service: ObjectName | None, node: str, name: str
+    loaded: LoadedConfig,
+    service: ObjectName | None,
+    node: str,
+    name: str,
+    pod: ObjectName | None,
 ) -> ReadObjects:
     # Imported here: commands that read files need no HTTP client.
     from nfproxy.apiserver.access import client_settings
@@ -271,6 +287,8 @@ async def _read_api_server(
             reader = SnapshotReader(connection, take)
             objects = reader.service(service) if service else reader.everything()
             await asyncio.gather(objects, reader.surroundings(node), connection.locate())
+            if pod is not None and (read := await reader.pod(pod)) is not None:
+                details.add_pod(pod, read)
             if service is not None and service not in details.services:
                 near = await reader.near_services(service)
             host, addresses = connection.host, connection.addresses

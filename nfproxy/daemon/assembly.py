@@ -57,6 +57,7 @@ from nfproxy.errors import ListenError
 from nfproxy.health import Health
 from nfproxy.host.addresses import LocalAddresses, every
 from nfproxy.host.kubeproxy import kube_proxy_traces
+from nfproxy.host.nfproxydaemon import daemon_processes
 from nfproxy.insight.changerecord import CHANGES_PATH
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.nodestatus import NODE_PATH
@@ -111,7 +112,7 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
     # What is opened later is closed first, after the tasks have ended.
     async with AsyncExitStack() as stack:
         kernel = stack.enter_context(closing(Kernel()))
-        _warn_about_kube_proxy()
+        _warn_about_other_proxies()
         addresses = await stack.enter_async_context(LocalAddresses())
         cleaner = stack.enter_context(closing(ConntrackCleaner()))
 
@@ -181,8 +182,10 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
             where = ("API server", lambda: connection.host)
         else:
             where = ("files", lambda: options.manifests)
-        view = OwnStatus(options.node_name, hooks, health, change_log, *where)
-        node = json_page(view.status)
+        view = OwnStatus(
+            options.node_name, hooks, health, change_log, *where, partial(_heard_at_s, source)
+        )
+        node = json_page(partial(view.status, with_connections=True))
         fixed = {STATUS_PATH: status, CHANGES_PATH: changes, NODE_PATH: node}
         pages = WebPages(insight, view.status, change_log.page, fixed).pages()
         local = local_pages({**insight.pages(), **pages})
@@ -253,8 +256,14 @@ def _configure(
     return configure
 
 
-def _warn_about_kube_proxy() -> None:
-    """Warn if kube-proxy serves, or has served, this node: its chains may come first."""
+def _warn_about_other_proxies() -> None:
+    """Warn if kube-proxy serves, or has served, this node, or if another nfproxy does."""
+    for other in daemon_processes():
+        log.error(
+            "nfproxy runs here already (process %d): each puts back what the other changes, and "
+            "Services fail meanwhile; end one of them",
+            other.pid,
+        )
     traces = kube_proxy_traces()
     if traces:
         log.warning(
@@ -304,10 +313,14 @@ async def _source(
                 yield source, events, connection
 
 
+def _heard_at_s(source: Source) -> float | None:
+    return source.heard_at_s if isinstance(source, ApiServerSource) else None
+
+
 def _report(problem: Problem) -> None:
     # The first question of an operator whose API server is away.
     rest = "; installed rules stay, trying again" if problem.kind == "API" else ""
-    log.warning("%s%s", problem, rest)
+    log.warning("%s%s", problem, rest, extra={"about": problem.subject or problem.source_file})
 
 
 # --- servers --------------------------------------------------------------------------------
@@ -328,7 +341,8 @@ def _metrics_server(
 ) -> PageServer:
     config = loaded.config
     version = loaded.command_line.reported_version or __version__
-    pages = metrics_pages(metrics, loaded, version, connections.text, local)
+    texts = connections.text, connections.tracked_text
+    pages = metrics_pages(metrics, loaded, version, *texts, local)
     hard_fail = config.bind_address_hard_fail
     return PageServer("metrics", config.metrics_bind_address, pages, hard_fail=hard_fail)
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import msgspec
-
 from nfproxy import __version__
 from nfproxy.clock import now, unix_s
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.hooks import NodeHooks
+from nfproxy.dataplane.connectionreader import read_all_connections
+from nfproxy.errors import DataplaneError
 from nfproxy.health import Health
 from nfproxy.host.nodesettings import tracked_connections
+from nfproxy.insight.nodefacts import TrackedUse
 from nfproxy.insight.nodestatus import DaemonFacts, StatusScreen, daemon_rows
+from nfproxy.insight.trackedtotals import TrackedTotals, tracked_totals
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.metrics.component import process_start_s
+from nfproxy.plan.planner import Planner
 
 _DAY_S = 86400.0
 
-
-class _HealthBody(msgspec.Struct, rename="camel"):
-    """What is used of the body of a health page."""
-
-    node_eligible: bool = True
-    programmed: bool = True
-    reason: str = ""
-    api_server: str = ""
-    kernel: str = ""
+#: More connections than these are not looked at for a status: 20,000 take some 100 ms.
+_FEW_CONNECTIONS = 20_000
 
 
 class OwnStatus:
@@ -41,36 +37,53 @@ class OwnStatus:
         changes: ChangeLog,
         kind: str,
         where: Callable[[], str],
+        heard_at_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """Read nothing yet; `kind` and `where` name the source of objects."""
+        """
+        Read nothing yet.
+
+        `kind` and `where` name the source of objects, `heard_at_s` is when it last sent something.
+        """
         self._node = node
         self._hooks = hooks
         self._health = health
         self._changes = changes
         self._kind = kind
         self._where = where
+        self._heard_at_s = heard_at_s
 
-    def status(self) -> StatusScreen:
-        """Return the status. May be called in any thread."""
+    def status(self, *, with_connections: bool = False) -> StatusScreen:
+        """
+        Return the status. May be called in any thread.
+
+        With connections it also looks at those that the kernel tracks, if they are not too many.
+        """
         hooks, moment, unix = self._hooks, now(), unix_s()
-        since_s, read_s, planner = hooks.in_step_since_s, hooks.tables_read_s, hooks.planner
-        ready = msgspec.json.decode(self._health.readyz(moment).body, type=_HealthBody)
-        health = msgspec.json.decode(self._health.healthz(moment).body, type=_HealthBody)
-        overdue = ready.reason
+        since_s, planner = hooks.in_step_since_s, hooks.planner
+        state = self._health.state(moment)
+        overdue = state.not_ready
         if not (overdue or since_s is not None):
             overdue = "the last sync failed; the log says why"
+        tracked = tracked_connections()
+
+        def ago_s(at_s: float | None) -> float | None:
+            return None if at_s is None else moment.monotonic_s - at_s
+
         facts = DaemonFacts(
             sizes=hooks.sizes,
             config=planner.config if planner else None,
             source=(self._kind, self._where()),
-            trouble=health.api_server,
+            trouble=state.api_server,
             overdue=overdue,
-            kernel=ready.kernel,
-            node_trouble="" if health.node_eligible else health.reason,
-            read_ago_s=None if read_s is None else moment.monotonic_s - read_s,
+            kernel=state.kernel,
+            node_trouble=state.node,
+            read_ago_s=ago_s(hooks.tables_read_s),
+            heard_ago_s=ago_s(self._heard_at_s()),
             services=hooks.states,
+            slices=planner.slice_count if planner else 0,
             foreign=self._changes.by_others(unix - _DAY_S),
-            tracked=tracked_connections(),
+            tracked=tracked,
+            totals=_totals(planner, tracked) if with_connections else None,
         )
         return StatusScreen(
             node=self._node,
@@ -81,6 +94,15 @@ class OwnStatus:
             at=_time(unix),
             rows=tuple(daemon_rows(facts)),
         )
+
+
+def _totals(planner: Planner | None, tracked: TrackedUse | None) -> TrackedTotals | None:
+    if planner is None or tracked is None or tracked.connections > _FEW_CONNECTIONS:
+        return None
+    try:
+        return tracked_totals(read_all_connections(planner.desired.frontends), planner)
+    except DataplaneError:
+        return None  # the row says how many there are, and nothing more
 
 
 def _time(unix: float | None) -> str:

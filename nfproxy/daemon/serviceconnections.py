@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from nfproxy.clock import monotonic_s
+from nfproxy.dataplane.connectionreader import read_all_connections
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
-from nfproxy.metrics.own import connections_text
+from nfproxy.insight.trackedtotals import tracked_totals
+from nfproxy.metrics.own import connections_text, open_connections_text
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import Claim
 from nfproxy.nft import schema
@@ -19,6 +23,14 @@ from nfproxy.views.connections import ConnectionTotals, Counted, Deletion, Map, 
 #: after 20 minutes.
 _OLDEST_S = 600.0
 
+#: How long what was read of all connections serves.
+_TRACKED_S = 30.0
+
+
+class _Written(NamedTuple):
+    text: bytes
+    at_s: float
+
 
 class ServiceConnections:
     """
@@ -27,7 +39,7 @@ class ServiceConnections:
     A commit does nothing for it. Each call of `text` reads the counters of all elements; what
     deleted elements had counted waits in a socket, from the first call on.
 
-    `text` runs in a thread of its own, one call at a time. It looks up single frontends and
+    Both methods for texts run in threads of their own. They look up single frontends and
     Services in the planner while the worker thread may be planning. Each look-up gives the value
     before or after a change.
     """
@@ -50,6 +62,8 @@ class ServiceConnections:
         self._deletions: CountedDeletions | None = None
         self._read_at = 0.0
         self._connections = ConnectionTotals()
+        self._lock = threading.Lock()
+        self._tracked = _Written(b"", -_TRACKED_S)
 
     def close(self) -> None:
         """Close the socket; `text` must not be called afterwards."""
@@ -63,10 +77,27 @@ class ServiceConnections:
         Raises DataplaneError.
         """
         planner = self._planner()
-        if planner is not None:
-            self._read(planner)
-        totals = self._connections.totals
-        return connections_text((*name, count) for name, count in totals.items())
+        with self._lock:
+            if planner is not None:
+                self._read(planner)
+            totals = self._connections.totals
+            return connections_text((*name, count) for name, count in totals.items())
+
+    def tracked_text(self) -> bytes:
+        """
+        Return the open and unanswered connections; with 200,000 it blocks for more than a second.
+
+        So what was read serves for half a minute, however often it is asked for. Raises
+        DataplaneError.
+        """
+        planner = self._planner()
+        if planner is None:
+            return b""
+        with self._lock:
+            if monotonic_s() - self._tracked.at_s >= _TRACKED_S:
+                found = tracked_totals(read_all_connections(planner.desired.frontends), planner)
+                self._tracked = _Written(open_connections_text(found.ports), monotonic_s())
+            return self._tracked.text
 
     def _read(self, planner: Planner) -> None:
         # Listen before reading: an element that is deleted in between is in both, and its

@@ -55,7 +55,7 @@ _PATIENCE_S, _STEP_S = 1.0, 0.1
 
 
 def with_node(
-    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool | None = None
+    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool | None = False
 ) -> Explanation:
     """
     Return an explanation with what this node knows, if it is the node that was planned for.

@@ -9,8 +9,10 @@ import msgspec
 from nfproxy.errors import InputError
 from nfproxy.insight.packet import AddressType, NodeAddresses
 from nfproxy.insight.sight import Sight
+from nfproxy.kube.details import PodDetails
 from nfproxy.kube.identity import DEFAULT_NAMESPACE
 from nfproxy.model.addresses import Family, family_of, parse_address
+from nfproxy.model.service import ObjectName
 from nfproxy.text import quoted, shown_name
 
 
@@ -22,31 +24,44 @@ class Client(msgspec.Struct, frozen=True):
     name: str
 
 
-def client_of(sight: Sight, text: str, namespace: str = "") -> Client:
-    """
-    Return the client that a text names: an address, or a pod that an EndpointSlice names.
-
-    Raises InputError for a pod that none names.
-    """
+def pod_named(text: str, namespace: str = "") -> ObjectName | None:
+    """Return the pod that a text names, None for an address. Raises InputError for neither."""
     try:
-        return _by_address(sight, parse_address(text))
+        parse_address(text)
+        return None
     except InputError:
         if "/" not in text and (":" in text or text.replace(".", "").isdigit()):
             raise
-    name = text if "/" in text else f"{namespace or DEFAULT_NAMESPACE}/{text}"
-    found: dict[Family, bytes] = {}
+    space, _, name = text.rpartition("/")
+    return ObjectName(space or namespace or DEFAULT_NAMESPACE, name)
+
+
+def client_of(sight: Sight, text: str, namespace: str = "") -> Client:
+    """
+    Return the client that a text names: an address, or a pod that was read.
+
+    That is, one of EndpointSlices, or the one that the API server was asked for. Raises InputError
+    for another one.
+    """
+    pod = pod_named(text, namespace)
+    if pod is None:
+        return _by_address(sight, parse_address(text))
+    own = sight.details.pods.get(pod, PodDetails())
+    found = {family_of(address): address for address in own.addresses}
     for piece in sight.details.slices.values():
         for address, details in piece.endpoints.items():
-            if details.pod == name:
+            if details.pod == str(pod):
                 found.setdefault(family_of(address), address)
     if not found:
-        space, _, pod = (shown_name(part) for part in name.partition("/"))
+        space, name = shown_name(pod.namespace), shown_name(pod.name)
+        what = f"no EndpointSlice that was read names pod {quoted(str(pod))}"
         raise InputError(
-            f"no EndpointSlice that was read names pod {quoted(name)}",
-            f"name the client by its address: `kubectl -n {space} get pod {pod} -o wide` shows it",
+            f"pod {quoted(str(pod))} has no address yet" if pod in sight.details.pods else what,
+            f"name the client by its address: `kubectl -n {space} get pod {name} -o wide` shows it",
         )
+    name = str(pod)
     address = next(iter(found.values()))
-    first, node = _by_address(sight, address), _node_of_endpoint(sight, address)
+    first, node = _by_address(sight, address), own.node or _node_of_endpoint(sight, address)
     where = f" of node {shown_name(node)}" if node and first.what != "pod" else ""
     return Client(found, first.what, f"pod {shown_name(name)}{where}")
 

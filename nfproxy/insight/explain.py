@@ -8,7 +8,7 @@ and the daemon alike. :mod:`nfproxy.insight.onnode` adds what the kernel of a no
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -32,6 +32,7 @@ from nfproxy.insight.serviceview import (
 )
 from nfproxy.insight.sight import PortSight, Sight
 from nfproxy.insight.whose import Owner, owner_of
+from nfproxy.model.addresses import format_address
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.frontends import FrontendKey, FrontendKind
 from nfproxy.text import quoted, shown_name
@@ -134,17 +135,30 @@ def _no_service(
         return invalid
     near = near_services(name, (*sight.planner.services, *sight.details.services, *also))
     shown = ", ".join(map(str, near))
+    pods = list(_addresses_of_pod(sight, name))
     return (
         Diagnosis(
             Severity.FAIL,
             Code.UNKNOWN_SERVICE,
-            f"there is no Service {name}" + (f"; is it {shown}?" if shown else ""),
-            look=("kubectl get services -A",),
+            f"there is no Service {name}"
+            + (f"; is it {shown}?" if shown else "")
+            + (f"; a pod of that name has address {pods[0]}" if pods else ""),
+            look=(f"nfproxy explain {pods[0]}" if pods else "kubectl get services -A",),
             about=ObjectField("Service", *name),
             service=str(name),
             brief="no such Service",
         ),
     )
+
+
+def _addresses_of_pod(sight: Sight, name: ObjectName) -> Iterator[str]:
+    """Yield the addresses that slices list for a pod, which may be meant."""
+    kinds = ("pod", "pods", "po")
+    for piece in sight.details.slices.values():
+        for address, details in piece.endpoints.items():
+            space, _, pod = details.pod.partition("/")
+            if pod == name.name and name.namespace in (space, *kinds):
+                yield format_address(address)
 
 
 def near_services(name: ObjectName, known: Iterable[ObjectName]) -> tuple[ObjectName, ...]:

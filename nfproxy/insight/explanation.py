@@ -79,7 +79,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `objects` says where objects are from (``files``, an API server's address, ``nfproxy``), "" for
     nowhere. `kernel`, `connections` and `packets` say whether those were looked at. `at` is the
-    time, RFC 3339. `missing` says what was not looked at, and why, a line each.
+    time, RFC 3339. `missing` says what was not looked at, and why, a line each. `unusable` are
+    files that gave no usable object.
     """
 
     objects: str = ""
@@ -91,6 +92,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     connection_count: int | None = None
     at: str = ""
     missing: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
 
 
 class ExplainedService(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

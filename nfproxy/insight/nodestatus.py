@@ -11,6 +11,7 @@ import msgspec
 from nfproxy.insight.changerecord import ChangeRecord, duration_text
 from nfproxy.insight.explanation import API_VERSION
 from nfproxy.insight.nodefacts import TrackedUse
+from nfproxy.insight.trackedtotals import TrackedTotals
 from nfproxy.model.addresses import FAMILIES, Family, format_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.text import plural
@@ -109,7 +110,8 @@ class DaemonFacts(NamedTuple):
     `sizes` has the families that are proxied. `source` says where objects come from, `trouble` why
     they cannot be followed. `overdue` says why the tables are not what they should be, `kernel`
     what the kernel refuses or makes wait, `node_trouble` what is wrong with the Node object; "" for
-    nothing. `read_ago_s` is how long ago the tables were read, None if never.
+    nothing. `read_ago_s` is how long ago the tables were read, `heard_ago_s` how long ago the API
+    server sent something; None if never. `totals` is None where connections were not looked at.
     """
 
     sizes: Mapping[Family, ProgrammedSize]
@@ -123,6 +125,9 @@ class DaemonFacts(NamedTuple):
     services: ServiceStates
     foreign: ForeignSummary
     tracked: TrackedUse | None
+    heard_ago_s: float | None = None
+    slices: int = 0
+    totals: TrackedTotals | None = None
 
 
 def daemon_rows(facts: DaemonFacts) -> Iterator[StatusRow]:
@@ -134,14 +139,17 @@ def daemon_rows(facts: DaemonFacts) -> Iterator[StatusRow]:
             Mark.WARN, subject, f"{where}: {facts.trouble}", "the log; nfproxy preflight"
         )
     else:
-        yield StatusRow(Mark.OK, subject, f"{where}: {plural(facts.services.total, 'Service')}")
+        objects = [plural(facts.services.total, "Service"), plural(facts.slices, "EndpointSlice")]
+        heard = facts.heard_ago_s
+        last = [f"last word {heard_text(heard)} ago"] if heard is not None else []
+        yield StatusRow(Mark.OK, subject, f"{where}: {', '.join((*last, *objects))}")
     if facts.node_trouble:
         yield StatusRow(Mark.WARN, "Node object", facts.node_trouble, "kubectl get nodes")
     yield _foreign(facts.foreign)
     yield _services(facts.services)
     if facts.config is not None:
         yield _pods(facts.config)
-    yield from connection_rows(facts.tracked)
+    yield from connection_rows(facts.tracked, facts.totals)
     if facts.config is not None:
         yield _node_ports(facts.config, facts.sizes)
 
@@ -248,7 +256,9 @@ def _prefixes(prefixes: Iterable[object]) -> str:
     return ", ".join(map(str, prefixes))
 
 
-def connection_rows(tracked: TrackedUse | None) -> Iterator[StatusRow]:
+def connection_rows(
+    tracked: TrackedUse | None, totals: TrackedTotals | None = None
+) -> Iterator[StatusRow]:
     """Yield how full the kernel's table of connections is; nothing where that is unknown."""
     if tracked is None or tracked.limit <= 0:
         return
@@ -257,6 +267,12 @@ def connection_rows(tracked: TrackedUse | None) -> Iterator[StatusRow]:
     look = "" if level is Mark.OK else "conntrack.maxPerCore; sysctl net.netfilter.nf_conntrack_max"
     full = "; a full table loses new connections" if look else ""
     text = f"{tracked.connections:,} of {tracked.limit:,} tracked{full}"
+    if totals is not None:
+        text += f"; {totals.overdue:,} unanswered for a second"
+        if totals.stale:
+            text += f", {totals.stale:,} open to endpoints that left"
+        if (totals.overdue or totals.stale) and level is Mark.OK:
+            level, look = Mark.WARN, "nfproxy services --sort open; nfproxy explain NAMESPACE/NAME"
     yield StatusRow(level, "connections", text, look)
 
 
@@ -280,6 +296,11 @@ def _node_ports(config: NodeConfig, sizes: Mapping[Family, ProgrammedSize]) -> S
         if family in config.loopback_node_ports:
             where.append(f"on {family.label} loopback")
     return StatusRow(Mark.OK, "node ports", "; ".join(where) or "not served")
+
+
+def heard_text(seconds: float) -> str:
+    """Return a short duration with a tenth of a second, others as :func:`age_text` does."""
+    return f"{max(0.0, seconds):.1f} s" if seconds < 10 else age_text(seconds)
 
 
 def age_text(seconds: float) -> str:

@@ -114,10 +114,13 @@ def service_rows(
 ) -> Iterator[ServiceRow]:
     """Yield the rows of some Services, of all without `names`, in their order."""
     known = sight.planner.services
-    for name in sorted(known) if names is None else names:
+    lost = {name for name in sight.details.services if name not in known}
+    for name in sorted({*known, *lost}) if names is None else names:
         service = known.get(name)
         if service is not None:
             yield from _rows(sight, service, in_force(name))
+        elif causes := list(invalid_fields(sight, name)):
+            yield _without_ports(name, causes, in_force(name))
 
 
 def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
@@ -137,6 +140,19 @@ def overview(sight: Sight, rows: Iterable[ServiceRow]) -> Overview:
     )
 
 
+def _without_ports(name: ObjectName, causes: list[Diagnosis], in_force: LastVersion) -> ServiceRow:
+    """Return the row of a Service of which no port, or nothing at all, can be used."""
+    return ServiceRow(
+        namespace=name.namespace,
+        name=name.name,
+        port="",
+        protocol="",
+        number=0,
+        conclusion=Conclusion.UNKNOWN,
+        **_words(causes) | _progress(in_force),
+    )
+
+
 def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[ServiceRow]:
     name = service.name
     whole = [*frontend_causes(sight, service)]
@@ -149,15 +165,7 @@ def _rows(sight: Sight, service: Service, in_force: LastVersion) -> Iterator[Ser
     families = service.families
     frontends = _by_port(sight, service, families)
     if not service.ports:
-        yield ServiceRow(
-            namespace=name.namespace,
-            name=name.name,
-            port="",
-            protocol="",
-            number=0,
-            conclusion=Conclusion.UNKNOWN,
-            **_words(whole) | _progress(in_force),
-        )
+        yield _without_ports(name, whole, in_force)
     for port in service.ports:
         own = [frontends.get((f, port.protocol, port.name), ()) for f in families]
         state = _plain_state(sight, service, port, families, own)

@@ -7,10 +7,14 @@ What was asked about: the WHAT of ``nfproxy explain`` and of other commands, par
     NAME[:PORT]                the same in the namespace of -n
     ADDRESS[:PORT[/PROTOCOL]]  a cluster IP, load-balancer IP, external IP, pod or node
     [ADDRESS]:PORT[/PROTOCOL]  the same for IPv6
+    NAME.NAMESPACE.svc[:PORT]  a Service by its name in DNS
+    SCHEME://…/…               the host and port of a URL, as one of the above
     :PORT[/PROTOCOL]           a node port
 """
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -21,6 +25,10 @@ from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.text import quoted
 
 _FORMS = "write NAMESPACE/NAME[:PORT], ADDRESS[:PORT[/udp]], [IPV6]:PORT or :NODEPORT"
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/@]*@)?([^/?#]*).*", re.DOTALL)
+_IN_DNS = re.compile(r"([^./]+)\.([^./]+)(?:\.svc(?:\.[^/]*)?)?")
+#: As in ``kubectl -n shop get svc/web``.
+_KUBECTL_KINDS = ("svc", "service", "services")
 _PROTOCOLS = {protocol.word: protocol for protocol in Protocol}
 
 
@@ -72,7 +80,7 @@ def parse_question(text: str, namespace: str = "") -> Question:
 
     A text that is an address is never taken as a name. Raises InputError.
     """
-    asked = text.strip()
+    asked = _URL.sub(r"\1", text.strip())
     if asked.startswith("[") or (asked.startswith(":") and not asked.startswith("::")):
         return _address_and_port(asked, text)
     if _is_address(asked):
@@ -116,6 +124,10 @@ def _address_and_port(asked: str, text: str) -> AddressQuestion:
 def _service(asked: str, text: str, namespace: str) -> ServiceQuestion:
     path, _, port = asked.partition(":")
     before, slash, after = path.partition("/")
+    if found := _IN_DNS.fullmatch(path):  # no name of a Service has a dot
+        before, slash, after = found[2], "/", found[1]
+    elif before in _KUBECTL_KINDS and namespace:
+        before, after = namespace, after
     space, name = (before, after) if slash else (namespace or DEFAULT_NAMESPACE, before)
     try:
         return ServiceQuestion(ObjectName(label(space), label(name)), port)

@@ -267,6 +267,8 @@ def _nowhere(sight: Sight, question: AddressQuestion) -> Owner:
             f"in ServiceCIDR {cidr}", cause=cause, conclusion=Conclusion.DROPPED, address=text
         )
     where = _pod_range(sight, question.address)
+    last = text.rpartition(":")[2]
+    is_port = not question.port and ":" in text and last.isdigit()
     cause = Diagnosis(
         Severity.FAIL,
         Code.NOT_A_SERVICE,
@@ -275,6 +277,7 @@ def _nowhere(sight: Sight, question: AddressQuestion) -> Owner:
         + ". nfproxy leaves connections to it alone",
         look=(
             ("kubectl get pods -A -o wide | grep -F " + text) if where else f"ip route get {text}",
+            *((f"if {last} is a port: [{text.rpartition(':')[0]}]:{last}",) if is_port else ()),
             _TABLE,
         ),
         brief="no Service has it",

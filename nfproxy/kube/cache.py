@@ -89,6 +89,11 @@ class FileContent(msgspec.Struct, frozen=True):
     has_nameless: bool = False
     serviceless: int = 0
 
+    @property
+    def is_unusable(self) -> bool:
+        """Whether the file cannot be read, or holds objects of which none can be used."""
+        return not self.parsed or (not self.objects and (self.has_nameless or bool(self.unusable)))
+
     def may_hold(self, key: ObjectKey) -> bool:
         """Return whether an object that is not among `objects` may still be in the file."""
         return not self.parsed or self.has_nameless or any(u.may_be(key) for u in self.unusable)

@@ -75,14 +75,26 @@ class SliceDetails(msgspec.Struct, frozen=True):
     endpoints: Mapping[bytes, EndpointDetails] = {}
 
 
+class PodDetails(msgspec.Struct, frozen=True):
+    """A pod: its addresses, packed, and its node, "" before it has one."""
+
+    addresses: tuple[bytes, ...] = ()
+    node: str = ""
+
+
 class ObjectDetails:
-    """The details of all objects that a command has read. Of two with one name the first counts."""
+    """
+    The details of all objects that a command has read. Of two with one name the first counts.
+
+    Of pods only one is read, where a question names it.
+    """
 
     def __init__(self) -> None:
         """Start with nothing."""
         self.services: dict[ObjectName, ServiceDetails] = {}
         self.slices: dict[ObjectName, SliceDetails] = {}
         self.nodes: dict[str, Node] = {}
+        self.pods: dict[ObjectName, PodDetails] = {}
 
     def add(self, kind: Kind, data: Data) -> None:
         """Take one object; one that cannot be read is left out."""
@@ -105,6 +117,15 @@ class ObjectDetails:
             node = decode_node(read).value
             if node is not None:
                 self.nodes.setdefault(node.name, node)
+
+    def add_pod(self, name: ObjectName, data: bytes) -> None:
+        """Take a pod; one that cannot be read is left out."""
+        try:
+            read = msgspec.json.decode(data, type=_SeenPod)
+        except UNREADABLE:
+            return
+        texts = [one.ip or "" for one in read.status.addresses or ()] or [read.status.address or ""]
+        self.pods[name] = PodDetails(tuple(_addresses(texts)), read.spec.node_name or "")
 
     def endpoint(self, slice_name: ObjectName, address: bytes) -> EndpointDetails:
         """Return what is known of an endpoint of a slice."""
@@ -181,6 +202,20 @@ class _SeenSlice(msgspec.Struct):
     metadata: _SeenMetadata
     endpoints: list[_SeenEndpoint] | None = None
     ports: list[_SeenSlicePort] | None = None
+
+
+class _SeenPodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    node_name: str | None = None
+
+
+class _SeenPodStatus(msgspec.Struct, frozen=True):
+    address: str | None = field(name="podIP", default=None)
+    addresses: list[_SeenIngress] | None = field(name="podIPs", default=None)
+
+
+class _SeenPod(msgspec.Struct):
+    spec: _SeenPodSpec = _SeenPodSpec()
+    status: _SeenPodStatus = _SeenPodStatus()
 
 
 _FORMS: dict[Kind, Any] = {

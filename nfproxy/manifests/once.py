@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from nfproxy.errors import InputError, reason_of
 from nfproxy.kube.cache import ObjectCache
@@ -13,13 +14,24 @@ from nfproxy.model.service import ObjectName
 from nfproxy.text import shown_path
 
 
+class ReadFiles(NamedTuple):
+    """
+    All objects of some files, all problems, and the function from a Service to its file.
+
+    `unusable` are the files of which nothing can be used although something is in them.
+    """
+
+    changes: Changes
+    problems: tuple[Problem, ...]
+    source_file: Callable[[ObjectName], str]
+    unusable: tuple[str, ...]
+
+
 def read_once(
     paths: Iterable[str], node_name: str, on_object: OnObject = lambda kind, data: None
-) -> tuple[Changes, tuple[Problem, ...], Callable[[ObjectName], str]]:
+) -> ReadFiles:
     """
     Return the objects of files, directories and standard input (``-``), and what concerns them.
-
-    That is: all objects, all problems, and the function from a Service to its file.
 
     Of Nodes only the one called `node_name` is read. What cannot be used is left out and is among
     the problems; the command decides whether to go on. Where two files hold one object the first in
@@ -28,6 +40,7 @@ def read_once(
     a path that does not exist, which is most likely a mistake.
     """
     problems: list[Problem] = []
+    unusable: list[str] = []
     cache = ObjectCache(node_name)
     for path in dict.fromkeys(file for given in paths for file in _files(given, problems)):
         source_file = "standard input" if path == STDIN else shown_path(path)
@@ -35,10 +48,13 @@ def read_once(
             content = parse(read_text(path), source_file, node_name, on_object)
         except InputError as error:
             problems.append(Problem(source_file, "", "", error.what, error.remedy))
+            unusable.append(source_file)
             continue
+        if content.is_unusable:
+            unusable.append(source_file)
         cache.replace_file(path, content)
     found = {*problems, *cache.problems, *cache.conflicts()}
-    return cache.take(), tuple(sorted(found)), cache.source_file
+    return ReadFiles(cache.take(), tuple(sorted(found)), cache.source_file, tuple(unusable))
 
 
 def _files(path: str, problems: list[Problem]) -> list[str]:

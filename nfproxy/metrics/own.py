@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from nfproxy import __version__
 from nfproxy.metrics.prometheus import Maker, expose
@@ -312,3 +312,27 @@ def connections_text(totals: Iterable[tuple[ObjectName, str, Protocol, int]]) ->
     for (namespace, name), port_name, protocol, count in sorted(totals):
         family.add_metric((namespace, name, port_name, protocol.name), count)
     return expose([family])
+
+
+def open_connections_text(
+    totals: Mapping[tuple[ObjectName, str, Protocol], tuple[int, int]],
+) -> bytes:
+    """Return the open and unanswered connections of service ports that have some."""
+    labels = ("service_namespace", "service_name", "port_name", "protocol")
+    open_ones = GaugeMetricFamily(
+        "nfproxy_service_open_connections",
+        "Connections of a Service port that this node tracks, and that are established",
+        labels=labels,
+    )
+    unanswered = GaugeMetricFamily(
+        "nfproxy_service_unanswered_connections",
+        "Connections of a Service port that this node tracks, and that no endpoint has answered",
+        labels=labels,
+    )
+    for ((namespace, name), port_name, protocol), (count, unanswered_count) in sorted(
+        totals.items()
+    ):
+        values = (namespace, name, port_name, protocol.name)
+        open_ones.add_metric(values, count)
+        unanswered.add_metric(values, unanswered_count)
+    return expose([open_ones, unanswered])

@@ -102,6 +102,11 @@ class Planner:
             }
         )
 
+    @property
+    def slice_count(self) -> int:
+        """How many EndpointSlices of Services there are. May be read in any thread."""
+        return sum(map(len, list(self._slices.values())))
+
     def slices_of(self, service: ObjectName) -> tuple[EndpointSlice, ...]:
         """Return a Service's slices in the order of their names."""
         return self._slices.get(service, ())

@@ -37,6 +37,12 @@ _KNOWN = 256
 #: The usual connections of one server are at most this share of the files that may be open.
 _SHARE_OF_FILES = 16
 
+#: Bytes of long answers that clients have not taken yet. Each is in memory twice meanwhile.
+_UNTAKEN_BYTES = 16 << 20
+
+#: A shorter answer does not count: those of all connections together take less.
+_LONG = 1 << 16
+
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as a socket for both families has it
 
 
@@ -75,6 +81,7 @@ class Connections:
         self._clock = clock
         self._open: dict[bytes, dict[Guest, float]] = {}  # by address: since when, oldest first
         self._count = 0
+        self._untaken: dict[Guest, tuple[bytes, int]] = {}  # address and bytes, the oldest first
         self._known: dict[bytes, None] = {}  # addresses; the one that was answered last is the last
         self._second_began_s = 0.0
         self._came: Counter[bytes] = Counter()  # in this second, by address
@@ -107,6 +114,29 @@ class Connections:
             self._count -= 1
             if not guests:
                 del self._open[peer.address]
+
+    def answering(self, guest: Guest, peer: Peer, size: int) -> None:
+        """
+        Count an answer of `size` bytes until it is `taken`.
+
+        Clients that take theirs slowly give way: first the oldest of the source with most bytes.
+        """
+        if size < _LONG:
+            return
+        others = self._untaken
+        while others and size + sum(untaken for _, untaken in others.values()) > _UNTAKEN_BYTES:
+            of_source: Counter[bytes] = Counter()
+            for address, untaken in others.values():
+                of_source[address] += untaken
+            ((most, _),) = of_source.most_common(1)
+            first = next(one for one, (address, _) in others.items() if address == most)
+            self.taken(first)
+            first.abort()
+        self._untaken[guest] = peer.address, size
+
+    def taken(self, guest: Guest) -> None:
+        """Forget an answer: the client has it, or the connection ended."""
+        self._untaken.pop(guest, None)
 
     def answered(self, peer: Peer) -> None:
         """Remember a source that got an answer."""

@@ -23,7 +23,7 @@ _FREEBIND = {
 #: What is wrong, and what to do about it, by errno.
 _CAUSES = {
     errno.EADDRINUSE: (
-        "another process listens there (is kube-proxy still running?)",
+        "another process listens there (kube-proxy, or another nfproxy?)",
         "`ss -ltnp` names it: stop it, or choose another address",
     ),
     errno.EADDRNOTAVAIL: (

@@ -61,11 +61,13 @@ def metrics_pages(
     loaded: LoadedConfig,
     version: str,
     services: WriteMetrics | None = None,
+    tracked: WriteMetrics | None = None,
     local: Mapping[str, Page] | None = None,
 ) -> Page:
     """
     Return the pages of the metrics port; `services` writes the metrics of each Service.
 
+    `tracked` writes those that take a look at all connections: only with the parameter ``open``.
     `local` has the pages for clients on loopback addresses, by path.
     """
     pages: dict[str, Page] = {
@@ -78,9 +80,18 @@ def metrics_pages(
         "/flagz": flagz_page(loaded),
     }
     if services is not None:
-        pages["/metrics/services"] = metrics_page(services)
+        pages["/metrics/services"] = _services_page(services, tracked or bytes)
     pages["/statusz"] = statusz_page(version, sorted((*pages, "/statusz")))
     return by_path({**pages, **(local or {})})
+
+
+def _services_page(services: WriteMetrics, tracked: WriteMetrics) -> Page:
+    usual, whole = metrics_page(services), metrics_page(lambda: services() + tracked())
+
+    async def page(request: web.BaseRequest) -> web.Response:
+        return await (whole if "open" in request.query else usual)(request)
+
+    return page
 
 
 def _configz(loaded: LoadedConfig) -> bytes:

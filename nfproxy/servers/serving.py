@@ -214,7 +214,16 @@ class _Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; after the last one to a client that sends nothing more, close."""
         self._close_after_the_last(resp)
-        sent = await super().finish_response(request, resp, start_time)
+        body = resp.body if isinstance(resp, web.Response) else None
+        size = len(body) if isinstance(body, bytes) else 0
+        self._connections.answering(self, self._peer, size)
+        try:
+            sent = await super().finish_response(request, resp, start_time)
+            if self._paused:  # the client has not taken what was sent
+                with contextlib.suppress(ConnectionError):
+                    await self._drain_helper()
+        finally:
+            self._connections.taken(self)
         self._connections.answered(self._peer)
         self._close_after_the_last(resp)
         if (

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from nfproxy import __version__
 from nfproxy.clock import unix_s
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.lookup import BY_FLAG
@@ -69,6 +70,7 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
             "Go version": runtime_version(),
             "Binary version": version,
             "Emulation version": emulated,
+            "nfproxy version": __version__,
             "Paths": " ".join(paths),
         }
         lines = (f"{name}{separator}{fact}\n" for name, fact in facts.items())

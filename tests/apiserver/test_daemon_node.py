@@ -28,7 +28,7 @@ def test_a_port_that_is_taken_costs_only_its_pages(site: Site, port: int) -> Non
         taken.listen()
         with site.daemon() as daemon:
             site.serves({WEB: ("10.244.1.5:8080",)})
-            log = daemon.wait_for("another process listens there (is kube-proxy still running?)")
+            log = daemon.wait_for("another process listens there (kube-proxy, or another nfproxy?)")
             assert f":{port}: " in log
             assert log.count("trying again every") == 1
 

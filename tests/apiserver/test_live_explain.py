@@ -60,6 +60,43 @@ def test_all_nodes(site: Site) -> None:
     assert (result.code, result.out.count("\nnode\t")) == (0, 2)
 
 
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "batch-7", "namespace": "jobs"},
+    "spec": {"nodeName": "node-1"},
+    "status": {"podIP": "10.244.1.77", "podIPs": [{"ip": "10.244.1.77"}, {"ip": "fd00::77"}]},
+}
+
+
+def test_a_client_that_no_slice_lists_is_asked_for(site: Site) -> None:
+    """One request for one pod; the Service's slices name others."""
+    site.api.apply(*shop(), POD)
+    site.api.permit("pods")
+    site.api.forget_requests()
+    result = explain(site, "shop/web", "--from", "jobs/batch-7")
+
+    assert result.code == 0, result.err
+    assert "10.244.1.77 (pod jobs/batch-7)" in result.out
+    assert [(one.verb, one.path) for one in site.api.requests() if one.resource == "pods"] == [
+        ("get", "/api/v1/namespaces/jobs/pods/batch-7")
+    ]
+
+
+def test_a_client_that_may_not_be_read_is_named_by_its_address(site: Site) -> None:
+    """Without the right to get pods, or without that pod."""
+    site.api.apply(*shop(), POD)
+    refused = explain(site, "shop/web", "--from", "jobs/batch-7")
+    listed = explain(site, "shop/web", "--from", "shop/p11")
+    site.api.permit("pods")
+    absent = explain(site, "shop/web", "--from", "jobs/batch-8")
+
+    for result in (refused, absent):
+        assert (result.code, result.out) == (2, "")
+        assert "kubectl -n jobs get pod batch-" in result.err
+    assert listed.code == 0, listed.err
+
+
 def test_without_the_right_to_read_nodes_it_says_so(site: Site) -> None:
     """The answer is there, with what it does not rest on."""
     site.api.apply(*shop())

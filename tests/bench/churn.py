@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from bench import machine, objects
 from bench.commits import Commits
 from bench.daemon import NODE, Process, daemon, serve
 from bench.objects import Size
+from bench.targets import Target, at_most
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab
 
+LARGE = Size(10_000, 10)
 HEADS = ("kind", "size", "changes/s", "commits/s", "processor", "of it children", "lag", "longest")
 _COUNTS = 12  # endpoints that a Service has at most, where their number changes
 _CHANGED = 64  # Services that changes are about
@@ -226,6 +228,20 @@ def show(results: Sequence[Churned], console: Console) -> None:
             " ".join(f"{size / 1e6:.1f}" for size in result.memory),
         )
     console.print(table)
+    for target in targets(results):
+        met = "met" if target.met else "NOT MET"
+        console.print(f"{target.what}: {target.measured} ({target.wanted}) {met}")
+
+
+def targets(results: Sequence[Churned]) -> Iterator[Target]:
+    """Yield what two cores should reach with 100 new Services a second, each with its slice."""
+    for result in results:
+        if result.kind == "new" and result.size == str(LARGE):
+            kept = f"{result.made_per_s / 2:.0f}"
+            yield Target("new Services a second", "100", kept, result.made_per_s >= 2 * 99)
+            yield at_most("processor", 30, result.processor * 100, "% of a core")
+            yield at_most("longest wait of a change", 200, result.longest_s * 1e3, "ms")
+            yield at_most("wait of the last change", 200, result.lag_s * 1e3, "ms")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,7 +11,7 @@ from typing import Self
 from nfproxy.tools.lab import Namespace
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NO_ENOBUFS = 12, 270, 1, 5
-_NFNLGRP_NFTABLES, _NEWGEN = 7, (10 << 8) | 15
+_NFNLGRP_NFTABLES, _NEWGEN, _NEWELEMENTS = 7, (10 << 8) | 15, (10 << 8) | 12
 _HEADER = struct.Struct("=IHHII")
 
 
@@ -29,6 +29,7 @@ class Commits:
         self._came = threading.Condition()
         self.count = 0
         self.first = self.last = 0.0
+        self.first_of_elements = 0.0  # the first commit that added elements
         self.times: list[float] = []
         self._thread = threading.Thread(target=self._listen, name="commits", daemon=True)
         self._thread.start()
@@ -44,16 +45,22 @@ class Commits:
         self._socket.close()
 
     def _listen(self) -> None:
+        adds = False
         while not self._stop:
             try:
                 data = self._socket.recv(1 << 17)
             except TimeoutError:
                 continue
             now = time.monotonic()
-            if any(kind == _NEWGEN for kind in _kinds(data)):
+            kinds = _kinds(data)
+            adds |= _NEWELEMENTS in kinds
+            if _NEWGEN in kinds:
                 with self._came:
                     self.count += 1
                     self.first, self.last = self.first or now, now
+                    if adds:
+                        self.first_of_elements = self.first_of_elements or now
+                    adds = False
                     self.times.append(now)
                     self._came.notify_all()
 
@@ -61,13 +68,18 @@ class Commits:
         """Begin again."""
         with self._came:
             self.count, self.first, self.last, self.times = 0, 0.0, 0.0, []
+            self.first_of_elements = 0.0
 
     def wait(self, limit_s: float = 20.0) -> float:
-        """Wait for the first commit, and return when it was announced. Raises TimeoutError."""
+        """
+        Wait for the first commit that adds elements, and return when it was announced.
+
+        One before it may load a chain. Raises TimeoutError.
+        """
         with self._came:
-            if not self._came.wait_for(lambda: self.count, limit_s):
+            if not self._came.wait_for(lambda: self.first_of_elements, limit_s):
                 raise TimeoutError("no commit")
-            return self.first
+            return self.first_of_elements
 
     def wait_until_quiet(self, quiet_s: float, limit_s: float = 120.0) -> None:
         """Wait until no commit has come for a while."""
@@ -75,7 +87,7 @@ class Commits:
         while time.monotonic() - max(began, self.last) < quiet_s:
             if time.monotonic() - began > limit_s:
                 raise TimeoutError("commits go on and on")
-            time.sleep(0.1)
+            time.sleep(min(0.1, quiet_s / 4))
 
 
 def _kinds(data: bytes) -> list[int]:

@@ -203,7 +203,7 @@ def rendered(
     write_all(directory)
     with Lab() as lab:
         commands = Commands(lab.namespace("anywhere"), scratch)
-        return directory, commands.run("render", "-f", directory, "-o", "json")
+        return directory, commands.run("render", "-f", directory, "-o", "json", "--allow-empty")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -301,7 +301,11 @@ def test_a_file_that_may_not_be_read_is_named(commands: Commands, manifests: Pat
     write(manifests / "good.yaml", service("good", "10.96.0.100"))
     secret = write(manifests / "secret.yaml", service("secret"))
     secret.chmod(0)
-    result = commands.run("render", "-f", manifests, "-o", "json", prefix=ORDINARY_USER)
+    words = ("render", "-f", manifests, "-o", "json")
+    refused = commands.run(*words, prefix=ORDINARY_USER)
+    result = commands.run(*words, "--allow-empty", prefix=ORDINARY_USER)
+
+    assert (refused.code, refused.out) == (2, "")
 
     assert f"{secret}: cannot be read: Permission denied" in result.err
     assert [each["name"] for each in result.data["services"]] == ["good"]

@@ -144,7 +144,7 @@ def test_unreadable_files_are_reported_and_findings_are_not_said_twice(
     (tmp_path / "m" / "b.yaml").write_text("{")
     result = commands.run("explain", "web", "-f", tmp_path / "m", "--cluster-cidr=10.244.0.0/16")
 
-    assert result.code == 0
+    assert result.code == 2
     assert "b.yaml" in result.err
     assert "203.0.113.900" not in result.err
     assert "warn\tInvalidField" in result.out

@@ -6,6 +6,7 @@ import sys
 import click
 import pytest
 from support.processes.commands import ROOT, Commands
+from support.processes.forked import run_forked
 
 from nfproxy.cli import main
 
@@ -63,7 +64,18 @@ def test_an_unknown_command_is_wrong_usage(commands: Commands) -> None:
     result = commands.run("explode", node="")
 
     assert result.code == 2
-    assert "No such command" in result.err
+    assert "there is no command 'explode'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("explian", "explain"), ("stat", "status"), ("servcies", "services")]
+)
+def test_a_mistyped_command_is_suggested(commands: Commands, typed: str, meant: str) -> None:
+    """As options are; with wrong usage's status."""
+    result = run_forked(commands, typed, "shop/web")
+
+    assert (result.code, result.out) == (2, "")
+    assert f"do you mean {meant}?" in result.err
 
 
 def test_the_installed_script_is_the_same_program() -> None:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support.processes.commands import Commands, service
+from support.processes.commands import Commands, endpoint_slice, service
+from support.processes.forked import run_forked
 
 CASES = {
     "empty directory": {},
@@ -49,12 +50,9 @@ def test_render_of_nothing_usable_prints_no_ruleset(
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("Endpoints", "kind Endpoints is not read, so its addresses get no traffic"),
         ("other kinds", "a.yaml: holds no object of a kind that nfproxy reads"),
         ("comments", "a.yaml: holds no object of a kind that nfproxy reads"),
-        ("empty file", "a.yaml: holds no object of a kind that nfproxy reads"),
         ("a list of nothing", "a.json: holds no object of a kind that nfproxy reads"),
-        ("no kind", "so it is no Kubernetes object"),
     ],
 )
 def test_what_a_file_lacks_is_said(
@@ -67,6 +65,30 @@ def test_what_a_file_lacks_is_said(
     assert result.code == 0
     assert words in result.err
     assert "10.96.0.1" in result.out
+
+
+@pytest.mark.parametrize("case", ["no kind", "broken", "empty file", "Endpoints"])
+def test_a_file_of_which_nothing_can_be_used_is_no_success(
+    commands: Commands, tmp_path: Path, case: str
+) -> None:
+    """It may be any object's new version, so what its neighbours hold is not all."""
+    manifests = write(tmp_path / "manifests", CASES[case])
+    (manifests / "web.json").write_text(json.dumps(service()))
+    slices = endpoint_slice("web", "10.244.1.5")
+    (manifests / "slice.json").write_text(json.dumps(slices))
+
+    script = commands.run("render", "-f", manifests)
+    compared = commands.run("diff", "-f", manifests)
+    allowed = commands.run("render", "-f", manifests, "--allow-empty")
+    asked = run_forked(commands, "explain", "default/web", "-f", manifests)
+    listed = run_forked(commands, "services", "-f", manifests)
+
+    for result in (script, compared):
+        assert (result.code, result.out) == (2, "")
+        assert "gives no usable object; mend or leave out the file" in result.err
+    assert (allowed.code, "10.96.0.1" in allowed.out) == (0, True)
+    assert (asked.code, "gives no usable object" in asked.out) == (2, True)
+    assert (listed.code, "default/web" in listed.out) == (2, True)
 
 
 NO_FILE = "holds no file that nfproxy reads (.yaml, .yml, .json)"

@@ -163,6 +163,13 @@ def test_it_starts_over_any_tables(commands: Commands, manifests: Path, before: 
     assert started == commands.state()
 
 
+def test_a_second_one_says_that_there_is_a_first(commands: Commands, manifests: Path) -> None:
+    """Two put back each other's rules for ever."""
+    with commands.daemon(manifests) as first, commands.daemon(manifests) as second:
+        log = second.wait_for(f"nfproxy runs here already (process {first.process.pid})")
+    assert "end one of them" in log
+
+
 def test_a_signal_during_the_first_reading_ends_it(commands: Commands, manifests: Path) -> None:
     """Nothing is programmed then."""
     write(manifests / "many.yaml", *(service(f"s{i}", f"10.96.1.{i}") for i in range(250)))

@@ -50,6 +50,18 @@ def test_it_checks_manifests(commands: Commands, tmp_path: Path) -> None:
     assert result.out.split("\t")[4:6] == ["fail", "PortNameDiffers"]
 
 
+def test_a_service_of_which_nothing_can_be_used_has_a_row(
+    commands: Commands, tmp_path: Path
+) -> None:
+    """A cluster IP that is none leaves no Service to plan."""
+    bad = service("bad", "10.96.0.300"), service("good"), endpoint_slice("good", "10.244.1.5")
+    path = write(tmp_path / "m.json", node_object(), *bad)
+    result = commands.run("services", "--problems", "-f", path, CIDR)
+
+    assert (result.code, result.err) == (1, "")
+    assert result.out.startswith("default/bad\t-\tnot served\t0/0\tfail\tInvalidField\t")
+
+
 def test_json_has_all_codes(commands: Commands) -> None:
     """The total too, where only a part is shown."""
     found = commands.run("services", "--problems", "-f", SHOP, CIDR, "-o", "json").data

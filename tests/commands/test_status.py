@@ -44,7 +44,8 @@ def test_a_node_that_is_all_right(commands: Commands, manifests: Path) -> None:
     assert "in step since" in first[2]
     found = {row[1]: row[2] for row in rows}
     assert found["programmed"].startswith("IPv4 1 frontend, 1 slot; IPv6 0 frontends")
-    assert found["files"].endswith(": 1 Service")
+    assert found["files"].endswith(": 1 Service, 1 EndpointSlice")
+    assert found["connections"].endswith(" tracked; 0 unanswered for a second")
     assert found["services"] == "every Service port has an endpoint here"
     assert {row[0] for row in rows} == {"ok"}
     assert data["kind"] == "NodeStatus"

@@ -146,6 +146,11 @@ def test_from_a_pod(plugin: Plugin) -> None:
         assert executed(plugin(name, "shop/web", "--from-pod", "shop/p12")) == [
             ["nfproxy-b", "nfproxy", name, "shop/web", "--from=10.244.2.12"]
         ]
+        for words in (["--from", "shop/p12"], ["--from=shop/p12"], ["--from", "10.244.2.12"]):
+            assert executed(plugin(name, "shop/web", "--on", "node-1", *words)) == [
+                ["nfproxy-a", "nfproxy", name, "shop/web", "--from=10.244.2.12"]
+            ]
+    assert plugin("explain", "shop/web", "--on", "node-1", "--from", "shop/gone").code == 2
     assert executed(plugin("status", "--from-pod=shop/p12")) == [["nfproxy-b", "nfproxy", "status"]]
     assert plugin("explain", "shop/web", "--from-pod", "shop/new").code == 2
     assert plugin("explain", "shop/web", "--from-pod", "shop/gone").code == 2

@@ -25,7 +25,7 @@ from support.manifests.exposition import (
 from support.processes.apidaemon import METRICS_PORT, Site
 from support.processes.commands import endpoint_slice, node_object, service
 
-from nfproxy.metrics.own import connections_text
+from nfproxy.metrics.own import connections_text, open_connections_text
 from nfproxy.model.service import ObjectName, Protocol
 
 PAGE = KUSTOMIZE.parent / "docs" / "monitoring.md"
@@ -66,7 +66,8 @@ def tables() -> Iterator[tuple[str, str]]:
 def by_service() -> dict[str, Described]:
     """Return every metric of the page /metrics/services."""
     one = (ObjectName("default", "web"), "http", Protocol.TCP, 1)
-    return described(connections_text([one]).decode())
+    open_ones = open_connections_text({one[:3]: (1, 1)})
+    return described((connections_text([one]) + open_ones).decode())
 
 
 def test_everything_has_happened() -> None:

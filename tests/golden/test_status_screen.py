@@ -21,6 +21,7 @@ from nfproxy.insight.nodestatus import (
     StatusScreen,
     daemon_rows,
 )
+from nfproxy.insight.trackedtotals import TrackedTotals
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
 
@@ -43,6 +44,9 @@ CALM = DaemonFacts(
     services=ServiceStates(total=15),
     foreign=ForeignSummary(),
     tracked=TrackedUse(149, 262144),
+    heard_ago_s=0.84,
+    slices=14,
+    totals=TrackedTotals({}),
 )
 LAST = ChangeRecord(
     at="2026-11-30T05:47:21.000Z",
@@ -69,9 +73,17 @@ TROUBLED = CALM._replace(
 SCREENS = {
     "calm": (CALM, "2026-11-30T05:47:12Z"),
     "troubled": (TROUBLED, ""),
+    "left": (
+        CALM._replace(totals=TrackedTotals({}, overdue=1200, stale=3), heard_ago_s=45.0),
+        "2026-11-30T05:47:12Z",
+    ),
     "starting": (
         CALM._replace(
-            config=None, sizes={}, overdue="0 of 15 Services are programmed", read_ago_s=None
+            config=None,
+            sizes={},
+            overdue="0 of 15 Services are programmed",
+            read_ago_s=None,
+            totals=None,
         ),
         "",
     ),
@@ -113,6 +125,7 @@ def test_a_screen(name: str, pytestconfig: pytest.Config) -> None:
         (CALM._replace(services=ServiceStates(conflicts=1)), "services", Mark.WARN),
         (CALM._replace(services=ServiceStates(refused=1)), "services", Mark.FAIL),
         (CALM._replace(services=ServiceStates(waiting=1)), "programmed", Mark.WARN),
+        (CALM._replace(totals=TrackedTotals({}, stale=1)), "connections", Mark.WARN),
         (CALM._replace(tracked=TrackedUse(210_000, 262_144)), "connections", Mark.WARN),
         (CALM._replace(tracked=TrackedUse(262_144, 262_144)), "connections", Mark.FAIL),
         (CALM._replace(foreign=ForeignSummary(1, LAST)), "changed by others", Mark.WARN),

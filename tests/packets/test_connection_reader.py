@@ -10,7 +10,7 @@ from support.packets.scenes import CLUSTER_IP, PORT, TARGET_PORT, Scene
 from support.packets.sending import probe
 from support.processes.commands import wait_until
 
-from nfproxy.dataplane.connectionreader import read_connections
+from nfproxy.dataplane.connectionreader import read_all_connections, read_connections
 from nfproxy.insight.nodefacts import ConnectionCounts
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.service import Protocol
@@ -86,3 +86,20 @@ def test_a_connection_without_an_answer_is_overdue_after_a_second(web: Scene):
 def test_udp_flows_are_open_once_answered(web: Scene):
     assert probe(web.sources["pod"], CLUSTER_IP.ipv4, PORT, Protocol.UDP).answered
     assert look(web, cluster_ip(Family.IPV4, Protocol.UDP), web.remote).open == 1
+
+
+@families
+def test_all_connections_are_those_of_the_frontends_that_have_some(web: Scene, family: Family):
+    """The same counts as when they are asked for one by one; others' connections are left out."""
+    client = web.sources["outside"]
+    probe(client, CLUSTER_IP.of(family), PORT)
+    probe(client, web.node.address(family), 30080)
+    frontends = {cluster_ip(family), node_port(family)}
+
+    found = web.node.namespace.call(read_all_connections, frontends)
+    one_by_one = web.node.namespace.call(lambda: read_connections(frontends, with_clients=False))
+    assert found == one_by_one
+    assert web.node.namespace.call(read_all_connections, {cluster_ip(family)}).keys() == {
+        cluster_ip(family)
+    }
+    assert web.node.namespace.call(read_all_connections, set()) == {}

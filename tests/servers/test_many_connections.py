@@ -82,6 +82,25 @@ def test_the_source_with_most_connections_gives_way():
     assert not any(guest.is_closed for guest in few)
 
 
+def test_answers_that_clients_do_not_take_are_bounded():
+    """By their bytes; those of the source with most give way, the oldest first."""
+    open_ones = Connections(1000, Moment())
+    few, many = come(open_ones, FEW, 2), come(open_ones, MANY, 100)
+    for guest in few:
+        open_ones.answering(guest, FEW, 3_000_000)
+    for guest in many:
+        open_ones.answering(guest, MANY, 3_000_000)
+    assert [guest.is_closed for guest in many] == [True] * 97 + [False] * 3
+    assert not any(guest.is_closed for guest in few)
+
+    open_ones.taken(many[-1])
+    open_ones.answering(many[-1], MANY, 10)
+    open_ones.taken(few[0])
+    open_ones.answering(few[0], FEW, 100_000_000)
+    assert [guest.is_closed for guest in few] == [False, True]
+    assert not many[-1].is_closed
+
+
 def test_new_connections_of_one_source_are_bounded():
     """Others still come in; and this machine, and who got an answer before, beyond all others."""
     open_ones = Connections(10, Moment())
@@ -158,6 +177,27 @@ def test_held_connections_give_way_to_new_ones():
                     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                         await asyncio.wait_for(reader.readexactly(2 * len(BIG)), 20)
                 assert len((await ask(place, "/")).body) == len(BIG)
+
+    asyncio.run(use())
+
+
+def test_slow_readers_of_long_answers_give_way():
+    """Each holds an answer in memory, twice: 100 would hold 600 MB."""
+
+    async def long(request: web.BaseRequest) -> web.Response:
+        return answer(bytes(4_000_000), "text/plain")
+
+    async def use() -> None:
+        async with serving(long) as place, connections(place, 20) as held:
+            for _, writer in held:
+                writer.transport.pause_reading()
+                writer.write(HEAD)
+            assert len((await ask(place, "/")).body) == 4_000_000
+            for _, writer in held:
+                writer.transport.resume_reading()
+            ends = [asyncio.wait_for(reader.readexactly(4_000_000), 20) for reader, _ in held]
+            found = await asyncio.gather(*ends, return_exceptions=True)
+            assert sum(isinstance(one, bytes) for one in found) <= 4
 
     asyncio.run(use())
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.client.http11 import Reply, ask
 from support.processes.pageservers import serving, until
 
+from nfproxy import __version__
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
@@ -279,6 +281,7 @@ def test_statusz_has_versions_pages_and_the_start_time():
     assert {"/metrics", "/statusz", "/proxyMode"} <= set(data["paths"])
     text = get("/statusz").body.decode()
     assert text.startswith("\nkube-proxy statusz\nWarning: ")
+    assert re.search(rf"^nfproxy version(:|: |=| ){__version__}$", text, re.MULTILINE)
     assert "/proxyMode" in text
 
 
@@ -311,3 +314,21 @@ def test_metrics_of_services_have_a_page_of_their_own():
     assert (failed.code, failed.body) == (503, b"cannot list frontends\n")
     assert (good.code, good.body) == (200, b"a 1\n")
     assert get("/metrics/services").code == 404
+
+
+def test_open_connections_only_on_request() -> None:
+    """They take a look at all connections: the usual page does without."""
+    looked: list[int] = []
+
+    def tracked() -> bytes:
+        looked.append(1)
+        return b"b 2\n"
+
+    async def use() -> list[Reply]:
+        pages = metrics_pages(made(), loaded(), "1", lambda: b"a 1\n", tracked)
+        async with serving(pages) as place:
+            return [await ask(place, f"/metrics/services{end}") for end in ("", "?open=true")]
+
+    usual, whole = run(use())
+
+    assert (usual.body, whole.body, looked) == (b"a 1\n", b"a 1\nb 2\n", [1])

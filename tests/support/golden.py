@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
     def changes(self) -> Changes:
         """Return the objects. Raises AssertionError if there is anything wrong with them."""
-        changes, problems, _ = read_once([str(self.folder / "objects.yaml")], NODE)
+        changes, problems, *_ = read_once([str(self.folder / "objects.yaml")], NODE)
         assert not problems, problems
         return changes
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nfproxy.health import ZERO_TIME, Answer, Health, Instant, rfc3339
+from nfproxy.health import ZERO_TIME, Answer, Health, HealthState, Instant, rfc3339
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.node import Node
 
@@ -283,3 +283,25 @@ def test_waiting_for_another_process_is_not_being_stuck():
     for answer in (health.livez(at(61)), health.healthz(at(61))):
         said = json.loads(answer.body)["kernel"]
         assert said == "waiting for another process's transaction on nf_tables for 75 s"
+
+
+def test_values_say_what_the_pages_say():
+    """For those who need no JSON."""
+    health = Health(sync_period_s=30)
+    health.started(V4, at(0))
+    health.explain_api_server(lambda: "refused")
+    health.parts_refused(2)
+
+    assert health.state(at(1)) == HealthState(
+        "Services have not been programmed yet",
+        "the Node object has not been read yet",
+        "refused",
+        "the kernel refuses 2 parts of what it should hold; see the log",
+    )
+    health.succeeded(V4, at(1))
+    health.node_seen(Node("node-1"))
+    health.explain_api_server(str)
+    health.parts_refused(0)
+    assert health.state(at(2)) == HealthState("", "", "", "")
+    health.out_of_step([V4], "nft deleted table ip nfproxy")
+    assert health.state(at(2)).not_ready == "nft deleted table ip nfproxy"

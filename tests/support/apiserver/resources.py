@@ -77,6 +77,7 @@ RESOURCES = {
             fields=("spec.unschedulable",),
             empty={"spec": {}, "status": {}},
         ),
+        Resource("pods", "", "Pod", empty={"spec": {}, "status": {}}),
         Resource(
             "servicecidrs",
             "networking.k8s.io",

@@ -6,6 +6,8 @@ import pytest
 
 from nfproxy.apiserver.eventseries import (
     KEPT_S,
+    MOST_OF_NAMESPACE,
+    MOST_OF_OBJECT,
     SERIES_S,
     Event,
     EventQueue,
@@ -81,6 +83,22 @@ def test_a_flood_of_events_is_dropped():
     post(queue, 1)
     assert queue.add(event("c"), 2)
     assert post(queue, 2) == 1
+
+
+def test_a_tenant_gets_a_bounded_number_of_events():
+    """An object that changes all the time has another note each time; others have theirs."""
+    queue = EventQueue(max_series=100_000)
+    assert sum(queue.add(event(f"bad {n}"), n / 100) for n in range(1000)) == MOST_OF_OBJECT
+    many = [Regarding.service(ObjectName("shop", f"web-{number}")) for number in range(1000)]
+    assert sum(queue.add(event(regarding=one), 20) for one in many) == (
+        MOST_OF_NAMESPACE - MOST_OF_OBJECT
+    )
+
+    assert queue.add(event(regarding=Regarding.service(ObjectName("other", "web"))), 20)
+    node = Regarding.node("node-1")
+    assert all(queue.add(event(f"x {n}", node), 20) for n in range(MOST_OF_NAMESPACE + 1))
+    assert queue.add(event("repeats"), KEPT_S + 1)
+    assert sum(queue.add(event("repeats"), KEPT_S + 1) for _ in range(100)) == 100
 
 
 def test_an_event_as_the_api_takes_it():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nfproxy.cli.floods import OF_KIND
 from nfproxy.cli.output import OutputRow, print_data, print_table, set_up_logging
 from nfproxy.config.componentbase import Logging
 
@@ -100,3 +101,12 @@ def test_verbosity(
     logging.getLogger("asyncio").info("others")
 
     assert said == [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_flood_of_lines_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever logger they come from."""
+    set_up_logging(Logging(), commits=False)
+    for number in range(1000):
+        logging.getLogger(f"nfproxy.{number % 2}").warning("object %d is bad", number)
+
+    assert 2 * OF_KIND.at_once <= len(capsys.readouterr().err.splitlines()) < 500

@@ -25,6 +25,14 @@ WEB = ObjectName("shop", "web")
         ("[::1]", AddressQuestion(b"\0" * 15 + b"\x01")),
         ("[::1]:80", AddressQuestion(b"\0" * 15 + b"\x01", 80)),
         (":30080", AddressQuestion(b"", 30080)),
+        ("web.shop", ServiceQuestion(WEB)),
+        ("web.shop.svc:80", ServiceQuestion(WEB, "80")),
+        ("web.shop.svc.cluster.local", ServiceQuestion(WEB)),
+        ("https://web.shop.svc:443/path?a=b:c", ServiceQuestion(WEB, "443")),
+        ("http://user:word@10.96.0.10:80/", AddressQuestion(b"\x0a\x60\x00\x0a", 80)),
+        ("http://[::1]:80/x", AddressQuestion(b"\0" * 15 + b"\x01", 80)),
+        ("svc/web:http", ServiceQuestion(WEB, "http")),
+        ("service/web", ServiceQuestion(WEB)),
         (":30080/sctp", AddressQuestion(b"", 30080, Protocol.SCTP)),
     ],
 )
@@ -34,6 +42,11 @@ def test_questions(text: str, question: object) -> None:
 
     assert asked == question
     assert parse_question(str(asked)) == asked
+
+
+def test_a_namespace_may_be_called_as_kubectl_s_kinds_are() -> None:
+    """Without -n the first word is a namespace."""
+    assert parse_question("svc/web") == ServiceQuestion(ObjectName("svc", "web"))
 
 
 def test_a_name_without_a_namespace_is_in_the_default_one() -> None:

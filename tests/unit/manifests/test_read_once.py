@@ -48,7 +48,7 @@ def test_files_and_directories_together(tmp_path):
     one = write(tmp_path / "one.yaml", service("one"))
     write(tmp_path / "d/two.json", service("two"))
     write(tmp_path / "d/e/node.yml", NODE)
-    changes, problems, _ = read_once([one, str(tmp_path / "d")], "n1")
+    changes, problems, *_ = read_once([one, str(tmp_path / "d")], "n1")
 
     assert [ObjectName("default", "one"), ObjectName("default", "two")] == [*changes.services]
     assert changes.node is not None
@@ -71,7 +71,7 @@ def test_standard_input(monkeypatch):
 
 def test_problems_of_standard_input_say_so(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a: [")))
-    _, (problem,), _ = read_once(["-"], "")
+    _, (problem,), *_ = read_once(["-"], "")
 
     assert str(problem).startswith("standard input: not valid YAML")
 
@@ -85,7 +85,7 @@ def test_of_an_object_in_two_files_the_first_by_path_counts(tmp_path):
     first = write(tmp_path / "a.yaml", service("web", "10.96.0.1"))
     second = write(tmp_path / "b.yaml", service("web", "10.96.0.2"))
     for order in ([first, second], [second, first], [str(tmp_path)], [str(tmp_path), second]):
-        changes, problems, _ = read_once(order, "")
+        changes, problems, *_ = read_once(order, "")
 
         assert addresses(changes) == {"web": b"\x0a\x60\0\x01"}
         assert [f"{second}: Service default/web: is also in {first}, which counts"] == lines(
@@ -97,7 +97,7 @@ def test_a_headless_first_one_hides_the_second(tmp_path):
     """Otherwise, deleting the one that counts would bring back a forgotten one."""
     first = write(tmp_path / "a.yaml", service("web", "None"))
     write(tmp_path / "b.yaml", service("web"))
-    changes, problems, _ = read_once([str(tmp_path)], "")
+    changes, problems, *_ = read_once([str(tmp_path)], "")
 
     assert not changes
     assert first in str(problems[0])
@@ -109,7 +109,7 @@ def test_order_does_not_matter(tmp_path):
     for seed in range(5):
         random.Random(seed).shuffle(objects)
         paths = [write(tmp_path / f"{o['spec']['clusterIP']}.json", o) for o in objects]
-        changes, problems, _ = read_once(paths, "")
+        changes, problems, *_ = read_once(paths, "")
         results.add((repr(changes), problems))
 
     assert len(results) == 1
@@ -126,7 +126,7 @@ def test_bad_files_cost_only_themselves(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     bomb = "\n".join(f"l{n}: &l{n} [{','.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))
     (tmp_path / "bomb.yaml").write_text(f"l0: &l0 [x]\n{bomb}\n")
-    changes, problems, _ = read_once([str(tmp_path)], "")
+    changes, problems, *_ = read_once([str(tmp_path)], "")
 
     assert [name.name for name in changes.services] == ["good"]
     files = [problem.source_file.rpartition("/")[2] for problem in problems]
@@ -135,7 +135,7 @@ def test_bad_files_cost_only_themselves(tmp_path):
 
 def test_a_hostile_file_name_is_escaped(tmp_path):
     (tmp_path / "x\n\x1b[2J.yaml").write_text("a: [")
-    _, (problem,), _ = read_once([str(tmp_path)], "")
+    _, (problem,), *_ = read_once([str(tmp_path)], "")
 
     assert str(problem).isprintable()
 
