@@ -13,12 +13,19 @@ from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import Addresses
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
+from nfproxy.netlink.conntrack import Flow
+from nfproxy.nft.schema import port_of
 from nfproxy.plan.flows import CleaningScope, Flows, ServiceAddresses, expected_flows
+from nfproxy.plan.frontendnames import comment_of
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
 from nfproxy.text import plural
+from nfproxy.views.compare import format_destination
 
 log = logging.getLogger(__name__)
+
+#: A line for each Service, and endpoint that left: as for changes.
+commits = logging.getLogger("nfproxy.commits")
 
 _FIRST_WAIT_S, _LAST_WAIT_S = 1.0, 60.0
 
@@ -48,6 +55,7 @@ class StaleFlowCleaning:
         self._waiting: dict[FrontendKey, frozenset[bytes]] = {}
         self._scope = CleaningScope()
         self._wake = asyncio.Event()
+        self._planner: Planner | None = None
 
     def committed(self, planner: Planner, commit: Commit) -> None:
         """
@@ -58,6 +66,7 @@ class StaleFlowCleaning:
         changed: a flow may be older than the rules. After a reading of the tables it is all
         frontends, as flows may have begun while the rules were missing.
         """
+        self._planner = planner
         report, touched = commit.report, commit.touched
         frontends = planner.desired.frontends
         keys = report.frontends | touched.frontends.keys()
@@ -124,4 +133,22 @@ class StaleFlowCleaning:
         if total := sum(report.deleted.values()):
             took_ms = sum(report.seconds.values()) * 1000
             log.info("removed %s in %.1f ms", plural(total, "stale flow"), took_ms)
+        if commits.isEnabledFor(logging.INFO):
+            for (family, flow), count in report.flows.items():
+                commits.info("%s", self._line(family, flow, count))
         return True
+
+    def _line(self, family: Family, flow: Flow, count: int) -> str:
+        """Return what was cut: ``cut 1 UDP flow of shop/dns:dns that led to 10.244.2.11:53 …``."""
+        size, port = family.size, port_of(flow.destination, family.size)
+        frontends = self._planner.desired.frontends if self._planner is not None else {}
+        address = flow.destination[:size]
+        keys = (FrontendKey(family, one, flow.protocol, port) for one in (address, b""))
+        owner = next((frontends[key] for key in keys if key in frontends), None)
+        whose = comment_of(owner.claim) if owner is not None else ""
+        whose = whose or format_destination(family, flow.destination)
+        flows = plural(count, f"{flow.protocol.name} flow")
+        if flow.source == flow.destination:
+            return f"cut {flows} of {whose} that no rule had translated"
+        end = format_destination(family, flow.source)
+        return f"cut {flows} of {whose} that led to {end}, no endpoint of it any more"

@@ -34,13 +34,22 @@ _RECEIVE = 1 << 16
 #: fit the socket's receive buffer.
 _BATCH = 256
 
+#: The most kinds of stale flows that a report counts apart.
+_MOST_KINDS = 64
+
 
 class CleaningReport(msgspec.Struct, frozen=True):
-    """What one cleaning did. `examined` counts the entries that the kernel listed."""
+    """
+    What one cleaning did.
+
+    `examined` counts the entries that the kernel listed. `flows` counts the first few kinds of
+    stale flows: of one frontend, to one endpoint.
+    """
 
     deleted: dict[Family, int]
     examined: int
     seconds: dict[Family, float]
+    flows: dict[tuple[Family, conntrack.Flow], int] = {}
 
 
 class ConntrackCleaner:
@@ -72,17 +81,24 @@ class ConntrackCleaner:
         deleted = dict.fromkeys(FAMILIES, 0)
         seconds = dict.fromkeys(FAMILIES, 0.0)
         examined = 0
+        kinds: dict[tuple[Family, conntrack.Flow], int] = {}
         for family in FAMILIES:
             started = monotonic_s()
             judge = Judge(flows, family, scope)
             for query in useful_queries(family, judge.queries):
-                listed, gone = self._clean(family, query, judge)
+                listed, gone = self._clean(family, query, judge, kinds)
                 examined += listed
                 deleted[family] += gone
             seconds[family] = monotonic_s() - started
-        return CleaningReport(deleted, examined, seconds)
+        return CleaningReport(deleted, examined, seconds, kinds)
 
-    def _clean(self, family: Family, query: Query, judge: Judge) -> tuple[int, int]:
+    def _clean(
+        self,
+        family: Family,
+        query: Query,
+        judge: Judge,
+        kinds: dict[tuple[Family, conntrack.Flow], int],
+    ) -> tuple[int, int]:
         """Delete the stale entries that a query lists; return how many it listed and deleted."""
         listed = gone = 0
         stale: list[bytes] = []
@@ -98,6 +114,8 @@ class ConntrackCleaner:
                 # before our rules translate them.
                 if flow.destination != flow.source or not conntrack.has_zone(data, start, end):
                     stale.append(conntrack.entry_key(data, start, end))
+                    if (kind := (family, flow)) in kinds or len(kinds) < _MOST_KINDS:
+                        kinds[kind] = kinds.get(kind, 0) + 1
                     if len(stale) == _BATCH:
                         gone += self._delete(family, stale)
                         stale = []

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from nfproxy.dataplane.announcements import attach_filter, buffers, listen
 from nfproxy.errors import DataplaneError
+from nfproxy.host.processes import starter_of
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import counted_elements, head_of, raw_elements, set_of
 from nfproxy.netlink.messages import family_of, messages
@@ -76,7 +77,8 @@ class ForeignChange(NamedTuple):
     What one or several commits of other processes did to nfproxy's tables.
 
     `families` are those whose table changed. `what` says what was done (``deleted table ip
-    nfproxy``), and `process` by whom (``nft (pid 4711)``), "" where that is unknown. `program` is
+    nfproxy``), and `process` by whom (``nft (pid 4711)``, and what started that,
+    if it still runs), "" where that is unknown. `program` is
     the process's name alone, for metrics. `extent` is what the repair has to look at.
     """
 
@@ -306,9 +308,9 @@ class _ForeignCommit:
         if self._damage is Damage.ELEMENTS:
             what = self._element_changes(name_elements) or what
         families = frozenset(self.families)
-        return ForeignChange(
-            self._damage, families, what, f"{process} (pid {pid})", program, self._extent
-        )
+        starter = starter_of(pid, name)  # while it still runs
+        by = f"{process} (pid {pid}{f', started by {starter}' if starter else ''})"
+        return ForeignChange(self._damage, families, what, by, program, self._extent)
 
     def _element_changes(self, name_elements: NameElements) -> str:
         """Return what was done to elements in words, "" where these are unknown."""

@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from nfproxy.text import shown_name
+
 log = logging.getLogger(__name__)
 
 _PROC = Path("/proc")
@@ -64,6 +66,23 @@ def name_of(pid: int, proc: Path = _PROC) -> str:
         return (proc / str(pid) / "comm").read_text("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def starter_of(pid: int, name: str, proc: Path = _PROC) -> str:
+    """
+    Return what started a process: ``kube-flannel (pid 812)``.
+
+    "" if it has ended, has another name by now (its number went to another one), or is a child of
+    the first process, which also takes in children of processes that have ended.
+    """
+    try:
+        # The name, in parentheses, may hold anything; the state and the parent follow it.
+        head, _, rest = (proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")
+        parent = int(rest.split()[1])
+    except (OSError, ValueError, IndexError):
+        return ""
+    started_by = name_of(parent, proc) if parent > 1 and head.partition("(")[2] == name else ""
+    return f"{shown_name(started_by)} (pid {parent})" if started_by else ""
 
 
 def set_process_name(name: str) -> None:

@@ -1,6 +1,7 @@
 """Which flows are examined after a commit, and what happens if that fails."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
+from nfproxy.netlink.conntrack import Flow
 from nfproxy.nft.schema import port_bytes
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.flows import CleaningScope, Flows
@@ -35,13 +37,15 @@ class Cleaner:
         self.errors = list(errors)
         self.asked: list[Flows] = []
         self.asked_in: list[CleaningScope] = []
+        self.flows: dict[tuple[Family, Flow], int] = {}
 
     def clean(self, flows: Flows, scope: CleaningScope) -> CleaningReport:
         self.asked.append(flows)
         self.asked_in.append(scope)
         if self.errors:
             raise self.errors.pop(0)
-        return CleaningReport(dict.fromkeys(FAMILIES, 0), 0, dict.fromkeys(FAMILIES, 0.0))
+        counts, seconds = dict.fromkeys(FAMILIES, 0), dict.fromkeys(FAMILIES, 0.0)
+        return CleaningReport(counts, 0, seconds, self.flows)
 
 
 def cleaned(
@@ -87,6 +91,31 @@ def test_udp_services_whose_objects_changed() -> None:
 
     cleaned(cleaner, work, 1)
     assert [shown(f) for f in cleaner.asked] == [{"10.96.0.10:53/udp": [FIVE]}]
+
+
+def test_what_was_cut_is_logged_by_service_and_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    """At the level of changes; a frontend that is gone has its address."""
+    caplog.set_level(logging.INFO, "nfproxy.commits")
+    cleaner = Cleaner()
+    dns, other, left = (
+        parse_address(address) + port_bytes(port)
+        for address, port in (("10.96.0.10", 53), ("10.96.0.11", 5353), ("10.244.2.11", 53))
+    )
+    cleaner.flows = {
+        (Family.IPV4, Flow(Protocol.UDP, dns, left)): 1,
+        (Family.IPV4, Flow(Protocol.UDP, other, left)): 2,
+        (Family.IPV4, Flow(Protocol.UDP, dns, dns)): 3,
+    }
+
+    def work(cleaning: StaleFlowCleaning, planner: Planner) -> None:
+        cleaning.committed(planner, commit(planner.apply(changes(DNS, ENDPOINTS))))
+
+    cleaned(cleaner, work, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "cut 1 UDP flow of default/dns that led to 10.244.2.11:53, no endpoint of it any more",
+        "cut 2 UDP flows of 10.96.0.11:5353 that led to 10.244.2.11:53, no endpoint of it any more",
+        "cut 3 UDP flows of default/dns that no rule had translated",
+    ]
 
 
 def test_frontends_that_are_gone() -> None:

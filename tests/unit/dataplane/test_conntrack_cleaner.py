@@ -67,6 +67,11 @@ def test_entries_to_endpoints_that_left_are_deleted(entries, cleaner):
     }
     assert report.deleted == {V4: 2, V6: 0}
     assert report.examined == 3  # the kernel listed no other
+    assert sum(report.flows.values()) == 2
+    assert {flow.source for _, flow in report.flows} == {
+        destination("10.244.1.2:5353"),
+        destination("10.96.0.1:53"),
+    }
 
 
 def test_both_families_are_cleaned(entries, cleaner):

@@ -8,6 +8,7 @@ from nfproxy.host.processes import (
     name_of,
     own_privileges,
     set_oom_score_adj,
+    starter_of,
 )
 
 
@@ -67,3 +68,17 @@ def test_it_is_tried_twice(tmp_path, monkeypatch, caplog):
 
     assert path.read_text() == "-999\n"
     assert caplog.records == []
+
+
+def test_what_started_a_process(tmp_path: Path) -> None:
+    """Its parent's name and number; nothing where that says nothing, or the number is another's."""
+    parents = {4711: 812, 4712: 1, 4713: 9}
+    for pid, parent in parents.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b) S {parent} 1 1 0")
+    (tmp_path / "812").mkdir()
+    (tmp_path / "812" / "comm").write_text("kube-flannel\n")
+
+    assert starter_of(4711, "a) b", tmp_path) == "kube-flannel (pid 812)"
+    assert starter_of(4711, "nft", tmp_path) == ""
+    assert [starter_of(pid, "a) b", tmp_path) for pid in (4712, 4713, 4714)] == [""] * 3
