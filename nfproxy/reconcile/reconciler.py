@@ -23,8 +23,10 @@ from nfproxy.reconcile.backlog import ServicePart
 from nfproxy.reconcile.batch import Batch
 from nfproxy.reconcile.chainloading import ChainLoading, Survey
 from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
+from nfproxy.reconcile.costs import TRANSACTION_S
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.observed import observe
+from nfproxy.reconcile.portions import portions
 from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_elements
 from nfproxy.reconcile.restoring import believed_parts, is_much, restore
 from nfproxy.reconcile.script import script
@@ -173,8 +175,8 @@ class Reconciler:
         parts = believed_parts(extent, tracker.held)  # while what loads rules starts
         chains_made = self._restore_program() if extent.rules else 0
         restored = restore(extent, tracker.held, parts, self._dataplane, self._families)
-        batch = Batch(restored.operations)
-        for transaction in tracker.transactions(batch, limit, self._clock):
+        most = int(TRANSACTION_S / tracker.costs.operation_s)
+        for transaction in portions(restored.operations, limit, most):
             self._dataplane.commit(transaction)
         self._resync_reason = None
         report = self.sync()

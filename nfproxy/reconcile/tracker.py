@@ -296,11 +296,9 @@ class Tracker:
         """
         Yield the operations of a batch as transactions of at most `limit` bytes: nearly always one.
 
-        Where a batch has more than its share, none takes long. The time until the next one is asked
-        for is what a transaction took.
+        The time until the next one is asked for is what a transaction took.
         """
-        most = int(2 * TRANSACTION_S / self.costs.operation_s)
-        for transaction in portions(batch.operations, limit, most):
+        for transaction in portions(batch.operations, limit):
             began_s = clock()
             yield transaction
             self.costs.learn(len(transaction), clock() - began_s)
