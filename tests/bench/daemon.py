@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -33,7 +34,7 @@ from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab, Namespace
 
 NODE = "node-0"
-SMALL, LARGE = Size(50, 4), Size(10_000, 10)
+SMALL, LARGE, MANY = Size(50, 4), Size(10_000, 10), Size(45_000, 1)
 READY = "ready after"
 _TICK = os.sysconf("SC_CLK_TCK")
 _LIMIT_S = 120.0
@@ -64,6 +65,7 @@ class Measured(msgspec.Struct, frozen=True):
     latency: list[float]
     scaling: list[float]
     storms: list[Storm]
+    start_processor: float = 0.0  # of the daemon and its children, until all was programmed
 
 
 class Process:
@@ -179,7 +181,7 @@ def serve(namespace: Namespace, size: Size) -> StandIn:
     services = (objects.service_json(n) for n in numbers)
     slices = (objects.slice_json(n, objects.endpoints_of(n, size.endpoints)) for n in numbers)
     for resource, bodies in (("services", services), ("endpointslices", slices)):
-        api.load(resource, [msgspec.json.decode(body) for body in bodies])
+        api.load(resource, [_declined(msgspec.json.decode(body)) for body in bodies])
     node = {
         "kind": "Node",
         "metadata": {"name": NODE},
@@ -187,6 +189,12 @@ def serve(namespace: Namespace, size: Size) -> StandIn:
     }
     api.apply(node)
     return api
+
+
+def _declined(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without managedFields, which the stand-in would take time to leave out."""
+    del item["metadata"]["managedFields"]
+    return item
 
 
 def measure(
@@ -202,7 +210,7 @@ def measure(
             began = time.monotonic()
             with daemon(namespace, api, directory, pauses[0]) as process:
                 process.wait_until_ready()
-                started = time.monotonic() - began
+                started, starting_s = time.monotonic() - began, process.processor_s()
                 time.sleep(3.0)  # what lingers is removed, unused memory given back
                 used = process.processor_s()
                 time.sleep(idle_s)
@@ -225,7 +233,7 @@ def measure(
                 with daemon(namespace, api, directory, pause_ms) as process:
                     process.wait_until_ready()
                     storms.append(_storm(process, commits, changes, pause_ms, storm_s, rate))
-    return Measured(str(size), started, resident, peak, idle, latency, scaling, storms)
+    return Measured(str(size), started, resident, peak, idle, latency, scaling, storms, starting_s)
 
 
 class EndpointChanges:
@@ -300,6 +308,7 @@ def show(results: Sequence[Measured], console: Console) -> None:
     for head in ("Services x endpoints", *(r.size for r in results)):
         table.add_column(head, justify="left" if head.startswith("S") else "right")
     table.add_row("process start to all programmed", *(f"{r.started:.2f} s" for r in results))
+    table.add_row("its processor time", *(f"{r.start_processor:.2f} s" for r in results))
     table.add_row("watch event to commit, median / p99 ms", *(_ms(r.latency) for r in results))
     table.add_row("one endpoint added, median / p99 ms", *(_ms(r.scaling) for r in results))
     table.add_row("memory settled", *(f"{r.resident / 1e6:.0f} MB" for r in results))
@@ -334,8 +343,10 @@ def targets(results: Sequence[Measured]) -> Iterator[Target]:
     """Yield what a machine with two cores should reach, for the sizes that were measured."""
     for result in results:
         large = result.size == str(LARGE)
+        if large or result.size == str(MANY):
+            most_s = 1.8 if large else 6.0
+            yield at_most(f"start to all programmed, {result.size}", most_s, result.started, "s")
         if large:
-            yield at_most(f"start to all programmed, {LARGE}", 4, result.started, "s")
             ordered = sorted(result.latency)
             median, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
             yield at_most(f"watch event to commit, median, {LARGE}", 2, median * 1e3, "ms")

@@ -20,6 +20,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
   tests/bench/run.sh peaks                    memory of the daemon meanwhile         (--help)
   tests/bench/run.sh affinity                 what remembered clients cost           (--help)
+  tests/bench/run.sh sets                     declared sizes, and counters           (--help)
   tests/bench/run.sh wide                     one Service with 10,000 frontends      (--help)
   tests/bench/run.sh churn                    120 changes a second, of many kinds     (--help)
   tests/bench/run.sh commands                 explain and services beside a daemon   (--help)
@@ -34,7 +35,7 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " peaks "* | " repairs "* | " wide "*)
+    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " peaks "* | " repairs "* | " sets "* | " wide "*)
         module=bench.$1 && shift
         ;;
     *" -h "* | *" --help "*) usage && exit ;;

@@ -106,7 +106,7 @@ class Stream:
 
     def push(self, data: bytes) -> None:
         """Send something, as it is but for managedFields that the client declines."""
-        if self._asked.drops_managed_fields:
+        if self._asked.drops_managed_fields and b'"managedFields"' in data:
             data = drop_managed_fields(data) + b"\n"
         self._pending.append(data)
         self._wake.set()
