@@ -295,7 +295,7 @@ class Proxier:
             self._ready = True
             self._log_ready()
         self._hooks.on_committed(self._planner, commit)
-        if self._ready and self._operations >= _MUCH_WORK:
+        if self._operations >= _MUCH_WORK:
             self._operations = 0
             give_back()
         return outcome
