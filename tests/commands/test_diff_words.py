@@ -46,7 +46,7 @@ def test_rules_that_differ_are_named(loaded: Commands, manifests: Path) -> None:
     )
     details = rows(loaded, manifests)["chain reject-connection"][4]
     assert "- counter drop" in details
-    assert "+ meta l4proto tcp reject with tcp reset" in details or "+ reject" in details
+    assert '+ counter name "refused-no-endpoints" reject' in details
     assert "packets" not in details
 
 
