@@ -118,10 +118,16 @@ def lose_rights(stage: Stage) -> None:
 def refuse_an_element(stage: Stage) -> None:
     """The frontend of one Service; the rest of its transaction is committed at once."""
     key = parse_address("10.96.1.7") + schema.protocol_bytes(Protocol.TCP) + schema.port_bytes(80)
+
+    def is_refused() -> bool:
+        # Another number of endpoints leads the frontend to another chain.
+        pods = (f"10.244.9.{number}" for number in range(stage.random.randint(1, 9)))
+        stage.api.apply(service("churn-6", "10.96.1.7"), endpoint_slice("churn-6", *pods))
+        return stage.metric("nfproxy_refused_parts") > 0
+
     with stage.tables_changed() as change:
         (stage.injected / "refused").write_text(key.hex())
-        stage.api.apply(service("churn-6", "10.96.1.7"), endpoint_slice("churn-6", "10.244.9.1"))
-        assert stage.waits_for(lambda: stage.metric("nfproxy_refused_parts") > 0)
+        assert stage.waits_for(is_refused)
         (stage.injected / "refused").unlink()
         change("flush table ip nfproxy")  # when the tables are read, it is tried again
 
