@@ -121,7 +121,7 @@ def _bare(item: Any) -> Any:
     if isinstance(item, dict):
         if "elem" in item:
             return _bare(item["elem"])
-        dull = ("handle", "counter", "expires")
+        dull = ("handle", "counter", "expires", "packets", "bytes")
         return {key: _bare(value) for key, value in item.items() if key not in dull}
     if isinstance(item, list):
         return [_bare(part) for part in item]
