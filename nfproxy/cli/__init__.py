@@ -18,6 +18,7 @@ import click
 
 from nfproxy import __version__
 from nfproxy.errors import NOTHING_USABLE, NfproxyError
+from nfproxy.host.freememory import rarely_collected
 from nfproxy.host.processes import set_process_name
 from nfproxy.text import quoted
 
@@ -60,7 +61,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = import_module(f"nfproxy.cli.{cmd_name}").command
+        with rarely_collected():
+            command = import_module(f"nfproxy.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a programming error
         return command
 

@@ -24,6 +24,7 @@ from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
 from nfproxy.dataplane.probes import families_to_program, first_missing_feature, require_privileges
 from nfproxy.errors import ConfigError, reason_of
+from nfproxy.host.freememory import rarely_collected, use_one_arena
 
 log = logging.getLogger("nfproxy")
 
@@ -81,8 +82,8 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
         log.info("this node is prepared; exiting (--init-only)")
         return
     # Imported here: the HTTP client and the servers take a moment, and other actions need none.
-    from nfproxy.daemon.assembly import Options, serve
-    from nfproxy.host.freememory import use_one_arena
+    with rarely_collected():
+        from nfproxy.daemon.assembly import Options, serve
 
     use_one_arena()
     _allow_many_files()

@@ -49,9 +49,9 @@ def without_collector() -> Iterator[None]:
 @contextlib.contextmanager
 def rarely_collected() -> Iterator[None]:
     """
-    Let Python's garbage collector run rarely while objects come in that stay.
+    Let Python's garbage collector run rarely while what stays comes in: modules, objects.
 
-    It would walk all that came before again and again. It is not off: how long that takes is for an
+    It would walk all that came before again and again. It is not off: how long lists take is for an
     API server to decide, and attempts to reach one leave cycles.
     """
     before = gc.get_threshold()
