@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from nfproxy.insight.diagnosis import Diagnosis
-from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.addresses import Family, format_address, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft.schema import port_bytes
 from nfproxy.plan.endpoints import Destination
@@ -155,6 +155,18 @@ class FrontendRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     in_kernel: InKernel | None = None
     new_connections: int | None = None
     refused: int | None = None
+
+    @classmethod
+    def of(cls, key: FrontendKey, kind: FrontendKind, **fields: Any) -> FrontendRow:
+        """Return the row of a frontend; `fields` are those that its key does not say."""
+        return cls(
+            kind=kind,
+            family=key.family.label,
+            protocol=key.protocol.name,
+            address=format_address(key.address) if key.address else "",
+            port=key.port,
+            **fields,
+        )
 
     @property
     def key(self) -> FrontendKey:

@@ -49,12 +49,9 @@ def frontend_rows(port: PortSight) -> tuple[FrontendRow, ...]:
 
 
 def _absent(key: FrontendKey, kind: FrontendKind, reason: str, winner: str = "") -> FrontendRow:
-    return FrontendRow(
-        kind=kind,
-        family=key.family.label,
-        protocol=key.protocol.name,
-        address=format_address(key.address) if key.address else "",
-        port=key.port,
+    return FrontendRow.of(
+        key,
+        kind,
         answer=_NOWHERE,
         winner=winner,
         reason=reason,
@@ -70,12 +67,9 @@ def _row(port: PortSight, frontend: Frontend) -> FrontendRow:
     shape = next((chain for chain in frontend.chains if isinstance(chain, Shape)), None)
     knows_pods = config.local_pods.exists(key.family)
     answers, counts = _answers(frontend, shape, knows_pods=knows_pods)
-    return FrontendRow(
-        kind=frontend.kind,
-        family=key.family.label,
-        protocol=key.protocol.name,
-        address=format_address(key.address) if key.address else "",
-        port=key.port,
+    return FrontendRow.of(
+        key,
+        frontend.kind,
         answer=answers,
         endpoint_counts=counts,
         source_nat=_source_nat(shape, all_=config.masquerade_all, knows_pods=knows_pods),

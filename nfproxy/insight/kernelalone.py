@@ -121,12 +121,9 @@ def _frontend(held: HeldState, key: FrontendKey) -> FrontendRow | None:
     if key.address:
         is_internal = shape is None or shape.policy is Policy.CLUSTER
         kind = FrontendKind.CLUSTER_IP if is_internal else FrontendKind.LOAD_BALANCER_IP
-    return FrontendRow(
-        kind=kind,
-        family=key.family.label,
-        protocol=key.protocol.name,
-        address=format_address(key.address) if key.address else "",
-        port=key.port,
+    return FrontendRow.of(
+        key,
+        kind,
         answer=Answers(pods=all_, node=all_, outside=outside),
         endpoint_counts=AnswerCounts(pods=count, node=count, outside=outside_count),
         source_nat=_SOURCES[shape.policy] if shape else SourceNAT.NONE,
