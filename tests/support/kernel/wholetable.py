@@ -103,8 +103,6 @@ def snapshot(cluster: Cluster) -> dict[str, Any]:
             kind, body = next(iter(item.items()))
             if kind == "metainfo":
                 continue
-            if kind == "counter":  # what it counted is no part of the table
-                body = {"name": body["name"]}
             elements = body.pop("elem", [])
             if kind == "map" and is_clients_map(body["name"]):
                 elements = []
