@@ -20,7 +20,7 @@ from nfproxy.plan.frontendnames import comment_of
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
 from nfproxy.text import plural
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 log = logging.getLogger(__name__)
 

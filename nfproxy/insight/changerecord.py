@@ -19,7 +19,7 @@ from nfproxy.model.addresses import format_address
 from nfproxy.nft.chains import NO_LOCAL, REJECT
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import NO_SLOTS, Frontend, FrontendKey, ServicePlan, SlotRanges
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 #: Where the daemon serves them, to clients on loopback addresses; ``?after=NUMBER`` for later ones.
 CHANGES_PATH = "/changes"

@@ -26,7 +26,7 @@ from nfproxy.model.addresses import Prefix, format_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKind
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 _MOST_CLIENTS = 3
 

@@ -24,7 +24,7 @@ from nfproxy.plan.frontends import (
 )
 from nfproxy.reconcile.lists import NO_LIST, list_transition
 from nfproxy.reconcile.transition import ABSENT, drawn_counts, transition
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 EQUAL, MISSING, DIFFERS, UNKNOWN = "equal", "missing", "differs", "unknown"
 

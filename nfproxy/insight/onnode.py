@@ -40,7 +40,7 @@ from nfproxy.insight.waycauses import (
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.desired import Desired
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 
 def on_node(

@@ -12,7 +12,7 @@ from nfproxy.model.addresses import FAMILIES, Family, family_of, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 
 def frontends_of(row: ServiceRow) -> list[FrontendKey]:

@@ -7,7 +7,7 @@ from itertools import chain
 
 import msgspec
 
-from nfproxy.model.addresses import Family, format_address
+from nfproxy.model.addresses import Family
 from nfproxy.model.service import Claim, ObjectName
 from nfproxy.nft import schema
 from nfproxy.nft.chains import NO_LOCAL, REJECT, FindChain, Policy, is_guard, shape_of
@@ -35,7 +35,7 @@ from nfproxy.reconcile.transition import (
     transition,
 )
 from nfproxy.text import plural
-from nfproxy.views.elementwords import own_element, shared_element
+from nfproxy.views.elementwords import format_destination, own_element, shared_element
 
 #: How the kernel is: it lacks something, has too much, or has something else.
 MISSING, SURPLUS, DIFFERS = "missing", "surplus", "differs"
@@ -302,13 +302,6 @@ def _endpoints(slot_ranges: SlotRanges) -> set[Destination]:
 
 def _destinations(key: FrontendKey | ListKey, destinations: Iterable[Destination]) -> list[str]:
     return [format_destination(key.family, d) for d in sorted(destinations)]
-
-
-def format_destination(family: Family, destination: Destination) -> str:
-    """Return an endpoint as ``10.244.1.5:8080`` or ``[fd00::5]:8080``."""
-    address = format_address(destination[: family.size])
-    port = schema.port_of(destination, family.size)
-    return f"[{address}]:{port}" if family is Family.IPV6 else f"{address}:{port}"
 
 
 def answer_text(verdict: Verdict | None) -> str:

@@ -14,7 +14,7 @@ from nfproxy.plan.frontends import Frontend, FrontendKey, FrontendKind
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.service import select_for
 from nfproxy.text import plural
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 Data = dict[str, Any]
 

@@ -1,11 +1,12 @@
-"""What elements that frontends share, or that stand behind a frontend, are to an operator."""
+"""What elements, and the endpoints in them, are to an operator."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from nfproxy.model.addresses import format_address
+from nfproxy.model.addresses import Family, format_address
 from nfproxy.nft import schema
+from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey, SharedElement
 
 
@@ -76,3 +77,10 @@ def _value(element: SharedElement) -> str:
         port = FrontendKey.of_element(family, schema.NODE_PORTS, key)
         return port.place if port else key.hex()
     return schema.format_element(schema.SCHEMAS[name], key, None, family)
+
+
+def format_destination(family: Family, destination: Destination) -> str:
+    """Return an endpoint as ``10.244.1.5:8080`` or ``[fd00::5]:8080``."""
+    address = format_address(destination[: family.size])
+    port = schema.port_of(destination, family.size)
+    return f"[{address}]:{port}" if family is Family.IPV6 else f"{address}:{port}"

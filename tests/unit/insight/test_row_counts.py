@@ -8,7 +8,7 @@ from nfproxy.insight.rowcounts import frontends_of, with_counts
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import ObjectName, Protocol
 from nfproxy.plan.frontends import FrontendKey
-from nfproxy.views.compare import format_destination
+from nfproxy.views.elementwords import format_destination
 
 SHOP = sight(*shop())
 WEB = FrontendKey(Family.IPV4, parse_address("10.96.0.10"), Protocol.TCP, 80)
