@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Look around every test for what it leaves behind, and measure coverage if asked to."""
+    # A shell starts background jobs with SIGINT ignored, and all their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(Leftovers())
     if COVERAGE:
         config.pluginmanager.register(COVERAGE)

@@ -15,9 +15,9 @@ from nfproxy.model.service import Protocol
 from nfproxy.tools.lab import Cluster
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give the programs of iptables-legacy a lock file for this test, not the machine's."""
+    """Give the programs of iptables-legacy a lock file of their own, not the machine's."""
     os.environ["XTABLES_LOCKFILE"] = str(tmp_path_factory.mktemp("lock") / "xtables.lock")
     yield
     del os.environ["XTABLES_LOCKFILE"]

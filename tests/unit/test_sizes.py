@@ -12,7 +12,6 @@ from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.shadows import Shadows
 from nfproxy.reconcile.backlog import Backlog
-from nfproxy.reconcile.transition import arrange
 
 POD_IPS = [f"10.244.{number // 250}.{1 + number % 250}" for number in range(1000)]
 
@@ -75,16 +74,6 @@ def test_a_cluster_ip_takes_no_dictionary() -> None:
     assert [made.cluster_ip(family) for family in FAMILIES] == [*made.cluster_ips]
     assert service("web").cluster_ip(FAMILIES[1]) is None
     assert size(made.cluster_ips, set()) < sys.getsizeof({1: 1})
-
-
-def test_what_was_read_from_the_kernel_does_not_stay_beside_the_plan() -> None:
-    """Equal destinations exist once after a take-over."""
-    planned = tuple(bytes([10, 0, 0, number, 0, 80, 0, 0]) for number in range(5))
-    read = [bytes(bytearray(destination)) for destination in reversed(planned)]
-    arranged = arrange(read, planned)
-
-    assert arranged == read
-    assert {id(one) for one in arranged} == {id(one) for one in planned}
 
 
 def test_no_container_is_kept_for_each_service() -> None:
