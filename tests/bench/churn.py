@@ -1,7 +1,7 @@
 """
 Changes of many kinds, one after the other: what they cost, and what stays in memory.
 
-The stand-in plays the API server, as in :mod:`bench.daemon`. Each kind of change comes back to
+The stand-in plays the API server, as in :mod:`bench.running`. Each kind of change comes back to
 where it began, so what the daemon holds at the end is what it held at the beginning.
 """
 
@@ -23,8 +23,8 @@ from support.apiserver import StandIn
 
 from bench import machine, objects
 from bench.commits import Commits
-from bench.daemon import NODE, Process, daemon, serve
 from bench.objects import Size
+from bench.running import NODE, Process, daemon, serve
 from bench.targets import Target, at_most
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab

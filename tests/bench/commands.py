@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine, objects
-from bench.daemon import NODE, EndpointChanges, compiled, daemon, serve
+from bench.daemon import EndpointChanges
 from bench.objects import Size
+from bench.running import NODE, compiled, daemon, serve
 from bench.targets import Target, at_most
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab, Namespace

@@ -1,7 +1,7 @@
 """
 The most memory that the daemon takes while everything changes, beside what it settles at.
 
-Run by ``tests/bench/run.sh peaks``. The stand-in plays the API server, as in :mod:`bench.daemon`.
+Run by ``tests/bench/run.sh peaks``. The stand-in plays the API server, as in :mod:`bench.running`.
 Where a cgroup can be made, the daemon runs in one, and its children and the kernel's memory count,
 as for a container's limit.
 """
@@ -24,8 +24,8 @@ from support.apiserver import StandIn
 
 from bench import machine, objects
 from bench.cgroup import Cgroup, cgroup
-from bench.daemon import Process, daemon, serve
 from bench.objects import Size
+from bench.running import Process, daemon, serve
 from bench.targets import at_most
 from nfproxy.host.privatenamespace import enter_private_namespace
 from nfproxy.tools.lab import Lab, Namespace

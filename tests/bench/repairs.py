@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from support.kernel.foreignchanges import KINDS, script
 
-from bench import daemon, machine
+from bench import machine, running
 from bench.commits import Commits
 from bench.objects import Size
 from bench.targets import Target, at_most
@@ -59,9 +59,9 @@ def measure(size: Size, repeats: int, seconds: float) -> list[Repair]:
         namespace = lab.namespace("node")
         namespace.run(["ip", "link", "set", "lo", "up"])
         with (
-            daemon.serve(namespace, size) as api,
+            running.serve(namespace, size) as api,
             Commits(namespace) as commits,
-            daemon.daemon(namespace, api, Path(scratch), 0.0) as process,
+            running.daemon(namespace, api, Path(scratch), 0.0) as process,
         ):
             process.wait_until_ready()
             commits.wait_until_quiet(1.0)

@@ -2,77 +2,33 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support.client.http11 import ask, connections
+from support.healthchecks import (
+    EVERYWHERE,
+    ONE,
+    REQUEST,
+    SHOP,
+    TWO,
+    V4,
+    V6,
+    WEB,
+    Proxy,
+    at,
+    refused,
+    run,
+)
 from support.ports import free_ports
 
-from nfproxy.model.addresses import Family, parse_address
+from nfproxy.model.addresses import parse_address
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
 from nfproxy.servers import healthcheckports
-from nfproxy.servers.healthcheckports import HealthCheckServers, Key, ListenFailure
-
-V4, V6 = Family.IPV4, Family.IPV6
-WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
-EVERYWHERE: Mapping[Family, Collection[bytes] | None] = {V4: None, V6: None}
-ONE, TWO = "127.0.0.1", "127.0.0.2"
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def at(*addresses: str) -> Mapping[Family, Collection[bytes] | None]:
-    """Return IPv4 addresses to listen at, and none of IPv6."""
-    return {V4: [parse_address(address) for address in addresses], V6: []}
-
-
-class Proxy:
-    """The servers under test, the health they ask for, and the failures they reported."""
-
-    def __init__(self) -> None:
-        self.healthy = True
-        self.failures: list[ListenFailure] = []
-        self.own_ports: dict[int, str] = {}
-        self.servers = HealthCheckServers(
-            lambda: self.healthy, self.failures.append, self.own_ports
-        )
-        self._wanted: Mapping[Key, HealthCheck] = {}
-
-    async def update(
-        self,
-        wanted: Mapping[Key, HealthCheck],
-        addresses: Mapping[Family, Collection[bytes] | None],
-    ) -> None:
-        """Have these health checks alone served, and those that failed tried again."""
-        gone = dict.fromkeys(key for key in self._wanted if key not in wanted)
-        changed = {key: one for key, one in wanted.items() if self._wanted.get(key) != one}
-        self._wanted = dict(wanted)
-        await self.servers.update(gone | changed, addresses, retry=True)
-
-
-def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
-    """Run a test with servers that are closed after it."""
-
-    async def use() -> None:
-        proxy = Proxy()
-        try:
-            await test(proxy)
-        finally:
-            await proxy.servers.close()
-        assert proxy.servers.listeners == 0
-
-    asyncio.run(use())
-
-
-async def refused(host: str, port: int) -> bool:
-    """Return whether a connection is refused."""
-    try:
-        await ask((host, port), "/")
-    except ConnectionRefusedError:
-        return True
-    return False
+from nfproxy.servers.healthcheckports import HealthCheckServers, Key
 
 
 def test_the_answer_is_kube_proxys_to_the_byte():
@@ -312,69 +268,6 @@ def test_connections_are_bounded_over_all_services():
             assert (await ask((ONE, other), "/")).code == 200
             oldest, _ = held[0]
             assert await asyncio.wait_for(oldest.read(), 20) == b""
-
-    run(test)
-
-
-def test_of_two_services_with_one_port_the_first_is_served_and_both_are_named():
-    """No other process is blamed. Once the first is gone, the second is served."""
-    (port,) = free_ports(1)
-
-    async def test(proxy: Proxy) -> None:
-        check = HealthCheck(port, 1)
-        await proxy.update({(WEB, V4): check}, at(ONE))
-        await proxy.update({(SHOP, V4): check, (WEB, V4): check}, at(ONE))
-
-        assert '"name": "web"' in (await ask((ONE, port), "/")).body.decode()
-        (failure,) = proxy.failures
-        assert (failure.service, failure.other) == (SHOP, WEB)
-        assert failure.message == (
-            f'failed to start healthcheck "ns/shop" on port {port}: it is the healthCheckNodePort '
-            "of Service ns/web, too; give one of them another port"
-        )
-        await proxy.update({(SHOP, V4): check}, at(ONE))
-        assert '"name": "shop"' in (await ask((ONE, port), "/")).body.decode()
-
-    run(test)
-
-
-def test_a_node_port_of_another_service_is_named():
-    """A connection to it would never reach nfproxy, so nothing listens."""
-    (port,) = free_ports(1)
-
-    async def test(proxy: Proxy) -> None:
-        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
-        await proxy.update({(WEB, V4): HealthCheck(port, 1, SHOP)}, at(ONE))
-
-        assert await refused(ONE, port)
-        (failure,) = proxy.failures
-        assert (failure.service, failure.other) == (WEB, SHOP)
-        assert failure.message.endswith(
-            f"on port {port}: it is a node port of Service ns/shop; give one of them another port"
-        )
-        await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
-        assert (await ask((ONE, port), "/")).code == 200
-
-    run(test)
-
-
-def test_a_port_of_nfproxys_own_is_named():
-    """Not "another process". At another address than that server's the port is free."""
-
-    async def test(proxy: Proxy) -> None:
-        with socket.socket() as page:
-            page.bind((ONE, 0))
-            page.listen()
-            port = int(page.getsockname()[1])
-            proxy.own_ports[port] = "its health page"
-            await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(ONE))
-            (failure,) = proxy.failures
-            assert failure.message == (
-                f'failed to start healthcheck "ns/web" on port {port}: nfproxy serves its health '
-                "page there; give the Service another port"
-            )
-            await proxy.update({(WEB, V4): HealthCheck(port, 1)}, at(TWO))
-            assert (await ask((TWO, port), "/")).code == 200
 
     run(test)
 
