@@ -57,3 +57,10 @@ def test_the_top_level_holds_what_belongs_there() -> None:
     allowed = {"LICENSE", "README.md", "deploy", "nfproxy", "pyproject.toml", "rulesets", "tests"}
 
     assert {name for name in there - made if not name.endswith(".egg-info")} == allowed
+
+
+@pytest.mark.parametrize("line", (ROOT / "tests/kernels/selection.txt").read_text("utf-8").split())
+def test_tests_chosen_for_other_kernels_exist(line: str) -> None:
+    """Only the job on other kernels runs them, and would fail where a name is gone."""
+    path, _, name = line.partition("::")
+    assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text("utf-8")
