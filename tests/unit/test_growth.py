@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-import msgspec
 import pytest
-from bench import objects
 from support.kernel.fake import FakeKernel
+from support.objects.numbered import NumberedServices
 
 import nfproxy
 from nfproxy.kube.cache import ObjectCache
-from nfproxy.kube.identity import Kind
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.netlink import elements
@@ -38,16 +36,13 @@ CHANGES = 400  # in each of three rounds
 SECONDS = 0.3  # from one change to the next: lingering elements go in between
 
 
-class Node:
+class Node(NumberedServices):
     """What the daemon holds, over a kernel in memory."""
 
     def __init__(self) -> None:
         """Program a few Services."""
-        self.cache, self.planner, self.now = (
-            ObjectCache("node-0"),
-            Planner(NodeConfig(node_name="node-0")),
-            0.0,
-        )
+        super().__init__(ObjectCache("node-0"))
+        self.planner, self.now = Planner(NodeConfig(node_name="node-0")), 0.0
         self.reconciler = Reconciler(
             *(FakeKernel(), self.planner.desired, self.planner.config, FAMILIES, lambda: self.now),
             makes_chains_ahead=True,
@@ -56,20 +51,6 @@ class Node:
             self.service(number)
             self.slice(number, 4)
         self.sync()
-
-    def service(self, number: int, *, exists: bool = True, **spec: Any) -> None:
-        """Make, change or remove a Service."""
-        value = msgspec.json.decode(objects.service_json(number))
-        value["status"] = spec.pop("status", {})
-        value["spec"] |= spec
-        do = self.cache.put if exists else self.cache.remove
-        do(Kind.SERVICE, msgspec.json.encode(value))
-
-    def slice(self, number: int, endpoints: int, *, first: int = 0, exists: bool = True) -> None:
-        """Make, change or remove a Service's slice."""
-        addresses = [objects.spare_endpoint(first + index) for index in range(endpoints)]
-        do = self.cache.put if exists else self.cache.remove
-        do(Kind.ENDPOINT_SLICE, objects.slice_json(number, addresses))
 
     def sync(self) -> None:
         """Commit what changed; remove what is due; make chains ahead."""

@@ -14,17 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import msgspec
 import pytest
-from bench import objects
 from support.kernel.fake import FakeKernel
+from support.objects.numbered import NumberedServices
 
 import nfproxy
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.daemon.proxier import Outcome, Proxier
 from nfproxy.health import Health
 from nfproxy.kube.cache import ObjectCache
-from nfproxy.kube.identity import Kind
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.nodeconfig import NodeConfig
@@ -64,12 +62,12 @@ class Lines:
         return self._line
 
 
-class Cluster:
+class Cluster(NumberedServices):
     """A node of a cluster with so many Services, each fifth of which takes local endpoints only."""
 
     def __init__(self, services: int) -> None:
         self.services = services
-        self.cache = ObjectCache(NODE)
+        super().__init__(ObjectCache(NODE))
         self.hooks = NodeHooks(Metrics(FAMILIES, "0", {}), Health(30.0), FAMILIES, NoFlows())  # type: ignore[arg-type]
         config = NodeConfig(node_name=NODE)
         self.proxier = Proxier(FakeKernel(), FAMILIES, config, self.hooks, lambda _: "", 0.0)
@@ -77,20 +75,6 @@ class Cluster:
             self.service(number, **(local(number) if number % 5 == 0 else {}))
             self.slice(number, 4)
         self.sync()
-
-    def service(self, number: int, *, exists: bool = True, **spec: Any) -> None:
-        """Make, change or remove a Service."""
-        value = msgspec.json.decode(objects.service_json(number))
-        value["status"] = spec.pop("status", {})
-        value["spec"] |= spec
-        do = self.cache.put if exists else self.cache.remove
-        do(Kind.SERVICE, msgspec.json.encode(value))
-
-    def slice(self, number: int, endpoints: int, *, first: int = 0, exists: bool = True) -> None:
-        """Make, change or remove a Service's slice."""
-        addresses = [objects.spare_endpoint(first + index) for index in range(endpoints)]
-        do = self.cache.put if exists else self.cache.remove
-        do(Kind.ENDPOINT_SLICE, objects.slice_json(number, addresses))
 
     def sync(self) -> None:
         """Program what changed, and remove what that left."""
