@@ -28,6 +28,7 @@ from nfproxy.insight.changerecord import (
     service_changes,
 )
 from nfproxy.insight.nodestatus import ForeignSummary
+from nfproxy.metrics.component import process_start_s
 from nfproxy.model.changes import Changes
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
@@ -149,7 +150,7 @@ class ChangeLog:
             self._has_begun = True
             frontends = plural(len(planner.desired.frontends), "frontend")
             what = f"nfproxy started: {plural(len(planner.services), 'Service')}, {frontends}"
-            found.append(_Entry(unix, what=what))
+            found.append(_Entry(unix, max(0.0, unix - process_start_s()), what))
         if self._of_node is not None and not left:
             (of_node, since_s), self._of_node = self._of_node, None
             found.append(of_node._replace(unix_s=unix, after_s=moment - since_s))
@@ -161,10 +162,10 @@ class ChangeLog:
                 for change in service_changes(waiting.before, planner.desired.plan_of(name)):
                     found.append(_Entry(unix, after_s, "", name, change, because))
         if others := finished[_MOST_SERVICES:]:
-            for name in others:
-                del self._waiting[name]
+            known = [one for name in others if (one := self._waiting.pop(name))]
+            since_s = min((one.since_s for one in known), default=moment)
             what = f"changes of {plural(len(others), 'more Service')}"
-            found.append(_Entry(unix, what=what))
+            found.append(_Entry(unix, moment - since_s, what))
         self._append(found)
 
     # --- in the event loop ---------------------------------------------------------------

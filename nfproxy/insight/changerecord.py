@@ -78,9 +78,9 @@ class ChangeRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
     @property
     def in_force(self) -> str:
-        """How long it took."""
+        """How long it took; only what others did is recorded before that is known."""
         if self.after_ms is None:
-            return "not repaired yet" if self.by else "not yet"
+            return "not repaired yet"
         took = duration_text(self.after_ms)
         return f"repaired, {took}" if self.by else took
 

@@ -67,7 +67,9 @@ def endpoints(*addresses: str) -> Changes:
 def test_a_start_is_one_record() -> None:
     """However much it programs, and in however many portions."""
     recorded = Recorded()
-    assert [r.change for r in recorded.page.records] == ["nfproxy started: 0 Services, 0 frontends"]
+    (start,) = recorded.page.records
+    assert start.change == "nfproxy started: 0 Services, 0 frontends"
+    assert start.after_ms is not None  # since the process began
 
 
 def test_endpoints_are_named_with_their_service_port_and_slice() -> None:
