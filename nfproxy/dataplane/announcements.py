@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 
 from nfproxy.errors import DataplaneError, reason_of
+from nfproxy.host import bpf
 from nfproxy.netlink.sockets import (
     NETLINK_ADD_MEMBERSHIP,
     SO_ATTACH_FILTER,
@@ -35,8 +35,6 @@ def buffers(sock: socket.socket) -> Iterator[bytes | None]:
             yield None
 
 
-# Classic BPF: (code, jump if true, jump if false, operand).
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
 _NOTHING, _EVERYTHING = 0, 0xFFFFFFFF  # bytes of a buffer to let through
 
@@ -68,19 +66,14 @@ def attach_filter(sock: socket.socket, ports: Sequence[int], *, ours: bool) -> N
     all of them. BPF loads words as big endian, and the port is in host order.
     """
     swapped = [int.from_bytes(struct.pack("=I", port & 0xFFFFFFFF), "big") for port in ports]
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (_LOAD_WORD, 0, 0, _PORT_OFFSET),
-            # Each jumps over those that follow, and over the answer to any other port.
-            *(
-                (_JUMP_IF_EQUAL, left, 0, port)
-                for left, port in zip(range(len(swapped), 0, -1), swapped, strict=True)
-            ),
-            (_RETURN, 0, 0, _NOTHING if ours else _EVERYTHING),
-            (_RETURN, 0, 0, _EVERYTHING if ours else _NOTHING),
-        )
+    program = (
+        (bpf.LOAD_WORD, 0, 0, _PORT_OFFSET),
+        # Each jumps over those that follow, and over the answer to any other port.
+        *(
+            (bpf.JUMP_IF_EQUAL, left, 0, port)
+            for left, port in zip(range(len(swapped), 0, -1), swapped, strict=True)
+        ),
+        (bpf.RETURN, 0, 0, _NOTHING if ours else _EVERYTHING),
+        (bpf.RETURN, 0, 0, _EVERYTHING if ours else _NOTHING),
     )
-    buffer = ctypes.create_string_buffer(program)
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)
+    bpf.attach(sock, SO_ATTACH_FILTER, program)

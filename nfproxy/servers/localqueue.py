@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import socket
-import struct
 
+from nfproxy.host import bpf
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.servers.listening import listen, listen_at, not_at
 
 _SO_ATTACH_REUSEPORT_CBPF = 51  # of asm-generic/socket.h; Python has no name for it
-
-# Classic BPF, as in linux/bpf_common.h: an instruction is (code, jump if true, jump if false,
-# operand).
-_LOAD_BYTE, _LOAD_WORD, _TO_X = 0x30, 0x20, 0x07
-_SHIFT_RIGHT, _JUMP_IF_EQUAL, _JUMP_IF_X, _RETURN = 0x74, 0x15, 0x1D, 0x06
 _IP_HEADER = 0xFFF00000  # SKF_NET_OFF: an offset from there is one in the IP header
 _REMOTE, _LOCAL = 0, 1  # the sockets, in the order in which they began to listen
 
@@ -54,28 +48,25 @@ def _lead_apart(listening: socket.socket) -> None:
     """
     ipv4, ipv6 = _compare(12, 16, words=1), _compare(8, 24, words=4)
     program = (
-        (_LOAD_BYTE, 0, 0, _IP_HEADER),
-        (_SHIFT_RIGHT, 0, 0, 4),
-        (_JUMP_IF_EQUAL, 0, len(ipv4), 4),
+        (bpf.LOAD_BYTE, 0, 0, _IP_HEADER),
+        (bpf.SHIFT_RIGHT, 0, 0, 4),
+        (bpf.JUMP_IF_EQUAL, 0, len(ipv4), 4),
         *ipv4,
         *ipv6,
     )
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code)
-    header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, header)
+    bpf.attach(listening, _SO_ATTACH_REUSEPORT_CBPF, program)
 
 
-def _compare(source: int, destination: int, words: int) -> list[tuple[int, int, int, int]]:
+def _compare(source: int, destination: int, words: int) -> list[bpf.Instruction]:
     """Return the instructions that end with `_LOCAL` where two addresses are equal."""
-    made: list[tuple[int, int, int, int]] = []
+    made: list[bpf.Instruction] = []
     for word in range(words):
         # Over the comparisons that are left, and over the return of _LOCAL.
         to_end = 4 * (words - word - 1) + 1
         made += [
-            (_LOAD_WORD, 0, 0, _IP_HEADER + source + 4 * word),
-            (_TO_X, 0, 0, 0),
-            (_LOAD_WORD, 0, 0, _IP_HEADER + destination + 4 * word),
-            (_JUMP_IF_X, 0, to_end, 0),
+            (bpf.LOAD_WORD, 0, 0, _IP_HEADER + source + 4 * word),
+            (bpf.TO_X, 0, 0, 0),
+            (bpf.LOAD_WORD, 0, 0, _IP_HEADER + destination + 4 * word),
+            (bpf.JUMP_IF_X, 0, to_end, 0),
         ]
-    return [*made, (_RETURN, 0, 0, _LOCAL), (_RETURN, 0, 0, _REMOTE)]
+    return [*made, (bpf.RETURN, 0, 0, _LOCAL), (bpf.RETURN, 0, 0, _REMOTE)]
