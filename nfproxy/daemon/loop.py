@@ -78,6 +78,7 @@ class Daemon:
         self._repair_log = RepairLog(families)
         self._extent = Extent()  # of foreign changes that are not repaired yet
         self._in_step = False
+        self._said_ready = False
         self._repaired = 0  # operations since the tables were in step
         self._node: Node | None = None
         self._wake = asyncio.Event()  # set when a deadline came nearer
@@ -262,6 +263,10 @@ class Daemon:
                     self._repair_log.repaired(self._repaired, outcome.ended_s)
                     self._repaired = 0
                     self._hooks.on_in_step()
+                    # Last: who waits for this line may ask for anything after it.
+                    if not self._said_ready:
+                        self._said_ready = True
+                        self._proxier.log_ready()
         if outcome.cleanup_failed:
             self._hooks.on_cleanup_failed()
 

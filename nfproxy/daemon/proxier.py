@@ -293,7 +293,6 @@ class Proxier:
         self._report_refused(report)
         if not self._ready and not report.left:
             self._ready = True
-            self._log_ready()
         self._hooks.on_committed(self._planner, commit)
         if self._operations >= _MUCH_WORK:
             self._operations = 0
@@ -342,7 +341,8 @@ class Proxier:
                 took,
             )
 
-    def _log_ready(self) -> None:
+    def log_ready(self) -> None:
+        """Log how long the start took, and what is in force; only while nothing is committed."""
         log.info(
             "ready after %.2f s: %s, %s",
             monotonic_s() - self._started_s,

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from support.objects.model import changes, endpoint_slice, service
 
 from nfproxy.daemon import proxier
 from nfproxy.daemon.loop import Daemon
+from nfproxy.daemon.proxier import Hooks
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Changes
 from nfproxy.model.nodeconfig import NodeConfig
@@ -53,11 +55,11 @@ class OneBatch:
 
 
 @asynccontextmanager
-async def settled(kernel: FakeKernel) -> AsyncIterator[OneBatch]:
+async def settled(kernel: FakeKernel, hooks: Hooks | None = None) -> AsyncIterator[OneBatch]:
     """Run a daemon that has programmed its source's first batch; stop it at the end."""
     source, stop = OneBatch(), asyncio.Event()
     config = NodeConfig(node_name="node-1")
-    daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES)
+    daemon = Daemon(source, kernel, lambda node, patient: config, FAMILIES, hooks)
     running = asyncio.create_task(daemon.run(stop))
     for _ in range(1000):
         if kernel.operations:
@@ -97,3 +99,23 @@ def test_a_daemon_that_is_behind_and_cannot_commit_rests_until_the_retry(
         return looked
 
     assert asyncio.run(case()) < 10
+
+
+def test_ready_is_said_after_health_and_pages_know(caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits for that line finds the tables in step."""
+    caplog.set_level(logging.INFO)
+    before: list[str] = []
+
+    class OnInStep(Hooks):
+        def on_in_step(self) -> None:
+            before.extend(record.getMessage() for record in caplog.records)
+
+    async def case() -> None:
+        async with settled(FakeKernel(), OnInStep()):
+            pass
+
+    asyncio.run(case())
+
+    assert before
+    assert not any(line.startswith("ready") for line in before)
+    assert sum(line.startswith("ready after") for line in caplog.messages) == 1

@@ -69,12 +69,18 @@ def test_the_first_sync_counts_services_and_then_the_daemon_is_ready(
     """A start over tables that match says how many elements were read."""
     kernel = FakeKernel()
     objects = changes(service("web"), endpoint_slice("web", A, B))
-    first, ready = said(caplog, lambda: made(kernel).sync(objects))
-    again, _ = said(caplog, lambda: made(kernel).sync(objects))
+
+    def start(kernel: FakeKernel, objects: Changes) -> None:
+        daemon = made(kernel)
+        daemon.sync(objects)
+        daemon.log_ready()
+
+    first, ready = said(caplog, lambda: start(kernel, objects))
+    again, _ = said(caplog, lambda: start(kernel, objects))
 
     assert re.fullmatch(r"synced 1 Service: \d+ changes in T, after reading the tables", first)
     assert re.fullmatch(r"ready after [\d.]+ s: 1 Service, 1 frontend, 2 slots", ready)
-    _, idle = said(caplog, lambda: made(FakeKernel()).sync(changes(service("web"))))
+    _, idle = said(caplog, lambda: start(FakeKernel(), changes(service("web"))))
     assert idle.endswith("1 Service, 1 frontend, 0 slots; 1 Service has no endpoint here")
     assert re.fullmatch(r"kernel tables already match \(read \d+ elements in T\)", again)
 
