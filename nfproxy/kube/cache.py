@@ -11,30 +11,18 @@ the planner.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from nfproxy.kube.decode import Data, Value, decode
+from nfproxy.kube.heldfiles import FileContent, HeldFiles, ObjectKey
 from nfproxy.kube.identity import Kind, identify
 from nfproxy.model.changes import Changes, Problem, Trigger
 from nfproxy.model.service import ObjectName
 from nfproxy.model.sharing import share_equal_fields
-from nfproxy.text import plural, shown_path
 
 _MAX_TRIGGERS = 1000  # kept for one Service until the next `take`
-
-
-class ObjectKey(NamedTuple):
-    """An object's identity: two objects with one key are two versions of one object."""
-
-    kind: Kind
-    name: ObjectName
-
-    def __str__(self) -> str:
-        """Return what messages call it, e.g. ``Service default/web``."""
-        path = str(self.name) if self.kind.namespaced else self.name.name
-        return f"{self.kind.word} {path}"
 
 
 class CacheChange(msgspec.Struct, frozen=True):
@@ -56,65 +44,12 @@ class CacheChange(msgspec.Struct, frozen=True):
     is_another: bool = False
 
 
-class UnusableObject(NamedTuple):
-    """An object in a file that cannot be used; `kind` is None where even that is unclear."""
-
-    kind: Kind | None
-    namespace: str
-    name: str
-
-    def may_be(self, key: ObjectKey) -> bool:
-        """Return whether this may be a new, broken version of an object."""
-        return (
-            self.kind in (None, key.kind)
-            and self.name == key.name.name
-            and key.name.namespace in ("", self.namespace)
-        )
-
-
-class FileContent(msgspec.Struct, frozen=True):
-    """
-    What one manifest file says.
-
-    `objects` maps an object that has no part in proxying to None. `parsed` is false when the file's
-    text, or a part of it, could not be read. `has_nameless` is true when the file holds an object
-    that cannot be used and has no name, so that it may be a new version of any object.
-    `serviceless` counts the EndpointSlices that name no Service.
-    """
-
-    objects: dict[ObjectKey, Value | None] = {}
-    problems: tuple[Problem, ...] = ()
-    parsed: bool = True
-    unusable: frozenset[UnusableObject] = frozenset()
-    has_nameless: bool = False
-    serviceless: int = 0
-
-    @property
-    def is_unusable(self) -> bool:
-        """Whether the file cannot be read, or holds objects of which none can be used."""
-        return not self.parsed or (not self.objects and (self.has_nameless or bool(self.unusable)))
-
-    def may_hold(self, key: ObjectKey) -> bool:
-        """Return whether an object that is not among `objects` may still be in the file."""
-        return not self.parsed or self.has_nameless or any(u.may_be(key) for u in self.unusable)
-
-
-class _File(msgspec.Struct):
-    """What a file holds; `has_parsed` is true once one of its versions parsed as a whole."""
-
-    objects: dict[ObjectKey, Value | None]
-    problems: tuple[Problem, ...]
-    has_parsed: bool
-    serviceless: int = 0
-
-
 class ObjectCache:
     """
     The latest good version of each Service, EndpointSlice, ServiceCIDR and this node's Node.
 
-    An object whose new version cannot be used keeps its last good one, if it had any. Where several
-    files hold an object, the first of them in path order has it, so the order of reading does not
-    matter. No method raises for bad input. The cost of a call is that of the objects it is about.
+    An object whose new version cannot be used keeps its last good one, if it had any. No method
+    raises for bad input. The cost of a call is that of the objects it is about.
 
     Not safe for threads: its source calls it from one thread at a time.
     """
@@ -140,9 +75,7 @@ class ObjectCache:
         self._unlisted: dict[Kind, set[ObjectName | None]] = {}
         # By an API server. A directory need not hold the Node: its absence there says nothing.
         self._node_was_removed = False
-        self._files: dict[str, _File] = {}
-        self._holders: dict[ObjectKey, tuple[str, ...]] = {}
-        self._contested: set[ObjectKey] = set()
+        self._files = HeldFiles()
 
     # --- what readers want to know ---------------------------------------------------------
 
@@ -182,33 +115,21 @@ class ObjectCache:
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong with objects and files now, without conflicts."""
         groups = [*(p for of_kind in self._problems.values() for p in of_kind.values())]
-        groups += [file.problems for file in self._files.values()]
+        groups.append(self._files.problems)
         return tuple(problem for group in groups for problem in group)
 
     @property
     def serviceless(self) -> int:
         """How many EndpointSlices in files name no Service."""
-        return sum(file.serviceless for file in self._files.values())
+        return self._files.serviceless
 
     def conflicts(self) -> list[Problem]:
         """Return a problem for each object in a file that another file holds before it."""
-        return [
-            Problem(
-                shown_path(path),
-                str(key),
-                "",
-                f"is also in {shown_path(first)}, which counts",
-                kind=key.kind.word,
-            )
-            for key in self._contested
-            for first, *others in [self._holders[key]]
-            for path in others
-        ]
+        return self._files.conflicts()
 
     def source_file(self, service: ObjectName) -> str:
         """Return the file a Service is in, fit for a message; "" where it is in none."""
-        holders = self._holders.get(ObjectKey(Kind.SERVICE, service))
-        return shown_path(holders[0]) if holders else ""
+        return self._files.holder(ObjectKey(Kind.SERVICE, service))
 
     def _differences(self, kind: Kind) -> dict[ObjectName, Any]:
         """Return a kind's new values by name, None for what is gone."""
@@ -305,56 +226,17 @@ class ObjectCache:
 
     def objects_in(self, path: str) -> dict[ObjectKey, Value | None] | None:
         """Return the objects that a file holds, None for a file that is not known."""
-        file = self._files.get(path)
-        return file.objects if file else None
+        return self._files.objects_in(path)
 
     def replace_file(self, path: str, content: FileContent) -> None:
-        """
-        Take what a file holds now.
-
-        A version that does not parse leaves the objects of the last good one, all of them; if no
-        version ever parsed, what could be read of it counts. An object that may be in the file in a
-        version that cannot be used keeps its last good one. A problem of the file says how many
-        objects stay.
-        """
-        old = self._files.get(path)
-        has_parsed = content.parsed or (old is not None and old.has_parsed)
-        objects, stay = _merged(content, old)
-        problems = content.problems
-        if stay:
-            what = f"{plural(stay, 'object')} of the last good version in use"
-            problems += (Problem(shown_path(path), "", "", what),)
-        self._files[path] = _File(objects, problems, has_parsed, content.serviceless)
-        self._change_holder(path, old.objects if old else {}, objects)
+        """Take what a file holds now, as :meth:`HeldFiles.replace` does."""
+        for key, value in self._files.replace(path, content).items():
+            self._set(key.kind, key.name, value)
 
     def remove_file(self, path: str) -> None:
         """Take it that a file is gone, and with it what it held."""
-        old = self._files.pop(path, None)
-        if old is not None:
-            self._change_holder(path, old.objects, {})
-
-    def _change_holder(
-        self, path: str, old: dict[ObjectKey, Value | None], new: dict[ObjectKey, Value | None]
-    ) -> None:
-        """Register that a file holds other objects than before."""
-        for key in old.keys() - new.keys():
-            self._set_holders(key, tuple(p for p in self._holders[key] if p != path))
-        for key in new.keys() - old.keys():
-            self._set_holders(key, tuple(sorted((*self._holders.get(key, ()), path))))
-        # The first holder may have changed, also for an object that stays in this file.
-        for key in old.keys() | new.keys():
-            holders = self._holders.get(key)
-            self._set(key.kind, key.name, self._files[holders[0]].objects[key] if holders else None)
-
-    def _set_holders(self, key: ObjectKey, holders: tuple[str, ...]) -> None:
-        if holders:
-            self._holders[key] = holders
-        else:
-            del self._holders[key]
-        if len(holders) > 1:
-            self._contested.add(key)
-        else:
-            self._contested.discard(key)
+        for key, value in self._files.remove(path).items():
+            self._set(key.kind, key.name, value)
 
     # --- from either -----------------------------------------------------------------------
 
@@ -379,22 +261,3 @@ def _is_another(now: Value | None, before: Value | None) -> bool:
     if now is None or before is None or not before.uid_tag or not now.uid_tag:
         return False
     return now.uid_tag != before.uid_tag
-
-
-def _merged(content: FileContent, old: _File | None) -> tuple[dict[ObjectKey, Value | None], int]:
-    """Return the objects of a file after it was read, and how many of an earlier version stay."""
-    if old is None:
-        return content.objects, 0
-    if not content.parsed and old.has_parsed:
-        return old.objects, len(old.objects)
-    objects = dict(content.objects)
-    stay = 0
-    for key, value in old.objects.items():
-        if key not in objects:
-            if content.may_hold(key):
-                objects[key] = value
-                stay += 1
-        elif value == objects[key]:
-            # The old one, so that reading a large file again does not move it all to new memory.
-            objects[key] = value
-    return objects, stay

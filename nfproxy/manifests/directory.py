@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nfproxy.kube.cache import FileContent, ObjectCache
+from nfproxy.kube.cache import ObjectCache
+from nfproxy.kube.heldfiles import FileContent
 from nfproxy.kube.identity import Kind
 from nfproxy.manifests.files import Signature
 from nfproxy.manifests.scan import DirectoryId, Scan

@@ -12,8 +12,8 @@ from typing import Any, TypeGuard
 import msgspec
 
 from nfproxy.errors import InputError
-from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.decode import Value, decode
+from nfproxy.kube.heldfiles import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.identity import DEFAULT_NAMESPACE, Identity, Kind, identify, objection, read_as
 from nfproxy.manifests.files import MAX_YAML_MIB, MIB, Text
 from nfproxy.mismatch import UNREADABLE, json_error, mismatch

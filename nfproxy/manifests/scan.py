@@ -14,7 +14,7 @@ import msgspec
 
 from nfproxy.clock import now
 from nfproxy.errors import InputError, reason_of
-from nfproxy.kube.cache import FileContent
+from nfproxy.kube.heldfiles import FileContent
 from nfproxy.manifests.files import Listing, Signature, list_files, read_text
 from nfproxy.manifests.parsing import parse
 from nfproxy.model.changes import Problem

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.objects.cache import Cache
 
-from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
+from nfproxy.kube.heldfiles import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.identity import Kind
 from nfproxy.model.changes import Problem
 from nfproxy.model.service import ObjectName, Service

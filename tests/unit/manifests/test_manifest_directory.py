@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfproxy.kube.cache import FileContent, ObjectKey, UnusableObject
+from nfproxy.kube.heldfiles import FileContent, ObjectKey, UnusableObject
 from nfproxy.kube.identity import Kind
 from nfproxy.manifests.directory import MAX_WAIT_S, QUIET_S, ManifestDirectory
 from nfproxy.manifests.files import Listing, Signature

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfproxy.kube.cache import FileContent, ObjectKey
+from nfproxy.kube.heldfiles import FileContent, ObjectKey
 from nfproxy.kube.identity import Kind
 from nfproxy.manifests.files import Text
 from nfproxy.manifests.parsing import parse
