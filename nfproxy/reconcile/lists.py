@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nfproxy.nft import schema
 from nfproxy.plan.endpoints import Destination, pack
 from nfproxy.plan.frontends import NO_SLOTS, ListKey, SlotRanges
-from nfproxy.reconcile.transition import NO_LIMIT, RANGE_STARTS, Operation, arrange
+from nfproxy.reconcile.transition import NO_LIMIT, RANGE_STARTS, Operation, SlotPlaces, fill
 
 
 class ListState(NamedTuple):
@@ -76,17 +76,12 @@ def _fill(
 ) -> Sequence[Destination]:
     """Append the operations that fill a slot range, up to `most`; return what it holds then."""
     held = [*slots]
-    new: Sequence[Destination] = arrange(held, want) if held else want
-    for index, destination in enumerate(new):
-        if index < len(held) and held[index] == destination:
-            continue
-        if len(operations) >= most:
-            return pack([*new[:index], *held[index:]])
-        if index < len(held):
-            operations.append(_operation(key, start + index, None))
-        operations.append(_operation(key, start + index, destination))
+    where = SlotPlaces(key.family, schema.LIST_ENDPOINTS[key.protocol], key.number, start)
+    new, is_whole = fill(where, held, want, operations, most)
+    if not is_whole:
+        return new
     left = max(len(new), len(held) - max(0, most - len(operations)))
-    operations += (_operation(key, start + index, None) for index in range(left, len(held)))
+    operations += (_deletion(key, start + index) for index in range(left, len(held)))
     return want if left == len(new) and want == new else pack([*new, *held[len(new) : left]])
 
 
@@ -96,13 +91,12 @@ def clean_list(key: ListKey, state: ListState, most: int = NO_LIMIT) -> ListStep
     kept: list[Sequence[Destination]] = []
     for start, slots, in_use in zip(RANGE_STARTS, state.slot_ranges, state.in_use, strict=True):
         left = len(slots) if in_use else max(0, len(slots) - (most - len(gone)))
-        gone += (_operation(key, start + index, None) for index in range(left, len(slots)))
+        gone += (_deletion(key, start + index) for index in range(left, len(slots)))
         kept.append(slots[:left])
     after = ListState((kept[0], kept[1]), state.in_use)
     return ListStep(gone, after, not ListStep(gone, after).lingers)
 
 
-def _operation(key: ListKey, slot: int, destination: Destination | None) -> Operation:
+def _deletion(key: ListKey, slot: int) -> Operation:
     name = schema.LIST_ENDPOINTS[key.protocol]
-    where = key.number + schema.number_bytes(slot)
-    return Operation(destination is not None, key.family, name, where, destination)
+    return Operation(False, key.family, name, key.number + schema.number_bytes(slot))

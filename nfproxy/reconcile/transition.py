@@ -48,6 +48,15 @@ class Operation(NamedTuple):
     value: Value = None
 
 
+class SlotPlaces(NamedTuple):
+    """Where the slots of a range are: a map, and keys of a prefix and a number from `start` on."""
+
+    family: Family
+    map: str
+    prefix: bytes
+    start: int
+
+
 class FrontendState(NamedTuple):
     """
     One frontend's elements as the kernel has them.
@@ -199,23 +208,43 @@ def _fill_range(
         return slots  # all of them linger
     if slots == wanted:
         return wanted
-    # Of a new frontend it is the wanted sequence itself: a first load copies nothing.
     held = [*slots]
-    new: Sequence[Destination] = arrange(held, wanted) if held else wanted
-    family, name, prefix = key.family, slot_map(key), slot_prefix(key)
-    for index, destination in enumerate(new):
-        if index < len(held) and held[index] == destination:
-            continue
-        if len(operations) >= most:
-            return pack([*new[:index], *held[index:]])
-        where = prefix + schema.number_bytes(start + index)
-        if index < len(held):
-            operations.append(Operation(False, family, name, where))
-        operations.append(Operation(True, family, name, where, destination))
+    where = SlotPlaces(key.family, slot_map(key), slot_prefix(key), start)
+    new, is_whole = fill(where, held, wanted, operations, most)
+    if not is_whole:
+        return new
     if len(held) <= len(new) and wanted == new:
         return wanted
     # Slots from len(new) on stay as they are: an old verdict may still draw one of them.
     return pack([*new, *held[len(new) :]])
+
+
+def fill(
+    where: SlotPlaces,
+    held: Sequence[Destination],
+    wanted: Sequence[Destination],
+    operations: list[Operation],
+    most: int,
+) -> tuple[Sequence[Destination], bool]:
+    """
+    Append the operations that put what is wanted into the first slots, up to `most`.
+
+    Return what the first slots then hold, and true; where `most` is too few, what all of them hold,
+    and false. The slots have no gaps.
+    """
+    # Of a new frontend it is the wanted sequence itself: a first load copies nothing.
+    new: Sequence[Destination] = arrange(held, wanted) if held else wanted
+    family, name, prefix, start = where
+    for index, destination in enumerate(new):
+        if index < len(held) and held[index] == destination:
+            continue
+        if len(operations) >= most:
+            return pack([*new[:index], *held[index:]]), False
+        slot = prefix + schema.number_bytes(start + index)
+        if index < len(held):
+            operations.append(Operation(False, family, name, slot))
+        operations.append(Operation(True, family, name, slot, destination))
+    return new, True
 
 
 def _own_elements(
