@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfproxy.clock import monotonic_s, unix_s
+from nfproxy.clock import monotonic_s, process_age_s, unix_s
 from nfproxy.dataplane.notifications import ForeignChange
 from nfproxy.insight.changerecord import (
     ChangeRecord,
@@ -28,7 +28,6 @@ from nfproxy.insight.changerecord import (
     service_changes,
 )
 from nfproxy.insight.nodestatus import ForeignSummary
-from nfproxy.metrics.component import process_start_s
 from nfproxy.model.changes import Changes
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
@@ -150,7 +149,7 @@ class ChangeLog:
             self._has_begun = True
             frontends = plural(len(planner.desired.frontends), "frontend")
             what = f"nfproxy started: {plural(len(planner.services), 'Service')}, {frontends}"
-            found.append(_Entry(unix, max(0.0, unix - process_start_s()), what))
+            found.append(_Entry(unix, process_age_s(), what))
         if self._of_node is not None and not left:
             (of_node, since_s), self._of_node = self._of_node, None
             found.append(of_node._replace(unix_s=unix, after_s=moment - since_s))

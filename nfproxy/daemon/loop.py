@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 from nfproxy.backoff import Backoff
-from nfproxy.clock import monotonic_s, unix_s
+from nfproxy.clock import monotonic_s, process_age_s
 from nfproxy.daemon.proxier import Hooks, Outcome, Proxier
 from nfproxy.daemon.repairlog import RepairLog
 from nfproxy.daemon.schedule import Schedule, SyncTimings, Task
@@ -24,7 +23,6 @@ from nfproxy.dataplane.notifications import Damage, ForeignChanges
 from nfproxy.errors import ConfigError
 from nfproxy.host.freememory import bulk_load, rarely_collected
 from nfproxy.kube.source import Source
-from nfproxy.metrics.component import process_start_s
 from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
@@ -73,8 +71,7 @@ class Daemon:
         self._families = families
         self._hooks = hooks or Hooks()
         self._foreign_changes = foreign_changes
-        self._started_s = monotonic_s()
-        self._schedule = Schedule(timings, self._started_s)
+        self._schedule = Schedule(timings, monotonic_s())
         self._repair_log = RepairLog(families)
         self._extent = Extent()  # of foreign changes that are not repaired yet
         self._in_step = False
@@ -126,7 +123,7 @@ class Daemon:
             config,
             self._hooks,
             self._source.source_file,
-            _process_start_s() or self._started_s,
+            monotonic_s() - process_age_s(),
         )
         with bulk_load():
             # One sync for all batches: an early one may lack what a later one has.
@@ -355,12 +352,6 @@ class _Waiting:
         if self._upcoming is not None:
             self._upcoming.cancel()
             await asyncio.gather(self._upcoming, return_exceptions=True)
-
-
-def _process_start_s() -> float:
-    """Return when this process began, by the monotonic clock; 0.0 where the kernel does not say."""
-    age_s = unix_s() - process_start_s()
-    return 0.0 if math.isnan(age_s) else monotonic_s() - age_s
 
 
 async def _changed(source: Source) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from nfproxy import __version__
-from nfproxy.clock import now, unix_s
+from nfproxy.clock import now, process_start_s, unix_s
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.dataplane.connectionreader import read_all_connections
@@ -14,10 +14,10 @@ from nfproxy.errors import DataplaneError
 from nfproxy.health import Health
 from nfproxy.host.nodesettings import tracked_connections
 from nfproxy.insight.nodefacts import TrackedUse
-from nfproxy.insight.nodestatus import DaemonFacts, StatusScreen, daemon_rows
+from nfproxy.insight.nodestatus import DaemonFacts, daemon_rows
+from nfproxy.insight.statusscreen import StatusScreen
 from nfproxy.insight.trackedtotals import TrackedTotals, tracked_totals
 from nfproxy.kube.timestamps import timestamp
-from nfproxy.metrics.component import process_start_s
 from nfproxy.plan.planner import Planner
 
 _DAY_S = 86400.0

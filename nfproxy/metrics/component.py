@@ -4,7 +4,6 @@ Metrics that every Kubernetes component has: build, feature gates, API requests,
 
 from __future__ import annotations
 
-import math
 import platform
 import re
 from collections.abc import Mapping
@@ -33,14 +32,6 @@ _BUILD_LABELS = (
 def runtime_version() -> str:
     """Return ``python3.11.2``; other components have the version of Go in its place."""
     return f"python{platform.python_version()}"
-
-
-def process_start_s() -> float:
-    """Return when this process started, in Unix seconds; NaN where the kernel does not say."""
-    for metric in ProcessCollector(registry=None).collect():
-        if metric.name == "process_start_time_seconds":
-            return float(metric.samples[0].value)
-    return math.nan
 
 
 class ComponentMetrics:
@@ -182,6 +173,8 @@ class _StartTime:
             GaugeMetricFamily(
                 "process_start_time_seconds",
                 "[ALPHA] Start time of the process since unix epoch in seconds.",
-                value=process_start_s(),
+                value=metric.samples[0].value,
             )
+            for metric in ProcessCollector(registry=None).collect()
+            if metric.name == "process_start_time_seconds"
         ]

@@ -16,12 +16,12 @@ import msgspec
 from aiohttp import web
 
 from nfproxy import __version__
+from nfproxy.clock import process_start_s
 from nfproxy.config.addresses import is_address, is_loopback, split_address_port
 from nfproxy.config.load import LoadedConfig
 from nfproxy.insight.changerecord import ChangeRecords
 from nfproxy.insight.daemonstatus import DaemonStatus
 from nfproxy.kube.timestamps import timestamp
-from nfproxy.metrics.component import process_start_s
 from nfproxy.model.addresses import parse_address
 from nfproxy.servers.pages import JSON, Page, answer, constant, error
 

@@ -20,12 +20,12 @@ import msgspec
 from aiohttp import web
 
 from nfproxy import __version__
-from nfproxy.clock import unix_s
+from nfproxy.clock import process_age_s, process_start_s
 from nfproxy.config.load import LoadedConfig
 from nfproxy.config.lookup import BY_FLAG
 from nfproxy.config.valuetypes import VModuleItem
 from nfproxy.kube.timestamps import timestamp
-from nfproxy.metrics.component import process_start_s, runtime_version
+from nfproxy.metrics.component import runtime_version
 from nfproxy.servers.pages import JSON, TEXT, Page, answer, error
 
 #: Clients look for the component that nfproxy replaces.
@@ -62,7 +62,7 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
     def text() -> str:
         separator = secrets.choice(_SEPARATORS)
         started = datetime.fromtimestamp(int(start_s), UTC)
-        minutes, seconds = divmod(_uptime_s(start_s), 60)
+        minutes, seconds = divmod(int(process_age_s()), 60)
         hours, minutes = divmod(minutes, 60)
         facts = {
             "Started": f"{started:%a %b %e %H:%M:%S UTC %Y}",
@@ -79,7 +79,7 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
     def fields() -> dict[str, Any]:
         return {
             "startTime": timestamp(int(start_s)),
-            "uptimeSeconds": _uptime_s(start_s),
+            "uptimeSeconds": int(process_age_s()),
             "goVersion": runtime_version(),
             "binaryVersion": version,
             "emulationVersion": emulated,
@@ -87,10 +87,6 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
         }
 
     return _page("Statusz", text, fields)
-
-
-def _uptime_s(start_s: float) -> int:
-    return max(0, int(unix_s() - start_s))
 
 
 def _page(kind: str, text: Callable[[], str], fields: Callable[[], Mapping[str, object]]) -> Page:
