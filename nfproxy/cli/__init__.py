@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -53,6 +52,8 @@ class _Commands(click.Group):
         name = args[0]
         if name in _COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
         near = [one for one in _COMMANDS if one.startswith(name)] if name else []
         near = near or get_close_matches(name, _COMMANDS)
         hint = f"; do you mean {' or '.join(near[:2])}?" if near else ""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import msgspec
 
-from nfproxy.cli.inputs import namespace_option
+from nfproxy.cli.options import namespace_option
 from nfproxy.cli.output import OutputRow, output_option, print_data, print_table
 from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.config.durations import parse_duration

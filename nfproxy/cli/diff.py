@@ -10,7 +10,8 @@ from itertools import groupby
 import click
 
 from nfproxy.cli.difftext import difference_lines, difference_row, equal_line
-from nfproxy.cli.inputs import allow_empty_option, asked_services, files_option, planned
+from nfproxy.cli.inputs import asked_services, planned
+from nfproxy.cli.options import allow_empty_option, files_option
 from nfproxy.cli.output import output_option, print_data, warn
 from nfproxy.cli.programdiff import ProgramDifference, compare_programs
 from nfproxy.cli.textlayout import is_terminal, terminal_width

@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from nfproxy.cli.explaintext import explanation_lines, explanation_rows
-from nfproxy.cli.inputs import configured, files_option, namespace_option
+from nfproxy.cli.inputs import configured
+from nfproxy.cli.options import files_option, namespace_option
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import Sights, read_sights
 from nfproxy.cli.textlayout import is_terminal, terminal_width

@@ -6,12 +6,9 @@ Objects are read once here, from files or from an API server; only the daemon fo
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -19,56 +16,18 @@ import msgspec
 
 from nfproxy.cli.output import warn
 from nfproxy.cli.running import RunningDaemon, running_daemon
+from nfproxy.cli.runningconfig import configuration_of
 from nfproxy.config.flags import Flags
 from nfproxy.config.kept import with_host
 from nfproxy.config.load import LoadedConfig, contradictions, load
 from nfproxy.config.lookup import with_values
 from nfproxy.config.nodeconfig import Configurator
-from nfproxy.errors import NOTHING_USABLE, InputError
+from nfproxy.errors import NOTHING_USABLE, ConfigError, InputError
 from nfproxy.insight.question import ServiceQuestion, parse_question
-from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
 from nfproxy.text import shown_path
-
-#: How long an API server may take to send all objects, and how long after the first failure.
-PATIENCE_S, TROUBLE_S = 60.0, 3.0
-
-#: Set in every pod.
-IN_POD = "KUBERNETES_SERVICE_HOST"
-
-files_option = click.option(
-    "-f",
-    "--filename",
-    "files",
-    multiple=True,
-    metavar="FILE|DIR|-",
-    help="Manifests to read: a file, a directory (all .yaml, .yml and .json below it), or - for "
-    "standard input. Repeatable. Without it, objects come from where the nfproxy that runs here "
-    "has them, or from the API server: that of --kubeconfig or --master, of the pod's service "
-    "account, or of kubectl's configuration.",
-)
-
-namespace_option = click.option(
-    "-n", "--namespace", default="", metavar="NS", help="The namespace of a name without one."
-)
-
-allow_empty_option = click.option(
-    "--allow-empty",
-    is_flag=True,
-    help="Go on where there is no Service to proxy. The ruleset then serves nothing.",
-)
-
-proc_option = click.option(
-    "--proc",
-    type=click.Path(path_type=Path),
-    default=Path("/proc"),
-    show_default=True,
-    metavar="DIR",
-    help="Where the node's sysctls are (DIR/sys/net); those of a container's own /proc are "
-    "read-only.",
-)
 
 
 class Configured(NamedTuple):
@@ -184,8 +143,13 @@ def configured(flags: Flags) -> Configured:
     Says on standard error where it comes from, and what contradicts the nfproxy that runs here.
     Raises ConfigError.
     """
-    daemon = running_daemon()
-    running = daemon.loaded if daemon else None
+    daemon, running = running_daemon(), None
+    if daemon:
+        try:
+            running = configuration_of(daemon)
+        except ConfigError as error:
+            warn(f"{error}; going on without the nfproxy that runs here, is it of another version?")
+            daemon = None
     loaded = load(flags, running)
     if daemon and not loaded.command_line.config:
         click.echo(
@@ -222,73 +186,15 @@ def read_objects(
     names_server = loaded.config.client_connection.kubeconfig or loaded.command_line.master
     if daemon and daemon.manifests and not names_server:
         return _of_files((daemon.manifests,), node_name, shown_path(daemon.manifests))
-    return asyncio.run(_read_api_server(loaded, node_name))
+    # Imported here: commands that read files need no HTTP client.
+    from nfproxy.cli.apireading import read_all
+
+    return read_all(loaded, node_name)
 
 
 def _of_files(files: tuple[str, ...], node_name: str, source: str) -> Objects:
+    # Imported here: commands that ask an API server or the daemon need no YAML.
+    from nfproxy.manifests.once import read_once
+
     changes, problems, source_file, unusable = read_once(files, node_name)
     return Objects(changes, problems, source_file, source, unusable=unusable)
-
-
-async def _read_api_server(loaded: LoadedConfig, node_name: str) -> Objects:
-    # Imported here: commands that read files need no HTTP client.
-    from nfproxy.apiserver.access import client_settings
-    from nfproxy.apiserver.connection import Connection
-    from nfproxy.apiserver.source import ApiServerSource
-
-    settings = client_settings(loaded, node_name, kubeconfig_of_user())
-    if not (settings.kubeconfig or settings.master or os.environ.get(IN_POD)):
-        raise InputError(
-            "there is no nfproxy here, and no objects are named",
-            "name manifests with -f, or an API server with --kubeconfig or --master",
-        )
-    found: dict[Problem, None] = {}
-    trouble = asyncio.Event()
-
-    def report(problem: Problem) -> None:
-        found[problem] = None
-        if problem.kind == "API":
-            trouble.set()
-
-    async with (
-        Connection(settings, report) as connection,
-        ApiServerSource(connection, node_name, report) as source,
-    ):
-        loading = asyncio.ensure_future(source.load())
-        # A trouble may pass: the source tries again, and other API servers.
-        troubled = asyncio.ensure_future(_after(trouble, TROUBLE_S))
-        await asyncio.wait(
-            (loading, troubled), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        troubled.cancel()
-        if loading.done():
-            return Objects(
-                loading.result(),
-                tuple(sorted(found)),
-                source.source_file,
-                f"the API server {connection.host}",
-                connection.addresses,
-            )
-        loading.cancel()
-        await asyncio.gather(loading, troubled, return_exceptions=True)
-        if not found:
-            raise InputError(f"the API server did not send all objects within {PATIENCE_S:g} s")
-        what = "; ".join(
-            ": ".join(filter(None, (problem.subject, problem.what))) for problem in found
-        )
-        remedies = dict.fromkeys(problem.remedy for problem in found if problem.remedy)
-        raise InputError(what, "; ".join(remedies))
-
-
-async def _after(event: asyncio.Event, seconds: float) -> None:
-    await event.wait()
-    await asyncio.sleep(seconds)
-
-
-def kubeconfig_of_user() -> str:
-    """Return the kubeconfig that kubectl would use here, "" inside a pod or where there is none."""
-    if os.environ.get(IN_POD):
-        return ""
-    named = os.environ.get("KUBECONFIG", "")
-    usual = Path.home() / ".kube" / "config"
-    return named or (str(usual) if usual.exists() else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from nfproxy.cli.inputs import kubeconfig_of_user, proc_option
+from nfproxy.cli.options import proc_option
 from nfproxy.cli.output import (
     OutputRow,
     output_option,
@@ -89,6 +89,7 @@ def command(
     """
     # Imported here: the HTTP client takes a moment, and --help needs none.
     from nfproxy.apiserver.access import client_settings
+    from nfproxy.cli.apireading import kubeconfig_of_user
     from nfproxy.tools.preflight.examine import Subject
     from nfproxy.tools.preflight.report import examine_node
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from nfproxy.cli.inputs import allow_empty_option, asked_services, files_option, planned
+from nfproxy.cli.inputs import asked_services, planned
+from nfproxy.cli.options import allow_empty_option, files_option
 from nfproxy.cli.output import print_data, warn
 from nfproxy.cli.rendertext import summary_lines
 from nfproxy.cli.textlayout import is_terminal, terminal_width

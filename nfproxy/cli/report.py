@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import click
-import msgspec
 
 from nfproxy import __version__
 from nfproxy.cli.output import progress
@@ -169,9 +168,9 @@ def _preflight(daemon: RunningDaemon | None) -> Collected:
     # A file without a name: there may be no directory that can be written to.
     number = os.memfd_create("configuration")
     with os.fdopen(number, "wb", buffering=0) as file:
-        file.write(dump(msgspec.to_builtins(daemon.loaded.config_data)).encode())
+        file.write(dump(daemon.status.configuration).encode())
         flags = [f"--config=/proc/self/fd/{number}", f"--hostname-override={daemon.node}"]
-        if master := daemon.loaded.command_line.master:
+        if master := daemon.status.master:
             flags.append(f"--master={master}")
         return _nfproxy("preflight", "-o", "json", *flags, keep_open=(number,))
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import click
 
 from nfproxy import __version__
-from nfproxy.cli.inputs import proc_option
-from nfproxy.cli.output import set_up_logging
+from nfproxy.cli.loglines import set_up_logging
+from nfproxy.cli.options import proc_option
 from nfproxy.config.flags import Flags, GroupedCommand, kube_proxy_flags
-from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
@@ -104,6 +103,8 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
 
 
 def _write_config(loaded: LoadedConfig) -> None:
+    from nfproxy.config.document import write_config
+
     path = Path(loaded.command_line.write_config_to)
     try:
         path.write_text(write_config(loaded.config), "utf-8")

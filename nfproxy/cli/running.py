@@ -1,26 +1,19 @@
 """
-The nfproxy that runs on this node, for commands: its configuration, and the pages it serves here.
+The nfproxy that runs on this node, for commands: who it is, and the pages it serves here.
 
-It says both at a loopback address, whatever ``metricsBindAddress`` is. Where it does not answer
-there, its command line says the configuration, too: in its pod that is ``/proc/1/cmdline``.
+It answers at a loopback address, whatever ``metricsBindAddress`` is. Where it does not answer, its
+command line says what it runs with: in its pod that is ``/proc/1/cmdline``.
 """
 
 from __future__ import annotations
 
-import socket
 from typing import NamedTuple
 
-import click
 import msgspec
 
-from nfproxy.config.addresses import on_loopback
-from nfproxy.config.commandline import CommandLine
-from nfproxy.config.flags import Flags, take_flags
-from nfproxy.config.load import METRICS_PORT, LoadedConfig, effective_config, load
-from nfproxy.config.lookup import with_values
-from nfproxy.config.nodeconfig import node_name
-from nfproxy.errors import ConfigError, InputError
-from nfproxy.host.nfproxydaemon import DaemonProcess, Place, ask, daemon_processes
+from nfproxy.config.addresses import METRICS_PORT
+from nfproxy.errors import InputError
+from nfproxy.host.nfproxydaemon import Place, ask, daemon_processes
 from nfproxy.insight.daemonstatus import STATUS_PATH, DaemonStatus
 
 #: Where the pages of a daemon without other flags are, first for IPv4.
@@ -31,17 +24,28 @@ class RunningDaemon(NamedTuple):
     """
     The nfproxy that runs in this network namespace.
 
-    `loaded` is its effective configuration, with the node's name as ``hostnameOverride``.
-    `manifests` is the directory of its objects, "" for an API server. `place` is where it serves
-    its pages on loopback, None where only its command line is known; `why_silent` then says why.
+    `status` is what it says of itself, or what its command line says. `place` is where it serves
+    its pages on loopback, None where it does not answer; `why_silent` then says why.
     """
 
-    pid: int
-    node: str
-    loaded: LoadedConfig
-    manifests: str = ""
-    place: Place | None = None
+    status: DaemonStatus
+    place: Place | None
     why_silent: str = ""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.status.pid
+
+    @property
+    def node(self) -> str:
+        """The name of its node."""
+        return self.status.node
+
+    @property
+    def manifests(self) -> str:
+        """The directory of its objects, "" for an API server."""
+        return self.status.manifests
 
     def __str__(self) -> str:
         """Return ``nfproxy (pid 1, node node-1)``."""
@@ -60,53 +64,23 @@ def running_daemon() -> RunningDaemon | None:
     """Return the nfproxy that runs in this network namespace, None if there is none."""
     for place in _USUAL:
         try:
-            return _at(place)
-        except (InputError, ConfigError):
+            return daemon_at(place)
+        except InputError:
             continue
     for process in daemon_processes():
-        try:
-            found = _by_command_line(process)
-        except (ConfigError, click.ClickException):  # of another version
-            continue
-        place = Place(*on_loopback(found.loaded.config.metrics_bind_address))
-        try:
-            return _at(place)
-        except (InputError, ConfigError) as error:
-            return found._replace(why_silent=str(error))
+        # Imported here: where the pages answer, no command needs the flags of the daemon.
+        from nfproxy.cli.runningconfig import by_command_line
+
+        found = by_command_line(process)
+        if found is not None:
+            return found
     return None
 
 
-def _at(place: Place) -> RunningDaemon:
-    """Return the nfproxy that answers at a place. Raises InputError and ConfigError."""
+def daemon_at(place: Place) -> RunningDaemon:
+    """Return the nfproxy that answers at a place. Raises InputError."""
     try:
         status = msgspec.json.decode(ask(place, STATUS_PATH), type=DaemonStatus)
     except msgspec.ValidationError as error:
         raise InputError(f"http://{place}{STATUS_PATH}: {error}") from None
-    config = effective_config(status.configuration, f"http://{place}{STATUS_PATH}")
-    loaded = LoadedConfig(config=config, command_line=CommandLine(master=status.master))
-    return RunningDaemon(
-        status.pid, status.node, _named(loaded, status.node), status.manifests, place
-    )
-
-
-def _by_command_line(process: DaemonProcess) -> RunningDaemon:
-    """Return what a command line says. Raises ConfigError, and click's errors."""
-    from nfproxy.cli.run import command
-
-    context = command.make_context("run", [*process.arguments], resilient_parsing=True)
-    parameters = context.params
-    flags = dict(take_flags(parameters).given)
-    root = f"/proc/{process.pid}/root"
-    if "config" in flags:  # as that process sees it
-        flags["config"] = root + flags["config"]
-    loaded = load(Flags(flags))
-    name = node_name(loaded.config, socket.gethostname())
-    manifests = str(parameters.get("manifests") or "")
-    return RunningDaemon(process.pid, name, _named(loaded, name), manifests)
-
-
-def _named(loaded: LoadedConfig, node: str) -> LoadedConfig:
-    """Return a configuration with the node's name: the host name here may be another."""
-    return msgspec.structs.replace(
-        loaded, config=with_values(loaded.config, {"hostnameOverride": node})
-    )
+    return RunningDaemon(status, place)

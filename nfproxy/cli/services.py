@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from nfproxy.cli.explaintext import finding_lines
-from nfproxy.cli.inputs import configured, files_option
+from nfproxy.cli.inputs import configured
+from nfproxy.cli.options import files_option
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.servicecounts import counted, watched
 from nfproxy.cli.sights import daemon_to_ask, read_sights
@@ -22,8 +23,8 @@ from nfproxy.errors import ConfigError, InputError
 from nfproxy.insight.diagnosis import Severity
 from nfproxy.insight.explainwords import ANSWERS, port_text
 from nfproxy.insight.nodeobjects import SERVICES_PATH
-from nfproxy.insight.nodestatus import age_text
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
+from nfproxy.insight.statusscreen import age_text
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.text import plural
 

@@ -7,15 +7,13 @@ about an address needs all of them.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
 
-from nfproxy.cli.inputs import IN_POD, Configured, kubeconfig_of_user
+from nfproxy.cli.inputs import Configured
 from nfproxy.cli.output import warn
 from nfproxy.cli.running import RunningDaemon
 from nfproxy.config.flags import Flags
@@ -31,28 +29,16 @@ from nfproxy.insight.explanation import Seen
 from nfproxy.insight.nodeobjects import OBJECTS_PATH, NodeObjects, sight_of
 from nfproxy.insight.question import Question, ServiceQuestion
 from nfproxy.insight.sight import Sight
-from nfproxy.kube.apistatus import RequestError
-from nfproxy.kube.cache import ObjectCache
 from nfproxy.kube.details import ObjectDetails
-from nfproxy.kube.identity import Kind
 from nfproxy.kube.nodenames import ListedNode, missing_node, near_names
-from nfproxy.manifests.once import read_once
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.node import Node
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
 from nfproxy.text import plural
 
-#: How long an API server may take to answer a question about one Service, and to list everything.
-_ONE_S, _ALL_S = 20.0, 60.0
-
 #: Flags that say what the configuration of the node is.
 _CONFIGURING = frozenset({"config", "cluster-cidr", "detect-local-mode"})
-
-_NO_SOURCE = (
-    "there is no nfproxy here, and no objects are named",
-    "name manifests with -f, or an API server with --kubeconfig or --master",
-)
 
 
 class ReadObjects(NamedTuple):
@@ -251,63 +237,14 @@ def _read(
     if not files and daemon and daemon.manifests and not names_server:
         files = (daemon.manifests,)
     if files:
+        from nfproxy.manifests.once import read_once
+
         details = ObjectDetails()
         changes, problems, _, unusable = read_once(files, name, details.add)
         shown = "standard input" if files == ("-",) else plural(len(files), "path") + " (files)"
         source = shown if len(files) > 1 else files[0]
         return ReadObjects(changes, details, problems, source, unusable=unusable)
-    return asyncio.run(_read_api_server(loaded, service, node, name, pod))
+    # Imported here: commands that read files or ask the daemon need no HTTP client.
+    from nfproxy.cli.apireading import read_asked
 
-
-async def _read_api_server(
-    loaded: LoadedConfig,
-    service: ObjectName | None,
-    node: str,
-    name: str,
-    pod: ObjectName | None,
-) -> ReadObjects:
-    # Imported here: commands that read files need no HTTP client.
-    from nfproxy.apiserver.access import client_settings
-    from nfproxy.apiserver.connection import Connection
-    from nfproxy.apiserver.snapshot import SnapshotReader
-
-    settings = client_settings(loaded, name, kubeconfig_of_user())
-    if not (settings.kubeconfig or settings.master or os.environ.get(IN_POD)):
-        raise InputError(*_NO_SOURCE)
-    cache, details = ObjectCache(name), ObjectDetails()
-
-    def take(kind: Kind, data: msgspec.Raw) -> None:
-        cache.put(kind, data)
-        details.add(kind, data)
-
-    limit_s = _ONE_S if service else _ALL_S
-    near: tuple[ObjectName, ...] = ()
-    try:
-        async with asyncio.timeout(limit_s), Connection(settings, _warn_of) as connection:
-            reader = SnapshotReader(connection, take)
-            objects = reader.service(service) if service else reader.everything()
-            await asyncio.gather(objects, reader.surroundings(node), connection.locate())
-            if pod is not None and (read := await reader.pod(pod)) is not None:
-                details.add_pod(pod, read)
-            if service is not None and service not in details.services:
-                near = await reader.near_services(service)
-            host, addresses = connection.host, connection.addresses
-    except RequestError as error:
-        raise InputError(error.what, error.remedy) from None
-    except TimeoutError:
-        raise InputError(f"the API server did not send the objects within {limit_s:g} s") from None
-    return ReadObjects(
-        cache.take(),
-        details,
-        cache.problems,
-        f"API server {host}",
-        reader.version,
-        tuple(reader.missing),
-        service is None,
-        near,
-        addresses,
-    )
-
-
-def _warn_of(problem: Problem) -> None:
-    warn(str(problem))
+    return read_asked(loaded, service, node, name, pod)

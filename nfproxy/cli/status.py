@@ -15,16 +15,8 @@ from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.cli.textlayout import is_terminal, paragraph, terminal_width
 from nfproxy.clock import unix_s
 from nfproxy.errors import DataplaneError, InputError
-from nfproxy.host.nodesettings import tracked_connections
 from nfproxy.host.processes import may_administer_network
-from nfproxy.insight.nodestatus import (
-    NODE_PATH,
-    Mark,
-    StatusRow,
-    StatusScreen,
-    age_text,
-    connection_rows,
-)
+from nfproxy.insight.statusscreen import NODE_PATH, Mark, StatusRow, StatusScreen, age_text
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
@@ -104,6 +96,10 @@ def _silent(daemon: RunningDaemon, why: str) -> StatusRow:
 
 def _by_kernel(node: str, row: StatusRow) -> StatusScreen:
     """Return what can be said without a daemon's page: `row`, and what the kernel holds."""
+    # Imported here, as the socket below: with a daemon the command is much faster without.
+    from nfproxy.host.nodesettings import tracked_connections
+    from nfproxy.insight.nodestatus import connection_rows
+
     return StatusScreen(
         node=node or socket.gethostname(),
         at=timestamp(unix_s()),

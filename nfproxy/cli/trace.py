@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 import click
 import msgspec
 
-from nfproxy.cli.inputs import configured, files_option, namespace_option
+from nfproxy.cli.inputs import configured
+from nfproxy.cli.options import files_option, namespace_option
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, paragraph, terminal_width
@@ -18,8 +19,9 @@ from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.dataplane.probes import require_privileges
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.host.routes import read_routes
+from nfproxy.insight.daemonstatus import API_VERSION
 from nfproxy.insight.explain import explain
-from nfproxy.insight.explanation import API_VERSION, Explanation
+from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.nodefacts import Route
 from nfproxy.insight.question import AddressQuestion, parse_question
 from nfproxy.model.addresses import FAMILIES, parse_address

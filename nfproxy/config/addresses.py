@@ -12,6 +12,9 @@ PRIMARY, LOCALHOST, ALL = "primary", "localhost", "all"
 #: The words that ``nodePortAddresses`` may hold besides CIDRs, as in kube-proxy 1.37.
 NODE_PORT_KEYWORDS = (PRIMARY, LOCALHOST, ALL)
 
+#: Where pages are served without other flags.
+HEALTHZ_PORT, METRICS_PORT = 10256, 10249
+
 
 def split_address_port(text: str) -> tuple[str, str] | None:
     """Return host and port of ``1.2.3.4:80`` or ``[::1]:80``; None for other shapes."""

@@ -8,14 +8,11 @@ as they do in kube-proxy.
 
 from __future__ import annotations
 
-import msgspec
-
 from nfproxy.config.componentbase import ClientConnection, Logging
 from nfproxy.config.durations import Duration
 from nfproxy.config.othermodes import IPVS, IPTables, Winkernel
 from nfproxy.config.setting import Block, Group, Settings, Treatment
 from nfproxy.config.valuetypes import ADDRESS, ADDRESS_PORT, choice, duration, integer
-from nfproxy.yaml import dump
 
 API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 KIND = "KubeProxyConfiguration"
@@ -204,13 +201,3 @@ class KubeProxyConfiguration(Block, frozen=True):
         return self.feature_gates.get(ROUTER_GATE, every)
 
 # fmt: on
-
-
-def write_config(config: KubeProxyConfiguration) -> str:
-    """
-    Return the configuration as a v1alpha1 YAML document, keys sorted as kube-proxy does.
-
-    Read back it gives the same configuration.
-    """
-    data = msgspec.to_builtins(config, enc_hook=str)
-    return dump(data, sort_keys=True)

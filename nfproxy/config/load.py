@@ -13,9 +13,15 @@ from typing import Any
 
 import msgspec
 
-from nfproxy.config.addresses import PRIMARY, is_address, with_port
+from nfproxy.config.addresses import (
+    HEALTHZ_PORT,
+    METRICS_PORT,
+    PRIMARY,
+    is_address,
+    with_port,
+)
 from nfproxy.config.commandline import CommandLine
-from nfproxy.config.document import decode, read_document
+from nfproxy.config.decoding import decode
 from nfproxy.config.flags import Flags
 from nfproxy.config.kubeproxy import MODES, KubeProxyConfiguration
 from nfproxy.config.lookup import BY_FIELD, BY_FLAG, BY_KEY, value_of, with_values
@@ -30,9 +36,6 @@ from nfproxy.config.validate import (
 )
 from nfproxy.model.addresses import Family, family_of, parse_address
 from nfproxy.text import quoted
-
-HEALTHZ_PORT = 10256
-METRICS_PORT = 10249
 
 _ADDRESSES = ("bindAddress", "healthzBindAddress", "metricsBindAddress")
 _MODULES = "logging.vmodule"
@@ -76,6 +79,9 @@ def load(flags: Flags, running: LoadedConfig | None = None) -> LoadedConfig:
     file = given.get("--config", "")
     warnings: list[str] = []
     if file:
+        # Imported here: without a file, nothing needs YAML.
+        from nfproxy.config.document import read_document
+
         document = read_document(file)
         decoded = decode(document.data, file)
         invalid += decoded.invalid

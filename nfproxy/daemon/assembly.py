@@ -55,12 +55,13 @@ from nfproxy.dataplane.nodereading import with_node
 from nfproxy.dataplane.probes import families_to_program
 from nfproxy.errors import ListenError
 from nfproxy.health import Health
-from nfproxy.host.addresses import LocalAddresses, every
+from nfproxy.host.addresschanges import LocalAddresses
+from nfproxy.host.addresses import every
 from nfproxy.host.kubeproxy import kube_proxy_traces
 from nfproxy.host.nfproxydaemon import daemon_processes
 from nfproxy.insight.changerecord import CHANGES_PATH
 from nfproxy.insight.daemonstatus import STATUS_PATH
-from nfproxy.insight.nodestatus import NODE_PATH
+from nfproxy.insight.statusscreen import NODE_PATH
 from nfproxy.kube.source import Source
 from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES

@@ -17,14 +17,8 @@ from nfproxy.config.nodeports import NodePortGap, node_port_gap
 from nfproxy.daemon.events import NodeEvents
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.errors import ConfigError
-from nfproxy.host.addresses import (
-    Addresses,
-    LocalAddresses,
-    every,
-    families_of_host,
-    loopback_of,
-    within,
-)
+from nfproxy.host.addresschanges import LocalAddresses
+from nfproxy.host.addresses import Addresses, every, families_of_host, loopback_of, within
 from nfproxy.kube.source import Source
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 
 from nfproxy.insight.nodefacts import HealthAnswer
@@ -14,6 +13,9 @@ _ANSWER_BYTES = 4096
 
 def ask_health_check(host: str, port: int, service: ObjectName) -> HealthAnswer:
     """Return what a health check node port answers, and whether it speaks of that Service."""
+    # Imported here: few Services have such a port.
+    import http.client
+
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/")

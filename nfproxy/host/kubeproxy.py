@@ -6,7 +6,6 @@ The daemon warns of it, preflight reports it, and the takeover waits for its end
 
 from __future__ import annotations
 
-import http.client
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +86,9 @@ def proxy_at(host: str, port: int, path: str) -> str:
 
     That is ``nfproxy``, ``kube-proxy``, ``kube-proxy (mode ipvs)``, or "" for any other program.
     """
+    # Imported here: it takes a moment, and others look for processes and tables alone.
+    import http.client
+
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfproxy.insight.explanation import API_VERSION
+from nfproxy.insight.daemonstatus import API_VERSION
 from nfproxy.insight.question import AddressQuestion, Question, ServiceQuestion
 from nfproxy.model.addresses import format_address
 from nfproxy.nft.chains import NO_LOCAL, REJECT

@@ -14,14 +14,13 @@ from typing import Any
 
 import msgspec
 
+from nfproxy.insight.daemonstatus import API_VERSION
 from nfproxy.insight.diagnosis import Diagnosis
 from nfproxy.model.addresses import Family, format_address, parse_address
 from nfproxy.model.service import Protocol
 from nfproxy.nft.schema import port_bytes
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey, FrontendKind
-
-API_VERSION = "nfproxy.io/v1alpha1"
 
 
 class Conclusion(enum.StrEnum):

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from nfproxy.insight.daemonstatus import API_VERSION
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity, in_order, worst
 from nfproxy.insight.endpointcauses import endpoint_causes
-from nfproxy.insight.explanation import API_VERSION, Conclusion, Seen, together, worst_conclusion
+from nfproxy.insight.explanation import Conclusion, Seen, together, worst_conclusion
 from nfproxy.insight.frontendrows import frontend_causes, frontend_rows
 from nfproxy.insight.nodecauses import node_causes
 from nfproxy.insight.serviceview import awaited_balancer, conclusion_of, invalid_fields

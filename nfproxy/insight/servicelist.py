@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from nfproxy.insight.daemonstatus import API_VERSION
 from nfproxy.insight.diagnosis import Diagnosis, Severity
-from nfproxy.insight.explanation import API_VERSION
 from nfproxy.insight.overview import Overview, ServiceRow
 
 ROWS_ON_A_PAGE = 200

@@ -20,10 +20,17 @@ from nfproxy.insight.explainwords import (
     seen_text,
 )
 from nfproxy.insight.explanation import Conclusion, ExplainedPort, Explanation
-from nfproxy.insight.nodestatus import NODE_PATH, SERVICES, Mark, StatusRow, StatusScreen, age_text
 from nfproxy.insight.overview import Overview, ServiceRow
 from nfproxy.insight.question import ServiceQuestion
 from nfproxy.insight.servicelist import Choice, ServiceList
+from nfproxy.insight.statusscreen import (
+    NODE_PATH,
+    SERVICES,
+    Mark,
+    StatusRow,
+    StatusScreen,
+    age_text,
+)
 
 _SIGNS = {
     Conclusion.WORKS: "✓",

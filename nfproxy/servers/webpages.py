@@ -19,10 +19,10 @@ from nfproxy.errors import InputError
 from nfproxy.insight.changerecord import CHANGES_PATH, ChangeRecords
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.explanation import Explanation
-from nfproxy.insight.nodestatus import NODE_PATH, StatusScreen
 from nfproxy.insight.overview import Overview
 from nfproxy.insight.question import ServiceQuestion, parse_question
 from nfproxy.insight.servicelist import LONGEST_TEXT, Choice, service_list
+from nfproxy.insight.statusscreen import NODE_PATH, StatusScreen
 from nfproxy.servers.html import HTML, html_answer, render
 from nfproxy.servers.pages import JSON, Page, answer, error
 from nfproxy.servers.pagetexts import (

@@ -188,7 +188,7 @@ BREAKS: dict[str, tuple[Break, ...]] = {
     # interfaces
     "switch_an_interface": (
         Break(
-            "host/addresses.py",
+            "host/addresschanges.py",
             "        if found != self._current:\n",
             "        if False:\n",
         ),

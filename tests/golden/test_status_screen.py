@@ -14,13 +14,11 @@ from nfproxy.insight.nodefacts import TrackedUse
 from nfproxy.insight.nodestatus import (
     DaemonFacts,
     ForeignSummary,
-    Mark,
     ProgrammedSize,
     ServiceStates,
-    StatusRow,
-    StatusScreen,
     daemon_rows,
 )
+from nfproxy.insight.statusscreen import Mark, StatusRow, StatusScreen
 from nfproxy.insight.trackedtotals import TrackedTotals
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig

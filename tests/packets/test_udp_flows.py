@@ -27,7 +27,7 @@ from support.packets.steps import (
 )
 
 from nfproxy.dataplane.conntrack_cleaner import ConntrackCleaner
-from nfproxy.host.addresses import LocalAddresses
+from nfproxy.host.addresschanges import LocalAddresses
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice, SlicePort
 from nfproxy.model.service import Protocol, ServicePort

@@ -15,8 +15,8 @@ from support.client.http11 import Reply, ask
 from support.processes.pageservers import serving, until
 
 from nfproxy import __version__
+from nfproxy.config.document import write_config
 from nfproxy.config.flags import Flags
-from nfproxy.config.kubeproxy import write_config
 from nfproxy.config.load import LoadedConfig, load
 from nfproxy.errors import DataplaneError
 from nfproxy.metrics import Metrics

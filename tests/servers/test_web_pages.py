@@ -20,8 +20,8 @@ from nfproxy.insight.changerecord import CHANGES_PATH, ChangeRecord, ChangeRecor
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import Explanation
-from nfproxy.insight.nodestatus import NODE_PATH, Mark, StatusRow, StatusScreen
 from nfproxy.insight.question import ServiceQuestion
+from nfproxy.insight.statusscreen import NODE_PATH, Mark, StatusRow, StatusScreen
 from nfproxy.servers.pages import by_path
 from nfproxy.servers.webpages import Insight
 

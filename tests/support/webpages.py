@@ -7,10 +7,10 @@ from support.insight import explained, shop, sight
 from nfproxy.insight.changerecord import CHANGES_PATH, ChangeRecord, ChangeRecords
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.explanation import Explanation
-from nfproxy.insight.nodestatus import NODE_PATH, SERVICES, Mark, StatusRow, StatusScreen
 from nfproxy.insight.overview import Overview, overview, service_rows
 from nfproxy.insight.question import ServiceQuestion
 from nfproxy.insight.sight import Sight
+from nfproxy.insight.statusscreen import NODE_PATH, SERVICES, Mark, StatusRow, StatusScreen
 from nfproxy.servers.localpages import local_pages
 from nfproxy.servers.pages import JSON, Page, constant
 from nfproxy.servers.webpages import Insight, WebPages

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from nfproxy.cli.floods import OF_KIND
-from nfproxy.cli.output import OutputRow, print_data, print_table, set_up_logging
+from nfproxy.cli.loglines import set_up_logging
+from nfproxy.cli.output import OutputRow, print_data, print_table
 from nfproxy.config.componentbase import Logging
 
 

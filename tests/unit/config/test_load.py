@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from nfproxy.config.document import write_config
 from nfproxy.config.durations import Duration
 from nfproxy.config.flags import Flags
-from nfproxy.config.kubeproxy import KubeProxyConfiguration, write_config
+from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.config.load import load
 from nfproxy.config.lookup import value_of
 

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from nfproxy.config.commandline import CommandLine
+from nfproxy.config.document import write_config
 from nfproxy.config.durations import Duration
-from nfproxy.config.kubeproxy import KubeProxyConfiguration, write_config
+from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.config.lookup import BY_FIELD, BY_FLAG, SETTINGS, value_of
 
 # flag, field, default as printed in kube-proxy 1.36's reference; "-" where there is none

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from nfproxy.errors import DataplaneError
-from nfproxy.host.addresses import Addresses, LocalAddresses, within
+from nfproxy.host.addresschanges import LocalAddresses
+from nfproxy.host.addresses import Addresses, within
 from nfproxy.model.addresses import Family, format_address, parse_address, parse_prefix
 from nfproxy.tools.lab import Host
 
@@ -130,7 +131,8 @@ def test_an_address_on_two_interfaces_goes_with_the_last(host, neighbour):
 def test_the_own_end_of_a_point_to_point_link_counts(host):
     """The kernel calls the other end the address of such a link."""
     for own, other in (("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")):
-        host.namespace.run(["ip", "addr", "add", own, "peer", other, "dev", "lo"])
+        at_once = ["nodad"] if ":" in own else []  # else it is tentative for a moment
+        host.namespace.run(["ip", "addr", "add", own, "peer", other, "dev", "lo", *at_once])
 
     assert texts(addresses_of(host.namespace)) == {*LOOPBACK, "10.0.0.1", "fd00::1"}
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nfproxy.dataplane import notifications
 from nfproxy.errors import DataplaneError
-from nfproxy.host.addresses import LocalAddresses
+from nfproxy.host.addresschanges import LocalAddresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.netlink import conntrack, elements, nftables, routing, rtnetlink, sockets, tracked
 from nfproxy.netlink.messages import HEADER, attribute, error_number, generic, messages, string

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nfproxy.insight.nodestatus import Mark, StatusRow
+from nfproxy.insight.statusscreen import Mark, StatusRow
 from nfproxy.servers.html import html_answer, printable, render
 from nfproxy.servers.pagetexts import Head
 
