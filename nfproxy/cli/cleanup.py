@@ -19,7 +19,7 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.probes import require_privileges
 from nfproxy.host.kubeproxy import Running, proxies_running
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.nft.schema import FRONTENDS, TABLE
+from nfproxy.nft.schema import FRONTENDS, OUR_TABLES, TABLE
 from nfproxy.tools.takeover.leftovers import (
     LeftoverItem,
     Leftovers,
@@ -103,7 +103,7 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
 
 def remove_own_tables(*, dry_run: bool = False) -> None:
     """Remove nfproxy's tables of both families, and print which ones."""
-    wanted = [(family, TABLE) for family in FAMILIES]
+    wanted = [(family, name) for family in FAMILIES for name in OUR_TABLES]
     with OtherTables() as nft:
         found = nft.existing(wanted) if dry_run else remove_tables_in_stages(nft, wanted)
     for family, name in found:
@@ -171,7 +171,7 @@ def _refusals(found: Leftovers) -> list[str]:
 def _programmed() -> list[Family]:
     """Return the families that nfproxy serves; every cluster has at least one Service."""
     with closing(Kernel()) as kernel:
-        tables = [family for family in FAMILIES if kernel.has_table(family)]
+        tables = [family for family in FAMILIES if kernel.table_row(family, TABLE)]
         serves = any(True for family in tables for _ in kernel.elements(family, FRONTENDS))
     return tables if serves else []
 

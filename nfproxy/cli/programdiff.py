@@ -168,14 +168,15 @@ def _program_text(planner: Planner, family: Family) -> str:
 
 
 def _misfits(have: Program, want: Program) -> list[str]:
-    """Return what nft cannot change in place: sets of another layout, chains at another hook."""
+    """Return what is not changed in place: sets of another layout, chains at another hook."""
     sets = [n for n in sorted(have.sets.keys() & want.sets.keys()) if have.sets[n] != want.sets[n]]
     chains = [
         n
         for n in sorted(have.chains.keys() & want.chains.keys())
         if have.chains[n].hook != want.chains[n].hook
     ]
-    return [*(f"set {name}" for name in sets), *(f"chain {name}" for name in chains)]
+    layout = [have.other_layout] if have.other_layout else []
+    return [*layout, *(f"set {name}" for name in sets), *(f"chain {name}" for name in chains)]
 
 
 def _rows(family: Family, have: Program, want: Program, texts: _RuleTexts) -> Iterator[Difference]:

@@ -19,7 +19,7 @@ from nfproxy.host.processes import may_administer_network
 from nfproxy.insight.statusscreen import NODE_PATH, Mark, StatusRow, StatusScreen, age_text
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.nft.schema import TABLE
+from nfproxy.nft.schema import OUR_TABLES
 from nfproxy.text import one_line
 
 _COLOURS = {Mark.OK: "green", Mark.WARN: "yellow", Mark.FAIL: "red"}
@@ -114,11 +114,22 @@ def _tables() -> Iterator[StatusRow]:
 
     try:
         with NftSocket() as netlink:
-            held = {row.family for row in netlink.tables() if row.name == TABLE}
+            found = {(row.name, row.family) for row in netlink.tables()}
     except DataplaneError as error:
         yield StatusRow(Mark.WARN, "tables", str(error))
         return
-    names = [f"{family.table} {TABLE}" for family in FAMILIES if family in held]
+    names, left = (
+        [f"{family.table} {table}" for family in FAMILIES if (table, family) in found]
+        for table in OUR_TABLES
+    )
+    if left:
+        yield StatusRow(
+            Mark.WARN,
+            "tables",
+            f"{' and '.join(left)}: a change of the tables' layout did not end. What is in force "
+            "serves on, and the next start of nfproxy goes on with the change",
+            "start nfproxy",
+        )
     if names:
         are = "are" if len(names) > 1 else "is"
         yield StatusRow(

@@ -16,7 +16,7 @@ from nfproxy.insight.nodefacts import ForeignDrop
 from nfproxy.model.addresses import FAMILIES, family_of
 from nfproxy.netlink.nftables import FAMILY_WORDS, ChainRow, comment_in
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.schema import DROP, TABLE
+from nfproxy.nft.schema import DROP, OUR_TABLES
 
 _INET, _NETDEV, _BRIDGE = 1, 5, 7  # NFPROTO_…
 _ALL = (_INET, _NETDEV, _BRIDGE)
@@ -37,7 +37,7 @@ def read_foreign_drops(
     families = {int(family_of(address)) for address in addresses} & {int(f) for f in FAMILIES}
     chains: dict[tuple[int, str], list[ChainRow]] = {}
     for row in netlink.chains():
-        if row.family in (*families, *_ALL) and row.table != TABLE:
+        if row.family in (*families, *_ALL) and row.table not in OUR_TABLES:
             chains.setdefault((row.family, row.table), []).append(row)
     found: list[ForeignDrop] = []
     for (family, table), rows in sorted(chains.items(), key=lambda item: item[0]):

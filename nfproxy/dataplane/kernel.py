@@ -20,7 +20,7 @@ from nfproxy.netlink.elements import (
     listed_elements,
     raw_elements,
 )
-from nfproxy.netlink.nftables import ChainRow, SetRow, generation
+from nfproxy.netlink.nftables import ChainRow, SetRow, TableRow, generation
 from nfproxy.netlink.sockets import (
     ABSENT,
     NftSocket,
@@ -117,12 +117,14 @@ class Kernel:
     """
     Commits transactions and reads tables, by netlink and libnftables.
 
-    Belongs to the network namespace that it is made in. One thread at a time.
+    Belongs to the network namespace that it is made in. One thread at a time. `table` is the name
+    of the tables whose elements, sets and chains are read and written.
     """
 
     def __init__(self, netlink: NftSocket | None = None) -> None:
         """Use a netlink socket and own it; by default a new one of this network namespace."""
         self._netlink = netlink or NftSocket()
+        self.table = TABLE
         self.turn_wait = TurnWait()
         self._strangers = Strangers(self._netlink)
         self._foreign_changes: ForeignChanges | None = None
@@ -198,15 +200,15 @@ class Kernel:
         with self.turn_wait:
             self._netlink.commit(())
         comment_of = self._names.comment if self._names is not None else None
-        self._netlink.commit(element_requests(operations, comment_of))
+        self._netlink.commit(element_requests(operations, comment_of, self.table))
 
-    def has_table(self, family: Family) -> bool:
-        """Return whether the family's nfproxy table exists."""
-        return any(row.name == TABLE for row in self._netlink.tables(family))
+    def table_row(self, family: Family, table: str) -> TableRow | None:
+        """Return a table of a family, None if there is none."""
+        return next((row for row in self._netlink.tables(family) if row.name == table), None)
 
-    def chains(self, family: Family) -> list[ChainRow]:
-        """Return the chains of the family's table; none without a table."""
-        return self._netlink.chains(family, TABLE)
+    def chains(self, family: Family, table: str = "") -> list[ChainRow]:
+        """Return the chains of the family's table, or of another one; none without a table."""
+        return self._netlink.chains(family, table or self.table)
 
     def elements(self, family: Family, name: str) -> Iterator[tuple[bytes, Value]]:
         """
@@ -261,7 +263,7 @@ class Kernel:
     def sets(self, family: Family) -> list[SetRow]:
         """Return the sets and maps of the family's table; none without a table."""
         try:
-            return self._netlink.sets(family, TABLE)
+            return self._netlink.sets(family, self.table)
         except DataplaneError as error:
             if error.code != ABSENT:
                 raise
@@ -270,7 +272,7 @@ class Kernel:
     def _list(self, family: Family, name: str) -> list[bytes]:
         """Return the messages that list a set; none if there is no such set or table."""
         try:
-            return self._netlink.elements(family, TABLE, name)
+            return self._netlink.elements(family, self.table, name)
         except DataplaneError as error:
             if error.code != ABSENT:
                 raise

@@ -16,6 +16,7 @@ from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Hook, SetRow
 from nfproxy.netlink.sockets import NftSocket, open_script_socket
+from nfproxy.nft.ruleset import other_layout
 from nfproxy.nft.schema import TABLE
 
 
@@ -33,11 +34,16 @@ class ChainContents(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """One family's table without its elements. The kernel does not run a dormant table."""
+    """
+    One family's table without its elements. The kernel does not run a dormant table.
+
+    `other_layout` says which layout the table has by its comment, "" for this version's.
+    """
 
     dormant: bool
     chains: dict[str, ChainContents]
     sets: dict[str, SetRow]
+    other_layout: str = ""
 
 
 Programs = dict[Family, Program]
@@ -62,7 +68,7 @@ def _program(netlink: NftSocket, family: Family) -> Program | None:
         for chain in netlink.chains(family, TABLE)
     }
     sets = {row.name: row._replace(held=None) for row in netlink.sets(family, TABLE)}
-    return Program(table.is_dormant, chains, sets)
+    return Program(table.is_dormant, chains, sets, other_layout(table.comment))
 
 
 def programs_of_texts(texts: Iterable[str], families: Iterable[Family]) -> Programs:

@@ -66,7 +66,7 @@ CommentOf = Callable[[Family, str, bytes], str]
 
 
 def element_requests(
-    changes: Iterable[Change], comment_of: CommentOf | None = None
+    changes: Iterable[Change], comment_of: CommentOf | None = None, table: str = TABLE
 ) -> list[Request]:
     """
     Return the requests that add and delete elements, of each set in the order of the changes.
@@ -82,15 +82,20 @@ def element_requests(
         request
         for (family, name), of_set in sets.items()
         for add, group in groupby(of_set, key=_is_added)
-        for request in _requests_of(family, name, add, group, comment_of)
+        for request in _requests_of(table, family, name, add, group, comment_of)
     ]
 
 
 def _requests_of(
-    family: Family, name: str, add: bool, group: Iterable[Change], comment_of: CommentOf | None
+    table: str,
+    family: Family,
+    name: str,
+    add: bool,
+    group: Iterable[Change],
+    comment_of: CommentOf | None,
 ) -> Iterator[Request]:
     """Yield the requests that add, or delete, elements of one set."""
-    encoder = _encoders.get((family, name)) or _make_encoder(family, name)
+    encoder = _encoders.get((table, family, name)) or _make_encoder(table, family, name)
     kind, flags = (NEW_ELEMENTS, NLM_F_CREATE) if add else (DELETE_ELEMENTS, 0)
     elements: list[bytes] = []
     size = 0
@@ -106,10 +111,10 @@ def _requests_of(
 class _Encoder:
     """Encodes elements of one set; parts that do not vary are made once."""
 
-    def __init__(self, schema: SetSchema, family: Family) -> None:
+    def __init__(self, table: str, schema: SetSchema, family: Family) -> None:
         size = length(schema.key, family)
         self._interval = schema.interval
-        self._head = string(_LIST_TABLE, TABLE) + string(_LIST_SET, schema.name)
+        self._head = string(_LIST_TABLE, table) + string(_LIST_SET, schema.name)
         self._key_head = _data(_KEY, b"\0" * size)[:8]
         self._set_head = ATTRIBUTE.pack(size + 12, _LIST_ELEM | NESTED) + self._key_head
         value = length(schema.value, family) if schema.value else 0
@@ -172,12 +177,12 @@ class _Encoder:
         return start + _element(_data(_KEY, behind.to_bytes(half, "big")) + flags)
 
 
-_encoders: dict[tuple[Family, str], _Encoder] = {}
+_encoders: dict[tuple[str, Family, str], _Encoder] = {}
 
 
-def _make_encoder(family: Family, name: str) -> _Encoder:
-    encoder = _encoders[family, name] = _Encoder(schema_of(name), family)
-    return encoder
+def _make_encoder(table: str, family: Family, name: str) -> _Encoder:
+    made = _encoders[table, family, name] = _Encoder(table, schema_of(name), family)
+    return made
 
 
 def _comment_attribute(comment: str) -> bytes:
@@ -255,7 +260,7 @@ class Listed(NamedTuple):
 
 def element_question(family: Family, name: str, key: bytes) -> bytes:
     """Return the payload, behind its nfgenmsg, that asks for the element with a key."""
-    encoder = _encoders.get((family, name)) or _make_encoder(family, name)
+    encoder = _encoders.get((TABLE, family, name)) or _make_encoder(TABLE, family, name)
     return encoder.list_of([encoder.encode(key, None)])
 
 

@@ -37,7 +37,7 @@ NEW_FLOWTABLE, GET_FLOWTABLE, DELETE_FLOWTABLE = 22, 23, 24
 
 #: The table's name in nearly every kind of message: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, …
 TABLE_NAME = 1
-_TABLE_FLAGS = 2  # NFTA_TABLE_FLAGS
+_TABLE_FLAGS, _TABLE_USERDATA = 2, 6  # NFTA_TABLE_…
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7  # NFTA_CHAIN_…
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2  # NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY
 _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 2, 3, 4, 7  # NFTA_RULE_…
@@ -48,7 +48,7 @@ _COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2  # NFTA_EXPR_…
 IMMEDIATE_DATA = 2  # NFTA_IMMEDIATE_DATA
 XT_NAME, XT_INFO = 1, 3  # NFTA_MATCH_…, and NFTA_TARGET_… likewise
-_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT, NFTNL_UDATA_SET_ELEM_COMMENT
+_COMMENT = 0  # NFTNL_UDATA_TABLE_COMMENT, …_RULE_COMMENT, …_SET_ELEM_COMMENT
 _GENERATION_PID, _GENERATION_NAME = 2, 3  # NFTA_GEN_PROC_…
 
 _DORMANT = 1  # NFT_TABLE_F_DORMANT
@@ -138,13 +138,19 @@ class TableRow(NamedTuple):
     family: int
     name: str
     is_dormant: bool
+    comment: str = ""
 
     @classmethod
     def read(cls, data: bytes) -> TableRow:
         """Read a listed message, its nfgenmsg included. Raises DataplaneError."""
         found = values(data, GENERIC_SIZE)
         flags = number(found.get(_TABLE_FLAGS, b""))
-        return cls(family_of(data), text(found.get(TABLE_NAME, b"")), bool(flags & _DORMANT))
+        return cls(
+            family_of(data),
+            text(found.get(TABLE_NAME, b"")),
+            bool(flags & _DORMANT),
+            comment_in(found.get(_TABLE_USERDATA, b"")),
+        )
 
 
 class Hook(NamedTuple):
@@ -282,7 +288,7 @@ class RuleRow(NamedTuple):
 
 
 def comment_in(userdata: bytes) -> str:
-    """Return the comment in what a program attached to a rule or an element, "" for none."""
+    """Return the comment in what a program attached to something, "" for none."""
     at = 0
     while at + 2 <= len(userdata):
         kind, size = userdata[at], userdata[at + 1]

@@ -8,6 +8,7 @@ names, never text of an object.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection, Iterable
 from importlib import resources
 from pathlib import Path
@@ -38,12 +39,14 @@ from nfproxy.nft.chains import (
     smaller_size,
 )
 from nfproxy.nft.endpointnumbers import FIRST_NUMBER, NUMBER_MASK, SEED
+from nfproxy.nft.stages import IN_PLACE, Stage
 from nfproxy.text import quoted
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
 LAYOUT = 2
 
 _COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
+_OTHER_LAYOUT = re.compile(rf"nfproxy (layout (?!{LAYOUT}\b)\d+)\b")
 _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1"}
 
 #: Every other component translates destinations at a lower priority; -100 is usual.
@@ -139,11 +142,19 @@ def _mark(config: ProgramConfig) -> str:
     return f"0x{config.masquerade_mark:08x}"
 
 
-def table_text(config: ProgramConfig, family: Family) -> str:
+def other_layout(comment: str) -> str:
+    """Return which other layout a table has by its comment, "" for this one or an unknown one."""
+    found = _OTHER_LAYOUT.match(comment)
+    return found[1] if found else ""
+
+
+def table_text(config: ProgramConfig, family: Family, stage: Stage = IN_PLACE) -> str:
     """Return the declaration of a family's sets, maps and fixed chains."""
     return _render(
         "table.nft.j2",
         family=family.table,
+        table=stage.table,
+        hooked=stage.hooked,
         loopback=_LOOPBACK[family],
         mark=_mark(config),
         late=_LATE,
@@ -288,26 +299,32 @@ def _shape_text(
     )
 
 
-def chains_text(chains: Iterable[Chain], config: ProgramConfig, family: Family) -> str:
+def chains_text(
+    chains: Iterable[Chain], config: ProgramConfig, family: Family, stage: Stage = IN_PLACE
+) -> str:
     """
     Return the text that makes chains in an existing table; chains that exist get new rules.
 
     Idempotent. As one script it is one transaction.
     """
     wanted = list(chains)
-    lines = [_empty_chain(family, name) for name in sorted(chain.name for chain in wanted)]
+    lines = [_empty_chain(family, name, stage) for name in sorted(chain.name for chain in wanted)]
     blocks = _blocks(wanted, config, family)
-    return "".join(lines) + f"table {family.table} {schema.TABLE} {{\n{blocks}}}\n"
+    return "".join(lines) + f"table {family.table} {stage.table} {{\n{blocks}}}\n"
 
 
-def _empty_chain(family: Family, name: str) -> str:
-    where = f"chain {family.table} {schema.TABLE} {name}"
+def _empty_chain(family: Family, name: str, stage: Stage) -> str:
+    where = f"chain {family.table} {stage.table} {name}"
     hook = f" {{ {_BASE[name]} }}" if name in BASE_CHAINS else ""
     return f"add {where}{hook}\nflush {where}\n"
 
 
 def program_text(
-    config: ProgramConfig, family: Family, chains: Iterable[Chain], foreign: Collection[str] = ()
+    config: ProgramConfig,
+    family: Family,
+    chains: Iterable[Chain],
+    foreign: Collection[str] = (),
+    stage: Stage = IN_PLACE,
 ) -> str:
     """
     Return the text that gives a table its program and does not change its elements.
@@ -316,33 +333,38 @@ def program_text(
     and of `chains`, and removes `foreign`: base chains that another process made.
     As one script it is one transaction: no packet meets a state in between.
     """
-    text = [f'table {family.table} {schema.TABLE} {{\n\tcomment "{_COMMENT}"\n}}\n']
-    text += [_empty_chain(family, name) for name in FIXED_CHAINS]
-    text.append(table_text(config, family))
-    text.append(chains_text(chains, config, family))
-    text += [delete_chain_text(family, name) for name in sorted(foreign)]
+    text = [f'table {family.table} {stage.table} {{\n\tcomment "{_COMMENT}"\n}}\n']
+    fixed = (name for name in FIXED_CHAINS if stage.hooked or name not in BASE_CHAINS)
+    text += [_empty_chain(family, name, stage) for name in fixed]
+    text.append(table_text(config, family, stage))
+    text.append(chains_text(chains, config, family, stage))
+    text += [delete_chain_text(family, name, stage.table) for name in sorted(foreign)]
     return "".join(text)
 
 
-def delete_chain_text(family: Family, name: str) -> str:
+def delete_chain_text(family: Family, name: str, table: str = schema.TABLE) -> str:
     """Return the text that removes a chain; no element may point to it."""
-    where = f"chain {family.table} {schema.TABLE} {name}"
+    where = f"chain {family.table} {table} {name}"
     return f"flush {where}\ndelete {where}\n"
 
 
-def delete_map_text(family: Family, name: str) -> str:
+def delete_map_text(family: Family, name: str, table: str = schema.TABLE) -> str:
     """Return the text that removes a map; no rule may use it."""
-    return f"delete map {family.table} {schema.TABLE} {name}\n"
+    return f"delete map {family.table} {table} {name}\n"
 
 
-def replacement_text(config: ProgramConfig, family: Family, chains: Iterable[Chain]) -> str:
-    """
-    Return the text that replaces a table, of any layout, by a new one without elements.
+def delete_table_text(family: Family, table: str) -> str:
+    """Return the text that removes a table, whether or not it is there."""
+    # ``add`` comes before ``delete``, so that this works without a table, too.
+    return f"add table {family.table} {table}\ndelete table {family.table} {table}\n"
 
-    ``add`` comes before ``delete``, so that it works without a table, too.
-    """
-    where = f"table {family.table} {schema.TABLE}"
+
+def replacement_text(
+    config: ProgramConfig, family: Family, chains: Iterable[Chain], stage: Stage = IN_PLACE
+) -> str:
+    """Return the text that replaces a table, of any layout, by a new one without elements."""
     blocks = _blocks(chains, config, family)
-    declaration = table_text(config, family).rstrip().removesuffix("}").rstrip()
-    body = f"{declaration}\n\n{blocks}}}\n" if blocks else table_text(config, family)
-    return f"add {where}\ndelete {where}\n{body}"
+    text = table_text(config, family, stage)
+    if blocks:
+        text = f"{text.rstrip().removesuffix('}').rstrip()}\n\n{blocks}}}\n"
+    return delete_table_text(family, stage.table) + text

@@ -21,6 +21,10 @@ from nfproxy.model.service import Protocol
 
 TABLE = "nfproxy"
 
+#: A table of ours that is in force for a moment while tables change their layout.
+NEXT_TABLE = "nfproxy-next"
+OUR_TABLES = (TABLE, NEXT_TABLE)
+
 #: The name of kube-proxy's tables in nftables mode.
 KUBE_PROXY_TABLE = "kube-proxy"
 

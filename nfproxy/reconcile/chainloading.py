@@ -18,6 +18,8 @@ from nfproxy.nft.chains import (
     parse_chain,
     parse_draw,
 )
+from nfproxy.nft.schema import NEXT_TABLE, OUR_TABLES
+from nfproxy.nft.stages import IN_PLACE, Stage, first_stage, next_stage
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import ChainKey
 from nfproxy.reconcile.syncreport import Dataplane
@@ -45,12 +47,90 @@ class ChainLoading:
     ) -> None:
         """Load nothing yet."""
         self.program = program
+        self.stage = IN_PLACE
         self._dataplane = dataplane
         self._families = families
 
+    # --- which tables --------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Find out which tables to work on, and remove what is left of a change of layout."""
+        if not self._existing(NEXT_TABLE):
+            self.go_to(IN_PLACE)
+            return
+        self.go_to(
+            first_stage(
+                {name for name in OUR_TABLES if self._hooked_chains(name, family)}
+                for family in self._families
+            )
+        )
+        if self.stage == IN_PLACE:
+            self._remove_tables(NEXT_TABLE)
+
+    def go_to(self, stage: Stage) -> None:
+        """Work on the tables of a stage from now on."""
+        self.stage = stage
+        self._dataplane.table = stage.table
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether packets come to one of the tables that are worked on."""
+        return any(self._hooked_chains(self.stage.table, family) for family in self._families)
+
+    def exist(self) -> bool:
+        """Return whether any of the tables that are worked on is there."""
+        return bool(self._existing(self.stage.table))
+
+    def other_layout(self) -> str:
+        """Return which other layout one of the tables says it has, "" if none does."""
+        rows = (self._dataplane.table_row(family, self.stage.table) for family in self._families)
+        return next(filter(None, (ruleset.other_layout(row.comment) for row in rows if row)), "")
+
+    def change_over(self) -> None:
+        """
+        Let packets come to the tables that are filled, in place of those that were in force.
+
+        These are removed a moment later: a packet may be on its way in them.
+        """
+        before = self.stage
+        self._dataplane.load(
+            self._of_each_family(
+                lambda family: "".join(
+                    (
+                        ruleset.program_text(
+                            self.program, family, (), stage=before._replace(hooked=True)
+                        ),
+                        *(
+                            ruleset.delete_chain_text(family, name, before.other_table)
+                            for name in self._hooked_chains(before.other_table, family)
+                        ),
+                    )
+                )
+            )
+        )
+        self.go_to(next_stage(before))
+        self._remove_tables(before.other_table)
+
+    def _hooked_chains(self, table: str, family: Family) -> list[str]:
+        """Return the base chains of a table that the kernel runs."""
+        row = self._dataplane.table_row(family, table)
+        if row is None or row.is_dormant:
+            return []
+        return [chain.name for chain in self._dataplane.chains(family, table) if chain.hook]
+
+    def _existing(self, table: str) -> list[Family]:
+        return [family for family in self._families if self._dataplane.table_row(family, table)]
+
+    def _remove_tables(self, table: str) -> None:
+        if found := self._existing(table):
+            texts = (ruleset.delete_table_text(family, table) for family in found)
+            self._dataplane.load("".join(texts))
+
+    # --- their chains --------------------------------------------------------------------
+
     def load_chains(self, chains: _Chains) -> None:
         """Load chains into tables that have the program."""
-        self._load(chains, lambda first: chains_text(first, self.program))
+        self._load(chains, lambda first: chains_text(first, self.program, self.stage))
 
     def load_program(
         self, chains: _Chains, foreign: Mapping[Family, list[str]] | None = None
@@ -61,7 +141,7 @@ class ChainLoading:
             chains,
             lambda first: self._of_each_family(
                 lambda f: ruleset.program_text(
-                    self.program, f, of_family(first, f), others.get(f, ())
+                    self.program, f, of_family(first, f), others.get(f, ()), self.stage
                 )
             ),
         )
@@ -71,7 +151,7 @@ class ChainLoading:
         self._load(
             chains,
             lambda first: self._of_each_family(
-                lambda f: ruleset.replacement_text(self.program, f, of_family(first, f))
+                lambda f: ruleset.replacement_text(self.program, f, of_family(first, f), self.stage)
             ),
         )
 
@@ -116,7 +196,7 @@ class ChainLoading:
         and the rules of each are replaced at once.
         """
         limit = self._dataplane.transaction_limit
-        for portion in load_texts(chains, self.program, text, limit):
+        for portion in load_texts(chains, self.program, text, limit, self.stage):
             self._dataplane.load(portion)
 
 
@@ -132,7 +212,8 @@ def _removal_text(
     there = {(family, chain.name) for family in families for chain in dataplane.chains(family)}
     # Rules lead to chains that draw, so these go last.
     ordered = sorted(idle, key=lambda chain: parse_draw(chain[1]) is not None)
-    text = "".join(ruleset.delete_chain_text(*chain) for chain in ordered if chain in there)
+    table = dataplane.table
+    text = "".join(ruleset.delete_chain_text(*chain, table) for chain in ordered if chain in there)
     gone = set(idle)
     for family in {family for family, name in idle if parse_chain(name) is None}:
         used = {
@@ -143,5 +224,5 @@ def _removal_text(
         }
         held = (name for name in dataplane.set_names(family) if is_clients_map(name))
         unused = (name for name in held if name not in used)
-        text += "".join(ruleset.delete_map_text(family, name) for name in unused)
+        text += "".join(ruleset.delete_map_text(family, name, table) for name in unused)
     return text

@@ -8,6 +8,7 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import ProgramConfig
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import Chain
+from nfproxy.nft.stages import IN_PLACE, Stage
 
 _Chains = Mapping[tuple[Family, str], Chain]
 
@@ -16,11 +17,11 @@ _Chains = Mapping[tuple[Family, str], Chain]
 _BYTES_PER_CHARACTER = 5
 
 
-def chains_text(chains: _Chains, config: ProgramConfig) -> str:
+def chains_text(chains: _Chains, config: ProgramConfig, stage: Stage = IN_PLACE) -> str:
     """Return the text that makes chains of any family in existing tables."""
     own = {family: of_family(chains, family) for family in FAMILIES}
     return "".join(
-        ruleset.chains_text(found, config, family) for family, found in own.items() if found
+        ruleset.chains_text(found, config, family, stage) for family, found in own.items() if found
     )
 
 
@@ -30,7 +31,11 @@ def of_family(chains: _Chains, family: Family) -> list[Chain]:
 
 
 def load_texts(
-    chains: _Chains, config: ProgramConfig, first: Callable[[_Chains], str], limit: int | None
+    chains: _Chains,
+    config: ProgramConfig,
+    first: Callable[[_Chains], str],
+    limit: int | None,
+    stage: Stage = IN_PLACE,
 ) -> Iterator[str]:
     """
     Yield the texts that load chains, each for a transaction of at most `limit` bytes.
@@ -45,10 +50,10 @@ def load_texts(
     portion: dict[tuple[Family, str], Chain] = {}
     size = len(first({}))
     for where, chain in chains.items():
-        needed = len(chains_text({where: chain}, config))
+        needed = len(chains_text({where: chain}, config, stage))
         if portion and (size + needed) * _BYTES_PER_CHARACTER > limit:
             yield text(portion)
-            text, portion, size = lambda some: chains_text(some, config), {}, 0
+            text, portion, size = lambda some: chains_text(some, config, stage), {}, 0
         portion[where] = chain
         size += needed
     if portion or text is first:

@@ -17,6 +17,7 @@ from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft.chains import Chain
+from nfproxy.nft.stages import ASIDE, IN_PLACE
 from nfproxy.plan.desired import NOTHING, Desired, Touched
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.reconcile.backlog import ServicePart
@@ -118,6 +119,7 @@ class Reconciler:
         if reason is not None:
             self._resyncing = reason
             self._dataplane.expect_load()
+            self._loading.begin()
             elements_read = self._read_tables()
             chains_made = self._take_over_program()
         elif self._program_changed:
@@ -139,9 +141,16 @@ class Reconciler:
             if self._resyncing is None or not may_be_about_elements(error):
                 raise
             done, refused = self._apply_apart(batch)
+        is_in_force = self._loading.stage.hooked
+        if is_resynced and not is_in_force:
+            self._loading.change_over()
+            is_in_force = is_resynced = self._loading.stage.hooked
+            # If these were not the last tables, the next sync begins with the last ones.
+            self._resync_reason = None if is_in_force else self._resyncing
+        else:
+            self._resync_reason = None
         if is_resynced:
             self._resyncing = None
-        self._resync_reason = None
         return Report(
             operations=sum(len(one.operations) for one in done),
             chains_made=chains_made,
@@ -151,9 +160,9 @@ class Reconciler:
             frontends={key for one in done for key in one.changed},
             finished=Touched(
                 {key: name for one in done for key, name in one.planned.items()},
-                services=tracker.backlog.take_finished(),
+                services=tracker.backlog.take_finished() if is_in_force else set(),
             ),
-            left=len(tracker.backlog),
+            left=max(len(tracker.backlog), not is_in_force),
             refused=tuple(refused),
             left_out=tracker.left_out(),
         )
@@ -166,6 +175,8 @@ class Reconciler:
         """
         if extent.rules:
             self._dataplane.expect_load()
+        if self._loading.stage == ASIDE:
+            return self.sync()  # what was changed gives way soon
         is_known = self.trusted and self._resyncing is None and not self._program_changed
         if extent.everything or not is_known or is_much(extent, self._tracker.held):
             self.distrust(ResyncReason.FOREIGN)
@@ -317,11 +328,15 @@ class Reconciler:
             chains = chains_ahead(chains) | chains
         foreign = self._loading.survey(chains)
         try:
-            self._loading.load_program(chains, foreign)
+            why: object = self._loading.other_layout()
+            if not why:
+                self._loading.load_program(chains, foreign)
         except TransactionError as error:
-            if not any(self._dataplane.has_table(family) for family in self._families):
+            if not self._loading.exist():
                 raise
-            log.warning("the nfproxy tables have another layout (%s): replacing them", error)
+            why = error
+        if why:
+            log.warning("the nfproxy tables have another layout (%s): replacing them", why)
             chains, foreign = self._replace_tables(), Survey()
         self._program_changed = False
         # Those that no frontend turns out to use are idle from now on.
@@ -343,11 +358,14 @@ class Reconciler:
         """Load the script that `render` prints, read what it made, and return its chains."""
         chains = self._chains_of(self._desired.frontends)
         elements = sum(1 + sum(map(len, f.own_slots)) for f in self._desired.frontends.values())
-        is_small = elements <= _SCRIPT_ELEMENTS
-        if is_small and self._dataplane.transaction_limit is None:
+        is_small = elements <= _SCRIPT_ELEMENTS and self._dataplane.transaction_limit is None
+        if is_small and self._loading.stage == IN_PLACE:
             self._dataplane.load(script(self._desired, self._loading.program, self._families))
         else:
-            # All elements are too much for one transaction, so they are added to empty tables.
+            # All elements are too much for one transaction, so they are added to empty tables:
+            # beside those that packets come to.
+            if self._loading.stage == IN_PLACE and self._loading.is_in_force:
+                self._loading.go_to(ASIDE)
             self._loading.load_tables(chains)
         self._read_tables()
         return chains

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from nfproxy.model.addresses import Family
-from nfproxy.netlink.nftables import ChainRow
+from nfproxy.netlink.nftables import ChainRow, TableRow
 from nfproxy.nft.schema import Value
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontendnames import FrontendNames
@@ -20,7 +20,13 @@ from nfproxy.reconcile.transition import Operation
 
 
 class Dataplane(Protocol):
-    """What the reconciler needs of the kernel, or of a fake in its place."""
+    """
+    What the reconciler needs of the kernel, or of a fake in its place.
+
+    `table` is the name of the tables that elements, sets and chains are read and written in.
+    """
+
+    table: str
 
     @property
     def transaction_limit(self) -> int | None:
@@ -45,11 +51,11 @@ class Dataplane(Protocol):
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations as one transaction, whole or not at all."""
 
-    def has_table(self, family: Family) -> bool:
-        """Return whether the family's table exists."""
+    def table_row(self, family: Family, table: str) -> TableRow | None:
+        """Return a table of a family, None if there is none."""
 
-    def chains(self, family: Family) -> Sequence[ChainRow]:
-        """Return the chains of the family's table."""
+    def chains(self, family: Family, table: str = "") -> Sequence[ChainRow]:
+        """Return the chains of the family's table, or of another one."""
 
     def elements(self, family: Family, name: str) -> Iterable[tuple[bytes, Value]]:
         """Yield the elements of a set or map."""

@@ -22,8 +22,9 @@ def test_only_our_tables_go(commands: Commands, manifests: Path) -> None:
 
 
 def test_one_family_alone_goes_too(commands: Commands) -> None:
-    """What is there is removed."""
-    commands.nft("add table ip6 nfproxy")
+    """What is there is removed, also the second table of a change of layout that did not end."""
+    commands.nft("add table ip6 nfproxy; add table ip6 nfproxy-next")
 
-    assert commands.run("cleanup") == (0, "removed table ip6 nfproxy\n", "")
+    removed = "removed table ip6 nfproxy\nremoved table ip6 nfproxy-next\n"
+    assert commands.run("cleanup") == (0, removed, "")
     assert commands.tables() == []

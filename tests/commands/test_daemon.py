@@ -24,6 +24,7 @@ from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.nft.schema import TABLE
 
 
 class SlowSource(ScriptedSource):
@@ -125,7 +126,7 @@ def test_a_stop_does_not_wait_for_the_first_reading() -> None:
     kernel = FakeKernel()
     serve(SlowSource(FIRST), kernel, lambda: True)
 
-    assert not kernel.has_table(Family.IPV4)
+    assert not kernel.table_row(Family.IPV4, TABLE)
 
 
 def test_a_node_that_does_not_fit_leaves_the_configuration_as_it_is(
@@ -161,7 +162,7 @@ def test_an_error_that_no_retry_can_mend_ends_the_start(error: Exception) -> Non
 
     with pytest.raises(type(error)):
         asyncio.run(start())
-    assert not kernel.has_table(Family.IPV4)
+    assert not kernel.table_row(Family.IPV4, TABLE)
 
 
 def test_node_ports_wait_for_the_addresses_of_the_node(caplog: pytest.LogCaptureFixture) -> None:

@@ -87,6 +87,9 @@ def test_without_a_daemon_it_says_what_the_kernel_holds(
         "tables": "ok",
         "connections": "ok",
     }
+    commands.nft("add table ip nfproxy-next")
+    left = "ip nfproxy-next: a change of the tables' layout did not end"
+    assert left in commands.run("status", node="").out
     refused = commands.run("status", node="", prefix=ORDINARY_USER)
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith(

@@ -2,15 +2,20 @@
 A new process over existing tables, with real packets.
 
 Where nothing changed it touches nothing and no client notices; what changed is applied; tables of
-another layout give way as a whole.
+another layout give way as a whole, and serve until then.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
 import pytest
 from support.kernel import rules
+from support.kernel.memoryproxy import transactions_of
 from support.kernel.wholetable import (
     OTHER,
     check_packets,
@@ -35,9 +40,13 @@ from support.packets.steps import (
 )
 from support.traffic import Traffic
 
+from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol
+from nfproxy.nft import ruleset
+from nfproxy.nft.schema import NEXT_TABLE, TABLE
+from nfproxy.reconcile import reconciler
 from nfproxy.tools.lab import Cluster
 
 pytestmark = pytest.mark.usefixtures("flushed")
@@ -216,3 +225,93 @@ def test_a_table_of_another_layout_is_replaced(
         proxy.put(*objects(served, web_pods=2))
         found = reached(served.client, CLUSTER_IP.of(family), 80)
         assert found == {pod.name for pod in served.pods[:2]}
+
+
+@pytest.fixture
+def older(served: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """
+    Tables of another layout are in force, and too large for one transaction.
+
+    They are full, so no connection has to fail. Yields what is to be there afterwards.
+    """
+    expected = left_by_another(served)
+    leave_older(served)
+    monkeypatch.setattr(reconciler, "_SCRIPT_ELEMENTS", 1)
+    with transactions_of(8):
+        yield expected
+    for family in FAMILIES:
+        rules.load(served.nodes[0], ruleset.delete_table_text(family, NEXT_TABLE))
+
+
+def leave_older(cluster: Cluster) -> None:
+    """Leave tables that say that they have another layout."""
+    for family in FAMILIES:
+        rules.load(cluster.nodes[0], ruleset.delete_table_text(family, TABLE))
+    with mock.patch.object(ruleset, "_COMMENT", "nfproxy layout 1, managed"):
+        left_by_another(cluster)
+
+
+def all_streams(cluster: Cluster) -> Streams:
+    """Return streams of connections that any gap would show."""
+    return Streams(
+        *(
+            Traffic(cluster.client, *target(cluster, frontend, family), protocol, rate=300)
+            for family in FAMILIES
+            for frontend, protocol in (
+                (Frontend.NODE_PORT, Protocol.TCP),
+                (Frontend.CLUSTER_IP, Protocol.UDP),
+            )
+        )
+    )
+
+
+def test_large_tables_of_another_layout_serve_until_the_new_ones_do(
+    served: Cluster, older: dict[str, Any]
+) -> None:
+    """They are filled in many transactions, and no connection fails meanwhile."""
+    streams = all_streams(served)
+    with streams:
+        streams.run(10)
+        started(served, objects(served)).close(keep_tables=True)
+        streams.run(10)
+    assert streams.lost == []
+    assert older == snapshot(served)
+    assert NEXT_TABLE not in rules.listing(served.nodes[0], "tables")
+    for family in FAMILIES:
+        check_packets(served, family)
+
+
+class Ended(BaseException):
+    """The process ends here."""
+
+
+@contextmanager
+def ended_after(loads: int) -> Iterator[None]:
+    """Let a process end as soon as it has loaded so many texts."""
+    original, loaded = Kernel.load, list[str]()
+
+    def load(kernel: Kernel, text: str) -> None:
+        original(kernel, text)
+        loaded.append(text)
+        if len(loaded) == loads:
+            kernel.close()
+            raise Ended
+
+    with mock.patch.object(Kernel, "load", load), pytest.raises(Ended):
+        yield
+
+
+@pytest.mark.parametrize("loads", range(1, 6))
+def test_a_process_that_ends_while_it_changes_the_layout(
+    served: Cluster, older: dict[str, Any], loads: int
+) -> None:
+    """What it leaves serves, and the next process goes on: no connection fails, nothing is left."""
+    streams = all_streams(served)
+    with streams:
+        with ended_after(loads):
+            started(served, objects(served))
+        streams.run(10)
+        started(served, objects(served)).close(keep_tables=True)
+    assert streams.lost == []
+    assert older == snapshot(served)
+    assert NEXT_TABLE not in rules.listing(served.nodes[0], "tables")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.host.paths import HostRoot
-from nfproxy.nft.schema import TABLE
+from nfproxy.model.addresses import FAMILIES
+from nfproxy.nft.schema import OUR_TABLES
 from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, or_ok, warn
 from nfproxy.tools.preflight.network import LINKS, Link
@@ -71,7 +72,8 @@ PINS = FactSource("BPF objects", lambda subject: read_pins(HostRoot(subject.root
 
 def judge_own_tables(ruleset: Ruleset) -> Finding:
     """nfproxy takes its own tables over, whichever version made them."""
-    ours = [name for name in ruleset.tables if name in (f"ip {TABLE}", f"ip6 {TABLE}")]
+    known = {f"{family.table} {table}" for family in FAMILIES for table in OUR_TABLES}
+    ours = [name for name in ruleset.tables if name in known]
     return ok(
         f"tables {', '.join(ours)} are here already, and will be taken over"
         if ours

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from nfproxy.nft.schema import TABLE
+from nfproxy.nft.schema import OUR_TABLES
 from nfproxy.tools.trace.table import Waypoint
 from nfproxy.tools.trace.traced import PacketWay, TracedConnection
 
@@ -42,7 +42,7 @@ def ending_of(connection: TracedConnection) -> TraceEnding:
     """Return how a connection ended, or stands now."""
     dropped = connection.way.dropped_by
     if dropped is not None:
-        if dropped.table != TABLE:
+        if dropped.table not in OUR_TABLES:
             return TraceEnding.DROPPED_BY_OTHERS
         return TraceEnding.REFUSED if dropped.chain.startswith("reject-") else TraceEnding.DROPPED
     answer = connection.answer

@@ -14,13 +14,14 @@ from support.kernel.nfttext import FAMILY_OF_WORD, parse_element
 
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import Family
-from nfproxy.netlink.nftables import ChainRow, Hook
+from nfproxy.netlink.nftables import ChainRow, Hook, TableRow
 from nfproxy.nft.chains import is_clients_map
-from nfproxy.nft.schema import SCHEMAS, TABLE, Field, Interval, Value, Verdict
+from nfproxy.nft.schema import NEXT_TABLE, SCHEMAS, TABLE, Field, Interval, Value, Verdict
 from nfproxy.reconcile.transition import Operation
 
 _COMMAND = re.compile(
-    r"(?:(?P<verb>add|delete|flush) )?(?P<what>table|chain|map|element) (?P<family>ip6?) nfproxy"
+    r"(?:(?P<verb>add|delete|flush) )?(?P<what>table|chain|map|element) "
+    r"(?P<family>ip6?) (?P<table>nfproxy(?:-next)?)"
     r"(?: (?P<name>[a-z0-9-]+))?(?: (?P<body>\{.*))?"
 )
 _BLOCK = re.compile(r"\t(?P<what>map|set|chain) (?P<name>[a-z0-9-]+) \{")
@@ -36,6 +37,7 @@ class FakeTable:
     hooks: dict[str, str] = field(default_factory=dict)
     declarations: dict[str, str] = field(default_factory=dict)
     elements: dict[str, dict[bytes, Value]] = field(default_factory=dict)
+    comment: str = ""
 
     def copy(self) -> "FakeTable":
         """Return a table that changes independently."""
@@ -44,6 +46,7 @@ class FakeTable:
             dict(self.hooks),
             dict(self.declarations),
             {name: dict(elements) for name, elements in self.elements.items()},
+            self.comment,
         )
 
     def targets(self) -> set[str]:
@@ -59,6 +62,7 @@ class FakeKernel:
     """
     A Dataplane for the reconciler.
 
+    `tables` are those named nfproxy, `next_tables` those of the second name.
     `watch` is called after each transaction that took effect. `transactions` counts them,
     `operations` the element operations in them, `reads` the sets that were read, `asked`
     the elements that were asked for one by one.
@@ -67,6 +71,8 @@ class FakeKernel:
     def __init__(self) -> None:
         """Start without tables."""
         self.tables: dict[Family, FakeTable] = {}
+        self.next_tables: dict[Family, FakeTable] = {}
+        self.table = TABLE
         self.watch: Callable[[], None] = lambda: None
         self.transactions = 0
         self.operations = 0
@@ -78,7 +84,7 @@ class FakeKernel:
 
     def load(self, text: str) -> None:
         """Run a script of the kind nfproxy writes, whole or not at all."""
-        self._transact(lambda: _Script(self.tables, text).run())
+        self._transact(lambda: _Script(self._all_tables, text).run())
 
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations in order, whole or not at all."""
@@ -99,19 +105,27 @@ class FakeKernel:
     def rest(self) -> None:
         """End nothing."""
 
-    def has_table(self, family: Family) -> bool:
-        """Return whether the family's table exists."""
-        return family in self.tables
+    @property
+    def _all_tables(self) -> dict[str, dict[Family, FakeTable]]:
+        return {TABLE: self.tables, NEXT_TABLE: self.next_tables}
 
-    def chains(self, family: Family) -> list[ChainRow]:
+    def _table(self, family: Family) -> FakeTable | None:
+        return self._all_tables[self.table].get(family)
+
+    def table_row(self, family: Family, table: str) -> TableRow | None:
+        """Return a table, None if there is none."""
+        found = self._all_tables[table].get(family)
+        return TableRow(family, table, is_dormant=False, comment=found.comment) if found else None
+
+    def chains(self, family: Family, table: str = "") -> list[ChainRow]:
         """Return the chains of a table."""
-        table = self.tables.get(family)
-        return [_row(family, name, name in table.hooks) for name in table.rules] if table else []
+        found = self._all_tables[table or self.table].get(family)
+        return [_row(family, name, name in found.hooks) for name in found.rules] if found else []
 
     def elements(self, family: Family, name: str) -> list[tuple[bytes, Value]]:
         """Return a set's elements."""
         self.reads += 1
-        table = self.tables.get(family)
+        table = self._table(family)
         return list(table.elements.get(name, {}).items()) if table else []
 
     def find(self, family: Family, name: str, keys: Iterable[bytes]) -> list[tuple[bytes, Value]]:
@@ -123,7 +137,7 @@ class FakeKernel:
 
     def set_names(self, family: Family) -> list[str]:
         """Return the names of a table's sets and maps."""
-        table = self.tables.get(family)
+        table = self._table(family)
         return list(table.elements) if table else []
 
     # --- what others do to a kernel ------------------------------------------------------
@@ -145,18 +159,21 @@ class FakeKernel:
     # --- transactions --------------------------------------------------------------------
 
     def _transact(self, change: Callable[[], None]) -> None:
-        before = {family: table.copy() for family, table in self.tables.items()}
+        before, before_next = (
+            {family: table.copy() for family, table in tables.items()}
+            for tables in (self.tables, self.next_tables)
+        )
         try:
             change()
         except BaseException:
-            self.tables = before
+            self.tables, self.next_tables = before, before_next
             raise
         self.transactions += 1
         self.watch()
 
     def _apply(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
-            table = self.tables.get(operation.family)
+            table = self._table(operation.family)
             if table is None or operation.set not in table.elements:
                 raise TransactionError(f"no set {operation.set}")
             if operation.add:
@@ -203,7 +220,7 @@ def _overlap(one: bytes, other: bytes, name: str) -> bool:
 class _Script:
     """One run of an nft script."""
 
-    def __init__(self, tables: dict[Family, FakeTable], text: str) -> None:
+    def __init__(self, tables: dict[str, dict[Family, FakeTable]], text: str) -> None:
         self._tables = tables
         self._lines = iter(text.splitlines())
 
@@ -211,7 +228,7 @@ class _Script:
         for line in self._lines:
             if line.strip() and not line.startswith("#"):
                 self._command(line)
-        for table in self._tables.values():
+        for table in (one for tables in self._tables.values() for one in tables.values()):
             unknown = table.targets() - table.rules.keys()
             rules = " ".join(rule for rules in table.rules.values() for rule in rules)
             unknown |= set(_SET_NAME.findall(rules)) - table.elements.keys()
@@ -223,10 +240,11 @@ class _Script:
         if match is None:
             raise TransactionError(f"syntax error: {line!r}")
         family, name = FAMILY_OF_WORD[match["family"]], match["name"]
+        tables = self._tables[match["table"]]
         if match["what"] == "table":
-            self._table(match["verb"] or "add", family, block=match["body"] == "{")
+            self._table(tables, match["verb"] or "add", family, block=match["body"] == "{")
             return
-        table = self._tables.get(family)
+        table = tables.get(family)
         if table is None:
             raise TransactionError(f"no table {family.table} nfproxy")
         if match["what"] == "element":
@@ -238,17 +256,22 @@ class _Script:
         else:
             self._chain(table, match["verb"], name, match["body"] or "")
 
-    def _table(self, verb: str, family: Family, *, block: bool) -> None:
+    def _table(
+        self, tables: dict[Family, FakeTable], verb: str, family: Family, *, block: bool
+    ) -> None:
         if verb == "delete":
-            if self._tables.pop(family, None) is None:
+            if tables.pop(family, None) is None:
                 raise TransactionError(f"no table {family.table} nfproxy")
             return
-        table = self._tables.setdefault(family, FakeTable())
+        is_new = family not in tables
+        table = tables.setdefault(family, FakeTable())
         if not block:
             return
         for line in self._lines:
             if line == "}":
                 return
+            if is_new and line.startswith('\tcomment "'):
+                table.comment = line.split('"')[1]
             match = _BLOCK.fullmatch(line)
             if match is None:
                 continue  # a comment or the table's comment

@@ -7,7 +7,7 @@ from nfproxy.dataplane import libnftables
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.elements import raw_elements
-from nfproxy.netlink.nftables import ChainRow
+from nfproxy.netlink.nftables import ChainRow, TableRow
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.chains import is_clients_map
 from nfproxy.nft.schema import TABLE, Value, number_of
@@ -63,13 +63,22 @@ class RealKernel:
     def rest(self) -> None:
         """End nothing."""
 
-    def has_table(self, family: Family) -> bool:
-        """Return whether the family's table exists."""
-        return self.kernel.has_table(family)
+    @property
+    def table(self) -> str:
+        """The name of the tables that are worked on."""
+        return self.kernel.table
 
-    def chains(self, family: Family) -> list[ChainRow]:
+    @table.setter
+    def table(self, name: str) -> None:
+        self.kernel.table = name
+
+    def table_row(self, family: Family, table: str) -> TableRow | None:
+        """Return a table, None if there is none."""
+        return self.kernel.table_row(family, table)
+
+    def chains(self, family: Family, table: str = "") -> list[ChainRow]:
         """Return the chains of a table."""
-        return self.kernel.chains(family)
+        return self.kernel.chains(family, table)
 
     def elements(self, family: Family, name: str) -> list[tuple[bytes, Value]]:
         """Return a set's elements."""

@@ -174,8 +174,8 @@ class EmptyKernel(Kernel):
     def expect_load(self) -> None:
         pass
 
-    def has_table(self, *args: Any) -> bool:
-        return True
+    def table_row(self, *args: Any) -> None:
+        return None
 
     def chains(self, *args: Any) -> list[Any]:
         return []

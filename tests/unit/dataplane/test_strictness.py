@@ -12,7 +12,7 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Protocol
 from nfproxy.nft import ruleset, schema
 from nfproxy.nft.chains import AffinityList, Policy, RecordChain, Shape
-from nfproxy.nft.schema import Value
+from nfproxy.nft.schema import TABLE, Value
 from nfproxy.reconcile.transition import Operation
 
 Dataplane = FakeKernel | RealKernel
@@ -293,8 +293,8 @@ def test_an_absent_table_lists_as_empty(dataplane: Dataplane):
     """Reading it is not an error."""
     dataplane.load("delete table ip nfproxy\n")
 
-    assert not dataplane.has_table(V4)
-    assert dataplane.has_table(V6)
+    assert not dataplane.table_row(V4, TABLE)
+    assert dataplane.table_row(V6, TABLE)
     assert not list(dataplane.chains(V4))
     assert not held(dataplane, schema.FRONTENDS)
     assert not list(dataplane.set_names(V4))

@@ -25,7 +25,7 @@ def test_the_first_sync_makes_tables_and_everything_in_them(proxy: MemoryProxy):
     assert report.resynced
     assert proxy.verdict("10.96.0.1") == "goto cluster-tcp-2"
     assert proxy.slots("10.96.0.1") == {0: f"{A} . 8080", 1: f"{B} . 8080"}
-    assert all(proxy.kernel.has_table(family) for family in FAMILIES)
+    assert all(proxy.kernel.table_row(family, schema.TABLE) for family in FAMILIES)
 
 
 def test_replacing_an_endpoint_costs_two_operations(proxy: MemoryProxy):
@@ -118,7 +118,7 @@ def test_only_the_families_asked_for_are_programmed():
     )
     proxy.put(service("web", cluster_ips=("10.96.0.1", "fd00:96::1")), web(A))
 
-    assert not proxy.kernel.has_table(Family.IPV6)
+    assert not proxy.kernel.table_row(Family.IPV6, schema.TABLE)
     assert proxy.verdict("10.96.0.1") == "goto cluster-tcp-1"
 
 

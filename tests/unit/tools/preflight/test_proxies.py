@@ -116,3 +116,6 @@ def test_own_tables_are_taken_over() -> None:
 
     assert found.level is Level.OK
     assert "ip nfproxy, ip6 nfproxy are here" in found.found
+
+    found = proxies.judge_own_tables(Ruleset(("ip nfproxy-next",)))
+    assert "ip nfproxy-next are here" in found.found

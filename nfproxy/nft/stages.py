@@ -1,0 +1,47 @@
+"""
+Which of its two names a table has while it is filled, and whether packets come to it.
+
+Nearly always the table is in force, and its elements change in place. Tables of another layout
+serve until new ones are full. As nf_tables renames no table, the new ones are filled under a second
+name, without base chains; then these pass from the old tables to them in one transaction. The same
+brings everything back to the first name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from nfproxy.nft.schema import NEXT_TABLE, TABLE
+
+
+class Stage(NamedTuple):
+    """The table that is worked on. `hooked`: it has base chains, so packets come to it."""
+
+    table: str
+    hooked: bool
+
+    @property
+    def other_table(self) -> str:
+        """The table with the other name."""
+        return NEXT_TABLE if self.table == TABLE else TABLE
+
+
+IN_PLACE = Stage(TABLE, hooked=True)
+ASIDE = Stage(NEXT_TABLE, hooked=False)  # tables of another layout are in force
+BACK = Stage(TABLE, hooked=False)  # those of the second name are in force
+
+
+def first_stage(in_force: Iterable[Collection[str]]) -> Stage:
+    """
+    Return where to begin, whatever an earlier process may have left.
+
+    `in_force` has the names of our tables that packets come to, for each family.
+    """
+    is_aside = any(NEXT_TABLE in names and TABLE not in names for names in in_force)
+    return BACK if is_aside else IN_PLACE
+
+
+def next_stage(stage: Stage) -> Stage:
+    """Return the stage after the change-over to the tables of one."""
+    return BACK if stage == ASIDE else IN_PLACE
