@@ -173,18 +173,19 @@ def test_health_answers_while_a_credential_plugin_hangs(site: Site) -> None:
     works = plugin.read_text()
     replace(plugin, f"#!/bin/sh\necho asked >> {shlex.quote(str(calls))}\nexec sleep 1000\n")
     plugin.chmod(0o755)
-    with site.daemon(ready=False) as daemon:
+    patience = "from nfproxy.apiserver import plugins; plugins.PLUGIN_S = 3.0"
+    with site.daemon(ready=False, prepare=patience) as daemon:
         wait_until(calls.read_text)
         wait_until(lambda: site.code("/healthz") == 503)
         assert site.code("/healthz") == 503
         assert site.code("/livez") == 200
         assert "was killed" not in daemon.log
-        wait_until(lambda: "did not end within 30 s, and was killed" in daemon.log, 60)
+        wait_until(lambda: "did not end within 3 s, and was killed" in daemon.log)
         trouble = site.page(HEALTH_PORT, "/healthz").data["apiServer"]
         assert trouble == "credentials for the API server cannot be read; the log says why"
 
         replace(plugin, works)
         plugin.chmod(0o755)
-        wait_until(lambda: "ready after" in daemon.log, 60)
+        daemon.wait_for("ready after")
         changes_arrive(site)
         assert site.code("/healthz") == 200

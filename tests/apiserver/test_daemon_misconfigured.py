@@ -82,7 +82,8 @@ def test_a_cluster_cidr_that_does_not_fit_is_said_at_start_and_on_change(site: S
     node = node_object()
     node["spec"]["podCIDRs"] = ["10.250.1.0/24"]
     site.api.apply(node, service(), endpoint_slice("web", "10.244.1.5"))
-    with site.daemon() as daemon:
+    soon = "from nfproxy.daemon import background; background._POD_RANGES_S = 0.2"
+    with site.daemon(prepare=soon) as daemon:
         daemon.wait_for("10.244.0.0/16 does not hold this node's podCIDR 10.250.1.0/24")
         eventually(1.0, lambda: site.metric("nfproxy_local_pods_mismatch"))
         wait_until(lambda: site.events("ClusterCIDRMismatch"))

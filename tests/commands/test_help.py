@@ -6,7 +6,6 @@ import sys
 import click
 import pytest
 from support.processes.commands import ROOT, Commands
-from support.processes.forked import run_forked
 
 from nfproxy.cli import main
 
@@ -72,7 +71,7 @@ def test_an_unknown_command_is_wrong_usage(commands: Commands) -> None:
 )
 def test_a_mistyped_command_is_suggested(commands: Commands, typed: str, meant: str) -> None:
     """As options are; with wrong usage's status."""
-    result = run_forked(commands, typed, "shop/web")
+    result = commands.run(typed, "shop/web")
 
     assert (result.code, result.out) == (2, "")
     assert f"do you mean {meant}?" in result.err

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from support.processes.commands import Commands, endpoint_slice, service
-from support.processes.forked import run_forked
 
 CASES = {
     "empty directory": {},
@@ -80,8 +79,8 @@ def test_a_file_of_which_nothing_can_be_used_is_no_success(
     script = commands.run("render", "-f", manifests)
     compared = commands.run("diff", "-f", manifests)
     allowed = commands.run("render", "-f", manifests, "--allow-empty")
-    asked = run_forked(commands, "explain", "default/web", "-f", manifests)
-    listed = run_forked(commands, "services", "-f", manifests)
+    asked = commands.run("explain", "default/web", "-f", manifests)
+    listed = commands.run("services", "-f", manifests)
 
     for result in (script, compared):
         assert (result.code, result.out) == (2, "")

@@ -128,6 +128,7 @@ def test_the_command_line_counts_where_the_daemon_does_not_answer(
         stderr=subprocess.DEVNULL,
     )
     try:
+        commands.wait_for_listener(10249)
         with commands.daemon(objects, PODS) as daemon:
             daemon.wait_for("metrics: cannot listen")
             found = commands.run("diff", node="")
@@ -171,7 +172,7 @@ def test_another_users_process_is_not_believed(
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: "10249" in commands.namespace.run(["ss", "-ltn"]).stdout)
+        commands.wait_for_listener(10249)
         found = commands.run("render", "-f", objects, node="")
     finally:
         commands.namespace.stop(impostor)

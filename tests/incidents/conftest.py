@@ -30,7 +30,6 @@ import yaml
 from support.insight import SHOP
 from support.packets.sending import Outcome, Probe, probe_many
 from support.processes.commands import Commands, Daemon, wait_until
-from support.processes.forked import run_forked
 from support.responders import Responders
 
 from nfproxy.cli.explaintext import explanation_lines
@@ -140,7 +139,7 @@ class Incident:
     def explain(self, *arguments: str) -> Answer:
         """Ask, on the node, with the objects that nfproxy has."""
         words = ("explain", *arguments, "-f", self.manifests)
-        answer = run_forked(self.commands, *words, "-o", "json")
+        answer = self.commands.run(*words, "-o", "json")
         assert answer.code in (0, 1), answer.err
         return Answer(answer.data, answer.code)
 

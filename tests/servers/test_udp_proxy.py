@@ -334,10 +334,13 @@ def test_a_flood_of_one_client_does_not_stop_others() -> None:
 
         loop = asyncio.get_running_loop()
         loop.add_writer(flood, send)
+        answer = b""
         try:
-            answers = [await proxy.ask(client, limit_s=1.0) for _ in range(20)]
+            for _ in range(20):  # where a queue is full, the kernel drops datagrams
+                if answer := await proxy.ask(client, limit_s=1.0):
+                    break
         finally:
             loop.remove_writer(flood)
-        assert answers.count(b"Xa") > 0
+        assert answer == b"Xa"
 
     run(test)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from support.kernel.real import RealKernel
 from support.processes.apidaemon import Site, site_in
+from support.processes.commands import ROOT
+from support.processes.forked import running_fork_server
 from support.responders import Responders
 
 from nfproxy.host.privatenamespace import enter_private_namespace
@@ -13,9 +15,11 @@ from nfproxy.tools.lab import Cluster, Lab
 
 
 @pytest.fixture(scope="session")
-def namespaces_allowed() -> None:
-    """Make sure that namespaces can be made, as root or without."""
+def namespaces_allowed() -> Iterator[None]:
+    """Make sure that namespaces can be made, as root or without, and that commands start fast."""
     enter_private_namespace()
+    with running_fork_server(ROOT):
+        yield
 
 
 @pytest.fixture(scope="module")

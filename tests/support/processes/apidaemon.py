@@ -41,6 +41,9 @@ FLAGS = (
     "--kube-api-burst=100",
 )
 
+#: Statements for a daemon: Events that every node sees are not spread over half a minute.
+EVENTS_AT_ONCE = "from nfproxy.apiserver import eventposter; eventposter.SPREAD_S = 0.0"
+
 
 class Answer(NamedTuple):
     """An answer to a HTTP request."""
@@ -75,11 +78,12 @@ class Site:
         prefix: Sequence[str] = (),
         kubeconfig: bool = True,
         node: str = NODE,
+        prepare: str = "",
     ) -> AbstractContextManager[Daemon]:
         """Run the daemon; without `kubeconfig` it is to find the API server otherwise."""
         named = ("--kubeconfig", self.kubeconfig) if kubeconfig else ()
         return self.commands.daemon(
-            None, *named, *FLAGS, *flags, prefix=prefix, ready=ready, node=node
+            None, *named, *FLAGS, *flags, prefix=prefix, ready=ready, node=node, prepare=prepare
         )
 
     # -- the kernel -------------------------------------------------------------------------

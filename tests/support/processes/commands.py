@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from support.processes.forked import fork_server
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
@@ -38,6 +42,9 @@ ORDINARY_USER = (
 _ON_OBJECTS = ("run", "render", "diff", "preflight", "explain", "services")
 
 WAIT_S = 20.0
+_RUN_S = 60.0
+
+_VARIABLES = {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
 
 
 class Result(NamedTuple):
@@ -111,19 +118,59 @@ class Commands:
         prefix: Sequence[str] = (),
         node: str = NODE,
     ) -> Result:
-        """Run a command to its end."""
-        done = self.namespace.run(
-            self.argv(*arguments, prefix=prefix, node=node), input=input, check=False, timeout_s=60
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+        """
+        Run a command to its end.
+
+        Without a prefix, it is a copy of a process with all modules, where there is one.
+        """
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
+            files[0].write(input or "")
+            for file in files:
+                file.seek(0)
+            descriptors = [file.fileno() for file in files]
+            process = self._start(arguments, descriptors, prefix=prefix, node=node)
+            try:
+                code = process.wait(_RUN_S)
+            finally:
+                self.namespace.stop(process)
+            texts = []
+            for file in files[1:]:
+                file.seek(0)
+                texts.append(file.read())
+            return Result(code, *texts)
+
+    def _start(
+        self,
+        arguments: Sequence[object],
+        files: Sequence[int],
+        *,
+        prefix: Sequence[str],
+        node: str,
+        prepare: str = "",
+    ) -> subprocess.Popen[Any]:
+        server = fork_server()
+        if server and not prefix and self._root == ROOT:
+            words = self._words(arguments, node)
+            return server.start(self.namespace, words, _VARIABLES, files, prepare)
+        argv = self.argv(*arguments, prefix=prefix, node=node)
+        if prepare:
+            at = argv.index("-m")
+            argv[at : at + 2] = ["-c", f"{prepare}\nfrom nfproxy.cli import run_main; run_main()"]
+        stdin, stdout, stderr = files
+        return self.namespace.start(argv, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def argv(self, *arguments: object, prefix: Sequence[str] = (), node: str = NODE) -> list[str]:
         """Return the command line of a command; one on objects is for node `node`."""
+        variables = _VARIABLES | {"PYTHONPATH": str(self._root)}
+        environment = [f"{name}={value}" for name, value in variables.items()]
+        python = [sys.executable, "-P", "-m", "nfproxy"]
+        return [*prefix, "env", *environment, *python, *self._words(arguments, node)]
+
+    def _words(self, arguments: Sequence[object], node: str) -> list[str]:
         words = [str(argument) for argument in arguments]
         named = ["--hostname-override", node] if words[0] in _ON_OBJECTS else []
-        environment = [f"PYTHONPATH={self._root}", "COLUMNS=80", "NO_COLOR=1"]
-        python = [sys.executable, "-P", "-m", "nfproxy"]
-        return [*prefix, "env", *environment, *python, *words, *(named if node else [])]
+        return [*words, *(named if node else [])]
 
     @contextlib.contextmanager
     def daemon(
@@ -133,17 +180,19 @@ class Commands:
         prefix: Sequence[str] = (),
         ready: bool = True,
         node: str = NODE,
+        prepare: str = "",
     ) -> Iterator[Daemon]:
-        """Start ``nfproxy run``, from manifests or an API server, and wait until it is ready."""
+        """
+        Start ``nfproxy run``, from manifests or an API server, and wait until it is ready.
+
+        It executes the Python statements `prepare` before: so that it waits less long.
+        """
         log = self._scratch / f"log-{time.monotonic_ns()}"
         source = () if manifests is None else ("--manifests", manifests)
-        with log.open("wb") as file:
-            process = self.namespace.start(
-                self.argv("run", *source, *arguments, prefix=prefix, node=node),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+        with log.open("wb") as file, open(os.devnull, "rb") as nothing:  # noqa: PTH123
+            words = ("run", *source, *arguments)
+            files = (nothing.fileno(), file.fileno(), file.fileno())
+            process = self._start(words, files, prefix=prefix, node=node, prepare=prepare)
         started = Daemon(self.namespace, process, log)
         try:
             if ready:
@@ -151,6 +200,12 @@ class Commands:
             yield started
         finally:
             self.namespace.stop(process)
+
+    def wait_for_listener(self, port: int) -> None:
+        """Wait until a process in the namespace listens at a TCP port."""
+        asked = ["ss", "-Hltn", f"sport = :{port}"]
+        wait_until(lambda: self.namespace.run(asked).stdout)
+        assert self.namespace.run(asked).stdout, f"no process listens at port {port}"
 
     def nft(self, text: str) -> None:
         """Run an nft script in the namespace."""
