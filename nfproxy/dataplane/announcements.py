@@ -6,9 +6,12 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from nfproxy.errors import DataplaneError, reason_of
 from nfproxy.host import bpf
+from nfproxy.netlink.elements import key_span
+from nfproxy.netlink.messages import HEADER
 from nfproxy.netlink.sockets import (
     NETLINK_ADD_MEMBERSHIP,
     SO_ATTACH_FILTER,
@@ -19,6 +22,7 @@ from nfproxy.netlink.sockets import (
 )
 
 _NFNLGRP_NFTABLES = 7
+_KIND_END = 6  # behind nlmsg_len and nlmsg_type
 _RECEIVE = 1 << 17  # more than the kernel puts into one notification
 
 
@@ -33,6 +37,42 @@ def buffers(sock: socket.socket) -> Iterator[bytes | None]:
             if error.errno != errno.ENOBUFS:
                 raise
             yield None
+
+
+class Alike(NamedTuple):
+    """
+    How messages begin that are about one element of a set each: all have `size` bytes.
+
+    `begin` is their length and kind, `head` the payload before the key.
+    """
+
+    size: int
+    begin: bytes
+    head: bytes
+    key_length: int
+
+    @classmethod
+    def of(cls, message: bytes) -> Alike | None:
+        """Return what is like a message; None for one that others may be unlike."""
+        payload = message[HEADER.size :]
+        span = key_span(payload)
+        if span is None or len(message) % 4:  # there would be padding behind each
+            return None
+        return cls(len(message), message[:_KIND_END], payload[: span[0]], span[1] - span[0])
+
+    def keys(self, data: bytes) -> list[bytes] | None:
+        """
+        Return the keys in a buffer; None if it has other messages.
+
+        To decode 20,000 messages one by one takes a tenth of a second.
+        """
+        size, begin, head, length = self
+        starts, first = range(0, len(data), size), HEADER.size + len(head)
+        if len(data) % size or not all(
+            data.startswith(begin, at) and data.startswith(head, at + HEADER.size) for at in starts
+        ):
+            return None
+        return [data[at + first : at + first + length] for at in starts]
 
 
 _PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr

@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 
-from nfproxy.dataplane.announcements import attach_filter, buffers, listen
+from nfproxy.dataplane.announcements import Alike, attach_filter, buffers, listen
 from nfproxy.errors import DataplaneError
 from nfproxy.host.processes import starter_of
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.elements import counted_elements, head_of, raw_elements, set_of
-from nfproxy.netlink.messages import family_of, messages
+from nfproxy.netlink.messages import HEADER, family_of, messages
 from nfproxy.netlink.nftables import (
     DELETE_CHAIN,
     DELETE_ELEMENTS,
@@ -128,8 +128,9 @@ class ForeignChanges:
     Reports changes to nfproxy's tables that this process did not make.
 
     Watches the network namespace that it is made in. A socket filter keeps the notifications of our
-    own commits from being copied at all. One thread at a time reads; `ours_from` may be called by
-    another thread.
+    own commits from being copied at all. To make them takes the kernel less than 2 of 52 ms for
+    22,000 elements: it would not pay to leave the group meanwhile. One thread at a time reads;
+    `ours_from` may be called by another thread.
     """
 
     def __init__(
@@ -196,6 +197,8 @@ class ForeignChanges:
         # table's name, or may hold the end of a commit that changed our table.
         if not self._commit.families and _TABLE_BYTES not in data:
             return
+        if self._commit.take_alike(data):
+            return
         for kind, _, _, start, end, _ in messages(data):
             if kind >> 8 != SUBSYSTEM:
                 continue
@@ -226,6 +229,17 @@ class _ForeignCommit:
         self._what: dict[str, set[Family]] = {}  # by what was done: to which tables
         self._elements: dict[bool, list[ChangedElement]] = {True: [], False: []}  # by: were added
         self._known_head = b""  # of messages about a set all of whose elements count as touched
+        self._alike: tuple[Family, str, Alike] | None = None  # what the last message was about
+
+    def take_alike(self, data: bytes) -> bool:
+        """Take a buffer if all of it is like the last message, but for the keys."""
+        if self._alike is None:
+            return False
+        family, name, alike = self._alike
+        if (keys := alike.keys(data)) is None:
+            return False
+        self._extent.add_elements(family, name, keys)
+        return True
 
     def knows(self, kind: int, data: bytes, start: int) -> bool:
         """Return whether a message says nothing new: a set with 20,000 elements was flushed."""
@@ -274,6 +288,11 @@ class _ForeignCommit:
                 extent.add_elements(family, name, (key for key, *_ in raw_elements(payload)))
                 if extent.has_all_of(family, name):
                     self._known_head = head_of(payload)
+                # Those that are named are decoded one by one.
+                if len(self._elements[kind == NEW_ELEMENTS]) == _MOST_ELEMENTS and (
+                    alike := Alike.of(data[start - HEADER.size : end])
+                ):
+                    self._alike = family, name, alike
         elif kind in (NEW_RULE, DELETE_RULE, DESTROY_RULE):
             extent.rules = True
         elif kind in (NEW_CHAIN, DELETE_CHAIN, DESTROY_CHAIN):

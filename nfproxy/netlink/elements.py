@@ -329,6 +329,16 @@ def head_of(data: bytes) -> bytes:
     return data
 
 
+def key_span(data: bytes) -> tuple[int, int] | None:
+    """Return where in a message its only element has its key; None without such an element."""
+    for kind, start, end in attributes(data, GENERIC_SIZE, len(data)):
+        if kind == _LIST_ELEMENTS:
+            elements = [*attributes(data, start, end)]
+            fields = attributes(data, *elements[0][1:]) if len(elements) == 1 else ()
+            return next(((a + 4, b) for field, a, b in fields if field == _KEY), None)
+    return None
+
+
 def counted_elements(data: bytes) -> Iterator[tuple[bytes, int]]:
     """Yield (key, packets) of the elements in one message that have counted packets."""
     for kind, start, end in attributes(data, GENERIC_SIZE, len(data)):

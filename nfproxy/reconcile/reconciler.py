@@ -27,9 +27,8 @@ from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.costs import TRANSACTION_S
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.observed import observe
-from nfproxy.reconcile.portions import portions
 from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_elements
-from nfproxy.reconcile.restoring import believed_parts, is_much, restore
+from nfproxy.reconcile.restoring import is_much, restore
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
 from nfproxy.reconcile.tracker import Tracker
@@ -183,17 +182,18 @@ class Reconciler:
             return self.sync()
         tracker, limit = self._tracker, self._dataplane.transaction_limit
         self._begin()
-        parts = believed_parts(extent, tracker.held)  # while what loads rules starts
+        restored = restore(extent, tracker.held, self._dataplane, self._families)
+        # In halves: the kernel begins with the first while the second one is made.
+        most = int(TRANSACTION_S / tracker.costs.operation_s / 2)
+        transactions = restored.transactions(limit, most)
+        first = [*itertools.islice(transactions, 1)]  # while what loads rules starts
         chains_made = self._restore_program() if extent.rules else 0
-        restored = restore(extent, tracker.held, parts, self._dataplane, self._families)
-        most = int(TRANSACTION_S / tracker.costs.operation_s)
-        for transaction in portions(restored.operations, limit, most):
-            self._dataplane.commit(transaction)
+        self._dataplane.commit_all(itertools.chain(first, transactions))
         self._resync_reason = None
         report = self.sync()
         return msgspec.structs.replace(
             report,
-            operations=report.operations + len(restored.operations),
+            operations=report.operations + restored.operations,
             chains_made=report.chains_made + chains_made,
             reason=ResyncReason.FOREIGN,
             elements_read=restored.elements_read,

@@ -7,7 +7,8 @@ gets the value that is believed, and nothing else has to be read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Set
 
 import msgspec
 
@@ -26,6 +27,7 @@ from nfproxy.reconcile.batch import LINGERING_SETS
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.lists import NO_LIST
 from nfproxy.reconcile.observed import SLOT_MAPS, Observed, key_length, part_of, slot_of
+from nfproxy.reconcile.portions import portions
 from nfproxy.reconcile.syncreport import Dataplane
 from nfproxy.reconcile.transition import (
     ABSENT,
@@ -41,14 +43,31 @@ AT_ONCE = 50_000
 
 class Restored(msgspec.Struct):
     """
-    What undoes foreign changes of elements.
+    What undoes foreign changes of elements: `changes`, and then what fills sets that were emptied.
 
-    `frontends` are those whose elements differed, `elements_read` counts what was asked for.
+    `elements_read` counts what was asked for. `frontends`, those whose elements differed, and
+    `operations`, a count, are complete when all `transactions` were taken.
     """
 
-    operations: list[Operation] = msgspec.field(default_factory=list)
+    changes: list[Operation] = msgspec.field(default_factory=list)
+    fillings: list[Iterator[Operation]] = msgspec.field(default_factory=list)
     frontends: set[FrontendKey] = msgspec.field(default_factory=set)
     elements_read: int = 0
+    operations: int = 0
+
+    def transactions(self, limit: int | None, most: int) -> Iterator[list[Operation]]:
+        """
+        Yield the operations in transactions of at most `limit` bytes (None: no limit).
+
+        Each has about `most` operations. What fills a set is made when it is asked for: 20,000
+        elements take 20 ms, in which the kernel can work.
+        """
+        filling = itertools.chain.from_iterable(self.fillings)
+        chunk = self.changes
+        while chunk := chunk or [*itertools.islice(filling, most)]:
+            self.operations += len(chunk)
+            yield from portions(chunk, limit, most)
+            chunk = []
 
 
 def is_much(extent: Extent, believed: Observed) -> bool:
@@ -58,27 +77,13 @@ def is_much(extent: Extent, believed: Observed) -> bool:
     return bool(extent.sets) and len(frontends) + sum(slots) > AT_ONCE
 
 
-#: By family, the parts that are believed to be there, and what adds their elements.
-Believed = dict[Family, list[tuple[Part, list[Operation]]]]
-
-
-def believed_parts(extent: Extent, believed: Observed) -> Believed:
-    """Return what sets should hold that are restored as a whole."""
-    families = {family for family, _ in extent.sets}
-    return {family: [*_parts_of(believed, family)] for family in families}
-
-
 def restore(
-    extent: Extent,
-    believed: Observed,
-    parts: Believed,
-    kernel: Dataplane,
-    families: Iterable[Family],
+    extent: Extent, believed: Observed, kernel: Dataplane, families: Iterable[Family]
 ) -> Restored:
     """
     Look at what foreign changes touched, and return what makes it what it is believed to be.
 
-    `parts` are the `believed_parts`.
+    `believed` must not change until all of that is taken.
     """
     restored = Restored()
     for family in families:
@@ -90,15 +95,15 @@ def restore(
             if name in names - whole:
                 _restore_set(extent, believed, kernel, family, name, restored)
         if whole:
-            _restore_whole_sets(whole, parts[family], kernel, family, restored)
+            _restore_whole_sets(whole, believed, kernel, family, restored)
     # A range may have to give way to another one, so deletions come first.
-    restored.operations.sort(key=lambda one: one.add or one.set not in _RANGES)
+    restored.changes.sort(key=lambda one: one.add or one.set not in _RANGES)
     return restored
 
 
 def _restore_whole_sets(
     names: Set[str],
-    parts: Sequence[tuple[Part, list[Operation]]],
+    believed: Observed,
     kernel: Dataplane,
     family: Family,
     restored: Restored,
@@ -106,9 +111,9 @@ def _restore_whole_sets(
     """Restore sets of which nothing may be as it was."""
     found = {name: dict(kernel.elements(family, name)) for name in names}
     restored.elements_read += sum(map(len, found.values()))
-    if names >= SCHEMAS.keys() and not any(found.values()):
-        restored.operations += [element for _, elements in parts for element in elements]
-        restored.frontends.update(part for part, _ in parts if isinstance(part, FrontendKey))
+    parts = _parts_of(believed, family)
+    if not any(found.values()):
+        restored.fillings.append(_filling(names, parts, restored.frontends))
         return
     added: list[Operation] = []
     for part, elements in parts:
@@ -125,7 +130,20 @@ def _restore_whole_sets(
         if len(added) > before and isinstance(part, FrontendKey):
             restored.frontends.add(part)
     strays = (Operation(False, family, name, key) for name in found for key in found[name])
-    restored.operations += [*strays, *added]
+    restored.changes += [*strays, *added]
+
+
+def _filling(
+    names: Set[str],
+    parts: Iterable[tuple[Part, list[Operation]]],
+    frontends: set[FrontendKey],
+) -> Iterator[Operation]:
+    """Yield what fills empty sets, and add the frontends of whose elements that is."""
+    for part, elements in parts:
+        missing = [element for element in elements if element.set in names]
+        if missing and isinstance(part, FrontendKey):
+            frontends.add(part)
+        yield from missing
 
 
 def _parts_of(believed: Observed, family: Family) -> Iterator[tuple[Part, list[Operation]]]:
@@ -182,9 +200,9 @@ def _restore_set(
         if is_there == is_wanted and found.get(key) == value:
             continue
         if is_there:
-            restored.operations.append(Operation(False, family, name, key))
+            restored.changes.append(Operation(False, family, name, key))
         if is_wanted:
-            restored.operations.append(Operation(True, family, name, key, value))
+            restored.changes.append(Operation(True, family, name, key, value))
         if isinstance(part, FrontendKey):
             restored.frontends.add(part)
 

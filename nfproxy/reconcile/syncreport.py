@@ -51,6 +51,9 @@ class Dataplane(Protocol):
     def commit(self, operations: Sequence[Operation]) -> None:
         """Commit element operations as one transaction, whole or not at all."""
 
+    def commit_all(self, transactions: Iterable[Sequence[Operation]]) -> None:
+        """Commit several transactions, which are made meanwhile."""
+
     def table_row(self, family: Family, table: str) -> TableRow | None:
         """Return a table of a family, None if there is none."""
 

@@ -8,11 +8,14 @@ import threading
 import time
 from typing import Self
 
+from nfproxy.host import bpf
+from nfproxy.netlink.sockets import SO_ATTACH_FILTER
 from nfproxy.tools.lab import Namespace
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NO_ENOBUFS = 12, 270, 1, 5
 _NFNLGRP_NFTABLES, _NEWGEN, _NEWELEMENTS = 7, (10 << 8) | 15, (10 << 8) | 12
 _HEADER = struct.Struct("=IHHII")
+_ENOUGH = 1024  # bytes of a buffer: of a large commit, one message of each kind
 
 
 class Commits:
@@ -23,6 +26,8 @@ class Commits:
         self._socket = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
+        # What is measured shall not wait for a processor because this walks through all elements.
+        bpf.attach(self._socket, SO_ATTACH_FILTER, [(bpf.RETURN, 0, 0, _ENOUGH)])
         self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
         self._socket.settimeout(0.2)
         self._stop = False

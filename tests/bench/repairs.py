@@ -52,9 +52,9 @@ class Repair(msgspec.Struct):
     seen: list[float] = msgspec.field(default_factory=list)
 
 
-def measure(size: Size, repeats: int, seconds: float) -> list[Repair]:
+def measure(size: Size, kinds: Sequence[str], repeats: int, seconds: float) -> list[Repair]:
     """Measure the kinds once, and then again up to `repeats` times while `seconds` last."""
-    results = {name: Repair(name) for name in (QUICK_KINDS if size == QUICK else KINDS)}
+    results = {name: Repair(name) for name in kinds}
     with Lab() as lab, tempfile.TemporaryDirectory(prefix="nfproxy-bench-") as scratch:
         namespace = lab.namespace("node")
         namespace.run(["ip", "link", "set", "lo", "up"])
@@ -163,6 +163,13 @@ def show(results: Sequence[Repair], console: Console) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help="A tiny size, once: a test of the bench.")
 @click.option("--size", default=str(DEFAULT), help="E.g. 2000x10; endpoints are always 10.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice([*KINDS]),
+    help="Only this kind; repeatable.",
+)
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--seconds",
@@ -172,11 +179,16 @@ def show(results: Sequence[Repair], console: Console) -> None:
     help="Begin no further round after that.",
 )
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text")
-def main(quick: bool, size: str, repeats: int, seconds: float, output: str) -> None:
+def main(
+    quick: bool, size: str, kinds: Sequence[str], repeats: int, seconds: float, output: str
+) -> None:
     """Measure how long every kind of foreign change takes to be repaired."""
     enter_private_namespace()
     print(machine.facts(), file=sys.stderr, flush=True)
-    results = measure(QUICK if quick else Size.parse(size), 1 if quick else repeats, seconds)
+    if quick:
+        results = measure(QUICK, kinds or QUICK_KINDS, 1, seconds)
+    else:
+        results = measure(Size.parse(size), kinds or [*KINDS], repeats, seconds)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
     else:

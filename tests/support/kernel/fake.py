@@ -92,6 +92,11 @@ class FakeKernel:
             self._transact(lambda: self._apply(operations))
             self.operations += len(operations)
 
+    def commit_all(self, transactions: Iterable[Sequence[Operation]]) -> None:
+        """Commit one after the other."""
+        for operations in transactions:
+            self.commit(operations)
+
     def use_names(self, names: object) -> None:
         """Write no names."""
 

@@ -12,15 +12,20 @@ from support.kernel.watched import ELEMENT, PROGRAM, Watched
 from support.processes.commands import ORDINARY_USER
 
 from nfproxy.dataplane import libnftables
+from nfproxy.dataplane.announcements import Alike
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.dataplane.notifications import Damage, ForeignChanges
 from nfproxy.errors import DataplaneError
 from nfproxy.host.processes import set_process_name
 from nfproxy.model.addresses import Family
-from nfproxy.netlink.nftables import batch, delete_table
+from nfproxy.netlink.elements import element_question
+from nfproxy.netlink.messages import generic, message
+from nfproxy.netlink.nftables import DELETE_ELEMENTS, SUBSYSTEM, batch, delete_table
 from nfproxy.netlink.sockets import NETLINK_NETFILTER
+from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS
 from nfproxy.reconcile.extent import Extent
+from nfproxy.reconcile.transition import Operation
 
 
 def test_our_own_changes_are_not_reported(watched: Watched) -> None:
@@ -340,3 +345,52 @@ def test_several_changes_are_looked_at_together(watched: Watched) -> None:
     assert change is not None
     keys = {b"\n`\0\1", b"\n`\0\2"}
     assert change.extent == Extent({(Family.IPV4, "cluster-ips"): keys}, rules=True)
+
+
+@pytest.mark.parametrize(("count", "map_name"), [(1000, "cluster-ips"), (5000, "endpoints-tcp")])
+def test_a_flush_says_which_elements_it_deleted(
+    watched: Watched, count: int, map_name: str
+) -> None:
+    """And what was changed behind them in the same transaction; of very many, which set."""
+    value = bytes((10, 244, 0, 1, 0, 80, 0, 0)) if map_name in schema.ENDPOINTS.values() else None
+    slot = bytes((0, 80, 0, 0, 0, 0, 0, 0)) if value else b""
+    keys = {number.to_bytes(4, "big") + slot for number in range(count)}
+    family = Family.IPV4
+    watched.kernel.commit([Operation(True, family, map_name, key, value) for key in keys])
+    watched.nft(
+        f"flush {'map' if value else 'set'} ip nfproxy {map_name}\n"
+        "insert rule ip nfproxy services drop\n"
+        "add element ip nfproxy frontends { 10.96.0.1 . tcp . 80 : drop }\n"
+    )
+    change = watched.change()
+
+    assert change is not None
+    assert change.extent.rules
+    assert change.extent.elements[family, "frontends"] == {FRONTEND}
+    if count == 1000:
+        assert change.extent.elements[family, map_name] == keys
+    else:
+        assert change.extent.sets == {(family, map_name)}
+
+
+def test_messages_that_differ_in_more_than_the_key_are_not_alike() -> None:
+    """One of another set, of another length, or cut short."""
+    one = Alike.of(deletion("cluster-ips", b"\n`\0\1"))
+
+    assert one is not None
+    assert one.keys(deletion("cluster-ips", b"\n`\0\2") * 2) == [b"\n`\0\2"] * 2
+    for other in (
+        deletion("cluster-ipz", b"\n`\0\1"),
+        deletion("cluster-ips", b"\n`\0\1\0\0\0\0"),
+        deletion("cluster-ips", b"\n`\0\1")[:-4],
+    ):
+        assert one.keys(other) is None
+        assert one.keys(deletion("cluster-ips", b"\n`\0\1") + other) is None
+
+
+def deletion(name: str, key: bytes) -> bytes:
+    """Return a message as the kernel announces a deleted element."""
+    payload = generic(Family.IPV4) + element_question(Family.IPV4, "cluster-ips", key)
+    return message(SUBSYSTEM << 8 | DELETE_ELEMENTS, 0, 1, payload).replace(
+        b"cluster-ips", name.encode()
+    )
