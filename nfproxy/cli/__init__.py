@@ -2,24 +2,25 @@
 The command line: one module per command, which puts the parts of the package together.
 
 ``inputs`` reads the configuration and the objects, ``output`` prints. Exit status: 0 done, 1 failed
-(``diff``: different), 2 wrong usage (``diff``, ``explain``, ``services``: failed).
+(of commands that answer a question: the answer is bad), 2 wrong usage (of those: no answer).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from nfproxy import __version__
-from nfproxy.errors import NOTHING_USABLE, NfproxyError
+from nfproxy.errors import NOTHING_USABLE, NfproxyError, reason_of
 from nfproxy.host.freememory import rarely_collected
 from nfproxy.host.processes import set_process_name
-from nfproxy.text import quoted
+from nfproxy.text import one_line, quoted
 
 _COMMANDS = (
     "run",
@@ -35,9 +36,36 @@ _COMMANDS = (
     "cleanup",
     "demo",
 )
-#: Commands whose status 1 is an answer, so that a failure is 2.
-_ANSWERING = ("diff", "explain", "services", "changes", "trace", "status")
+#: Commands whose status 1 is an answer, and `render`, which reads the same input: a failure is 2.
+_ANSWERING = ("diff", "explain", "services", "changes", "trace", "status", "render")
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # a shell's status after SIGINT, SIGPIPE
+
+#: What the file behind standard output may answer.
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_LONGEST_REFUSAL = 300  # characters of a command line that cannot be used
+
+
+class _RefusedCommandLine(click.ClickException):
+    """A command line that cannot be used: one line, as for every other error."""
+
+    exit_code = 2
+
+    def __init__(self, error: click.UsageError) -> None:
+        text = one_line(error.format_message(), _LONGEST_REFUSAL).rstrip(".")
+        command = error.ctx.command_path if error.ctx else "nfproxy"
+        end = " " if text.endswith("?") else "; "
+        help_text = f"`{command} --help` lists what there is"
+        super().__init__(f"{text[:1].lower()}{text[1:]}{end}{help_text}")
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it to standard error."""
+        click.echo(f"nfproxy: error: {self.message}", file=file, err=True)
+
+
+def _in_one_line(error: click.UsageError) -> click.ClickException:
+    """Return what to raise for a command line that cannot be used; without any word: the help."""
+    is_help = type(error).__name__ == "NoArgsIsHelpError"  # of later versions of click
+    return error if is_help else _RefusedCommandLine(error)
 
 
 class _Commands(click.Group):
@@ -67,6 +95,12 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - a programming error
         return command
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **options)
+        except click.UsageError as error:
+            raise _in_one_line(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -77,12 +111,18 @@ class _Commands(click.Group):
         except BrokenPipeError:
             _discard_output()
             ctx.exit(_CLOSED_PIPE)
+        except click.UsageError as error:
+            raise _in_one_line(error) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
-        except Exception:
-            traceback.print_exc()  # a bug of nfproxy
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+                _discard_output()
+                click.echo(f"nfproxy: error: standard output: {reason_of(error)}", err=True)
+            else:
+                traceback.print_exc()  # a bug of nfproxy
         return ctx.exit(2 if ctx.invoked_subcommand in _ANSWERING else 1)
 
 

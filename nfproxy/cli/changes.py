@@ -46,6 +46,8 @@ def command(what: str, namespace: str, since: str, follow: bool, output: str) ->
         nfproxy changes shop/web --since 1h
         nfproxy changes 10.244.1.5
     """
+    if follow and output != "text":
+        raise click.UsageError("--follow prints text: leave out -o")
     question = parse_question(what, namespace) if what else None
     earliest = _earliest(since)
     daemon = running_daemon()
@@ -71,7 +73,10 @@ def _earliest(since: str) -> str:
     if not since:
         return ""
     try:
-        ago = timedelta(seconds=parse_duration(since).seconds)
+        seconds = parse_duration(since).seconds
+        if seconds < 0:
+            raise ValueError(since)
+        ago = timedelta(seconds=seconds)
     except ValueError:
         raise click.BadParameter(
             "not a duration such as 10m or 1h30m", param_hint="--since"

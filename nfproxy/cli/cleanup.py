@@ -87,6 +87,10 @@ def command(kube_proxy: bool, dry_run: bool, output: str, drain: float, force: b
 
     Exit status: 0 done, or nothing to do; 1 refused, or something is left.
     """
+    for name, flag in (("output", "-o"), ("drain", "--drain")):
+        source = click.get_current_context().get_parameter_source(name)
+        if not kube_proxy and source is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"{flag} is for --kube-proxy")
     require_privileges()
     if kube_proxy:
         status = remove_leftovers(dry_run=dry_run, output=output, force=force, drain_s=drain)

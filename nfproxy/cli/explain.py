@@ -47,7 +47,6 @@ _LOST = (Conclusion.REFUSED, Conclusion.DROPPED, Conclusion.PARTLY)
 @click.option(
     "--from",
     "client",
-    default="",
     metavar="CLIENT",
     help="Follow the packets of one client: an address, or NAMESPACE/NAME of a pod.",
 )
@@ -61,7 +60,7 @@ def command(
     node: str,
     all_nodes: bool,
     probe: bool | None,
-    client: str,
+    client: str | None,
     strict: bool,
     output: str,
     flags: Flags,
@@ -84,8 +83,12 @@ def command(
     """
     if node and all_nodes:
         raise click.UsageError("--node and --all-nodes exclude each other")
-    if client and all_nodes:
+    if client is not None and all_nodes:
         raise click.UsageError("--from and --all-nodes exclude each other")
+    if probe and all_nodes:
+        raise click.UsageError("--probe and --all-nodes exclude each other: it asks from one node")
+    if client == "":
+        raise click.UsageError("--from is empty: name an address or NAMESPACE/NAME of a pod")
     question = parse_question(what, namespace)
     try:
         settings = configured(flags)
@@ -112,6 +115,11 @@ def command(
         if read.is_own_node:
             running = str(read.daemon) if read.daemon else ""
             found = with_node(found, read.sights[0].planner, running=running, probe=probe)
+        elif probe:
+            missing = (*found.seen.missing, "what --probe asks: this machine is not the node")
+            found = msgspec.structs.replace(
+                found, seen=msgspec.structs.replace(found.seen, missing=missing)
+            )
     if client:
         found = _followed(read, question, found, client_of(read.sights[0], client, namespace))
     seen = msgspec.structs.replace(

@@ -27,7 +27,7 @@ from nfproxy.insight.question import ServiceQuestion, parse_question
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.service import ObjectName
 from nfproxy.plan.planner import Planner
-from nfproxy.text import shown_path
+from nfproxy.text import quoted, shown_path
 
 
 class Configured(NamedTuple):
@@ -122,6 +122,10 @@ def asked_services(planner: Planner, what: Iterable[str]) -> frozenset[ObjectNam
                 near = get_close_matches(str(question.name), map(str, planner.services))
                 remedy = f"there is {', '.join(near)}" if near else ""
                 raise InputError(f"there is no Service {question.name}", remedy)
+            ports = planner.services[question.name].ports
+            if question.port not in ("", *(name for p in ports for name in (p.name, str(p.port)))):
+                what = f"{question.name} has no port {quoted(question.port)}"
+                raise InputError(what, f"it has {', '.join(str(port.port) for port in ports)}")
             found.add(question.name)
             continue
         owners = {

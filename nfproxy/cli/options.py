@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
+
+from nfproxy.text import quoted
 
 files_option = click.option(
     "-f",
@@ -37,3 +41,21 @@ proc_option = click.option(
     help="Where the node's sysctls are (DIR/sys/net); those of a container's own /proc are "
     "read-only.",
 )
+
+
+def within(
+    kind: type[int] | type[float], least: float, most: float
+) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """Return the callback of an option that is a number within bounds; None where it is absent."""
+
+    def number(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+        if text is None:
+            return None
+        with suppress(ValueError):
+            if least <= (found := kind(text)) <= most:  # "nan" is not
+                return found
+        word = "whole number" if kind is int else "number"
+        what = f"{quoted(text)} is no {word} from {least:g} to {most:g}"
+        raise click.BadParameter(what, ctx, parameter)
+
+    return number

@@ -22,7 +22,7 @@ from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.question import parse_question
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import TABLE
-from nfproxy.text import plural
+from nfproxy.text import plural, shown_path
 from nfproxy.tools.bundle.parts import (
     BundlePart,
     Collected,
@@ -76,6 +76,7 @@ def command(what: tuple[str, ...], output: str) -> None:
         raise click.UsageError(f"at most {_MOST_ASKED} Services and addresses at once")
     if output == "-" and sys.stdout.isatty():
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o")
+    _refuse_unusable(output)
     daemon = running_daemon()
     node = daemon.node if daemon else socket.gethostname()
     now_s = unix_s()
@@ -97,6 +98,23 @@ def command(what: tuple[str, ...], output: str) -> None:
         )
 
 
+def _refuse_unusable(path: str) -> None:
+    """Raise InputError for a path that no file can have, before anything is collected."""
+    directory = Path(path).parent
+    why = ""
+    if Path(path).is_dir() and path:
+        why = "is a directory"
+    elif not directory.is_dir():
+        why = f"there is no directory {shown_path(str(directory))}"
+    elif path != "-" and not (
+        os.access(path, os.W_OK) if Path(path).is_file() else os.access(directory, os.W_OK)
+    ):
+        why = "may not be written"
+    if why:
+        shown = shown_path(path or ".")
+        raise InputError(f"{shown}: {why}", "name another file with -o")
+
+
 def _write(path: str, data: bytes) -> None:
     try:
         if path == "-":
@@ -109,7 +127,8 @@ def _write(path: str, data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: {reason_of(error)}", "name another file with -o") from None
+        what = f"{shown_path(path)}: {reason_of(error)}"
+        raise InputError(what, "name another file with -o") from None
 
 
 def _parts(daemon: RunningDaemon | None, what: tuple[str, ...]) -> Iterator[BundlePart]:

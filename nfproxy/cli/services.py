@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from difflib import get_close_matches
 from typing import NoReturn
 
 import click
@@ -12,7 +13,7 @@ import msgspec
 
 from nfproxy.cli.explaintext import finding_lines
 from nfproxy.cli.inputs import configured
-from nfproxy.cli.options import files_option
+from nfproxy.cli.options import files_option, within
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.servicecounts import counted, watched
 from nfproxy.cli.sights import daemon_to_ask, read_sights
@@ -26,7 +27,7 @@ from nfproxy.insight.nodeobjects import SERVICES_PATH
 from nfproxy.insight.overview import Overview, ServiceRow, overview, service_rows
 from nfproxy.insight.statusscreen import age_text
 from nfproxy.kube.timestamps import timestamp
-from nfproxy.text import plural
+from nfproxy.text import plural, shown_name
 
 _LEVELS = (*Severity, None)
 _TITLES = (
@@ -39,6 +40,7 @@ _BUSY_TITLES = (
 )
 _SINCE_COLUMNS = 120  # a terminal that is narrower needs them for reasons
 _MOST_WATCHED = 40  # rows at a time
+_MOST_NAMED = 5  # namespaces
 
 
 @click.command("services", cls=GroupedCommand, short_help="List Services, and what is wrong.")
@@ -57,7 +59,7 @@ _MOST_WATCHED = 40  # rows at a time
 )
 @click.option(
     "--watch",
-    type=click.FloatRange(0.5, 3600),
+    callback=within(float, 0.5, 3600),
     metavar="SECONDS",
     help="On the node: print the busiest again and again, with connections a second.",
 )
@@ -130,6 +132,12 @@ def _overview(files: tuple[str, ...], flags: Flags, node: str) -> Overview:
         seen = msgspec.structs.replace(found.seen, objects=f"the {daemon}", at=at)
     else:
         read = read_sights(files, flags, settings, node=node)
+        planner = read.sights[0].planner
+        if files and not (planner.services or read.sights[0].details.services):
+            # A check of no Service at all is no check.
+            unusable = read.seen.unusable
+            what = f"{unusable[0]} gives no usable object" if unusable else "there is no Service"
+            raise InputError(what, "check what -f names")
         found = overview(read.sights[0], service_rows(read.sights[0]))
         seen = msgspec.structs.replace(read.seen, node=found.seen.node, at=at)
     return msgspec.structs.replace(found, seen=seen)
@@ -139,6 +147,11 @@ def _of_namespace(found: Overview, namespace: str) -> Overview:
     if not namespace:
         return found
     rows = tuple(row for row in found.services if row.namespace == namespace)
+    if not rows:
+        known = sorted({row.namespace for row in found.services})
+        shown = ", ".join(get_close_matches(namespace, known) or known[:_MOST_NAMED])
+        remedy = f"there are Services in {shown}" if shown else ""
+        raise InputError(f"there is no Service in namespace {shown_name(namespace)}", remedy)
     problems = sum(row.is_problem for row in rows)
     return msgspec.structs.replace(found, services=rows, total=len(rows), problems=problems)
 

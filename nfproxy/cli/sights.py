@@ -30,6 +30,7 @@ from nfproxy.insight.nodeobjects import OBJECTS_PATH, NodeObjects, sight_of
 from nfproxy.insight.question import Question, ServiceQuestion
 from nfproxy.insight.sight import Sight
 from nfproxy.kube.details import ObjectDetails
+from nfproxy.kube.identity import Kind
 from nfproxy.kube.nodenames import ListedNode, missing_node, near_names
 from nfproxy.model.changes import Changes, Problem
 from nfproxy.model.node import Node
@@ -39,6 +40,9 @@ from nfproxy.text import plural
 
 #: Flags that say what the configuration of the node is.
 _CONFIGURING = frozenset({"config", "cluster-cidr", "detect-local-mode"})
+
+#: Kinds of objects whose problems are findings about a Service.
+_FOUND = (Kind.SERVICE.word, Kind.ENDPOINT_SLICE.word)
 
 
 class ReadObjects(NamedTuple):
@@ -153,7 +157,8 @@ def _read_sights(
     service = question.name if isinstance(question, ServiceQuestion) else None
     objects = _read(files, settings, service, "" if all_nodes or node else name, name, pod)
     for problem in objects.problems:
-        if not problem.subject:  # of a file; those of objects are findings
+        # Those of objects that have a name are findings.
+        if problem.kind not in _FOUND or problem.field.startswith("metadata."):
             warn(str(problem))
     nodes = objects.details.nodes
     if node and node not in nodes:

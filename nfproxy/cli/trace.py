@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from nfproxy.cli.inputs import configured
-from nfproxy.cli.options import files_option, namespace_option
+from nfproxy.cli.options import files_option, namespace_option, within
 from nfproxy.cli.output import output_option, print_data
 from nfproxy.cli.sights import read_sights
 from nfproxy.cli.textlayout import is_terminal, paragraph, terminal_width
@@ -19,6 +19,7 @@ from nfproxy.config.flags import Flags, GroupedCommand, context_flags
 from nfproxy.dataplane.probes import require_privileges
 from nfproxy.errors import ConfigError, InputError
 from nfproxy.host.routes import read_routes
+from nfproxy.insight.clientidentity import client_of, pod_named
 from nfproxy.insight.daemonstatus import API_VERSION
 from nfproxy.insight.explain import explain
 from nfproxy.insight.explanation import Explanation
@@ -59,20 +60,25 @@ class TraceDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 @files_option
 @namespace_option
 @click.option(
-    "--from", "client", default="", metavar="ADDRESS", help="Only packets from this address."
+    "--from",
+    "client",
+    metavar="CLIENT",
+    help="Only packets from one client: an address, or NAMESPACE/NAME of a pod.",
 )
 @click.option("--drops", is_flag=True, help="Show only connections without an answer.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, _MOST_S),
-    default=10.0,
+    callback=within(float, 0.1, _MOST_S),
+    metavar="SECONDS",
+    default="10",
     show_default=True,
     help="End after this time.",
 )
 @click.option(
     "--count",
-    type=click.IntRange(1, _MOST_CONNECTIONS),
-    default=20,
+    callback=within(int, 1, _MOST_CONNECTIONS),
+    metavar="NUMBER",
+    default="20",
     show_default=True,
     help="End after so many connections.",
 )
@@ -82,7 +88,7 @@ def command(
     what: str,
     files: tuple[str, ...],
     namespace: str,
-    client: str,
+    client: str | None,
     drops: bool,
     seconds: float,
     count: int,
@@ -105,20 +111,28 @@ def command(
     """
     require_privileges()
     question = parse_question(what, namespace)
+    if client == "":
+        raise click.UsageError("--from is empty: name an address or NAMESPACE/NAME of a pod")
+    pod = pod_named(client, namespace) if client else None
+    clients: tuple[bytes, ...] = ()
+    if client and not pod:
+        clients = (parse_address(client),)
     try:
         settings = configured(flags)
-        read = read_sights(files, flags, settings, question=question, needs_details=True)
+        read = read_sights(files, flags, settings, question=question, needs_details=True, pod=pod)
         sight = read.sights[0]
+        if client and pod:
+            clients = tuple(client_of(sight, client, namespace).addresses.values())
         explanation = explain(sight, question)
         names, node = names_of(explanation), explanation.seen.node
     except (ConfigError, InputError):
-        if not isinstance(question, AddressQuestion):
+        if pod or not isinstance(question, AddressQuestion):
             raise
         # Packets show it, without names.
         explanation, names, node = Explanation(asked=what), Names({}, {}), socket.gethostname()
-    targets = targets_of(question, explanation)
+    targets = targets_of(question, explanation, clients)
     rows: list[TraceRow] = []
-    with TraceSession(targets, parse_address(client) if client else b"") as session:
+    with TraceSession(targets) as session:
         if output == "text" and is_terminal():
             click.echo(f"tracing {question} on {node} for {seconds:g} s; Ctrl-C ends it", err=True)
             if terminal_width() >= _WIDE:

@@ -16,6 +16,7 @@ import msgspec
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.config.validate import describe
 from nfproxy.errors import ConfigError, InputError, reason_of
+from nfproxy.text import shown_path
 from nfproxy.yaml import Limits, decode_text, dump, first_document
 
 MAX_BYTES = 256 << 10
@@ -36,8 +37,9 @@ def read_document(path: str) -> ConfigData:
             raw = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else "not a valid path"
-        raise ConfigError(f"{path}: cannot read the configuration file: {reason}") from None
-    return parse_document(raw, path)
+        shown = shown_path(path)
+        raise ConfigError(f"{shown}: cannot read the configuration file: {reason}") from None
+    return parse_document(raw, shown_path(path))
 
 
 def parse_document(raw: bytes, name: str) -> ConfigData:

@@ -37,6 +37,7 @@ from nfproxy.model.addresses import (
 )
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig, ServiceLimits
+from nfproxy.text import quoted
 
 
 def node_name(config: KubeProxyConfiguration, os_hostname: str) -> str:
@@ -48,6 +49,8 @@ def node_name(config: KubeProxyConfiguration, os_hostname: str) -> str:
     name = (config.hostname_override or os_hostname).strip().lower()
     if not name:
         raise ConfigError("the host name is empty", "name this node with --hostname-override")
+    if not name.isprintable():
+        raise ConfigError(f"--hostname-override: {quoted(name)} is no name of a Node")
     return name
 
 

@@ -75,6 +75,7 @@ from nfproxy.servers.pages import Page, by_path
 from nfproxy.servers.ports import health_pages, metrics_pages
 from nfproxy.servers.serving import PageServer
 from nfproxy.servers.webpages import WebPages
+from nfproxy.text import shown_path
 from nfproxy.views.elementnames import name_elements
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,8 @@ async def _source(
 ) -> AsyncIterator[tuple[Source, NodeEvents, Connection | None]]:
     """Open the source of objects, what posts Events, and the connection to an API server if any."""
     if options.manifests:
-        log.info("node %s, objects from %s", options.node_name, options.manifests)
+        shown = shown_path(str(options.manifests))
+        log.info("node %s, objects from %s", options.node_name, shown)
         async with ManifestSource(options.manifests, options.node_name, _report) as source:
             yield source, NodeEvents(None, options.node_name), None
         return

@@ -10,7 +10,7 @@ from nfproxy.errors import InputError
 from nfproxy.insight.packet import AddressType, NodeAddresses
 from nfproxy.insight.sight import Sight
 from nfproxy.kube.details import PodDetails
-from nfproxy.kube.identity import DEFAULT_NAMESPACE
+from nfproxy.kube.identity import DEFAULT_NAMESPACE, label, subdomain
 from nfproxy.model.addresses import Family, family_of, parse_address
 from nfproxy.model.service import ObjectName
 from nfproxy.text import quoted, shown_name
@@ -33,7 +33,12 @@ def pod_named(text: str, namespace: str = "") -> ObjectName | None:
         if "/" not in text and (":" in text or text.replace(".", "").isdigit()):
             raise
     space, _, name = text.rpartition("/")
-    return ObjectName(space or namespace or DEFAULT_NAMESPACE, name)
+    try:
+        return ObjectName(label(space or namespace or DEFAULT_NAMESPACE), subdomain(name))
+    except InputError:
+        raise InputError(
+            f"{quoted(text)} is neither an IP address nor NAMESPACE/NAME of a pod"
+        ) from None
 
 
 def client_of(sight: Sight, text: str, namespace: str = "") -> Client:

@@ -85,6 +85,10 @@ def parse_question(text: str, namespace: str = "") -> Question:
         return _address_and_port(asked, text)
     if _is_address(asked):
         return AddressQuestion(parse_address(asked))
+    for sign, why in (("%", "an address of a Service has no zone"), ("/", "name one address")):
+        address, found, _ = asked.partition(sign)
+        if found and _is_address(address):
+            raise InputError(f"{quoted(text)}: {why}", _FORMS)
     head, colon, _ = asked.partition(":")
     if colon and _is_address(head):
         return _address_and_port(asked, text)

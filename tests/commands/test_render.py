@@ -181,7 +181,7 @@ def test_some_services_can_be_rendered(commands: Commands, manifests: Path) -> N
     data = commands.run("render", "-f", manifests, "10.96.0.20:80", "-o", "yaml")
     assert [row["name"] for row in yaml.safe_load(data.out)["services"]] == ["orders"]
     wrong = commands.run("render", "-f", manifests, "default/wbe")
-    assert (wrong.code, wrong.out) == (1, "")
+    assert (wrong.code, wrong.out) == (2, "")
     assert "there is no Service default/wbe; there is default/web" in wrong.err
 
 

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.kernel import rules
 from support.objects.model import endpoint, endpoint_slice, service
@@ -47,13 +48,14 @@ def traced(
     """Return what a trace on a node says of connections that are made meanwhile."""
 
     packed = parse_address(client) if client else b""
+    wanted = [msgspec.structs.replace(target, client=packed) for target in targets]
     texts = RuleTexts()
 
     def text_of(event: TraceEvent) -> str:
         return node.namespace.call(texts.find, event.family, event.table, event.chain, event.handle)
 
     with (
-        node.namespace.call(TraceSession, targets, packed) as session,
+        node.namespace.call(TraceSession, wanted) as session,
         ThreadPoolExecutor(1) as pool,
     ):
         sent = pool.submit(probe_many, probes)

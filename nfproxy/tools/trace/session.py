@@ -38,7 +38,7 @@ class TraceSession(Closing):
     A context manager; one thread uses it. `is_incomplete` says that the kernel dropped messages.
     """
 
-    def __init__(self, targets: Iterable[TraceTarget], client: bytes = b"") -> None:
+    def __init__(self, targets: Iterable[TraceTarget]) -> None:
         """
         Make the table. Raises DataplaneError, and MissingFeatureError without libnftables.
 
@@ -59,7 +59,7 @@ class TraceSession(Closing):
             self._messages.close()
             raise
         try:
-            load_text(table_text(targets, client), netlink=self._owner)
+            load_text(table_text(targets), netlink=self._owner)
         except BaseException:
             self.close()
             raise

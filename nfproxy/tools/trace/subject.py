@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
+
 from nfproxy.errors import InputError
 from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.question import AddressQuestion, Question
-from nfproxy.model.addresses import FAMILIES
+from nfproxy.model.addresses import FAMILIES, family_of, format_address
 from nfproxy.tools.trace.table import TraceTarget
 from nfproxy.tools.trace.wording import Names
 
@@ -13,12 +17,32 @@ from nfproxy.tools.trace.wording import Names
 _MOST_TARGETS = 64
 
 
-def targets_of(question: Question, explanation: Explanation) -> tuple[TraceTarget, ...]:
+def targets_of(
+    question: Question, explanation: Explanation, clients: Iterable[bytes] = ()
+) -> tuple[TraceTarget, ...]:
     """
     Return what packets ask for: the frontends of a Service, or the address that is named.
 
-    Raises InputError where there is nothing, or too much.
+    `clients` are the addresses of the only client, one a family. Raises InputError where there is
+    nothing, or too much.
     """
+    targets = _targets_of(question, explanation)
+    by_family = {family_of(address): address for address in clients}
+    if not by_family:
+        return targets
+    asked = [
+        msgspec.structs.replace(target, client=by_family[target.family])
+        for target in targets
+        if target.family in by_family
+    ]
+    if not asked:
+        names = " and ".join(map(format_address, by_family.values()))
+        families = " or ".join(family.label for family in by_family)
+        raise InputError(f"{names} cannot ask for {question}, which has no {families} address")
+    return tuple(asked)
+
+
+def _targets_of(question: Question, explanation: Explanation) -> tuple[TraceTarget, ...]:
     if isinstance(question, AddressQuestion):
         families = FAMILIES if question.family is None else (question.family,)
         return tuple(

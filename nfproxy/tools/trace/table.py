@@ -55,24 +55,22 @@ class TraceTarget(msgspec.Struct, frozen=True, order=True):
     """
     What packets are asked for: an address, a protocol, a port; 0 and None mean any.
 
-    `address` is b"" for a node port, which is one of every local address.
+    `address` is b"" for a node port, which is one of every local address. With a `client`, only its
+    packets count.
     """
 
     family: Family
     address: bytes
     protocol: Protocol | None = None
     port: int = 0
+    client: bytes = b""
 
 
-def table_text(targets: Iterable[TraceTarget], client: bytes = b"") -> str:
-    """
-    Return the table as nft's text; with `client`, only packets of that address are marked.
-
-    It is one of family inet, with all families' targets.
-    """
+def table_text(targets: Iterable[TraceTarget]) -> str:
+    """Return the table as nft's text: one of family inet, with all families' targets."""
     wanted = sorted(targets)
-    first = [rule for target in wanted for rule in _first_packets(target, client)]
-    answers = [rule for target in wanted for rule in _answers(target, client)]
+    first = [rule for target in wanted for rule in _first_packets(target)]
+    answers = [rule for target in wanted for rule in _answers(target)]
     rules = {Waypoint.PREROUTING: first, Waypoint.OUTPUT: first}
     chains = [_chain(place, *where, rules.get(place, [])) for place, where in _WAYPOINTS.items()]
     chains += [_chain(f"answers-{hook}", hook, -150, answers) for hook in ("prerouting", "output")]
@@ -86,10 +84,10 @@ def _chain(name: str, hook: str, priority: int, rules: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _first_packets(target: TraceTarget, client: bytes) -> Iterator[str]:
+def _first_packets(target: TraceTarget) -> Iterator[str]:
     """Yield matches of first packets; of UDP any packet may be one."""
     words = target.family.table
-    parts = [f"{words} saddr {format_address(client)}"] if client else []
+    parts = [f"{words} saddr {format_address(target.client)}"] if target.client else []
     if target.address:
         parts.append(f"{words} daddr {format_address(target.address)}")
     else:
@@ -101,11 +99,11 @@ def _first_packets(target: TraceTarget, client: bytes) -> Iterator[str]:
         yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *syn, _RATE))
 
 
-def _answers(target: TraceTarget, client: bytes) -> Iterator[str]:
+def _answers(target: TraceTarget) -> Iterator[str]:
     words = target.family.table
     parts = ["ct direction reply"]
-    if client:
-        parts.append(f"ct original {words} saddr {format_address(client)}")
+    if target.client:
+        parts.append(f"ct original {words} saddr {format_address(target.client)}")
     if target.address:
         parts.append(f"ct original {words} daddr {format_address(target.address)}")
     else:
