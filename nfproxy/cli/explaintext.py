@@ -24,6 +24,7 @@ from nfproxy.insight.explanation import (
     Explanation,
     NodeView,
 )
+from nfproxy.insight.toldfindings import told_findings
 
 _LABEL, _TEXT = 6, 19  # columns where a finding's message begins, and what is below it
 
@@ -31,15 +32,14 @@ _LABEL, _TEXT = 6, 19  # columns where a finding's message begins, and what is b
 def explanation_lines(explanation: Explanation, width: int) -> Iterator[str]:
     """Yield the lines for a terminal, of `width` columns where words allow it."""
     yield from paragraph("", headline(explanation), width, 0)
-    several = len(explanation.ports) > 1 or len({view.port for view in explanation.nodes}) > 1
-    for finding in explanation.findings:
+    for concerns, finding in told_findings(explanation):
         yield ""
-        yield from finding_lines(finding, width, several=several)
+        yield from finding_lines(finding, width, concerns)
     if explanation.client is not None:
         yield from client_lines(explanation.client, width)
     for port in explanation.ports:
         yield ""
-        if several:
+        if len(explanation.ports) > 1:
             words = f": {PORT_WORDS[port.conclusion]}" if port.frontends else ""
             yield f"{port_label(port)}{words}"
         if port.frontends:
@@ -57,10 +57,9 @@ def explanation_lines(explanation: Explanation, width: int) -> Iterator[str]:
 # --- findings ----------------------------------------------------------------------------------
 
 
-def finding_lines(finding: Diagnosis, width: int, *, several: bool = False) -> Iterator[str]:
-    """Yield a finding's lines; with `several` ports they say which one is concerned."""
-    about = " ".join(filter(None, (finding.port, finding.family))) if several else ""
-    message = f"{about}: {finding.message}" if about else finding.message
+def finding_lines(finding: Diagnosis, width: int, concerns: str = "") -> Iterator[str]:
+    """Yield a finding's lines; `concerns` names ports and families."""
+    message = f"{concerns}: {finding.message}" if concerns else finding.message
     yield from paragraph(finding.level.value, message, width, _LABEL)
     for word, lines in (("because", finding.because), ("look", finding.look)):
         for index, line in enumerate(lines):

@@ -31,6 +31,7 @@ from nfproxy.insight.statusscreen import (
     StatusScreen,
     age_text,
 )
+from nfproxy.insight.toldfindings import told_findings
 
 _SIGNS = {
     Conclusion.WORKS: "✓",
@@ -121,6 +122,7 @@ def service_values(
     """Return what a Service's template shows; `records` are all changes of the node."""
     return {
         "found": found,
+        "findings": told_findings(found),
         "headline": headline(found),
         "seen": seen_text(found),
         "ports": [_port_tables(port, found) for port in found.ports],
