@@ -24,7 +24,7 @@ from nfproxy.insight.explanation import (
     Explanation,
     NodeView,
 )
-from nfproxy.insight.toldfindings import told_findings
+from nfproxy.insight.unitedfindings import united_findings
 
 _LABEL, _TEXT = 6, 19  # columns where a finding's message begins, and what is below it
 
@@ -32,7 +32,7 @@ _LABEL, _TEXT = 6, 19  # columns where a finding's message begins, and what is b
 def explanation_lines(explanation: Explanation, width: int) -> Iterator[str]:
     """Yield the lines for a terminal, of `width` columns where words allow it."""
     yield from paragraph("", headline(explanation), width, 0)
-    for concerns, finding in told_findings(explanation):
+    for concerns, finding in united_findings(explanation):
         yield ""
         yield from finding_lines(finding, width, concerns)
     if explanation.client is not None:

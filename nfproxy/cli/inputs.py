@@ -155,7 +155,8 @@ def configured(flags: Flags) -> Configured:
             warn(f"{error}; going on without the nfproxy that runs here, is it of another version?")
             daemon = None
     loaded = load(flags, running)
-    if daemon and not loaded.command_line.config:
+    # In a container with nfproxy as its first process no other could be meant.
+    if daemon and daemon.pid != 1 and not loaded.command_line.config:
         click.echo(
             "nfproxy: with the configuration of the nfproxy that runs here "
             f"(pid {daemon.pid}, node {daemon.node})",

@@ -206,9 +206,11 @@ def _total(found: Overview, width: int) -> Iterator[str]:
     where = f" on {found.seen.node}" if found.seen.node else ""
     count = f"{found.problems:,} of {plural(found.total, 'Service port')}{where}"
     verb = "has a problem" if found.problems == 1 else "have a problem"
-    first = next((row.label for row in found.services if row.is_problem), "")
-    after = f"; nfproxy explain {first} says more" if first else ""
-    yield from paragraph("", f"{count} {verb}{after}.", width, 0)
+    others = [row.label for row in found.services if row.is_notable and not row.is_problem]
+    also = f", {len(others):,} {'is' if len(others) == 1 else 'are'} worth a look" if others else ""
+    labels = [row.label for row in found.services if row.is_problem] + others
+    after = f"; nfproxy explain {labels[0]} says more" if labels else ""
+    yield from paragraph("", f"{count} {verb}{also}{after}.", width, 0)
     for line in found.seen.missing:
         yield from paragraph("", f"not seen: {line}.", width, 0)
 

@@ -45,6 +45,8 @@ _MOST_BYTES = 180_000
 _OVERHEAD_BYTES = 41  # of each: the object, and its place in the ring
 _MOST_SERVICES = 20  # of one commit that are recorded by themselves
 _MOST_WAITING = 200  # Services whose old plan is kept meanwhile
+#: Where a setting's name does not say what it is.
+_SETTINGS = {"kept": "addresses that Services may not take"}
 _MOST_REASONS = 16  # kept for one Service while its changes wait
 
 
@@ -115,13 +117,14 @@ class ChangeLog:
         """Keep what changes are about to replace; `before` is the configuration until now."""
         if not self._has_begun:
             return
-        moment = monotonic_s()
-        if before != planner.config:
-            self._of_node = _node_change(before, planner.config, changes), moment
+        moment, is_node_s = monotonic_s(), False
         for name, service in changes.services.items():
             # What is planned again because of the node comes as it is.
             is_same = service is not None and planner.services.get(name) is service
+            is_node_s |= is_same
             self._wait(planner, name, "this node" if is_same else "Service", moment)
+        if names := _node_settings(before, planner.config, concerned=is_node_s):
+            self._of_node = _node_change(names, planner.config, changes), moment
         for name, piece in changes.slices.items():
             owner, reason = planner.owner_of(name), f"EndpointSlice {name.name}"
             if owner is not None:
@@ -236,13 +239,22 @@ def _line(record: ChangeRecord) -> str:
     return f"{subject}{record.change} ({record.why}), in force after {record.in_force}"
 
 
-def _node_change(before: NodeConfig, after: NodeConfig, changes: Changes) -> _Entry:
-    """Return a change of the node's configuration, with the settings that differ."""
-    names = [
-        field.replace("_", " ")
+def _node_settings(before: NodeConfig, after: NodeConfig, *, concerned: bool) -> list[str]:
+    """
+    Return in words which settings of the node differ.
+
+    Each pod that comes or goes changes the host's addresses. Unless Services are `concerned`, that
+    is no change of the node.
+    """
+    return [
+        _SETTINGS.get(field, field.replace("_", " "))
         for field in before.__struct_fields__
-        if getattr(before, field) != getattr(after, field)
+        if getattr(before, field) != getattr(after, field) and (concerned or field != "kept")
     ]
+
+
+def _node_change(names: list[str], after: NodeConfig, changes: Changes) -> _Entry:
+    """Return a change of these settings of the node."""
     is_by_node = changes.node is not None
     because = f"Node {after.node_name}" if is_by_node else "addresses of this host or API servers"
     return _Entry(0.0, what=f"this node: {', '.join(names)}", because=(because,))

@@ -31,7 +31,7 @@ from nfproxy.insight.statusscreen import (
     StatusScreen,
     age_text,
 )
-from nfproxy.insight.toldfindings import told_findings
+from nfproxy.insight.unitedfindings import united_findings
 
 _SIGNS = {
     Conclusion.WORKS: "✓",
@@ -122,7 +122,7 @@ def service_values(
     """Return what a Service's template shows; `records` are all changes of the node."""
     return {
         "found": found,
-        "findings": told_findings(found),
+        "findings": united_findings(found),
         "headline": headline(found),
         "seen": seen_text(found),
         "ports": [_port_tables(port, found) for port in found.ports],

@@ -9,15 +9,16 @@ import msgspec
 import pytest
 from support.objects.model import changes, endpoint_slice, gone, service
 
+from nfproxy.config.kept import with_host
 from nfproxy.daemon import changelog
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.insight.changerecord import ChangeRecord, ChangeRecords, concerning
 from nfproxy.insight.question import parse_question
-from nfproxy.model.addresses import FAMILIES
+from nfproxy.model.addresses import FAMILIES, parse_address
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
-from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.nodeconfig import KeptAddresses, NodeConfig
 from nfproxy.model.service import Protocol, ServicePort
 from nfproxy.plan.planner import Planner
 
@@ -126,6 +127,22 @@ def test_a_change_of_the_node_names_what_differs() -> None:
     recorded.take(Changes(), msgspec.structs.replace(CONFIG, zone="b"))
 
     assert recorded.lines == [" | this node: zone | Node node-1"]
+
+
+def test_addresses_that_come_with_a_pod_are_no_record() -> None:
+    """Each pod has an interface; one whose address a Service wants is recorded."""
+    recorded = Recorded(served("10.244.1.5"))
+
+    def take_address(text: str) -> None:
+        kept = with_host(KeptAddresses(), frozenset({parse_address(text)}))
+        recorded.take(Changes(), msgspec.structs.replace(CONFIG, kept=kept))
+
+    take_address("fe80::42")
+    assert recorded.lines == []
+    take_address("203.0.113.9")
+    assert recorded.lines[0] == (
+        " | this node: addresses that Services may not take | addresses of this host or API servers"
+    )
 
 
 def test_many_changes_at_once_are_summed_up() -> None:

@@ -7,7 +7,7 @@ from support.insight import explained, sight
 from support.processes.commands import endpoint_slice, node_object, service
 
 from nfproxy.insight.explanation import Explanation
-from nfproxy.insight.toldfindings import told_findings
+from nfproxy.insight.unitedfindings import united_findings
 
 PORTS = [{"name": "http", "port": 80}, {"name": "metrics", "port": 9153}]
 ADDRESSES = {"IPv4": "10.244.1.11", "IPv6": "fd00:10:244:1::b"}
@@ -32,9 +32,9 @@ def found(*ready: str, ports: int = 1) -> Explanation:
     return explained("default/web", sight(web, *slices, node_object()))
 
 
-def test_both_families_are_told_once() -> None:
+def test_both_families_are_said_once() -> None:
     """With the objects of both."""
-    one, = told_findings(found())
+    (one,) = united_findings(found())
 
     assert one.concerns == ""
     assert one.finding.code == "NoneReady"
@@ -47,15 +47,15 @@ def test_both_families_are_told_once() -> None:
 )
 def test_what_is_concerned_is_named(ready: list[str], ports: int, concerns: str) -> None:
     """Where it is not all."""
-    told = [one for one in told_findings(found(*ready, ports=ports))]
+    united = united_findings(found(*ready, ports=ports))
 
-    assert [one.concerns for one in told] == [concerns]
+    assert [one.concerns for one in united] == [concerns]
 
 
 def test_other_messages_stay_apart() -> None:
     """In the order in which they were found."""
     explanation = found()
 
-    assert [one.finding.message for one in told_findings(explanation)] == list(
+    assert [one.finding.message for one in united_findings(explanation)] == list(
         dict.fromkeys(one.message for one in explanation.findings)
     )

@@ -13,14 +13,14 @@ from nfproxy.insight.explanation import Explanation
 _Part = tuple[str, str]  # a port's name, a family
 
 
-class ToldFinding(NamedTuple):
+class UnitedFinding(NamedTuple):
     """A finding; `concerns` names the ports and families that it is about, "" for all there are."""
 
     concerns: str
     finding: Diagnosis
 
 
-def told_findings(explanation: Explanation) -> list[ToldFinding]:
+def united_findings(explanation: Explanation) -> list[UnitedFinding]:
     """Return the findings in their order; those that differ by port, family or object are one."""
     parts = {(port.name, port.family) for port in explanation.ports}
     parts |= {(view.port, view.family) for view in explanation.nodes}
@@ -28,7 +28,7 @@ def told_findings(explanation: Explanation) -> list[ToldFinding]:
     for one in explanation.findings:
         groups.setdefault((one.level, one.code, one.message, one.look), []).append(one)
     return [
-        ToldFinding(_concerns({(one.port, one.family) for one in group}, parts), _united(group))
+        UnitedFinding(_concerns({(one.port, one.family) for one in group}, parts), _united(group))
         for group in groups.values()
     ]
 
