@@ -19,7 +19,7 @@ from nfproxy.host.processes import may_administer_network
 from nfproxy.insight.statusscreen import NODE_PATH, Mark, StatusRow, StatusScreen, age_text
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.model.addresses import FAMILIES
-from nfproxy.nft.schema import OUR_TABLES
+from nfproxy.nft.schema import OUR_TABLES, TABLE
 from nfproxy.text import one_line
 
 _COLOURS = {Mark.OK: "green", Mark.WARN: "yellow", Mark.FAIL: "red"}
@@ -114,7 +114,7 @@ def _tables() -> Iterator[StatusRow]:
 
     try:
         with NftSocket() as netlink:
-            found = {(row.name, row.family) for row in netlink.tables()}
+            found = {(row.name, row.family): row.is_dormant for row in netlink.tables()}
     except DataplaneError as error:
         yield StatusRow(Mark.WARN, "tables", str(error))
         return
@@ -130,7 +130,16 @@ def _tables() -> Iterator[StatusRow]:
             "serves on, and the next start of nfproxy goes on with the change",
             "start nfproxy",
         )
-    if names:
+    dormant = [f"{family.table} {TABLE}" for family in FAMILIES if found.get((TABLE, family))]
+    if dormant:
+        yield StatusRow(
+            Mark.FAIL,
+            "tables",
+            f"dormant, so the kernel does not use them: {' and '.join(dormant)}. No Service works "
+            "by them until nfproxy runs",
+            "start nfproxy",
+        )
+    elif names:
         are = "are" if len(names) > 1 else "is"
         yield StatusRow(
             Mark.OK,

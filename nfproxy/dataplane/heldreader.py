@@ -130,11 +130,11 @@ class _HeldReader:
         self._found: dict[tuple[Family, str], dict[bytes, Value]] = {}
         self._counts: dict[FrontendKey, int] = {}
         self._comments: dict[FrontendKey, str] = {}
-        tables = {
-            family
-            for family in FAMILIES
-            if any(row.name == TABLE for row in self._netlink.tables(family))
-        }
+        rows = [row for row in self._netlink.tables() if row.name == TABLE]
+        tables, dormant = (
+            frozenset(family for row in some for family in FAMILIES if family == row.family)
+            for some in (rows, [row for row in rows if row.is_dormant])
+        )
         asked = [key for key in keys if key.family in tables]
         own = self._read_frontends(asked)
         slots: dict[tuple[Family, str], list[bytes]] = {}
@@ -166,7 +166,7 @@ class _HeldReader:
             lambda family, name: self._found.get((family, name), {}).items(), sorted(tables)
         )
         remembered = self._remembered(asked)
-        return HeldState(frozenset(tables), observed, self._counts, self._comments, remembered)
+        return HeldState(tables, observed, self._counts, self._comments, remembered, dormant)
 
     def _find(self, family: Family, name: str, keys: Iterable[bytes]) -> list[Listed]:
         found = self._netlink.find_elements(family, name, list(dict.fromkeys(keys)))

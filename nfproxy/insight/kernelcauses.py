@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import ExplainedPort, FrontendRow, InKernel, Reaction
 from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns
 from nfproxy.insight.waycauses import NodeCause, cause, used_rows
+from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
 from nfproxy.nft.chains import FindChain, shape_of
 from nfproxy.nft.schema import TABLE
@@ -101,6 +102,8 @@ def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterato
     if asked and not asked & there:
         yield NodeCause(_no_tables(runs, is_away=is_away))
         return
+    if dormant := [family for family in facts.held.dormant if family.label in asked]:
+        yield NodeCause(_dormant_tables(dormant))
     if is_away:
         yield NodeCause(
             Diagnosis(
@@ -198,6 +201,18 @@ def _no_tables(runs: ProxyRuns | None, *, is_away: bool) -> Diagnosis:
         f"table ip {TABLE} is not there: no Service works on this node",
         look=("the log of nfproxy on this node", "nft monitor: which program deletes the table"),
         brief="the tables are not there",
+    )
+
+
+def _dormant_tables(families: Iterable[Family]) -> Diagnosis:
+    names = " and ".join(f"{family.table} {TABLE}" for family in sorted(families))
+    return Diagnosis(
+        Severity.FAIL,
+        Code.NOT_PROGRAMMED,
+        f"table {names} is dormant, so the kernel does not use it: no Service works by it on this "
+        "node until nfproxy, which wakes it, runs",
+        look=("the log of nfproxy on this node", "nft monitor: which program sets the flag"),
+        brief="the tables are dormant",
     )
 
 

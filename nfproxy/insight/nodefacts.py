@@ -27,7 +27,7 @@ class HeldState(msgspec.Struct, frozen=True):
 
     `tables` are the families that have a table. `new_connections` are the counters of frontends,
     `comments` their comments. `remembered` counts by endpoint the clients that session affinity
-    remembers.
+    remembers. `dormant` are the families whose table the kernel does not use.
     """
 
     tables: frozenset[Family]
@@ -35,6 +35,7 @@ class HeldState(msgspec.Struct, frozen=True):
     new_connections: Mapping[FrontendKey, int]
     comments: Mapping[FrontendKey, str]
     remembered: Mapping[Destination, int] = _NO_MAP
+    dormant: frozenset[Family] = frozenset()
 
     def lacks(self, element: SharedElement) -> bool:
         """Return whether an element that several frontends may share is missing."""

@@ -119,7 +119,8 @@ class Reconciler:
             self._resyncing = reason
             self._dataplane.expect_load()
             self._loading.begin()
-            elements_read = self._read_tables()
+            # Elements of another layout are nothing to go on from.
+            elements_read = 0 if self._loading.other_layout() else self._read_tables()
             chains_made = self._take_over_program()
         elif self._program_changed:
             self._reload_chains()

@@ -90,6 +90,10 @@ def test_without_a_daemon_it_says_what_the_kernel_holds(
     commands.nft("add table ip nfproxy-next")
     left = "ip nfproxy-next: a change of the tables' layout did not end"
     assert left in commands.run("status", node="").out
+    commands.nft("add table ip nfproxy { flags dormant; }")
+    assert "the kernel does not use them: ip nfproxy." in commands.run("status", node="").out
+    explained = commands.run("explain", "web", "-f", manifests, "-o", "json").out
+    assert "is dormant" in explained
     refused = commands.run("status", node="", prefix=ORDINARY_USER)
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith(

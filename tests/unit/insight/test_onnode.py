@@ -275,6 +275,14 @@ def test_who_runs(runs: ProxyRuns, tables: tuple[Family, ...], found: str) -> No
     assert codes(joined(held=state, runs=runs)) == ([found] if found else [])
 
 
+def test_a_dormant_table_is_named() -> None:
+    """It looks complete, and the kernel does not use it."""
+    asleep = msgspec.structs.replace(held(), dormant=frozenset({Family.IPV4}))
+    assert codes(joined(held=asleep)) == ["fail NotProgrammed"]
+    asleep = msgspec.structs.replace(held(), dormant=frozenset({Family.IPV6}))
+    assert codes(joined(held=asleep)) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
