@@ -21,7 +21,7 @@ from support.processes.commands import (
     node_object,
     package_copy,
     service,
-    wait_until,
+    waits_for,
 )
 from support.responders import Responders
 from support.traffic import Traffic
@@ -248,8 +248,7 @@ class Stage:
 
     def waits_for(self, condition: Callable[[], bool]) -> bool:
         """Return whether a condition comes to hold."""
-        wait_until(condition, self._settle_s)
-        return condition()
+        return waits_for(condition, self._settle_s)
 
     def settled(self) -> str:
         """Wait until kernel and API server match; return what still differs."""
@@ -261,7 +260,7 @@ class Stage:
             said.append(done.out if done.code == 0 else f"exit {done.code}: {done.out}{done.err}")
             return done.code == 0
 
-        wait_until(equal, self._settle_s)
+        waits_for(equal, self._settle_s)
         return said[-1]
 
     def assert_settled(self) -> None:

@@ -37,7 +37,7 @@ _CROWD = 500
 _HELD_EACH = 5
 _RATE = 200  # new connections a second from each host
 _TRAFFIC_S = 0.5  # for which connections run after each change
-_IN_FLIGHT_S = 0.05
+_IN_FLIGHT = 10  # connections of each host: when so many more have ended, earlier ones have, too
 _IN_FORCE_S = 15.0
 
 PICTURE = """\
@@ -233,7 +233,8 @@ class Story:
         self, traffic: Sequence[Traffic], what: str, count: int, in_force_s: float | None = None
     ) -> ServiceChange:
         """Let connections run for a while; count them and those made during the change."""
-        time.sleep(_IN_FLIGHT_S)
+        for stream in traffic:
+            stream.wait_for(_IN_FLIGHT)
         during = _answers(traffic)
         time.sleep(_TRAFFIC_S)
         answers = _answers(traffic)

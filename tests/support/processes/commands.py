@@ -41,7 +41,8 @@ ORDINARY_USER = (
 
 _ON_OBJECTS = ("run", "render", "diff", "preflight", "explain", "services")
 
-WAIT_S = 20.0
+#: Much longer than anything takes here: what does not come fails, and costs that once.
+WAIT_S = 40.0
 _RUN_S = 60.0
 
 _VARIABLES = {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
@@ -80,7 +81,7 @@ class Daemon:
 
     def wait_for(self, text: str, times: int = 1) -> str:
         """Wait until the log holds a text so many times; return the log."""
-        wait_until(lambda: self.log.count(text) >= times or not self.alive)
+        waits_for(lambda: self.log.count(text) >= times or not self.alive)
         log = self.log
         assert log.count(text) >= times, f"{text!r} is not there {times} times:\n{log}"
         return log
@@ -267,16 +268,22 @@ def _endpoint(family: Family, destination: bytes) -> str:
     return schema.format_fields(fields, destination, family).replace(" . ", ":")
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = WAIT_S) -> None:
-    """Wait until a condition holds; who needs it to hold has to look once more."""
+def waits_for(condition: Callable[[], object], limit_s: float = WAIT_S) -> bool:
+    """Wait until a condition holds; return whether it does."""
     deadline = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(holds)
+
+
+def wait_until(condition: Callable[[], object], limit_s: float = WAIT_S) -> None:
+    """Assert that a condition comes to hold."""
+    assert waits_for(condition, limit_s), f"not within {limit_s:g} s"
 
 
 def eventually(expected: T, look: Callable[[], T]) -> None:
     """Assert that a value becomes what is expected."""
-    wait_until(lambda: look() == expected)
+    waits_for(lambda: look() == expected)
     assert look() == expected
 
 
