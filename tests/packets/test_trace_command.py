@@ -14,7 +14,7 @@ from support.packets.sending import probe
 from support.packets.steps import CLUSTER_IP, ENDPOINT_PORT
 from support.processes.commands import Commands, Result, endpoint_slice, node_object, service, write
 
-from nfproxy.tools.lab import Cluster
+from nfproxy.tools.lab import Cluster, Host
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,11 @@ def commands(served: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     piece["endpoints"][0]["targetRef"] = {"kind": "Pod", "namespace": "default", "name": "p21"}
     ports = [{"name": "http", "port": 80}]
     piece["ports"][0]["name"] = "http"
+    here = endpoint_slice("near", served.pod(1, 2).ipv4, port=ENDPOINT_PORT)
     write(
-        manifests / "web.yaml", service("web", CLUSTER_IP.ipv4, ports=ports), piece, node_object()
+        manifests / "web.yaml",
+        *(service("web", CLUSTER_IP.ipv4, ports=ports), piece),
+        *(service("near", "10.96.0.77"), here, node_object()),
     )
     made = Commands(served.nodes[0].namespace, scratch)
     with made.daemon(manifests, "--cluster-cidr=10.244.0.0/16"):
@@ -36,12 +39,17 @@ def commands(served: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def traced(commands: Commands, cluster: Cluster, *arguments: str) -> Result:
-    """Run the command while a pod asks again and again."""
+    """Run the command while a pod asks for the Service again and again."""
+    return traced_while(commands, cluster.pod(1, 1), (CLUSTER_IP.ipv4, 80), *arguments)
+
+
+def traced_while(commands: Commands, client: Host, at: tuple[str, int], *arguments: str) -> Result:
+    """Run the command while a client asks at an address and port again and again."""
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            probe(cluster.pod(1, 1), CLUSTER_IP.ipv4, 80)
+            probe(client, *at)
             time.sleep(0.05)
 
     asking = threading.Thread(target=ask)
@@ -64,6 +72,19 @@ def test_connections_by_name(commands: Commands, served: Cluster) -> None:
         assert line[2] == f"{CLUSTER_IP.ipv4}:80"
         assert line[3] == f"default/web:http → p21 {served.pod(2, 1).ipv4}:{ENDPOINT_PORT}"
         assert line[4].startswith("answered in ")
+    assert "2 connections: 2 answered" in result.err
+
+
+def test_what_other_nodes_translated(commands: Commands, served: Cluster) -> None:
+    """It comes to this node for the endpoint, and is the Service's all the same."""
+    at = served.pod(1, 2).ipv4, ENDPOINT_PORT
+    result = traced_while(commands, served.pod(2, 1), at, "default/near")
+
+    assert result.code == 0, result
+    for line in result.out.splitlines():
+        cells = line.split("\t")
+        assert cells[1].startswith(f"{served.pod(2, 1).ipv4}:")
+        assert cells[2:4] == [f"{at[0]}:{at[1]}", "default/near"]
     assert "2 connections: 2 answered" in result.err
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from nfproxy.errors import InputError
-from nfproxy.insight.explanation import Explanation
+from nfproxy.insight.explanation import EndpointRow, ExplainedPort, Explanation
 from nfproxy.insight.question import AddressQuestion, Question
-from nfproxy.model.addresses import FAMILIES, family_of, format_address
+from nfproxy.model.addresses import FAMILIES, family_of, format_address, parse_address
+from nfproxy.model.service import Protocol
+from nfproxy.plan.frontends import FrontendKey
 from nfproxy.tools.trace.table import TraceTarget
 from nfproxy.tools.trace.wording import Names
 
@@ -23,6 +25,8 @@ def targets_of(
     """
     Return what packets ask for: the frontends of a Service, or the address that is named.
 
+    Other nodes have translated what comes from there. So endpoints of a Service on this node count,
+    too, but for connections of this node's own processes, such as probes.
     `clients` are the addresses of the only client, one a family. Raises InputError where there is
     nothing, or too much.
     """
@@ -67,7 +71,13 @@ def _targets_of(question: Question, explanation: Explanation) -> tuple[TraceTarg
             "traced at once",
             f"name a port ({question.name}:PORT), or one address and port",
         )
-    return tuple(targets)
+    here = {
+        TraceTarget(*_frontend(port, endpoint), arriving=True)
+        for port in explanation.ports
+        for endpoint in port.endpoints
+        if endpoint.local and endpoint.port is not None
+    }
+    return (*targets, *sorted(here)[: _MOST_TARGETS - len(targets)])
 
 
 def names_of(explanation: Explanation) -> Names:
@@ -76,9 +86,21 @@ def names_of(explanation: Explanation) -> Names:
     for port in explanation.ports:
         for frontend in port.frontends:
             if not frontend.winner:
-                name = f"{port.service}:{port.name}" if port.name else port.service
-                services[frontend.key] = name
+                services[frontend.key] = _name(port)
         for endpoint in port.endpoints:
-            if endpoint.port is not None and endpoint.pod:
+            if endpoint.port is None:
+                continue
+            services.setdefault(_frontend(port, endpoint), _name(port))
+            if endpoint.pod:
                 pods[endpoint.destination] = endpoint.pod
     return Names(services, pods)
+
+
+def _name(port: ExplainedPort) -> str:
+    return f"{port.service}:{port.name}" if port.name else port.service
+
+
+def _frontend(port: ExplainedPort, endpoint: EndpointRow) -> FrontendKey:
+    """Return address, protocol and port of an endpoint as packets ask for them."""
+    address, protocol = parse_address(endpoint.address), Protocol[port.protocol]
+    return FrontendKey(family_of(address), address, protocol, endpoint.port or 0)

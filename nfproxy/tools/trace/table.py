@@ -55,8 +55,9 @@ class TraceTarget(msgspec.Struct, frozen=True, order=True):
     """
     What packets are asked for: an address, a protocol, a port; 0 and None mean any.
 
-    `address` is b"" for a node port, which is one of every local address. With a `client`, only its
-    packets count.
+    `address` is b"" for a node port, which is one of every local address. With `arriving`, only
+    packets count that come in by an interface, and none of this node's own processes. With a
+    `client`, only its packets count.
     """
 
     family: Family
@@ -64,14 +65,17 @@ class TraceTarget(msgspec.Struct, frozen=True, order=True):
     protocol: Protocol | None = None
     port: int = 0
     client: bytes = b""
+    arriving: bool = False
 
 
 def table_text(targets: Iterable[TraceTarget]) -> str:
     """Return the table as nft's text: one of family inet, with all families' targets."""
     wanted = sorted(targets)
-    first = [rule for target in wanted for rule in _first_packets(target)]
+    first = {target: [*_first_packets(target)] for target in wanted}
+    arriving = [rule for rules in first.values() for rule in rules]
+    local = [rule for target in wanted if not target.arriving for rule in first[target]]
     answers = [rule for target in wanted for rule in _answers(target)]
-    rules = {Waypoint.PREROUTING: first, Waypoint.OUTPUT: first}
+    rules = {Waypoint.PREROUTING: arriving, Waypoint.OUTPUT: local}
     chains = [_chain(place, *where, rules.get(place, [])) for place, where in _WAYPOINTS.items()]
     chains += [_chain(f"answers-{hook}", hook, -150, answers) for hook in ("prerouting", "output")]
     return f"add table inet {TRACE_TABLE} {{ flags owner; }}\n" + "".join(chains)

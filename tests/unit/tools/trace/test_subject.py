@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from support.insight import explained, sight
+from support.processes.commands import endpoint_slice, node_object, service
 
 from nfproxy.errors import InputError
 from nfproxy.insight.explanation import Explanation
@@ -29,3 +31,19 @@ def test_a_client_of_another_family_is_refused() -> None:
     question = parse_question("10.96.0.1:80")
     with pytest.raises(InputError, match="fd00::5 cannot ask"):
         targets_of(question, Explanation(asked="10.96.0.1:80"), [CLIENT_6])
+
+
+def test_endpoints_here_count_for_what_other_nodes_translated() -> None:
+    """But not for probes, which this node's own processes send."""
+    slices = [
+        endpoint_slice("web", "10.244.1.5"),
+        endpoint_slice("web", "10.244.2.5", name="web-far", node="node-2"),
+    ]
+    found = explained("default/web", sight(service("web", "10.96.0.10"), *slices, node_object()))
+    frontend, endpoint = targets_of(parse_question("default/web"), found)
+
+    assert (frontend.address, frontend.arriving) == (parse_address("10.96.0.10"), False)
+    assert (endpoint.address, endpoint.arriving) == (parse_address("10.244.1.5"), True)
+    text = table_text([frontend, endpoint])
+    assert "nfproxy-trace prerouting ip daddr 10.244.1.5" in text
+    assert "nfproxy-trace output ip daddr 10.244.1.5" not in text
