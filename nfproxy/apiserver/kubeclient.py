@@ -18,9 +18,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import ssl
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,9 +82,34 @@ def _import() -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _without_default_certificates() -> Iterator[None]:
+    """
+    Let aiohttp make its default TLS contexts without the system's certificates.
+
+    It makes two as it is imported, and reading certificates takes an eighth of the time of all
+    imports. Every connection here has a context of its own (`Transport`, `check_tls`). With a
+    default one, aiohttp would now refuse every server.
+    """
+    own = ssl.SSLContext.load_default_certs
+    ssl.SSLContext.load_default_certs = _load_nothing  # type: ignore[assignment, method-assign]
+    ssl.SSLContext.set_default_verify_paths = _load_nothing  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ssl.SSLContext.load_default_certs = own  # type: ignore[method-assign]
+        del ssl.SSLContext.set_default_verify_paths  # the inherited one is in force again
+
+
+def _load_nothing(context: ssl.SSLContext, *_: object) -> None:
+    """Stand for a method of a TLS context that reads certificates."""
+
+
 def _load() -> dict[str, Any]:
     """Return the classes by name. Raises MissingFeatureError."""
     try:
+        with _without_default_certificates():
+            importlib.import_module("aiohttp")
         try:
             with _empty_packages():
                 names = _import()
@@ -94,6 +119,8 @@ def _load() -> dict[str, Any]:
             for method in methods:
                 getattr(names[name], method)
     except (ImportError, AttributeError) as error:
+        from importlib.metadata import version
+
         raise MissingFeatureError(
             f"Python package kubernetes {version('kubernetes')}: {error}",
             "install a version that nfproxy was tested with: pip install 'kubernetes>=37,<38'",

@@ -63,7 +63,6 @@ from nfproxy.insight.changerecord import CHANGES_PATH
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.statusscreen import NODE_PATH
 from nfproxy.kube.source import Source
-from nfproxy.manifests.source import ManifestSource
 from nfproxy.metrics.component import FEATURES
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.changes import Problem
@@ -295,6 +294,9 @@ async def _source(
 ) -> AsyncIterator[tuple[Source, NodeEvents, Connection | None]]:
     """Open the source of objects, what posts Events, and the connection to an API server if any."""
     if options.manifests:
+        # Imported here: most daemons follow no files.
+        from nfproxy.manifests.source import ManifestSource
+
         shown = shown_path(str(options.manifests))
         log.info("node %s, objects from %s", options.node_name, shown)
         async with ManifestSource(options.manifests, options.node_name, _report) as source:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import InputError, NfproxyError
@@ -140,13 +141,13 @@ class InsightPages:
             return None
         return Sight(planner, problems=self._problems(), has_node=self._has_node())
 
-    async def _services(self, request: web.BaseRequest) -> web.Response:
+    async def _services(self, request: BaseRequest) -> Response:
         found = await self.overview()
         if found is None:
             return error(_NOT_YET, 503)
         return answer(await asyncio.to_thread(msgspec.json.encode, found), JSON)
 
-    async def _objects(self, request: web.BaseRequest) -> web.Response:
+    async def _objects(self, request: BaseRequest) -> Response:
         sight = self._sight()
         if sight is None:
             return error(_NOT_YET, 503)

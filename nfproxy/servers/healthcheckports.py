@@ -15,7 +15,8 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.service import ObjectName
@@ -233,7 +234,7 @@ class _Service:
         self.check = check
         self.listeners: dict[bytes | None, SocketServer] = {}
 
-    async def page(self, request: web.BaseRequest) -> web.Response:
+    async def page(self, request: BaseRequest) -> Response:
         """Answer any request."""
         healthy = self._healthy()
         count = self.check.endpoints

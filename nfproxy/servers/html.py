@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from nfproxy.servers.pages import answer
 
@@ -25,7 +25,7 @@ _BLANKS = " \n\t"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def html_answer(body: bytes, code: int = 200) -> web.Response:
+def html_answer(body: bytes, code: int = 200) -> Response:
     """Return a response with a page that :func:`render` made."""
     return answer(body, f"{HTML}; charset=utf-8", code, _headers())
 

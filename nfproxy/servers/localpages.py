@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy import __version__
 from nfproxy.clock import process_start_s
@@ -58,7 +59,7 @@ def status_page(loaded: LoadedConfig, node_name: str, manifests: str) -> Page:
 def changes_page(read: Callable[[int], ChangeRecords]) -> Page:
     """Return the page of changes; `read` gives those behind a number, in a thread."""
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         after = request.query.get("after", "0")
         if not (after.isascii() and after.isdigit() and len(after) < _LONGEST_NUMBER):
             return error("after: not the number of a change", 400)
@@ -71,14 +72,14 @@ def changes_page(read: Callable[[int], ChangeRecords]) -> Page:
 def json_page(make: Callable[[], object]) -> Page:
     """Return a page with a value as JSON. `make` runs in a thread."""
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         return answer(msgspec.json.encode(await asyncio.to_thread(make)), JSON)
 
     return page
 
 
 def _for_loopback(page: Page) -> Page:
-    async def guarded(request: web.BaseRequest) -> web.Response:
+    async def guarded(request: BaseRequest) -> Response:
         if not (_is_peer_on_loopback(request) and _is_host_plain(request.host)):
             return error(_REFUSED, 403)
         return await page(request)
@@ -86,7 +87,7 @@ def _for_loopback(page: Page) -> Page:
     return guarded
 
 
-def _is_peer_on_loopback(request: web.BaseRequest) -> bool:
+def _is_peer_on_loopback(request: BaseRequest) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
     # The address of an IPv4 client at a socket for both families is parsed as IPv4.
     return peer is not None and is_loopback(parse_address(peer[0].partition("%")[0]))

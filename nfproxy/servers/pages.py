@@ -9,12 +9,13 @@ import gzip
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy.errors import DataplaneError
 from nfproxy.metrics.prometheus import CONTENT_TYPE
 
-Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
+Page = Callable[[BaseRequest], Awaitable[Response]]
 
 #: Returns metrics in Prometheus' text format; blocks, and may raise DataplaneError.
 WriteMetrics = Callable[[], bytes]
@@ -25,17 +26,17 @@ JSON = "application/json"
 
 def answer(
     body: bytes, content_type: str, code: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+) -> Response:
     """Return a response; browsers must not guess the type of its body."""
     fixed = {
         "Content-Type": content_type,
         "X-Content-Type-Options": "nosniff",
         "Server": "nfproxy",  # aiohttp's default names its own version and Python's
     }
-    return web.Response(body=body, status=code, headers={**fixed, **(headers or {})})
+    return Response(body=body, status=code, headers={**fixed, **(headers or {})})
 
 
-def error(message: str, code: int) -> web.Response:
+def error(message: str, code: int) -> Response:
     """Return an error as Go's ``http.Error`` writes it."""
     return answer(f"{message}\n".encode(), TEXT, code)
 
@@ -44,7 +45,7 @@ def by_path(pages: Mapping[str, Page]) -> Page:
     """Return the page that answers with the page of a path, or with 404 and the paths there are."""
     index = "".join(f"\n{path}" for path in sorted(pages))
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         found = pages.get(request.path)
         return await found(request) if found else error(f"404 page not found; pages:{index}", 404)
 
@@ -54,7 +55,7 @@ def by_path(pages: Mapping[str, Page]) -> Page:
 def constant(body: bytes, content_type: str) -> Page:
     """Return a page that always answers the same."""
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         return answer(body, content_type)
 
     return page
@@ -79,7 +80,7 @@ class _MetricsPage:
         self._write_metrics = write
         self._writing: asyncio.Task[_Exposition] | None = None
 
-    async def page(self, request: web.BaseRequest) -> web.Response:
+    async def page(self, request: BaseRequest) -> Response:
         if self._writing is None:
             self._writing = asyncio.create_task(asyncio.to_thread(self._write))
             self._writing.add_done_callback(self._written)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs
 
 import msgspec
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy.clock import now
 from nfproxy.config.kubeproxy import API_VERSION
@@ -39,7 +40,7 @@ def health_pages(health: Health, metrics: Metrics, clock: Callable[[], Instant] 
     """Return the pages of the health port; answers of kube-proxy's pages are counted."""
 
     def page(ask: Callable[[Instant], Answer], count: Callable[[int], None] | None = None) -> Page:
-        async def respond(request: web.BaseRequest) -> web.Response:
+        async def respond(request: BaseRequest) -> Response:
             code, body = ask(clock())
             if count is not None:
                 count(code)
@@ -88,7 +89,7 @@ def metrics_pages(
 def _services_page(services: WriteMetrics, tracked: WriteMetrics) -> Page:
     usual, whole = metrics_page(services), metrics_page(lambda: services() + tracked())
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         return await (whole if "open" in request.query else usual)(request)
 
     return page
@@ -101,7 +102,7 @@ def _configz(loaded: LoadedConfig) -> bytes:
 def _slis_page(metrics: Metrics) -> Page:
     """Return the page of health check results; the method DELETE forgets them."""
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         if request.method == "DELETE":
             metrics.reset_slis()
             return answer(b"metrics reset\n", TEXT)
@@ -117,7 +118,7 @@ def _healthz_page(metrics: Metrics) -> Page:
     It reads the parameters ``verbose`` and ``exclude``, as in component-base.
     """
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         query = parse_qs(request.query_string, keep_blank_values=True, max_num_fields=None)
         excluded = set(query.get("exclude", ()))
         if _CHECK not in excluded:

@@ -14,8 +14,11 @@ import socket
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 
 from nfproxy.errors import ListenError
 from nfproxy.servers.accepting import Acceptor, Reserve
@@ -117,7 +120,7 @@ class SocketServer:
         self, page: Page, connections: Connections, shared_reserve: Reserve | None = None
     ) -> None:
         """Serve nothing yet; other servers may have the same `connections`, and the reserve."""
-        self._server = web.Server(page)
+        self._server = Server(page)
         self._own_reserve = Reserve()
         self._reserve = shared_reserve or self._own_reserve
         self._connections = connections
@@ -163,12 +166,12 @@ class SocketServer:
         await self._server.shutdown(_CLOSE_S)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(RequestHandler):
     """One client's connection."""
 
     __slots__ = ("_connections", "_ended", "_peer", "_reader")
 
-    def __init__(self, server: web.Server, connections: Connections, peer: Peer) -> None:
+    def __init__(self, server: Server, connections: Connections, peer: Peer) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -210,11 +213,11 @@ class _Connection(web.RequestHandler):
             self.transport.abort()
 
     async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+        self, request: BaseRequest, resp: StreamResponse, start_time: float | None
+    ) -> tuple[StreamResponse, bool]:
         """Send an answer; after the last one to a client that sends nothing more, close."""
         self._close_after_the_last(resp)
-        body = resp.body if isinstance(resp, web.Response) else None
+        body = resp.body if isinstance(resp, Response) else None
         size = len(body) if isinstance(body, bytes) else 0
         self._connections.answering(self, self._peer, size)
         try:
@@ -237,17 +240,17 @@ class _Connection(web.RequestHandler):
                 await asyncio.wait_for(self._ended.wait(), _REFUSED_S)
         return sent
 
-    def _close_after_the_last(self, resp: web.StreamResponse) -> None:
+    def _close_after_the_last(self, resp: StreamResponse) -> None:
         if self._ended.is_set() and not self._messages:
             resp.force_close()
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> StreamResponse:
         """Answer what is not HTTP. It is not logged: any client could fill the log with it."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)

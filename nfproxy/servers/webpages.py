@@ -13,7 +13,8 @@ from typing import Protocol
 from urllib.parse import urlencode
 
 import msgspec
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy.errors import InputError
 from nfproxy.insight.changerecord import CHANGES_PATH, ChangeRecords
@@ -84,20 +85,20 @@ class WebPages:
         """Return the page for browsers, and what `machine` has at the path for all others."""
         machine = self._machine[path]
 
-        async def chosen(request: web.BaseRequest) -> web.Response:
+        async def chosen(request: BaseRequest) -> Response:
             return await (page if _prefers(request, JSON, HTML) == HTML else machine)(request)
 
         return _read_only(chosen)
 
     # --- the pages -----------------------------------------------------------------------
 
-    async def _list(self, request: web.BaseRequest) -> web.Response:
+    async def _list(self, request: BaseRequest) -> Response:
         return await self._chosen(request, only_problems=request.query.get("problems", "") == "1")
 
-    async def _problems(self, request: web.BaseRequest) -> web.Response:
+    async def _problems(self, request: BaseRequest) -> Response:
         return await self._chosen(request, only_problems=True)
 
-    async def _chosen(self, request: web.BaseRequest, *, only_problems: bool) -> web.Response:
+    async def _chosen(self, request: BaseRequest, *, only_problems: bool) -> Response:
         query = request.query
         number = query.get("page", "1")
         if not (number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER):
@@ -124,7 +125,7 @@ class WebPages:
         here = "Problems" if only_problems else "Services"
         return await self._html("list.html.j2", here, values, overview=found)
 
-    async def _service(self, request: web.BaseRequest) -> web.Response:
+    async def _service(self, request: BaseRequest) -> Response:
         try:
             question = parse_question(request.query.get("name", ""))
         except InputError as failure:
@@ -142,17 +143,17 @@ class WebPages:
         title = str(question)
         return await self._html("service.html.j2", title, values, code=code)
 
-    async def _changes(self, request: web.BaseRequest) -> web.Response:
+    async def _changes(self, request: BaseRequest) -> Response:
         changes = await asyncio.to_thread(self._read_changes)
         values = {"changes": change_rows(changes.records), "forgotten": changes.forgotten}
         return await self._html("changes.html.j2", "Changes", values)
 
-    async def _status(self, request: web.BaseRequest) -> web.Response:
+    async def _status(self, request: BaseRequest) -> Response:
         return await self._html("status.html.j2", "Status", {})
 
     # --- around them ---------------------------------------------------------------------
 
-    async def _message(self, request: web.BaseRequest, message: str, code: int) -> web.Response:
+    async def _message(self, request: BaseRequest, message: str, code: int) -> Response:
         if _prefers(request, HTML, JSON) == JSON:
             return error(message, code)
         values = {"message": message}
@@ -166,7 +167,7 @@ class WebPages:
         *,
         code: int = 200,
         overview: Overview | None = None,
-    ) -> web.Response:
+    ) -> Response:
         """Return a page with its head; `here` is its title, and names its tab."""
 
         def made() -> bytes:
@@ -181,7 +182,7 @@ class WebPages:
 def _read_only(page: Page) -> Page:
     """Return a page that only answers methods that read."""
 
-    async def answered(request: web.BaseRequest) -> web.Response:
+    async def answered(request: BaseRequest) -> Response:
         if request.method not in _METHODS:
             refused = error("405 method not allowed", 405)
             refused.headers["Allow"] = ", ".join(_METHODS)
@@ -191,7 +192,7 @@ def _read_only(page: Page) -> Page:
     return answered
 
 
-def _prefers(request: web.BaseRequest, *offered: str) -> str:
+def _prefers(request: BaseRequest, *offered: str) -> str:
     """Return which of some content types a request prefers; the first where it does not say."""
     weights = {}
     for part in request.headers.get("Accept", "*/*").split(","):

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from nfproxy import __version__
 from nfproxy.clock import process_age_s, process_start_s
@@ -92,7 +93,7 @@ def statusz_page(version: str, paths: Sequence[str]) -> Page:
 def _page(kind: str, text: Callable[[], str], fields: Callable[[], Mapping[str, object]]) -> Page:
     head = {"kind": kind, "apiVersion": f"{_GROUP}/{_VERSION}", "metadata": {"name": _COMPONENT}}
 
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: BaseRequest) -> Response:
         accepted = _media_types(request)
         if _object_type(kind) in accepted:
             return answer(msgspec.json.encode({**head, **fields()}), JSON)
@@ -116,7 +117,7 @@ def _object_type(kind: str) -> MediaType:
     return JSON, frozenset((f"v={_VERSION}", f"g={_GROUP}", f"as={kind.lower()}"))
 
 
-def _media_types(request: web.BaseRequest) -> list[MediaType]:
+def _media_types(request: BaseRequest) -> list[MediaType]:
     """Return the media types of the Accept headers, each with its parameters, in lower case."""
     accept = ",".join(request.headers.getall("Accept", ())).replace(" ", "").lower()
     split = [part.split(";") for part in accept.split(",") if part]

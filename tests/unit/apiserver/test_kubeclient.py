@@ -18,6 +18,17 @@ assert kubernetes.aio.client.Configuration is Configuration
 assert kubernetes.aio.client.ApiClient(Configuration())
 """
 
+DAEMON = """
+import ssl, sys
+import nfproxy.daemon.assembly
+needless = {"aiohttp.web", "aiohttp.web_app", "argparse", "importlib.metadata", "watchfiles"}
+assert not needless & set(sys.modules), needless & set(sys.modules)
+from aiohttp import connector
+for context in (connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED):
+    assert context.cert_store_stats()["x509_ca"] == 0
+assert "set_default_verify_paths" not in vars(ssl.SSLContext)
+"""
+
 WITHOUT = """
 import importlib
 from nfproxy.errors import MissingFeatureError
@@ -52,6 +63,11 @@ def run(code: str) -> str:
 def test_the_rest_of_the_client_is_not_imported():
     """It takes 20 MB; a later import gets the whole client, with the same classes."""
     run(IMPORTED)
+
+
+def test_the_daemon_loads_what_it_needs():
+    """Each of these takes time at every start; certificates are read for connections alone."""
+    run(DAEMON)
 
 
 @pytest.mark.parametrize(
