@@ -18,7 +18,7 @@ import click
 
 from nfproxy import __version__
 from nfproxy.errors import NOTHING_USABLE, NfproxyError, reason_of
-from nfproxy.host.freememory import rarely_collected
+from nfproxy.host.freememory import modules_load
 from nfproxy.host.processes import set_process_name
 from nfproxy.text import one_line, quoted
 
@@ -90,7 +90,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        with rarely_collected():
+        with modules_load():
             command = import_module(f"nfproxy.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a programming error
         return command

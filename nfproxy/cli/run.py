@@ -23,7 +23,7 @@ from nfproxy.config.nodeconfig import Configurator
 from nfproxy.dataplane.conntrack_cleaner import load_conntrack
 from nfproxy.dataplane.probes import families_to_program, first_missing_feature, require_privileges
 from nfproxy.errors import ConfigError, reason_of
-from nfproxy.host.freememory import rarely_collected, use_one_arena
+from nfproxy.host.freememory import modules_load, use_one_arena
 
 log = logging.getLogger("nfproxy")
 
@@ -81,7 +81,7 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
         log.info("this node is prepared; exiting (--init-only)")
         return
     # Imported here: the HTTP client and the servers take a moment, and other actions need none.
-    with rarely_collected():
+    with modules_load():
         from nfproxy.daemon.assembly import Options, serve
 
     use_one_arena()

@@ -47,9 +47,22 @@ def without_collector() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def modules_load() -> Iterator[None]:
+    """
+    Keep Python's garbage collector away from imports, and from what they leave: modules stay.
+
+    It would walk them again and again meanwhile, in every full collection, and at the end of the
+    process.
+    """
+    with without_collector():
+        yield
+    gc.freeze()
+
+
+@contextlib.contextmanager
 def rarely_collected() -> Iterator[None]:
     """
-    Let Python's garbage collector run rarely while what stays comes in: modules, objects.
+    Let Python's garbage collector run rarely while objects come in that stay.
 
     It would walk all that came before again and again. It is not off: how long lists take is for an
     API server to decide, and attempts to reach one leave cycles.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
-from nfproxy.host.freememory import bulk_load, rarely_collected
+from nfproxy.host.freememory import bulk_load, modules_load, rarely_collected
 
 
 @pytest.fixture(autouse=True)
@@ -16,11 +17,14 @@ def _leave_nothing_frozen() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_collector_pauses_and_passes_over_what_was_loaded() -> None:
+@pytest.mark.parametrize("load", [bulk_load, modules_load])
+def test_collector_pauses_and_passes_over_what_was_loaded(
+    load: Callable[[], AbstractContextManager[None]],
+) -> None:
     """It does not run during a load, runs afterwards, and no longer walks what was loaded."""
     before = gc.get_freeze_count()
 
-    with bulk_load():
+    with load():
         during = gc.isenabled()
         loaded = [[number] for number in range(1000)]
 
