@@ -158,8 +158,8 @@ def _slices(size: Size, number: int, step: int = 1) -> list[dict[str, Any]]:
     return made
 
 
-def measure(size: Size, idle_s: float = IDLE_S) -> Measured:
-    """Change everything, in each way."""
+def measure(size: Size, idle_s: float = IDLE_S, *, only_start: bool = False) -> Measured:
+    """Start, and change everything, in each way."""
     with Lab() as lab, tempfile.TemporaryDirectory(prefix="nfproxy-bench-") as scratch:
         namespace = lab.namespace("node")
         namespace.run(["ip", "link", "set", "lo", "up"])
@@ -180,6 +180,8 @@ def measure(size: Size, idle_s: float = IDLE_S) -> Measured:
                 list_again()
 
             with node.running("start") as stage:
+                if only_start:
+                    return Measured(str(size), node.stages)
                 stage("listed again", list_again)
                 stage("all endpoints replaced", lambda: api.apply(*_slices(size, 1)))
                 stage("listed again, all endpoints replaced", change_unseen)
@@ -231,15 +233,17 @@ def _mb(size: int) -> str:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--size", "sizes", multiple=True, help="E.g. 5000x50; repeatable.")
 @click.option("--quick", is_flag=True, help="A tiny size: a test of the bench.")
+@click.option("--start", is_flag=True, help="Only a start with empty tables.")
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text")
-def main(sizes: Sequence[str], quick: bool, output: str) -> None:
+def main(sizes: Sequence[str], quick: bool, start: bool, output: str) -> None:
     """Measure the memory that the daemon takes at start, take-over, new lists and mass changes."""
     given = tuple(Size.parse(text) for text in sizes)
     results = []
     enter_private_namespace()
     for size in given or ((Size(20, 2),) if quick else _SIZES):
         print(f"measuring: {size}; {machine.facts()}", file=sys.stderr, flush=True)
-        results.append(measure(size, 0.2 if quick else IDLE_S))
+        idle_s = 0.2 if quick else IDLE_S
+        results.append(measure(size, idle_s, only_start=start))
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
     else:
