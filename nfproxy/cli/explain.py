@@ -112,16 +112,22 @@ def command(
         found = explain_everywhere(read.sights, question, also=read.near)
     else:
         found = explain(read.sights[0], question, also=read.near)
+        asking = client_of(read.sights[0], client, namespace) if client else None
         if read.is_own_node:
-            running = str(read.daemon) if read.daemon else ""
-            found = with_node(found, read.sights[0].planner, running=running, probe=probe)
+            found = with_node(
+                found,
+                read.sights[0].planner,
+                running=str(read.daemon) if read.daemon else "",
+                probe=probe,
+                client=next(iter(asking.addresses.values()), b"") if asking else b"",
+            )
         elif probe:
             missing = (*found.seen.missing, "what --probe asks: this machine is not the node")
             found = msgspec.structs.replace(
                 found, seen=msgspec.structs.replace(found.seen, missing=missing)
             )
-    if client:
-        found = _followed(read, question, found, client_of(read.sights[0], client, namespace))
+        if asking:
+            found = _followed(read, question, found, asking)
     seen = msgspec.structs.replace(
         found.seen,
         objects=read.seen.objects,

@@ -7,7 +7,9 @@ processes' changes (from sockets of ``announcements``), ``strangers`` removes wh
 ``conntrack_cleaner`` deletes stale flows, which ``conntrack_listing`` lists, ``program`` reads
 tables for a comparison, and ``probes`` says which features the kernel lacks. ``rulelisting`` has
 rules as nft prints them. For a question about one Service, ``heldreader`` reads its elements,
-``connectionreader`` its connections, ``foreigndrops`` other programs' rules (each by
-``foreignrules``) and ``legacydrops`` those of iptables-legacy. ``lookups`` finds single elements,
-and ``nodereading`` puts all of that together. Nothing here decides what the tables should hold.
+``connectionreader`` its connections. ``foreignreader`` follows packets (``samplepackets``, chosen
+by ``nodesamples``) through chains of other programs (``foreignwalk``), with rules of nf_tables
+(``foreignrules``, ``foreignsteps``) and of iptables-legacy (``legacyrules``); parts that both have
+are in ``xtparts``. ``lookups`` finds single elements, and ``nodereading`` puts all of that
+together. Nothing here decides what the tables should hold.
 """

@@ -21,10 +21,17 @@ from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.flows import Query
 from nfproxy.plan.frontends import FrontendKey
 
-_TIMEOUT = "sys/net/netfilter/nf_conntrack_tcp_timeout_"
+_TIMEOUT = "sys/net/netfilter/nf_conntrack_"
 
 #: After how long the kernel forgets what it waits for: its name, and the usual time.
-_WAITING = {Progress.UNANSWERED: ("syn_sent", 120), Progress.HALF_OPEN: ("syn_recv", 60)}
+_WAITING = {
+    (Protocol.TCP, Progress.UNANSWERED): ("tcp_timeout_syn_sent", 120),
+    (Protocol.TCP, Progress.HALF_OPEN): ("tcp_timeout_syn_recv", 60),
+    (Protocol.UDP, Progress.UNANSWERED): ("udp_timeout", 30),
+    (Protocol.SCTP, Progress.UNANSWERED): ("sctp_timeout_cookie_wait", 3),
+}
+
+_Waiting = tuple[Protocol, Progress]
 
 #: The kernel gives timeouts in whole seconds: so much less than the full one is a second at least.
 _SURELY_OLDER_S = 2
@@ -122,7 +129,7 @@ def _count(
     counts: ConnectionCounts,
     one: Tracked,
     key: FrontendKey,
-    timeouts_s: Mapping[Progress, int],
+    timeouts_s: Mapping[_Waiting, int],
     *,
     with_clients: bool,
 ) -> None:
@@ -132,10 +139,12 @@ def _count(
             _add(counts.clients, one.source)
     elif one.progress is Progress.CLOSING:
         counts.closing += 1
+        if with_clients:
+            _add(counts.ended, one.source)
     else:
         counts.unanswered += 1
-        limit_s = timeouts_s[one.progress] - _SURELY_OLDER_S
-        if key.protocol is Protocol.TCP and one.timeout_s <= limit_s:
+        limit_s = timeouts_s.get((key.protocol, one.progress), 0) - _SURELY_OLDER_S
+        if one.timeout_s <= limit_s:
             counts.overdue += 1
             counts.half_open += one.progress is Progress.HALF_OPEN
             if with_clients:
@@ -145,6 +154,7 @@ def _count(
         # A pod that reached itself has to be masqueraded.
         if with_clients and not one.endpoint.startswith(one.source):
             _add(counts.masqueraded, one.source)
+            _add(counts.sources, one.seen_source)
 
 
 def _add(clients: dict[bytes, int], client: bytes) -> None:
@@ -152,7 +162,7 @@ def _add(clients: dict[bytes, int], client: bytes) -> None:
         clients[client] = clients.get(client, 0) + 1
 
 
-def _timeouts_s(proc: Path) -> dict[Progress, int]:
+def _timeouts_s(proc: Path) -> dict[_Waiting, int]:
     return {one: _timeout_s(proc, *usual) for one, usual in _WAITING.items()}
 
 

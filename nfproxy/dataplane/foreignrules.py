@@ -1,253 +1,167 @@
 """
-Reads one rule of another program: whether it drops, and which of some addresses and ports it names.
+Reads nf_tables rules of another program: what each does with a packet, as far as that is known.
 
-It follows what rules compare: parts of headers, masked or not, with a value, a set or a map of
-verdicts. Other conditions are passed over, so a rule that is read here may still not match.
-
-Source: ``linux/netfilter/nf_tables.h``.
+Source: ``linux/netfilter/nf_tables.h``. What conditions ask is in ``foreignsteps``, what xtables
+adds in ``xtparts``.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import msgspec
-
+from nfproxy.dataplane.foreignsteps import KEY, Data, RuleRun, Step, step_of
+from nfproxy.dataplane.foreignwalk import Meeting, ReadRule
+from nfproxy.dataplane.samplepackets import SamplePacket
+from nfproxy.dataplane.xtparts import target_of
 from nfproxy.errors import DataplaneError
-from nfproxy.model.addresses import Family
-from nfproxy.netlink.elements import (
-    VERDICT,
-    key_question,
-    listed_elements,
-    read_verdict,
-)
+from nfproxy.insight.nodefacts import RuleEffect
+from nfproxy.netlink.elements import VERDICT, key_question, listed_elements, read_verdict
 from nfproxy.netlink.messages import generic, number, text, values
 from nfproxy.netlink.nftables import (
     GET_ELEMENTS,
     IMMEDIATE_DATA,
     SUBSYSTEM,
+    XT_INFO,
+    XT_NAME,
     RuleRow,
+    comment_in,
     expressions_of,
 )
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.schema import DROP
+from nfproxy.nft.schema import DROP, Verdict, verdict
 
-_TARGET, _BASE, _OFFSET, _LENGTH = 1, 2, 3, 4  # NFTA_PAYLOAD_…
-_NETWORK, _TRANSPORT = 1, 2  # NFT_PAYLOAD_…_HEADER
-_MASK_TARGET, _MASK, _XOR = 2, 4, 5  # NFTA_BITWISE_…
-_SOURCE, _OPERATOR, _VALUE = 1, 2, 3  # NFTA_CMP_…; the first is that of bitwise and lookup, too
+_COUNTED_PACKETS = 2  # NFTA_COUNTER_PACKETS
 _SET, _SET_SOURCE, _SET_TARGET, _SET_FLAGS = 1, 2, 3, 5  # NFTA_LOOKUP_…
 _IS_INVERTED = 1  # NFT_LOOKUP_F_INV
-_INSIDE = 1  # NFTA_DATA_VALUE
-_COUNTED_PACKETS = 2  # NFTA_COUNTER_PACKETS
-_NAME = 1  # NFTA_TARGET_NAME
+_CT_STORED, _CT_ZONE = 4, 17  # NFTA_CT_SREG, NFT_CT_ZONE
+_NAT_TYPE, _DESTINATION_NAT = 1, 1  # NFTA_NAT_TYPE, NFT_NAT_DNAT
 
-#: Where source and destination are, in a header of IPv4 and of IPv6.
-_ADDRESSES_AT = {
-    Family.IPV4.size: (12, 16),
-    Family.IPV6.size: (8, 24),
+_ACCEPT = verdict(1)
+#: What these expressions do, and whether the packet goes on in its chain.
+_STATEMENTS = {
+    "reject": (RuleEffect.DROP, DROP),
+    "queue": (RuleEffect.QUEUE, _ACCEPT),
+    "notrack": (RuleEffect.NOT_TRACKED, None),
+    "redir": (RuleEffect.TRANSLATED, _ACCEPT),
+    "tproxy": (RuleEffect.TRANSLATED, None),
+    "masq": (RuleEffect.SOURCE, _ACCEPT),
 }
-_PORTS_AT = (0, 2)
-
-#: The most keys for which one set is asked.
-_MOST_KEYS = 4_096
 
 
-class RuleMeaning(msgspec.Struct):
-    """
-    What a rule does with packets of some addresses and ports.
+class _Verdict(NamedTuple):
+    """What a rule comes to: by itself, or by a map that is looked up."""
 
-    `addresses` are those that it names, and `port` one that it names, 0 for none. `packets` is what
-    its counter says, None without one.
-    """
-
-    does_drop: bool = False
-    addresses: frozenset[bytes] = frozenset()
-    port: int = 0
-    packets: int | None = None
-
-
-class _Field(msgspec.Struct, frozen=True):
-    """What a register holds: `length` bytes of an address or a port of `size` bytes, masked."""
-
-    is_address: bool
-    is_source: bool
-    size: int
-    length: int
-    mask: int
-
-
-#: The fields of a condition, and the combinations of their values with which it lets packets pass.
-_Matching = tuple[tuple[_Field, ...], list[tuple[bytes, ...]]]
+    effect: RuleEffect | None = None
+    verdict: Verdict | None = None
 
 
 class RuleReader:
-    """Reads rules of one table. The addresses are packed."""
+    """Reads rules of one table; `key_lengths` are those of its sets."""
 
     def __init__(
-        self,
-        netlink: NftSocket,
-        family: int,
-        table: str,
-        addresses: Collection[bytes],
-        ports: Collection[int],
+        self, netlink: NftSocket, family: int, table: str, key_lengths: Mapping[str, int]
     ) -> None:
         self._netlink = netlink
-        self._family, self._table = family, table
-        self._addresses = sorted(addresses)
-        self._ports = sorted(port.to_bytes(2, "big") for port in ports)
+        self._family, self._table, self._key_lengths = family, table, key_lengths
+        self._found: dict[tuple[str, bytes], Verdict | bool | None] = {}
 
-    def read(self, rule: RuleRow) -> RuleMeaning:
-        """Return what a rule means; one that is for other addresses or ports does nothing."""
-        found = RuleMeaning()
-        held: dict[int, _Field] = {}
+    def read(self, rule: RuleRow) -> ReadRule:
+        """Return what a rule does. Raises DataplaneError."""
+        steps: list[Step] = []
+        ends: list[_Verdict | tuple[str, int]] = []
+        packets: int | None = None
         for name, data in expressions_of(rule):
-            if name == "payload":
-                _load(held, data)
-            elif name == "bitwise":
-                _mask(held, data)
-            elif name in ("cmp", "lookup"):
-                matching = self._compare(held, data) if name == "cmp" else None
-                if name == "lookup":
-                    matching = self._look_up(held, data, found)
-                if matching is not None and not _narrow(found, matching):
-                    return RuleMeaning()
-            elif name == "counter":
-                found.packets = number(data.get(_COUNTED_PACKETS, b""))
-            elif name in ("immediate", "reject", "target"):
-                found.does_drop |= _drops(name, data)
-            else:  # it may load something else
-                held.pop(_place(number(data.get(_TARGET, b""))), None)
-        return found
+            if name == "counter":
+                packets = number(data.get(_COUNTED_PACKETS, b""))
+            elif name == "lookup" and _SET_TARGET in data:
+                ends.append((text(data.get(_SET, b"")), number(data.get(_SET_SOURCE, b""))))
+            elif (end := _end(name, data)) is not None:
+                ends.append(end)
+            elif (step := self._step(name, data)) is not None:
+                steps.append(step)
 
-    def _candidates(self, field: _Field) -> list[bytes]:
-        """Return what a field may hold of a packet of ours, as the register has it."""
-        if field.is_address:
-            return [one for one in self._addresses if len(one) == field.size]
-        return self._ports
+        def meet(packet: SamplePacket, is_tracked: bool) -> Meeting:
+            return self._meet(steps, ends, RuleRun(packet, is_tracked=is_tracked))
 
-    def _compare(self, held: dict[int, _Field], data: dict[int, bytes]) -> _Matching | None:
-        """Return what a comparison lets pass, None where it says nothing of addresses or ports."""
-        field = held.get(_place(number(data.get(_SOURCE, b""))))
-        if field is None or number(data.get(_OPERATOR, b"")):
+        return ReadRule(rule.chain, meet, rule.handle, packets, comment_in(rule.userdata))
+
+    def _meet(
+        self, steps: list[Step], ends: list[_Verdict | tuple[str, int]], run: RuleRun
+    ) -> Meeting:
+        for step in steps:
+            if not step(run):
+                return Meeting(False)
+        effect: RuleEffect | None = None
+        verdict_: Verdict | None = None
+        for end in ends:
+            if not isinstance(end, _Verdict):
+                found = self._look_up(run, *end)
+                if found is False:
+                    return Meeting(False)
+                if not isinstance(found, Verdict):
+                    run.is_open |= found is None
+                    continue
+                run.judge(True, end[1])
+                end = _verdict_end(found)
+            effect, verdict_ = end.effect or effect, end.verdict or verdict_
+        return Meeting(None if run.is_open else True, effect, verdict_, run.is_named)
+
+    def _look_up(self, run: RuleRun, name: str, register: int) -> Verdict | bool | None:
+        """Return what a set or map has for a packet: a verdict, whether anything, or None."""
+        key = run.load(register, self._key_lengths.get(name, 0))
+        if key is None:
             return None
-        candidates = self._candidates(field)
-        if not candidates and not field.is_address:
-            return None
-        wanted = values(data.get(_VALUE, b"")).get(_INSIDE, b"")[: field.length]
-        return (field,), [(one,) for one in candidates if _masked(one, field) == wanted]
+        if (name, key) not in self._found:
+            question = generic(self._family) + key_question(self._table, name, key)
+            try:
+                kind = SUBSYSTEM << 8 | GET_ELEMENTS
+                (answer,) = self._netlink.ask_each(kind, [question], f"elements of {name}")
+            except DataplaneError:
+                answer = errno.EIO
+            found: Verdict | bool | None = None
+            if isinstance(answer, bytes):
+                verdicts = [one.value for one in listed_elements(answer)]
+                found = next((one for one in verdicts if isinstance(one, Verdict)), True)
+            elif answer == errno.ENOENT:
+                found = False
+            self._found[name, key] = found
+        return self._found[name, key]
 
-    def _look_up(
-        self, held: dict[int, _Field], data: dict[int, bytes], found: RuleMeaning
-    ) -> _Matching | None:
-        """Return what a set lets pass; a map that drops some of it drops it."""
-        at = _place(number(data.get(_SET_SOURCE, b"")))
-        fields: list[_Field] = []
-        while at in held:  # a key of several fields is in registers that follow each other
-            fields.append(held[at])
-            at += -(-held[at].length // 4) * 4
-        if number(data.get(_SET_FLAGS, b"")) & _IS_INVERTED:
-            return None
-        is_map = _SET_TARGET in data
-        for count in range(len(fields), 0, -1):
-            held_by_set = self._in_set(text(data.get(_SET, b"")), fields[:count], drops=is_map)
-            if held_by_set is not None:
-                if is_map and not held_by_set:
-                    return None
-                found.does_drop |= is_map
-                return tuple(fields[:count]), held_by_set
-        return None
+    def _step(self, name: str, data: Data) -> Step | None:
+        """Return what runs an expression, None for one that changes nothing."""
+        return self._membership(data) if name == "lookup" else step_of(name, data)
 
-    def _in_set(
-        self, name: str, fields: Sequence[_Field], *, drops: bool
-    ) -> list[tuple[bytes, ...]] | None:
-        """Return the candidates that a set holds, None where its keys have other fields."""
-        each = [self._candidates(field) for field in fields]
-        keys = list(itertools.islice(itertools.product(*each), _MOST_KEYS))
-        questions = [
-            generic(self._family) + key_question(self._table, name, _key(key, fields))
-            for key in keys
-        ]
-        try:
-            what = f"elements of {name}"
-            answers = self._netlink.ask_each(SUBSYSTEM << 8 | GET_ELEMENTS, questions, what)
-        except DataplaneError:  # the set has gone meanwhile
-            return None
-        if not answers or errno.EINVAL in answers:
-            return None
-        return [
-            key
-            for key, answer in zip(keys, answers, strict=True)
-            if isinstance(answer, bytes)
-            and any(not drops or one.value == DROP for one in listed_elements(answer))
-        ]
+    def _membership(self, data: Data) -> Step:
+        name, register = text(data.get(_SET, b"")), number(data.get(_SET_SOURCE, b""))
+        is_inverted = bool(number(data.get(_SET_FLAGS, b"")) & _IS_INVERTED)
+
+        def step(run: RuleRun) -> bool:
+            found = self._look_up(run, name, register)
+            holds = None if found is None else bool(found) is not is_inverted
+            return run.judge(holds, register, is_naming=not is_inverted)
+
+        return step
 
 
-def _narrow(found: RuleMeaning, matching: _Matching) -> bool:
-    """Narrow what a rule names to what a condition lets pass; return whether anything is left."""
-    fields, passing = matching
-    for index, field in enumerate(fields):
-        values_here = {one[index] for one in passing}
-        if not values_here and field.is_address and field.is_source:
-            continue  # a rule for some clients
-        if not values_here:
-            return False
-        if not field.is_address:
-            found.port = int.from_bytes(min(values_here), "big")
-        elif found.addresses and not found.addresses & values_here:
-            # Source and destination: an endpoint that asks itself, or a rule for some clients.
-            return False
-        else:
-            found.addresses = frozenset(values_here)
-    return True
+def _verdict_end(found: Verdict) -> _Verdict:
+    return _Verdict(RuleEffect.DROP if found == DROP else None, found)
 
 
-def _key(key: Sequence[bytes], fields: Sequence[_Field]) -> bytes:
-    """Return the key of an element; each of several fields is padded."""
-    parts = [_masked(one, field) for one, field in zip(key, fields, strict=True)]
-    if len(parts) == 1:
-        return parts[0]
-    return b"".join(part + b"\0" * (-len(part) % 4) for part in parts)
-
-
-def _place(register: int) -> int:
-    """Return the byte at which a register begins: there are two ways to number them."""
-    return (register - 1) * 16 if register < 8 else (register - 8) * 4
-
-
-def _load(held: dict[int, _Field], data: dict[int, bytes]) -> None:
-    """Note what an expression loads from a header."""
-    at = _place(number(data.get(_TARGET, b"")))
-    held.pop(at, None)
-    base, offset, length = (number(data.get(one, b"")) for one in (_BASE, _OFFSET, _LENGTH))
-    whole = (1 << 8 * length) - 1
-    if base == _TRANSPORT and offset in _PORTS_AT and length == 2:
-        held[at] = _Field(False, offset == _PORTS_AT[0], length, length, whole)
-    elif base == _NETWORK:
-        for size, starts in _ADDRESSES_AT.items():
-            if offset in starts and size >= length > size // 16:  # shorter is no prefix: the TTL
-                held[at] = _Field(True, offset == starts[0], size, length, whole)
-
-
-def _mask(held: dict[int, _Field], data: dict[int, bytes]) -> None:
-    field = held.pop(_place(number(data.get(_SOURCE, b""))), None)
-    mask = values(data.get(_MASK, b"")).get(_INSIDE, b"")
-    xor = values(data.get(_XOR, b"")).get(_INSIDE, b"")
-    if field is not None and len(mask) >= field.length and not any(xor):
-        at = _place(number(data.get(_MASK_TARGET, b"")))
-        bits = int.from_bytes(mask[: field.length], "big")
-        held[at] = msgspec.structs.replace(field, mask=bits)
-
-
-def _masked(one: bytes, field: _Field) -> bytes:
-    bits = int.from_bytes(one[: field.length], "big") & field.mask
-    return bits.to_bytes(field.length, "big")
-
-
-def _drops(name: str, data: dict[int, bytes]) -> bool:
+def _end(name: str, data: Data) -> _Verdict | None:
+    """Return what a statement comes to, None for an expression that is none."""
     if name == "immediate":
         held = values(data.get(IMMEDIATE_DATA, b"")).get(VERDICT)
-        return held is not None and read_verdict(held) == DROP
-    return name == "reject" or (name == "target" and text(data.get(_NAME, b"")) == "REJECT")
+        return _verdict_end(read_verdict(held)) if held is not None else None
+    if name == "nat":
+        is_destination = number(data.get(_NAT_TYPE, b"")) == _DESTINATION_NAT
+        return _Verdict(RuleEffect.TRANSLATED if is_destination else RuleEffect.SOURCE, _ACCEPT)
+    if name == "ct" and _CT_STORED in data:
+        is_zone = number(data.get(KEY, b"")) == _CT_ZONE
+        return _Verdict(RuleEffect.ZONE if is_zone else None)
+    if name == "target":
+        found = target_of(text(data.get(XT_NAME, b"")), data.get(XT_INFO, b""))
+        return _Verdict(*found) if found is not None else None
+    found = _STATEMENTS.get(name)
+    return _Verdict(*found) if found is not None else None

@@ -13,9 +13,16 @@ import msgspec
 
 from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.connectionreader import read_connections
-from nfproxy.dataplane.foreigndrops import read_foreign_drops
+from nfproxy.dataplane.foreignreader import read_foreign_rules
 from nfproxy.dataplane.heldreader import find_frontends, read_held
-from nfproxy.dataplane.legacydrops import has_legacy_chain, read_legacy_drops
+from nfproxy.dataplane.legacyrules import has_legacy_chain
+from nfproxy.dataplane.nodesamples import (
+    OUTSIDE,
+    NodeLooks,
+    clients_in,
+    questions_of_ways,
+    samples_of,
+)
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import own_addresses
 from nfproxy.host.endpointprobes import probe_endpoints
@@ -23,14 +30,13 @@ from nfproxy.host.healthprobe import ask_health_check
 from nfproxy.host.kubeproxy import SERVICES_CHAIN, kube_proxy_traces, proxies_running
 from nfproxy.host.nodesettings import read_node_settings, tracked_connections
 from nfproxy.host.processes import may_administer_network
-from nfproxy.host.routes import read_pod_mtu, read_routes
+from nfproxy.host.routes import failed_ways, pod_neighbours, read_links, read_pod_mtu, read_routes
 from nfproxy.insight.explanation import Explanation, Reaction
 from nfproxy.insight.flowcauses import doubtful_endpoints
 from nfproxy.insight.kernelalone import explain_kernel
 from nfproxy.insight.kernelcauses import EQUAL, state_in_kernel
 from nfproxy.insight.nodefacts import (
     ConnectionMap,
-    ForeignDrop,
     HealthAnswer,
     HeldState,
     NodeFacts,
@@ -40,6 +46,7 @@ from nfproxy.insight.nodefacts import (
 )
 from nfproxy.insight.onnode import on_node
 from nfproxy.insight.question import Question, ServiceQuestion
+from nfproxy.insight.waycauses import used_rows
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
@@ -55,13 +62,19 @@ _PATIENCE_S, _STEP_S = 1.0, 0.1
 
 
 def with_node(
-    explanation: Explanation, planner: Planner, *, running: str = "", probe: bool | None = False
+    explanation: Explanation,
+    planner: Planner,
+    *,
+    running: str = "",
+    probe: bool | None = False,
+    client: bytes = b"",
 ) -> Explanation:
     """
     Return an explanation with what this node knows, if it is the node that was planned for.
 
     `running` says in words which nfproxy runs here, "" for an unknown one. `probe` also connects to
     each endpoint, with None only to those of :func:`doubtful_endpoints`, and with False nowhere.
+    `client` is the one that the question is about, b"" for none.
     Raises DataplaneError.
     """
     if not may_administer_network():
@@ -71,7 +84,15 @@ def with_node(
         known = {*planner.config.node_ips.values(), *planner.config.kept.node_addresses}
         if not (is_here or known & own_addresses()):
             return _without(explanation, "this machine is not the node")
-        facts = _read(netlink, explanation, planner.desired, running, probe=probe)
+        facts = _read(
+            netlink,
+            explanation,
+            planner.desired,
+            planner.config,
+            running,
+            probe=probe,
+            client=client,
+        )
     return on_node(explanation, facts, planner.desired, planner.config)
 
 
@@ -89,8 +110,9 @@ def from_kernel(question: Question, why: str, *, probe: bool | None = None) -> E
         keys = _asked_for(netlink, question)
         held = read_held(netlink, Desired(), keys)
         found = explain_kernel(question, held, keys, why)
-        facts = _read(netlink, found, None, "", probe=probe)
-    return on_node(found, facts, None, NodeConfig(node_name=""))
+        config = NodeConfig(node_name="")
+        facts = _read(netlink, found, None, config, "", probe=probe)
+    return on_node(found, facts, None, config)
 
 
 def _asked_for(netlink: NftSocket, question: Question) -> list[FrontendKey]:
@@ -115,9 +137,11 @@ def _read(
     netlink: NftSocket,
     explanation: Explanation,
     desired: Desired | None,
+    config: NodeConfig,
     running: str,
     *,
     probe: bool | None,
+    client: bytes = b"",
 ) -> NodeFacts:
     keys = {
         row.key
@@ -125,26 +149,22 @@ def _read(
         for row in port.frontends
         if row.answer.node is not Reaction.ABSENT
     }
-    ends = {
-        row.destination
-        for port in explanation.ports
-        for row in port.endpoints
-        if row.used.cluster or row.used.local
-    }
     addresses = {parse_address(row.address) for port in explanation.ports for row in port.endpoints}
+    own = own_addresses()
     held = _read_held(netlink, desired, keys)
     missing: tuple[str, ...] = ()
     connections: ConnectionMap | None = None
     arrived: Mapping[FrontendKey, int] | None = None
     turned_back = 0
     probes: Mapping[Destination, ProbeAnswer] = {}
+    udp_probes: Mapping[Destination, ProbeAnswer] = {}
     try:
         connections = read_connections(keys)
-        wanted = {end for end in ends if _is_tcp(explanation, end)}
-        if not probe:
-            known = NodeFacts(held=held, connections=connections)
-            wanted = set(doubtful_endpoints(explanation.ports, known)) if probe is None else set()
-        probes = probe_endpoints(wanted)
+        known = NodeFacts(held=held, connections=connections)
+        probes, udp_probes = (
+            probe_endpoints(_to_probe(explanation, known, protocol, probe), is_udp=is_udp)
+            for protocol, is_udp in (("TCP", False), ("UDP", True))
+        )
         is_explained = probes and all(one.result is ProbeResult.REFUSED for one in probes.values())
         if _may_lose(held, connections) and not is_explained:
             before = read_node_settings().reverse_path_drops
@@ -153,36 +173,39 @@ def _read(
             connections = read_connections(keys)
     except DataplaneError as error:
         missing = (f"connections: {error}",)
+    clients = [client] if client else clients_in(connections or {})
+    routes = read_routes([*addresses, *OUTSIDE.values(), *clients])
+    links = read_links()
+    looked = NodeLooks(
+        explanation.ports,
+        routes,
+        own,
+        connections or {},
+        config,
+        client,
+        () if client else pod_neighbours(links),
+    )
     return NodeFacts(
         held=held,
         connections=connections,
         arrived=arrived,
         turned_back=turned_back,
-        routes=read_routes(addresses),
+        routes=routes,
         pod_mtu=read_pod_mtu(),
         settings=read_node_settings(),
         probes=probes,
+        udp_probes=udp_probes,
         probed_all=bool(probe),
         health=_health_checks(explanation) if probe is not False else {},
         tracked=tracked_connections(),
-        drops=_drops(netlink, explanation, addresses),
+        rules=read_foreign_rules(netlink, samples_of(looked)) if addresses else (),
+        failed_ways=failed_ways(
+            questions_of_ways(looked), {link.name: link.index for link in links}
+        ),
+        own_addresses=frozenset(own),
         runs=_runs(running),
         missing=missing,
     )
-
-
-def _drops(
-    netlink: NftSocket, explanation: Explanation, addresses: Collection[bytes]
-) -> tuple[ForeignDrop, ...]:
-    """Return which rules of others may drop packets of the frontends and endpoints."""
-    if not addresses:
-        return ()
-    frontends = [row for port in explanation.ports for row in port.frontends]
-    ports = {row.port for row in frontends}
-    ports |= {row.port for port in explanation.ports for row in port.endpoints if row.port}
-    all_ = {*addresses, *(row.key.address for row in frontends if row.address)}
-    found = read_foreign_drops(netlink, all_, ports)
-    return (*found, *read_legacy_drops(all_))
 
 
 def _health_checks(explanation: Explanation) -> dict[int, HealthAnswer]:
@@ -238,11 +261,14 @@ def _wait_for_more(
     return arrived
 
 
-def _is_tcp(explanation: Explanation, end: bytes) -> bool:
-    return any(
-        port.protocol == "TCP" and any(row.destination == end for row in port.endpoints)
-        for port in explanation.ports
-    )
+def _to_probe(
+    explanation: Explanation, facts: NodeFacts, protocol: str, probe: bool | None
+) -> set[Destination]:
+    """Return the endpoints of a protocol to ask."""
+    ports = [port for port in explanation.ports if port.protocol == protocol]
+    if probe is None:
+        return set(doubtful_endpoints(ports, facts))
+    return {row.destination for port in ports for row in used_rows(port)} if probe else set()
 
 
 def _runs(running: str) -> ProxyRuns:

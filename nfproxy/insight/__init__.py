@@ -10,7 +10,8 @@ wrong, with its code), ``question`` (what was asked about), ``explanation`` (the
 gives commands on its node).
 
 On a node: ``nodefacts`` is what readers fill in. ``kernelcauses`` (tables and daemon),
-``waycauses`` (routes, bridges, sizes) and ``flowcauses`` (connections, counters) say what is wrong,
+``waycauses`` (routes, bridges, sizes), ``foreigncauses`` (rules of others) and ``flowcauses``
+(connections, counters) say what is wrong,
 and ``onnode`` joins all that with an explanation. Without objects ``kernelalone`` makes one.
 
 What happens to one packet, by the rules alone: ``packet`` (it, the node, the outcomes),

@@ -20,7 +20,7 @@ from nfproxy.insight.clientsteps import (
     with_port,
 )
 from nfproxy.insight.desiredtables import met_by, table_for
-from nfproxy.insight.diagnosis import Code, Diagnosis, ObjectField, Severity, in_order
+from nfproxy.insight.diagnosis import ON_THE_WAY, Code, Diagnosis, ObjectField, Severity, in_order
 from nfproxy.insight.evaluate import evaluate
 from nfproxy.insight.explanation import (
     ClientPath,
@@ -188,10 +188,31 @@ class _Follower:
         return msgspec.structs.replace(
             found,
             title=_title(path, asked.title),
-            conclusion=_conclusion(outcomes),
+            conclusion=_with_others(_conclusion(outcomes), asked, found),
             findings=findings,
             client=path,
         )
+
+
+def _with_others(conclusion: Conclusion, asked: _Asked, found: Explanation) -> Conclusion:
+    """Return the verdict on a client that nfproxy lets pass, with what else happens on its way."""
+    if conclusion is not Conclusion.WORKS or asked.frontend is None:
+        return conclusion
+    claim, family = asked.frontend.claim, family_of(asked.address).label
+    for port in found.ports:
+        is_asked = (port.service, port.name) == (str(claim.service), claim.port_name)
+        if (
+            is_asked
+            and port.family == family
+            and any(
+                one.level is Severity.FAIL
+                and one.code in ON_THE_WAY
+                and (one.service, one.port, one.family) == (port.service, port.name, port.family)
+                for one in found.findings
+            )
+        ):
+            return port.conclusion
+    return conclusion
 
 
 def _other_node(sight: Sight, question: Question) -> str:

@@ -146,6 +146,22 @@ class Code(enum.StrEnum):
     ENDPOINT_REFUSES = "EndpointRefuses", "Nothing listens at an endpoint's port."
     STALE_TCP = "StaleTCP", "Open connections lead to an endpoint that left."
     AFFINITY_PINS = "AffinityPins", "Session affinity keeps most clients at few endpoints."
+    NO_NEIGHBOUR = (
+        "NoNeighbour",
+        "No machine on the link answers for an endpoint, or for the next hop to it.",
+    )
+    NOT_TRACKED = (
+        "NotTracked",
+        "A rule of another program hides packets from connection tracking, which nfproxy needs.",
+    )
+    TRANSLATED_BY_OTHERS = (
+        "TranslatedByOthers",
+        "A rule of another program sends the packets elsewhere, before nfproxy has them.",
+    )
+    SOURCE_CHANGED = (
+        "SourceChanged",
+        "A rule of another program changes clients' addresses on the way to endpoints.",
+    )
     DROPPED_BY_OTHERS = "DroppedByOthers", "A rule of another program drops the packets."
     REVERSE_PATH = (
         "ReversePath",
@@ -153,6 +169,16 @@ class Code(enum.StrEnum):
     )
     LOST_ON_NODE = "LostOnNode", "Packets of this Service do not leave this node."
     FORWARD_POLICY = "ForwardPolicy", "The node forwards no packets."
+
+
+#: What happens to packets outside nfproxy's rules, for all clients.
+ON_THE_WAY = frozenset(
+    {
+        *(Code.NO_ROUTE, Code.NO_NEIGHBOUR, Code.UNANSWERED, Code.ENDPOINT_REFUSES),
+        *(Code.NOT_TRACKED, Code.TRANSLATED_BY_OTHERS, Code.SOURCE_CHANGED),
+        *(Code.DROPPED_BY_OTHERS, Code.REVERSE_PATH, Code.LOST_ON_NODE, Code.FORWARD_POLICY),
+    }
+)
 
 
 class ObjectField(msgspec.Struct, frozen=True, omit_defaults=True):

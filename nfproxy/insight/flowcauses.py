@@ -14,12 +14,26 @@ from nfproxy.insight.explanation import (
     SourceNAT,
     StaleEndpoint,
 )
-from nfproxy.insight.nodefacts import ConnectionCounts, NodeFacts
+from nfproxy.insight.foreigncauses import (
+    in_words,
+    is_elsewhere,
+    listing,
+    source_rules,
+    suspects,
+)
+from nfproxy.insight.nodefacts import (
+    ConnectionCounts,
+    NodeFacts,
+    PacketStage,
+    ProbeResult,
+    RuleEffect,
+)
 from nfproxy.insight.waycauses import (
     NodeCause,
     cause,
     family_of_port,
     has_route_error,
+    probe_of,
     used_rows,
 )
 from nfproxy.model.addresses import Prefix, format_address
@@ -60,6 +74,8 @@ def _add(total: ConnectionCounts, more: ConnectionCounts) -> None:
         (total.clients, more.clients),
         (total.waiting, more.waiting),
         (total.masqueraded, more.masqueraded),
+        (total.sources, more.sources),
+        (total.ended, more.ended),
     ):
         for client, count in others.items():
             mine[client] = mine.get(client, 0) + count
@@ -110,9 +126,12 @@ def flow_causes(
     """Yield what the connections of a port say."""
     for row in used_rows(port):
         counts = found.get(row.destination)
-        if counts is not None and counts.overdue and not has_route_error(facts, row):
-            yield cause(port, _unanswered(port, row, counts), row.address)
-    for stale in port.stale:
+        if counts is None or not counts.overdue or has_route_error(facts, row):
+            continue
+        probe = probe_of(facts, port, row.destination)
+        if probe is None or probe.result is not ProbeResult.REFUSED:
+            yield cause(port, _unanswered(facts, port, row, counts), row.address)
+    for stale in () if is_elsewhere(facts, port) else port.stale:
         address = stale.endpoint.rpartition(":")[0].strip("[]")
         yield cause(
             port,
@@ -127,11 +146,13 @@ def flow_causes(
             ),
         )
     yield from _affinity(facts, port, found)
-    yield from _masqueraded(port, config, found)
+    yield from _masqueraded(facts, port, config, found)
     yield from drop_causes(facts, port, found)
 
 
-def _unanswered(port: ExplainedPort, row: EndpointRow, counts: ConnectionCounts) -> Diagnosis:
+def _unanswered(
+    facts: NodeFacts, port: ExplainedPort, row: EndpointRow, counts: ConnectionCounts
+) -> Diagnosis:
     end = format_destination(family_of_port(port), row.destination)
     look = (
         f"on {row.node or 'its node'}: nfproxy trace {end}; NetworkPolicies; firewalls on the way"
@@ -144,8 +165,17 @@ def _unanswered(port: ExplainedPort, row: EndpointRow, counts: ConnectionCounts)
         because.append(
             f"the endpoint has answered {counts.half_open:,} of them, and the client has not got it"
         )
+    for rule in suspects(
+        facts, port, PacketStage, (RuleEffect.NOT_TRACKED, RuleEffect.ZONE, RuleEffect.DROP)
+    ):
+        because.append(f"perhaps by {in_words(rule)}")
+    one_way = port.protocol == "UDP" and not any(
+        row.connections and row.connections.open for row in used_rows(port)
+    )
+    if one_way:
+        because.append("no endpoint of this port has answered: some protocols never do")
     return Diagnosis(
-        Severity.WARN if counts.open else Severity.FAIL,
+        Severity.WARN if counts.open or one_way else Severity.FAIL,
         Code.UNANSWERED,
         f"{_counted(counts.overdue, 'connection')} to {end} got no answer for a second or longer"
         + (f" ({counts.open:,} are open)" if counts.open else ""),
@@ -210,6 +240,7 @@ def _affinity(
 
 
 def _masqueraded(
+    facts: NodeFacts,
     port: ExplainedPort,
     config: NodeConfig,
     found: Mapping[Destination, ConnectionCounts],
@@ -224,18 +255,32 @@ def _masqueraded(
         for client, count in counts.masqueraded.items():
             if any(client in prefix for prefix in own):
                 clients[client] = clients.get(client, 0) + count
-    if clients:
-        yield cause(
-            port,
-            Diagnosis(
-                Severity.WARN,
-                Code.CLUSTER_CIDR_MISSES_PODS,
-                f"{_counted(sum(clients.values()), 'connection')} of this node's pods "
-                f"({_names(clients)}) reach their endpoint with the node's address",
-                look=("clusterCIDR, or detectLocalMode; then restart nfproxy",),
-                brief="pods lose their addresses",
-            ),
+    sources = {source for counts in found.values() for source in counts.sources}
+    if not clients or (facts.own_addresses and not sources & facts.own_addresses):
+        return
+    said = (
+        f"{_counted(sum(clients.values()), 'connection')} of this node's pods ({_names(clients)}) "
+        "reach their endpoint with the node's address"
+    )
+    prefix = config.local_pods.prefixes.get(family_of_port(port))
+    rules = source_rules(facts, port)
+    if rules and prefix is not None and all(client in prefix for client in clients):
+        made = Diagnosis(
+            Severity.WARN,
+            Code.SOURCE_CHANGED,
+            f"{said}, by {in_words(rules[0])}",
+            look=(listing(rules[0]), f"nfproxy trace {port.service}"),
+            brief="another program masquerades pods",
         )
+    else:
+        made = Diagnosis(
+            Severity.WARN,
+            Code.CLUSTER_CIDR_MISSES_PODS,
+            said,
+            look=("clusterCIDR, or detectLocalMode; then restart nfproxy",),
+            brief="pods lose their addresses",
+        )
+    yield cause(port, made)
 
 
 def _most(clients: Mapping[bytes, int]) -> list[bytes]:

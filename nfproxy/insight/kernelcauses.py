@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import ExplainedPort, FrontendRow, InKernel, Reaction
-from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns
+from nfproxy.insight.foreigncauses import in_words, listing
+from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns, RuleEffect
 from nfproxy.insight.waycauses import NodeCause, cause, used_rows
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
@@ -154,10 +155,26 @@ def _whole_node(facts: NodeFacts) -> Iterator[NodeCause]:
 
 def _health_check(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
     """Yield that load balancers hear something wrong of this node."""
-    answer = facts.health.get(port.health_check_port)
-    if answer is None or port.health_check is None:
+    if port.health_check is None:
         return
     number = port.health_check_port
+    for rule in facts.rules:
+        if rule.health_port == number and rule.effect is RuleEffect.DROP and rule.is_sure:
+            yield cause(
+                port,
+                Diagnosis(
+                    Severity.WARN,
+                    Code.HEALTH_CHECK_PORT,
+                    f"load balancers do not reach health check node port {number}: their packets "
+                    f"are dropped by {in_words(rule)}",
+                    look=(listing(rule), f"nfproxy trace :{number}"),
+                    brief=f"health check node port {number} is closed",
+                ),
+            )
+            break
+    answer = facts.health.get(number)
+    if answer is None:
+        return
     if answer.is_ours and answer.status == port.health_check:
         return
     if not answer.status:

@@ -46,11 +46,12 @@ class ConnectionCounts(msgspec.Struct):
     """
     The connections of one frontend to one endpoint, by state.
 
-    `overdue` TCP connections are unanswered for a second or longer; `half_open` of them have the
+    `overdue` connections are unanswered for a second or longer; `half_open` of them have the
     endpoint's answer, which the client does not confirm. `source_changed` reach the
     endpoint with another source. `clients` maps the clients of open connections to their number;
     `waiting` those of overdue ones, and `masqueraded` those whose source changed, without pods that
-    reached themselves.
+    reached themselves; `sources` counts what it changed to, and
+    `ended` the clients of closing connections.
     """
 
     open: int = 0
@@ -62,6 +63,8 @@ class ConnectionCounts(msgspec.Struct):
     clients: dict[bytes, int] = msgspec.field(default_factory=dict)
     waiting: dict[bytes, int] = msgspec.field(default_factory=dict)
     masqueraded: dict[bytes, int] = msgspec.field(default_factory=dict)
+    sources: dict[bytes, int] = msgspec.field(default_factory=dict)
+    ended: dict[bytes, int] = msgspec.field(default_factory=dict)
 
     @property
     def known(self) -> int:
@@ -84,7 +87,8 @@ class NodeLink(msgspec.Struct, frozen=True):
     """
     A network interface. `kind` is the kernel's word, "" for hardware. `master` is 0 for none.
 
-    `hairpin` is that of a bridge port, None for other interfaces.
+    `hairpin` is that of a bridge port, None for other interfaces. Without `has_carrier` it is down,
+    or its other end is.
     """
 
     index: int
@@ -94,6 +98,7 @@ class NodeLink(msgspec.Struct, frozen=True):
     master: int = 0
     hairpin: bool | None = None
     is_promiscuous: bool = False
+    has_carrier: bool = True
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -102,7 +107,8 @@ class Route(msgspec.Struct, frozen=True):
 
     `via` is the next hop, b"" where the address is on the link. `mtu` is the least of the route and
     the interface. `port` is the bridge port behind which the address is, None where unknown.
-    `is_default` says that the default route leads there.
+    `is_default` says that the default route leads there. `is_answered` is False where the next hop,
+    or the address on the link, does not say its hardware address.
     """
 
     interface: NodeLink | None = None
@@ -113,6 +119,26 @@ class Route(msgspec.Struct, frozen=True):
     port: NodeLink | None = None
     ports: tuple[NodeLink, ...] = ()
     is_default: bool = False
+    is_answered: bool = True
+
+
+#: Why a packet is dropped whose source the node would reach by another interface.
+REVERSE_PATH = "rp_filter"
+
+
+class FailedWay(msgspec.Struct, frozen=True):
+    """
+    A packet from `source` to `destination` that the node would not forward: `error` says why.
+
+    `came_by` is the interface by which it comes in. `clients` says in words whose packets they are.
+    """
+
+    source: bytes
+    destination: bytes
+    came_by: str
+    error: str
+    clients: str
+    mark: int = 0
 
 
 class ProbeResult(enum.StrEnum):
@@ -131,23 +157,66 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
     seconds: float | None = None
 
 
-class ForeignDrop(msgspec.Struct, frozen=True):
-    """
-    What may drop packets in another program's table, not in nfproxy's.
+class RuleEffect(enum.StrEnum):
+    """What a rule of another program does with a packet of a Service."""
 
-    `address` is what the rule names, b"" where it names only a `port`, and for the chain's policy,
-    which drops whatever no rule accepts; `drops_all` says that there is no rule. `handle` is 0
-    where nft cannot name the rule. `packets` is what its counter says, None without one.
+    DROP = "drop"
+    QUEUE = "queue"
+    NOT_TRACKED = "not tracked"
+    ZONE = "another zone"
+    TRANSLATED = "translated"
+    SOURCE = "another source"
+
+
+class PacketStage(enum.Enum):
+    """
+    Where a packet is on its way.
+
+    ASKED goes to a frontend and nfproxy has not seen it; SENT goes to an endpoint, and ANSWER comes
+    from it. HEALTH asks a health check node port. The others are of connections that processes of
+    the node open.
     """
 
+    ASKED = enum.auto()
+    SENT = enum.auto()
+    ANSWER = enum.auto()
+    HEALTH = enum.auto()
+    OWN_ASKED = enum.auto()
+    OWN_SENT = enum.auto()
+
+
+class ForeignRule(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a rule in another program's table does with packets of a Service.
+
+    It concerns a `frontend`, an `endpoint`, or a `health_port`. `clients` says in words of which
+    clients, "" for all. `is_sure` says that it does, whatever else a packet has; else that depends
+    on what is not known. `is_named` says that a condition is about the address, or the interface
+    to it. `is_policy` marks a chain's policy, which drops what no rule accepts. `handle` is 0 where
+    nft cannot name the rule. `packets` is what its counter says, None without one. `is_here` says
+    that the frontend's address is one of the node's own, so that a program may answer there.
+    """
+
+    effect: RuleEffect
+    stage: PacketStage
     table: str
     chain: str
-    address: bytes = b""
+    frontend: FrontendKey | None = None
+    endpoint: Destination = b""
+    health_port: int = 0
+    clients: str = ""
     handle: int = 0
     packets: int | None = None
     comment: str = ""
-    port: int = 0
-    drops_all: bool = False
+    is_sure: bool = False
+    is_named: bool = False
+    is_policy: bool = False
+    is_here: bool = False
+
+    @property
+    def place(self) -> tuple[str, str, int, str]:
+        """Where it is: other rules have another place."""
+        return self.table, self.chain, self.handle, self.comment
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
@@ -200,7 +269,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     did not wait, and `turned_back` what rp_filter dropped meanwhile; `connections` then are
     those after the wait. `pod_mtu` is the most that pods of this node send, 0 where unknown.
     `probed_all` says that the operator wanted `probes`, `health` is by health check node port,
-    and `tracked` is how full the table of connections is.
+    and `tracked` is how full the table of connections is. `rules` are those of other programs.
     """
 
     held: HeldState | None = None
@@ -209,10 +278,13 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     pod_mtu: int = 0
     settings: NodeSettings | None = None
     probes: Mapping[Destination, ProbeAnswer] | None = None
+    udp_probes: Mapping[Destination, ProbeAnswer] | None = None
     probed_all: bool = False
     health: Mapping[int, HealthAnswer] = msgspec.field(default_factory=dict)
     tracked: TrackedUse | None = None
-    drops: tuple[ForeignDrop, ...] = ()
+    rules: tuple[ForeignRule, ...] = ()
+    failed_ways: tuple[FailedWay, ...] = ()
+    own_addresses: frozenset[bytes] = frozenset()
     runs: ProxyRuns | None = None
     arrived: Mapping[FrontendKey, int] | None = None
     turned_back: int = 0

@@ -33,6 +33,7 @@ from nfproxy.insight.waycauses import (
     NodeCause,
     cause,
     family_of_port,
+    probe_of,
     route_row,
     used_rows,
     way_causes,
@@ -101,7 +102,7 @@ def _without_doubles(earlier: tuple[Diagnosis, ...], causes: list[Diagnosis]) ->
 def _filled(port: ExplainedPort, facts: NodeFacts, desired: Desired | None) -> ExplainedPort:
     found = connections_by_endpoint(facts, port)
     frontends = tuple(_frontend(row, facts, desired) for row in port.frontends)
-    endpoints = tuple(_endpoint(row, facts) for row in port.endpoints)
+    endpoints = tuple(_endpoint(port, row, facts) for row in port.endpoints)
     if found is not None:
         endpoints = tuple(
             msgspec.structs.replace(row, connections=connection_row(found.get(row.destination)))
@@ -125,9 +126,9 @@ def _frontend(row: FrontendRow, facts: NodeFacts, desired: Desired | None) -> Fr
     )
 
 
-def _endpoint(row: EndpointRow, facts: NodeFacts) -> EndpointRow:
+def _endpoint(port: ExplainedPort, row: EndpointRow, facts: NodeFacts) -> EndpointRow:
     route = (facts.routes or {}).get(parse_address(row.address))
-    probe = (facts.probes or {}).get(row.destination)
+    probe = probe_of(facts, port, row.destination)
     return msgspec.structs.replace(row, route=route_row(route), probe=_probe_row(probe))
 
 
@@ -139,8 +140,9 @@ def _probe_row(probe: ProbeAnswer | None) -> EndpointProbe | None:
 
 
 def _probe_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
+    is_udp = port.protocol == "UDP"
     for row in used_rows(port):
-        probe = (facts.probes or {}).get(row.destination)
+        probe = probe_of(facts, port, row.destination)
         end = format_destination(family_of_port(port), row.destination)
         if probe is not None and probe.result is ProbeResult.REFUSED:
             found = Diagnosis(
@@ -152,7 +154,8 @@ def _probe_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
                     "listens at 127.0.0.1 alone",
                 ),
                 look=(
-                    f"in {row.pod or 'the pod'}: ss -ltn; spec.ports[].targetPort of the Service",
+                    f"in {row.pod or 'the pod'}: ss -{'u' if is_udp else 't'}ln; "
+                    "spec.ports[].targetPort of the Service",
                 ),
                 brief=f"{end} refuses",
             )

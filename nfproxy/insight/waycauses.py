@@ -9,13 +9,22 @@ import msgspec
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import EndpointRoute, EndpointRow, ExplainedPort
-from nfproxy.insight.nodefacts import NodeFacts, NodeSettings, Route
-from nfproxy.model.addresses import Family, format_address, parse_address
+from nfproxy.insight.nodefacts import (
+    REVERSE_PATH,
+    FailedWay,
+    NodeFacts,
+    NodeLink,
+    NodeSettings,
+    ProbeAnswer,
+    Route,
+)
+from nfproxy.model.addresses import Family, family_of, format_address, parse_address
+from nfproxy.plan.endpoints import Destination
 
 _CNI = "the CNI plug-in on this node"
 
-#: Tables that packets of a family do not pass.
-_OTHER_FAMILIES = {Family.IPV4: ("ip6", "bridge"), Family.IPV6: ("ip", "bridge")}
+#: The word of :class:`FailedWay` for packets of endpoints.
+ANSWERS = "answers"
 
 
 class NodeCause(NamedTuple):
@@ -67,6 +76,12 @@ def has_route_error(facts: NodeFacts, row: EndpointRow) -> bool:
     return route is not None and bool(route.error)
 
 
+def probe_of(facts: NodeFacts, port: ExplainedPort, end: Destination) -> ProbeAnswer | None:
+    """Return what an endpoint said to this node, None where it was not asked, or said nothing."""
+    probes = {"TCP": facts.probes, "UDP": facts.udp_probes}.get(port.protocol)
+    return probes.get(end) if probes else None
+
+
 def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
     """Yield what is wrong with the ways to the endpoints of a port."""
     if facts.routes is None:
@@ -87,14 +102,97 @@ def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
                 ),
                 row.address,
             )
+        elif route.interface is not None and not route.interface.has_carrier:
+            yield cause(port, _no_carrier(row, route.interface), row.address)
         elif row.local and route.via and route.is_default:
             yield cause(port, _not_here(row), row.address)
+        elif not route.is_answered:
+            yield cause(port, _no_neighbour(facts, row, route), row.address)
+    yield from _failed_ways(facts, port)
     yield from _bridges(facts.settings, port, known)
     yield from _sizes(facts, port, known)
     if any(not route.is_local and not route.error for _, route in known):
         is_all = not any(route.is_local for _, route in known)
         for one in _forwarding(facts, port):
             yield one._replace(breaks_all=is_all)
+
+
+def _no_carrier(row: EndpointRow, link: NodeLink) -> Diagnosis:
+    return Diagnosis(
+        Severity.FAIL,
+        Code.NO_ROUTE,
+        f"the way to {row.address} is interface {link.name}, which is down, or its other end is",
+        look=(f"ip link show {link.name}", _CNI),
+        brief=f"interface {link.name} is down",
+    )
+
+
+def _no_neighbour(facts: NodeFacts, row: EndpointRow, route: Route) -> Diagnosis:
+    """Return that the kernel got no hardware address for an endpoint or its next hop."""
+    hop = format_address(route.via) if route.via else row.address
+    link = route.interface.name if route.interface else ""
+    what = f"the next hop to {row.address}, {hop}," if route.via else row.address
+    counts = [
+        ends[row.destination]
+        for ends in (facts.connections or {}).values()
+        if row.destination in ends
+    ]
+    waits = any(one.unanswered for one in counts) and not any(one.open for one in counts)
+    return Diagnosis(
+        Severity.FAIL if waits else Severity.WARN,
+        Code.NO_NEIGHBOUR,
+        f"{what} does not answer on interface {link}: no machine there has that address",
+        look=(f"ip neigh show {hop} dev {link}", _CNI),
+        brief=f"{hop} does not answer on {link}",
+    )
+
+
+def _failed_ways(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
+    """Yield which packets this node would not forward, although it has a route itself."""
+    rows = {parse_address(row.address): row for row in used_rows(port)}
+    family, seen = family_of_port(port), set[tuple[bytes, str]]()
+    for way in facts.failed_ways:
+        is_answer = way.clients == ANSWERS
+        end = rows.get(way.source if is_answer else way.destination)
+        if end is None or family_of(way.destination) is not family:
+            continue
+        is_reverse = way.error == REVERSE_PATH
+        key = (
+            way.source if is_reverse else way.destination,
+            way.error if is_answer else way.clients,
+        )
+        if key in seen or (facts.settings and facts.settings.forwarding.get(family) is False):
+            continue
+        if is_reverse and facts.turned_back:
+            continue  # said of all clients, as packets were dropped just now
+        seen.add(key)
+        yield cause(port, _failed_way(way), "" if is_answer or is_reverse else end.address)
+
+
+def _failed_way(way: FailedWay) -> Diagnosis:
+    source, destination = format_address(way.source), format_address(way.destination)
+    family = "ipv4" if len(way.source) == Family.IPV4.size else "ipv6"
+    mark = f" mark {way.mark:#x}" if way.mark else ""
+    whose = f"packets of {way.clients or source} to {destination}"
+    if way.clients == ANSWERS:
+        whose = f"answers of {source} to client {destination}"
+    is_reverse = way.error == REVERSE_PATH
+    message = f"this node does not forward {whose} that come in by {way.came_by} ({way.error})"
+    if is_reverse:
+        message = (
+            f"this node drops {whose} that come in by {way.came_by}: its route back to {source} "
+            "is another one (rp_filter)"
+        )
+    return Diagnosis(
+        Severity.FAIL,
+        Code.REVERSE_PATH if is_reverse else Code.NO_ROUTE,
+        message,
+        look=(
+            f"ip route get {destination} from {source} iif {way.came_by}{mark}",
+            f"ip rule; sysctl net.{family}.conf.{way.came_by}.forwarding",
+        ),
+        brief=f"no way for {whose}",
+    )
 
 
 def _not_here(row: EndpointRow) -> Diagnosis:
@@ -186,7 +284,7 @@ def _sizes(
 
 
 def _forwarding(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
-    """Yield that this node forwards no packets: by its own setting, or by an empty firewall."""
+    """Yield that this node forwards no packets, by its own setting."""
     family = family_of_port(port)
     if facts.settings is not None and facts.settings.forwarding.get(family) is False:
         name = "ipv4.ip_forward" if family is Family.IPV4 else "ipv6.conf.all.forwarding"
@@ -199,15 +297,3 @@ def _forwarding(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
             brief="forwarding is off",
         )
         yield cause(port, found)
-    for drop in facts.drops:
-        word = drop.table.partition(" ")[0]
-        if drop.drops_all and word not in _OTHER_FAMILIES[family]:
-            found = Diagnosis(
-                Severity.FAIL,
-                Code.FORWARD_POLICY,
-                f"chain {drop.chain} of table {drop.table} has policy drop and no rule: this node "
-                "forwards no packets, and only its own processes reach endpoints",
-                look=("the program that owns the chain; iptables -P FORWARD ACCEPT",),
-                brief=f"{drop.table} forwards nothing",
-            )
-            yield cause(port, found)

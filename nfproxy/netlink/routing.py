@@ -11,7 +11,7 @@ import struct
 import sys
 from typing import NamedTuple
 
-from nfproxy.model.addresses import family_of
+from nfproxy.model.addresses import Family, family_of
 from nfproxy.netlink.messages import attribute, malformed, text, values
 
 GET_LINK, GET_ROUTE, GET_NEIGHBOUR = 18, 26, 30  # RTM_GET…
@@ -20,13 +20,15 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg: family, lengths …, type, flags
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # ndmsg: family, interface, state, flags, type
 
-_DESTINATION, _INTERFACE, _GATEWAY, _METRICS, _VIA = 1, 4, 5, 8, 18  # RTA_…
+_DESTINATION, _FROM, _CAME_BY, _INTERFACE, _GATEWAY = 1, 2, 3, 4, 5  # RTA_…
+_METRICS, _MARK, _VIA = 8, 16, 18  # RTA_…
 _METRIC_MTU = 2  # RTAX_MTU
 _LOCAL = 2  # RTN_LOCAL
 _NAME, _MTU, _MASTER, _INFO = 3, 4, 10, 18  # IFLA_…
 _INFO_KIND, _PORT_KIND, _PORT_DATA = 1, 4, 5  # IFLA_INFO_…
 _PORT_HAIRPIN = 4  # IFLA_BRPORT_MODE
-_PROMISCUOUS = 0x100  # IFF_PROMISC
+_RUNNING, _PROMISCUOUS = 0x40, 0x100  # IFF_RUNNING, IFF_PROMISC
+_FAILED = 0x20  # NUD_FAILED
 _NEIGHBOUR_ADDRESS, _HARDWARE_ADDRESS, _BRIDGE = 1, 2, 9  # NDA_DST, NDA_LLADDR, NDA_MASTER
 _AF_BRIDGE = 7
 
@@ -56,7 +58,8 @@ class LinkRow(NamedTuple):
     """
     An interface. `number` is its index, `kind` "" for hardware, `master` 0 for none.
 
-    `hairpin` is whether a bridge port sends packets back, None for what is no bridge port.
+    `hairpin` is whether a bridge port sends packets back, None for what is no bridge port. Without
+    `has_carrier` it is down, or its other end is.
     """
 
     number: int
@@ -66,12 +69,24 @@ class LinkRow(NamedTuple):
     master: int
     hairpin: bool | None
     is_promiscuous: bool
+    has_carrier: bool
 
 
-def route_question(address: bytes) -> bytes:
-    """Return the payload that asks for the route to an address."""
-    head = _ROUTE.pack(family_of(address), 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
-    return head + attribute(_DESTINATION, address)
+def route_question(address: bytes, source: bytes = b"", came_by: int = 0, mark: int = 0) -> bytes:
+    """
+    Return the payload that asks for the route to an address.
+
+    With `came_by`, an interface's index, that is the route of a packet from `source` that the node
+    forwards, and the kernel also checks the source (rp_filter).
+    """
+    head = _ROUTE.pack(family_of(address), 8 * len(address), 8 * len(source), 0, 0, 0, 0, 0, 0)
+    question = head + attribute(_DESTINATION, address)
+    if source:
+        question += attribute(_FROM, source)
+    for kind, value in ((_CAME_BY, came_by), (_MARK, mark)):
+        if value:
+            question += attribute(kind, struct.pack("=I", value))
+    return question
 
 
 def read_route(data: bytes) -> RouteRow:
@@ -114,6 +129,7 @@ def read_link(data: bytes) -> LinkRow:
         _native(found.get(_MASTER, b"")),
         hairpin,
         bool(flags & _PROMISCUOUS),
+        bool(flags & _RUNNING),
     )
 
 
@@ -123,9 +139,29 @@ def neighbour_question(address: bytes, interface: int) -> bytes:
     return head + attribute(_NEIGHBOUR_ADDRESS, address)
 
 
+def neighbours_question() -> bytes:
+    """Return the payload that asks for a listing of all neighbours."""
+    return _NEIGHBOUR.pack(0, 0, 0, 0, 0)
+
+
+def read_neighbour(data: bytes) -> tuple[bytes, int]:
+    """Read address and interface of a neighbour, b"" and 0 without. Raises DataplaneError."""
+    if len(data) < _NEIGHBOUR.size:
+        raise malformed("neighbour")
+    family, interface, *_ = _NEIGHBOUR.unpack_from(data)
+    address = values(data, _NEIGHBOUR.size).get(_NEIGHBOUR_ADDRESS, b"")
+    is_ip = family in (Family.IPV4, Family.IPV6)
+    return (address, interface) if is_ip and address else (b"", 0)
+
+
 def read_hardware_address(data: bytes) -> bytes:
     """Read the answer's payload; b"" while the kernel does not know it. Raises DataplaneError."""
     return values(data, _NEIGHBOUR.size).get(_HARDWARE_ADDRESS, b"")
+
+
+def has_failed(data: bytes) -> bool:
+    """Return whether nothing answered for a neighbour, from the answer's payload."""
+    return len(data) >= _NEIGHBOUR.size and bool(_NEIGHBOUR.unpack_from(data)[2] & _FAILED)
 
 
 def bridge_port_question(hardware_address: bytes, bridge: int) -> bytes:

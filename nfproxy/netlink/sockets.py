@@ -280,10 +280,10 @@ class NftSocket(NetlinkSocket):
         rows = (ChainRow.read(data) for data in self._list(GET_CHAIN, family))
         return [row for row in rows if not table or row.table == table]
 
-    def sets(self, family: int, table: str) -> list[SetRow]:
-        """Return the named sets and maps of a table."""
+    def sets(self, family: int, table: str, *, with_anonymous: bool = False) -> list[SetRow]:
+        """Return the named sets and maps of a table, and those that are part of rules if asked."""
         rows = (SetRow.read(data) for data in self._list(GET_SET, family, table))
-        return [row for row in rows if not row.is_anonymous]
+        return [row for row in rows if with_anonymous or not row.is_anonymous]
 
     def objects(self, family: int, table: str) -> list[ObjectRow]:
         """Return the named objects of a table, such as counters."""

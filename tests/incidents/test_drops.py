@@ -103,8 +103,18 @@ def test_a_policy_drops_everything(again: Incident) -> None:
     assert "chain f of table ip fw has policy drop and no rule" in answer.messages
 
 
+@pytest.mark.parametrize("rule", ["iifname docker0 accept", "tcp dport 22 accept"])
+def test_a_policy_with_rules_for_others_drops_everything(again: Incident, rule: str) -> None:
+    rule = f"policy drop; {rule}"
+    again.nft(TABLE.format(family="ip", sets="", hook=FORWARD, rule=rule))
+    answer = again.explain("shop/web")
+    assert answer.codes == ["fail ForwardPolicy"]
+    assert "DROPS every connection" in answer.first_line
+
+
 def test_a_policy_with_rules_drops_what_they_do_not_accept(again: Incident) -> None:
-    rule = "policy drop; iifname docker0 accept"
+    """What marks packets is not known, so that only a client shows whether they are dropped."""
+    rule = "policy drop; meta mark 7 accept"
     again.nft(TABLE.format(family="ip", sets="", hook=FORWARD, rule=rule))
     with knocking(again):
         answer = again.explain("shop/web")

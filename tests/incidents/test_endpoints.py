@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 
 from incidents.conftest import WEB, Incident
+from support.packets.sending import Probe, probe_many
 from support.processes.commands import wait_until
+
+from nfproxy.model.service import Protocol
 
 DROP = """
 table ip quiet {
@@ -128,3 +131,21 @@ def test_a_slice_lists_a_pod_that_is_gone(incident: Incident) -> None:
     assert answer.codes == ["fail Unanswered", "warn PodNotHere"]
     assert "DROPS every connection" in answer.first_line
     assert "leave by the default route" in answer.messages
+
+
+def test_udp_endpoints_refuse(incident: Incident) -> None:
+    """Only an ICMP error says so: the flow stays in conntrack without an answer."""
+    incident.change("web", ports=[{"name": "http", "port": 80, "protocol": "UDP"}])
+    ports = [{"name": "http", "port": 8099, "protocol": "UDP"}]
+    incident.change_slice("web-abcde", ports=ports)
+
+    def is_in_force() -> bool:
+        lines = incident.on_node("nft list map ip nfproxy frontends").splitlines()
+        return any(f"{WEB} . udp . 80 " in line and "cluster-udp" in line for line in lines)
+
+    wait_until(is_in_force)
+    one = Probe(incident.cluster.pod(1, 2), WEB, 80, Protocol.UDP)
+    assert all(outcome.refused for outcome in probe_many([one] * 4))
+    answer = incident.explain("shop/web")
+    assert answer.codes == ["fail EndpointRefuses"] * 2
+    assert "REFUSES every connection" in answer.first_line

@@ -1,4 +1,4 @@
-"""What the node is asked for beside its tables: who answers, and which rules of others drop."""
+"""What the node is asked for beside its tables: who answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import pytest
 from support.kernel import rules
 from support.packets.steps import ENDPOINT_PORT
 
-from nfproxy.dataplane.foreigndrops import read_foreign_drops
 from nfproxy.host.endpointprobes import probe_endpoints
-from nfproxy.insight.nodefacts import ForeignDrop, ProbeResult
+from nfproxy.insight.nodefacts import ProbeResult
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
-from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import port_bytes
-from nfproxy.tools.lab import Cluster, LabNode
+from nfproxy.tools.lab import Cluster
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 
@@ -57,59 +55,3 @@ def test_answers_refusals_and_silence_of_endpoints_differ(served: Cluster, famil
     finally:
         rules.flush(silent)
         node.namespace.run(["ip", "route", "del", "blackhole", nowhere])
-
-
-def drops(node: LabNode, *addresses: str) -> tuple[ForeignDrop, ...]:
-    def read() -> tuple[ForeignDrop, ...]:
-        with NftSocket() as netlink:
-            return read_foreign_drops(netlink, [parse_address(address) for address in addresses])
-
-    return node.namespace.call(read)
-
-
-POLICY = """
-table inet cni-policy {
-    chain forward {
-        type filter hook forward priority 0; policy accept;
-        ip daddr 10.244.2.11 tcp dport 8080 counter drop comment "NetworkPolicy shop/deny-all"
-        ip daddr 10.244.2.12 counter accept
-        ip6 daddr fd00:10:244:2::11 reject
-    }
-    chain other {
-        ip daddr 10.244.1.11 drop
-    }
-}
-table ip filter {
-    chain FORWARD {
-        type filter hook forward priority 0; policy drop;
-    }
-}
-table ip nat {
-    chain translate {
-        type nat hook prerouting priority 0; policy accept;
-        ip daddr 10.244.2.11 accept
-    }
-}
-"""
-
-
-def test_rules_that_drop_are_named(served: Cluster, flushed: None):
-    node = served.nodes[0]
-    assert drops(node, "10.244.2.11") == ()
-    rules.load(node, POLICY)
-
-    found = drops(node, "10.244.2.11", "10.244.2.12", "10.244.1.11", "fd00:10:244:2::11")
-
-    seen = {(drop.table, drop.chain, drop.address, drop.packets, drop.comment) for drop in found}
-    assert seen == {
-        ("ip filter", "FORWARD", b"", None, ""),
-        (
-            "inet cni-policy",
-            "forward",
-            parse_address("10.244.2.11"),
-            0,
-            "NetworkPolicy shop/deny-all",
-        ),
-        ("inet cni-policy", "forward", parse_address("fd00:10:244:2::11"), None, ""),
-        ("inet cni-policy", "other", parse_address("10.244.1.11"), None, ""),
-    }

@@ -2,108 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
-from support.insight import codes, explained, shop, sight
+from support.insight import codes, explained
+from support.onnode import (
+    BRIDGE,
+    CLIENT,
+    LOCAL,
+    NEXT_HOP,
+    PORTS,
+    REMOTE,
+    SETTINGS,
+    SHOP,
+    UPLINK,
+    WEB,
+    all_of_it,
+    end,
+    healthy,
+    held,
+    joined,
+    result,
+    routes,
+    rule_of,
+    traffic,
+)
 
-from nfproxy.insight.explanation import Explanation
 from nfproxy.insight.flowcauses import doubtful_endpoints
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
-    ForeignDrop,
     HealthAnswer,
     HeldState,
-    NodeFacts,
     NodeLink,
-    NodeSettings,
     ProbeAnswer,
     ProbeResult,
     ProxyRuns,
     Route,
     TrackedUse,
 )
-from nfproxy.insight.onnode import on_node
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
-from nfproxy.model.service import Protocol
-from nfproxy.nft.schema import port_bytes
-from nfproxy.plan.endpoints import Destination
-from nfproxy.plan.frontends import FrontendKey
-from nfproxy.reconcile.lists import ListState
 from nfproxy.reconcile.observed import Observed
-from nfproxy.reconcile.transition import FrontendState
-
-SHOP = sight(*shop())
-DESIRED = SHOP.planner.desired
-WEB = FrontendKey(Family.IPV4, parse_address("10.96.0.10"), Protocol.TCP, 80)
-LOCAL, REMOTE = "10.244.1.11", "10.244.2.11"
-VETH = NodeLink(5, "veth1", 1500, "veth")
-UPLINK = NodeLink(2, "eth0", 1500)
-BRIDGE = NodeLink(3, "cni0", 1500, "bridge")
-PORTS = tuple(NodeLink(n, f"veth{n}", 1500, "veth", 3, True) for n in (8, 9))
-NEXT_HOP = parse_address("192.168.77.12")
-ON = dict.fromkeys(FAMILIES, True)
-SETTINGS = NodeSettings(ON, ON, dict.fromkeys(FAMILIES, 0))
-CLIENT = parse_address("10.244.1.12")
-
-
-def end(address: str, port: int = 8080) -> Destination:
-    return parse_address(address) + port_bytes(port)
-
-
-def all_of_it() -> Observed:
-    """Return what the kernel holds where all of the desired state is in force."""
-    return Observed(
-        frontends={
-            key: FrontendState(
-                f.verdict, f.own_slots, {(e.set, e.key): e.value for e in f.own_elements}
-            )
-            for key, f in DESIRED.frontends.items()
-        },
-        lists={key: ListState(slots) for key, slots in DESIRED.lists.items()},
-        shared_elements=set(DESIRED.shared_elements),
-        affinity_lists=dict(DESIRED.affinity_lists),
-    )
-
-
-def held(observed: Observed | None = None, **more: Any) -> HeldState:
-    counters = dict.fromkeys(DESIRED.frontends, 42)
-    return HeldState(frozenset(FAMILIES), observed or all_of_it(), counters, {}, **more)
-
-
-def routes() -> dict[bytes, Route]:
-    return {
-        parse_address(LOCAL): Route(VETH, mtu=1500),
-        parse_address(REMOTE): Route(UPLINK, NEXT_HOP, 1500),
-    }
-
-
-def healthy(**changes: Any) -> NodeFacts:
-    """Return facts of a node on which nothing is wrong, but for some."""
-    facts = NodeFacts(
-        held=held(),
-        connections={},
-        routes=routes(),
-        pod_mtu=1500,
-        settings=SETTINGS,
-        runs=ProxyRuns(nfproxy="process 1"),
-    )
-    return msgspec.structs.replace(facts, **changes)
-
-
-def joined(what: str = "shop/web", **changes: Any) -> Explanation:
-    return on_node(explained(what, SHOP), healthy(**changes), DESIRED, SHOP.config)
-
-
-def result(found: Explanation) -> tuple[str, list[str]]:
-    return found.conclusion.value, codes(found)
-
-
-def traffic(**ends: ConnectionCounts) -> Mapping[FrontendKey, Mapping[Destination, Any]]:
-    names = {"local": end(LOCAL), "remote": end(REMOTE), "left": end("10.244.2.99")}
-    return {WEB: {names[name]: counts for name, counts in ends.items()}}
 
 
 @pytest.mark.parametrize("name", sorted(map(str, SHOP.details.services)))
@@ -307,18 +246,19 @@ def test_a_probe_that_was_not_asked_for_is_less_sure() -> None:
 def test_connections_that_leave_no_trace() -> None:
     lost = joined(arrived={WEB: 2})
     assert result(lost) == ("dropped", ["fail LostOnNode"])
-    policy = ForeignDrop("ip filter", "FORWARD")
-    named = joined(arrived={WEB: 2}, drops=(policy,))
+    policy = rule_of(is_policy=True, handle=0)
+    named = joined(arrived={WEB: 2}, rules=(policy,))
     assert named.findings[0].because == (
-        "chain FORWARD of table ip filter drops what no rule accepts",
+        "policy drop of chain forward of table inet policy, for what no rule accepts",
     )
-    assert codes(joined(drops=(policy,))) == ["note DroppedByOthers"]
-    counted = msgspec.structs.replace(policy, packets=9)
-    assert codes(joined(drops=(counted,))) == ["warn DroppedByOthers"]
-    empty = msgspec.structs.replace(policy, drops_all=True)
-    assert result(joined(drops=(empty,))) == ("dropped", ["fail ForwardPolicy"])
-    other_family = msgspec.structs.replace(empty, table="ip6 filter")
-    assert codes(joined(drops=(other_family,))) == []
+    assert codes(joined(rules=(policy,))) == ["note DroppedByOthers"]
+    counted = rule_of(packets=9)
+    assert codes(joined(rules=(counted,))) == ["warn DroppedByOthers"]
+    every = tuple(
+        rule_of(is_policy=True, is_sure=True, endpoint=end(one)) for one in (LOCAL, REMOTE)
+    )
+    assert result(joined(rules=every)) == ("dropped", ["fail ForwardPolicy"])
+    assert result(joined(rules=every[:1])) == ("partly", ["fail ForwardPolicy"])
 
 
 def test_packets_turned_back() -> None:
@@ -363,20 +303,6 @@ def test_doubtful_endpoints() -> None:
     assert codes(joined(arrived={WEB: 0})) == []
     known = ConnectionCounts(closing=1)
     assert codes(joined(arrived={WEB: 2}, connections=traffic(local=known))) == []
-
-
-def test_rules_of_others_that_drop() -> None:
-    rule = ForeignDrop("inet policy", "forward", parse_address(REMOTE), 3, 7, "deny all")
-    found = joined(drops=(rule,))
-    assert result(found) == ("partly", ["fail DroppedByOthers"])
-    assert 'inet policy, chain forward, handle 3 "deny all", 7 packets' in found.findings[0].message
-    assert codes(joined(drops=(msgspec.structs.replace(rule, packets=0),))) == []
-    uncounted = (msgspec.structs.replace(rule, packets=None),)
-    assert codes(joined(drops=uncounted)) == ["note DroppedByOthers"]
-    others = traffic(local=ConnectionCounts(open=1))
-    assert codes(joined(drops=uncounted, connections=others)) == ["warn DroppedByOthers"]
-    other = msgspec.structs.replace(rule, address=parse_address("10.244.2.99"))
-    assert codes(joined(drops=(other,))) == []
 
 
 def test_pods_that_lose_their_addresses() -> None:
