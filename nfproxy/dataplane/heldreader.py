@@ -154,10 +154,11 @@ class _HeldReader:
             prefix = slot_prefix(key)
             slots.setdefault((key.family, slot_map(key)), []).extend(_slot_keys(prefix, counts))
         for listed, wanted_slots in lists.items():
-            name = schema.LIST_ENDPOINTS[listed.protocol]
             # One more than wanted: a list that is longer than it should be differs.
             sizes = (len(wanted_slots[0]) + 1, len(wanted_slots[1]) + 1)
-            slots.setdefault((listed.family, name), []).extend(_slot_keys(listed.number, sizes))
+            slots.setdefault((listed.family, listed.map), []).extend(
+                _slot_keys(listed.number, sizes)
+            )
         for family, name, more in self._other_elements(asked):
             slots.setdefault((family, name), []).append(more)
         for (family, name), wanted_keys in slots.items():

@@ -43,7 +43,7 @@ from nfproxy.nft.stages import IN_PLACE, Stage
 from nfproxy.text import quoted
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
-LAYOUT = 2
+LAYOUT = 3
 
 _COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
 _OTHER_LAYOUT = re.compile(rf"nfproxy (layout (?!{LAYOUT}\b)\d+)\b")
@@ -164,6 +164,8 @@ def table_text(config: ProgramConfig, family: Family, stage: Stage = IN_PLACE) -
         rejects_loopback=config.rejects_loopback,
         rejected_counters={p.word: name for p, name in schema.REJECTED_COUNTERS.items()},
         protocols=[p.word for p in Protocol],
+        list_endpoints={p.word: names for p, names in schema.LIST_ENDPOINTS.items()},
+        affinity_endpoints={p.word: names for p, names in schema.AFFINITY_ENDPOINTS.items()},
         affinity_full=schema.AFFINITY_FULL,
         numbered=_NUMBERED,
         comment=_COMMENT,
@@ -193,7 +195,7 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
             kind="record",
             name=chain.name,
             protocol=chain.protocol.word,
-            lists=[_numbered(item) for item in chain.lists],
+            lists=[_numbered(item, chain.protocol) for item in chain.lists],
             timeout_s=chain.timeout_s,
         )
     return _affinity_text(
@@ -202,8 +204,8 @@ def chain_text(chain: Chain, config: ProgramConfig, family: Family) -> str:
         name=chain.name,
         protocol=chain.protocol.word,
         policy=chain.policy.value,
-        cluster=_numbered(chain.cluster),
-        local=_numbered(chain.local),
+        cluster=_numbered(chain.cluster, chain.protocol),
+        local=_numbered(chain.local, chain.protocol),
         prefer_local=chain.policy is Policy.LOCAL,
         local_pod=local_pod,
         not_local_pod=not_local_pod,
@@ -225,8 +227,14 @@ def _affinity_text(family: Family, **values: object) -> str:
     )
 
 
-def _numbered(item: AffinityList | None) -> tuple[str, int, int] | None:
-    return (item.name, *item.halves) if item else None
+def _numbered(item: AffinityList | None, protocol: Protocol) -> tuple[str, int, int, str] | None:
+    if item is None:
+        return None
+    return (
+        item.name,
+        *item.halves,
+        schema.map_of(schema.AFFINITY_ENDPOINTS[protocol], item.number),
+    )
 
 
 def _blocks(chains: Iterable[Chain], config: ProgramConfig, family: Family) -> str:
@@ -262,6 +270,7 @@ def _draw_text(draw: Draw, family: Family) -> str:
         protocol=draw.protocol.word,
         name=draw.name,
         number=schema.halves(draw.list),
+        map=schema.map_of(schema.LIST_ENDPOINTS[draw.protocol], schema.number64_bytes(draw.list)),
         base=0 if draw.local else schema.CLUSTER_BASE,
         size=draw.size,
         smaller=smaller_size(draw.size),

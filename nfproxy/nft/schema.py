@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -138,8 +138,15 @@ AFFINITY_LOCAL = "affinity-local"
 
 ENDPOINTS = {p: f"endpoints-{p.word}" for p in Protocol}
 NODE_PORT_ENDPOINTS = {p: f"node-port-endpoints-{p.word}" for p in Protocol}
-LIST_ENDPOINTS = {p: f"list-endpoints-{p.word}" for p in Protocol}
-AFFINITY_ENDPOINTS = {p: f"affinity-endpoints-{p.word}" for p in Protocol}
+#: By protocol, a map for each first digit of a list's number, see `map_of`. Each list has chains
+#: that look into its map, and the kernel goes through the rules of all of them for each element
+#: that comes. A map for each list would cost more: the kernel looks for a name in a list of all.
+LIST_ENDPOINTS = {
+    p: tuple(f"list-endpoints-{p.word}-{digit:x}" for digit in range(16)) for p in Protocol
+}
+AFFINITY_ENDPOINTS = {
+    p: tuple(f"affinity-endpoints-{p.word}-{digit:x}" for digit in range(16)) for p in Protocol
+}
 RECORD_FRONTENDS = {p: f"record-frontends-{p.word}" for p in Protocol}
 RECORD_NODE_PORTS = {p: f"record-node-ports-{p.word}" for p in Protocol}
 
@@ -156,8 +163,10 @@ def _schemas() -> Iterator[SetSchema]:
     for protocol in Protocol:
         yield SetSchema(ENDPOINTS[protocol], (*_ENDPOINT, Field.NUMBER), _ENDPOINT)
         yield SetSchema(NODE_PORT_ENDPOINTS[protocol], (Field.PORT, Field.NUMBER), _ENDPOINT)
-        yield SetSchema(LIST_ENDPOINTS[protocol], (*_ID, Field.NUMBER), _ENDPOINT)
-        yield SetSchema(AFFINITY_ENDPOINTS[protocol], (*_ID, Field.PRIORITY), _ENDPOINT)
+        for name in LIST_ENDPOINTS[protocol]:
+            yield SetSchema(name, (*_ID, Field.NUMBER), _ENDPOINT)
+        for name in AFFINITY_ENDPOINTS[protocol]:
+            yield SetSchema(name, (*_ID, Field.PRIORITY), _ENDPOINT)
         yield SetSchema(RECORD_FRONTENDS[protocol], _ADDRESS_FRONTEND, ())
         yield SetSchema(RECORD_NODE_PORTS[protocol], _NODE_PORT, ())
     yield SetSchema(EQUAL_HASHES, (Field.NUMBER, Field.NUMBER))
@@ -240,6 +249,11 @@ def number64_bytes(number: int) -> bytes:
     """Return a 64-bit number as two fields."""
     high, low = halves(number)
     return number_bytes(high) + number_bytes(low)
+
+
+def map_of(names: Sequence[str], number: bytes) -> str:
+    """Return that map of sixteen which has the list with a packed number: by its first digit."""
+    return names[number_of(number, 0) >> 28]
 
 
 def number_of(data: bytes, at: int) -> int:

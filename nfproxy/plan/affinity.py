@@ -68,9 +68,9 @@ class PortAffinity(msgspec.Struct, frozen=True):
 
     def list_elements(self) -> Iterator[tuple[AffinityListKey, frozenset[Element]]]:
         """Yield each affinity list with its elements."""
-        name = schema.AFFINITY_ENDPOINTS[self.protocol]
         for index, (item, destinations) in enumerate(self.lists.items()):
             number = item.number
+            name = schema.map_of(schema.AFFINITY_ENDPOINTS[self.protocol], number)
             # Of two endpoints with one number, which is one case in 10^9, the first has all
             # clients that come again.
             numbered = {

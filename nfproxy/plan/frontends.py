@@ -108,6 +108,11 @@ class ListKey(NamedTuple):
     protocol: Protocol
     number: bytes
 
+    @property
+    def map(self) -> str:
+        """The map that has its endpoints."""
+        return schema.map_of(schema.LIST_ENDPOINTS[self.protocol], self.number)
+
     def __str__(self) -> str:
         """Return ``list 0123456789abcdef/tcp (IPv4)``."""
         high, low = (schema.number_of(self.number, at) for at in (0, 4))

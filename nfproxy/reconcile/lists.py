@@ -76,7 +76,7 @@ def _fill(
 ) -> Sequence[Destination]:
     """Append the operations that fill a slot range, up to `most`; return what it holds then."""
     held = [*slots]
-    where = SlotPlaces(key.family, schema.LIST_ENDPOINTS[key.protocol], key.number, start)
+    where = SlotPlaces(key.family, key.map, key.number, start)
     new, is_whole = fill(where, held, want, operations, most)
     if not is_whole:
         return new
@@ -98,5 +98,4 @@ def clean_list(key: ListKey, state: ListState, most: int = NO_LIMIT) -> ListStep
 
 
 def _deletion(key: ListKey, slot: int) -> Operation:
-    name = schema.LIST_ENDPOINTS[key.protocol]
-    return Operation(False, key.family, name, key.number + schema.number_bytes(slot))
+    return Operation(False, key.family, key.map, key.number + schema.number_bytes(slot))

@@ -95,9 +95,8 @@ class _TableReader:
             slots = self._slots_of(where)
             if isinstance(where, ListKey):
                 self._into.lists[where] = ListState(_dense(slots))
-                name = schema.LIST_ENDPOINTS[where.protocol]
                 for slot in slots:
-                    self._stray(name, where.number + schema.number_bytes(slot))
+                    self._stray(where.map, where.number + schema.number_bytes(slot))
                 continue
             self._into.frontends[where] = FrontendState(
                 self._verdicts.get(where),
@@ -166,6 +165,8 @@ def part_of(family: Family, name: str, key: bytes) -> Part | None:
     """Return the part that an element belongs to; None for a key that nfproxy does not make."""
     if name in SHARED_SETS:
         return SharedElement(family, name, key)
+    if (names := _MAPS_BY_DIGIT.get(name)) and schema.map_of(names, key) != name:
+        return None
     if name in _AFFINITY_LISTS:
         return AffinityListKey(family, key[:8])
     if name in _LIST_MAPS:
@@ -196,14 +197,20 @@ def _dense(slots: dict[int, Destination]) -> SlotRanges:
     return pack(slot_ranges[0]), pack(slot_ranges[1])
 
 
-_LIST_MAPS = {name: protocol for protocol, name in schema.LIST_ENDPOINTS.items()}
+_LIST_MAPS = {name: p for p, names in schema.LIST_ENDPOINTS.items() for name in names}
 
 #: The maps with slots of frontends: their protocol, and whether they are by address.
 SLOT_MAPS = {
     **{name: (protocol, True) for protocol, name in schema.ENDPOINTS.items()},
     **{name: (protocol, False) for protocol, name in schema.NODE_PORT_ENDPOINTS.items()},
 }
-_AFFINITY_LISTS = (*schema.AFFINITY_ENDPOINTS.values(), schema.AFFINITY_LOCAL)
+_AFFINITY_LISTS = {schema.AFFINITY_LOCAL}.union(*schema.AFFINITY_ENDPOINTS.values())
+_MAPS_BY_DIGIT = {
+    name: names
+    for kind in (schema.LIST_ENDPOINTS, schema.AFFINITY_ENDPOINTS)
+    for names in kind.values()
+    for name in names
+}
 
 #: Maps of frontends' own elements, and the map with the same keys.
 _SAME_KEYS = {

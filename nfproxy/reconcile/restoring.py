@@ -155,8 +155,7 @@ def _parts_of(believed: Observed, family: Family) -> Iterator[tuple[Part, list[O
     """
     for listed, held in believed.lists.items():
         if listed.family is family:
-            name = schema.LIST_ENDPOINTS[listed.protocol]
-            yield listed, slots_of(family, name, listed.number, held.slot_ranges)
+            yield listed, slots_of(family, listed.map, listed.number, held.slot_ranges)
     for affinity_list, elements in believed.affinity_lists.items():
         if affinity_list.family is family:
             yield affinity_list, [Operation(True, family, *one) for one in elements]

@@ -1,8 +1,10 @@
 """
-What remembered clients cost: other Services' changes, the loss of an endpoint, a start.
+What session affinity costs: remembered clients, and many Services that have it.
 
 Run by ``tests/bench/run.sh affinity``, or ``python -m bench.affinity``. Planner and reconciler
 program a namespace of their own. Sticky Services share the clients; a port of one holds 65,535.
+The second table says what a Service costs beside few others, and beside many: the ratio should
+stay near 1.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import click
@@ -24,14 +26,18 @@ from nfproxy.dataplane.kernel import Kernel
 from nfproxy.errors import NfproxyError
 from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import FAMILIES
+from nfproxy.model.endpoints import EndpointSlice
+from nfproxy.model.service import Service
 from nfproxy.nft.chains import AffinityList
 from nfproxy.nft.schema import MOST_CLIENTS
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.reconciler import Reconciler
 
+PORT_HEADS = ("sticky Services", "switched on s", "ms each", "replaced ms", "start s", "ms each")
 HEADS = ("clients", "plain change ms", "endpoint leaves ms", "start ms")
 _FIRST_CLIENT = ipaddress.IPv4Address("100.64.0.0")
 _AT_ONCE = 10_000
+ENDPOINTS = 10
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -93,7 +99,7 @@ def _entries(count: int) -> Iterator[str]:
         yield ", ".join(f"{_FIRST_CLIENT + number} : 4000:1" for number in numbers)
 
 
-def _median_s(function: Callable[[int], None], rounds: int = 20) -> float:
+def _median_s(function: Callable[[int], object], rounds: int = 20) -> float:
     took = []
     for number in range(rounds):
         began = time.perf_counter()
@@ -117,6 +123,67 @@ def measure(clients: int) -> Row:
     return in_new_network_namespace(inside)
 
 
+class PortsRow(msgspec.Struct, frozen=True):
+    """What so many sticky Services cost, in seconds: all at once, and one change of one of them."""
+
+    services: int
+    switched_on_s: float
+    replaced_s: float
+    start_s: float
+
+
+def measure_ports(count: int) -> PortsRow:
+    """Measure with so many Services of `ENDPOINTS` endpoints, in a namespace of its own."""
+
+    def address(number: int) -> str:
+        return f"10.96.{number // 250}.{number % 250 + 1}"
+
+    def pieces(numbers: Iterable[int], first: int = 1) -> list[EndpointSlice]:
+        pods = range(first, first + ENDPOINTS)
+        return [
+            endpoint_slice(f"web-{n}", *(f"10.{100 + n // 250}.{n % 250}.{pod}" for pod in pods))
+            for n in numbers
+        ]
+
+    def services(timeout_s: int | None) -> list[Service]:
+        return [
+            service(f"web-{n}", cluster_ips=[address(n)], affinity_timeout_s=timeout_s)
+            for n in range(count)
+        ]
+
+    def inside() -> PortsRow:
+        with closing(Kernel()) as kernel:
+            planner = Planner(CONFIG)
+            reconciler = Reconciler(kernel, planner.desired, CONFIG, FAMILIES, time.monotonic)
+
+            def take_s(*objects: Service | EndpointSlice) -> float:
+                began = time.perf_counter()
+                report = reconciler.sync(planner.apply(changes(*objects)))
+                while report.left:
+                    report = reconciler.sync()
+                return time.perf_counter() - began
+
+            take_s(*services(None), *pieces(range(count)))
+            switched_on_s = take_s(*services(10800))
+            replaced_s = _median_s(lambda n: take_s(*pieces([count - 1], 1 + n % 2)))
+            reconciler = Reconciler(kernel, planner.desired, CONFIG, FAMILIES, time.monotonic)
+            return PortsRow(count, switched_on_s, replaced_s, take_s())
+
+    return in_new_network_namespace(inside)
+
+
+def port_cells(row: PortsRow) -> tuple[str, ...]:
+    """Return a row of the table."""
+    return (
+        f"{row.services:,}",
+        f"{row.switched_on_s:.2f}",
+        f"{row.switched_on_s / row.services * 1e3:.2f}",
+        f"{row.replaced_s * 1e3:.2f}",
+        f"{row.start_s:.2f}",
+        f"{row.start_s / row.services * 1e3:.2f}",
+    )
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """Return a row of the table."""
     times = (row.plain_s, row.leave_s, row.start_s)
@@ -125,16 +192,22 @@ def cells(row: Row) -> tuple[str, ...]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--clients", multiple=True, type=int, default=(0, 100_000, 500_000))
-def main(clients: tuple[int, ...]) -> None:
-    """Measure what remembered clients cost, with each number of them."""
+@click.option("--services", multiple=True, type=int, default=(700, 2800))
+def main(clients: tuple[int, ...], services: tuple[int, ...]) -> None:
+    """Measure what remembered clients, and sticky Services, cost, with each number of them."""
     try:
         rows = [cells(measure(count)) for count in clients]
+        measured = [measure_ports(count) for count in services]
     except NfproxyError as error:
         raise click.ClickException(str(error)) from error
     table = Table(*HEADS)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+    ports = Table(*PORT_HEADS)
+    for each in measured:
+        ports.add_row(*port_cells(each))
+    Console().print(ports)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
   tests/bench/run.sh peaks                    memory of the daemon meanwhile         (--help)
-  tests/bench/run.sh affinity                 what remembered clients cost           (--help)
+  tests/bench/run.sh affinity                 remembered clients, sticky Services    (--help)
   tests/bench/run.sh sets                     declared sizes, and counters           (--help)
   tests/bench/run.sh wide                     one Service with 10,000 frontends      (--help)
   tests/bench/run.sh churn                    120 changes a second, of many kinds     (--help)

@@ -272,9 +272,14 @@ def one_element_of_each_set() -> str:
 def test_an_element_missing_from_any_set_is_seen_and_mended(
     loaded: Commands, manifests: Path
 ) -> None:
-    """The manifests fill every set of both families, and one element goes from each."""
+    """
+    The manifests fill every set of both families, and one element goes from each.
+
+    Of sixteen maps for the first digits of lists' numbers they fill one or more.
+    """
     text = loaded.namespace.call(one_element_of_each_set)
-    assert text.count("delete element") == 2 * len(schema.SCHEMAS)
+    emptied = set(re.findall(r"delete element (ip6? nfproxy \S+?)(?:-[0-9a-f])? \{", text))
+    assert len(emptied) == 2 * len({re.sub("-[0-9a-f]$", "", name) for name in schema.SCHEMAS})
     loaded.nft(text)
     check_mended(loaded, manifests)
 

@@ -26,6 +26,7 @@ from support.packets.steps import (
 
 from nfproxy.dataplane.kernel import Kernel
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.model.service import Protocol
 from nfproxy.nft import schema
 from nfproxy.nft.chains import AffinityList, Guard
 from nfproxy.reconcile.transition import Operation
@@ -73,7 +74,10 @@ ELEMENTS = {
     "no cluster IPs": "flush set F nfproxy cluster-ips",
     "no service CIDRs": "flush set F nfproxy service-cidrs",
     "no source ranges": "flush set F nfproxy source-ranges",
-    "no affinity": "flush map F nfproxy affinity-endpoints-tcp\nflush set F nfproxy affinity-local",
+    "no affinity": "".join(
+        f"flush map F nfproxy {name}\n" for name in schema.AFFINITY_ENDPOINTS[Protocol.TCP]
+    )
+    + "flush set F nfproxy affinity-local",
     "no answers to new clients": "flush map F nfproxy sticky-frontends",
     "no Service records": "flush map F nfproxy record-frontends-tcp",
     "the first slot gone": "delete element F nfproxy endpoints-tcp { FE . 80 . 0 }",
@@ -112,8 +116,11 @@ ELEMENTS = {
     "a record of no Service": "add element F nfproxy record-frontends-tcp"
     " { UNUSED . tcp . 80 : drop }",
     "affinity of no Service": "add element F nfproxy sticky-node-ports { tcp . 22 : drop }",
-    "an endpoint of no list": "add element F nfproxy affinity-endpoints-tcp"
+    "an endpoint of no list": "add element F nfproxy affinity-endpoints-tcp-0"
     " { 1 . 2 . 4000:1 : UNUSED . 80 }",
+    "a list in the map for another digit": "add element F nfproxy affinity-endpoints-tcp-7"
+    " { 1 . 2 . 4000:1 : UNUSED . 80 }\n"
+    "add element F nfproxy list-endpoints-tcp-7 { 1 . 2 . 0 : UNUSED . 80 }",
 }
 LATER = {
     "slots of no Service": "add element F nfproxy endpoints-tcp { UNUSED . 80 . 0 : UNUSED . 80,"

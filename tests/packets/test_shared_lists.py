@@ -36,6 +36,7 @@ from support.traffic import Traffic
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import Protocol, Service
+from nfproxy.nft import schema
 from nfproxy.plan import service as planning
 from nfproxy.tools.lab import Cluster, Host
 
@@ -69,10 +70,12 @@ def slices(*pods: Host) -> list[EndpointSlice]:
 def shares(proxy: Proxy) -> bool:
     """Return whether there are lists in the kernel, for each protocol and family or for none."""
     found = {
-        "elements"
-        in rules.listing(proxy.host, "map", f.table, "nfproxy", f"list-endpoints-{p.word}")
-        for f in FAMILIES
-        for p in Protocol
+        any(
+            "elements" in rules.listing(proxy.host, "map", family.table, "nfproxy", name)
+            for name in schema.LIST_ENDPOINTS[protocol]
+        )
+        for family in FAMILIES
+        for protocol in Protocol
     }
     (answer,) = found
     return answer

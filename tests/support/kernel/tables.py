@@ -13,7 +13,7 @@ from nfproxy.nft.schema import CLUSTER_BASE, Value
 SLOT_MAPS = {
     *schema.ENDPOINTS.values(),
     *schema.NODE_PORT_ENDPOINTS.values(),
-    *schema.LIST_ENDPOINTS.values(),
+    *(name for names in schema.LIST_ENDPOINTS.values() for name in names),
 }
 
 Dump = dict[str, dict[bytes, Value]]

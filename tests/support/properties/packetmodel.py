@@ -213,8 +213,9 @@ class PacketModel:
                     new.slots[where, slot] = value
 
     def _read_lists(self, family: Family, new: Generation) -> None:
-        for protocol, name in schema.LIST_ENDPOINTS.items():
-            for key, value in self._elements(family, name).items():
+        for protocol, names in schema.LIST_ENDPOINTS.items():
+            elements = (one for name in names for one in self._elements(family, name).items())
+            for key, value in elements:
                 assert isinstance(value, bytes)
                 slots = new.lists.setdefault(ListKey(family, protocol, key[:8]), {})
                 slots[schema.number_of(key, 8)] = value

@@ -143,7 +143,7 @@ ELEMENTS: list[tuple[str, bytes, Value]] = [
     (schema.SERVICE_CIDRS, span("0.0.0.0/0"), None),
     (schema.SERVICE_CIDRS, span("255.255.255.255/32"), None),
     (schema.SERVICE_CIDRS, span("0.0.0.0/32"), None),
-    (schema.AFFINITY_ENDPOINTS[Protocol.TCP], IP + b"\1\0\0\0\2\0\0\0", POD),
+    (schema.AFFINITY_ENDPOINTS[Protocol.TCP][0], IP + b"\1\0\0\0\2\0\0\0", POD),
 ]
 
 

@@ -249,7 +249,7 @@ def test_a_sticky_frontend_costs_two_elements_and_an_endpoint_one():
     pods = [f"10.244.3.{number}" for number in range(1, 101)]
     addresses = [f"198.51.100.{number}" for number in range(1, 51)]
     made = plan(sticky(external_ips=addresses), endpoint_slice("web", *pods))
-    (elements,) = made.affinity_lists.values()
+    ((key, elements),) = made.affinity_lists.items()
 
     assert {len(f.own_elements) for f in made.frontends} == {2}
     assert {e.set for e in at(made, NODE_PORT).own_elements} == {
@@ -261,7 +261,8 @@ def test_a_sticky_frontend_costs_two_elements_and_an_endpoint_one():
         schema.RECORD_FRONTENDS[Protocol.TCP],
     }
     assert len(elements) == len(pods)
-    assert {e.set for e in elements} == {schema.AFFINITY_ENDPOINTS[Protocol.TCP]}
+    maps = schema.AFFINITY_ENDPOINTS[Protocol.TCP]
+    assert {e.set for e in elements} == {schema.map_of(maps, key.number)}
 
 
 def test_a_list_has_the_endpoints_with_all_their_port_numbers():

@@ -18,7 +18,7 @@ from nfproxy.reconcile.script import fresh_elements
 from nfproxy.reconcile.tracker import LINGER_S
 
 V4 = Family.IPV4
-LIST = schema.LIST_ENDPOINTS[Protocol.TCP]
+LISTS = schema.LIST_ENDPOINTS[Protocol.TCP]
 OWN = schema.ENDPOINTS[Protocol.TCP]
 ADDRESSES = tuple(f"198.51.100.{n}" for n in range(1, 9))
 
@@ -42,8 +42,8 @@ def proxy() -> MemoryProxy:
     return MemoryProxy(FlakyKernel())
 
 
-def count(proxy: MemoryProxy, name: str = LIST) -> int:
-    return len(proxy.kernel.elements(V4, name))
+def count(proxy: MemoryProxy, *names: str) -> int:
+    return sum(len(proxy.kernel.elements(V4, name)) for name in names or LISTS)
 
 
 def test_a_service_costs_its_addresses_and_its_endpoints(proxy: MemoryProxy):
@@ -129,12 +129,15 @@ def test_a_restart_mends_a_list(proxy: MemoryProxy):
     """A gap, another endpoint, slots too many, and a list of no Service."""
     proxy.put(web(), endpoints(40))
     right = meaning(proxy.kernel)
-    held = proxy.kernel.tables[V4].elements[LIST]
+    maps = proxy.kernel.tables[V4].elements
+    (name,) = (name for name in LISTS if maps[name])
+    held = maps[name]
     keys = sorted(held, key=lambda key: schema.number_of(key, 8))
     del held[keys[5]]
     held[keys[7]] = held[keys[8]]
     held[keys[0][:8] + schema.number_bytes(schema.CLUSTER_BASE + 77)] = held[keys[1]]
-    held[bytes(12)] = held[keys[1]]
+    held[keys[0][:4] + bytes(8)] = held[keys[1]]
+    next(maps[other] for other in LISTS if other != name)[keys[0]] = held[keys[1]]
     successor = proxy.successor()
     successor.resync()
     successor.linger()

@@ -41,7 +41,8 @@ def maps(proxy: MemoryProxy) -> list[str]:
 def led_to(proxy: MemoryProxy, where: tuple[str, bytes]) -> str | None:
     """Return the endpoint that a remembered client is led to; None: it gets another."""
     held = proxy.kernel.clients(V4)[where]
-    for key, value in proxy.kernel.elements(V4, schema.AFFINITY_ENDPOINTS[Protocol.TCP]):
+    maps = schema.AFFINITY_ENDPOINTS[Protocol.TCP]
+    for key, value in (e for name in maps for e in proxy.kernel.elements(V4, name)):
         if key[-4:] == held:
             assert isinstance(value, bytes)
             return ".".join(str(byte) for byte in value[:4])

@@ -13,13 +13,18 @@ from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
 from nfproxy.reconcile.syncreport import Report
 
-LIST = schema.LIST_ENDPOINTS[Protocol.TCP]
+LISTS = schema.LIST_ENDPOINTS[Protocol.TCP]
 ADDRESSES = tuple(f"198.51.100.{n}" for n in range(1, 9))
 
 
 @pytest.fixture
 def proxy() -> MemoryProxy:
     return MemoryProxy(FlakyKernel())
+
+
+def listed(proxy: MemoryProxy) -> int:
+    """Return how many endpoints there are in all lists."""
+    return sum(len(proxy.kernel.elements(Family.IPV4, name)) for name in LISTS)
 
 
 def rest(proxy: MemoryProxy, report: Report) -> Iterator[Report]:
@@ -48,7 +53,7 @@ def test_a_frontend_that_goes_over_to_another_service_waits_for_its_list(proxy: 
         proxy.put(endpoints("b", 40))
         for _ in rest(proxy, proxy.put(change)):
             if proxy.verdict(taken).startswith("goto list-"):
-                assert len(proxy.kernel.elements(Family.IPV4, LIST)) == 40
+                assert listed(proxy) == 40
 
 
 def test_a_list_stays_until_the_last_frontend_has_left_it(proxy: MemoryProxy):
@@ -60,9 +65,9 @@ def test_a_list_stays_until_the_last_frontend_has_left_it(proxy: MemoryProxy):
         for _ in rest(proxy, proxy.put(endpoints("a", 2))):
             proxy.linger()
             if any(proxy.verdict(one).startswith("goto list-") for one in addresses):
-                assert proxy.kernel.elements(Family.IPV4, LIST)
+                assert listed(proxy)
     proxy.linger()
-    assert not proxy.kernel.elements(Family.IPV4, LIST)
+    assert not listed(proxy)
 
 
 def test_ranges_stay_until_the_last_frontend_has_left_its_guard(proxy: MemoryProxy):
