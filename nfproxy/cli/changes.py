@@ -110,7 +110,9 @@ def _last(page: ChangeRecords, before: int) -> int:
 
 def _print(records: Iterable[ChangeRecord]) -> None:
     today = f"{datetime.now(UTC):%Y-%m-%dT}"
-    print_table(_TITLES, [_row(record, today) for record in records])
+    rows = [_row(record, today) for record in records]
+    if rows:
+        print_table(_TITLES, rows, prose=["CHANGE", "WHY"])
 
 
 def _row(record: ChangeRecord, today: str) -> OutputRow:

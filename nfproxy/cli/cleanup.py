@@ -214,7 +214,7 @@ def _print(outcome: CleanupReport, output: str, refused: str = "refused") -> Non
         print_data(outcome, output)
     elif outcome.leftovers:
         titles = ("ACTION", "WHERE", "WHAT", "NAME", "COUNT", "REASON")
-        print_table(titles, map(_table_row, outcome.leftovers))
+        print_table(titles, map(_table_row, outcome.leftovers), prose=["REASON"])
     elif not (outcome.refused or outcome.problems):
         click.echo("nothing to remove: kube-proxy has left nothing on this node")
     _complain(refused, outcome.refused)

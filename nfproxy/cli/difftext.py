@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import click
-
-from nfproxy.cli.textlayout import paragraph, table_lines
+from nfproxy.cli.output import coloured
+from nfproxy.cli.textlayout import paragraph, table_blocks
 from nfproxy.plan.desired import Desired
 from nfproxy.views.amounts import amounts_text
 from nfproxy.views.compare import DIFFERS, FOREIGN, MISSING, SURPLUS, Difference
@@ -23,14 +22,12 @@ def difference_lines(rows: Sequence[Difference], width: int) -> Iterator[str]:
     Its first line says how to read them.
     """
     cells = [(row.change, row.family, row.service, row.subject) for row in rows]
-    lines = table_lines(_TITLES, cells, width)
-    each = len(lines) // (len(rows) + 1)
+    head, *blocks = table_blocks(_TITLES, cells, width)
     yield "kernel → should be; - is too much there, + is missing"
     yield ""
-    yield from lines[:each]
-    for number, row in enumerate(rows, 1):
-        first, *more = lines[number * each : (number + 1) * each]
-        yield click.style(row.change, fg=_COLOURS[row.change]) + first[len(row.change) :]
+    yield from head
+    for row, (first, *more) in zip(rows, blocks, strict=True):
+        yield coloured(row.change, _COLOURS[row.change]) + first[len(row.change) :]
         yield from more
         for detail in row.details:
             sign = detail[:2] if detail[:2] in ("- ", "+ ") else ""

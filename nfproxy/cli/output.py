@@ -7,16 +7,16 @@ that other programs can read it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 
-if TYPE_CHECKING:  # rich is imported when a terminal is there: other commands start faster
-    from rich.console import Console
+from nfproxy.cli.textlayout import is_terminal, table_blocks, terminal_width
 
 
 def output_option(*forms: str, help: str) -> Callable[[Any], Any]:
@@ -54,28 +54,38 @@ class OutputRow(NamedTuple):
     plain: tuple[str, ...] = ()
 
 
-def print_table(titles: Sequence[str], rows: Iterable[OutputRow]) -> None:
-    """Print rows as a table on a terminal, as tab-separated lines without titles elsewhere."""
-    if not sys.stdout.isatty():
-        for row in rows:
+def print_table(
+    titles: Sequence[str], rows: Iterable[OutputRow], *, prose: Sequence[str] = ()
+) -> None:
+    """
+    Print rows as a table on a terminal, as tab-separated lines without titles elsewhere.
+
+    `prose` names the columns that may be broken at blanks.
+    """
+    table = list(rows)
+    if not is_terminal():
+        for row in table:
             click.echo("\t".join(row.plain or row.cells))
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*titles, box=None, pad_edge=False)
-    for row in rows:
-        first, *others = row.cells
-        table.add_row(Text(first, row.colour), *map(Text, others))
-    _console().print(table)
+    cells = [row.cells for row in table]
+    head, *blocks = table_blocks(titles, cells, terminal_width(), prose=prose)
+    click.echo("\n".join(head))
+    for row, (first, *more) in zip(table, blocks, strict=True):
+        start = len(row.cells[0])
+        click.echo("\n".join((coloured(first[:start], row.colour) + first[start:], *more)))
 
 
 def print_summary(text: str, verdict: str, colour: str) -> None:
     """Print a line after a table, with its end in a colour; on a terminal only."""
-    if sys.stdout.isatty():
-        from rich.text import Text
+    if is_terminal():
+        click.echo(f"\n{text}: {coloured(verdict, colour)}")
 
-        _console().print(Text.assemble(f"\n{text}: ", (verdict, colour)))
+
+def coloured(text: str, colour: str) -> str:
+    """Return a text in a colour; "dim" is one, too, and "" none."""
+    if not colour or not text or os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, dim=True) if colour == "dim" else click.style(text, fg=colour)
 
 
 @contextmanager
@@ -84,13 +94,8 @@ def progress() -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
+    from rich.console import Console
     from rich.markup import escape
 
-    with _console(stderr=True).status("") as status:
+    with Console(stderr=True, highlight=False).status("") as status:
         yield lambda text: status.update(escape(text))
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)

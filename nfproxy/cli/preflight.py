@@ -30,7 +30,7 @@ _COLOURS = {
     Level.SKIP: "dim",
     Level.NOTE: "cyan",
     Level.WARN: "yellow",
-    Level.FAIL: "bold red",
+    Level.FAIL: "red",
 }
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
 
@@ -126,7 +126,7 @@ def _print(report: NodeReport, output: str) -> None:
     if output != "text":
         print_data(report, output)
         return
-    print_table(("", "CHECK", "FOUND"), map(_table_row, report.checks))
+    print_table(("LEVEL", "CHECK", "FOUND"), map(_table_row, report.checks), prose=["FOUND"])
     counts = {level: sum(row.level is level for row in report.checks) for level in Level}
     shown = (Level.OK, Level.WARN, Level.FAIL)
     text = ", ".join(f"{n} {level}" for level, n in counts.items() if n or level in shown)

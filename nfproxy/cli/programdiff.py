@@ -26,6 +26,8 @@ from nfproxy.views.compare import DIFFERS, FOREIGN, MISSING, SURPLUS, Difference
 #: So many chains are shown rule by rule; a table that another program has rewritten has more.
 _MOST_SHOWN = 20
 
+_OTHER_RULES = "other rules"  # where nft cannot list them
+
 
 class ProgramDifference(msgspec.Struct, frozen=True):
     """
@@ -192,7 +194,8 @@ def _rows(family: Family, have: Program, want: Program, texts: _RuleTexts) -> It
         yield _row(family, f"chain {shown_name(name)}", SURPLUS, (foreign,))
     for name in sorted(want.chains.keys() & have.chains.keys()):
         changes = _chain_changes(have.chains[name], want.chains[name])
-        if details := (*changes, *texts.changes((family, name))):
+        rules = texts.changes((family, name))
+        if details := (*(one for one in changes if not (rules and one == _OTHER_RULES)), *rules):
             yield _row(family, f"chain {name}", DIFFERS, details)
 
 
@@ -215,7 +218,7 @@ def _chain_changes(have: ChainContents, want: ChainContents) -> Iterator[str]:
     if len(have.rules) != len(want.rules):
         yield f"{plural(len(have.rules), 'rule')} → {plural(len(want.rules), 'rule')}"
     elif have.rules != want.rules:
-        yield "other rules"
+        yield _OTHER_RULES
 
 
 def _policy(chain: ChainContents) -> str:

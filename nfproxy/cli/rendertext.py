@@ -16,8 +16,11 @@ _MOST = 200  # frontends: more are no summary
 def summary_lines(desired: Desired, source: str, script_lines: int, width: int) -> Iterator[str]:
     """Yield the lines: what there is, a table of frontends by Service, and how to get the rest."""
     frontends = sorted(
-        desired.frontends.values(), key=lambda f: (f.claim.service, f.claim.port_name, f.key)
+        desired.frontends.values(),
+        # Cluster IPs and other addresses before node ports.
+        key=lambda f: (f.claim.service, f.claim.port_name, not f.key.address, f.key),
     )
+    families = {frontend.key.family for frontend in frontends if not frontend.key.address}
     services = len({frontend.claim.service for frontend in frontends})
     yield f"{plural(services, 'Service')}, {plural(len(frontends), 'frontend')}, of {source}"
     yield ""
@@ -26,7 +29,7 @@ def summary_lines(desired: Desired, source: str, script_lines: int, width: int) 
         said = answer(frontend)
         pods, outside = said["pods"], said["outside"]
         text = pods if pods == outside else f"{pods}; outside {outside}"
-        where = frontend.key.place if frontend.key.address else str(frontend.key)
+        where = str(frontend.key) if len(families) > 1 else frontend.key.place
         rows.append((service_port(frontend.claim), where, frontend.kind.value, text))
     yield from table_lines(("SERVICE", "FRONTEND", "KIND", "ANSWER"), rows, width)
     if len(frontends) > _MOST:

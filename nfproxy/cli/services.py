@@ -185,7 +185,7 @@ def overview_lines(found: Overview, width: int) -> Iterator[str]:
     if found.services:
         at = found.seen.at if width >= _SINCE_COLUMNS else ""
         rows = [_cells(row, at) for row in found.services]
-        yield from table_lines(_TITLES, rows, width, ends_in_prose=True)
+        yield from table_lines(_TITLES, rows, width, prose=["BECAUSE"])
         yield ""
     yield from _total(found, width)
 

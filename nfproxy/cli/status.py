@@ -10,7 +10,7 @@ from datetime import datetime
 import click
 import msgspec
 
-from nfproxy.cli.output import output_option, print_data
+from nfproxy.cli.output import coloured, output_option, print_data
 from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.cli.textlayout import is_terminal, paragraph, terminal_width
 from nfproxy.clock import unix_s
@@ -49,8 +49,8 @@ def command(strict: bool, output: str) -> None:
     elif is_terminal():
         for number, line in enumerate(status_lines(found, terminal_width())):
             level = line.partition(" ")[0] if number else ""
-            colour = _COLOURS[Mark(level)] if level in _COLOURS else None
-            click.echo(click.style(level, fg=colour) + line[len(level) :])
+            colour = _COLOURS[Mark(level)] if level in _COLOURS else ""
+            click.echo(coloured(level, colour) + line[len(level) :])
     else:
         for cells in status_rows(found):
             click.echo("\t".join(cells))

@@ -1,7 +1,8 @@
 """
-Text that fits a terminal: paragraphs, and tables whose cells are never broken.
+Text that fits a terminal: paragraphs, and tables whose cells are not broken, but prose at blanks.
 
-A table that is too wide gives each row's first cell a line of its own, rather than wrap an address.
+A table that is too wide has the prose of a row, or all but its first cell, on lines below it,
+rather than an address in two parts.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 #: Columns of numbers, which end at the same place.
-_NUMBERS = frozenset({"NEW", "NEW/S", "OPEN", "UNANSWERED", "REFUSED/S", "USED/ALL"})
-_GAP = "  "
+_NUMBERS = frozenset({"NEW", "NEW/S", "OPEN", "UNANSWERED", "REFUSED/S", "USED/ALL", "COUNT"})
+_GAP, _BELOW = "  ", "    "
 _LEAST_PROSE = 16  # columns
 
 
@@ -32,30 +33,56 @@ def table_lines(
     rows: Iterable[Sequence[str]],
     width: int,
     *,
-    ends_in_prose: bool = False,
+    prose: Sequence[str] = (),
 ) -> list[str]:
-    """
-    Return a table's lines. Columns that are empty in every row are left out.
+    """Return the lines of `table_blocks`, one after the other."""
+    blocks = table_blocks(titles, rows, width, prose=prose)
+    return [line for block in blocks for line in block]
 
-    Where it is wider than `width`, the last column is broken at blanks if it is prose and there is
-    room for some words. Else the first cell of a row is a line, and the others follow below.
+
+def table_blocks(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    width: int,
+    *,
+    prose: Sequence[str] = (),
+) -> list[list[str]]:
+    """
+    Return a table's lines: of the titles, then of each row. Empty columns are left out.
+
+    `prose` names columns whose cells may be broken at blanks; a line break there is kept. Where the
+    table is wider than `width`, the last column is broken if it is prose and there is room for some
+    words. Else all prose follows below each row. Where the rest is too wide, too, the first cell of
+    a row is a line, and the others follow below.
     """
     cells = [tuple(row) for row in rows]
     used = [i for i in range(len(titles)) if i == 0 or any(row[i] for row in cells)]
     table = [tuple(titles[i] for i in used), *(tuple(row[i] for i in used) for row in cells)]
-    lines = _padded(table)
-    if max(map(len, lines), default=0) <= width or len(used) < 2:
-        return lines
+    lines = _padded([tuple(cell.partition("\n")[0] for cell in row) for row in table])
+    is_plain = not any("\n" in cell for row in table for cell in row)
+    if is_plain and (max(map(len, lines)) <= width or len(used) < 2):
+        return [[line] for line in lines]
     before = _padded([row[:-1] for row in table], is_cut=False)
-    room = width - len(before[0]) - len(_GAP)
-    if ends_in_prose and used[-1] == len(titles) - 1 and room >= _LEAST_PROSE:
+    column = len(before[0]) + len(_GAP)
+    if table[0][-1] in prose and width - column >= _LEAST_PROSE:
         return [
-            line.rstrip()
+            [
+                line.rstrip()
+                for number, text in enumerate(row[-1].split("\n"))
+                for line in paragraph("" if number else start + _GAP, text, width, column)
+            ]
             for start, row in zip(before, table, strict=True)
-            for line in paragraph(start + _GAP, row[-1], width, len(start) + len(_GAP))
         ]
+    below = [i for i, title in enumerate(table[0]) if title in prose and i]
+    if below:
+        heads = [tuple(cell for i, cell in enumerate(row) if i not in below) for row in table]
+        blocks = table_blocks(heads[0], heads[1:], width)
+        for block, row in zip(blocks[1:], table[1:], strict=True):
+            texts = [text for i in below for text in row[i].split("\n") if text]
+            block += [x for text in texts for x in paragraph("", text, width, len(_BELOW))]
+        return blocks
     rest = _padded([row[1:] for row in table])
-    return [part for row, line in zip(table, rest, strict=True) for part in (row[0], _GAP + line)]
+    return [[row[0], _GAP + line] for row, line in zip(table, rest, strict=True)]
 
 
 def _padded(table: Sequence[Sequence[str]], *, is_cut: bool = True) -> list[str]:

@@ -44,6 +44,7 @@ _MOST_RECORDS = 1000
 _MOST_BYTES = 180_000
 _OVERHEAD_BYTES = 41  # of each: the object, and its place in the ring
 _MOST_SERVICES = 20  # of one commit that are recorded by themselves
+_MOST_OTHERS = 16  # service ports, and frontends, that a change by another process names
 _MOST_WAITING = 200  # Services whose old plan is kept meanwhile
 #: Where a setting's name does not say what it is.
 _SETTINGS = {"kept": "addresses that Services may not take"}
@@ -72,12 +73,18 @@ class _Entry(NamedTuple):
     port: PortChange | None = None
     because: tuple[str, ...] = ()
     by: str = ""
+    services: tuple[str, ...] = ()
+    frontends: tuple[str, ...] = ()
 
     def record(self, number: int) -> ChangeRecord:
         """Return it for readers."""
         at = datetime.fromtimestamp(self.unix_s, UTC).isoformat(timespec="milliseconds")
         port = self.port
-        record = port.record(str(self.service)) if port else ChangeRecord(what=self.what)
+        record = (
+            port.record(str(self.service))
+            if port
+            else ChangeRecord(what=self.what, services=self.services, frontends=self.frontends)
+        )
         return msgspec.structs.replace(
             record,
             number=number,
@@ -183,7 +190,7 @@ class ChangeLog:
         if self._foreign is not None:
             (change, since_s), self._foreign = self._foreign, None
             after_s = monotonic_s() - since_s
-            self._append([_Entry(unix_s(), after_s, change.what, by=change.process)])
+            self._append([_foreign_entry(change, after_s)])
 
     # --- in any thread -------------------------------------------------------------------
 
@@ -204,8 +211,7 @@ class ChangeLog:
         found = [_unpack(entry).record(number + n) for n, entry in enumerate(packed, 1)]
         foreign = self._foreign
         if foreign is not None and not after:
-            change = foreign[0]
-            found.append(_Entry(unix_s(), what=change.what, by=change.process).record(0))
+            found.append(_foreign_entry(foreign[0]).record(0))
         return ChangeRecords(forgotten=first, records=found)
 
     def by_others(self, since_s: float) -> ForeignSummary:
@@ -216,7 +222,7 @@ class ChangeLog:
         found = [each for each in entries if each.by and each.unix_s >= since_s]
         foreign = self._foreign
         if foreign is not None:
-            found.append(_Entry(unix_s(), what=foreign[0].what, by=foreign[0].process))
+            found.append(_foreign_entry(foreign[0]))
         return ForeignSummary(len(found), found[-1].record(0) if found else None)
 
     def _append(self, found: list[_Entry]) -> None:
@@ -231,6 +237,14 @@ class ChangeLog:
             for entry in found:
                 if entry.because:
                     commits.info("%s", _line(entry.record(0)))
+
+
+def _foreign_entry(change: ForeignChange, after_s: float | None = None) -> _Entry:
+    """Return what another process did, with the time until it was repaired."""
+    what, by, whose = change.what, change.process, (change.services, change.frontends)
+    if len(change.services) > _MOST_OTHERS or len(change.frontends) > _MOST_OTHERS:
+        whose = (), ()  # many count as all
+    return _Entry(unix_s(), after_s, what, None, None, (), by, *whose)
 
 
 def _line(record: ChangeRecord) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.connectionreader import read_all_connections
+from nfproxy.dataplane.deletions import CountedDeletions, DeletedElement
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
 from nfproxy.insight.trackedtotals import tracked_totals
 from nfproxy.metrics.own import connections_text, open_connections_text
 from nfproxy.model.addresses import Family

@@ -3,7 +3,8 @@ Between nfproxy and the kernel: transactions go in, tables, notifications and er
 
 ``kernel`` is what the reconciler uses: elements go by netlink, the program (chains and rules) as
 text by ``libnftables``, in a child process (``libnftables_child``). ``notifications`` reports other
-processes' changes (from sockets of ``announcements``), ``strangers`` removes what they leave,
+processes' changes (from sockets of ``announcements``) and ``deletions`` what our own elements had
+counted, ``strangers`` removes what others leave,
 ``conntrack_cleaner`` deletes stale flows, which ``conntrack_listing`` lists, ``program`` reads
 tables for a comparison, and ``probes`` says which features the kernel lacks. ``rulelisting`` has
 rules as nft prints them. For a question about one Service, ``heldreader`` reads its elements,

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from nfproxy.clock import monotonic_s
 from nfproxy.dataplane import libnftables
-from nfproxy.dataplane.notifications import CountedDeletions, ForeignChanges, NameElements
+from nfproxy.dataplane.deletions import CountedDeletions
+from nfproxy.dataplane.notifications import ForeignChanges, NameElements, without_names
 from nfproxy.dataplane.strangers import Strangers
 from nfproxy.errors import DataplaneError
 from nfproxy.model.addresses import Family
@@ -155,7 +156,7 @@ class Kernel:
         if self._foreign_changes is not None:
             self._foreign_changes.close()
 
-    def foreign_changes(self, name_elements: NameElements = lambda _: "") -> ForeignChanges:
+    def foreign_changes(self, name_elements: NameElements = without_names) -> ForeignChanges:
         """
         Return what reports other processes' changes from now on. Raises DataplaneError.
 

@@ -1,5 +1,5 @@
 """
-What the kernel reports about commits to nf_tables: other processes' changes, and our own deletions.
+What the kernel reports about commits to nf_tables by other processes.
 
 The kernel sends each commit to a multicast group, message by message. Every message carries the
 netlink port of the socket that committed. While a socket is open, no other socket of its network
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from nfproxy.dataplane.announcements import Alike, attach_filter, buffers, liste
 from nfproxy.errors import DataplaneError
 from nfproxy.host.processes import starter_of
 from nfproxy.model.addresses import FAMILIES, Family
-from nfproxy.netlink.elements import counted_elements, head_of, raw_elements, set_of
+from nfproxy.netlink.elements import head_of, raw_elements, set_of
 from nfproxy.netlink.messages import HEADER, family_of, messages
 from nfproxy.netlink.nftables import (
     DELETE_CHAIN,
@@ -44,7 +44,6 @@ from nfproxy.netlink.nftables import (
     SUBSYSTEM,
     chain_of,
     changing_process,
-    generation,
     is_about_table,
     is_dormant,
     set_in,
@@ -56,7 +55,6 @@ from nfproxy.text import shown_name
 
 _BUFFERS_AT_ONCE = 64  # then the event loop serves others
 _FOREIGN_BUFFER = 8 << 20  # bytes: another proxy's first load fits
-_DELETED_BUFFER = 16 << 20  # bytes: a change of one Service takes 5 KB
 
 _TABLE_BYTES = TABLE.encode() + b"\0"
 
@@ -79,7 +77,9 @@ class ForeignChange(NamedTuple):
     `families` are those whose table changed. `what` says what was done (``deleted table ip
     nfproxy``), and `process` by whom (``nft (pid 4711)``, and what started that,
     if it still runs), "" where that is unknown. `program` is
-    the process's name alone, for metrics. `extent` is what the repair has to look at.
+    the process's name alone, for metrics. `extent` is what the repair has to look at. `services`
+    are the service ports that it concerned alone, and `frontends` theirs; both are () where it may
+    have concerned any.
     """
 
     damage: Damage
@@ -88,6 +88,8 @@ class ForeignChange(NamedTuple):
     process: str = ""
     program: str = "unknown"
     extent: Extent = Extent(everything=True)
+    services: tuple[str, ...] = ()
+    frontends: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -99,7 +101,19 @@ class ForeignChange(NamedTuple):
         worse, extent = self if self.damage > later.damage else later, Extent()
         extent.include(self.extent)
         extent.include(later.extent)
-        return worse._replace(families=self.families | later.families, extent=extent)
+        services: tuple[str, ...] = ()
+        frontends: tuple[str, ...] = ()
+        if self.services and later.services:
+            services = tuple(dict.fromkeys((*self.services, *later.services)))
+            frontends = tuple(dict.fromkeys((*self.frontends, *later.frontends)))
+        if len(services) > _MOST_ELEMENTS or len(frontends) > _MOST_ELEMENTS:
+            services = frontends = ()
+        return worse._replace(
+            families=self.families | later.families,
+            extent=extent,
+            services=services,
+            frontends=frontends,
+        )
 
 
 class ChangedElement(NamedTuple):
@@ -110,8 +124,16 @@ class ChangedElement(NamedTuple):
     key: bytes
 
 
-#: Says in words what some elements are; "" where that is unknown.
-NameElements = Callable[[Sequence[ChangedElement]], str]
+#: Some elements in words, "" where these are unknown, and what `ForeignChange` has of them.
+ElementNames = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+NameElements = Callable[[Sequence[ChangedElement]], ElementNames]
+
+
+def without_names(_: Sequence[ChangedElement]) -> ElementNames:
+    """Return no names."""
+    return "", (), ()
+
 
 _MOST_ELEMENTS = 64  # of one commit that are named
 
@@ -137,7 +159,7 @@ class ForeignChanges:
         self,
         own_port: int,
         buffer: int = _FOREIGN_BUFFER,
-        name_elements: NameElements = lambda _: "",
+        name_elements: NameElements = without_names,
     ) -> None:
         """
         Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError.
@@ -324,71 +346,34 @@ class _ForeignCommit:
         if self._damage <= Damage.STRUCTURE:
             tables = self.families
         what = f"{what} table {_tables(tables)}"
+        services: tuple[str, ...] = ()
+        frontends: tuple[str, ...] = ()
         if self._damage is Damage.ELEMENTS:
-            what = self._element_changes(name_elements) or what
+            words, services, frontends = self._element_changes(name_elements)
+            what = words or what
         families = frozenset(self.families)
         starter = starter_of(pid, name)  # while it still runs
         by = f"{process} (pid {pid}{f', started by {starter}' if starter else ''})"
-        return ForeignChange(self._damage, families, what, by, program, self._extent)
+        return ForeignChange(
+            self._damage, families, what, by, program, self._extent, services, frontends
+        )
 
-    def _element_changes(self, name_elements: NameElements) -> str:
-        """Return what was done to elements in words, "" where these are unknown."""
+    def _element_changes(self, name_elements: NameElements) -> ElementNames:
+        """Return what was done to elements in words, "" where these are unknown; and whose."""
         added, deleted = self._elements[True], self._elements[False]
         if deleted and {*added} & {*deleted}:
             verb, some = "changed", deleted  # a deletion and an addition of one key
         else:
             verb, some = ("deleted", deleted) if deleted else ("added", added)
-        names = name_elements(some)
+        names, services, frontends = name_elements(some)
+        if not names:
+            return without_names(some)
         at_least = "at least " if len(some) == _MOST_ELEMENTS else ""
-        return f"{verb} {at_least}{names} in table {_tables(self.families)}" if names else ""
+        text = f"{verb} {at_least}{names} in table {_tables(self.families)}"
+        if at_least or (added and deleted and verb == "deleted"):
+            services = frontends = ()  # there are more
+        return text, services, frontends
 
 
 def _tables(families: Collection[Family]) -> str:
     return " and ".join(f"{family.table} {TABLE}" for family in FAMILIES if family in families)
-
-
-class DeletedElement(NamedTuple):
-    """
-    An element that this process deleted, and the packets it had counted: at least one.
-
-    `generation` is that of the ruleset without the element, see `nftables.generation`.
-    """
-
-    generation: int
-    family: Family
-    map: str
-    key: bytes
-    packets: int
-
-
-class CountedDeletions:
-    """
-    Keeps, in a socket's buffer, what deleted elements had counted, until it is read.
-
-    If nothing reads for long while very much changes, the kernel drops some without a report. One
-    thread at a time.
-    """
-
-    def __init__(self, own_port: int, buffer: int = _DELETED_BUFFER) -> None:
-        """Listen. `own_port` is the netlink port that commits elements. Raises DataplaneError."""
-        self._socket = listen(own_port, ours=True, buffer=buffer)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-
-    def read(self) -> Iterator[DeletedElement]:
-        """Yield the elements deleted since the last call, in order of deletion."""
-        for data in filter(None, buffers(self._socket)):  # what the kernel dropped is lost
-            with suppress(DataplaneError):
-                for kind, _, _, start, end, _ in messages(data):
-                    if kind == SUBSYSTEM << 8 | DELETE_ELEMENTS:
-                        yield from _deleted(data[start:end])
-
-
-def _deleted(payload: bytes) -> Iterator[DeletedElement]:
-    if family_of(payload) not in FAMILIES:
-        return
-    family, name, number = Family(payload[0]), set_of(payload), generation(payload)
-    for key, packets in counted_elements(payload):
-        yield DeletedElement(number, family, name, key, packets)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 
-from nfproxy.dataplane.libnftables import load_text
+from nfproxy.dataplane.libnftables import Child, load_text
 from nfproxy.errors import DataplaneError
 from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import Family
@@ -32,7 +33,7 @@ def rules_in_kernel(places: Sequence[Place]) -> Mapping[Place, tuple[str, ...]]:
     Other programs may have written rules that this libnftables does not know, or crashes on.
     """
     try:
-        return _rules(load_text(_listing(places), timeout_s=_TIMEOUT_S))
+        return _rules(_listed(places))
     except DataplaneError:
         return {}
 
@@ -46,7 +47,7 @@ def rules_of_texts(
         for text in texts:
             with open_script_socket() as netlink:
                 load_text(text, netlink=netlink)
-        return load_text(_listing(places), timeout_s=_TIMEOUT_S)
+        return _listed(places)
 
     try:
         return _rules(in_new_network_namespace(load_and_list))
@@ -54,8 +55,11 @@ def rules_of_texts(
         return {}
 
 
-def _listing(places: Sequence[Place]) -> str:
-    return "".join(f"list chain {family.table} {TABLE} {name}\n" for family, name in places)
+def _listed(places: Sequence[Place]) -> str:
+    # A script for each: in one with several, nft 1.0.6 finds the chain of the first only.
+    with closing(Child()) as child:
+        scripts = (f"list chain {family.table} {TABLE} {name}\n" for family, name in places)
+        return "".join(child.run(script, _TIMEOUT_S) for script in scripts)
 
 
 def _rules(text: str) -> dict[Place, tuple[str, ...]]:

@@ -27,6 +27,7 @@ CHANGES_PATH = "/changes"
 _MOST_FRONTENDS = 64  # of one Service that are compared
 _MOST_NAMED = 8  # frontends, and endpoints that came or left
 _MOST_REASONS = 4
+_MOST_SUBJECTS = 2  # service ports in one cell
 
 
 class ChangeRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -35,8 +36,9 @@ class ChangeRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
     `number` grows by one from record to record. `at` is the time, RFC 3339. `what` says what
     happened besides endpoints that came (`added`) and left (`removed`). `because` names the objects
-    that changed. `by` is another process that changed our tables: ``nft (pid 4711)``. `after_ms` is
-    how long it took until the change, or its repair, was in force; None while it is not.
+    that changed. `by` is another process that changed our tables: ``nft (pid 4711)``; `services`
+    are then the service ports that it concerned, () where that may be any. `after_ms` is how long
+    it took until the change, or its repair, was in force; None while it is not.
     """
 
     number: int = 0
@@ -52,16 +54,22 @@ class ChangeRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     more_removed: int = 0
     because: tuple[str, ...] = ()
     by: str = ""
+    services: tuple[str, ...] = ()
     after_ms: float | None = None
 
     @property
     def subject(self) -> str:
-        """The service port, ``shop/web:http``; "" for the node or its tables."""
+        """The service port, ``shop/web:http``, or several; "" for the node or its tables."""
+        if self.services:
+            more = len(self.services) - _MOST_SUBJECTS
+            return _listed(self.services[:_MOST_SUBJECTS], max(0, more))
         return f"{self.service}:{self.port}" if self.port else self.service
 
     @property
     def change(self) -> str:
         """What changed in words, without the service port."""
+        if self.by:
+            return self.what
         where = _listed(self.frontends, self.more_frontends)
         parts = [self.what] if self.what else []
         if self.added:
@@ -85,8 +93,20 @@ class ChangeRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
         return f"repaired, {took}" if self.by else took
 
     def concerns(self, question: Question) -> bool:
-        """Return whether it is about a Service, a frontend or an endpoint."""
+        """
+        Return whether it is about a Service, a frontend or an endpoint.
+
+        What another process did to the tables as a whole is about all of them.
+        """
+        if self.by and not self.services:
+            return True
         if isinstance(question, ServiceQuestion):
+            if self.by:
+                names = (str(question),) if question.port else ()
+                return any(
+                    one in names or (not names and one.partition(":")[0] == str(question.name))
+                    for one in self.services
+                )
             return self.service == str(question.name) and question.port in ("", self.port)
         return any(_is_at(text, question) for text in (*self.frontends, *self.added, *self.removed))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
@@ -22,13 +23,23 @@ _SLOT_PROTOCOLS = {
 _MOST_NAMED = 3
 
 
-def name_elements(desired: Desired | None, elements: Sequence[Place]) -> str:
+class NamedElements(NamedTuple):
     """
-    Return some elements in words: ``slot 1 of shop/web:http``, ``5 elements of shop/web:http``.
+    Some elements in words: ``slot 1 of shop/web:http``, ``5 elements of shop/web:http``.
 
-    Elements of no known Service are named by their set. "" for no elements.
+    `services` are all service ports that they belong to, and `frontends` theirs; both are () where
+    one of the elements belongs to no known Service.
     """
+
+    text: str = ""
+    services: tuple[str, ...] = ()
+    frontends: tuple[str, ...] = ()
+
+
+def name_elements(desired: Desired | None, elements: Sequence[Place]) -> NamedElements:
+    """Name elements. Those of no known Service are named by their set."""
     slots, services, others = [], dict[str, int](), dict[str, int]()
+    frontends = dict[str, None]()
     for family, name, key in elements:
         frontend, slot = _frontend_of(family, name, key)
         found = desired.frontends.get(frontend) if desired and frontend else None
@@ -37,12 +48,14 @@ def name_elements(desired: Desired | None, elements: Sequence[Place]) -> str:
             continue
         port = service_port(found.claim)
         services[port] = services.get(port, 0) + 1
+        frontends[str(frontend)] = None
         slots.append(f"slot {slot}" if slot is not None else str(frontend))
+    known = ((), ()) if others else (tuple(services), tuple(frontends))
     if len(elements) == 1 and services:
-        return f"{slots[0]} of {next(iter(services))}"
+        return NamedElements(f"{slots[0]} of {next(iter(services))}", *known)
     parts = [f"{plural(count, 'element')} of {port}" for port, count in services.items()]
     parts += [f"{plural(count, 'element')} of {name}" for name, count in others.items()]
-    return _listed(parts)
+    return NamedElements(_listed(parts), *known)
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -114,4 +114,6 @@ def test_what_another_process_deleted_is_named_by_service(
     daemon.wait_for("repaired table")
     wait_until(lambda: len(rows(commands)) > 1)
 
-    assert rows(commands)[-1][1] == "deleted slot 0 of default/web in table ip nfproxy"
+    what = "deleted slot 0 of default/web in table ip nfproxy"
+    assert rows(commands)[-1][:2] == rows(commands, "web")[-1][:2] == ["default/web", what]
+    assert rows(commands, "default/other") == []

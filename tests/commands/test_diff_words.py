@@ -50,6 +50,14 @@ def test_rules_that_differ_are_named(loaded: Commands, manifests: Path) -> None:
     assert "packets" not in details
 
 
+def test_rules_of_several_chains_are_named(loaded: Commands, manifests: Path) -> None:
+    """Of each: nft lists one chain at a time."""
+    details = [row[4] for row in rows(loaded, manifests, "--cluster-cidr=10.9.0.0/16").values()]
+    chains = [one for one in details if "+ ip saddr != 10.9.0.0/16" in one]
+    assert len(chains) > 1
+    assert not any("other rules" in one for one in details)
+
+
 def test_policies_are_named(loaded: Commands, manifests: Path) -> None:
     """That of the kernel, and that it should have."""
     loaded.nft("add chain ip nfproxy nat-output { policy drop; }\n")

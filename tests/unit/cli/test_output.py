@@ -47,7 +47,7 @@ def test_a_table_has_columns_and_titles_on_a_terminal(
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
-    print_table(("CHANGE", "SERVICE", "DETAILS"), ROWS)
+    print_table(("CHANGE", "SERVICE", "DETAILS"), ROWS, prose=["DETAILS"])
 
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert "SERVICE" in lines[0]

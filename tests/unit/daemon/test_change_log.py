@@ -15,12 +15,13 @@ from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.insight.changerecord import ChangeRecord, ChangeRecords, concerning
 from nfproxy.insight.question import parse_question
-from nfproxy.model.addresses import FAMILIES, parse_address
+from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import KeptAddresses, NodeConfig
 from nfproxy.model.service import Protocol, ServicePort
 from nfproxy.plan.planner import Planner
+from nfproxy.reconcile.extent import Extent
 
 CONFIG = NodeConfig(node_name="node-1")
 HTTP = (ServicePort("http", Protocol.TCP, 80, 30080),)
@@ -203,6 +204,31 @@ def test_foreign_changes_are_recorded_with_their_repair() -> None:
     assert (pending.in_force, pending.number) == ("not repaired yet", 0)
     assert recorded.lines == [" | deleted table ip nfproxy | nft (pid 31433), not us"]
     assert repaired.in_force.startswith("repaired, ")
+
+
+def test_foreign_changes_concern_the_services_whose_elements_they_were() -> None:
+    """And their frontends; of the table as a whole, all Services."""
+    recorded = Recorded()
+    families = frozenset({Family.IPV4})
+    web = (("default/web:http",), ("10.96.0.1:80/tcp",))
+    one = ForeignChange(Damage.ELEMENTS, families, "deleted one", "nft", "nft", Extent(), *web)
+    other = one._replace(what="deleted two", services=("a/b:c",), frontends=("10.96.0.2:80/tcp",))
+    whole = ForeignChange(Damage.TABLE, families, "deleted table ip nfproxy", "nft")
+    for several in ([one], [other], [one, other], [one, whole]):
+        for change in several:
+            recorded.log.foreign_change(change)
+        recorded.log.repaired()
+    records = recorded.page.records[1:]
+
+    def about(text: str) -> list[int]:
+        question = parse_question(text)
+        return [number for number, one in enumerate(records) if one.concerns(question)]
+
+    assert [one.subject for one in records[:2]] == ["default/web:http", "a/b:c"]
+    assert records[2].subject == "default/web:http, a/b:c"
+    assert about("default/web") == about("default/web:http") == about("10.96.0.1:80") == [0, 2, 3]
+    assert about("a/b") == about("10.96.0.2") == [1, 2, 3]
+    assert about("default/web:other") == about("10.96.0.1:81") == about("x/y") == [3]
 
 
 def test_the_log_names_each_change(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from nfproxy.dataplane.deletions import CountedDeletions, DeletedElement
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.notifications import CountedDeletions, DeletedElement
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.nft import schema
 from nfproxy.reconcile.transition import Operation

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfproxy.dataplane import notifications
+from nfproxy.dataplane import deletions, notifications
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresschanges import LocalAddresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
@@ -138,7 +138,7 @@ READERS: list[Callable[[bytes], Any]] = [
     routing.read_link,
     routing.read_hardware_address,
     routing.read_bridge_port,
-    lambda data: list(notifications._deleted(data)),
+    lambda data: list(deletions._deleted(data)),
     lambda data: nftables.changing_process(data, 0, len(data)),
     lambda data: nftables.chain_of(nftables.DELETE_CHAIN, data, 0, len(data)),
     lambda data: nftables.is_dormant(data, 0, len(data)),
@@ -187,9 +187,10 @@ def test_foreign_changes_that_cannot_be_read_count_as_lost(given: list[bytes]) -
     """The event loop reads them: nothing is raised there, and all of them are read."""
     with mock.patch.object(notifications, "listen", return_value=Talker(given)):
         changes = notifications.ForeignChanges(7)
-        deletions = notifications.CountedDeletions(7)
+    with mock.patch.object(deletions, "listen", return_value=Talker(given)):
+        counted = deletions.CountedDeletions(7)
     changes.read()
-    list(deletions.read())
+    list(counted.read())
 
 
 @given(st.lists(buffers(), max_size=4))

@@ -61,9 +61,13 @@ def slot(key: FrontendKey, number: int) -> Place:
 )
 def test_elements_are_named_by_service_port(places: list[Place], text: str) -> None:
     """Those of no Service by their set."""
-    assert name_elements(desired(), places) == text
+    named = name_elements(desired(), places)
+    assert named.text == text
+    is_known = bool(text) and "element of s" not in text and "default/web:http" in text
+    assert named.services == (("default/web:http",) if is_known else ())
+    assert bool(named.frontends) == is_known
 
 
 def test_before_anything_is_planned_sets_are_named() -> None:
     """And nothing fails."""
-    assert name_elements(None, [slot(WEB, 0)]) == "1 element of endpoints-tcp"
+    assert name_elements(None, [slot(WEB, 0)]).text == "1 element of endpoints-tcp"
