@@ -51,7 +51,7 @@ def test_an_unreachable_api_server_is_an_error_within_seconds(site: Site, comman
     site.api.refuse()
     result = site.commands.run(command, "--kubeconfig", site.kubeconfig)
 
-    assert result.code == (2 if command == "diff" else 1)
+    assert result.code == 2
     assert "refuses connections; check that the API server runs there" in result.err
     (line,) = [text for text in result.err.splitlines() if "refuses" in text]
     assert line.count("127.0.0.1:") == 1, "the address is said once"

@@ -92,7 +92,7 @@ def test_check_without_cap_net_admin_and_without_user_namespaces(
     """Then --check is not available, and the error has the remedy."""
     result = commands.run("render", "-f", small, "--check", prefix=NO_NET_ADMIN)
 
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "run as root" in error_line(result.err)
 
 
@@ -149,7 +149,7 @@ def test_check_without_libnftables(commands: Commands, small: Path) -> None:
     """render itself does without, --check does not."""
     assert commands.run("render", "-f", small, prefix=HIDE_LIBRARY).code == 0
     result = commands.run("render", "-f", small, "--check", prefix=HIDE_LIBRARY)
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "install the package" in error_line(result.err)
 
 
@@ -268,7 +268,7 @@ def test_a_configuration_that_cannot_be_used(
     where = "--manifests" if command == "run" else "-f"
     result = commands.run(command, where, small, *given, node="")
 
-    assert result.code == (2 if command == "diff" else 1)
+    assert result.code == (1 if command == "run" else 2)
     assert "nfproxy: error: " in result.err
     for message in messages:
         assert message.replace("FILE", str(file)) in result.err
