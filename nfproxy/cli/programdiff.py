@@ -177,7 +177,7 @@ def _misfits(have: Program, want: Program) -> list[str]:
         for n in sorted(have.chains.keys() & want.chains.keys())
         if have.chains[n].hook != want.chains[n].hook
     ]
-    layout = [have.other_layout] if have.other_layout else []
+    layout = [f"layout {have.layout}"] if have.layout not in (None, ruleset.LAYOUT) else []
     return [*layout, *(f"set {name}" for name in sets), *(f"chain {name}" for name in chains)]
 
 

@@ -16,7 +16,7 @@ from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Hook, SetRow
 from nfproxy.netlink.sockets import NftSocket, open_script_socket
-from nfproxy.nft.ruleset import other_layout
+from nfproxy.nft.ruleset import layout_of
 from nfproxy.nft.schema import TABLE
 
 
@@ -37,13 +37,13 @@ class Program(msgspec.Struct, frozen=True):
     """
     One family's table without its elements. The kernel does not run a dormant table.
 
-    `other_layout` says which layout the table has by its comment, "" for this version's.
+    `layout` is what the table's comment says, None if it says nothing.
     """
 
     dormant: bool
     chains: dict[str, ChainContents]
     sets: dict[str, SetRow]
-    other_layout: str = ""
+    layout: int | None = None
 
 
 Programs = dict[Family, Program]
@@ -68,7 +68,7 @@ def _program(netlink: NftSocket, family: Family) -> Program | None:
         for chain in netlink.chains(family, TABLE)
     }
     sets = {row.name: row._replace(held=None) for row in netlink.sets(family, TABLE)}
-    return Program(table.is_dormant, chains, sets, other_layout(table.comment))
+    return Program(table.is_dormant, chains, sets, layout_of(table.comment))
 
 
 def programs_of_texts(texts: Iterable[str], families: Iterable[Family]) -> Programs:

@@ -46,7 +46,7 @@ from nfproxy.text import quoted
 LAYOUT = 3
 
 _COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
-_OTHER_LAYOUT = re.compile(rf"nfproxy (layout (?!{LAYOUT}\b)\d+)\b")
+_LAYOUT_IN_COMMENT = re.compile(r"nfproxy layout (\d+)\b")
 _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1"}
 
 #: Every other component translates destinations at a lower priority; -100 is usual.
@@ -142,10 +142,10 @@ def _mark(config: ProgramConfig) -> str:
     return f"0x{config.masquerade_mark:08x}"
 
 
-def other_layout(comment: str) -> str:
-    """Return which other layout a table has by its comment, "" for this one or an unknown one."""
-    found = _OTHER_LAYOUT.match(comment)
-    return found[1] if found else ""
+def layout_of(comment: str) -> int | None:
+    """Return the layout that a table's comment names, None if it names none."""
+    found = _LAYOUT_IN_COMMENT.match(comment)
+    return int(found[1]) if found else None
 
 
 def table_text(config: ProgramConfig, family: Family, stage: Stage = IN_PLACE) -> str:

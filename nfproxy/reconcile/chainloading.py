@@ -40,7 +40,12 @@ class Survey(dict[Family, list[str]]):
 
 
 class ChainLoading:
-    """Loads chains for a program's configuration: `program`, which may change."""
+    """
+    Loads chains for a program's configuration: `program`, which may change.
+
+    `stage` says which tables are worked on. `other_layout` says which layout one of them had at
+    `begin`, "" where they have this one.
+    """
 
     def __init__(
         self, dataplane: Dataplane, program: ProgramConfig, families: Collection[Family]
@@ -48,13 +53,28 @@ class ChainLoading:
         """Load nothing yet."""
         self.program = program
         self.stage = IN_PLACE
+        self.other_layout = ""
         self._dataplane = dataplane
         self._families = families
 
     # --- which tables --------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Find out which tables to work on, and remove what is left of a change of layout."""
+    def begin(self, *, is_start: bool) -> None:
+        """
+        Find out which tables to work on, and remove what is left of a change of layout.
+
+        A table whose comment names no layout is one that another process made. A start takes it for
+        one of another layout: whose elements it has is unknown.
+        """
+        self._find_stage()
+        rows = (self._dataplane.table_row(family, self.stage.table) for family in self._families)
+        layouts = {ruleset.layout_of(row.comment) for row in rows if row} - {ruleset.LAYOUT}
+        named = sorted(layout for layout in layouts if layout is not None)
+        self.other_layout = f"layout {named[0]}" if named else ""
+        if is_start and None in layouts:
+            self.other_layout = self.other_layout or "none is named in its comment"
+
+    def _find_stage(self) -> None:
         if not self._existing(NEXT_TABLE):
             self.go_to(IN_PLACE)
             return
@@ -80,11 +100,6 @@ class ChainLoading:
     def exist(self) -> bool:
         """Return whether any of the tables that are worked on is there."""
         return bool(self._existing(self.stage.table))
-
-    def other_layout(self) -> str:
-        """Return which other layout one of the tables says it has, "" if none does."""
-        rows = (self._dataplane.table_row(family, self.stage.table) for family in self._families)
-        return next(filter(None, (ruleset.other_layout(row.comment) for row in rows if row)), "")
 
     def change_over(self) -> None:
         """

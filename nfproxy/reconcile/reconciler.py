@@ -27,7 +27,7 @@ from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
 from nfproxy.reconcile.costs import TRANSACTION_S
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.observed import observe
-from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_elements
+from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_contents
 from nfproxy.reconcile.restoring import is_much, restore
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
@@ -118,9 +118,9 @@ class Reconciler:
         if reason is not None:
             self._resyncing = reason
             self._dataplane.expect_load()
-            self._loading.begin()
+            self._loading.begin(is_start=reason is ResyncReason.START)
             # Elements of another layout are nothing to go on from.
-            elements_read = 0 if self._loading.other_layout() else self._read_tables()
+            elements_read = 0 if self._loading.other_layout else self._read_tables()
             chains_made = self._take_over_program()
         elif self._program_changed:
             self._reload_chains()
@@ -138,7 +138,7 @@ class Reconciler:
         except TransactionError as error:
             # Anything else than the elements themselves, such as another process's change, ends
             # when the tables are read. This was refused right after that.
-            if self._resyncing is None or not may_be_about_elements(error):
+            if self._resyncing is None or not may_be_about_contents(error):
                 raise
             done, refused = self._apply_apart(batch)
         is_in_force = self._loading.stage.hooked
@@ -329,11 +329,11 @@ class Reconciler:
             chains = chains_ahead(chains) | chains
         foreign = self._loading.survey(chains)
         try:
-            why: object = self._loading.other_layout()
+            why: object = self._loading.other_layout
             if not why:
                 self._loading.load_program(chains, foreign)
         except TransactionError as error:
-            if not self._loading.exist():
+            if not (may_be_about_contents(error) and self._loading.exist()):
                 raise
             why = error
         if why:

@@ -19,7 +19,7 @@ from nfproxy.reconcile.backlog import ServicePart
 # More than these in one transaction have a common cause, such as a table that was deleted.
 _MOST_REFUSED = 16
 
-# A kernel without memory, or nfproxy without rights, says nothing about the elements.
+# A kernel without memory, or nfproxy without rights, says nothing about what it was given.
 _OTHER_CAUSES = frozenset(
     errno.errorcode[number]
     for number in (
@@ -42,7 +42,7 @@ class Refused(NamedTuple):
         return f"{_name(self.part)}: {self.reason}; it stays as it was until it changes"
 
 
-def may_be_about_elements(error: TransactionError) -> bool:
+def may_be_about_contents(error: TransactionError) -> bool:
     """Return whether a transaction may have been refused for what it holds."""
     return error.code not in _OTHER_CAUSES
 
@@ -64,7 +64,7 @@ def apply_apart(
             apply(some)
         except TransactionError as error:
             is_one = len(some) == 1
-            if not may_be_about_elements(error) or (is_one and len(refused) == _MOST_REFUSED):
+            if not may_be_about_contents(error) or (is_one and len(refused) == _MOST_REFUSED):
                 raise
             if is_one:
                 refused.append(Refused(*some[0], str(error)))

@@ -301,7 +301,7 @@ def ended_after(loads: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("loads", range(1, 6))
+@pytest.mark.parametrize("loads", [1, 2, 4])
 def test_a_process_that_ends_while_it_changes_the_layout(
     served: Cluster, older: dict[str, Any], loads: int
 ) -> None:

@@ -14,9 +14,10 @@ from support.kernel.tables import dump
 from support.objects.model import changes, service
 from support.objects.web import WEB, A, B, C, web
 
-from nfproxy.errors import NfproxyError
+from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.chains import BASE_CHAINS
+from nfproxy.nft.ruleset import LAYOUT, layout_of
 from nfproxy.nft.schema import NEXT_TABLE, TABLE
 from nfproxy.nft.stages import ASIDE, BACK, IN_PLACE, first_stage, next_stage
 from nfproxy.plan.desired import Touched
@@ -164,7 +165,7 @@ def test_a_process_that_ends_at_any_step_leaves_what_the_next_one_goes_on_with(f
         assert_right(proxy.kernel)
         to_the_end(proxy)  # this one goes on, too
         assert_right(proxy.kernel)
-        position += 1
+        position += 2
     assert position > 20
 
 
@@ -225,17 +226,29 @@ def test_what_an_unfinished_change_left_is_removed():
     assert_right(proxy.kernel)
 
 
-def test_a_layout_that_the_kernel_would_take_is_another_one_by_its_comment():
-    """Its maps may have other contents under the same names."""
+@pytest.mark.parametrize("comment", ["nfproxy layout 1, managed: changes are undone", ""])
+def test_a_layout_that_the_kernel_would_take_is_another_one_by_its_comment(comment: str):
+    """Its maps may have other contents under the same names. Without one it is unknown."""
     proxy = MemoryProxy(FlakyKernel())
     proxy.reconciler.touch(proxy.planner.apply(changes(*OBJECTS)))
     to_the_end(proxy)
     for table in proxy.kernel.tables.values():
-        table.comment = "nfproxy layout 1, managed: changes are undone"
+        table.comment = comment
     successor = over_old_tables(proxy.kernel)
     to_the_end(successor)
     assert_right(proxy.kernel)
-    assert all("layout 1" not in table.comment for table in proxy.kernel.tables.values())
+    assert {layout_of(table.comment) for table in proxy.kernel.tables.values()} == {LAYOUT}
+
+
+def test_tables_that_may_not_be_written_have_no_other_layout_for_that():
+    """Another process owns them: nothing is filled that could never take over."""
+    proxy = over_old_tables()
+    for table in proxy.kernel.tables.values():
+        table.comment = f"nfproxy layout {LAYOUT}, managed"
+    error = TransactionError("refused", code="EPERM")
+    with mock.patch.object(proxy.kernel, "load", side_effect=error), pytest.raises(type(error)):
+        proxy.resync()
+    assert proxy.reconciler._loading.stage == IN_PLACE
 
 
 def test_old_tables_that_no_packet_comes_to_are_replaced_at_once():
