@@ -139,9 +139,14 @@ def _nft_chains(netlink: NftSocket, family: int, table: str) -> ForeignChains:
 def _follow(
     chains: ForeignChains, base: _Base, samples: Collection[Sample]
 ) -> Iterator[ForeignRule]:
+    quiet: set[object] = set()
     for one in samples:
-        if not _is_met(base, one.packet):
+        about = (one.packet.stage, one.frontend, one.endpoint, one.health_port)
+        # Nothing happens to some clients' packets where nothing may happen to any client's.
+        if about in quiet or not _is_met(base, one.packet):
             continue
+        if not one.clients:
+            quiet.add(about)
         is_everywhere = base.family not in (_NETDEV, _BRIDGE) and base.hook != "other"
         for hit in chains.walk(
             base.chain,
@@ -151,6 +156,7 @@ def _follow(
         ):
             if not _counts(hit.effect, one.packet.stage):
                 continue
+            quiet.discard(about)
             rule = hit.rule
             yield ForeignRule(
                 effect=hit.effect,

@@ -7,6 +7,7 @@ Source: ``linux/netfilter/nf_tables.h``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from nfproxy.dataplane.samplepackets import Octets, SamplePacket, interface_name, native
 from nfproxy.dataplane.xtparts import match_of
@@ -53,19 +54,22 @@ class RuleRun:
     def store(self, register: int, octets: Octets, *, is_naming: bool = False) -> None:
         """Load a register; the kernel fills its last four octets."""
         at = _place(register)
-        padded = octets + [0] * (-len(octets) % 4)
+        padded = octets + [0] * (-len(octets) % 4) if len(octets) % 4 else octets
         self.registers[at : at + len(padded)] = padded
-        del self.registers[_REGISTERS:]
-        places = range(at, at + len(padded))
-        self.naming.difference_update(places)
-        if is_naming:
-            self.naming.update(places)
+        if is_naming or self.naming:
+            places = range(at, at + len(padded))
+            self.naming.difference_update(places)
+            self.naming.update(places if is_naming else ())
 
     def load(self, register: int, length: int) -> bytes | None:
         """Return what a register holds, None where that is not known."""
         at = _place(register)
-        held = [one for one in self.registers[at : at + length] if one is not None]
-        return bytes(held) if len(held) == length and length else None
+        held = self.registers[at : at + length]
+        # bytes() refuses what is not known, and what is beyond the registers is short.
+        try:
+            return bytes(cast(list[int], held)) if length and len(held) == length else None
+        except TypeError:
+            return None
 
     def forget(self) -> None:
         """Forget all registers: an expression that is not understood may have loaded one."""
@@ -125,11 +129,12 @@ def _payload(data: Data) -> Step | None:
     def step(run: RuleRun) -> bool:
         header: Octets = []
         if base == _NETWORK:
-            header = run.packet.network()
+            header = run.packet.network
         elif base == _TRANSPORT:
-            header = run.packet.transport()
+            header = run.packet.transport
         octets = header[offset : offset + length]
-        octets += [None] * (length - len(octets))
+        if len(octets) < length:
+            octets += [None] * (length - len(octets))
         is_naming = base == _NETWORK and run.packet.names_at(offset, length)
         run.store(target, octets, is_naming=is_naming)
         return True

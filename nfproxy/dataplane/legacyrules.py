@@ -242,7 +242,7 @@ def _head(rules: bytes, at: int, family: Family) -> Condition:
     def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
         if flags & layout.is_fragment:
             return False
-        header = packet.network()
+        header = packet.network
         parts: list[tuple[Octets, bytes, bytes, int]] = [
             (header[-2 * size : -size], source, source_mask, _NOT_SOURCE),
             (header[-size:], destination, destination_mask, _NOT_DESTINATION),

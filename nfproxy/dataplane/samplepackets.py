@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import msgspec
@@ -25,7 +26,7 @@ _INTERFACE_SIZE = 16  # IFNAMSIZ
 _TRANSLATED = (PacketStage.SENT, PacketStage.OWN_SENT, PacketStage.ANSWER)
 
 
-class SamplePacket(msgspec.Struct, frozen=True):
+class SamplePacket(msgspec.Struct, frozen=True, dict=True):
     """
     The first packet of a connection, or the answer to it.
 
@@ -52,8 +53,9 @@ class SamplePacket(msgspec.Struct, frozen=True):
         """Whether it comes from an endpoint."""
         return self.stage is PacketStage.ANSWER
 
+    @functools.cached_property
     def network(self) -> Octets:
-        """Return what is known of its IP header."""
+        """What is known of its IP header."""
         protocol, source, destination, size = _PLACES[self.family]
         found: Octets = [None] * size
         found[protocol] = self.protocol
@@ -61,8 +63,9 @@ class SamplePacket(msgspec.Struct, frozen=True):
             found[at : at + len(address)] = address
         return found
 
+    @functools.cached_property
     def transport(self) -> Octets:
-        """Return what is known of its TCP, UDP or SCTP header."""
+        """What is known of its TCP, UDP or SCTP header."""
         found: Octets = [None] * _TRANSPORT_SIZE
         for at, port in ((0, self.source_port), (2, self.port)):
             if port:
