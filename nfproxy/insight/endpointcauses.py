@@ -136,7 +136,7 @@ def _no_such_port(port: PortSight, pieces: Sequence[EndpointSlice]) -> Diagnosis
         return Diagnosis(
             Severity.FAIL,
             Code.PORT_PROTOCOL_DIFFERS,
-            f"{endpoints_there(count)}; their {_port_word(own)} is "
+            f"{endpoints_there(count)}; their {'port ' + quoted(own) if own else 'port'} is "
             f"{shown_name(words[0].protocol)}, the Service's {_protocol(port)}",
             look=(_slices(port),),
             about=msgspec.structs.replace(about, field="ports[].protocol"),

@@ -319,8 +319,8 @@ def _sources(facts: NodeFacts, port: ExplainedPort, traffic: PortTraffic) -> Ite
         Diagnosis(
             Severity.WARN if is_answered else Severity.FAIL,
             Code.SOURCE_CHANGED,
-            f"{sum(away.values()):,} connections reach their endpoint from {names}, which is no "
-            "address of this node: answers go there, and not to the client",
+            f"endpoints see {sum(away.values()):,} of the connections come from {names}, which is "
+            "no address of this node: answers go there, and not to the client",
             because=tuple(in_words(rule) for rule in rules),
             look=(*(listing(rule) for rule in rules[:1]), f"nfproxy trace {port.service}"),
             brief=f"clients appear as {names}",
@@ -378,7 +378,8 @@ def _clients(group: _Group) -> str:
 
 def in_words(rule: ForeignRule) -> str:
     """Return which rule it is, and what it has counted."""
-    packets = f", {rule.packets:,} packets" if rule.packets is not None else ""
+    count = rule.packets
+    packets = "" if count is None else f", {count:,} packet" + "s" * (count != 1)
     if rule.is_policy:
         return f"policy drop of chain {rule.chain} of table {rule.table}, for what no rule accepts"
     comment = f' "{rule.comment}"' if rule.comment else ""

@@ -265,7 +265,9 @@ def _row_cause(port: ExplainedPort, row: FrontendRow) -> Iterator[NodeCause]:
             because=(
                 f"in the kernel: {', '.join(row.in_kernel.endpoints) or 'no endpoint'}",
                 f"should be: {', '.join(sorted(wanted)) or 'no endpoint'}",
-            ),
+            )
+            if set(row.in_kernel.endpoints) != set(wanted)
+            else ("the endpoints are equal, and something else is not: nfproxy diff names it",),
             look=look,
             brief=f"{row.key} differs in the kernel",
         ),
