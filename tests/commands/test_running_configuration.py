@@ -177,7 +177,7 @@ def test_another_users_process_is_not_believed(
     finally:
         commands.namespace.stop(impostor)
 
-    assert ("node evil" in found.err) == believed
+    assert ("Node 'evil' is unknown" in found.err) == believed
 
 
 def test_an_ordinary_user_renders_with_it_too(commands: Commands, objects: Path) -> None:
