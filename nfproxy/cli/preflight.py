@@ -19,8 +19,10 @@ from nfproxy.cli.output import (
     print_table,
     progress,
 )
+from nfproxy.cli.running import running_daemon
+from nfproxy.cli.runningconfig import configuration_of
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
-from nfproxy.config.load import load
+from nfproxy.config.load import LoadedConfig, contradictions, load
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError
 from nfproxy.tools.preflight.findings import Finding, Level, NodeReport
@@ -80,7 +82,8 @@ def command(
     """
     Check whether this node, and its access to the API server, are fit for nfproxy.
 
-    Takes the flags and the configuration file of `nfproxy run`. It tries features in a network
+    Takes the flags and the configuration file of `nfproxy run`; without them, the configuration of
+    the nfproxy that runs here, if one does. It tries features in a network
     namespace of its own or without effect, and changes nothing on the node or in the cluster. Each
     line says ok, warn or fail, what was found, and what to do; note: could be better and does no
     harm; skip: not visible from here. Takes a few seconds.
@@ -95,9 +98,13 @@ def command(
 
     logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report has everything
     trouble: ConfigError | None = None
+    contradicting: list[str] = []
     try:
-        loaded = load(flags)
+        running = _running()
+        loaded = load(flags, running)
         name = node_name(loaded.config, socket.gethostname())
+        if running:
+            contradicting = [*contradictions(loaded.config, running.config, flags.given)]
     except ConfigError as error:
         trouble, loaded = error, load(Flags())
         name = socket.gethostname().strip().lower()
@@ -109,7 +116,7 @@ def command(
         settings=settings,
         node_ports=node_port_range,
         trouble=trouble,
-        warnings=loaded.warnings,
+        warnings=(*loaded.warnings, *contradicting),
         borrowed_credentials=is_borrowed,
         env_host=os.environ.get(_ENV_HOST, ""),
         host_root=host_root,
@@ -120,6 +127,17 @@ def command(
     _print(found, output)
     failed = found.result is Level.FAIL or (strict and found.result is Level.WARN)
     sys.exit(1 if failed else 0)
+
+
+def _running() -> LoadedConfig | None:
+    """Return the configuration of the nfproxy that runs here, None where there is none."""
+    daemon = running_daemon()
+    if daemon is None:
+        return None
+    try:
+        return configuration_of(daemon)
+    except ConfigError:  # of another version
+        return None
 
 
 def _print(report: NodeReport, output: str) -> None:

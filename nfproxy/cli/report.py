@@ -146,12 +146,9 @@ def _parts(daemon: RunningDaemon | None, what: tuple[str, ...]) -> Iterator[Bund
             f"nfproxy render {each}",
             partial(_nfproxy, "render", "-o", "yaml", "--", each),
         )
-    yield BundlePart("diff.json", "nfproxy diff", partial(_nfproxy, "diff", "-o", "json"))
-    yield BundlePart("preflight.json", "nfproxy preflight", partial(_preflight, daemon))
-    yield BundlePart(
-        "services.json", "nfproxy services", partial(_nfproxy, "services", "-o", "json")
-    )
-    yield BundlePart("changes.json", "nfproxy changes", partial(_nfproxy, "changes", "-o", "json"))
+    for name in ("diff", "preflight", "services", "changes"):
+        answer = partial(_nfproxy, name, "-o", "json")
+        yield BundlePart(f"{name}.json", f"nfproxy {name}", answer)
     for name, path, text in (
         ("daemon.json", STATUS_PATH, "the running nfproxy and its configuration"),
         ("metrics.txt", "/metrics", "its metrics"),
@@ -174,24 +171,8 @@ def _versions() -> Collected:
     return Collected("".join(f"{line}\n" for line in lines).encode())
 
 
-def _nfproxy(*arguments: str, keep_open: tuple[int, ...] = ()) -> Collected:
-    return by_command([sys.executable, "-P", "-m", "nfproxy", *arguments], keep_open=keep_open)
-
-
-def _preflight(daemon: RunningDaemon | None) -> Collected:
-    """Return what preflight finds with the configuration of the nfproxy that runs here."""
-    if daemon is None:
-        return _nfproxy("preflight", "-o", "json")
-    from nfproxy.yaml import dump
-
-    # A file without a name: there may be no directory that can be written to.
-    number = os.memfd_create("configuration")
-    with os.fdopen(number, "wb", buffering=0) as file:
-        file.write(dump(daemon.status.configuration).encode())
-        flags = [f"--config=/proc/self/fd/{number}", f"--hostname-override={daemon.node}"]
-        if master := daemon.status.master:
-            flags.append(f"--master={master}")
-        return _nfproxy("preflight", "-o", "json", *flags, keep_open=(number,))
+def _nfproxy(*arguments: str) -> Collected:
+    return by_command([sys.executable, "-P", "-m", "nfproxy", *arguments])
 
 
 def _page(daemon: RunningDaemon | None, path: str) -> Collected:

@@ -319,7 +319,7 @@ def test_another_configuration_is_a_difference(loaded: Commands, manifests: Path
         (["-f", "MANIFESTS"], ORDINARY_USER, "CAP_NET_ADMIN is missing"),
         (["-f", "MANIFESTS", "--cluster-cidr", "nonsense"], (), "--cluster-cidr: 'nonsense'"),
         (["-f", "MANIFESTS", "--config", "/nonexistent"], (), "/nonexistent"),
-        (["-f", "MANIFESTS", "--no-such-flag"], (), "No such option"),
+        (["-f", "MANIFESTS", "--no-such-flag"], (), "no such option"),
         (["-f", "MANIFESTS", "default/wob"], (), "there is no Service default/wob"),
         ([], (), "name manifests with -f, or an API server"),
     ],

@@ -79,9 +79,7 @@ class BundlePart(msgspec.Struct, frozen=True):
     collect: Callable[[], Collected]
 
 
-def by_command(
-    argv: Sequence[str], *, keep_open: Sequence[int] = (), environment: Mapping[str, str] = {}
-) -> Collected:
+def by_command(argv: Sequence[str], *, environment: Mapping[str, str] = {}) -> Collected:
     """Return what a command prints. It ends with all that it started after COMMAND_S."""
     with (
         tempfile.TemporaryFile(dir=_scratch()) as out,
@@ -94,7 +92,6 @@ def by_command(
                 stdout=out,
                 stderr=err,
                 env={**os.environ, "NO_COLOR": "1", **environment},
-                pass_fds=keep_open,
                 start_new_session=True,
                 preexec_fn=_bound_files,
             )
