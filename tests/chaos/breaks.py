@@ -156,7 +156,7 @@ BREAKS: dict[str, tuple[Break, ...]] = {
     "exhaust_memory": (NO_TAKE_OVER,),
     "fill_disk": (
         Break(
-            "cli/output.py",
+            "cli/loglines.py",
             "    handler = logging.StreamHandler()\n",
             "    handler = logging.StreamHandler()\n"
             "    handler.handleError = lambda record: sys.exit(1)\n    import sys\n",

@@ -269,11 +269,17 @@ def test_the_manifest_is_what_krew_wants() -> None:
     assert manifest["metadata"]["name"] == path.stem
     spec = manifest["spec"]
     assert re.fullmatch(r"v\d+\.\d+\.\d+", spec["version"])
-    assert len(spec["shortDescription"]) <= 50
+    assert re.fullmatch(r"[\w-]+", path.stem)
+    assert re.fullmatch(r"[^\r\n]{1,50}", spec["shortDescription"])
     assert not spec["shortDescription"].endswith(".")
     (platform,) = spec["platforms"]
     assert platform["bin"] == PLUGIN.name
     assert os.access(PLUGIN, os.X_OK)
+    assert re.fullmatch(r"[a-f0-9]{64}", platform["sha256"])
+    selected = platform["selector"]["matchExpressions"]
+    assert {each["key"] for each in selected} <= {"os", "arch"}
+    assert selected
+    assert all(each["from"] and each["to"] for each in platform["files"])
 
     release = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
     assert platform["uri"].rpartition("/")[2] in release
