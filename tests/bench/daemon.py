@@ -31,8 +31,6 @@ from nfproxy.tools.lab import Lab
 
 SMALL, LARGE, MANY = Size(50, 4), Size(10_000, 10), Size(45_000, 1)
 _LAG_S = 2.0  # behind by more is not keeping up
-_REST_S = 0.4  # what lingers is removed, and chains of neighbouring counts are made
-_MOST_ADDED = 100  # endpoints that one Service gets
 
 
 class Storm(msgspec.Struct, frozen=True):
@@ -55,7 +53,6 @@ class Measured(msgspec.Struct, frozen=True):
     peak: int
     idle: float
     latency: list[float]
-    scaling: list[float]
     storms: list[Storm]
     start_processor: float = 0.0  # of the daemon and its children, until all was programmed
 
@@ -84,19 +81,13 @@ def measure(
                     changes.make()
                     latency.append(commits.wait() - api.changed_s)
                     time.sleep(2 * pauses[0] / 1000 + 0.01)
-                scaling = []
-                for number in range(min(repeats, 200)):
-                    time.sleep(_REST_S)
-                    commits.forget()
-                    changes.add_endpoint(number)
-                    scaling.append(commits.wait() - api.changed_s)
                 resident, peak = process.memory("VmRSS"), process.memory("VmHWM")
             storms = []
             for pause_ms in pauses:
                 with daemon(namespace, api, directory, pause_ms) as process:
                     process.wait_until_ready()
                     storms.append(_storm(process, commits, changes, pause_ms, storm_s, rate))
-    return Measured(str(size), started, resident, peak, idle, latency, scaling, storms, starting_s)
+    return Measured(str(size), started, resident, peak, idle, latency, storms, starting_s)
 
 
 class EndpointChanges:
@@ -115,12 +106,11 @@ class EndpointChanges:
         self._count += 1
         self._apply(number, addresses)
 
-    def add_endpoint(self, count: int) -> None:
-        """Give a Service one endpoint more, to a number that none had; after many, another one."""
-        number, extra = divmod(count, _MOST_ADDED)
-        addresses = objects.endpoints_of(number, self._size.endpoints)
-        addresses += [objects.spare_endpoint(60_000 + index) for index in range(extra + 1)]
-        self._apply(number % self._size.services, addresses)
+    def set_more(self, count: int) -> None:
+        """Give the first Service so many endpoints more than it had at first."""
+        addresses = objects.endpoints_of(0, self._size.endpoints)
+        addresses += [objects.spare_endpoint(60_000 + index) for index in range(count)]
+        self._apply(0, addresses)
 
     def _apply(self, number: int, addresses: Sequence[str]) -> None:
         body = msgspec.json.decode(objects.slice_json(number, addresses))
@@ -173,7 +163,6 @@ def show(results: Sequence[Measured], console: Console) -> None:
     table.add_row("process start to all programmed", *(f"{r.started:.2f} s" for r in results))
     table.add_row("its processor time", *(f"{r.start_processor:.2f} s" for r in results))
     table.add_row("watch event to commit, median / p99 ms", *(_ms(r.latency) for r in results))
-    table.add_row("one endpoint added, median / p99 ms", *(_ms(r.scaling) for r in results))
     table.add_row("memory settled", *(f"{r.resident / 1e6:.0f} MB" for r in results))
     table.add_row("memory at its peak", *(f"{r.peak / 1e6:.0f} MB" for r in results))
     table.add_row("processor, idle", *(f"{r.idle:.2%}" for r in results))
@@ -217,9 +206,6 @@ def targets(results: Sequence[Measured]) -> Iterator[Target]:
             storms = [storm for storm in result.storms if storm.lag_s < _LAG_S]
             kept = min((storm.made_per_s for storm in storms), default=0.0)
             yield Target("changes kept up with", "500 a second", f"{kept:.0f}", kept > 490)
-        if result.size == str(SMALL):
-            scaled = sorted(result.scaling)[int(len(result.scaling) * 0.99)]
-            yield at_most(f"one endpoint added, p99, {SMALL}", 3, scaled * 1e3, "ms")
         if large or result.size == str(SMALL):
             limit = 140 if large else 80
             yield at_most(f"memory, {result.size}", limit, result.resident / 1e6, "MB")

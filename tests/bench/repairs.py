@@ -116,8 +116,10 @@ def _repairs() -> tuple[int, float]:
 def _tables() -> list[object]:
     """Return what the tables hold: chains, rules and elements, without what they count."""
     with NftSocket() as netlink:
-        held: list[object] = [netlink.tables(family) for family in FAMILIES]
+        # A table that another process made has no comment of ours, and cannot get one.
+        held: list[object] = []
         for family in FAMILIES:
+            held.append([row._replace(comment="") for row in netlink.tables(family)])
             held.append({(row.name, row.hook, row.policy) for row in netlink.chains(family, TABLE)})
             rules = [(row.chain, row.expressions) for row in netlink.rules(family, TABLE)]
             held.append(sorted(rules, key=lambda rule: rule[0]))

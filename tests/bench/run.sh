@@ -16,6 +16,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh --quick                  tiny sizes, to see that it works
   tests/bench/run.sh --size 30000x10 --repeats 100
   tests/bench/run.sh daemon                   the whole daemon on an API server      (--help)
+  tests/bench/run.sh scaling                  one endpoint more or fewer, slowest    (--help)
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
   tests/bench/run.sh peaks                    memory of the daemon meanwhile         (--help)
@@ -35,14 +36,14 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " peaks "* | " repairs "* | " sets "* | " wide "*)
+    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " peaks "* | " repairs "* | " scaling "* | " sets "* | " wide "*)
         module=bench.$1 && shift
         ;;
     *" -h "* | *" --help "*) usage && exit ;;
 esac
 lists=()
 case $module in
-    bench.churn | bench.commands | bench.daemon | bench.peaks | bench.repairs) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
+    bench.churn | bench.commands | bench.daemon | bench.peaks | bench.repairs | bench.scaling) lists+=("$REPOSITORY/deploy/packages-test.txt") ;; # openssl
 esac
 prepare_packages "${lists[@]}"
 prepare_venv

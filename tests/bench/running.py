@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,14 @@ class Process:
     def wait_until_ready(self) -> None:
         """Wait until everything is programmed."""
         deadline = time.monotonic() + _LIMIT_S
-        while READY not in self._log.read_text():
+        while READY not in self.log_text():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the daemon did not get ready:\n{self._log.read_text()}")
+                raise RuntimeError(f"the daemon did not get ready:\n{self.log_text()}")
             time.sleep(0.005)
+
+    def log_text(self) -> str:
+        """Return what it has logged until now."""
+        return self._log.read_text()
 
     def _family(self) -> list[int]:
         pids = [self._process.pid]
@@ -72,6 +76,19 @@ class Process:
         """Return the processor time that the daemon and its children have used."""
         return sum(sum(_times(pid)) for pid in self._family()) / _TICK
 
+    def unscheduled_s(self) -> float:
+        """Return how long its threads and children could have run, and had no processor."""
+        return sum(self.unscheduled_of(str(pid)) for pid in self._family())
+
+    @staticmethod
+    def unscheduled_of(pid: str) -> float:
+        """Return that of a process's threads."""
+        waits = []
+        for stat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                waits.append(int(stat.read_text().split()[1]))
+        return sum(waits) / 1e9
+
     def children_s(self) -> float:
         """Return the part of it that children have used."""
         return self.processor_s() - sum(_times(self._process.pid)[:2]) / _TICK
@@ -96,6 +113,7 @@ def daemon(
     directory: Path,
     pause_ms: float,
     group: Cgroup | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Process]:
     """Run the daemon, in a cgroup if one is given, and end it."""
     kubeconfig = api.write_kubeconfig(directory / "kubeconfig", kind="token")
@@ -106,6 +124,7 @@ def daemon(
         f"--iptables-min-sync-period={pause_ms:g}ms",
         *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"),
         "--conntrack-tcp-timeout-close-wait=0",
+        *options,
     ]
     environment = compiled(directory)
     if group is not None:

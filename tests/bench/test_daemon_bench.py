@@ -26,8 +26,8 @@ def test_every_number_is_there() -> None:
 def test_targets_are_judged() -> None:
     """What is slow, large, busy or behind is not met."""
     calm = Storm(50, 500, 500, 20, 0.2, 0.01)
-    good = Measured(str(LARGE), 1.7, 139_000_000, 0, 0.004, [0.0019] * 100, [], [calm])
-    bad = Measured(str(LARGE), 1.9, 141_000_000, 0, 0.006, [0.0201] * 100, [], [])
+    good = Measured(str(LARGE), 1.7, 139_000_000, 0, 0.004, [0.0019] * 100, [calm])
+    bad = Measured(str(LARGE), 1.9, 141_000_000, 0, 0.006, [0.0201] * 100, [])
 
     assert [target.met for target in targets([good])] == [True] * 6
     assert [target.met for target in targets([bad])] == [False] * 6
