@@ -253,6 +253,9 @@ def _behind(
         level = Severity.FAIL
         if works or rule.stage in _OWN:
             level = Severity.WARN if group.is_sure else Severity.NOTE
+        elif not (group.is_sure or traffic.is_known or traffic.just_now):
+            # A policy may have dropped what it should, days ago.
+            level = Severity.WARN if traffic.ever else Severity.NOTE
     elif not is_named(group) or rule.packets is not None or is_known or not traffic.ever:
         return
     else:

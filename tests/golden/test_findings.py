@@ -190,7 +190,7 @@ SAMPLES: dict[Code, Callable[[], Explanation]] = {
         rules=(rule_of(RuleEffect.SOURCE, packets=1),),
     ),
     Code.DROPPED_BY_OTHERS: lambda: joined(
-        rules=(rule_of(packets=7, comment="NetworkPolicy shop/deny-all", is_named=True),)
+        rules=(rule_of(packets=7, comment="NetworkPolicy shop/deny-all", is_sure=True),)
     ),
     Code.REVERSE_PATH: lambda: joined(
         settings=settings(reverse_path_drops=9), arrived={WEB: 2}, turned_back=1

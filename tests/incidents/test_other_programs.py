@@ -196,3 +196,19 @@ def test_one_client_is_banned(again: Incident, client: str, found: list[str]) ->
     answer = again.explain("shop/web", "--from", client)
     assert answer.codes == found
     assert ("DROPPED" in answer.first_line) is bool(found)
+
+
+def test_a_policy_has_dropped_strangers(again: Incident) -> None:
+    """What it drops by design is worth a note, while those that it lets pass get answers."""
+    again.nft(
+        "table ip policies { chain w { type filter hook forward priority 0; "
+        'oifname "veth-1-1" goto pod; oifname "eth0" ip daddr 10.244.2.11 goto pod; }; '
+        "chain pod { ct state established accept; ip saddr 10.244.1.12 accept; "
+        "counter packets 9 bytes 99 drop; }; }"
+    )
+    assert all(one.answered for one in again.clients_try())
+    answer = again.explain("shop/web", "--from", "10.244.1.12")
+    assert answer.codes == []
+    answer = again.explain("shop/web")
+    assert {code.split()[0] for code in answer.codes} <= {"note"}
+    assert answer.first_line.endswith("works")

@@ -11,9 +11,11 @@ from support.onnode import (
     REMOTE,
     SHOP,
     UPLINK,
+    WEB,
     codes,
     end,
     healthy,
+    held,
     joined,
     result,
     routes,
@@ -24,6 +26,7 @@ from support.onnode import (
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     FailedWay,
+    HeldState,
     PacketStage,
     ProbeAnswer,
     ProbeResult,
@@ -31,18 +34,23 @@ from nfproxy.insight.nodefacts import (
     RuleEffect,
 )
 from nfproxy.insight.onnode import _probe_causes
-from nfproxy.model.addresses import parse_address
+from nfproxy.model.addresses import FAMILIES, parse_address
 
 
 def test_rules_of_others_that_drop() -> None:
     rule = rule_of(packets=7, comment="deny all", is_named=True)
-    found = joined(rules=(rule,))
+    others = traffic(local=ConnectionCounts(open=1))
+    found = joined(rules=(rule,), connections=others)
     assert result(found) == ("partly", ["fail DroppedByOthers"])
     assert 'inet policy, chain forward, handle 3 "deny all", 7 packets' in found.findings[0].message
+    assert codes(joined(rules=(rule,), arrived={WEB: 2}))[0] == "fail DroppedByOthers"
+    # Nothing is there just now: it may have dropped what it should, days ago.
+    assert codes(joined(rules=(rule,))) == ["warn DroppedByOthers"]
+    unused = HeldState(frozenset(FAMILIES), held().observed, {}, {})
+    assert codes(joined(rules=(rule,), held=unused)) == ["note DroppedByOthers"]
     assert codes(joined(rules=(msgspec.structs.replace(rule, packets=0),))) == []
     uncounted = (msgspec.structs.replace(rule, packets=None),)
     assert codes(joined(rules=uncounted)) == ["note DroppedByOthers"]
-    others = traffic(local=ConnectionCounts(open=1))
     assert codes(joined(rules=uncounted, connections=others)) == ["warn DroppedByOthers"]
     # It drops some clients, and others get through.
     works = traffic(remote=ConnectionCounts(open=1))
