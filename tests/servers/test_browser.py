@@ -148,3 +148,40 @@ def test_a_script_would_be_refused() -> None:
         assert "image" in said or "img" in said
 
     run(work, {"/": hostile})
+
+
+class Large(Shop):
+    """Ten thousand Service ports, with the problems of the shop, and some long names."""
+
+    async def overview(self) -> Overview | None:
+        found = await super().overview()
+        assert found is not None
+        some = found.services
+        rows = tuple(
+            msgspec.structs.replace(
+                some[number % len(some)], name=f"s{number:05}" + "-and-more" * (number % 7)
+            )
+            for number in range(10_000)
+        )
+        problems = sum(row.is_problem for row in rows)
+        return msgspec.structs.replace(found, services=rows, total=len(rows), problems=problems)
+
+
+def test_ten_thousand_services_are_read_by_pages() -> None:
+    """On a telephone, too: 200 rows, problems first, and one of them found by its name."""
+
+    async def work(tab: Tab, place: str) -> None:
+        count = "document.querySelectorAll('tbody tr').length"
+        for width in (1200, 375):
+            await tab.look(width, 800, "dark")
+            for path in ("/", "/?page=2", "/?page=50", "/problems"):
+                await tab.open(place + path)
+                assert await tab.value(count) == 200, path
+                assert await tab.value(WIDE) <= 0, (path, width)
+            await tab.open(f"{place}/?q=s09999")
+            assert await tab.value(count) == 1
+        await tab.open(place)
+        assert "✓" not in await tab.value("document.querySelector('tbody').innerText")
+        assert tab.said == []
+
+    run(work, shop_pages(Large()))
