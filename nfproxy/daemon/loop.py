@@ -27,7 +27,6 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.node import Node
 from nfproxy.model.nodeconfig import NodeConfig
-from nfproxy.nft.ruleset import load_templates
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.syncreport import Dataplane, ResyncReason
 
@@ -134,10 +133,7 @@ class Daemon:
                 await self._turn(waiting, stopped)
 
     async def _load_into(self, batches: list[Changes]) -> bool:
-        # While the source waits for an API server or for files.
-        templates = asyncio.ensure_future(asyncio.to_thread(load_templates))
         batches.append(await self._source.load())
-        await templates
         return True
 
     async def _first_config(

@@ -12,7 +12,8 @@ import re
 from collections.abc import Collection, Iterable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import jinja2
 
 from nfproxy.errors import ConfigError
 from nfproxy.model.addresses import Family, collapse, format_address
@@ -40,9 +41,6 @@ from nfproxy.nft.chains import (
 from nfproxy.nft.endpointnumbers import FIRST_NUMBER, NUMBER_MASK, SEED
 from nfproxy.nft.stages import IN_PLACE, Stage
 from nfproxy.text import quoted
-
-if TYPE_CHECKING:  # imported with the first template: see `load_templates`
-    import jinja2
 
 #: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
 LAYOUT = 3
@@ -84,8 +82,6 @@ def read_template(name: str) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
     return jinja2.Environment(  # noqa: S701 - the output is nft, not HTML
         loader=jinja2.FunctionLoader(read_template),
         undefined=jinja2.StrictUndefined,
@@ -93,16 +89,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=False,
         keep_trailing_newline=True,
     )
-
-
-def load_templates() -> None:
-    """
-    Compile the templates that every node needs; without it, the first text is late by that.
-
-    With the import of jinja2 it takes some 50 ms, which a start has while lists come in.
-    """
-    for template in ("table.nft.j2", "shape.nft.j2"):
-        _environment().get_template(template)
 
 
 def _render(template: str, **values: object) -> str:

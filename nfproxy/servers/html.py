@@ -12,14 +12,12 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jinja2
 from aiohttp.web_response import Response
 
 from nfproxy.servers.pages import answer
-
-if TYPE_CHECKING:  # the templates of rules import it, at a start while lists come in
-    import jinja2
 
 HTML = "text/html"
 
@@ -72,8 +70,6 @@ def _headers() -> Mapping[str, str]:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),
         autoescape=True,

@@ -22,7 +22,6 @@ DAEMON = """
 import ssl, sys
 import nfproxy.daemon.assembly
 needless = {"aiohttp.web", "aiohttp.web_app", "argparse", "importlib.metadata", "watchfiles"}
-needless.add("jinja2")  # later, while lists come in
 assert not needless & set(sys.modules), needless & set(sys.modules)
 from aiohttp import connector
 for context in (connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED):

@@ -206,16 +206,3 @@ def test_every_field_of_the_program_configuration_changes_the_text():
     before = ruleset.program_text(ProgramConfig(), V4, shapes)
     for name, value in changed.items():
         assert before != ruleset.program_text(ProgramConfig(**{name: value}), V4, shapes), name
-
-
-def test_the_templates_of_every_node_are_compiled_ahead(monkeypatch: pytest.MonkeyPatch):
-    """A start compiles them while lists come in; the first texts then need no more."""
-    ruleset.load_templates()
-
-    def compile_(*_: object, **__: object) -> None:
-        raise AssertionError("a template is compiled")
-
-    monkeypatch.setattr("jinja2.Environment.compile", compile_)
-    chain = Shape(Policy.CLUSTER, Protocol.TCP, 3)
-    assert ruleset.chains_text([chain], CONFIG.program, V4)
-    assert ruleset.table_text(CONFIG.program, V4)
