@@ -47,7 +47,7 @@ def _other(value: Value) -> Value:
 
 
 @given(wild_histories, configs, st.integers(0, 1 << 32), st.integers(1, 30))
-@examples(100)
+@examples(40)
 def test_elements_get_back_what_they_had(
     steps: list[Step], config: NodeConfig, seed: int, changes: int
 ) -> None:
@@ -90,7 +90,7 @@ def test_very_many_elements_are_not_remembered() -> None:
 
 
 @given(wild_histories, configs, st.integers(0, 1 << 32))
-@examples(100)
+@examples(40)
 def test_whole_sets_and_tables_get_back_what_they_had(
     steps: list[Step], config: NodeConfig, seed: int
 ) -> None:
