@@ -246,8 +246,8 @@ def _pod_words(sight: Sight, ports: tuple[PortSight, ...], address: bytes) -> st
         if (details := sight.details.endpoint(piece.name, address)).pod
     }
     names = sorted({str(port.service.name) for port in ports})
-    who = f"pod {shown_name(min(pods))}" if pods else "an endpoint"
-    return f"{who}, of {', '.join(names[:3])}" + (" and more" if len(names) > 3 else "")
+    who = f"pod {shown_name(min(pods))}," if pods else "an endpoint"
+    return f"{who} of {', '.join(names[:3])}" + (" and more" if len(names) > 3 else "")
 
 
 def _nowhere(sight: Sight, question: AddressQuestion) -> Owner:
