@@ -57,7 +57,7 @@ def endpoint(commands: Commands) -> Iterator[None]:
 def answer(commands: Commands) -> str:
     """Return what a client at 127.0.0.1 gets for ``hello`` and a half-close."""
     with closing(commands.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)) as client:
-        client.settimeout(5)
+        client.settimeout(20)
         try:
             client.connect(("127.0.0.1", NODE_PORT))
         except ConnectionRefusedError:

@@ -23,7 +23,7 @@ _kept = st.builds(
 
 
 @given(populations(), configs, configs, _kept, _kept)
-@examples(150)
+@examples(60)
 def test_other_services_keep_their_plan(
     population: Population,
     before: NodeConfig,

@@ -64,7 +64,7 @@ def ends_like_a_fresh_start(walk: WatchedWalk) -> None:
 
 
 @given(wild_histories, configs, manners)
-@examples(120)
+@examples(60)
 def test_any_history_ends_like_a_fresh_start(steps: list[Step], config: NodeConfig, manner: Manner):
     """
     Whatever changed and failed on the way, elements and rules end up as after a fresh start.
@@ -92,7 +92,7 @@ def test_many_more_histories_end_like_a_fresh_start(soak_s: float):
 
 
 @given(wild_histories, configs)
-@examples(60)
+@examples(30)
 def test_syncing_what_is_in_force_commits_nothing(steps: list[Step], config: NodeConfig):
     """The same objects again, and a new process over the tables of the old: no element changes."""
     walk = walked(steps, config)
@@ -112,7 +112,7 @@ def test_syncing_what_is_in_force_commits_nothing(steps: list[Step], config: Nod
 
 
 @given(wild_histories, configs, st.data())
-@examples(100)
+@examples(50)
 def test_whatever_a_stranger_did_is_undone(
     steps: list[Step], config: NodeConfig, data: st.DataObject
 ):

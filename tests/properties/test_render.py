@@ -29,7 +29,7 @@ def batch(objects: list[Object]) -> Changes:
 
 
 @given(populations(), configs, st.randoms(use_true_random=False))
-@examples(150)
+@examples(60)
 def test_objects_in_any_order_give_the_same_bytes(
     population: Population, config: NodeConfig, order: random.Random
 ):
@@ -43,7 +43,7 @@ def test_objects_in_any_order_give_the_same_bytes(
 
 
 @given(populations(), configs)
-@examples(100)
+@examples(50)
 def test_the_script_applies_to_any_starting_state(population: Population, config: NodeConfig):
     """Onto no table, onto itself, and onto the tables of other objects."""
     text = rendered(config, batch(list(population.all())))

@@ -13,7 +13,7 @@ from nfproxy.plan.planner import Planner
 
 
 @given(populations(), configs)
-@examples(200)
+@examples(80)
 def test_a_closer_look_says_the_same(population: Population, config: NodeConfig) -> None:
     """Of any cluster, on any node."""
     planner = Planner(config)

@@ -11,7 +11,7 @@ from nfproxy.views.tally import Tally
 
 
 @given(calm_histories)
-@examples(60)
+@examples(40)
 def test_totals_do_not_depend_on_the_way(steps: list[Step]) -> None:
     """After any history they are those of a fresh count of the last objects."""
     planner, tally, population = Planner(NodeConfig(node_name=NODE)), Tally(), Population()

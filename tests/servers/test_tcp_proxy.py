@@ -19,7 +19,7 @@ V4, V6 = Family.IPV4, Family.IPV6
 WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
 ONE = {V4: "127.0.0.1", V6: "::1"}
 families = pytest.mark.parametrize("family", [V4, V6])
-SOON_S = 5.0
+SOON_S = 20.0
 
 
 class Endpoint:
@@ -109,7 +109,7 @@ def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
             for endpoint in endpoints:
                 await endpoint.start()
         try:
-            await asyncio.wait_for(test(proxy), 30)
+            await asyncio.wait_for(test(proxy), 60)
         finally:
             await proxy.servers.close()
             await proxy.servers.close()

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from support.ports import free_ports
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName, Protocol
@@ -17,7 +18,7 @@ WEB, SHOP = ObjectName("ns", "web"), ObjectName("ns", "shop")
 ONE = {V4: "127.0.0.1", V6: "::1"}
 KIND = {V4: socket.AF_INET, V6: socket.AF_INET6}
 families = pytest.mark.parametrize("family", [V4, V6])
-SOON_S, LATE_S = 5.0, 0.2
+SOON_S, LATE_S = 20.0, 0.2
 
 
 def datagrams(family: Family, port: int = 0) -> socket.socket:
@@ -59,8 +60,7 @@ class Proxy:
             family: {name: Endpoint(name, family) for name in "abc"} for family in (V4, V6)
         }
         self.clients: list[socket.socket] = []
-        with datagrams(V4) as free:
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
 
     def put(
         self,
@@ -119,7 +119,7 @@ def run(test: Callable[[Proxy], Awaitable[None]]) -> None:
     async def use() -> None:
         proxy = Proxy()
         try:
-            await asyncio.wait_for(test(proxy), 30)
+            await asyncio.wait_for(test(proxy), 60)
         finally:
             await proxy.servers.close()
             await proxy.servers.close()
@@ -251,8 +251,7 @@ def test_idle_flows_end_as_conntracks_do() -> None:
             talks = proxy.client()
             await proxy.ask(talks)
             wanted = LocalNodePort(SHOP, (Target("127.0.0.1", silent.getsockname()[1]),))
-            with datagrams(V4) as free:
-                port = free.getsockname()[1]
+            (port,) = free_ports(1)
             proxy.servers.update({LocalPort(V4, port, Protocol.UDP): wanted})
             lonely = datagrams(V4)
             proxy.clients.append(lonely)

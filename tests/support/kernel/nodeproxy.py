@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
+from support.kernel import rules
 from support.objects.model import changes
 
 from nfproxy.dataplane.kernel import Kernel
-from nfproxy.dataplane.libnftables import load_text
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.changes import Changes
 from nfproxy.model.endpoints import EndpointSlice
@@ -88,7 +88,6 @@ class NodeProxy:
     def close(self, *, keep_tables: bool = False) -> None:
         """Close; the tables go, too, unless they are to be kept for a successor."""
         if not keep_tables:
-            for family in FAMILIES:
-                where = f"{family.table} {TABLE}"
-                self.host.namespace.call(load_text, f"add table {where}\ndelete table {where}\n")
+            tables = [f"table {family.table} {TABLE}\n" for family in FAMILIES]
+            rules.load(self.host, "".join(f"add {one}delete {one}" for one in tables))
         self.kernel.close()

@@ -30,6 +30,7 @@ class Forked(subprocess.Popen[str]):
 
     def __init__(self, pid: int, args: Sequence[str]) -> None:
         """Take its number, and its command line for messages."""
+        assert pid > 1, pid  # kill(2) takes other numbers for all processes, or a group
         self.pid = pid
         self.args = list(args)
         self.returncode: int | None = None  # type: ignore[assignment]

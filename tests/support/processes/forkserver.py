@@ -60,6 +60,8 @@ def _fork() -> int:
         _api.PyOS_AfterFork_Parent()
     else:
         _api.PyOS_AfterFork_Child()
+    if pid < 0:
+        raise OSError("no process could be made")  # never let -1 pass for the number of one
     return pid
 
 
