@@ -43,7 +43,7 @@ def process_age_s() -> float:
     return time.monotonic() - _process_start()[0]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _process_start() -> tuple[float, float]:
     """Return when this process started, by the monotonic clock and in Unix seconds."""
     age_s = time.monotonic() - _LOADED_S

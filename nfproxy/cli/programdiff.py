@@ -4,7 +4,7 @@ The part of ``nfproxy diff`` about tables, chains and sets; ``views.compare`` co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 
 import msgspec
@@ -108,12 +108,10 @@ def _texts(planner: Planner, families: Sequence[Family], limit: int | None) -> I
         for name, chain in wanted_chains(planner.desired, family).items()
     }
 
-    def whole(some: Mapping[tuple[Family, str], Chain]) -> str:
-        return "".join(
-            ruleset.program_text(program, family, of_family(some, family)) for family in families
-        )
+    def whole(of: Collection[Family], some: Mapping[tuple[Family, str], Chain]) -> str:
+        return "".join(ruleset.program_text(program, one, of_family(some, one)) for one in of)
 
-    return load_texts(chains, program, whole, limit)
+    return load_texts(chains, program, whole, families, limit)
 
 
 class _RuleTexts:

@@ -31,7 +31,7 @@ _DONE, _NO_LIBRARY, _UNKNOWN_BINDINGS = 0, 3, 4
 
 # A child runs so many scripts, and no other after one of so many bytes: libnftables keeps its peak
 # memory, some fifty times the script.
-_MOST_SCRIPTS, _LARGE = 500, 1 << 16
+_MOST_SCRIPTS, _LARGE = 500, 1 << 17
 
 #: Codes of the DataplaneError of a child that crashed, or did not finish in time.
 CRASHED, TIMED_OUT = "libnftables crashed", "libnftables timed out"

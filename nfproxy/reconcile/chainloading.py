@@ -108,23 +108,22 @@ class ChainLoading:
         These are removed a moment later: a packet may be on its way in them.
         """
         before = self.stage
-        self._dataplane.load(
-            self._of_each_family(
-                lambda family: "".join(
-                    (
-                        ruleset.program_text(
-                            self.program, family, (), stage=before._replace(hooked=True)
-                        ),
-                        *(
-                            ruleset.delete_chain_text(family, name, before.other_table)
-                            for name in self._hooked_chains(before.other_table, family)
-                        ),
-                    )
-                )
-            )
-        )
+        for families in self._at_once():
+            self._dataplane.load("".join(self._change_over_text(f, before) for f in families))
         self.go_to(next_stage(before))
         self._remove_tables(before.other_table)
+
+    def _change_over_text(self, family: Family, before: Stage) -> str:
+        text = ruleset.program_text(self.program, family, (), stage=before._replace(hooked=True))
+        hooked = self._hooked_chains(before.other_table, family)
+        gone = (ruleset.delete_chain_text(family, name, before.other_table) for name in hooked)
+        return text + "".join(gone)
+
+    def _at_once(self) -> Iterable[Collection[Family]]:
+        """Return the families whose programs are loaded in one transaction: all, if it may be."""
+        if self._dataplane.transaction_limit is None:
+            return [self._families]
+        return [(family,) for family in self._families]
 
     def _hooked_chains(self, table: str, family: Family) -> list[str]:
         """Return the base chains of a table that the kernel runs."""
@@ -145,7 +144,7 @@ class ChainLoading:
 
     def load_chains(self, chains: _Chains) -> None:
         """Load chains into tables that have the program."""
-        self._load(chains, lambda first: chains_text(first, self.program, self.stage))
+        self._load(chains, lambda _, first: chains_text(first, self.program, self.stage))
 
     def load_program(
         self, chains: _Chains, foreign: Mapping[Family, list[str]] | None = None
@@ -154,10 +153,11 @@ class ChainLoading:
         others = foreign or {}
         self._load(
             chains,
-            lambda first: self._of_each_family(
-                lambda f: ruleset.program_text(
+            lambda families, first: "".join(
+                ruleset.program_text(
                     self.program, f, of_family(first, f), others.get(f, ()), self.stage
                 )
+                for f in families
             ),
         )
 
@@ -165,8 +165,9 @@ class ChainLoading:
         """Put new tables with the program and chains, without elements, in place of the old."""
         self._load(
             chains,
-            lambda first: self._of_each_family(
-                lambda f: ruleset.replacement_text(self.program, f, of_family(first, f), self.stage)
+            lambda families, first: "".join(
+                ruleset.replacement_text(self.program, f, of_family(first, f), self.stage)
+                for f in families
             ),
         )
 
@@ -200,18 +201,15 @@ class ChainLoading:
         if text := _removal_text(self._dataplane, self._families, idle, loaded):
             self._dataplane.load(text)
 
-    def _of_each_family(self, text: Callable[[Family], str]) -> str:
-        return "".join(map(text, self._families))
-
-    def _load(self, chains: _Chains, text: Callable[[_Chains], str]) -> None:
+    def _load(self, chains: _Chains, text: Callable[[Collection[Family], _Chains], str]) -> None:
         """
         Load the text for some chains, in one transaction if it takes as many.
 
-        Otherwise the others follow the first portion: no element of this sync points to them yet,
-        and the rules of each are replaced at once.
+        Otherwise each family has its own, and further chains follow the first portion: no element
+        of this sync points to them yet, and the rules of each are replaced at once.
         """
         limit = self._dataplane.transaction_limit
-        for portion in load_texts(chains, self.program, text, limit, self.stage):
+        for portion in load_texts(chains, self.program, text, self._families, limit, self.stage):
             self._dataplane.load(portion)
 
 

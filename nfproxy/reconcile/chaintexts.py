@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.nodeconfig import ProgramConfig
@@ -33,19 +34,32 @@ def of_family(chains: _Chains, family: Family) -> list[Chain]:
 def load_texts(
     chains: _Chains,
     config: ProgramConfig,
-    first: Callable[[_Chains], str],
+    first: Callable[[Collection[Family], _Chains], str],
+    families: Collection[Family],
     limit: int | None,
     stage: Stage = IN_PLACE,
 ) -> Iterator[str]:
     """
     Yield the texts that load chains, each for a transaction of at most `limit` bytes.
 
-    The first is that of `first`, with as many chains as fit, the others are of `chains_text`. Each
-    chain is in one of them as a whole.
+    The first is that of `first` for all families, or with a limit, one for each; it has as many
+    chains as fit. The others are of `chains_text`. Each chain is in one of them as a whole.
     """
     if limit is None:
-        yield first(chains)
+        yield first(families, chains)
         return
+    for family in families:
+        own = {where: chain for where, chain in chains.items() if where[0] is family}
+        yield from _portions(own, config, functools.partial(first, (family,)), limit, stage)
+
+
+def _portions(
+    chains: _Chains,
+    config: ProgramConfig,
+    first: Callable[[_Chains], str],
+    limit: int,
+    stage: Stage,
+) -> Iterator[str]:
     text = first
     portion: dict[tuple[Family, str], Chain] = {}
     size = len(first({}))
@@ -56,5 +70,5 @@ def load_texts(
             text, portion, size = lambda some: chains_text(some, config, stage), {}, 0
         portion[where] = chain
         size += needed
-    if portion or text is first:
+    if portion or (text is first and size):
         yield text(portion)

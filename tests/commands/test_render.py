@@ -191,7 +191,7 @@ def test_a_summary_is_short(commands: Commands, manifests: Path) -> None:
     out = commands.run("render", "-f", manifests, "-o", "summary").out
     assert f"1 Service, 1 frontend, of {manifests}" in out
     assert re.search(r"default/web +10\.96\.0\.1:80/tcp +clusterIP +1 endpoint", out)
-    assert re.search(r"The script has \d+ lines: -o nft prints it, or a pipe\.", out)
+    assert re.search(r"The script has [\d,]+ lines: -o nft prints it, or a pipe\.", out)
 
 
 def test_a_pipe_that_closes_early_makes_no_noise(commands: Commands, manifests: Path) -> None:
