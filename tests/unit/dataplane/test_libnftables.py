@@ -149,7 +149,7 @@ def test_one_child_runs_several_scripts(real: RealKernel):
 
 def test_a_large_script_is_the_last(real: RealKernel):
     """The memory that libnftables took for it would stay with the child."""
-    rows = ", ".join(f"10.{a}.{b}.1" for a, b in itertools.product(range(30), range(250)))
+    rows = ", ".join(f"10.{a}.{b}.1" for a, b in itertools.product(range(60), range(250)))
     sets = "table ip sample {\n\tset one {\n\t\ttypeof ip daddr\n\t}\n}\n"
     with closing(real.namespace.call(libnftables.Child)) as child:
         child.run(sets)
