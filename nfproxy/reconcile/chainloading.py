@@ -22,11 +22,16 @@ from nfproxy.nft.schema import NEXT_TABLE, OUR_TABLES
 from nfproxy.nft.stages import IN_PLACE, Stage, first_stage, next_stage
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import ChainKey
+from nfproxy.reconcile.costs import TRANSACTION_S
 from nfproxy.reconcile.syncreport import Dataplane
 
 log = logging.getLogger(__name__)
 
 _Chains = Mapping[ChainKey, Chain]
+
+# What a new chain takes at most for each element that its rules may look up: each rule takes half
+# of that (nft_validate_register_store).
+_ELEMENT_S = 110e-9
 
 
 class Survey(dict[Family, list[str]]):
@@ -43,8 +48,9 @@ class ChainLoading:
     """
     Loads chains for a program's configuration: `program`, which may change.
 
-    `stage` says which tables are worked on. `other_layout` says which layout one of them had at
-    `begin`, "" where they have this one.
+    `elements` is how many elements the tables have, about: the kernel checks those of its maps for
+    each new rule. `stage` says which tables are worked on. `other_layout` says which layout one of
+    them had at `begin`, "" where they have this one.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class ChainLoading:
         self.program = program
         self.stage = IN_PLACE
         self.other_layout = ""
+        self.elements = 0
         self._dataplane = dataplane
         self._families = families
 
@@ -163,6 +170,7 @@ class ChainLoading:
 
     def load_tables(self, chains: _Chains) -> None:
         """Put new tables with the program and chains, without elements, in place of the old."""
+        self.elements = 0
         self._load(
             chains,
             lambda families, first: "".join(
@@ -209,7 +217,10 @@ class ChainLoading:
         of this sync points to them yet, and the rules of each are replaced at once.
         """
         limit = self._dataplane.transaction_limit
-        for portion in load_texts(chains, self.program, text, self._families, limit, self.stage):
+        most = max(1, int(TRANSACTION_S / (_ELEMENT_S * max(1, self.elements))))
+        for portion in load_texts(
+            chains, self.program, text, self._families, limit, self.stage, most
+        ):
             self._dataplane.load(portion)
 
 

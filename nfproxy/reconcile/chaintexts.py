@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from nfproxy.model.addresses import FAMILIES, Family
@@ -38,19 +39,22 @@ def load_texts(
     families: Collection[Family],
     limit: int | None,
     stage: Stage = IN_PLACE,
+    most: int = sys.maxsize,
 ) -> Iterator[str]:
     """
     Yield the texts that load chains, each for a transaction of at most `limit` bytes.
 
-    The first is that of `first` for all families, or with a limit, one for each; it has as many
-    chains as fit. The others are of `chains_text`. Each chain is in one of them as a whole.
+    The first is that of `first` for all families. With a limit, or with more than `most` chains,
+    there is one for each family, with as many chains as fit. The others are of `chains_text`.
+    Each chain is in one of them as a whole.
     """
-    if limit is None:
+    if limit is None and len(chains) <= most:
         yield first(families, chains)
         return
+    bytes_ = sys.maxsize if limit is None else limit
     for family in families:
         own = {where: chain for where, chain in chains.items() if where[0] is family}
-        yield from _portions(own, config, functools.partial(first, (family,)), limit, stage)
+        yield from _portions(own, config, functools.partial(first, (family,)), bytes_, most, stage)
 
 
 def _portions(
@@ -58,6 +62,7 @@ def _portions(
     config: ProgramConfig,
     first: Callable[[_Chains], str],
     limit: int,
+    most: int,
     stage: Stage,
 ) -> Iterator[str]:
     text = first
@@ -65,7 +70,8 @@ def _portions(
     size = len(first({}))
     for where, chain in chains.items():
         needed = len(chains_text({where: chain}, config, stage))
-        if portion and (size + needed) * _BYTES_PER_CHARACTER > limit:
+        is_full = len(portion) >= most or (size + needed) * _BYTES_PER_CHARACTER > limit
+        if portion and is_full:
             yield text(portion)
             text, portion, size = lambda some: chains_text(some, config, stage), {}, 0
         portion[where] = chain

@@ -141,6 +141,9 @@ class Reconciler:
             if self._resyncing is None or not may_be_about_contents(error):
                 raise
             done, refused = self._apply_apart(batch)
+        for one in done:
+            added = sum([operation.add for operation in one.operations])
+            self._loading.elements += 2 * added - len(one.operations)
         is_in_force = self._loading.stage.hooked
         if is_resynced and not is_in_force:
             self._loading.change_over()
@@ -278,6 +281,7 @@ class Reconciler:
         self._desired.names.changed.clear()  # reading finds the names that differ
         observed = observe(self._dataplane.elements, self._families)
         self._tracker.reset(observed)
+        self._loading.elements = observed.elements
         return observed.elements
 
     # --- chains --------------------------------------------------------------------------

@@ -50,3 +50,16 @@ def test_with_a_limit_each_chain_is_in_one_text(limit):
 
 def test_no_chain_is_a_program_alone():
     assert texts({}, 1) == [whole([f], {}) for f in FAMILIES]
+
+
+def test_over_large_maps_few_chains_are_in_one_text():
+    """The kernel checks the elements of a map for each new rule that looks them up."""
+    found = [*load_texts(CHAINS, CONFIG, whole, FAMILIES, None, most=7)]
+
+    names = [{name for _, name in CHAINS if f" nfproxy {name}\n" in text} for text in found]
+    assert max(map(len, names)) <= 7
+    assert sum(map(len, names)) == len(CHAINS)
+    # As many as may be are loaded at once.
+    assert [*load_texts(CHAINS, CONFIG, whole, FAMILIES, None, most=len(CHAINS))] == [
+        whole(FAMILIES, CHAINS)
+    ]

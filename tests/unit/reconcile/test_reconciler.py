@@ -6,13 +6,15 @@ import pytest
 from support.kernel.fake import FlakyKernel
 from support.kernel.memoryproxy import CONFIG, MemoryProxy
 from support.kernel.tables import dump
-from support.objects.model import changes, service
+from support.objects.model import changes, endpoint_slice, service
 from support.objects.web import WEB, A, B, C, web
 
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft import schema
+from nfproxy.reconcile import chainloading
+from nfproxy.reconcile.costs import TRANSACTION_S
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.reconcile.tracker import LINGER_S
@@ -224,3 +226,31 @@ def test_service_cidrs_and_node_port_addresses_follow_the_configuration(proxy: M
     held = [key for key, _ in proxy.kernel.elements(Family.IPV4, schema.NODE_PORT_ADDRESSES)]
 
     assert held == [schema.prefix_key(prefixes[0])]
+
+
+def test_a_restart_over_large_maps_loads_few_chains_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    """For each new rule the kernel checks all elements of the map that it looks into."""
+    addresses = [f"10.244.1.{number}" for number in range(1, 13)]
+    objects = []
+    for count in range(1, 13):
+        name = f"s{count}"
+        objects.append(service(name, cluster_ips=[f"10.96.0.{count}"]))
+        objects.append(endpoint_slice(name, *addresses[:count]))
+    first = MemoryProxy(FlakyKernel())
+    first.put(*objects)
+    loaded: list[int] = []
+    load = first.kernel.load
+    monkeypatch.setattr(
+        first.kernel, "load", lambda text: (loaded.append(text.count("add chain ip ")), load(text))
+    )
+    monkeypatch.setattr(chainloading, "_ELEMENT_S", TRANSACTION_S / 400)
+
+    again = MemoryProxy(first.kernel)
+    before = dump(first.kernel)
+    again.put(*objects)
+    most = 400 // again.reconciler._loading.elements
+
+    assert 1 <= most < 6
+    assert len(loaded) > 12 / most
+    assert max(loaded[1:]) <= most
+    assert dump(first.kernel) == before
