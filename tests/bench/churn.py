@@ -229,8 +229,7 @@ def show(results: Sequence[Churned], console: Console) -> None:
         )
     console.print(table)
     for target in targets(results):
-        met = "met" if target.met else "NOT MET"
-        console.print(f"{target.what}: {target.measured} ({target.wanted}) {met}")
+        console.print(f"{target.what}: {target.measured} ({target.wanted}) {target.verdict}")
 
 
 def targets(results: Sequence[Churned]) -> Iterator[Target]:

@@ -275,8 +275,7 @@ def show(results: Sequence[Measured], console: Console) -> None:
         )
     console.print(table)
     for target in targets(results):
-        verdict = "met" if target.met else "NOT MET"
-        console.print(f"{target.what}: {target.wanted}, {target.measured}: {verdict}")
+        console.print(f"{target.what}: {target.wanted}, {target.measured}: {target.verdict}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

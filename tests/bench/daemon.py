@@ -185,9 +185,7 @@ def show(results: Sequence[Measured], console: Console) -> None:
     for head in ("target", "wanted", "measured", ""):
         goals.add_column(head)
     for target in targets(results):
-        goals.add_row(
-            target.what, target.wanted, target.measured, "met" if target.met else "NOT MET"
-        )
+        goals.add_row(target.what, target.wanted, target.measured, target.verdict)
     console.print(goals)
 
 

@@ -222,7 +222,7 @@ def show(results: Sequence[Measured], console: Console) -> None:
         for stage in result.stages:
             ratio = result.ratio(stage.container or stage.process)
             goal = at_most(f"{stage.what}, {result.size}", MOST, ratio, "times settled")
-            goals.add_row(goal.what, goal.wanted, goal.measured, "met" if goal.met else "NOT MET")
+            goals.add_row(goal.what, goal.wanted, goal.measured, goal.verdict)
     console.print(goals)
 
 

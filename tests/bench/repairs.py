@@ -158,8 +158,7 @@ def show(results: Sequence[Repair], console: Console) -> None:
         f"{len(results)} kinds; above {TARGET_S * 1e3:.0f} ms: {', '.join(slow) or 'none'}"
     )
     for target in targets(results):
-        met = "met" if target.met else "NOT MET"
-        console.print(f"{target.what}: {target.measured} ({target.wanted}) {met}")
+        console.print(f"{target.what}: {target.measured} ({target.wanted}) {target.verdict}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

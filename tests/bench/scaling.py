@@ -132,8 +132,7 @@ def show(results: Sequence[Change], console: Console) -> None:
         table.add_row(str(one.endpoints), f"{one.seconds * 1e3:.2f}", one.cause)
     console.print(table)
     for target in targets(results):
-        met = "met" if target.met else "NOT MET"
-        console.print(f"{target.what}: {target.measured} ({target.wanted}) {met}")
+        console.print(f"{target.what}: {target.measured} ({target.wanted}) {target.verdict}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

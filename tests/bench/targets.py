@@ -24,6 +24,11 @@ class Target(NamedTuple):
     measured: str
     met: bool
 
+    @property
+    def verdict(self) -> str:
+        """Whether it is met, for a line of its own."""
+        return "met" if self.met else "NOT MET"
+
 
 def targets(results: Results) -> Iterator[Target]:
     """Yield the targets whose sizes were measured."""
