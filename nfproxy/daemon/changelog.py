@@ -241,10 +241,10 @@ class ChangeLog:
 
 def _foreign_entry(change: ForeignChange, after_s: float | None = None) -> _Entry:
     """Return what another process did, with the time until it was repaired."""
-    what, by, whose = change.what, change.process, (change.services, change.frontends)
+    found = _Entry(unix_s(), after_s, change.what, by=change.process)
     if len(change.services) > _MOST_OTHERS or len(change.frontends) > _MOST_OTHERS:
-        whose = (), ()  # many count as all
-    return _Entry(unix_s(), after_s, what, None, None, (), by, *whose)
+        return found  # many count as all
+    return found._replace(services=change.services, frontends=change.frontends)
 
 
 def _line(record: ChangeRecord) -> str:
