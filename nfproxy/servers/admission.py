@@ -9,7 +9,6 @@ is short enough to get its answer.
 
 from __future__ import annotations
 
-import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from nfproxy.clock import monotonic_s
 from nfproxy.model.addresses import parse_address
+from nfproxy.servers.listening import share_of_files
 
 #: Nothing gives way before.
 _GRACE_S = 1.0
@@ -42,6 +42,13 @@ _UNTAKEN_BYTES = 16 << 20
 
 #: A shorter answer does not count: those of all connections together take less.
 _LONG = 1 << 16
+
+#: What all connections together may take of the time, in reading what clients send.
+_SHARE_OF_TIME = 0.25
+
+#: A shorter rest is none: it would cost more than it saves. A longer one would harm a probe that
+#: met a pause of Python's garbage collector.
+_SHORTEST_REST_S, _LONGEST_REST_S = 0.001, 0.5
 
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as a socket for both families has it
 
@@ -76,8 +83,7 @@ class Connections:
 
     def __init__(self, usual: int, clock: Callable[[], float] = monotonic_s) -> None:
         """Start without any; from `usual` connections on, others give way to new ones."""
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._usual = max(1, min(usual, files // _SHARE_OF_FILES))
+        self._usual = max(1, min(usual, share_of_files(_SHARE_OF_FILES)))
         self._clock = clock
         self._open: dict[bytes, dict[Guest, float]] = {}  # by address: since when, oldest first
         self._count = 0
@@ -114,6 +120,11 @@ class Connections:
             self._count -= 1
             if not guests:
                 del self._open[peer.address]
+
+    def rest_s(self, took_s: float) -> float:
+        """Return how long to rest after so much processor time for one connection; 0 is usual."""
+        rest_s = took_s * self._count / _SHARE_OF_TIME
+        return min(rest_s, _LONGEST_REST_S) if rest_s >= _SHORTEST_REST_S else 0.0
 
     def answering(self, guest: Guest, peer: Peer, size: int) -> None:
         """

@@ -12,7 +12,7 @@ import asyncio
 import errno
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp.web_request import BaseRequest
@@ -23,7 +23,7 @@ from nfproxy.model.service import ObjectName
 from nfproxy.plan.servicehealth import HealthCheck
 from nfproxy.servers.accepting import Reserve
 from nfproxy.servers.admission import Connections
-from nfproxy.servers.listening import listen_in_family, why_not
+from nfproxy.servers.listening import listen_in_family, share_of_files, why_not
 from nfproxy.servers.pages import JSON, answer
 from nfproxy.servers.serving import SocketServer
 
@@ -31,6 +31,12 @@ log = logging.getLogger(__name__)
 
 #: Of all Services together; load balancers ask and hang up.
 _CONNECTIONS = 256
+
+#: All sockets take at most this share (one of so many) of the files that may be open.
+_SHARE_OF_FILES = 2
+
+#: So many sockets are opened or closed before the event loop does other things: some 5 ms.
+_AT_ONCE = 50
 
 #: No load balancer asks from a link-local address, and a socket for one needs an interface.
 _LINK_LOCAL = parse_prefix("fe80::/10")
@@ -41,7 +47,7 @@ _Port = tuple[Family, int]
 #: Packed addresses to listen at, by family; None stands for every local address of the family.
 Addresses = Mapping[Family, Collection[bytes] | None]
 
-_EVERYWHERE: tuple[None] = (None,)
+_EVERYWHERE: Collection[bytes | None] = frozenset((None,))
 
 
 class ListenFailure(NamedTuple):
@@ -88,6 +94,8 @@ class HealthCheckServers:
         self._claims: dict[_Port, set[ObjectName]] = {}  # which Services want each port
         self._holders: dict[_Port, ObjectName] = {}  # and which one has it
         self._addresses: Addresses = {}
+        self._places: Mapping[Family, Collection[bytes | None]] = {}
+        self._most = share_of_files(_SHARE_OF_FILES)
         self.listeners = 0  # how many sockets listen
 
     async def update(
@@ -109,18 +117,23 @@ class HealthCheckServers:
             keys.update(self._failures)
         if addresses != self._addresses:
             self._addresses = dict(addresses)
+            self._places = {family: _places(found) for family, found in addresses.items()}
             keys.update(self._wanted)
         freed = [port for key, check in changed.items() for port in self._want(key, check)]
         # Close before opening: a port may move from one Service to another.
         await self._close_all([one for key in keys for one in self._unwanted(key)])
         for family, port in freed:
             keys.update((name, family) for name in self._claims.get((family, port), ()))
+        opened = self.listeners
         for key in sorted(keys):
             check = self._wanted.get(key)
             if check is None:
                 self._failures.pop(key, None)
             else:
                 await self._serve(key, check)
+            if self.listeners - opened >= _AT_ONCE:
+                opened = self.listeners
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Close everything. Idempotent."""
@@ -148,8 +161,8 @@ class HealthCheckServers:
             return []
         if check is None or check.port != service.check.port:
             return self._end(key)
-        keep = set(self._places(key[1]))
-        return [service.listeners.pop(place) for place in service.listeners.keys() - keep]
+        gone = service.listeners.keys() - self._places.get(key[1], ())
+        return [service.listeners.pop(place) for place in gone]
 
     def _end(self, key: Key) -> list[SocketServer]:
         """Let a Service be served no longer; return what served it."""
@@ -158,13 +171,6 @@ class HealthCheckServers:
             return []
         del self._holders[key[1], service.check.port]
         return [*service.listeners.values()]
-
-    def _places(self, family: Family) -> Collection[bytes | None]:
-        """Return the addresses to listen at; None among them stands for all of the family."""
-        addresses = self._addresses.get(family, ())
-        if addresses is None:
-            return _EVERYWHERE
-        return [address for address in addresses if address not in _LINK_LOCAL]
 
     async def _serve(self, key: Key, check: HealthCheck) -> None:
         name, port = key[0], (key[1], check.port)
@@ -200,8 +206,13 @@ class HealthCheckServers:
 
     async def _open(self, key: Key, service: _Service) -> None:
         family, port = key[1], service.check.port
+        places = self._places.get(family, ())
+        if self.listeners + len(places) - len(service.listeners) > self._most:
+            await self._close_all(self._end(key))
+            self._report(key, port, self._too_many())
+            return
         try:
-            for place in self._places(family):
+            for place in places:
                 if place not in service.listeners:
                     opened = listen_in_family(family, place, port)
                     server = SocketServer(service.page, self._connections, self._reserve)
@@ -220,9 +231,28 @@ class HealthCheckServers:
             return why_not(error)
         return f"nfproxy serves {own} there; give the Service another port"
 
-    async def _close_all(self, servers: Collection[SocketServer]) -> None:
+    def _too_many(self) -> str:
+        return (
+            f"health checks of all Services have {self._most} sockets at most, half of the files "
+            "that may be open; raise that limit (LimitNOFILE=, ulimit -n), or name fewer addresses "
+            "in nodePortAddresses"
+        )
+
+    async def _close_all(self, servers: Sequence[SocketServer]) -> None:
         self.listeners -= len(servers)
-        await asyncio.gather(*(server.close() for server in servers))
+        closing = []
+        for number, server in enumerate(servers, 1):
+            closing.append(asyncio.create_task(server.close()))
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        await asyncio.gather(*closing)
+
+
+def _places(addresses: Collection[bytes] | None) -> Collection[bytes | None]:
+    """Return the addresses to listen at; None among them stands for all of the family."""
+    if addresses is None:
+        return _EVERYWHERE
+    return frozenset(address for address in addresses if address not in _LINK_LOCAL)
 
 
 class _Service:

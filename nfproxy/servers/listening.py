@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 
 from nfproxy.config.addresses import split_address_port
@@ -77,6 +78,16 @@ def bind_datagrams(family: Family, address: bytes, port: int) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def share_of_files(share: int) -> int:
+    """
+    Return how many files are a share (one of so many) of those that this process may open.
+
+    Services decide how many sockets listen for them, so they must leave files for everything else.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return files // share
 
 
 def why_not(error: OSError) -> str:

@@ -227,22 +227,25 @@ def _is_target(target: bytes) -> bool:
 
 def _headers(lines: list[bytes]) -> dict[bytes, list[bytes]]:
     """Return the values of headers by their names in lower case. Raises RefusedError."""
-    found: dict[bytes, list[bytes]] = {}
-    values: list[bytes] | None = None  # of the header of the line before
+    found: dict[bytes, list[list[bytes]]] = {}
+    parts: list[bytes] = []  # of the last value: one for each line. Joined once, at the end
     for line in lines:
         if line[:1] in (b" ", b"\t"):
-            if values is None:
+            if not parts:
                 raise RefusedError(400)
-            values[-1] = (values[-1] + b" " + line.strip(b" \t")).strip()
+            part = line
         else:
-            name, colon, value = line.partition(b":")
+            name, colon, part = line.partition(b":")
             if not colon or not _TOKEN.fullmatch(name):
                 raise RefusedError(400)
-            values = found.setdefault(name.lower(), [])
-            values.append(value.strip(b" \t"))
-        if _CONTROL.search(values[-1]):
+            parts = []
+            found.setdefault(name.lower(), []).append(parts)
+        parts.append(part.strip(b" \t"))
+        if _CONTROL.search(parts[-1]):
             raise RefusedError(400)
-    return found
+    return {
+        name: [b" ".join(filter(None, parts)) for parts in values] for name, values in found.items()
+    }
 
 
 def _check_host(headers: dict[bytes, list[bytes]], version: tuple[int, int]) -> None:

@@ -20,6 +20,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
+from nfproxy.clock import thread_s
 from nfproxy.errors import ListenError
 from nfproxy.servers.accepting import Acceptor, Reserve
 from nfproxy.servers.admission import Connections, Peer
@@ -47,6 +48,13 @@ _LISTEN_RETRY_S = 5.0
 
 #: Usual ones of one page server.
 _CONNECTIONS = 100
+
+#: What one connection may send at a time. A few bytes can be a chunk or a header, which cost more
+#: than their reading: other connections, and the rest of the process, come in between.
+_SLICE = 2048
+
+#: Holds what is being read; only while `buffer_updated` runs.
+_buffer = bytearray(_SLICE)
 
 #: Seconds that the kernel keeps a connection to itself while nothing comes in.
 _DEFER_S = 1
@@ -166,10 +174,10 @@ class SocketServer:
         await self._server.shutdown(_CLOSE_S)
 
 
-class _Connection(RequestHandler):
+class _Connection(RequestHandler, asyncio.BufferedProtocol):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_ended", "_peer", "_reader")
+    __slots__ = ("_connections", "_ended", "_peer", "_reader", "_rest")
 
     def __init__(self, server: Server, connections: Connections, peer: Peer) -> None:
         super().__init__(
@@ -186,7 +194,26 @@ class _Connection(RequestHandler):
         self._peer = peer
         self._reader = RequestReader()
         self._ended = asyncio.Event()  # set when the client sends nothing more
+        self._rest: asyncio.TimerHandle | None = None
         self._parser: Any = _PlainParser(self._parser, self._reader)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where the next bytes go: so few that they cost little time."""
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read what came; then rest, if that took long for as many connections as there are."""
+        began_s = thread_s()
+        self.data_received(bytes(_buffer[:nbytes]))
+        rest_s = self._connections.rest_s(thread_s() - began_s)
+        if rest_s and self._rest is None:
+            self._pause_transport_reading()
+            self._rest = self._loop.call_later(rest_s, self._go_on)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        if not (self._reading_paused or self._buffer_paused):  # aiohttp has reasons of its own
+            self._resume_transport_reading()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -204,6 +231,8 @@ class _Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._ended.set()
+        if self._rest is not None:
+            self._rest.cancel()
         self._connections.discard(self, self._peer)
         super().connection_lost(exc)
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import itertools
 import logging
+import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from nfproxy.clock import monotonic_s
 from nfproxy.errors import reason_of
@@ -24,13 +27,25 @@ from nfproxy.model.service import Protocol
 from nfproxy.plan.localnodeports import ListenerChanges, LocalNodePort, LocalPort, Target
 from nfproxy.servers.accepting import Acceptor
 from nfproxy.servers.endpointchoice import EndpointChoice
-from nfproxy.servers.listening import bind_datagrams, listen_in_family, why_not
+from nfproxy.servers.listening import (
+    bind_datagrams,
+    listen_in_family,
+    share_of_files,
+    why_not,
+)
 from nfproxy.servers.udpproxy import UDPFlows, UDPPort
 
 log = logging.getLogger(__name__)
 
 #: Of all listeners together, and of one: a busy Service leaves room for others.
 _CONNECTIONS, _CONNECTIONS_EACH = 512, 256
+
+#: Of the files that may be open, listeners take at most one of so many, and connections another;
+#: each of those takes two.
+_SHARE_OF_FILES = 4
+
+#: Listeners of earlier syncs that a sync tries again.
+_AT_ONCE = 20
 
 #: What one direction of a connection holds in this process, and in each buffer of the kernel.
 _CHUNK, _BUFFER = 16 << 10, 64 << 10
@@ -67,7 +82,8 @@ class LocalNodePortServers:
         self._clock = clock
         self._listeners: dict[LocalPort, _OpenPort | UDPPort] = {}
         self._failures: dict[LocalPort, str] = {}
-        self._unopened: dict[LocalPort, LocalNodePort] = {}
+        self._unopened: dict[LocalPort, LocalNodePort] = {}  # the last that was tried is the last
+        self._most = share_of_files(_SHARE_OF_FILES)
         self._connections = _Conversations(clock)
         self._flows = UDPFlows(clock)
 
@@ -79,7 +95,7 @@ class LocalNodePortServers:
 
     def update(self, changes: ListenerChanges) -> None:
         """
-        Open, close and change listeners, and try again to open those that could not be opened.
+        Open, close and change listeners, and try again to open a few that could not be opened.
 
         A listener that goes takes its connections with it. One that stays keeps them, also those to
         endpoints that are gone; over UDP those end.
@@ -97,21 +113,29 @@ class LocalNodePortServers:
                 self._failures.pop(place, None)
             else:
                 self._unopened[place] = wanted
-        self.retry()
+        self._try(dict.fromkeys([*changes, *itertools.islice(self._unopened, _AT_ONCE)]))
 
     def retry(self) -> None:
         """Try again to listen where that failed."""
-        for place, wanted in list(self._unopened.items()):
+        self._try(list(self._unopened))
+
+    def _try(self, places: Iterable[LocalPort]) -> None:
+        for place in places:
+            wanted = self._unopened.pop(place, None)
+            if wanted is None:
+                continue
             try:
                 self._listeners[place] = self._open(place, wanted)
             except OSError as error:
                 self._report(place, wanted, why_not(error))
-                continue
-            del self._unopened[place]
-            self._failures.pop(place, None)
+                self._unopened[place] = wanted
+            else:
+                self._failures.pop(place, None)
 
     def _open(self, place: LocalPort, wanted: LocalNodePort) -> _OpenPort | UDPPort:
         address = _LOOPBACK[place.family]
+        if len(self._listeners) >= self._most:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if place.protocol is Protocol.UDP:
             bound = bind_datagrams(place.family, address, place.port)
             return UDPPort(bound, wanted, self._flows, self._clock)
@@ -125,7 +149,7 @@ class LocalNodePortServers:
             f"{format_address(_LOOPBACK[place.family])}: {why}"
         )
         if self._failures.get(place) != text:
-            log.error("%s; trying again at every sync", text)
+            log.error("%s; trying again every 30 s", text)
         self._failures[place] = text
         self._failed(place.family)
 
@@ -179,10 +203,11 @@ class _Conversations:
         self._tasks: dict[asyncio.Task[None], tuple[_OpenPort, socket.socket]] = {}
         self._counts: Counter[_OpenPort] = Counter()
         self._reported_at = -_REPORT_S
+        self._most = min(_CONNECTIONS, share_of_files(2 * _SHARE_OF_FILES))
 
     def start(self, listener: _OpenPort, client: socket.socket, target: Target) -> bool:
         """Pass a client's connection on; return False where there is no room for it."""
-        if len(self._tasks) >= _CONNECTIONS or self._counts[listener] >= _CONNECTIONS_EACH:
+        if len(self._tasks) >= self._most or self._counts[listener] >= _CONNECTIONS_EACH:
             now_s = self._clock()
             if now_s - self._reported_at >= _REPORT_S:
                 self._reported_at = now_s
@@ -225,9 +250,10 @@ class _Conversations:
 async def _pass_on(client: socket.socket, target: Target) -> None:
     """Connect to an endpoint, and copy both ways until both sides have ended."""
     is_broken = False
-    with client, _endpoint_socket(target) as endpoint:
+    with client, contextlib.ExitStack() as opened:
         loop = asyncio.get_running_loop()
         try:
+            endpoint = opened.enter_context(_endpoint_socket(target))
             async with asyncio.timeout(_DIAL_S):
                 await loop.sock_connect(endpoint, tuple(target))
         except OSError as error:  # TimeoutError among them

@@ -131,8 +131,9 @@ class UDPPort:
     def change(self, wanted: LocalNodePort) -> None:
         """Take over other endpoints or another timeout; end the flows of endpoints that left."""
         self._choice.change(wanted)
+        targets = frozenset(wanted.targets) if self._flows else ()
         for flow in list(self._flows.values()):
-            if flow.target not in wanted.targets:
+            if flow.target not in targets:
                 self.end(flow)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """Node ports on loopback addresses: listeners and connections, over TCP."""
 
 import asyncio
+import errno
+import gc
 import os
 import socket
 import struct
@@ -288,6 +290,45 @@ def test_a_port_in_use_is_counted_logged_once_and_tried_again(
         assert proxy.failed == [V4] * 3
 
     run(test)
+
+
+def test_few_ports_are_tried_again_at_each_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them in turn, and all at once every 30 s; files are left for everything else."""
+    monkeypatch.setattr(tcpproxy, "share_of_files", lambda share: 2)
+    monkeypatch.setattr(tcpproxy, "_AT_ONCE", 3)
+    ports = free_ports(10)
+
+    async def test(proxy: Proxy) -> None:
+        proxy.servers.update({LocalPort(V4, port): proxy.wanted("a") for port in ports})
+        assert (len(proxy.failed), proxy.servers.listeners[V4]) == (8, 2)
+        proxy.servers.update({})
+        assert len(proxy.failed) == 11
+        proxy.servers.retry()
+        assert len(proxy.failed) == 19
+        # Those that were tried longest ago come first.
+        proxy.servers.update({LocalPort(V4, port): None for port in ports[:2]})
+        assert (len(proxy.failed), proxy.servers.listeners[V4]) == (20, 2)
+
+    run(test)
+
+
+def test_without_files_a_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a stack trace for each."""
+
+    def no_file(target: Target) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(tcpproxy, "_endpoint_socket", no_file)
+
+    async def test(proxy: Proxy) -> None:
+        proxy.put(proxy.wanted("a"))
+        assert await proxy.ask() == ""
+
+    run(test)
+    gc.collect()
+    assert not caplog.messages
 
 
 def test_a_port_that_is_no_longer_wanted_is_not_tried_again() -> None:
