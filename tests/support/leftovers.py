@@ -1,5 +1,5 @@
 """
-A check around every test: no task, thread, socket or child process outlives it.
+A check around every test: no task, thread, socket, child process or tracer outlives it.
 
 What fixtures of modules and of the session hold is theirs: it is there before the test, or comes
 with a fixture that the test is the first to ask for. So are connections that their servers accept.
@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import threading
 import time
 from asyncio import runners
@@ -91,6 +92,7 @@ class Leftovers:
     def __init__(self) -> None:
         self._allowed = NOTHING
         self._tasks: list[str] = []  # that asyncio.run() had to cancel
+        self._tracer = sys.gettrace()
         self._cancel_all_tasks = runners._cancel_all_tasks
 
     def pytest_sessionstart(self) -> None:
@@ -107,6 +109,11 @@ class Leftovers:
         self._tasks += [repr(task.get_coro()) for task in asyncio.all_tasks(loop)]
         self._cancel_all_tasks(loop)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Note the tracer, before fixtures of any scope replace it."""
+        self._tracer = sys.gettrace()
+
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Allow what a fixture of a module or of the session holds."""
@@ -120,14 +127,17 @@ class Leftovers:
 
     @pytest.fixture(autouse=True)
     def _leaves_nothing(self) -> Generator[None]:
-        """Fail a test that leaves a task, thread, socket or child process behind."""
+        """Fail a test that leaves a task, thread, socket, child process or tracer behind."""
         self._tasks.clear()
         self._allowed = held()
         yield
-        tasks = [f"task {one}, which asyncio.run() cancelled" for one in self._tasks]
+        found = [f"task {one}, which asyncio.run() cancelled" for one in self._tasks]
+        if sys.gettrace() is not self._tracer:
+            sys.settrace(self._tracer)
+            found.append("another tracer: later tests of this process count for no coverage")
         left = self._left()
-        if tasks or left != NOTHING:
-            text = "\n  ".join([*tasks, *_described(left)])
+        if found or left != NOTHING:
+            text = "\n  ".join([*found, *_described(left)])
             pytest.fail(f"the test leaves behind:\n  {text}", pytrace=False)
 
     def _left(self) -> Held:

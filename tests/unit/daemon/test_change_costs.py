@@ -48,11 +48,12 @@ class Lines:
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Count meanwhile."""
+        coverage = sys.gettrace()
         sys.settrace(self._call)
         try:
             yield
         finally:
-            sys.settrace(None)
+            sys.settrace(coverage)
 
     def _call(self, frame: FrameType, event: str, _: Any) -> Any:
         return self._line if frame.f_code.co_filename.startswith(PACKAGE) else None
