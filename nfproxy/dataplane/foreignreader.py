@@ -7,6 +7,7 @@ trace`` knows what depends on the rest of a packet.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from nfproxy.dataplane.foreignwalk import ForeignChains, ReadRule
 from nfproxy.dataplane.legacyrules import legacy_chains
 from nfproxy.dataplane.samplepackets import SamplePacket
 from nfproxy.errors import DataplaneError
-from nfproxy.insight.nodefacts import ForeignRule, PacketStage, RuleEffect
+from nfproxy.insight.nodefacts import Certainty, ForeignRule, PacketStage, RuleEffect
 from nfproxy.netlink.nftables import FAMILY_WORDS, ChainRow
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import DROP, OUR_TABLES
@@ -71,7 +72,7 @@ class Sample(NamedTuple):
 
 
 class _Base(NamedTuple):
-    """A base chain of any table; `table` in words, `family` NFPROTO_…."""
+    """A base chain of any table; `table` in words, `family` NFPROTO_…, `devices` its interfaces."""
 
     family: int
     table: str
@@ -81,6 +82,12 @@ class _Base(NamedTuple):
     priority: int
     is_nat: bool
     drops_rest: bool
+    devices: tuple[str, ...] = ()
+
+    @property
+    def is_at_devices(self) -> bool:
+        """Whether it sees the packets of single interfaces."""
+        return self.family == _NETDEV or self.hook == "other"
 
 
 def read_foreign_rules(netlink: NftSocket, samples: Collection[Sample]) -> tuple[ForeignRule, ...]:
@@ -121,6 +128,7 @@ def _base_of(row: ChainRow) -> _Base | None:
         row.hook.priority,
         row.hook.type == "nat",
         row.policy == DROP.code,
+        row.hook.devices,
     )
 
 
@@ -140,14 +148,16 @@ def _follow(
     chains: ForeignChains, base: _Base, samples: Collection[Sample]
 ) -> Iterator[ForeignRule]:
     quiet: set[object] = set()
-    for one in samples:
+    for one in itertools.chain.from_iterable(_at_devices(base, one) for one in samples):
         about = (one.packet.stage, one.frontend, one.endpoint, one.health_port)
         # Nothing happens to some clients' packets where nothing may happen to any client's.
         if about in quiet or not _is_met(base, one.packet):
             continue
         if not one.clients:
             quiet.add(about)
-        is_everywhere = base.family not in (_NETDEV, _BRIDGE) and base.hook != "other"
+        is_everywhere = base.family != _BRIDGE and (
+            not base.is_at_devices or _device(one.packet) in base.devices
+        )
         for hit in chains.walk(
             base.chain,
             one.packet,
@@ -170,17 +180,36 @@ def _follow(
                 handle=rule.handle if rule else 0,
                 packets=rule.packets if rule else None,
                 comment=rule.comment if rule else "",
-                is_sure=hit.is_sure and is_everywhere,
+                is_sure=hit.certainty is Certainty.SURE and is_everywhere,
+                is_some=hit.certainty is Certainty.SOME and is_everywhere,
                 is_named=hit.is_named,
                 is_policy=rule is None,
                 is_here=bool(one.frontend and one.frontend.address and one.packet.is_to_node),
             )
 
 
+def _at_devices(base: _Base, sample: Sample) -> Iterator[Sample]:
+    """Yield a sample, or where interfaces have a chain of their own, one for each way in."""
+    packet = sample.packet
+    if not base.is_at_devices or packet.came_by is not None or not packet.ways_in:
+        yield sample
+        return
+    for link in packet.ways_in:
+        came = msgspec.structs.replace(packet, came_by=link)
+        yield sample._replace(packet=came, clients=f"clients at interface {link.name}")
+
+
+def _device(packet: SamplePacket) -> str:
+    """Return the interface at which chains of interfaces see a packet, "" where unknown."""
+    link = packet.leaves_by if packet.stage is PacketStage.SENT else packet.came_by
+    return link.name if link is not None else ""
+
+
 def _is_met(base: _Base, packet: SamplePacket) -> bool:
     """Return whether a packet comes to a base chain at its stage."""
-    if base.family == _NETDEV or base.hook == "other":
-        return base.hook_number % 5 in _DEVICE_HOOKS.get(packet.stage, ())
+    if base.is_at_devices:
+        is_here = _device(packet) in ("", *base.devices)
+        return is_here and base.hook_number % 5 in _DEVICE_HOOKS.get(packet.stage, ())
     if base.family == _BRIDGE:
         return base.hook_number in _BRIDGE_HOOKS.get(packet.stage, ())
     hooks = _LOCAL_HOOKS if packet.is_local else _HOOKS
@@ -218,6 +247,10 @@ def _joined(found: Collection[ForeignRule]) -> tuple[ForeignRule, ...]:
             best[key] = one
         elif one.is_sure and known.is_sure:
             best[key] = msgspec.structs.replace(known, clients="")
-        elif one.is_sure or (not known.is_sure and not known.is_named and one.is_named):
+        elif _rank(one) > _rank(known):
             best[key] = one
     return tuple(best.values())[:_MOST_FOUND]
+
+
+def _rank(rule: ForeignRule) -> tuple[bool, bool, bool]:
+    return rule.is_sure, rule.is_some, rule.is_named

@@ -92,21 +92,21 @@ class RuleReader:
     ) -> Meeting:
         for step in steps:
             if not step(run):
-                return Meeting(False)
+                return Meeting(None)
         effect: RuleEffect | None = None
         verdict_: Verdict | None = None
         for end in ends:
             if not isinstance(end, _Verdict):
                 found = self._look_up(run, *end)
                 if found is False:
-                    return Meeting(False)
+                    return Meeting(None)
                 if not isinstance(found, Verdict):
-                    run.is_open |= found is None
+                    run.judge(found, end[1])
                     continue
                 run.judge(True, end[1])
                 end = _verdict_end(found)
             effect, verdict_ = end.effect or effect, end.verdict or verdict_
-        return Meeting(None if run.is_open else True, effect, verdict_, run.is_named)
+        return Meeting(run.certainty, effect, verdict_, run.is_named)
 
     def _look_up(self, run: RuleRun, name: str, register: int) -> Verdict | bool | None:
         """Return what a set or map has for a packet: a verdict, whether anything, or None."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from nfproxy.dataplane.samplepackets import Octets, SamplePacket, interface_name, native
-from nfproxy.dataplane.xtparts import match_of
+from nfproxy.dataplane.xtparts import match_of, names_address
+from nfproxy.insight.nodefacts import Certainty
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.messages import number, text, values
 from nfproxy.netlink.nftables import IMMEDIATE_DATA, XT_INFO, XT_NAME
@@ -21,21 +22,27 @@ _NETWORK, _TRANSPORT = 1, 2  # NFT_PAYLOAD_…_HEADER
 _SOURCE = 1  # NFTA_…_SREG of bitwise, cmp and range
 _MASK_TARGET, _MASK, _XOR = 2, 4, 5  # NFTA_BITWISE_…
 _OPERATOR, _VALUE = 2, 3  # NFTA_CMP_…
-_EQUAL, _MOST = 0, 5  # NFT_CMP_EQ, NFT_CMP_GTE
+_UNEQUAL, _MOST = 1, 5  # NFT_CMP_NEQ, NFT_CMP_GTE
 _FROM, _TO = 3, 4  # NFTA_RANGE_…
 KEY, _STORED = 2, 3  # NFTA_META_KEY, NFTA_META_SREG; the key likewise of ct
-_IN, _OUT, _IN_NAME, _OUT_NAME, _NFPROTO, _L4PROTO = 4, 5, 6, 7, 15, 16  # NFT_META_…
+_PROTOCOL, _IN, _OUT, _IN_NAME, _OUT_NAME, _NFPROTO, _L4PROTO = 1, 4, 5, 6, 7, 15, 16  # NFT_META_…
 _CT_STATE, _CT_DIRECTION, _CT_STATUS = 0, 1, 2  # NFT_CT_…
 _FIB_RESULT, _FIB_FLAGS = 2, 3  # NFTA_FIB_…
 _ADDRESS_TYPE, _OF_DESTINATION = 3, 2  # NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR
 
 #: nft's numbers of the families.
 _NFPROTOS = {Family.IPV4: 2, Family.IPV6: 10}
+_ETHERTYPES = {Family.IPV4: b"\x08\x00", Family.IPV6: b"\x86\xdd"}
 _REGISTERS = 80  # octets
 
 #: Expressions that let every packet pass and load nothing.
 _HARMLESS = {"counter", "log", "objref", "dup", "flow_offload", "last"}
 _CONDITIONS = (7, 10)  # NFTA_DYNSET_EXPR, NFTA_DYNSET_EXPRESSIONS
+#: Expressions that hold for some packets: by a rate, a number of connections, or an amount.
+_RATES = {"limit", "connlimit", "quota"}
+_OBJECT_TYPE = 1  # NFTA_OBJREF_IMM_TYPE
+_LIMITING_OBJECTS = (2, 4, 5)  # NFT_OBJECT_QUOTA, …_LIMIT, …_CONNLIMIT
+_TARGET_OF_NUMBER = 1  # NFTA_NG_DREG
 
 #: Attributes of an expression, by number.
 Data = dict[int, bytes]
@@ -48,18 +55,22 @@ class RuleRun:
         self.packet, self.is_tracked = packet, is_tracked
         self.registers: Octets = [None] * _REGISTERS
         self.naming: set[int] = set()
-        self.is_open = False  # a condition is not known
+        self.by_chance: set[int] = set()
+        self.certainty = Certainty.SURE  # that all conditions hold
         self.is_named = False
 
-    def store(self, register: int, octets: Octets, *, is_naming: bool = False) -> None:
+    def store(
+        self, register: int, octets: Octets, *, is_naming: bool = False, by_chance: bool = False
+    ) -> None:
         """Load a register; the kernel fills its last four octets."""
         at = _place(register)
         padded = octets + [0] * (-len(octets) % 4) if len(octets) % 4 else octets
         self.registers[at : at + len(padded)] = padded
-        if is_naming or self.naming:
-            places = range(at, at + len(padded))
-            self.naming.difference_update(places)
-            self.naming.update(places if is_naming else ())
+        for places, holds in ((self.naming, is_naming), (self.by_chance, by_chance)):
+            if holds or places:
+                loaded = range(at, at + len(padded))
+                places.difference_update(loaded)
+                places.update(loaded if holds else ())
 
     def load(self, register: int, length: int) -> bytes | None:
         """Return what a register holds, None where that is not known."""
@@ -75,14 +86,20 @@ class RuleRun:
         """Forget all registers: an expression that is not understood may have loaded one."""
         self.registers = [None] * _REGISTERS
         self.naming.clear()
+        self.by_chance.clear()
 
     def judge(self, holds: bool | None, register: int, *, is_naming: bool = True) -> bool:
         """Note a condition; return False where the rule does not match."""
         if holds is None:
-            self.is_open = True
+            is_chance = _place(register) in self.by_chance
+            self.lower(Certainty.SOME if is_chance else Certainty.PERHAPS)
         elif holds and is_naming and _place(register) in self.naming:
             self.is_named = True
         return holds is not False
+
+    def lower(self, certainty: Certainty) -> None:
+        """Note a condition that is no more certain than this."""
+        self.certainty = min(self.certainty, certainty)
 
 
 #: Runs one expression; returns False where the rule does not match.
@@ -91,7 +108,11 @@ Step = Callable[[RuleRun], bool]
 
 def step_of(name: str, data: Data) -> Step | None:
     """Return what runs an expression that is no statement, None for one that changes nothing."""
-    if name in _HARMLESS or (name == "dynset" and not data.keys() & set(_CONDITIONS)):
+    is_object = name == "objref" and number(data.get(_OBJECT_TYPE, b"")) in _LIMITING_OBJECTS
+    is_set = name == "dynset" and bool(data.keys() & set(_CONDITIONS))
+    if name in _RATES or is_object or is_set:
+        return _by_rate
+    if name in _HARMLESS or name == "dynset":
         return None
     made = _STEPS.get(name)
     return made(data) if made is not None else _unknown
@@ -104,7 +125,12 @@ def _place(register: int) -> int:
 
 def _unknown(run: RuleRun) -> bool:
     run.forget()
-    run.is_open = True
+    run.lower(Certainty.PERHAPS)
+    return True
+
+
+def _by_rate(run: RuleRun) -> bool:
+    run.lower(Certainty.SOME)
     return True
 
 
@@ -142,6 +168,16 @@ def _payload(data: Data) -> Step | None:
     return step
 
 
+def _number_generator(data: Data) -> Step:
+    target = number(data.get(_TARGET_OF_NUMBER, b""))
+
+    def step(run: RuleRun) -> bool:
+        run.store(target, [None] * 4, by_chance=True)
+        return True
+
+    return step
+
+
 def _meta(data: Data) -> Step | None:
     target, key = number(data.get(_TARGET, b"")), number(data.get(KEY, b""))
     if _STORED in data:
@@ -151,6 +187,8 @@ def _meta(data: Data) -> Step | None:
         octets: Octets = [None] * 4
         if key == _L4PROTO:
             octets = [run.packet.protocol]
+        elif key == _PROTOCOL:
+            octets = list(_ETHERTYPES[run.packet.family])
         elif key == _NFPROTO:
             octets = [_NFPROTOS[run.packet.family]]
         elif key in (_IN_NAME, _OUT_NAME):
@@ -204,7 +242,8 @@ def _bitwise(data: Data) -> Step:
         held = run.load(source, len(mask))
         is_naming = _place(source) in run.naming
         if held is None or len(xor) != len(mask):
-            run.store(target, [None] * (len(mask) or 16))
+            by_chance = _place(source) in run.by_chance
+            run.store(target, [None] * (len(mask) or 16), by_chance=by_chance)
         else:
             masked = [a & b ^ c for a, b, c in zip(held, mask, xor, strict=True)]
             run.store(target, list[int | None](masked), is_naming=is_naming)
@@ -220,7 +259,7 @@ def _cmp(data: Data) -> Step:
     def step(run: RuleRun) -> bool:
         held = run.load(register, len(wanted))
         holds = None if held is None else _compare(held, operator, wanted)
-        return run.judge(holds, register, is_naming=operator == _EQUAL)
+        return run.judge(holds, register, is_naming=operator != _UNEQUAL)
 
     return step
 
@@ -250,8 +289,18 @@ def _range(data: Data) -> Step:
 
 
 def _match(data: Data) -> Step:
-    condition = match_of(text(data.get(XT_NAME, b"")), data.get(XT_INFO, b""))
-    return lambda run: run.judge(condition(run.packet, run.is_tracked), 1, is_naming=False)
+    name, info = text(data.get(XT_NAME, b"")), data.get(XT_INFO, b"")
+    condition, is_naming = match_of(name, info), names_address(name, info)
+
+    def step(run: RuleRun) -> bool:
+        holds = condition(run.packet, run.is_tracked)
+        if holds is None:
+            return False
+        run.lower(holds)
+        run.is_named |= is_naming and holds is Certainty.SURE
+        return True
+
+    return step
 
 
 _STEPS: Mapping[str, Callable[[Data], Step | None]] = {
@@ -264,4 +313,5 @@ _STEPS: Mapping[str, Callable[[Data], Step | None]] = {
     "cmp": _cmp,
     "range": _range,
     "match": _match,
+    "numgen": _number_generator,
 }

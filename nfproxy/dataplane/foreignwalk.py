@@ -2,17 +2,17 @@
 Follows packets through the chains of another program, where not all of a packet is known.
 
 A condition that depends on something unknown, such as a mark or the client, leaves open whether the
-rule matches. What comes behind a rule that may have ended the walk is not sure, either.
+rule matches. One on a rate, or on chance, holds for some packets. What comes behind a rule that may
+have ended the walk is as uncertain.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from nfproxy.dataplane.samplepackets import SamplePacket
-from nfproxy.insight.nodefacts import RuleEffect
+from nfproxy.insight.nodefacts import Certainty, RuleEffect
 from nfproxy.nft.schema import Verdict
 
 RETURN = -5  # NFT_RETURN
@@ -26,11 +26,12 @@ class Meeting(NamedTuple):
     """
     What a rule does with a packet.
 
-    `matches` is None where that is not known. `is_named` says that a condition holds for one of its
-    addresses, or the interface to it. `verdict` is None where the next rule follows.
+    `matches` is None where it does not for the packet, or else how certain it is that it does.
+    `is_named` says that a condition holds for one of its addresses, or the interface to it.
+    `verdict` is None where the next rule follows.
     """
 
-    matches: bool | None
+    matches: Certainty | None
     effect: RuleEffect | None = None
     verdict: Verdict | None = None
     is_named: bool = False
@@ -55,16 +56,8 @@ class Hit(NamedTuple):
 
     rule: ReadRule | None
     effect: RuleEffect
-    is_sure: bool
+    certainty: Certainty
     is_named: bool
-
-
-class _End(enum.Enum):
-    """Whether a packet's walk has ended in a chain, or below it."""
-
-    NO = enum.auto()
-    MAYBE = enum.auto()
-    YES = enum.auto()
 
 
 class ForeignChains:
@@ -84,41 +77,45 @@ class ForeignChains:
         self, chain: str, packet: SamplePacket, *, is_tracked: bool, drops_rest: bool
     ) -> Iterator[Hit]:
         """Yield what happens to a packet in a base chain; `drops_rest` is its policy."""
-        end = yield from self._follow(chain, _Step(packet, is_tracked))
-        if drops_rest and end is not _End.YES:
-            yield Hit(None, RuleEffect.DROP, end is _End.NO, is_named=False)
+        goes_on = yield from self._follow(chain, _Step(packet, is_tracked))
+        if drops_rest and goes_on is not None:
+            yield Hit(None, RuleEffect.DROP, goes_on, is_named=False)
 
-    def _follow(self, name: str, step: _Step) -> Generator[Hit, None, _End]:
-        """Yield what happens in a chain; return whether the walk ends there."""
+    def _follow(self, name: str, step: _Step) -> Generator[Hit, None, Certainty | None]:
+        """Yield what happens in a chain; return whether the walk goes on behind it, None if not."""
         if name not in self._known:
             self._known[name] = self._rules_of(name)
-        is_sure, may_end, may_return = step.is_sure, False, False
+        # How certain it is that the packet comes to the next rule, and to the end of the chain
+        # unless it has left it before.
+        here, behind, not_left = step.certainty, Certainty.SURE, Certainty.SURE
         for rule in self._known[name]:
             self._left -= 1
             if self._left < 0 or step.depth > _DEEPEST:
-                return _End.MAYBE
+                return Certainty.PERHAPS
             met = rule.meet(step.packet, step.is_tracked)
-            if met.matches is False:
+            if met.matches is None:
                 continue
-            below = step.below(is_sure=is_sure and bool(met.matches), is_named=met.is_named)
+            below = step.below(min(here, met.matches), is_named=met.is_named)
             if met.effect is not None:
-                yield Hit(rule, met.effect, below.is_sure, below.is_named)
+                yield Hit(rule, met.effect, below.certainty, below.is_named)
             if met.verdict is None:
                 continue
-            code, end = met.verdict.code, _End.YES
+            code, goes_on = met.verdict.code, None
             if code in (_JUMP, _GOTO):
-                end = yield from self._follow(met.verdict.chain, below)
+                goes_on = yield from self._follow(met.verdict.chain, below)
             elif code == RETURN:
-                end = _End.NO
-            if end is _End.YES and met.matches:
-                return _End.MAYBE if may_return else _End.YES
-            may_end |= end is not _End.NO
+                goes_on = Certainty.SURE
+            is_certain = met.matches is Certainty.SURE
+            if goes_on is None and is_certain:
+                return None if not_left is Certainty.SURE else not_left
+            if goes_on is not Certainty.SURE:
+                least = min(met.matches, Certainty.SURE if goes_on is None else goes_on)
+                here, behind = min(here, least), min(behind, least)
             if code in (_GOTO, RETURN):
-                if met.matches:
+                if is_certain:
                     break
-                may_return = True
-            is_sure &= not (may_end or may_return)
-        return _End.MAYBE if may_end else _End.NO
+                here, not_left = min(here, met.matches), min(not_left, met.matches)
+        return behind
 
 
 class _Step(NamedTuple):
@@ -126,11 +123,11 @@ class _Step(NamedTuple):
 
     packet: SamplePacket
     is_tracked: bool
-    is_sure: bool = True
+    certainty: Certainty = Certainty.SURE
     is_named: bool = False
     depth: int = 0
 
-    def below(self, *, is_sure: bool, is_named: bool) -> _Step:
+    def below(self, certainty: Certainty, *, is_named: bool) -> _Step:
         return self._replace(
-            is_sure=is_sure, is_named=self.is_named or is_named, depth=self.depth + 1
+            certainty=certainty, is_named=self.is_named or is_named, depth=self.depth + 1
         )

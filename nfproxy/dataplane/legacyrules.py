@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from nfproxy.dataplane.foreignwalk import ForeignChains, Meeting, ReadRule
 from nfproxy.dataplane.samplepackets import Octets, SamplePacket, interface_name
-from nfproxy.dataplane.xtparts import Condition, match_of, target_of
-from nfproxy.insight.nodefacts import RuleEffect
+from nfproxy.dataplane.xtparts import Condition, all_of, match_of, names_address, target_of
+from nfproxy.insight.nodefacts import Certainty, RuleEffect
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import HOOKS
 from nfproxy.nft.schema import DROP, Verdict, goto, jump, verdict
@@ -199,7 +199,7 @@ def _target(rules: bytes, at: int, family: Family) -> tuple[str, bytes, Verdict 
 
 def _rule(rules: bytes, at: int, chain: str, family: Family, names: dict[int, str]) -> ReadRule:
     layout = _LAYOUTS[family]
-    conditions = [_head(rules, at, family), *_matches(rules, at, family)]
+    conditions = [(_head(rules, at, family), False), *_matches(rules, at, family)]
     name, info, where = _target(rules, at, family)
     effect: RuleEffect | None = None
     end: Verdict | None = None
@@ -214,14 +214,14 @@ def _rule(rules: bytes, at: int, chain: str, family: Family, names: dict[int, st
     (packets,) = struct.unpack_from("=Q", rules, at + layout.counters)
 
     def meet(packet: SamplePacket, is_tracked: bool) -> Meeting:
-        is_open = is_named = False
-        for index, condition in enumerate(conditions):
+        certainty, is_named = Certainty.SURE, _is_named(rules, at, packet)
+        for condition, is_naming in conditions:
             holds = condition(packet, is_tracked)
-            if holds is False:
-                return Meeting(False)
-            is_open |= holds is None
-            is_named |= not index and _is_named(rules, at, packet)
-        return Meeting(None if is_open else True, effect, end, is_named)
+            if holds is None:
+                return Meeting(None)
+            certainty = min(certainty, holds)
+            is_named |= is_naming and holds is Certainty.SURE
+        return Meeting(certainty, effect, end, is_named)
 
     return ReadRule(chain, meet, packets=packets)
 
@@ -239,9 +239,9 @@ def _head(rules: bytes, at: int, family: Family) -> Condition:
     (protocol,) = struct.unpack_from("=H", rules, at + layout.protocol)
     flags, inverted = rules[at + layout.flags], rules[at + layout.inverted]
 
-    def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
         if flags & layout.is_fragment:
-            return False
+            return None
         header = packet.network
         parts: list[tuple[Octets, bytes, bytes, int]] = [
             (header[-2 * size : -size], source, source_mask, _NOT_SOURCE),
@@ -257,7 +257,7 @@ def _head(rules: bytes, at: int, family: Family) -> Condition:
         ]
         if protocol:
             found.append((protocol == packet.protocol) is not bool(inverted & _NOT_PROTOCOL))
-        return False if False in found else None if None in found else True
+        return all_of(found)
 
     return holds
 
@@ -290,7 +290,8 @@ def _is_named(rules: bytes, at: int, packet: SamplePacket) -> bool:
     return bool(packet.leaves_by and has_interface and not inverted & _NOT_OUT)
 
 
-def _matches(rules: bytes, at: int, family: Family) -> Iterator[Condition]:
+def _matches(rules: bytes, at: int, family: Family) -> Iterator[tuple[Condition, bool]]:
+    """Yield the conditions of a rule's matches, and whether each is about an address."""
     layout = _LAYOUTS[family]
     (end,) = struct.unpack_from("=H", rules, at + layout.offsets)
     place, end = at + layout.counters + 16, at + end
@@ -299,5 +300,6 @@ def _matches(rules: bytes, at: int, family: Family) -> Iterator[Condition]:
         if size < _PART_HEAD:
             return
         name = rules[place + 2 : place + 31].split(b"\0")[0].decode("ascii", "replace")
-        yield match_of(name, rules[place + _PART_HEAD : place + size])
+        info = rules[place + _PART_HEAD : place + size]
+        yield match_of(name, info), names_address(name, info)
         place += size

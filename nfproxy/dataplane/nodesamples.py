@@ -136,10 +136,20 @@ def _to_frontend(
             port=row.port,
             is_to_node=destination in looks.own,
         )
+        ways_in = () if looks.client else _ways_in(looks, family_of_port(port))
         for client in clients:
-            asked = msgspec.structs.replace(packet, source=client.source, came_by=client.came_by)
+            asked = msgspec.structs.replace(
+                packet, source=client.source, came_by=client.came_by, ways_in=ways_in
+            )
             yield Sample(asked, row.key, clients=client.words)
         yield Sample(msgspec.structs.replace(packet, stage=PacketStage.OWN_ASKED), row.key)
+
+
+def _ways_in(looks: NodeLooks, family: Family) -> tuple[NodeLink, ...]:
+    """Return interfaces by which clients come: those of pods, and the way to the outside."""
+    ways = [link for _, link in looks.neighbours]
+    ways += [link for link in (looks.link(OUTSIDE[family]),) if link is not None]
+    return tuple(dict.fromkeys(ways))
 
 
 def _to_endpoint(

@@ -31,7 +31,8 @@ class SamplePacket(msgspec.Struct, frozen=True, dict=True):
     The first packet of a connection, or the answer to it.
 
     Addresses are packed, and b"" where unknown; of `source` the first octets alone may be known.
-    Ports are 0 where unknown. `came_by` and `leaves_by` are interfaces, None where unknown.
+    Ports are 0 where unknown. `came_by` and `leaves_by` are interfaces, None where unknown;
+    then `ways_in` are some by which it may come.
     `is_to_node` says that the destination is an address of the node, `is_local` that the endpoint
     is one of its processes.
     """
@@ -45,6 +46,7 @@ class SamplePacket(msgspec.Struct, frozen=True, dict=True):
     port: int = 0
     came_by: NodeLink | None = None
     leaves_by: NodeLink | None = None
+    ways_in: tuple[NodeLink, ...] = ()
     is_to_node: bool = False
     is_local: bool = False
 
@@ -73,6 +75,11 @@ class SamplePacket(msgspec.Struct, frozen=True, dict=True):
         if self.protocol == _TCP:
             found[_FLAGS_AT] = _SYN_ACK if self.is_answer else _SYN
         return found
+
+    @property
+    def tcp_flags(self) -> int | None:
+        """Its TCP flags, None where it is no TCP."""
+        return self.transport[_FLAGS_AT]
 
     def names_at(self, start: int, length: int) -> bool:
         """Return whether a part of its IP header is of an address that is known as a whole."""

@@ -7,14 +7,14 @@ Source: ``linux/netfilter/x_tables.h`` and the ``xt_*.h`` beside it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nfproxy.dataplane.samplepackets import SamplePacket
-from nfproxy.insight.nodefacts import RuleEffect
+from nfproxy.insight.nodefacts import Certainty, RuleEffect
 from nfproxy.nft.schema import DROP, Verdict, verdict
 
-#: Whether a packet meets a condition, None where that is not known.
-Condition = Callable[[SamplePacket, bool], bool | None]
+#: How certain it is that a packet meets a condition, None where it does not.
+Condition = Callable[[SamplePacket, bool], Certainty | None]
 
 _ACCEPT = verdict(1)
 _TARGETS: dict[str, tuple[RuleEffect | None, Verdict | None]] = {
@@ -33,7 +33,13 @@ _NOTRACK = 1  # XT_CT_NOTRACK
 _PORTS = struct.Struct("=4H")  # xt_tcp, xt_udp: source from, to; destination from, to
 _INVERTED_AT = {"tcp": 11, "udp": 8}
 _NOT_SOURCE, _NOT_DESTINATION = 1, 2  # XT_TCP_INV_SRCPT, XT_UDP_INV_SRCPT …
-_TCP_PARTS_AT = 8  # option, flag mask, wanted flags
+_TCP_PARTS_AT = 8  # option, flag mask, wanted flags, what is inverted
+_NOT_FLAGS = 4  # XT_TCP_INV_FLAGS
+_RANGES = struct.Struct("=16s16s16s16sB")  # xt_iprange_mtinfo: source, destination, flags
+_RANGE_SOURCE, _RANGE_DESTINATION = 1, 2  # IPRANGE_…
+_RANGE_NOT_SOURCE, _RANGE_NOT_DESTINATION = 16, 32  # IPRANGE_…_INV
+#: Matches that hold for some packets: by a rate, a number of connections, or chance.
+_BY_RATE = ("limit", "hashlimit", "connlimit", "statistic", "quota", "recent")
 _ADDRESS_TYPES = struct.Struct("=HHI")  # xt_addrtype_info_v1: source, destination, flags
 _INVERT_DESTINATION = 2  # XT_ADDRTYPE_INVERT_DEST
 _CONNTRACK = struct.Struct("=146xHHHH")  # xt_conntrack_mtinfo3: matches, inverted, states, status
@@ -52,6 +58,22 @@ def target_of(name: str, info: bytes) -> tuple[RuleEffect | None, Verdict | None
     return _TARGETS.get(name)
 
 
+def all_of(found: Iterable[bool | None]) -> Certainty | None:
+    """Return how certain it is that all of some hold, where None is not known."""
+    parts = set(found)
+    if False in parts:
+        return None
+    return Certainty.PERHAPS if None in parts else Certainty.SURE
+
+
+def names_address(name: str, info: bytes) -> bool:
+    """Return whether a match that holds is about the addresses of a packet."""
+    if name != "iprange" or len(info) < _RANGES.size:
+        return False
+    flags: int = _RANGES.unpack_from(info)[-1]
+    return not flags & (_RANGE_NOT_SOURCE | _RANGE_NOT_DESTINATION)
+
+
 def match_of(name: str, info: bytes) -> Condition:
     """Return the condition of a match; of one that is not understood nothing is known."""
     made = _MATCHES.get(name)
@@ -61,15 +83,19 @@ def match_of(name: str, info: bytes) -> Condition:
         return _open
 
 
-def _open(packet: SamplePacket, is_tracked: bool) -> None:
-    return None
+def _open(packet: SamplePacket, is_tracked: bool) -> Certainty:
+    return Certainty.PERHAPS
+
+
+def _by_rate(packet: SamplePacket, is_tracked: bool) -> Certainty:
+    return Certainty.SOME
 
 
 def _ports(info: bytes, inverted_at: int) -> Condition:
     first, last, low, high = _PORTS.unpack_from(info)
     inverted = info[inverted_at]
 
-    def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
         found: list[bool | None] = []
         for port, (start, end), flag in (
             (packet.source_port, (first, last), _NOT_SOURCE),
@@ -77,18 +103,39 @@ def _ports(info: bytes, inverted_at: int) -> Condition:
         ):
             if (start, end) != (0, 0xFFFF):
                 found.append((start <= port <= end) is not bool(inverted & flag) if port else None)
-        return False if False in found else None if None in found else True
+        return all_of(found)
 
     return holds
 
 
 def _tcp(info: bytes) -> Condition:
     ports = _ports(info, _INVERTED_AT["tcp"])
-    has_more = any(info[_TCP_PARTS_AT : _TCP_PARTS_AT + 2])
+    option, mask, wanted, inverted = info[_TCP_PARTS_AT : _TCP_PARTS_AT + 4]
 
-    def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
         found = ports(packet, is_tracked)
-        return None if found and has_more else found
+        flags = packet.tcp_flags
+        if flags is not None and (flags & mask == wanted) is bool(inverted & _NOT_FLAGS):
+            return None
+        is_open = option or (flags is None and mask)
+        return Certainty.PERHAPS if found is not None and is_open else found
+
+    return holds
+
+
+def _address_range(info: bytes) -> Condition:
+    *ends, flags = _RANGES.unpack_from(info)
+
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
+        size, found = packet.family.size, list[bool | None]()
+        for address, (low, high), asked, inverted in (
+            (packet.source, ends[:2], _RANGE_SOURCE, _RANGE_NOT_SOURCE),
+            (packet.destination, ends[2:], _RANGE_DESTINATION, _RANGE_NOT_DESTINATION),
+        ):
+            if flags & asked:
+                is_known, is_in = len(address) == size, low[:size] <= address <= high[:size]
+                found.append(is_in is not bool(flags & inverted) if is_known else None)
+        return all_of(found)
 
     return holds
 
@@ -96,13 +143,13 @@ def _tcp(info: bytes) -> Condition:
 def _address_type(info: bytes) -> Condition:
     source, destination, flags = _ADDRESS_TYPES.unpack_from(info)
 
-    def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
         if not packet.destination or not destination:
-            return None
+            return Certainty.PERHAPS
         found = bool(destination >> packet.address_type & 1) is not bool(
             flags & _INVERT_DESTINATION
         )
-        return None if found and source else found
+        return all_of((found, None if source else True))
 
     return holds
 
@@ -110,7 +157,7 @@ def _address_type(info: bytes) -> Condition:
 def _conntrack(info: bytes) -> Condition:
     matches, inverted, states, status = _CONNTRACK.unpack_from(info)
 
-    def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
         found: list[bool | None] = [None] if matches & ~(_STATE | _STATUS) else []
         seen = packet.tracking_state(is_tracked=is_tracked)
         if packet.tracking_status and is_tracked:
@@ -121,14 +168,16 @@ def _conntrack(info: bytes) -> Condition:
         ):
             if matches & flag:
                 found.append(bool(wanted & have) is not bool(inverted & flag))
-        return False if False in found else None if None in found else True
+        return all_of(found)
 
     return holds
 
 
 def _state(info: bytes) -> Condition:
     (states,) = struct.unpack_from("=I", info)
-    return lambda packet, is_tracked: bool(states & packet.tracking_state(is_tracked=is_tracked))
+    return lambda packet, is_tracked: all_of(
+        [bool(states & packet.tracking_state(is_tracked=is_tracked))]
+    )
 
 
 def _multiport(info: bytes) -> Condition:
@@ -137,19 +186,21 @@ def _multiport(info: bytes) -> Condition:
     if any(ranges) or which not in (0, 1):  # XT_MULTIPORT_SOURCE, XT_MULTIPORT_DESTINATION
         return _open
 
-    def holds(packet: SamplePacket, is_tracked: bool) -> bool | None:
+    def holds(packet: SamplePacket, is_tracked: bool) -> Certainty | None:
         port = packet.port if which else packet.source_port
-        return (port in ports[:count]) is not bool(is_inverted) if port else None
+        return all_of([(port in ports[:count]) is not bool(is_inverted) if port else None])
 
     return holds
 
 
 _MATCHES: dict[str, Callable[[bytes], Condition]] = {
-    "comment": lambda info: lambda packet, is_tracked: True,
+    "comment": lambda info: lambda packet, is_tracked: Certainty.SURE,
     "tcp": _tcp,
     "udp": lambda info: _ports(info, _INVERTED_AT["udp"]),
     "addrtype": _address_type,
     "conntrack": _conntrack,
     "state": _state,
     "multiport": _multiport,
+    "iprange": _address_range,
+    **dict.fromkeys(_BY_RATE, lambda info: _by_rate),
 }

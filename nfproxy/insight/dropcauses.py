@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import ExplainedPort, FrontendRow, Reaction
-from nfproxy.insight.foreigncauses import PortTraffic, foreign_causes, in_words, suspects
+from nfproxy.insight.foreigncauses import foreign_causes, suspects
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     NodeFacts,
@@ -14,6 +14,8 @@ from nfproxy.insight.nodefacts import (
     ProbeResult,
     RuleEffect,
 )
+from nfproxy.insight.porttraffic import PortTraffic
+from nfproxy.insight.rulewords import in_words
 from nfproxy.insight.waycauses import NodeCause, cause, has_route_error, probe_of, used_rows
 from nfproxy.plan.endpoints import Destination
 

@@ -14,13 +14,7 @@ from nfproxy.insight.explanation import (
     SourceNAT,
     StaleEndpoint,
 )
-from nfproxy.insight.foreigncauses import (
-    in_words,
-    is_elsewhere,
-    listing,
-    source_rules,
-    suspects,
-)
+from nfproxy.insight.foreigncauses import is_elsewhere, source_rules, suspects
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     NodeFacts,
@@ -28,6 +22,7 @@ from nfproxy.insight.nodefacts import (
     ProbeResult,
     RuleEffect,
 )
+from nfproxy.insight.rulewords import in_words, listing
 from nfproxy.insight.waycauses import (
     NodeCause,
     cause,

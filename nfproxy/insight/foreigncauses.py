@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import EndpointRow, ExplainedPort, FrontendRow, Reaction
 from nfproxy.insight.nodefacts import (
-    ConnectionCounts,
     ForeignRule,
     NodeFacts,
     PacketStage,
     RuleEffect,
 )
+from nfproxy.insight.porttraffic import PortTraffic
+from nfproxy.insight.rulewords import in_words, listing
 from nfproxy.insight.waycauses import NodeCause, cause, family_of_port, used_rows
 from nfproxy.model.addresses import format_address, parse_address
-from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.views.elementwords import format_destination
 
 _OWN = (PacketStage.OWN_ASKED, PacketStage.OWN_SENT)
 _HIDES = (RuleEffect.NOT_TRACKED, RuleEffect.ZONE)
 _DROPS = (RuleEffect.DROP, RuleEffect.QUEUE)
-
-
-class PortTraffic(NamedTuple):
-    """
-    What came to the frontends of a port, ever and just now, and what is known of it.
-
-    `endpoints` are its connections by endpoint.
-    """
-
-    ever: int
-    just_now: int
-    endpoints: Mapping[Destination, ConnectionCounts]
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the kernel has a connection."""
-        return any(counts.known for counts in self.endpoints.values())
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether connections wait for an answer."""
-        return any(counts.overdue for counts in self.endpoints.values())
 
 
 class _Group(NamedTuple):
@@ -56,6 +34,11 @@ class _Group(NamedTuple):
     @property
     def is_sure(self) -> bool:
         return all(one.is_sure for one in self.all_)
+
+    @property
+    def is_some(self) -> bool:
+        """Whether it does something with some packets: by a rate, or by chance."""
+        return not self.is_sure and all(one.is_sure or one.is_some for one in self.all_)
 
     @property
     def is_strong(self) -> bool:
@@ -75,10 +58,15 @@ def foreign_causes(
         made: list[NodeCause] = []
         if place in said and group.first.effect in _DROPS:
             continue  # a policy also drops the answers, and packets of the node's own processes
-        if place[1]:
+        if place[1] and group.first.effect in _DROPS and group.is_some:
+            names = ", ".join(sorted({str(one.frontend) for one in group.all_}))
+            made += _sometimes(port, group, f"packets to {names}")
+        elif place[1]:
             made += _before(facts, port, traffic, group)
         elif group.first.effect in _HIDES:
             made += _hidden_answers(port, traffic, group)
+        elif group.first.effect in _DROPS and group.is_some:
+            made += _sometimes(port, group, f"packets of {_names(_rows(port, group))}")
         elif group.first.effect in _DROPS:
             made += _behind(facts, port, traffic, group)
         if made:
@@ -106,7 +94,7 @@ def suspects(
         if group.first.stage in stages
         and group.first.effect in effects
         and group.first.place not in known
-        and not is_named(group)
+        and not (is_named(group) or group.is_some)
         and group.first.packets != 0
     }
     return list(found.values())
@@ -130,7 +118,8 @@ def _groups(facts: NodeFacts, port: ExplainedPort) -> Iterator[_Group]:
     found: dict[object, list[ForeignRule]] = {}
     for rule in facts.rules:
         if rule.frontend in keys or (rule.endpoint and rule.endpoint in ends):
-            sureness = rule.is_sure if rule.is_named or rule.is_sure else None
+            is_known = rule.is_named or rule.is_sure or rule.is_some
+            sureness = (rule.is_sure, rule.is_some) if is_known else None
             found.setdefault((rule.place, rule.effect, rule.stage, sureness), []).append(rule)
     return (_Group(rules[0], rules) for rules in found.values())
 
@@ -216,13 +205,29 @@ def _works(facts: NodeFacts, port: ExplainedPort, keys: Iterable[FrontendKey]) -
     )
 
 
+def _sometimes(port: ExplainedPort, group: _Group, subject: str) -> Iterator[NodeCause]:
+    """Yield that some packets are dropped: above a rate or a number of connections, by chance."""
+    rule = group.first
+    if rule.packets == 0:
+        return
+    how = "are dropped" if rule.packets else "may be dropped"
+    found = Diagnosis(
+        Severity.WARN if rule.packets or rule.is_policy else Severity.NOTE,
+        Code.DROPPED_BY_OTHERS,
+        f"some {subject} {how}: by a limit, or by chance, of {in_words(rule)}",
+        look=(listing(rule), f"nfproxy trace {port.service}, while clients try"),
+        brief=f"{rule.table} drops some packets",
+    )
+    yield cause(port, found)
+
+
 def _hidden_answers(
     port: ExplainedPort, traffic: PortTraffic, group: _Group
 ) -> Iterator[NodeCause]:
     """Yield that answers are not tracked, so that clients get them from another address."""
     rule = group.first
     rows = _rows(port, group)
-    works = any(_has_open(traffic, row) for row in rows)
+    works = any(traffic.is_open(row) for row in rows)
     is_zone = rule.effect is RuleEffect.ZONE
     if not group.is_strong or works or (is_zone and not traffic.is_overdue):
         return
@@ -243,10 +248,10 @@ def _behind(
 ) -> Iterator[NodeCause]:
     """Yield which packets to endpoints, or answers of theirs, are dropped."""
     rule, rows = group.first, _rows(port, group)
-    works = any(_has_open(traffic, row) for row in rows)
+    works = any(traffic.is_open(row) for row in rows)
     if works and rule.packets == 0:
         return
-    is_known = any(_counts(traffic, row).known for row in rows)
+    is_known = any(traffic.of(row).known for row in rows)
     is_all = len(rows) == len(used_rows(port))
     is_sure = group.is_strong
     if is_sure:
@@ -352,15 +357,6 @@ def _names(rows: Sequence[EndpointRow]) -> str:
     return f"{shown} and {len(rows) - 3} more" if len(rows) > 3 else shown
 
 
-def _counts(traffic: PortTraffic, row: EndpointRow) -> ConnectionCounts:
-    return traffic.endpoints.get(row.destination) or ConnectionCounts()
-
-
-def _has_open(traffic: PortTraffic, row: EndpointRow) -> bool:
-    counts = _counts(traffic, row)
-    return bool(counts.open or counts.closing)
-
-
 def _is_local(facts: NodeFacts, row: EndpointRow) -> bool:
     route = (facts.routes or {}).get(parse_address(row.address))
     return route is not None and route.is_local
@@ -377,23 +373,3 @@ def _clients(group: _Group) -> str:
         return " of this node's own processes"
     words = {one.clients for one in group.all_ if one.is_sure}
     return f" of {', '.join(sorted(words))}" if words and "" not in words else ""
-
-
-def in_words(rule: ForeignRule) -> str:
-    """Return which rule it is, and what it has counted."""
-    count = rule.packets
-    packets = "" if count is None else f", {count:,} packet" + "s" * (count != 1)
-    if rule.is_policy:
-        return f"policy drop of chain {rule.chain} of table {rule.table}, for what no rule accepts"
-    comment = f' "{rule.comment}"' if rule.comment else ""
-    handle = f", handle {rule.handle}" if rule.handle else ""
-    return f"table {rule.table}, chain {rule.chain}{handle}{comment}{packets}"
-
-
-def listing(rule: ForeignRule) -> str:
-    """Return the command that shows a rule."""
-    if rule.table.endswith("legacy)"):
-        family, table, _ = rule.table.split(" ")
-        option = "" if table == "filter" else f" -t {table}"
-        return f"{family}tables-legacy{option} -vnL {rule.chain} --line-numbers"
-    return f"nft -a list chain {rule.table} {rule.chain}"

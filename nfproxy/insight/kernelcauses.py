@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import ExplainedPort, FrontendRow, InKernel, Reaction
-from nfproxy.insight.foreigncauses import in_words, listing
 from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns, RuleEffect
+from nfproxy.insight.rulewords import in_words, listing
 from nfproxy.insight.waycauses import NodeCause, cause, used_rows
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema

@@ -168,6 +168,14 @@ class RuleEffect(enum.StrEnum):
     SOURCE = "another source"
 
 
+class Certainty(enum.IntEnum):
+    """How certain it is that a rule meets a packet: unknown, for some by rate or chance, sure."""
+
+    PERHAPS = 0
+    SOME = 1
+    SURE = 2
+
+
 class PacketStage(enum.Enum):
     """
     Where a packet is on its way.
@@ -191,10 +199,11 @@ class ForeignRule(msgspec.Struct, frozen=True, kw_only=True):
 
     It concerns a `frontend`, an `endpoint`, or a `health_port`. `clients` says in words of which
     clients, "" for all. `is_sure` says that it does, whatever else a packet has; else that depends
-    on what is not known. `is_named` says that a condition is about the address, or the interface
-    to it. `is_policy` marks a chain's policy, which drops what no rule accepts. `handle` is 0 where
-    nft cannot name the rule. `packets` is what its counter says, None without one. `is_here` says
-    that the frontend's address is one of the node's own, so that a program may answer there.
+    on what is not known, or with `is_some` on a rate or on chance. `is_named` says that a condition
+    is about the address, or the interface to it. `is_policy` marks a chain's policy, which drops
+    what no rule accepts. `handle` is 0 where nft cannot name the rule. `packets` is what its
+    counter says, None without one. `is_here` says that the frontend's address is one of the node's
+    own, so that a program may answer there.
     """
 
     effect: RuleEffect
@@ -209,6 +218,7 @@ class ForeignRule(msgspec.Struct, frozen=True, kw_only=True):
     packets: int | None = None
     comment: str = ""
     is_sure: bool = False
+    is_some: bool = False
     is_named: bool = False
     is_policy: bool = False
     is_here: bool = False

@@ -40,6 +40,7 @@ TABLE_NAME = 1
 _TABLE_FLAGS, _TABLE_USERDATA = 2, 6  # NFTA_TABLE_…
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7  # NFTA_CHAIN_…
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2  # NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY
+_HOOK_DEVICE, _HOOK_DEVICES = 3, 4  # NFTA_HOOK_DEV, NFTA_HOOK_DEVS
 _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS, _RULE_USERDATA = 2, 3, 4, 7  # NFTA_RULE_…
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH = 2, 3, 5  # NFTA_SET_…
 _SET_DATA_TYPE, _SET_DATA_LENGTH, _SET_COUNT = 6, 7, 20
@@ -154,11 +155,16 @@ class TableRow(NamedTuple):
 
 
 class Hook(NamedTuple):
-    """Where a base chain is attached: ``nat``, the hook's number (see HOOKS), the priority."""
+    """
+    Where a base chain is attached: ``nat``, the hook's number (see HOOKS), the priority.
+
+    `devices` are the interfaces that it is for, () where it is for all.
+    """
 
     type: str
     number: int
     priority: int
+    devices: tuple[str, ...] = ()
 
 
 class ChainRow(NamedTuple):
@@ -194,6 +200,7 @@ class ChainRow(NamedTuple):
                 text(found.get(_CHAIN_TYPE, b"")),
                 number(place.get(_HOOK_NUMBER, b"")),
                 int.from_bytes(priority, "big", signed=True),
+                _devices(place),
             )
         return cls(
             family_of(data),
@@ -202,6 +209,12 @@ class ChainRow(NamedTuple):
             hook,
             number(found[_CHAIN_POLICY]) if _CHAIN_POLICY in found else None,
         )
+
+
+def _devices(hook: dict[int, bytes]) -> tuple[str, ...]:
+    listed = hook.get(_HOOK_DEVICES, b"")
+    names = [listed[a:b] for _, a, b in attributes(listed, 0, len(listed))]
+    return tuple(text(name) for name in (hook.get(_HOOK_DEVICE, b""), *names) if name)
 
 
 class SetRow(NamedTuple):

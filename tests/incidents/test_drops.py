@@ -94,6 +94,22 @@ def test_an_answer_is_dropped_on_its_way_back(again: Incident) -> None:
     assert "DROPS every connection" in answer.first_line
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "tcp dport 8080 ct state new limit rate over 1/minute burst 1 packets counter drop",
+        "ct state established accept; limit rate 1/minute burst 1 packets accept; counter drop",
+    ],
+)
+def test_a_limit_drops_some_packets(again: Incident, rule: str) -> None:
+    again.nft(TABLE.format(family="ip", sets="", hook=FORWARD, rule=rule))
+    assert any(one.dropped for one in again.clients_try(times=4))
+    answer = again.explain("shop/web")
+    assert answer.codes == ["warn DroppedByOthers"]
+    assert answer.first_line.endswith("works, LOOK AT THIS")
+    assert "are dropped: by a limit, or by chance, of table ip fw, chain f" in answer.messages
+
+
 def test_a_policy_drops_everything(again: Incident) -> None:
     """The chain has no rule: that is clear before a client tries."""
     again.nft(TABLE.format(family="ip", sets="", hook=FORWARD, rule="policy drop"))

@@ -99,6 +99,20 @@ def test_packets_are_not_tracked(again: Incident, command: str) -> None:
     assert f"packets to {WEB}:80/tcp are not tracked" in answer.messages
 
 
+def test_a_chain_of_an_interface_drops(again: Incident) -> None:
+    """Whose packets come in there is known by what the node has heard of pods."""
+    again.nft(
+        'table netdev fw { chain f { type filter hook ingress device "veth-1-2" priority 0; '
+        "tcp dport 80 counter drop; }; }"
+    )
+    assert all(one.dropped for one in again.clients_try(times=2))
+    answer = again.explain("shop/web")
+    named = again.explain("shop/web", "--from", "10.244.1.12")
+    assert answer.codes == named.codes == ["fail DroppedByOthers"]
+    assert "WORKS IN PART" in answer.first_line
+    assert "packets of clients at interface veth-1-2 to" in answer.messages
+
+
 def test_answers_are_not_tracked(again: Incident) -> None:
     again.nft(BEFORE.format(kind="filter", at=-300, rule="tcp sport 8080 counter notrack"))
     assert all(one.dropped for one in again.clients_try(times=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from nfproxy.dataplane import legacyrules
@@ -38,6 +39,9 @@ FORWARDED: list[tuple[str, tuple[bool, bool] | None]] = [
     ("ip daddr 10.244.1.12 drop", None),
     ("ip daddr != 10.244.1.12 drop", (True, False)),
     ("ip daddr 10.244.1.0/24 drop", (True, True)),
+    ("ip daddr 10.244.1.9-10.244.1.12 drop", (True, True)),
+    ("ip daddr != 10.244.1.19-10.244.1.22 drop", (True, False)),
+    ("ip daddr > 10.244.1.9 drop", (True, True)),
     ("ip daddr { 10.244.1.11, 10.244.1.12 } drop", (True, True)),
     ("ip daddr != { 10.244.1.11, 10.244.1.12 } drop", None),
     ("ip saddr 192.168.9.5 drop", (True, True)),
@@ -62,7 +66,6 @@ FORWARDED: list[tuple[str, tuple[bool, bool] | None]] = [
     ("meta mark 1 ip daddr 10.244.1.11 drop", (False, True)),
     ("fib daddr type local drop", None),
     ("fib daddr type unicast drop", (True, False)),
-    ("limit rate 1/second drop", (False, False)),
     ("ip daddr vmap { 10.244.1.11 : drop }", (True, True)),
     ("ip daddr vmap { 10.244.1.12 : drop }", None),
     ("ip daddr . tcp dport { 10.244.1.11 . 8080 } drop", (True, True)),
@@ -91,8 +94,32 @@ IPTABLES: list[tuple[str, tuple[bool, bool] | None]] = [
     ("-m conntrack --ctstate NEW -j DROP", (True, False)),
     ("-m conntrack --ctstate ESTABLISHED -j DROP", None),
     ("-m addrtype --dst-type LOCAL -j DROP", None),
+    ("-p tcp --syn -j DROP", (True, False)),
+    ("-p tcp ! --syn -j DROP", None),
+    ("-p tcp --tcp-flags ACK ACK -j DROP", None),
+    ("-p tcp --tcp-option 8 -j DROP", (False, False)),
+    ("-m iprange --dst-range 10.244.1.9-10.244.1.12 -j DROP", (True, True)),
+    ("-m iprange --dst-range 10.244.1.19-10.244.1.22 -j DROP", None),
+    ("-m iprange ! --dst-range 10.244.1.19-10.244.1.22 -j DROP", (True, False)),
+    ("-m iprange --src-range 192.168.9.1-192.168.9.9 -j DROP", (True, True)),
     ("-m mark --mark 1 -j DROP", (False, False)),
     ("-m comment --comment why -d 10.244.1.11 -j DROP", (True, True)),
+]
+
+
+#: Conditions that hold for some packets, by nft and by iptables.
+RATES = [
+    "limit rate over 1/second drop",
+    "tcp dport 8080 ct count over 2 drop",
+    "quota over 1 mbytes drop",
+    "numgen random mod 3 1 drop",
+    "limit rate 1/second accept; drop",
+]
+XT_RATES = [
+    "-m statistic --mode random --probability 0.5 -j DROP",
+    "-m connlimit --connlimit-above 3 -j DROP",
+    "-m limit --limit 5/second -j ACCEPT\n-A FORWARD -j DROP",
+    "-m hashlimit --hashlimit-above 5/second --hashlimit-name one -j DROP",
 ]
 
 
@@ -147,6 +174,44 @@ def test_what_rules_of_iptables_do_with_a_forwarded_packet(node: Namespace, prog
         answers[rule] = next(iter(read(node, SENT).values()), None)
 
     assert answers == {rule: (DROP, *says) if says else None for rule, says in IPTABLES}
+
+
+def some(node: Namespace) -> dict[str, bool]:
+    """Return the tables that may drop the packet, and whether that is by a rate or by chance."""
+
+    def rules() -> dict[str, bool]:
+        with NftSocket() as netlink:
+            found = read_foreign_rules(netlink, [Sample(SENT)])
+        return {one.table: one.is_some for one in found if not one.is_sure}
+
+    return node.call(rules)
+
+
+def test_rules_of_nft_that_limit_or_draw(node: Namespace) -> None:
+    for number, rule in enumerate(RATES):
+        load(node, f"table ip t{number} {{\nchain c {{\n{FORWARD} {rule}\n}}\n}}\n")
+    load(node, f"table ip u {{\nchain c {{\n{FORWARD} meta mark 1 limit rate 1/second drop\n}}\n}}")
+    assert some(node) == {f"ip t{number}": True for number in range(len(RATES))} | {"ip u": False}
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("rule", XT_RATES)
+def test_rules_of_iptables_that_limit_or_draw(node: Namespace, program: str, rule: str) -> None:
+    text = f"*filter\n:FORWARD ACCEPT\n-A FORWARD {rule}\nCOMMIT\n"
+    node.run([f"{program}-restore"], input=text)
+    assert list(some(node).values()) == [True]
+
+
+def test_chains_of_interfaces(node: Namespace) -> None:
+    """They see the packets of theirs; where a client comes in is one of some ways."""
+    node.run(["ip", "link", "add", "eth7", "type", "veth", "peer", "eth8"])
+    hook = "type filter hook ingress device eth7 priority 0;"
+    load(node, f"table netdev t {{\nchain c {{\n{hook} ip daddr 10.96.0.1 drop\n}}\n}}\n")
+    anyone = msgspec.structs.replace(ASKED, source=b"", came_by=None, ways_in=(BRIDGE, UPLINK))
+    other = msgspec.structs.replace(ASKED, came_by=NodeLink(9, "eth8"))
+    assert read(node, ASKED) == {"netdev t": (DROP, True, True)}
+    assert read(node, anyone) == {"netdev t": (DROP, True, True)}
+    assert read(node, other) == {}
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])

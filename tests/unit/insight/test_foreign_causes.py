@@ -78,6 +78,19 @@ def test_what_rules_of_others_do_surely(effect: RuleEffect, stage: PacketStage, 
     assert codes(joined(rules=(unused,), connections=open_)) == []
 
 
+@pytest.mark.parametrize("stage", [PacketStage.ASKED, PacketStage.SENT])
+@pytest.mark.parametrize(
+    ("packets", "found"),
+    [(7, ["warn DroppedByOthers"]), (None, ["note DroppedByOthers"]), (0, [])],
+)
+def test_a_limit_drops_some_packets(
+    stage: PacketStage, packets: int | None, found: list[str]
+) -> None:
+    answer = joined(rules=(rule_of(RuleEffect.DROP, stage, is_some=True, packets=packets),))
+    assert codes(answer) == found
+    assert all("by a limit, or by chance" in one.message for one in answer.findings)
+
+
 def test_an_address_that_the_node_has_itself() -> None:
     """A cache for DNS on each node answers at the cluster IP, without connection tracking."""
     rule = rule_of(RuleEffect.NOT_TRACKED, PacketStage.ASKED, is_sure=True, packets=9, is_here=True)
