@@ -19,7 +19,7 @@ from nfproxy.cli.output import (
     print_table,
     progress,
 )
-from nfproxy.cli.running import running_daemon
+from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.cli.runningconfig import configuration_of
 from nfproxy.config.flags import Flags, GroupedCommand, node_flags
 from nfproxy.config.load import LoadedConfig, contradictions, load
@@ -35,6 +35,9 @@ _COLOURS = {
     Level.FAIL: "red",
 }
 _ENV_HOST = "KUBERNETES_SERVICE_HOST"
+
+#: Who gives one of these asks about an API server.
+_API_FLAGS = {"kubeconfig", "master", "config"}
 
 
 def _port_range(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
@@ -97,10 +100,11 @@ def command(
     from nfproxy.tools.preflight.report import examine_node
 
     logging.getLogger("nfproxy").addHandler(logging.NullHandler())  # the report has everything
+    daemon: RunningDaemon | None = None
     trouble: ConfigError | None = None
     contradicting: list[str] = []
     try:
-        running = _running()
+        daemon, running = _running()
         loaded = load(flags, running)
         name = node_name(loaded.config, socket.gethostname())
         if running:
@@ -118,6 +122,8 @@ def command(
         trouble=trouble,
         warnings=(*loaded.warnings, *contradicting),
         borrowed_credentials=is_borrowed,
+        running=f"pid {daemon.pid}, node {daemon.node}" if daemon else "",
+        files=daemon.manifests if daemon and not flags.given.keys() & _API_FLAGS else "",
         env_host=os.environ.get(_ENV_HOST, ""),
         host_root=host_root,
         proc=proc,
@@ -129,15 +135,15 @@ def command(
     sys.exit(1 if failed else 0)
 
 
-def _running() -> LoadedConfig | None:
-    """Return the configuration of the nfproxy that runs here, None where there is none."""
+def _running() -> tuple[RunningDaemon | None, LoadedConfig | None]:
+    """Return the nfproxy that runs here, and its configuration; None where there is none."""
     daemon = running_daemon()
     if daemon is None:
-        return None
+        return None, None
     try:
-        return configuration_of(daemon)
+        return daemon, configuration_of(daemon)
     except ConfigError:  # of another version
-        return None
+        return daemon, None
 
 
 def _print(report: NodeReport, output: str) -> None:

@@ -190,6 +190,20 @@ def test_an_ordinary_user_renders_with_it_too(commands: Commands, objects: Path)
     assert json.loads(found.out)
 
 
+def test_preflight_says_once_that_nfproxy_runs(commands: Commands, objects: Path) -> None:
+    """Its tables are not taken over then, and where it reads files no API server is missed."""
+    with commands.daemon(objects, PODS) as daemon:
+        daemon.wait_for("serving metrics")
+        rows = commands.run("preflight", "-o", "json", node="").data["checks"]
+    runs = [row for row in rows if "nfproxy runs here already" in row["found"]]
+
+    assert [row["check"] for row in runs] == ["own-tables"]
+    assert f"(pid {daemon.process.pid}, node node-1)" in runs[0]["found"]
+    about_files = [row for row in rows if row["check"] in ("api-server", "access", "node")]
+    assert [(row["check"], row["level"]) for row in about_files] == [("api-server", "skip")]
+    assert not any(row["check"] == "listen" for row in rows)
+
+
 def test_other_clients_get_metrics_alone(commands: Commands, objects: Path) -> None:
     """Even where metrics are open: the peer's address decides, not the one that it asks."""
     url = "http://192.168.77.11:10249"

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from nfproxy.apiserver.access import ClientSettings
+from nfproxy.config.kubeproxy import KubeProxyConfiguration
+from nfproxy.tools.preflight.examine import Subject
 from nfproxy.tools.preflight.findings import Finding, Level
+
+SUBJECT = Subject(KubeProxyConfiguration(), "n", ClientSettings(), (30000, 32767))
 
 
 def levels(findings: Iterable[Finding]) -> list[Level]:

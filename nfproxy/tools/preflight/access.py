@@ -38,7 +38,7 @@ from nfproxy.tools.preflight.apiserver import (
     within,
 )
 from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
-from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
+from nfproxy.tools.preflight.findings import Finding, fail, ok, skip, warn
 
 T = TypeVar("T")
 
@@ -189,10 +189,14 @@ async def _count(connection: Connection, path: str) -> int | None:
 ACCESS = FactSource("access to the API", read_access, (API_SERVERS,), _LIMIT_S)
 
 
-def judge_access(access: ApiAccess) -> list[Finding]:
-    """nfproxy may make each of its requests; a refused one is named, with the rule to add."""
+def judge_access(subject: Subject, access: ApiAccess) -> list[Finding]:
+    """
+    nfproxy may make each of its requests; a refused one is named, with the rule to add.
+
+    No finding where it takes its objects from files: `api-server` says so.
+    """
     if not access.attempts:
-        return [warn("access was not tried: no API server answers", "see `api-server`")]
+        return [] if subject.files else [skip("no API server answers", "see `api-server`")]
     refused = _grouped(attempt for attempt in access.attempts if attempt.trouble)
     granted = _grouped(attempt for attempt in access.attempts if not attempt.trouble)
     may = "; ".join(f"{_verbs(group)} {_resource(group[0])}" for group in granted)
@@ -237,13 +241,15 @@ def judge_node(subject: Subject, access: ApiAccess) -> list[Finding]:
         _, warnings = node_config(subject.config, subject.node_name, access.node)
     except ConfigError as error:
         return [fail(error.what, error.remedy)]
+    if subject.files:
+        return []
     return judge_node_object(access, subject.node_name, warnings if access.node else ())
 
 
 def judge_node_object(access: ApiAccess, name: str, warnings: Iterable[str]) -> list[Finding]:
     """The Node says which pods are local, and where node ports are accepted."""
     if not access.node_asked:
-        return [warn(f"whether there is a Node {name!r} could not be asked", "see `access`")]
+        return [skip(f"whether there is a Node {name!r}", "see `access`")]
     if access.node is None:
         return [fail(*missing_node(name, access.near))]
     findings = [warn(text, "see the Node object and the configuration") for text in warnings]
@@ -268,4 +274,4 @@ NODE_FAMILIES = FactSource(
     "the Node's families", lambda _, access: node_families(access.node), (ACCESS,), _LIMIT_S
 )
 
-CHECKS = (Check("access", judge_access, (ACCESS,)), Check("node", judge_node, (SUBJECT, ACCESS)))
+CHECKS = (Check("access", judge_access, (SUBJECT, ACCESS)), Check("node", judge_node, (SUBJECT, ACCESS)))

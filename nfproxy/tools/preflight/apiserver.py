@@ -23,8 +23,8 @@ from nfproxy.kube.watch import Page, read_page
 from nfproxy.model.addresses import Prefix, parse_address
 from nfproxy.model.node import ServiceCIDR
 from nfproxy.model.service import Service
-from nfproxy.tools.preflight.examine import Check, FactSource, Subject
-from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
+from nfproxy.tools.preflight.examine import SUBJECT, Check, FactSource, Subject
+from nfproxy.tools.preflight.findings import Finding, fail, ok, skip, warn
 
 T = TypeVar("T")
 
@@ -77,7 +77,13 @@ class ApiServers(NamedTuple):
 
 
 def read_api_servers(subject: Subject) -> ApiServers:
-    """Ask every API server for its version, and one for the addresses of Services."""
+    """
+    Ask every API server for its version, and one for the addresses of Services.
+
+    None is asked where the nfproxy that runs here takes its objects from files.
+    """
+    if subject.files:
+        return ApiServers()
     return asyncio.run(_read(subject))
 
 
@@ -179,8 +185,13 @@ async def read_items(
 API_SERVERS = FactSource("the API server", read_api_servers, limit_s=_LIMIT_S)
 
 
-def judge_servers(found: ApiServers) -> Iterator[Finding]:
+def judge_servers(subject: Subject, found: ApiServers) -> Iterator[Finding]:
     """Each server answers, and at an address that is not a Service's."""
+    if subject.files:
+        yield skip(
+            f"the nfproxy that runs here takes its objects from files ({subject.files})",
+            "to ask an API server, give --kubeconfig or --master",
+        )
     if found.trouble:
         remedy = found.trouble.remedy or "give --kubeconfig, or --master with addresses"
         yield fail(found.trouble.what, remedy)
@@ -233,4 +244,4 @@ def _service(found: ApiServers, text: str) -> str:
     return ""
 
 
-CHECKS = (Check("api-server", judge_servers, (API_SERVERS,)),)
+CHECKS = (Check("api-server", judge_servers, (SUBJECT, API_SERVERS)),)

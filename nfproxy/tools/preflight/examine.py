@@ -40,7 +40,8 @@ class Subject(NamedTuple):
 
     `trouble` says why the configuration cannot be used; `config` holds the defaults then.
     `warnings` are those of reading it. `settings` name the API servers; `borrowed_credentials` says
-    that they are kubectl's and not the daemon's. `env_host` is KUBERNETES_SERVICE_HOST, "" outside
+    that they are kubectl's and not the daemon's. `running` says which nfproxy runs here, "" for
+    none; `files` is the directory of its objects where no API server was named. `env_host` is KUBERNETES_SERVICE_HOST, "" outside
     of pods. `node_ports` is the API server's --service-node-port-range. `host_root` is where the
     host's ``/`` is mounted, None where that is unknown.
     """
@@ -52,6 +53,8 @@ class Subject(NamedTuple):
     trouble: NfproxyError | None = None
     warnings: tuple[str, ...] = ()
     borrowed_credentials: bool = False
+    running: str = ""
+    files: str = ""
     env_host: str = ""
     host_root: Path | None = None
     proc: Path = Path("/proc")
@@ -235,3 +238,4 @@ def _judge(check: Check, examination: Examination) -> Sequence[Finding]:
 
 
 SUBJECT = FactSource("the configuration", lambda subject: subject)
+RUNNING_HERE = FactSource("the nfproxy that runs here", lambda subject: subject.running)

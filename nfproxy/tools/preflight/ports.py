@@ -13,7 +13,7 @@ from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.errors import ListenError
 from nfproxy.host.kubeproxy import proxy_at
 from nfproxy.servers.listening import listen_at
-from nfproxy.tools.preflight.examine import Check, FactSource
+from nfproxy.tools.preflight.examine import RUNNING_HERE, Check, FactSource
 from nfproxy.tools.preflight.findings import Finding, fail, ok, warn
 from nfproxy.tools.preflight.network import SYSCTLS, Sysctls
 
@@ -114,18 +114,20 @@ def _range(ports: PortRange) -> str:
     return f"{ports[0]}-{ports[1]}"
 
 
-def judge_listening(ports: Iterable[Port], hard_fail: bool) -> Iterator[Finding]:
+def judge_listening(ports: Iterable[Port], hard_fail: bool, running: str) -> Iterator[Finding]:
     """
     The addresses for health and metrics are free, or a proxy holds them that is about to go.
 
-    `hard_fail` is bindAddressHardFail: the daemon exits where it cannot listen.
+    `hard_fail` is bindAddressHardFail: the daemon exits where it cannot listen. What the `running`
+    nfproxy holds is no finding: `own-tables` says that it runs.
     """
     for port in ports:
         where = f"{port.what}: {port.address} is"
         if not port.trouble:
             yield ok(f"{where} free")
         elif port.holder == "nfproxy":
-            yield ok(f"{where} held by nfproxy")
+            if not running:
+                yield ok(f"{where} held by nfproxy")
         elif port.holder:
             yield ok(f"{where} held by {port.holder}; nfproxy takes it over when that has ended")
         else:
@@ -138,5 +140,5 @@ def judge_listening(ports: Iterable[Port], hard_fail: bool) -> Iterator[Finding]
 
 CHECKS = (
     Check("node-ports", judge_ephemeral_ports, (SYSCTLS, NODE_PORTS)),
-    Check("listen", judge_listening, (PORTS, HARD_FAIL)),
+    Check("listen", judge_listening, (PORTS, HARD_FAIL, RUNNING_HERE)),
 )

@@ -10,7 +10,7 @@ from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.host.paths import HostRoot
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.nft.schema import OUR_TABLES
-from nfproxy.tools.preflight.examine import Check, FactSource, IfKnown
+from nfproxy.tools.preflight.examine import RUNNING_HERE, Check, FactSource, IfKnown
 from nfproxy.tools.preflight.findings import Finding, fail, ok, or_ok, warn
 from nfproxy.tools.preflight.network import LINKS, Link
 from nfproxy.tools.preflight.nft import LISTING, TableListing
@@ -70,14 +70,16 @@ TRACES = FactSource("kube-proxy's leftovers", lambda _: read_traces(), limit_s=_
 PINS = FactSource("BPF objects", lambda subject: read_pins(HostRoot(subject.root)))
 
 
-def judge_own_tables(ruleset: Ruleset) -> Finding:
-    """nfproxy takes its own tables over, whichever version made them."""
+def judge_own_tables(ruleset: Ruleset, running: str) -> Finding:
+    """nfproxy takes its own tables over, whichever version made them; `running` has them."""
     known = {f"{family.table} {table}" for family in FAMILIES for table in OUR_TABLES}
     ours = [name for name in ruleset.tables if name in known]
+    names = f"tables {', '.join(ours)}" if ours else ""
+    if running:
+        held = f"{names} and its listen addresses" if names else "its listen addresses"
+        return ok(f"nfproxy runs here already ({running}), and has {held}")
     return ok(
-        f"tables {', '.join(ours)} are here already, and will be taken over"
-        if ours
-        else "no tables of nfproxy yet"
+        f"{names} are here already, and will be taken over" if ours else "no tables of nfproxy yet"
     )
 
 
@@ -193,7 +195,7 @@ def judge_node_local_dns(links: Iterable[Link], listing: TableListing | None) ->
 
 
 CHECKS = (
-    Check("own-tables", judge_own_tables, (RULESET,)),
+    Check("own-tables", judge_own_tables, (RULESET, RUNNING_HERE)),
     Check("kube-proxy", judge_kube_proxy, (RUNNING, IfKnown(TRACES), PORTS)),
     Check("other-proxies", judge_others, (LINKS, PINS)),
     Check("node-local-dns", judge_node_local_dns, (LINKS, IfKnown(LISTING))),

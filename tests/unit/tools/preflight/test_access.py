@@ -1,6 +1,6 @@
 """Access to the API and this node's Node, judged."""
 
-from support.preflight import levels
+from support.preflight import SUBJECT, levels
 
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import Family, parse_address, parse_prefix
@@ -21,7 +21,7 @@ def test_access_is_grouped_by_resource_and_answer() -> None:
         Attempt("list", "servicecidrs", "networking.k8s.io", 404, no, optional=True),
         Attempt("create", "events", "events.k8s.io", 403, no, optional=True),
     )
-    found = access.judge_access(ApiAccess(attempts))
+    found = access.judge_access(SUBJECT, ApiAccess(attempts))
 
     assert levels(found) == [Level.FAIL, Level.FAIL, Level.OK, Level.WARN, Level.OK]
     assert "may not list and watch services" in found[0].found
@@ -34,14 +34,17 @@ def test_access_is_grouped_by_resource_and_answer() -> None:
 
 def test_access_that_was_not_tried() -> None:
     """Without an API server nothing can be tried."""
-    assert levels(access.judge_access(ApiAccess())) == [Level.WARN]
+    assert levels(access.judge_access(SUBJECT, ApiAccess())) == [Level.SKIP]
+    of_files = SUBJECT._replace(files="/objects")
+    assert access.judge_access(of_files, ApiAccess()) == []
+    assert access.judge_node(of_files, ApiAccess()) == []
 
 
 def test_the_node() -> None:
     """It has to exist and have addresses; a warning of the configuration is worth a look."""
     node = Node("n", (parse_address("192.0.2.1"),), pod_cidrs=(parse_prefix("fd00::/64"),))
 
-    assert levels(access.judge_node_object(ApiAccess(), "n", ())) == [Level.WARN]
+    assert levels(access.judge_node_object(ApiAccess(), "n", ())) == [Level.SKIP]
     absent = access.judge_node_object(ApiAccess(node_asked=True), "n", ())
     assert levels(absent) == [Level.FAIL]
     assert "--hostname-override" in absent[0].remedy

@@ -1,7 +1,7 @@
 """The API servers, judged."""
 
 import pytest
-from support.preflight import levels
+from support.preflight import SUBJECT, levels
 
 from nfproxy.errors import NfproxyError
 from nfproxy.model.addresses import parse_address, parse_prefix
@@ -40,7 +40,15 @@ def test_servers(found: ApiServers, expected: list[Level]) -> None:
     """
     A server that hides its version answers all the same. Borrowed credentials are worth a look.
     """
-    assert expected == levels(apiserver.judge_servers(found))
+    assert expected == levels(apiserver.judge_servers(SUBJECT, found))
+
+
+def test_files_in_place_of_api_servers() -> None:
+    """An nfproxy that takes its objects from files needs no API server."""
+    (finding,) = apiserver.judge_servers(SUBJECT._replace(files="/objects"), ApiServers())
+
+    assert finding.level is Level.SKIP
+    assert "/objects" in finding.found
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ def test_what_keeps_every_server_from_being_asked(
     trouble: NfproxyError, found: str, remedy: str
 ) -> None:
     """Nothing else is known then; the remedy is the error's own, or names the flags."""
-    (finding,) = apiserver.judge_servers(ApiServers(trouble=trouble))
+    (finding,) = apiserver.judge_servers(SUBJECT, ApiServers(trouble=trouble))
     assert (finding.level, finding.found) == (Level.FAIL, found)
     assert finding.remedy.startswith(remedy)
 
@@ -113,7 +121,7 @@ def test_what_keeps_every_server_from_being_asked(
 )
 def test_an_address_of_a_service(found: ApiServers, level: Level, words: str) -> None:
     """What the API says about Services counts more than what the environment suggests."""
-    (finding,) = apiserver.judge_servers(found)
+    (finding,) = apiserver.judge_servers(SUBJECT, found)
 
     assert level is finding.level
     assert words in finding.found

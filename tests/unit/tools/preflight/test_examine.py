@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.preflight import levels
+from support.preflight import SUBJECT, levels
 
 from nfproxy.apiserver.access import ClientSettings
 from nfproxy.config.kubeproxy import KubeProxyConfiguration
@@ -21,8 +21,6 @@ from nfproxy.tools.preflight.examine import (
     is_machines_root,
 )
 from nfproxy.tools.preflight.findings import Finding, Level, fail, ok, warn, worst
-
-SUBJECT = Subject(KubeProxyConfiguration(), "n", ClientSettings(), (30000, 32767))
 
 
 def broken(_: Subject) -> str:

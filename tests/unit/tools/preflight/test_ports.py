@@ -114,9 +114,18 @@ def test_a_holder_that_says_nothing() -> None:
 )
 def test_addresses_to_listen_at(port: Port, hard_fail: bool, level: Level) -> None:
     """Another program there is fatal only with bindAddressHardFail; a proxy is about to leave."""
-    (found,) = judge_listening([port], hard_fail)
+    (found,) = judge_listening([port], hard_fail, "")
 
     assert level is found.level
+
+
+def test_the_addresses_of_the_nfproxy_that_runs_here_need_no_word() -> None:
+    """`own-tables` says that it runs; what another program holds is still said."""
+    ours = Port("metrics", "127.0.0.1:10249", "in use", "nfproxy")
+    other = Port("health", "0.0.0.0:10256", "in use")
+
+    assert judge_listening([ours], True, "pid 7, node n") == []
+    assert [found.level for found in judge_listening([ours, other], True, "pid 7")] == [Level.FAIL]
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,15 @@ def test_node_local_dns(links: tuple[Link, ...], lines: tuple[str, ...], level: 
 def test_own_tables_are_taken_over() -> None:
     """An upgrade finds them and takes them over."""
     ruleset = Ruleset(("ip nfproxy", "ip6 nfproxy", "inet nfproxy"))
-    found = proxies.judge_own_tables(ruleset)
+    found = proxies.judge_own_tables(ruleset, "")
 
     assert found.level is Level.OK
     assert "ip nfproxy, ip6 nfproxy are here" in found.found
 
-    found = proxies.judge_own_tables(Ruleset(("ip nfproxy-next",)))
+    found = proxies.judge_own_tables(Ruleset(("ip nfproxy-next",)), "")
     assert "ip nfproxy-next are here" in found.found
+
+    found = proxies.judge_own_tables(ruleset, "pid 7, node n")
+    assert found.level is Level.OK
+    assert found.found.startswith("nfproxy runs here already (pid 7, node n)")
+    assert "taken over" not in found.found
