@@ -15,7 +15,7 @@ from nfproxy.daemon.staleflows import StaleFlowCleaning
 from nfproxy.dataplane.notifications import Damage, ForeignChange
 from nfproxy.errors import NfproxyError
 from nfproxy.health import Health
-from nfproxy.insight.nodestatus import ProgrammedSize, ServiceStates
+from nfproxy.insight.nodestatus import ServiceStates
 from nfproxy.insight.overview import LastVersion
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import Family, Prefix
@@ -28,6 +28,7 @@ from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.localnodeports import ListenerChanges, listener_changes
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.servicehealth import HealthCheck, health_checks
+from nfproxy.plan.sizes import FamilySize
 from nfproxy.reconcile.refusals import Refused
 from nfproxy.views.portstates import PortState, PortStates
 from nfproxy.views.tally import Tally
@@ -84,7 +85,7 @@ class NodeHooks(Hooks):
         self.planner: Planner | None = None
         self.in_step_since_s: float | None = None
         self.tables_read_s: float | None = None
-        self.sizes: Mapping[Family, ProgrammedSize] = {}
+        self.sizes: Mapping[Family, FamilySize] = {}
         self.states = ServiceStates()
         self.health_checks: dict[tuple[ObjectName, Family], HealthCheck] = {}  # worker thread
         self._changed_checks: dict[tuple[ObjectName, Family], HealthCheck | None] = {}
@@ -248,6 +249,7 @@ class NodeHooks(Hooks):
         ended_s = now().unix_ns / 1e9
         self._tally.update(planner, commit.touched.services)
         totals = {family: self._tally.total(family) for family in self._families}
+        sizes = {family: planner.desired.sizes[family] for family in self._families}
         for family, total in totals.items():
             metrics.sync_finished(
                 family,
@@ -257,12 +259,7 @@ class NodeHooks(Hooks):
                 triggers=commit.triggers.get(family, ()),
             )
             metrics.no_local_endpoints(family, internal=total.internal, external=total.external)
-            metrics.table_size(
-                family,
-                frontends=total.frontends,
-                endpoints=total.endpoints,
-                elements=total.elements,
-            )
+            metrics.table_size(family, **sizes[family]._asdict())
         _log_mismatches(self._port_states.update(planner, commit.touched.services))
         ports = self._port_states.counts
         metrics.service_ports({str(state): count for state, count in ports.items()})
@@ -280,7 +277,7 @@ class NodeHooks(Hooks):
         )
         # Other threads read them: each is replaced, never changed.
         self.states = states
-        self.sizes = {f: ProgrammedSize(one.frontends, one.endpoints) for f, one in totals.items()}
+        self.sizes = sizes
         metrics.services(states.total, waiting=states.waiting)
         metrics.parts_refused(len(report.left_out))
         metrics.claims(

@@ -11,18 +11,12 @@ from nfproxy.insight.statusscreen import SERVICES, Mark, StatusRow, age_text
 from nfproxy.insight.trackedtotals import TrackedTotals
 from nfproxy.model.addresses import FAMILIES, Family, format_address
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.plan.sizes import FamilySize
 from nfproxy.text import plural
 
 #: Parts of the connection table: new connections fail at all of it.
 _NEARLY_FULL, _FULL = 0.8, 0.98
 _PREFIXES_SHOWN = 4
-
-
-class ProgrammedSize(NamedTuple):
-    """What one family's table should hold."""
-
-    frontends: int
-    endpoints: int
 
 
 class ServiceStates(NamedTuple):
@@ -63,7 +57,7 @@ class DaemonFacts(NamedTuple):
     server sent something; None if never. `totals` is None where connections were not looked at.
     """
 
-    sizes: Mapping[Family, ProgrammedSize]
+    sizes: Mapping[Family, FamilySize]
     config: NodeConfig | None
     source: tuple[str, str]
     trouble: str
@@ -225,7 +219,7 @@ def connection_rows(
     yield StatusRow(level, "connections", text, look)
 
 
-def _node_ports(config: NodeConfig, sizes: Mapping[Family, ProgrammedSize]) -> StatusRow:
+def _node_ports(config: NodeConfig, sizes: Mapping[Family, FamilySize]) -> StatusRow:
     where = []
     for family in FAMILIES:
         if family not in sizes:

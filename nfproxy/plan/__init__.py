@@ -9,6 +9,7 @@ From objects and the node's configuration to the desired state.
     desired     all Services together: who gets a frontend that two ask for
     concerned   which Services another configuration of the node concerns
     contests    frontends that several Services ask for
+    sizes       how much there is of the desired state
     claims, shadows        what is wrong with what Services ask for
     frontends   the values all of these work with
     frontendnames          what frontends are called in the kernel

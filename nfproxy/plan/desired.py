@@ -19,6 +19,7 @@ from nfproxy.plan.claims import ClaimFinding, ClaimFindings, ClaimReason
 from nfproxy.plan.contests import Contests
 from nfproxy.plan.frontendnames import FrontendNames
 from nfproxy.plan.frontends import (
+    NO_SLOTS,
     AffinityListKey,
     Element,
     Frontend,
@@ -29,6 +30,7 @@ from nfproxy.plan.frontends import (
     SlotRanges,
 )
 from nfproxy.plan.shadows import Shadows
+from nfproxy.plan.sizes import Sizes
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -82,7 +84,8 @@ class Desired:
     `frontends` has the winner of each frontend. `shared_elements` counts how many Services ask
     for each element. `affinity_lists` has each list's elements, `lists` the endpoints that several
     frontends share.
-    `findings` has what is wrong with claims, `names` what frontends are called in the kernel.
+    `findings` has what is wrong with claims, `names` what frontends are called in the kernel,
+    `sizes` how much there is of all this.
     """
 
     def __init__(self) -> None:
@@ -91,6 +94,7 @@ class Desired:
         self.shared_elements: dict[SharedElement, int] = {}
         self.affinity_lists: dict[AffinityListKey, frozenset[Element]] = {}
         self.lists: dict[ListKey, SlotRanges] = {}
+        self.sizes = Sizes()
         self.names = FrontendNames(self.frontends)
         self._plans: dict[ObjectName, ServicePlan] = {}
         self.findings = ClaimFindings()
@@ -127,8 +131,13 @@ class Desired:
         self._recount(service, held, asked, touched)
         was, now = old or _NOTHING, plan or _NOTHING
         affinity = was.affinity_lists, now.affinity_lists
-        _replace(service, *affinity, self.affinity_lists, touched.affinity_lists)
-        _replace(service, was.lists, now.lists, self.lists, touched.lists)
+        for number, gone, come in _replace(
+            service, *affinity, self.affinity_lists, touched.affinity_lists
+        ):
+            self.sizes.elements(number.family, len(come or ()) - len(gone or ()))
+        for listed, had, has in _replace(service, was.lists, now.lists, self.lists, touched.lists):
+            self.sizes.slots(listed.family, had or NO_SLOTS, -1)
+            self.sizes.slots(listed.family, has or NO_SLOTS, 1)
 
     def settle(self) -> None:
         """Bring the findings about claims up to date, after all plans of a batch."""
@@ -192,13 +201,23 @@ class Desired:
                 self.frontends.pop(key, None)
             else:
                 self.frontends[key] = new
-            return new != holder
+            return self._is_other(holder, new)
         if new is None and key not in self._contests:
             return False
         winner = self.frontends[key] = self._contests.put(key, holder, service, new)
         if holder is not None and holder.claim[1:] != winner.claim[1:]:
             self.names.changed.add(key)
-        return winner != holder
+        return self._is_other(holder, winner)
+
+    def _is_other(self, holder: Frontend | None, winner: Frontend | None) -> bool:
+        """Return whether a frontend changed; count it again if so."""
+        if winner == holder:
+            return False
+        if holder is not None:
+            self.sizes.frontend(holder, -1)
+        if winner is not None:
+            self.sizes.frontend(winner, 1)
+        return True
 
     def _replace_refused(
         self, service: ObjectName, old: ServicePlan | None, new: ServicePlan | None
@@ -246,11 +265,13 @@ class Desired:
                 self.shared_elements[element] = left
             else:
                 del self.shared_elements[element]
+                self.sizes.elements(element.family, -1)
                 touched.shared_elements[element] = owner
         for element in come:
             count = self.shared_elements.get(element, 0)
             self.shared_elements[element] = count + 1
             if not count:
+                self.sizes.elements(element.family, 1)
                 touched.shared_elements[element] = owner
 
 
@@ -260,18 +281,20 @@ def _replace(
     after: Mapping[K, V],
     held: dict[K, V],
     touched: dict[K, ObjectName],
-) -> None:
-    """Take over a Service's lists, and touch those that changed."""
+) -> Iterator[tuple[K, V | None, V | None]]:
+    """Take over a Service's lists, touch those that changed, and yield each as it was and is."""
     if before is after:
         return  # nearly all Services have none
     for key in before.keys() | after.keys():
-        if before.get(key) == after.get(key):
+        old, new = before.get(key), after.get(key)
+        if old == new:
             continue
         touched[key] = service
         if key in after:
             held[key] = after[key]
         else:
             held.pop(key, None)
+        yield key, old, new
 
 
 def _cluster_ips(plan: ServicePlan | None) -> list[bytes]:

@@ -13,8 +13,7 @@ def amounts_text(desired: Desired, *, with_idle: bool = False) -> str:
     With `with_idle` also how many Services have no endpoint on this node, if any.
     """
     frontends = desired.frontends.values()
-    slots = sum(len(one) for frontend in frontends for one in frontend.own_slots)
-    slots += sum(len(one) for listed in desired.lists.values() for one in listed)
+    slots = sum(size.endpoints for size in desired.sizes.values())
     text = f"{plural(len(frontends), 'frontend')}, {plural(slots, 'slot')}"
     if not with_idle:
         return text

@@ -1,5 +1,5 @@
 """
-Numbers of frontends, endpoints and elements, for metrics.
+How many Service ports have endpoints, but none on this node where their policy asks for one.
 
 A change costs the Services that it touches; nothing here walks all Services.
 """
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import ObjectName, Service
-from nfproxy.plan.frontends import ServicePlan
 from nfproxy.plan.planner import Planner
 from nfproxy.plan.service import select_for
 
@@ -21,14 +20,10 @@ class Amounts(NamedTuple):
     """
     Numbers of one Service, or of all, in one family.
 
-    `endpoints` counts slots, `elements` those of all sets and maps. `internal` and `external` count
-    service ports with policy Local that have endpoints, but none on this node. They drop new
+    `internal` and `external` count the service ports with that policy Local. They drop new
     connections (for `external`, those of clients outside the node).
     """
 
-    frontends: int = 0
-    endpoints: int = 0
-    elements: int = 0
     internal: int = 0
     external: int = 0
 
@@ -49,7 +44,7 @@ def _shared(numbers: _Numbers) -> _Numbers:
 
 
 class Tally:
-    """Adds up what Services ask for. What two Services ask for counts twice."""
+    """Adds up the ports of all Services."""
 
     def __init__(self) -> None:
         """Start with no Services."""
@@ -66,9 +61,9 @@ class Tally:
         changes: dict[_Numbers, int] = {}  # how often each is to be added
         for name in services:
             old = self._services.pop(name, None)
-            plan = planner.desired.plan_of(name)
-            if plan is not None:
-                new = self._services[name] = _shared(_numbers(planner, plan))
+            service = planner.services.get(name)
+            if service is not None and (service.internal_local or service.external_local):
+                new = self._services[name] = _shared(_numbers(planner, service))
                 changes[new] = changes.get(new, 0) + 1
             if old is not None:
                 changes[old] = changes.get(old, 0) - 1
@@ -77,25 +72,10 @@ class Tally:
                 self._totals[index] += number * times
 
 
-def _numbers(planner: Planner, plan: ServicePlan) -> _Numbers:
+def _numbers(planner: Planner, service: Service) -> _Numbers:
     numbers = [0] * (_FIELDS * len(FAMILIES))
-    for frontend in plan.frontends:
-        at = _FIRST[frontend.key.family]
-        first, second = frontend.own_slots
-        slots = len(first) + len(second)
-        numbers[at] += 1
-        numbers[at + 1] += slots
-        numbers[at + 2] += 1 + slots + len(frontend.own_elements)
-    for listed, (first, second) in plan.lists.items():
-        at = _FIRST[listed.family]
-        numbers[at + 1] += len(first) + len(second)
-        numbers[at + 2] += len(first) + len(second)
-    for element in plan.shared_elements:
-        numbers[_FIRST[element.family] + 2] += 1
-    service = planner.services[plan.service]
-    if service.internal_local or service.external_local:
-        for family, at in _FIRST.items():
-            numbers[at + 3 : at + 5] = _without_local(planner, service, family)
+    for family, at in _FIRST.items():
+        numbers[at : at + _FIELDS] = _without_local(planner, service, family)
     return tuple(numbers)
 
 

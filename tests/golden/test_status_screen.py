@@ -14,7 +14,6 @@ from nfproxy.insight.nodefacts import TrackedUse
 from nfproxy.insight.nodestatus import (
     DaemonFacts,
     ForeignSummary,
-    ProgrammedSize,
     ServiceStates,
     daemon_rows,
 )
@@ -22,9 +21,10 @@ from nfproxy.insight.statusscreen import Mark, StatusRow, StatusScreen
 from nfproxy.insight.trackedtotals import TrackedTotals
 from nfproxy.model.addresses import Family, parse_prefix
 from nfproxy.model.nodeconfig import LocalPods, NodeConfig
+from nfproxy.plan.sizes import FamilySize
 
 CALM = DaemonFacts(
-    sizes={Family.IPV4: ProgrammedSize(22, 30)},
+    sizes={Family.IPV4: FamilySize(22, 30)},
     config=NodeConfig(
         node_name="node-1",
         local_pods=LocalPods(

@@ -274,4 +274,7 @@ NODE_FAMILIES = FactSource(
     "the Node's families", lambda _, access: node_families(access.node), (ACCESS,), _LIMIT_S
 )
 
-CHECKS = (Check("access", judge_access, (SUBJECT, ACCESS)), Check("node", judge_node, (SUBJECT, ACCESS)))
+CHECKS = (
+    Check("access", judge_access, (SUBJECT, ACCESS)),
+    Check("node", judge_node, (SUBJECT, ACCESS)),
+)

@@ -41,9 +41,10 @@ class Subject(NamedTuple):
     `trouble` says why the configuration cannot be used; `config` holds the defaults then.
     `warnings` are those of reading it. `settings` name the API servers; `borrowed_credentials` says
     that they are kubectl's and not the daemon's. `running` says which nfproxy runs here, "" for
-    none; `files` is the directory of its objects where no API server was named. `env_host` is KUBERNETES_SERVICE_HOST, "" outside
-    of pods. `node_ports` is the API server's --service-node-port-range. `host_root` is where the
-    host's ``/`` is mounted, None where that is unknown.
+    none; `files` is the directory of its objects where no API server was named. `env_host` is
+    KUBERNETES_SERVICE_HOST, "" outside of pods. `node_ports` is the API server's
+    --service-node-port-range. `host_root` is where the host's ``/`` is mounted, None where that is
+    unknown.
     """
 
     config: KubeProxyConfiguration

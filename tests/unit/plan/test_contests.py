@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from support.objects.model import changes, gone, service
 
+from nfproxy.model.addresses import Family
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import Service
 from nfproxy.plan import contests
@@ -57,7 +58,10 @@ def test_a_claim_costs_the_same_however_many_there_are(counted: Counter[str], or
     assert len(conflicts) == COUNT - 1
     assert {conflict.winner.name for conflict in conflicts} == {"s0000"}
     assert planner.desired.findings.counts[ClaimReason.CONFLICT] == COUNT - 1
+    size = planner.desired.sizes[Family.IPV4]
+    assert size.frontends == len(planner.desired.frontends) == COUNT + 1
     planner.apply(gone(*made))
+    assert planner.desired.sizes[Family.IPV4].frontends == 0
 
     assert not planner.desired.frontends
     assert not planner.desired.findings.counts[ClaimReason.CONFLICT]

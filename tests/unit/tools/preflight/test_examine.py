@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from support.preflight import SUBJECT, levels
 
-from nfproxy.apiserver.access import ClientSettings
-from nfproxy.config.kubeproxy import KubeProxyConfiguration
 from nfproxy.errors import NfproxyError
 from nfproxy.tools.preflight import access, report
 from nfproxy.tools.preflight.access import ApiAccess
