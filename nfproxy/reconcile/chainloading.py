@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from nfproxy.model.addresses import Family
@@ -29,9 +31,12 @@ log = logging.getLogger(__name__)
 
 _Chains = Mapping[ChainKey, Chain]
 
-# What a new chain takes at most for each element that its rules may look up: each rule takes half
-# of that (nft_validate_register_store).
-_ELEMENT_S = 110e-9
+# What a new rule takes for each element of a map that it looks up (nft_validate_register_store).
+_ELEMENT_S = 55e-9
+_LOOK_UP = re.compile(r"map @([\w-]+)")
+
+# More such rules than a chain has.
+_MOST_RULES = 12
 
 
 class Survey(dict[Family, list[str]]):
@@ -48,9 +53,9 @@ class ChainLoading:
     """
     Loads chains for a program's configuration: `program`, which may change.
 
-    `elements` is how many elements the tables have, about: the kernel checks those of its maps for
-    each new rule. `stage` says which tables are worked on. `other_layout` says which layout one of
-    them had at `begin`, "" where they have this one.
+    `elements` is how many elements each map has, about: the kernel checks them for each new rule
+    that looks something up there. `stage` says which tables are worked on. `other_layout` says
+    which layout one of them had at `begin`, "" where they have this one.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class ChainLoading:
         self.program = program
         self.stage = IN_PLACE
         self.other_layout = ""
-        self.elements = 0
+        self.elements = Counter[tuple[Family, str]]()
         self._dataplane = dataplane
         self._families = families
 
@@ -170,7 +175,7 @@ class ChainLoading:
 
     def load_tables(self, chains: _Chains) -> None:
         """Put new tables with the program and chains, without elements, in place of the old."""
-        self.elements = 0
+        self.elements.clear()
         self._load(
             chains,
             lambda families, first: "".join(
@@ -209,6 +214,28 @@ class ChainLoading:
         if text := _removal_text(self._dataplane, self._families, idle, loaded):
             self._dataplane.load(text)
 
+    def soon(self, chains: _Chains) -> _Chains:
+        """Return those of some chains that are needed soon which one transaction may load."""
+        left, some = 1.0, dict(chains)
+        if self._are_cheap(len(chains)):
+            return some
+        for where, chain in chains.items():
+            text = chains_text({where: chain}, self.program, self.stage)
+            left -= self._share_of(where[0], text)
+            if left < 0:
+                del some[where]
+        return some
+
+    def _are_cheap(self, count: int) -> bool:
+        """Return whether so many chains take little, or cannot be divided."""
+        largest = max(self.elements.values(), default=0)
+        return count <= 1 or count * _MOST_RULES * _ELEMENT_S * largest <= TRANSACTION_S
+
+    def _share_of(self, family: Family, text: str) -> float:
+        """Return what share of a transaction the rules of a chain take by what they look up."""
+        names = _LOOK_UP.findall(text)
+        return sum([self.elements[family, name] for name in names]) * _ELEMENT_S / TRANSACTION_S
+
     def _load(self, chains: _Chains, text: Callable[[Collection[Family], _Chains], str]) -> None:
         """
         Load the text for some chains, in one transaction if it takes as many.
@@ -217,9 +244,9 @@ class ChainLoading:
         of this sync points to them yet, and the rules of each are replaced at once.
         """
         limit = self._dataplane.transaction_limit
-        most = max(1, int(TRANSACTION_S / (_ELEMENT_S * max(1, self.elements))))
+        share = None if self._are_cheap(len(chains)) else self._share_of
         for portion in load_texts(
-            chains, self.program, text, self._families, limit, self.stage, most
+            chains, self.program, text, self._families, limit, self.stage, share
         ):
             self._dataplane.load(portion)
 

@@ -14,6 +14,9 @@ from nfproxy.nft.stages import IN_PLACE, Stage
 
 _Chains = Mapping[tuple[Family, str], Chain]
 
+#: Returns what share of a transaction's time the rules of a family's chain take, given its text.
+Share = Callable[[Family, str], float]
+
 # What a text takes in a transaction for each of its characters, at most. Chains take 2.0 to 4.4
 # bytes, the fixed program 2.3.
 _BYTES_PER_CHARACTER = 5
@@ -39,22 +42,29 @@ def load_texts(
     families: Collection[Family],
     limit: int | None,
     stage: Stage = IN_PLACE,
-    most: int = sys.maxsize,
+    share: Share | None = None,
 ) -> Iterator[str]:
     """
     Yield the texts that load chains, each for a transaction of at most `limit` bytes.
 
-    The first is that of `first` for all families. With a limit, or with more than `most` chains,
-    there is one for each family, with as many chains as fit. The others are of `chains_text`.
-    Each chain is in one of them as a whole.
+    The first is that of `first` for all families. With a limit, or with `share`, there is one for
+    each family, with as many chains as fit. The others are of `chains_text`. Each chain is in one
+    of them as a whole.
     """
-    if limit is None and len(chains) <= most:
+    if limit is None and share is None:
         yield first(families, chains)
         return
     bytes_ = sys.maxsize if limit is None else limit
     for family in families:
         own = {where: chain for where, chain in chains.items() if where[0] is family}
-        yield from _portions(own, config, functools.partial(first, (family,)), bytes_, most, stage)
+        shares = share or _nothing
+        yield from _portions(
+            own, config, functools.partial(first, (family,)), bytes_, shares, stage
+        )
+
+
+def _nothing(family: Family, text: str) -> float:
+    return 0.0
 
 
 def _portions(
@@ -62,19 +72,22 @@ def _portions(
     config: ProgramConfig,
     first: Callable[[_Chains], str],
     limit: int,
-    most: int,
+    share: Share,
     stage: Stage,
 ) -> Iterator[str]:
     text = first
     portion: dict[tuple[Family, str], Chain] = {}
-    size = len(first({}))
+    size, time = len(first({})), 0.0
     for where, chain in chains.items():
-        needed = len(chains_text({where: chain}, config, stage))
-        is_full = len(portion) >= most or (size + needed) * _BYTES_PER_CHARACTER > limit
-        if portion and is_full:
+        alone = chains_text({where: chain}, config, stage)
+        needed, needed_time = len(alone), share(where[0], alone)
+        is_full = (size + needed) * _BYTES_PER_CHARACTER > limit
+        if portion and (is_full or time + needed_time > 1.0):
             yield text(portion)
-            text, portion, size = lambda some: chains_text(some, config, stage), {}, 0
+            text, portion = lambda some: chains_text(some, config, stage), {}
+            size, time = 0, 0.0
         portion[where] = chain
         size += needed
+        time += needed_time
     if portion or (text is first and size):
         yield text(portion)

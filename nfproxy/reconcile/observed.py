@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -45,7 +46,7 @@ class Observed(msgspec.Struct):
     The elements in the kernel, by frontend and list.
 
     `strays` are the deletions of elements that belong to none: slots after a gap, unknown
-    protocols. `elements` is the number of elements that were read.
+    protocols. `elements` is the number of elements that were read, by set.
     """
 
     frontends: dict[FrontendKey, FrontendState] = msgspec.field(default_factory=dict)
@@ -53,7 +54,7 @@ class Observed(msgspec.Struct):
     shared_elements: set[SharedElement] = msgspec.field(default_factory=set)
     affinity_lists: dict[AffinityListKey, frozenset[Element]] = msgspec.field(default_factory=dict)
     strays: list[Operation] = msgspec.field(default_factory=list)
-    elements: int = 0
+    elements: Counter[tuple[Family, str]] = msgspec.field(default_factory=Counter)
 
 
 def observe(read: ReadElements, families: Iterable[Family]) -> Observed:
@@ -83,11 +84,13 @@ class _TableReader:
         """Read all sets and maps, then put their elements together by frontend."""
         for name in schema.SCHEMAS:
             size = key_length(name, self._family)
+            count = 0
             for key, value in self._elements(self._family, name):
-                self._into.elements += 1
+                count += 1
                 # A table of another layout may have keys of any length.
                 if len(key) != size or not self._take(name, key, value):
                     self._stray(name, key)
+            self._into.elements[self._family, name] = count
         while self._affinity_lists:
             number, elements = self._affinity_lists.popitem()
             self._into.affinity_lists[AffinityListKey(self._family, number)] = frozenset(elements)

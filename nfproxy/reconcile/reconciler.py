@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -142,8 +143,9 @@ class Reconciler:
                 raise
             done, refused = self._apply_apart(batch)
         for one in done:
-            added = sum([operation.add for operation in one.operations])
-            self._loading.elements += 2 * added - len(one.operations)
+            counts = Counter([(each.add, each.family, each.set) for each in one.operations])
+            for (is_new, family, name), count in counts.items():
+                self._loading.elements[family, name] += count if is_new else -count
         is_in_force = self._loading.stage.hooked
         if is_resynced and not is_in_force:
             self._loading.change_over()
@@ -282,7 +284,7 @@ class Reconciler:
         observed = observe(self._dataplane.elements, self._families)
         self._tracker.reset(observed)
         self._loading.elements = observed.elements
-        return observed.elements
+        return observed.elements.total()
 
     # --- chains --------------------------------------------------------------------------
 
@@ -294,7 +296,7 @@ class Reconciler:
         # Services whose turn was too short need the others soon, and each script takes a child.
         rest = itertools.islice(itertools.chain.from_iterable(batch.unfinished), _PARTS_SOON)
         soon = self._missing_chains(part for part in rest if isinstance(part, FrontendKey))
-        missing.update(itertools.islice(soon.items(), _CHAINS_SOON))
+        missing.update(self._loading.soon(dict(itertools.islice(soon.items(), _CHAINS_SOON))))
         self._loading.load_chains(missing)
         self._tracker.chains.made_ahead(missing, self._clock())
         return len(missing)

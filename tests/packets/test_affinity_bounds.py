@@ -103,7 +103,7 @@ def test_a_flood_of_one_service_s_clients_costs_no_other_service(
 
 def seconds_of(proxy: Proxy, *states: Sequence[EndpointSlice], rounds: int = 15) -> float:
     """
-    Return the least processor time of programming one of these states in turn, in `rounds` rounds.
+    Return the processor time of programming one of these states in turn: a quarter took less.
 
     It includes the kernel's time for our requests, and on a busy machine no other process's.
     """
@@ -112,7 +112,8 @@ def seconds_of(proxy: Proxy, *states: Sequence[EndpointSlice], rounds: int = 15)
         began = time.process_time()
         proxy.put(*pieces)
         took.append(time.process_time() - began)
-    return min(took)
+    # Not the least one: an emulated machine's clock jumps.
+    return sorted(took)[len(took) // 4]
 
 
 def test_programming_does_not_wait_for_remembered_clients(served: Cluster, clients: Crowd) -> None:

@@ -11,7 +11,9 @@ from support.objects.web import WEB, A, B, C, web
 
 from nfproxy.errors import DataplaneError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family, parse_prefix
+from nfproxy.model.endpoints import SlicePort
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.model.service import Protocol, ServicePort
 from nfproxy.nft import schema
 from nfproxy.reconcile import chainloading
 from nfproxy.reconcile.costs import TRANSACTION_S
@@ -248,9 +250,31 @@ def test_a_restart_over_large_maps_loads_few_chains_at_a_time(monkeypatch: pytes
     again = MemoryProxy(first.kernel)
     before = dump(first.kernel)
     again.put(*objects)
-    most = 400 // again.reconciler._loading.elements
+    largest = again.reconciler._loading.elements[Family.IPV4, schema.ENDPOINTS[Protocol.TCP]]
+    most = 400 // largest
 
+    assert largest == sum(range(1, 13))
     assert 1 <= most < 6
     assert len(loaded) > 12 / most
     assert max(loaded[1:]) <= most
     assert dump(first.kernel) == before
+
+
+def test_chains_over_small_maps_are_loaded_at_once(monkeypatch: pytest.MonkeyPatch):
+    """A Service with many ports that are sticky: their chains look into maps of their own."""
+    numbers = range(1, 21)
+    addresses = [f"10.244.1.{number}" for number in range(1, 61)]
+    ports = [ServicePort(f"p{number}", Protocol.TCP, number, 0) for number in numbers]
+    slice_ports = [SlicePort(f"p{number}", Protocol.TCP, 8080) for number in numbers]
+    proxy = MemoryProxy(FlakyKernel())
+    proxy.put(service("large", cluster_ips=["10.96.0.9"]), endpoint_slice("large", *addresses))
+    loaded: list[str] = []
+    load = proxy.kernel.load
+    monkeypatch.setattr(proxy.kernel, "load", lambda text: (loaded.append(text), load(text)))
+    monkeypatch.setattr(chainloading, "_ELEMENT_S", TRANSACTION_S / 100)
+
+    sticky = service("sticky", cluster_ips=["10.96.0.8"], ports=ports, affinity_timeout_s=60)
+    proxy.put(sticky, endpoint_slice("sticky", "10.244.2.1", ports=slice_ports))
+
+    assert sum(text.count("add chain ip ") for text in loaded) >= 2 * len(numbers)
+    assert len(loaded) <= 5
