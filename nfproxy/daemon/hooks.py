@@ -305,7 +305,7 @@ class NodeHooks(Hooks):
             service = planner.services.get(name)
             wanted: Mapping[Family, HealthCheck] = {}
             if service is not None and service.health_check_node_port:
-                slices = planner.slices_of(name)
+                slices = planner.planned_slices_of(name)
                 wanted = health_checks(service, slices, config.node_name)
             for family in self._families:
                 key, check = (name, family), wanted.get(family)

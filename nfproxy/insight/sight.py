@@ -97,7 +97,7 @@ class PortSight:
         self.service = service
         self.port = port
         self.family = family
-        self.slices = sight.planner.slices_of(service.name)
+        self.slices = sight.planner.planned_slices_of(service.name)
         self.found, self.chosen = select_for(service, port, family, self.slices, sight.config)
 
     @property

@@ -4,6 +4,7 @@ From objects and the node's configuration to the desired state.
     planner     changed objects in, changed parts of the desired state out: start here
     service     one Service: its frontends, by traffic policy
     endpoints   which endpoints serve a service port: readiness, termination, topology hints
+    portslices  which of a Service's slices have a port
     affinity    session affinity of one service port
     limits      the most that one Service may have
     desired     all Services together: who gets a frontend that two ask for

@@ -23,6 +23,7 @@ from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination, candidates
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.planner import Planner
+from nfproxy.plan.portslices import slices_by_port
 
 #: The protocols whose flows are cleaned.
 PROTOCOLS = (Protocol.UDP, Protocol.SCTP)
@@ -48,7 +49,7 @@ def service_flows(
     A frontend without endpoints has the empty set, and all its flows are stale
     (kubernetes/kubernetes#139628).
     """
-    pieces = tuple(slices)
+    slices_of = slices_by_port(tuple(slices), len(service.ports))
     flows: dict[FrontendKey, frozenset[Destination]] = {}
     for family in FAMILIES:
         if family not in service.families:
@@ -56,7 +57,8 @@ def service_flows(
         for port in service.ports:
             if port.protocol not in PROTOCOLS:
                 continue
-            found = candidates(pieces, port.name, port.protocol, family)
+            wanted = port.name, port.protocol
+            found = candidates(slices_of(family, *wanted), *wanted, family)
             kept = frozenset(d for d, e in found.items() if _keeps(port.protocol, e))
             for key in _frontends(service, port, family, config):
                 flows.setdefault(key, kept)

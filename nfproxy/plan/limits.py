@@ -7,10 +7,12 @@ a limit it gets as much as the limit, and other Services lose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import cycle
 
 from nfproxy.model.addresses import family_of
+from nfproxy.model.endpoints import Endpoint, EndpointSlice
 from nfproxy.model.nodeconfig import ServiceLimits
 from nfproxy.model.service import Service, ServicePort
 from nfproxy.plan.frontends import FrontendKey, Limited
@@ -57,6 +59,55 @@ def choose(destinations: Collection[bytes], most: int, node_name: str) -> Collec
     node = blake2b(node_name.encode(), digest_size=16).digest()
     ranked = sorted(destinations, key=lambda d: blake2b(d, digest_size=8, key=node).digest())
     return ranked[:most]
+
+
+def bounded(
+    slices: Sequence[EndpointSlice], limits: ServiceLimits, node_name: str
+) -> Sequence[EndpointSlice]:
+    """
+    Return a Service's slices; without some of the endpoints where planning all would take seconds.
+
+    An endpoint costs once for each port of its slice. So many are left that the limits allow half
+    of them at most, and this node's are. Ready ones come first. Which ones is chosen as by
+    `choose`.
+    """
+    pairs = sum([len(piece.addresses) // piece.family.size * len(piece.ports) for piece in slices])
+    most = limits.elements
+    if pairs <= most:
+        return slices  # like nearly all Services
+    ready = sum([len(piece.ports) for piece in slices for _, kind in _parts(piece) if kind.ready])
+    rest = max(1, pairs - ready)
+    node = blake2b(node_name.encode(), digest_size=16).digest()
+    below = {
+        True: int(2**64 * min(1.0, most / max(1, ready))),
+        False: int(2**64 * min(1.0, max(most / pairs, (most - ready) / rest))),
+    }
+    return tuple(_thinned(piece, node_name, node, below) for piece in slices)
+
+
+def _parts(piece: EndpointSlice) -> Iterator[tuple[bytes, Endpoint]]:
+    size, held = piece.family.size, piece.addresses
+    addresses = (held[at : at + size] for at in range(0, len(held), size))
+    return zip(addresses, cycle(piece.kinds), strict=False)
+
+
+def _thinned(
+    piece: EndpointSlice, node_name: str, node: bytes, below: Mapping[bool, int]
+) -> EndpointSlice:
+    """Return a slice with this node's endpoints, and others whose rank is below a number."""
+    kept = [
+        (address, kind)
+        for address, kind in _parts(piece)
+        if kind.node == node_name
+        or int.from_bytes(blake2b(address, digest_size=8, key=node).digest(), "big")
+        < below[kind.ready]
+    ]
+    return EndpointSlice.of_parts(
+        *(piece.name, piece.service, piece.family, piece.ports),
+        [address for address, _ in kept],
+        [kind for _, kind in kept],
+        piece.uid_tag,
+    )
 
 
 def limits_exceeded(

@@ -8,6 +8,7 @@ concerns.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from nfproxy.model.addresses import Prefix
@@ -18,10 +19,14 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.concerned import concerned
 from nfproxy.plan.desired import Desired, Touched
+from nfproxy.plan.limits import bounded
 from nfproxy.plan.service import plan_node, plan_service
 from nfproxy.plan.serviceranges import service_range_problems
 
 _name = attrgetter("name")
+
+# Slices of a Service that change at a time, each by a copy of the tuple with the others.
+_FEW = 10
 
 
 class Planner:
@@ -40,6 +45,7 @@ class Planner:
         self.services: dict[ObjectName, Service] = {}
         self._service_of: dict[ObjectName, ObjectName] = {}  # by the slice's name
         self._slices: dict[ObjectName, tuple[EndpointSlice, ...]] = {}  # by Service
+        self._bounded: dict[ObjectName, Sequence[EndpointSlice]] = {}  # where they are too many
         self._service_cidrs: dict[str, ServiceCIDR] = {}
         self.service_range_problems: tuple[str, ...] = ()
         self._touched = Touched()  # by `reconfigure`, and not returned yet
@@ -53,24 +59,24 @@ class Planner:
             else:
                 self.services[name] = service
         affected = dict.fromkeys(changes.services)
+        slices: dict[ObjectName, dict[ObjectName, EndpointSlice | None]] = {}  # by Service
         for name, piece in changes.slices.items():
             # A slice may change its Service: both are planned.
-            owner = self._service_of.get(name)
+            owner = self._service_of.pop(name, None)
             if owner is not None:
-                affected[owner] = None
-                if piece is None or piece.service != owner:
-                    del self._service_of[name]
-                    self._put_slice(owner, name, None)
+                slices.setdefault(owner, {})[name] = None
             if piece is not None:
-                affected[piece.service] = None
                 self._service_of[name] = piece.service
-                self._put_slice(piece.service, name, piece)
+                slices.setdefault(piece.service, {})[name] = piece
+        for service_name, pieces in slices.items():
+            affected[service_name] = None
+            self._put_slices(service_name, pieces)
         touched, self._touched = self._touched, Touched()
         for name in affected:
             service = self.services.get(name)
             plan = None
             if service is not None:
-                plan = plan_service(service, self.slices_of(name), self.config)
+                plan = plan_service(service, self.planned_slices_of(name), self.config)
             self.desired.replace(name, plan, touched)
         self.desired.settle()
         if changes.service_cidrs:
@@ -111,6 +117,10 @@ class Planner:
         """Return a Service's slices in the order of their names."""
         return self._slices.get(service, ())
 
+    def planned_slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
+        """Return a Service's slices, as far as they are planned: `bounded`."""
+        return self._bounded.get(service) or self.slices_of(service)
+
     def owner_of(self, slice_name: ObjectName) -> ObjectName | None:
         """Return the Service of a slice; None for an unknown slice."""
         return self._service_of.get(slice_name)
@@ -120,20 +130,25 @@ class Planner:
         """The ranges of cluster IPs."""
         return [prefix for cidr in self._service_cidrs.values() for prefix in cidr.cidrs]
 
-    def _put_slice(
-        self, service: ObjectName, name: ObjectName, piece: EndpointSlice | None
+    def _put_slices(
+        self, service: ObjectName, changed: Mapping[ObjectName, EndpointSlice | None]
     ) -> None:
-        """Let a Service have a slice, or no longer (None)."""
+        """Let a Service have other slices, or no longer have some (None)."""
         slices = self._slices.get(service, ())
-        at = bisect_left(slices, name, key=_name)
-        before, after = slices[:at], slices[at:]
-        if after and after[0].name == name:
-            after = after[1:]
-        now = (*before, *after) if piece is None else (*before, piece, *after)
-        if now:
-            self._slices[service] = now
+        if len(changed) < _FEW:
+            for name, piece in changed.items():
+                slices = _with(slices, name, piece)
+        else:  # there may be 100,000: not a copy for each
+            by_name = {**{one.name: one for one in slices}, **changed}
+            slices = tuple(sorted(filter(None, by_name.values()), key=_name))
+        planned = bounded(slices, self.config.limits, self.config.node_name)
+        self._bounded.pop(service, None)
+        if planned is not slices:
+            self._bounded[service] = planned
+        if slices:
+            self._slices[service] = slices
         else:
-            del self._slices[service]
+            self._slices.pop(service, None)
 
     def _plan_node(self, touched: Touched) -> None:
         cidrs = self.service_cidrs
@@ -142,3 +157,14 @@ class Planner:
         self.service_range_problems = service_range_problems(
             cidrs, kept.node_addresses, kept.pod_prefixes
         )
+
+
+def _with(
+    slices: tuple[EndpointSlice, ...], name: ObjectName, piece: EndpointSlice | None
+) -> tuple[EndpointSlice, ...]:
+    """Return slices in the order of their names, with another one of this name, or without it."""
+    at = bisect_left(slices, name, key=_name)
+    before, after = slices[:at], slices[at:]
+    if after and after[0].name == name:
+        after = after[1:]
+    return (*before, *after) if piece is None else (*before, piece, *after)

@@ -50,6 +50,7 @@ from nfproxy.plan.frontends import (
     SlotRanges,
 )
 from nfproxy.plan.limits import choose, endpoint_limit, limits_exceeded, may_exceed
+from nfproxy.plan.portslices import SlicesOfPort, slices_by_port
 
 #: Frontends share a list where that saves at least so many slots: its chains cost as much.
 WORTH_SLOTS = 64
@@ -74,6 +75,7 @@ def plan_service(
     lists: dict[ListKey, SlotRanges] = {}
     limited: list[Limited] = []
     left = config.limits.frontends
+    slices_of = slices_by_port(slices, len(service.ports))
     for family in FAMILIES:
         cluster_ip = service.cluster_ip(family)
         if cluster_ip is None:
@@ -82,7 +84,8 @@ def plan_service(
         guard, ranges, ranges_cut = _guard(service, family, config)
         shared.update(dict.fromkeys(ranges))
         plans = [
-            _PortPlan(service, port, family, slices, config, guard) for port in service.ports[:left]
+            _PortPlan(service, port, family, slices_of, config, guard)
+            for port in service.ports[:left]
         ]
         is_cut = len(plans) < len(service.ports)
         # One of each port at a time: a limit cuts off the last addresses, of all ports alike.
@@ -183,7 +186,7 @@ class _PortPlan:
         service: Service,
         port: ServicePort,
         family: Family,
-        slices: Iterable[EndpointSlice],
+        slices_of: SlicesOfPort,
         config: NodeConfig,
         guard: Guard | None,
     ) -> None:
@@ -192,6 +195,7 @@ class _PortPlan:
         self._family = family
         self._config = config
         self._guard = guard
+        slices = slices_of(family, port.name, port.protocol)
         _, self._chosen = select_for(service, port, family, slices, config)
         self.is_limited = self._chosen.is_limited
         self.affinity = PortAffinity.of(
@@ -213,14 +217,10 @@ class _PortPlan:
 
     def _shares(self) -> bool:
         """Return whether the port's frontends share a list: each would have all endpoints."""
-        outside = self._service.load_balancer_ips or self._external_ips or self._router_ips
-        if not outside:
+        if not (self._service.load_balancer_ips or self._external_ips or self._router_ips):
             return False  # like most Services
-        addresses = {
-            *_of_family(self._service.load_balancer_ips, self._family),
-            *self._external_ips,
-            *self._router_ips,
-        }
+        balancers = _of_family(self._service.load_balancer_ips, self._family)
+        addresses = {*balancers, *self._external_ips, *self._router_ips}
         frontends = len(addresses) + bool(self.port.node_port) + (not self._service.internal_local)
         saved = (frontends - 1) * len(self._chosen.cluster)
         return frontends >= _SHARING_FRONTENDS and saved >= WORTH_SLOTS

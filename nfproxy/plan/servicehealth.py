@@ -14,6 +14,7 @@ from nfproxy.model.addresses import Family
 from nfproxy.model.endpoints import EndpointSlice
 from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.endpoints import candidates
+from nfproxy.plan.portslices import slices_by_port
 
 
 class HealthCheck(NamedTuple):
@@ -49,10 +50,13 @@ def _local_endpoints(
 
     Terminating endpoints do not count, so that load balancers leave before the endpoints are gone.
     """
+    slices_of = slices_by_port(slices, len(service.ports))
     addresses = {
         destination[: family.size]
         for port in service.ports
-        for destination, endpoint in candidates(slices, port.name, port.protocol, family).items()
+        for destination, endpoint in candidates(
+            slices_of(family, port.name, port.protocol), port.name, port.protocol, family
+        ).items()
         if endpoint.ready and endpoint.node == node_name
     }
     return len(addresses)

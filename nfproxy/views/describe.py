@@ -109,7 +109,7 @@ def _frontend(frontend: Frontend) -> Data:
 
 def _ports(planner: Planner, name: ObjectName) -> list[Data]:
     service = planner.services[name]
-    slices = planner.slices_of(name)
+    slices = planner.planned_slices_of(name)
     result = []
     for family in FAMILIES:
         if family not in service.families:

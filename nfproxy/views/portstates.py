@@ -98,7 +98,7 @@ def _states(planner: Planner, plan: ServicePlan) -> dict[tuple[str, Protocol], P
 
 def _has_ready(planner: Planner, service: ObjectName, family: Family) -> bool:
     """Return whether any endpoint of a Service is ready, whatever its ports: mostly the first."""
-    for piece in planner.slices_of(service):
+    for piece in planner.planned_slices_of(service):
         if piece.family is family:
             for kind in piece.kinds:
                 if kind.ready:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.model.service import ObjectName, Service
 from nfproxy.plan.planner import Planner
+from nfproxy.plan.portslices import slices_by_port
 from nfproxy.plan.service import select_for
 
 
@@ -83,8 +84,10 @@ def _without_local(planner: Planner, service: Service, family: Family) -> tuple[
     """Return how many ports with policy Local have endpoints, but none on this node."""
     internal = external = 0
     if family in service.families:
-        slices = planner.slices_of(service.name)
+        listed = planner.planned_slices_of(service.name)
+        slices_of = slices_by_port(listed, len(service.ports))
         for port in service.ports:
+            slices = slices_of(family, port.name, port.protocol)
             _, chosen = select_for(service, port, family, slices, planner.config)
             if chosen.exists and not chosen.local:
                 internal += service.internal_local

@@ -6,14 +6,15 @@ import pytest
 from support.objects.model import changes, endpoint, endpoint_slice, service
 
 from nfproxy.model.addresses import Family, parse_address
-from nfproxy.model.endpoints import SlicePort
+from nfproxy.model.endpoints import Endpoint, EndpointSlice, SlicePort
 from nfproxy.model.nodeconfig import NodeConfig, ServiceLimits
 from nfproxy.model.service import Protocol, Service, ServicePort
 from nfproxy.nft import schema
 from nfproxy.plan.claims import ClaimReason
 from nfproxy.plan.frontends import FrontendKind, ServicePlan
-from nfproxy.plan.limits import choose, endpoint_limit
+from nfproxy.plan.limits import bounded, choose, endpoint_limit
 from nfproxy.plan.planner import Planner
+from nfproxy.plan.portslices import slices_by_port
 from nfproxy.plan.service import plan_service
 
 LIMITS = ServiceLimits(frontends=20, endpoints=10, source_ranges=5, elements=200)
@@ -177,3 +178,75 @@ def test_a_limit_is_a_finding_while_it_is_exceeded(count: int):
     assert [one.finding.reason for one in begun] == [ClaimReason.LIMITED] * (count > 10)
     planner.apply(changes(endpoint_slice("web", "10.244.1.1")))
     assert not planner.desired.findings.counts[ClaimReason.LIMITED]
+
+
+# --- what planning takes ------------------------------------------------------------------
+
+
+def pieces(count: int, ports: int, *, ready: int = 0, name: str = "web") -> EndpointSlice:
+    """Return a slice with endpoints of another node; all are ready, or the first few are."""
+    listed = [
+        Endpoint(address, ready=not ready or number < ready, node="node-2")
+        for number, address in enumerate(MANY[:count])
+    ]
+    slice_ports = [SlicePort(f"p{n}", Protocol.TCP, 8080 + n) for n in range(ports)]
+    return endpoint_slice(name, *listed, ports=slice_ports)
+
+
+def test_no_more_endpoints_are_planned_than_limits_could_allow():
+    """Each costs as many times as its slice has ports; which ones they are hardly changes."""
+    few, many, more = pieces(20, 10), pieces(1000, 10), pieces(1001, 10)
+    assert bounded([few], LIMITS, "node-1") == [few]
+    first, second = (
+        {one.address for piece in bounded([listed], LIMITS, "node-1") for one in piece.endpoints}
+        for listed in (many, more)
+    )
+    assert 5 <= len(first) <= 40
+    assert len(first ^ second) <= 3
+    others = bounded([many], LIMITS, "node-2")[0]
+    assert others == many  # its own endpoints
+    assert {one.address for one in bounded([many], LIMITS, "node-3")[0].endpoints} != first
+
+
+def test_ready_endpoints_are_planned_first():
+    """However many others there are."""
+    (piece,) = bounded([pieces(1000, 10, ready=7)], LIMITS, "node-1")
+    ready = [one.address for one in piece.endpoints if one.ready]
+    assert ready == list(MANY[:7])
+    assert len(piece.endpoints) <= 60
+
+
+def test_a_service_with_too_many_endpoints_is_planned_and_reported():
+    """The same as planning all of them would report, at a bounded cost."""
+    ports = [ServicePort(f"p{n}", Protocol.TCP, n + 1, 0) for n in range(10)]
+    planner = Planner(config())
+    piece = pieces(1000, 10)
+    planner.apply(changes(service(ports=ports), piece))
+    name = piece.service
+
+    assert planner.slices_of(name) == (piece,)
+    (planned,) = planner.planned_slices_of(name)
+    assert 5 <= len(planned.endpoints) <= 40
+    assert planner.desired.findings.counts[ClaimReason.LIMITED] == 10
+
+    planner.apply(changes(pieces(3, 10)))
+    assert planner.planned_slices_of(name) == planner.slices_of(name)
+
+
+def test_ports_of_many_slices_are_looked_up():
+    """Not at all ports of all slices for each port: 10,000 ports would take seconds."""
+    groups = [
+        endpoint_slice(
+            "web",
+            "10.244.1.1",
+            name=f"web-{group}",
+            ports=[SlicePort(f"p{100 * group + n}", Protocol.TCP, 8080) for n in range(100)],
+        )
+        for group in range(10)
+    ]
+    slices_of = slices_by_port(groups, 1000)
+    assert slices_of(Family.IPV4, "p250", Protocol.TCP) == (groups[2],)
+    assert not slices_of(Family.IPV6, "p250", Protocol.TCP)
+    assert not slices_of(Family.IPV4, "p250", Protocol.UDP)
+    few = slices_by_port(groups, 10)
+    assert few(Family.IPV4, "p250", Protocol.TCP) == groups
