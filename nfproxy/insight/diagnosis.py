@@ -83,6 +83,11 @@ class Code(enum.StrEnum):
         "Addresses are of an IP family in which the Service has no cluster IP, or no endpoint.",
     )
 
+    ENDPOINT_IS_SERVICE = (
+        "EndpointIsService",
+        "An endpoint is an address of a Service: connections to it are lost.",
+    )
+
     # --- frontends ---
     FRONTEND_CONFLICT = "FrontendConflict", "Two Services ask for one address and port."
     FRONTEND_REFUSED = "FrontendRefused", "A Service asks for what no Service may have."

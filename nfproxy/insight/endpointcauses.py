@@ -66,22 +66,21 @@ def _nothing_found(port: PortSight) -> Diagnosis:
     if not pieces:
         others = port.slices[0].family.label
         count = sum(len(piece.endpoints) for piece in port.slices)
+        there = f"{endpoints_there(count)}, all of {others}," if count else "no endpoint is there,"
         return Diagnosis(
             Severity.FAIL,
             Code.FAMILY_NOT_SERVED,
-            f"{endpoints_there(count)}, all of {others}, and this cluster IP is of "
-            f"{port.family.label}",
-            because=(f"no EndpointSlice of addressType {port.family.label} belongs to it",),
+            f"{there} and this cluster IP is of {port.family.label}",
+            because=(
+                *_invalid(port, port.slices),
+                f"no EndpointSlice of addressType {port.family.label} belongs to it",
+            ),
             look=(_slices(port), _pods(port)),
             about=service_field(port, "spec.ipFamilies"),
             brief=f"no {port.family.label} endpoint",
         )
     if not any(piece.endpoints for piece in pieces):
-        invalid = [
-            f"{problem.field}: {problem.what}"
-            for piece in pieces
-            for problem in port.sight.problems_of(Kind.ENDPOINT_SLICE, piece.name)
-        ]
+        invalid = _invalid(port, pieces)
         return Diagnosis(
             Severity.FAIL,
             Code.NO_ENDPOINTS,
@@ -93,6 +92,15 @@ def _nothing_found(port: PortSight) -> Diagnosis:
             brief="no endpoint in its slices",
         )
     return _no_such_port(port, pieces)
+
+
+def _invalid(port: PortSight, pieces: Sequence[EndpointSlice]) -> list[str]:
+    """Return what is wrong with fields of slices."""
+    return [
+        f"{problem.field}: {problem.what}"
+        for piece in pieces
+        for problem in port.sight.problems_of(Kind.ENDPOINT_SLICE, piece.name)
+    ]
 
 
 def _no_slices(port: PortSight) -> Diagnosis:
@@ -116,6 +124,8 @@ def _near_slices(port: PortSight) -> str:
     name = port.service.name
     services = port.sight.planner.services
     for key, piece in sorted(port.sight.details.slices.items()):
+        if piece.unused and ObjectName(key.namespace, piece.service) == name:
+            return f"EndpointSlice {key} is there, and no proxy uses it: {piece.unused}"
         if piece.service and ObjectName(key.namespace, piece.service) in services:
             continue
         if key.namespace == name.namespace and key.name.startswith(f"{name.name}-"):

@@ -22,6 +22,7 @@ from nfproxy.insight.explanation import (
     together,
 )
 from nfproxy.insight.question import AddressQuestion, Question, ServiceQuestion
+from nfproxy.insight.serviceends import with_lost_ends
 from nfproxy.insight.serviceview import (
     conclusion_of,
     explained_port,
@@ -103,6 +104,7 @@ def about_ports(
     explained = [explained_port(port) for port in ports]
     if frontends is not None:
         explained = [_narrowed(one, frontends) for one in explained]
+    explained = [with_lost_ends(one, port) for one, port in zip(explained, ports, strict=True)]
     return Explanation(
         asked=asked,
         title=title,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nfproxy.insight.diagnosis import Code, Diagnosis, ObjectField, Severity
 from nfproxy.insight.explanation import AnswerCounts, Answers, FrontendRow, Reaction, SourceNAT
 from nfproxy.insight.sight import PortSight, Sight
+from nfproxy.kube.addresses import NO_SOURCE
 from nfproxy.model.addresses import Family, format_address
 from nfproxy.model.service import ObjectName, Service
 from nfproxy.nft.chains import NO_LOCAL, REJECT, Policy, Shape, is_guard
@@ -67,13 +68,17 @@ def _row(port: PortSight, frontend: Frontend) -> FrontendRow:
     shape = next((chain for chain in frontend.chains if isinstance(chain, Shape)), None)
     knows_pods = config.local_pods.exists(key.family)
     answers, counts = _answers(frontend, shape, knows_pods=knows_pods)
+    guarded = is_guard(frontend.verdict)
+    if guarded and _closed(port.service, key.family):
+        dropped = Reaction.DROPPED
+        answers, counts = Answers(pods=dropped, node=dropped, outside=dropped), AnswerCounts()
     return FrontendRow.of(
         key,
         frontend.kind,
         answer=answers,
         endpoint_counts=counts,
         source_nat=_source_nat(shape, all_=config.masquerade_all, knows_pods=knows_pods),
-        guarded=is_guard(frontend.verdict),
+        guarded=guarded,
         addresses=() if key.address else accepted_addresses(port.sight, key.family),
     )
 
@@ -127,6 +132,12 @@ def accepted_addresses(sight: Sight, family: Family) -> tuple[str, ...]:
     )
 
 
+def _closed(service: Service, family: Family) -> bool:
+    """Return whether no range of loadBalancerSourceRanges in a family was valid."""
+    ranges = [prefix for prefix in service.source_ranges if prefix.family is family]
+    return ranges == [NO_SOURCE[family]]
+
+
 def frontend_causes(sight: Sight, service: Service) -> Iterator[Diagnosis]:
     """Yield what is wrong with a Service's addresses and node ports."""
     for begun in sight.claims.get(service.name, ()):
@@ -152,6 +163,8 @@ def frontend_causes(sight: Sight, service: Service) -> Iterator[Diagnosis]:
             brief="external IPs are off",
         )
     yield from _other_family(service)
+    yield from _no_source(service)
+    yield from _in_pod_range(sight, service)
     if any(port.node_port for port in service.ports):
         yield from _no_node_port_address(sight, service)
 
@@ -196,6 +209,44 @@ def _other_family(service: Service) -> Iterator[Diagnosis]:
             family=family.label,
             brief=f"no {family.label} cluster IP for {format_address(found[0])}",
         )
+
+
+def _no_source(service: Service) -> Iterator[Diagnosis]:
+    """Yield that load-balancer IPs drop every client."""
+    outer = (*service.load_balancer_ips, *service.router_ips)
+    for family in service.families:
+        found = [address for address in outer if len(address) == family.size]
+        if found and _closed(service, family):
+            yield Diagnosis(
+                Severity.FAIL,
+                Code.SOURCE_RANGE,
+                f"loadBalancerSourceRanges holds no valid {family.label} range: every client of "
+                f"{format_address(found[0])} is dropped",
+                look=("spec.loadBalancerSourceRanges of the Service",),
+                about=ObjectField("Service", *service.name, "spec.loadBalancerSourceRanges"),
+                service=str(service.name),
+                family=family.label,
+                brief=f"no valid {family.label} source range",
+            )
+
+
+def _in_pod_range(sight: Sight, service: Service) -> Iterator[Diagnosis]:
+    """Yield that a cluster IP is in a range of pods; a wide clusterCIDR alone takes none."""
+    own = [prefix for held in (sight.config.local_pods.own or {}).values() for prefix in held]
+    for address in service.cluster_ips:
+        held = [prefix for prefix in sight.config.kept.pod_prefixes if address in prefix]
+        if held:
+            yield Diagnosis(
+                Severity.WARN if any(address in prefix for prefix in own) else Severity.NOTE,
+                Code.FRONTEND_SHADOWS,
+                f"cluster IP {format_address(address)} is in the range of pods' addresses "
+                f"{held[0]}: a pod at this address gets nothing on the Service's ports, and "
+                "packets to its other ports go to the pod",
+                look=("the cluster's service range and clusterCIDR must not overlap",),
+                about=ObjectField("Service", *service.name, "spec.clusterIP"),
+                service=str(service.name),
+                brief=f"{format_address(address)} is in the range of pods",
+            )
 
 
 def _no_node_port_address(sight: Sight, service: Service) -> Iterator[Diagnosis]:

@@ -41,6 +41,7 @@ from nfproxy.insight.waycauses import (
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.desired import Desired
+from nfproxy.plan.frontends import FrontendKind
 from nfproxy.views.elementwords import format_destination
 
 
@@ -57,6 +58,7 @@ def on_node(
     for port in ports:
         found += way_causes(facts, port)
         found += _probe_causes(facts, port)
+        found += _node_port_addresses(facts, port, config)
         found += flow_causes(facts, port, config, connections_by_endpoint(facts, port) or {})
     causes = _without_doubles(explanation.findings, [one.finding for one in found])
     ports = tuple(
@@ -97,6 +99,27 @@ def _without_doubles(earlier: tuple[Diagnosis, ...], causes: list[Diagnosis]) ->
         msgspec.structs.replace(one, because=(*one.because, *because)) if one.code is code else one
         for one in causes
     ]
+
+
+def _node_port_addresses(
+    facts: NodeFacts, port: ExplainedPort, config: NodeConfig
+) -> Iterator[NodeCause]:
+    """Yield that no address of this node, also of its interfaces, is in nodePortAddresses."""
+    family = family_of_port(port)
+    prefixes = config.node_port_prefixes.get(family)
+    own = [address for address in facts.own_addresses if len(address) == family.size]
+    has_one = any(row.kind is FrontendKind.NODE_PORT for row in port.frontends)
+    is_left_out = prefixes and not any(a in prefix for a in own for prefix in prefixes)
+    if has_one and own and is_left_out:
+        found = Diagnosis(
+            Severity.WARN,
+            Code.NODE_PORT_OTHER_ADDRESS,
+            f"no {family.label} address of this node is in nodePortAddresses: its node port is "
+            "served nowhere here",
+            look=("nodePortAddresses of the configuration; ip address",),
+            brief=f"no {family.label} address for node ports",
+        )
+        yield cause(port, found)
 
 
 def _filled(port: ExplainedPort, facts: NodeFacts, desired: Desired | None) -> ExplainedPort:

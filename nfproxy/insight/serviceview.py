@@ -16,6 +16,7 @@ from nfproxy.insight.explanation import (
 )
 from nfproxy.insight.frontendrows import frontend_causes, frontend_rows
 from nfproxy.insight.nodecauses import node_causes
+from nfproxy.insight.serviceends import service_end_causes
 from nfproxy.insight.sight import PortSight, Sight
 from nfproxy.kube.details import ServiceDetails
 from nfproxy.kube.identity import Kind
@@ -92,6 +93,7 @@ def service_causes(
     """Yield everything that is wrong with some ports of a Service, and with it as a whole."""
     for port in ports:
         yield from endpoint_causes(port)
+        yield from service_end_causes(port)
     yield from frontend_causes(sight, service)
     yield from invalid_fields(sight, service.name)
     yield from awaited_balancer(sight, service.name)

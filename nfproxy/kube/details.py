@@ -66,13 +66,15 @@ class SliceDetails(msgspec.Struct, frozen=True):
     An EndpointSlice, used or not.
 
     `service` is what its label names, "" without the label. `ports` are all ports, also those
-    without a number. `endpoints` are by packed address.
+    without a number. `endpoints` are by packed address. `unused` says in words why no proxy uses
+    it, "" where nothing in it says so.
     """
 
     name: ObjectName
     service: str = ""
     ports: tuple[SlicePortDetails, ...] = ()
     endpoints: Mapping[bytes, EndpointDetails] = {}
+    unused: str = ""
 
 
 class PodDetails(msgspec.Struct, frozen=True):
@@ -141,6 +143,7 @@ class _SeenLabels(msgspec.Struct):
     proxy: str | UnsetType | None = field(
         name="service.kubernetes.io/service-proxy-name", default=UNSET
     )
+    headless: str | UnsetType | None = field(name="service.kubernetes.io/headless", default=UNSET)
 
 
 class _SeenMetadata(msgspec.Struct):
@@ -198,8 +201,9 @@ class _SeenSlicePort(msgspec.Struct):
     port: int | None = None
 
 
-class _SeenSlice(msgspec.Struct):
+class _SeenSlice(msgspec.Struct, rename="camel"):
     metadata: _SeenMetadata
+    address_type: str = ""
     endpoints: list[_SeenEndpoint] | None = None
     ports: list[_SeenSlicePort] | None = None
 
@@ -280,7 +284,14 @@ def _slice(name: ObjectName, read: _SeenSlice) -> SliceDetails:
             for port in read.ports or ()
         ),
         endpoints=endpoints,
+        unused=_why_unused(read, labels),
     )
+
+
+def _why_unused(read: _SeenSlice, labels: _SeenLabels) -> str:
+    if labels.headless is not UNSET:
+        return "it has the label service.kubernetes.io/headless"
+    return "its addressType is FQDN" if read.address_type == "FQDN" else ""
 
 
 def _pod(slice_name: ObjectName, target: _SeenTargetRef | None) -> str:

@@ -134,6 +134,9 @@ SAMPLES: dict[Code, Callable[[], Explanation]] = {
     Code.FRONTEND_REFUSED: lambda: objects(
         service(port=10256, externalIPs=["192.168.77.11"]), PIECE
     ),
+    Code.ENDPOINT_IS_SERVICE: lambda: objects(
+        service(), endpoint_slice("web", "10.96.0.1", port=80), ask="web"
+    ),
     Code.FRONTEND_SHADOWS: lambda: objects(service(externalIPs=["192.168.77.11"]), PIECE),
     Code.SERVICE_LIMITED: limited,
     Code.EXTERNAL_IPS_OFF: lambda: objects(

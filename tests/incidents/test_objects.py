@@ -115,6 +115,16 @@ CASES = {
     "another proxy's": Case(
         "shop/mesh", POD, "10.96.0.110", "dropped", "does not serve it", "warn ProxiedByOther"
     ),
+    "an endpoint is a cluster IP": Case(
+        "more/chain", POD, "10.96.1.80", "dropped", "DROPS", "fail EndpointIsService"
+    ),
+    "no source range is valid": Case(
+        "203.0.113.90:80", OUTSIDE, "203.0.113.90", "dropped", "DROPS",
+        "fail SourceRange, warn InvalidField, warn InvalidField, warn InvalidField",
+    ),
+    "a cluster IP in the range of pods": Case(
+        "more/overlap", POD, "10.244.1.200", "answered", "LOOK AT THIS", "warn FrontendShadows"
+    ),
     "no load balancer": Case(
         "more/waiting", POD, "10.96.1.50", "answered", "works", "note NoLoadBalancer"
     ),
@@ -165,6 +175,17 @@ MORE = [
         ports=[{"name": "http", "port": 10256, "targetPort": 8080}],
     ),
     _slice("taken", "10.244.1.13"),
+    _service("chain", "10.96.1.80"),
+    _slice(
+        "chain",
+        ports=[{"name": "http", "port": 80}],
+        endpoints=[{"addresses": ["10.96.0.10"]}],
+    ),
+    _service("overlap", "10.244.1.200"),
+    _slice("overlap", "10.244.1.13"),
+    _service("ranges", "10.96.1.90", type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.0/33"])
+    | {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.90"}]}}},
+    _slice("ranges", "10.244.1.13"),
     _service("wrong", "10.96.1.60", externalIPs=["10.300.0.1"]),
     _slice("wrong", "10.244.1.13"),
 ]

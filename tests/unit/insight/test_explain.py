@@ -372,3 +372,71 @@ def test_a_service_with_more_than_one_may_have() -> None:
     found = explained("web", seen)
 
     assert "warn ServiceLimited" in codes(found)
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ({"addressType": "FQDN"}, "its addressType is FQDN"),
+        (
+            {
+                "labels": {
+                    "kubernetes.io/service-name": "web",
+                    "service.kubernetes.io/headless": "",
+                }
+            },
+            "it has the label service.kubernetes.io/headless",
+        ),
+    ],
+)
+def test_a_slice_that_no_proxy_uses_is_named(field: dict[str, Any], why: str) -> None:
+    piece = endpoint_slice("web", "10.244.1.5")
+    piece["metadata"] |= {key: value for key, value in field.items() if key == "labels"}
+    piece |= {key: value for key, value in field.items() if key != "labels"}
+    (cause,) = explained("web", sight(node_object(), service(), piece)).findings
+    assert cause.code == "NoSlices"
+    assert f"EndpointSlice default/{piece['metadata']['name']} is there" in cause.because[-1]
+    assert why in cause.because[-1]
+
+
+def test_addresses_of_a_slice_are_of_another_family_than_it_says() -> None:
+    piece = endpoint_slice("web", "10.244.1.5") | {"addressType": "IPv6"}
+    found = explained("web", sight(node_object(), service(), piece))
+    assert codes(found)[0] == "fail FamilyNotServed"
+    assert found.findings[0].message.startswith("no endpoint is there, and")
+    assert "is not IPv6" in found.findings[0].because[0]
+
+
+@pytest.mark.parametrize(
+    ("pods", "conclusion"), [((), Conclusion.DROPPED), (("10.244.1.5",), Conclusion.PARTLY)]
+)
+def test_an_endpoint_is_an_address_of_a_service(
+    pods: tuple[str, ...], conclusion: Conclusion
+) -> None:
+    pieces = [endpoint_slice("web", "10.96.0.2", name="other", port=80)]
+    pieces += [endpoint_slice("web", *pods)] if pods else []
+    other = service("other", "10.96.0.2")
+    found = explained("web", sight(node_object(), service(), other, *pieces))
+    assert codes(found) == ["fail EndpointIsService"]
+    assert found.conclusion is conclusion
+
+
+def test_no_source_range_is_valid() -> None:
+    status = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
+    web = service(type="LoadBalancer", status=status, loadBalancerSourceRanges=["10.0.0.0/33"])
+    seen = sight(node_object(), web, endpoint_slice("web", "10.244.1.5"))
+    assert "fail SourceRange" in codes(explained("web", seen))
+    assert explained("web", seen).conclusion is Conclusion.PARTLY
+    assert explained("203.0.113.7:80", seen).conclusion is Conclusion.DROPPED
+
+
+@pytest.mark.parametrize(
+    ("range_of_pods", "found"), [("10.0.0.0/8", "note"), ("10.96.0.0/24", "warn")]
+)
+def test_a_cluster_ip_is_in_the_range_of_pods(range_of_pods: str, found: str) -> None:
+    here = node_object()
+    if found == "warn":
+        here["spec"] = {"podCIDRs": [range_of_pods]}
+    seen = sight(here, service(), endpoint_slice("web", "10.97.1.5"), cluster_cidr="10.0.0.0/8")
+    answer = explained("web", seen)
+    assert f"{found} FrontendShadows" in codes(answer)

@@ -10,6 +10,7 @@ from support.insight import codes, explained
 from support.onnode import (
     BRIDGE,
     CLIENT,
+    DESIRED,
     LOCAL,
     NEXT_HOP,
     PORTS,
@@ -41,7 +42,8 @@ from nfproxy.insight.nodefacts import (
     Route,
     TrackedUse,
 )
-from nfproxy.model.addresses import FAMILIES, Family, parse_address
+from nfproxy.insight.onnode import on_node
+from nfproxy.model.addresses import FAMILIES, Family, parse_address, parse_prefix
 from nfproxy.reconcile.observed import Observed
 
 
@@ -328,3 +330,15 @@ def test_session_affinity_that_pins_clients() -> None:
         "fail Unanswered",
         "warn AffinityPins",
     ]
+
+
+def test_node_ports_are_accepted_nowhere() -> None:
+    """Addresses of interfaces count, too, and not those of the Node alone."""
+    prefixes = {Family.IPV4: (parse_prefix("10.9.0.0/16"),)}
+    config = msgspec.structs.replace(SHOP.config, node_port_prefixes=prefixes)
+    for own, found in (
+        ("192.168.77.11", ["warn NodePortOtherAddress"]),
+        ("10.9.1.1", []),
+    ):
+        facts = healthy(own_addresses=frozenset({parse_address(own)}))
+        assert codes(on_node(explained("shop/web", SHOP), facts, DESIRED, config)) == found
