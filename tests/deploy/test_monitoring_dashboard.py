@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.manifests import compose, find
-from support.manifests.alerts import check_expressions
+from support.manifests.alerts import alerts, check_expressions
 from support.manifests.dashboards import expressions, metrics_in, panels
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -105,3 +105,11 @@ def test_it_has_the_same_place_in_every_grafana(dashboard: Any) -> None:
     """A fixed uid, so that an upgrade replaces it, and no id of a database."""
     assert dashboard["uid"] == "nfproxy"
     assert "id" not in dashboard
+
+
+def test_what_alerts_look_at_is_shown(dashboard: Any) -> None:
+    """Whoever gets an alert sees its metric, and since when."""
+    shown = set().union(*(metrics_in(each) for each in expressions(dashboard)))
+    asked = set().union(*(metrics_in(rule["expr"]) for rule in alerts().values()))
+
+    assert {each for each in asked if each.startswith("nfproxy_")} - shown == set()
