@@ -9,14 +9,17 @@ from difflib import SequenceMatcher
 
 import msgspec
 
+from nfproxy.dataplane.ourtables import our_tables
 from nfproxy.dataplane.program import ChainContents, Program, programs_in_kernel, programs_of_texts
 from nfproxy.dataplane.rulelisting import Place, rules_in_kernel, rules_of_texts
 from nfproxy.dataplane.strangers import Stranger, strangers_in_kernel
 from nfproxy.errors import MissingFeatureError
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain
-from nfproxy.nft.schema import SCHEMAS, TABLE, verdict
+from nfproxy.nft.schema import NEXT_TABLE, SCHEMAS, TABLE, verdict
+from nfproxy.nft.stages import FamilyTables
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chaintexts import load_texts, of_family
 from nfproxy.reconcile.script import wanted_chains
@@ -54,6 +57,8 @@ def compare_programs(
 
     `limit` is the most bytes that the kernel takes in one transaction, None for no limit.
     """
+    with NftSocket() as netlink:
+        ours = our_tables(netlink)
     held = programs_in_kernel(families)
     wanted, warning = _wanted(planner, families, held, limit)
     texts = _RuleTexts(planner, families, limit, _differing(held, wanted))
@@ -63,7 +68,15 @@ def compare_programs(
     clear = ""
     for family in families:
         have, want = held.get(family), wanted[family]
-        if have is None:
+        if (tables := ours.get(family)) and NEXT_TABLE in tables.there:
+            rows.append(_second_row(family, tables))
+            clear += ruleset.delete_table_text(family, NEXT_TABLE)
+        if tables and tables.serving == NEXT_TABLE:
+            not_in_force = f"not in force: {family.table} {NEXT_TABLE} is, in its place"
+            change = MISSING if have is None else DIFFERS
+            rows.append(_row(family, f"table {family.table} {TABLE}", change, (not_in_force,)))
+            replace.append(family)
+        elif have is None:
             count = sum(1 for key in planner.desired.frontends if key.family is family)
             what = f"no Service works over {family.label} on this node"
             details = (f"{what} ({plural(count, 'frontend')})",) if count else ()
@@ -199,6 +212,16 @@ def _rows(family: Family, have: Program, want: Program, texts: _RuleTexts) -> It
 
 def _row(family: Family, subject: str, change: str, details: tuple[str, ...] = ()) -> Difference:
     return Difference(family.label, "", subject, change, details)
+
+
+def _second_row(family: Family, tables: FamilyTables) -> Difference:
+    """Return that there is a second table."""
+    serves = "packets come to it" if NEXT_TABLE in tables.in_force else "no packet comes to it"
+    details = (
+        f"{serves}; tables of another layout are being replaced by means of it, or that did not "
+        "end: the next start of nfproxy removes it",
+    )
+    return _row(family, f"table {family.table} {NEXT_TABLE}", SURPLUS, details)
 
 
 def _foreign_base_chains(have: Program, want: Program) -> list[str]:

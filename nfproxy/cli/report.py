@@ -17,11 +17,13 @@ from nfproxy import __version__
 from nfproxy.cli.output import progress
 from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.clock import unix_s
-from nfproxy.errors import InputError, reason_of
+from nfproxy.dataplane.ourtables import our_tables
+from nfproxy.errors import DataplaneError, InputError, reason_of
 from nfproxy.insight.daemonstatus import STATUS_PATH
 from nfproxy.insight.question import parse_question
-from nfproxy.model.addresses import FAMILIES
-from nfproxy.nft.schema import TABLE
+from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.schema import NEXT_TABLE, TABLE
 from nfproxy.text import plural, shown_path
 from nfproxy.tools.bundle.parts import (
     BundlePart,
@@ -43,6 +45,7 @@ It has no credentials: no tokens, no keys, no kubeconfig. What looks like one is
 <removed>. It does have names and addresses of Services, endpoints, pods and nodes, and the
 configuration. Look through it before you publish it.
 """
+_WITHOUT_LOG = "\nThe log is in a file of its own, beside this archive.\n"
 
 
 @click.command("report", short_help="Collect what a report about this node needs.")
@@ -54,7 +57,8 @@ configuration. Look through it before you publish it.
     metavar="FILE",
     help="The archive; - for standard output.  [default: nfproxy-report-NODE-TIME.tar.gz]",
 )
-def command(what: tuple[str, ...], output: str) -> None:
+@click.option("--without-log", is_flag=True, hidden=True, help="The caller brings the log.")
+def command(what: tuple[str, ...], output: str, without_log: bool) -> None:
     """
     Write an archive with what a report about this node needs, without secrets.
 
@@ -83,8 +87,9 @@ def command(what: tuple[str, ...], output: str) -> None:
     now = datetime.fromtimestamp(now_s, UTC)
     name = f"nfproxy-report-{node}-{now:%Y%m%dT%H%M%SZ}"
     about = _ABOUT.format(version=__version__, node=node, at=f"{now:%Y-%m-%d %H:%M:%S} UTC")
+    parts = _parts(daemon, what, with_log=not without_log)
     with progress() as show:
-        data, missing = archive(_parts(daemon, what), name, about, now_s, show)
+        data, missing = archive(parts, name, about + _WITHOUT_LOG * without_log, now_s, show)
     path = output or f"{name}.tar.gz"
     _write(path, data)
     for line in missing:
@@ -131,7 +136,9 @@ def _write(path: str, data: bytes) -> None:
         raise InputError(what, "name another file with -o") from None
 
 
-def _parts(daemon: RunningDaemon | None, what: tuple[str, ...]) -> Iterator[BundlePart]:
+def _parts(
+    daemon: RunningDaemon | None, what: tuple[str, ...], *, with_log: bool
+) -> Iterator[BundlePart]:
     """Yield the files in the order in which a reader wants them."""
     yield BundlePart("version.txt", "versions of nfproxy, the kernel and Python", _versions)
     yield BundlePart("status.json", "nfproxy status", partial(_nfproxy, "status", "-o", "json"))
@@ -154,11 +161,23 @@ def _parts(daemon: RunningDaemon | None, what: tuple[str, ...]) -> Iterator[Bund
         ("metrics.txt", "/metrics", "its metrics"),
     ):
         yield BundlePart(name, text, partial(_page, daemon, path))
-    for family in FAMILIES:
-        table = (family.table, TABLE)
-        argv = ("nft", "list", "table", *table)
-        yield BundlePart(f"table-{family.table}.nft", " ".join(argv), partial(by_command, argv))
-    yield BundlePart("log.txt", "the end of nfproxy's log", _log)
+    for family, table in _tables():
+        name = f"table-{family.table}{table.removeprefix(TABLE)}.nft"
+        argv = ("nft", "list", "table", family.table, table)
+        yield BundlePart(name, " ".join(argv), partial(by_command, argv))
+    if with_log:
+        yield BundlePart("log.txt", "the end of nfproxy's log", _log)
+
+
+def _tables() -> list[tuple[Family, str]]:
+    """Return the tables to list: the usual ones, and second ones that are there."""
+    try:
+        with NftSocket() as netlink:
+            found = our_tables(netlink)
+    except DataplaneError:
+        found = {}
+    second = [(f, NEXT_TABLE) for f, tables in found.items() if NEXT_TABLE in tables.there]
+    return [*((family, TABLE) for family in FAMILIES), *second]
 
 
 def _versions() -> Collected:

@@ -18,8 +18,6 @@ from nfproxy.errors import DataplaneError, InputError
 from nfproxy.host.processes import may_administer_network
 from nfproxy.insight.statusscreen import NODE_PATH, Mark, StatusRow, StatusScreen, age_text
 from nfproxy.kube.timestamps import timestamp
-from nfproxy.model.addresses import FAMILIES
-from nfproxy.nft.schema import OUR_TABLES, TABLE
 from nfproxy.text import one_line
 
 _COLOURS = {Mark.OK: "green", Mark.WARN: "yellow", Mark.FAIL: "red"}
@@ -110,27 +108,19 @@ def _by_kernel(node: str, row: StatusRow) -> StatusScreen:
 def _tables() -> Iterator[StatusRow]:
     if not may_administer_network():
         return
+    from nfproxy.dataplane.ourtables import our_tables
+    from nfproxy.insight.nodestatus import second_rows
     from nfproxy.netlink.sockets import NftSocket
 
     try:
         with NftSocket() as netlink:
-            found = {(row.name, row.family): row.is_dormant for row in netlink.tables()}
+            found = our_tables(netlink)
     except DataplaneError as error:
         yield StatusRow(Mark.WARN, "tables", str(error))
         return
-    names, left = (
-        [f"{family.table} {table}" for family in FAMILIES if (table, family) in found]
-        for table in OUR_TABLES
-    )
-    if left:
-        yield StatusRow(
-            Mark.WARN,
-            "tables",
-            f"{' and '.join(left)}: a change of the tables' layout did not end. What is in force "
-            "serves on, and the next start of nfproxy goes on with the change",
-            "start nfproxy",
-        )
-    dormant = [f"{family.table} {TABLE}" for family in FAMILIES if found.get((TABLE, family))]
+    yield from second_rows(found, runs=False)
+    dormant = [f"{f.table} {name}" for f, one in found.items() for name in one.dormant]
+    serving = [f"{f.table} {one.serving}" for f, one in found.items() if one.in_force]
     if dormant:
         yield StatusRow(
             Mark.FAIL,
@@ -139,12 +129,12 @@ def _tables() -> Iterator[StatusRow]:
             "by them until nfproxy runs",
             "start nfproxy",
         )
-    elif names:
-        are = "are" if len(names) > 1 else "is"
+    elif serving:
+        are = "are" if len(serving) > 1 else "is"
         yield StatusRow(
             Mark.OK,
             "tables",
-            f"{' and '.join(names)} {are} there: installed rules serve",
+            f"{' and '.join(serving)} {are} there: installed rules serve",
             "nfproxy explain WHAT",
         )
     else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from nfproxy import __version__
 from nfproxy.clock import now, process_start_s, unix_s
 from nfproxy.daemon.changelog import ChangeLog
 from nfproxy.daemon.hooks import NodeHooks
 from nfproxy.dataplane.connectionreader import read_all_connections
+from nfproxy.dataplane.otherproxy import kube_proxy_rules
+from nfproxy.dataplane.ourtables import our_tables
 from nfproxy.errors import DataplaneError
 from nfproxy.health import Health
 from nfproxy.host.nodesettings import tracked_connections
@@ -18,7 +21,12 @@ from nfproxy.insight.nodestatus import DaemonFacts, daemon_rows
 from nfproxy.insight.statusscreen import StatusScreen
 from nfproxy.insight.trackedtotals import TrackedTotals, tracked_totals
 from nfproxy.kube.timestamps import timestamp
+from nfproxy.model.addresses import Family
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.stages import FamilyTables
 from nfproxy.plan.planner import Planner
+
+T = TypeVar("T")
 
 _DAY_S = 86400.0
 
@@ -84,6 +92,8 @@ class OwnStatus:
             foreign=self._changes.by_others(unix - _DAY_S),
             tracked=tracked,
             totals=_totals(planner, tracked) if with_connections else None,
+            tables=_unless_refused(_tables, {}),
+            kube_proxy=_unless_refused(kube_proxy_rules, ()),
         )
         return StatusScreen(
             node=self._node,
@@ -94,6 +104,19 @@ class OwnStatus:
             at=_time(unix),
             rows=tuple(daemon_rows(facts)),
         )
+
+
+def _tables() -> Mapping[Family, FamilyTables]:
+    with NftSocket() as netlink:
+        return our_tables(netlink)
+
+
+def _unless_refused(read: Callable[[], T], nothing: T) -> T:
+    """Return what is read, `nothing` where the kernel refuses: other rows say so."""
+    try:
+        return read()
+    except DataplaneError:
+        return nothing
 
 
 def _totals(planner: Planner | None, tracked: TrackedUse | None) -> TrackedTotals | None:

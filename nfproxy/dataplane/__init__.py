@@ -11,6 +11,7 @@ rules as nft prints them. For a question about one Service, ``heldreader`` reads
 ``connectionreader`` its connections. ``foreignreader`` follows packets (``samplepackets``, chosen
 by ``nodesamples``) through chains of other programs (``foreignwalk``), with rules of nf_tables
 (``foreignrules``, ``foreignsteps``) and of iptables-legacy (``legacyrules``); parts that both have
-are in ``xtparts``. ``lookups`` finds single elements, and ``nodereading`` puts all of that
-together. Nothing here decides what the tables should hold.
+are in ``xtparts``. ``lookups`` finds single elements, ``ourtables`` says which of nfproxy's tables
+are in force, ``otherproxy`` what kube-proxy left, and ``nodereading`` puts all of that together.
+Nothing here decides what the tables should hold.
 """

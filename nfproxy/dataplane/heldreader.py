@@ -7,8 +7,9 @@ that no object answers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from nfproxy.dataplane.ourtables import our_tables
 from nfproxy.errors import DataplaneError
 from nfproxy.insight.nodefacts import HeldState, Received
 from nfproxy.model.addresses import FAMILIES, Family
@@ -19,7 +20,8 @@ from nfproxy.netlink.sockets import ABSENT, NftSocket
 from nfproxy.nft import schema
 from nfproxy.nft.chains import NO_LOCAL, REJECT, FindChain, shape_of
 from nfproxy.nft.endpointnumbers import endpoint_number
-from nfproxy.nft.schema import CLUSTER_BASE, TABLE, Value, Verdict
+from nfproxy.nft.schema import CLUSTER_BASE, Value, Verdict
+from nfproxy.nft.stages import FamilyTables
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import (
@@ -72,9 +74,9 @@ def find_frontends(
     with or without the name of a port. Raises DataplaneError.
     """
     found = []
-    for family in FAMILIES:
+    for family, table in _serving(our_tables(netlink)).items():
         for name in schema.COUNTED:
-            for listed in _list(netlink, family, name):
+            for listed in _list(netlink, family, table, name):
                 key = FrontendKey.of_element(family, name, listed.key)
                 if key is None:
                     continue
@@ -90,14 +92,21 @@ def find_frontends(
 def read_counters(netlink: NftSocket) -> dict[FrontendKey, Received]:
     """Return what each frontend has received. Raises DataplaneError."""
     found: dict[FrontendKey, Received] = {}
-    for family in FAMILIES:
+    for family, table in _serving(our_tables(netlink)).items():
         for name in schema.COUNTED:
-            for listed in _list(netlink, family, name):
+            for listed in _list(netlink, family, table, name):
                 key = FrontendKey.of_element(family, name, listed.key)
                 if key is not None:
                     is_refused = listed.value in (REJECT, NO_LOCAL)
                     found[key] = Received(listed.packets, is_refused=is_refused)
     return found
+
+
+def _serving(found: Mapping[Family, FamilyTables]) -> dict[Family, str]:
+    """Return the table that packets come to, of families where it can be read."""
+    return {
+        family: one.serving for family, one in found.items() if one.serving not in one.other_layout
+    }
 
 
 def _generation(netlink: NftSocket) -> int:
@@ -107,9 +116,9 @@ def _generation(netlink: NftSocket) -> int:
     return generation(answer) if isinstance(answer, bytes) else 0
 
 
-def _list(netlink: NftSocket, family: Family, name: str) -> Iterator[Listed]:
+def _list(netlink: NftSocket, family: Family, table: str, name: str) -> Iterator[Listed]:
     try:
-        messages = netlink.elements(family, TABLE, name)
+        messages = netlink.elements(family, table, name)
     except DataplaneError as error:
         if error.code != ABSENT:
             raise
@@ -130,12 +139,9 @@ class _HeldReader:
         self._found: dict[tuple[Family, str], dict[bytes, Value]] = {}
         self._counts: dict[FrontendKey, int] = {}
         self._comments: dict[FrontendKey, str] = {}
-        rows = [row for row in self._netlink.tables() if row.name == TABLE]
-        tables, dormant = (
-            frozenset(family for row in some for family in FAMILIES if family == row.family)
-            for some in (rows, [row for row in rows if row.is_dormant])
-        )
-        asked = [key for key in keys if key.family in tables]
+        ours = our_tables(self._netlink)
+        self._tables = _serving(ours)
+        asked = [key for key in keys if key.family in self._tables]
         own = self._read_frontends(asked)
         slots: dict[tuple[Family, str], list[bytes]] = {}
         lists: dict[ListKey, SlotRanges] = {}
@@ -164,13 +170,24 @@ class _HeldReader:
         for (family, name), wanted_keys in slots.items():
             self._find(family, name, wanted_keys)
         observed = observe(
-            lambda family, name: self._found.get((family, name), {}).items(), sorted(tables)
+            lambda family, name: self._found.get((family, name), {}).items(), sorted(self._tables)
         )
         remembered = self._remembered(asked)
-        return HeldState(tables, observed, self._counts, self._comments, remembered, dormant)
+        return HeldState(
+            frozenset(family for family, one in ours.items() if one.serving in one.there),
+            observed,
+            self._counts,
+            self._comments,
+            remembered,
+            dormant=frozenset(f for f, one in ours.items() if one.serving in one.dormant),
+            other_layout=frozenset(ours) - self._tables.keys(),
+            second={f: one for f, one in ours.items() if schema.NEXT_TABLE in one.there},
+        )
 
     def _find(self, family: Family, name: str, keys: Iterable[bytes]) -> list[Listed]:
-        found = self._netlink.find_elements(family, name, list(dict.fromkeys(keys)))
+        found = self._netlink.find_elements(
+            family, name, list(dict.fromkeys(keys)), self._tables[family]
+        )
         self._found.setdefault((family, name), {}).update((e.key, e.value) for e in found)
         return found
 
@@ -228,7 +245,7 @@ class _HeldReader:
         for (family, name), ends in maps.items():
             numbers = {endpoint_number(destination): destination for destination in ends}
             try:
-                messages = self._netlink.elements(family, TABLE, name)
+                messages = self._netlink.elements(family, self._tables[family], name)
             except DataplaneError as error:
                 if error.code != ABSENT:
                     raise

@@ -15,7 +15,6 @@ from nfproxy.clock import monotonic_s
 from nfproxy.dataplane.connectionreader import read_connections
 from nfproxy.dataplane.foreignreader import read_foreign_rules
 from nfproxy.dataplane.heldreader import find_frontends, read_held
-from nfproxy.dataplane.legacyrules import has_legacy_chain
 from nfproxy.dataplane.nodesamples import (
     OUTSIDE,
     NodeLooks,
@@ -23,11 +22,13 @@ from nfproxy.dataplane.nodesamples import (
     questions_of_ways,
     samples_of,
 )
+from nfproxy.dataplane.otherproxy import kube_proxy_rules
+from nfproxy.dataplane.ourtables import our_tables
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import own_addresses
 from nfproxy.host.endpointprobes import probe_endpoints
 from nfproxy.host.healthprobe import ask_health_check
-from nfproxy.host.kubeproxy import SERVICES_CHAIN, kube_proxy_traces, proxies_running
+from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.host.nodesettings import read_node_settings, tracked_connections
 from nfproxy.host.processes import may_administer_network
 from nfproxy.host.routes import failed_ways, pod_neighbours, read_links, read_pod_mtu, read_routes
@@ -51,7 +52,6 @@ from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.model.service import ObjectName
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.schema import TABLE
 from nfproxy.plan.desired import Desired
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey
@@ -80,7 +80,7 @@ def with_node(
     if not may_administer_network():
         return _without(explanation, "they need the capability NET_ADMIN (root)")
     with NftSocket() as netlink:
-        is_here = running or any(row.name == TABLE for row in netlink.tables())
+        is_here = running or our_tables(netlink)
         known = {*planner.config.node_ips.values(), *planner.config.kept.node_addresses}
         if not (is_here or known & own_addresses()):
             return _without(explanation, "this machine is not the node")
@@ -105,7 +105,7 @@ def from_kernel(question: Question, why: str, *, probe: bool | None = None) -> E
     if not may_administer_network():
         return None
     with NftSocket() as netlink:
-        if not any(row.name == TABLE for row in netlink.tables()):
+        if not our_tables(netlink):
             return None
         keys = _asked_for(netlink, question)
         held = read_held(netlink, Desired(), keys)
@@ -272,8 +272,7 @@ def _to_probe(
 
 
 def _runs(running: str) -> ProxyRuns:
-    legacy = ("chains of iptables-legacy",) if has_legacy_chain(*SERVICES_CHAIN) else ()
-    leftovers = (*kube_proxy_traces(), *legacy)
+    leftovers = kube_proxy_rules()
     if running and not leftovers:
         return ProxyRuns(nfproxy=running)
     found = proxies_running()

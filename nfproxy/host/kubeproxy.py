@@ -13,6 +13,7 @@ from typing import NamedTuple
 from nfproxy.host.nfproxydaemon import daemon_arguments
 from nfproxy.host.processes import are_others_hidden, command_line_of, pids_in_this_network
 from nfproxy.model.addresses import FAMILIES, Family
+from nfproxy.netlink.nftables import GET_CHAIN, SUBSYSTEM, chain_question
 from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft.schema import KUBE_PROXY_TABLE
 
@@ -35,15 +36,22 @@ def kube_proxy_traces() -> list[str]:
     """
     with NftSocket() as netlink:
         tables = [(table.family, table.name) for table in netlink.tables()]
-        chains = [(c.family, c.table, c.name) for c in netlink.chains()]
+        chains = [f for f in FAMILIES if _has_chain(netlink, f, *SERVICES_CHAIN)]
     return [
         *(
             f"table {f.table} {KUBE_PROXY_TABLE}"
             for f in FAMILIES
             if (f, KUBE_PROXY_TABLE) in tables
         ),
-        *(f"chains of {_IPTABLES[f]}" for f in FAMILIES if (f, *SERVICES_CHAIN) in chains),
+        *(f"chains of {_IPTABLES[f]}" for f in chains),
     ]
+
+
+def _has_chain(netlink: NftSocket, family: Family, table: str, name: str) -> bool:
+    """Return whether there is a chain; others, of which there may be thousands, are not listed."""
+    question = chain_question(family, table, name)
+    (answer,) = netlink.ask_each(SUBSYSTEM << 8 | GET_CHAIN, [question], f"chain {name}")
+    return isinstance(answer, bytes)
 
 
 class Running(NamedTuple):

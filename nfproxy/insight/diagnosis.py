@@ -130,6 +130,10 @@ class Code(enum.StrEnum):
     KERNEL_DIFFERS = "KernelDiffers", "The kernel holds something else than it should."
     NOT_PROGRAMMED = "NotProgrammed", "The kernel does not have this Service port."
     NO_NFPROXY = "NobodyRuns", "No nfproxy runs on this node."
+    LAYOUT_CHANGE = (
+        "LayoutChange",
+        "Tables of another version's layout are being replaced, or that did not end.",
+    )
     OTHER_PROXY_RULES = (
         "OtherProxyRules",
         "Rules of kube-proxy are on this node, too, and may answer first.",

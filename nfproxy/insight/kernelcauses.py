@@ -8,6 +8,7 @@ from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import ExplainedPort, FrontendRow, InKernel, Reaction
 from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns, RuleEffect
 from nfproxy.insight.rulewords import in_words, listing
+from nfproxy.insight.secondtables import second_tables
 from nfproxy.insight.waycauses import NodeCause, cause, used_rows
 from nfproxy.model.addresses import Family
 from nfproxy.nft import schema
@@ -35,8 +36,10 @@ def state_in_kernel(held: HeldState, desired: Desired | None, key: FrontendKey) 
     """
     Return whether the kernel has a frontend as it should, and its endpoints there.
 
-    Without a desired state (None) that is unknown.
+    Without a desired state (None) that is unknown, and where its table is of another version.
     """
+    if key.family in held.other_layout:
+        return InKernel(state=UNKNOWN)
     state = held.observed.frontends.get(key, ABSENT)
     ends = tuple(format_destination(key.family, end) for end in sorted(endpoints_in(held, key)))
     if desired is None:
@@ -105,6 +108,7 @@ def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterato
         return
     if dormant := [family for family in facts.held.dormant if family.label in asked]:
         yield NodeCause(_dormant_tables(dormant))
+    yield from _layout_change(facts.held, runs=not is_away)
     if is_away:
         yield NodeCause(
             Diagnosis(
@@ -122,6 +126,26 @@ def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterato
         for row in port.frontends:
             if row.in_kernel is not None and row.answer.node is not Reaction.ABSENT:
                 yield from _row_cause(port, row)
+
+
+def _layout_change(held: HeldState, *, runs: bool) -> Iterator[NodeCause]:
+    """Yield that tables of another layout are being replaced, or that this did not end."""
+    found = second_tables(held.second, runs=runs)
+    not_read = " and ".join(f"{f.table} {TABLE}" for f in sorted(held.other_layout))
+    because = f"{not_read} is of another version: its elements were not read" if not_read else ""
+    if found is None and not because:
+        return
+    severity = Severity.NOTE if found is None or not found.look else Severity.WARN
+    yield NodeCause(
+        Diagnosis(
+            severity,
+            Code.LAYOUT_CHANGE,
+            found.text if found else because,
+            because=(because,) if found and because else (),
+            look=(found.look,) if found and found.look else (),
+            brief="tables of another layout",
+        )
+    )
 
 
 def _whole_node(facts: NodeFacts) -> Iterator[NodeCause]:

@@ -14,11 +14,13 @@ from typing import NamedTuple
 import msgspec
 
 from nfproxy.model.addresses import Family
+from nfproxy.nft.stages import FamilyTables
 from nfproxy.plan.endpoints import Destination
 from nfproxy.plan.frontends import FrontendKey, SharedElement
 from nfproxy.reconcile.observed import Observed
 
 _NO_MAP: Mapping[bytes, int] = {}
+_NO_SECOND: Mapping[Family, FamilyTables] = {}
 
 
 class HeldState(msgspec.Struct, frozen=True):
@@ -27,7 +29,9 @@ class HeldState(msgspec.Struct, frozen=True):
 
     `tables` are the families that have a table. `new_connections` are the counters of frontends,
     `comments` their comments. `remembered` counts by endpoint the clients that session affinity
-    remembers. `dormant` are the families whose table the kernel does not use.
+    remembers. `dormant` are the families whose table the kernel does not use, `other_layout` those
+    whose table is of another version and was not read. `second` are the tables of families that
+    have a second one, see `nft.stages`.
     """
 
     tables: frozenset[Family]
@@ -36,6 +40,8 @@ class HeldState(msgspec.Struct, frozen=True):
     comments: Mapping[FrontendKey, str]
     remembered: Mapping[Destination, int] = _NO_MAP
     dormant: frozenset[Family] = frozenset()
+    other_layout: frozenset[Family] = frozenset()
+    second: Mapping[Family, FamilyTables] = _NO_SECOND
 
     def lacks(self, element: SharedElement) -> bool:
         """Return whether an element that several frontends may share is missing."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nfproxy.insight.changerecord import ChangeRecord, duration_text
 from nfproxy.insight.nodefacts import TrackedUse
+from nfproxy.insight.secondtables import second_tables
 from nfproxy.insight.statusscreen import SERVICES, Mark, StatusRow, age_text
 from nfproxy.insight.trackedtotals import TrackedTotals
 from nfproxy.model.addresses import FAMILIES, Family, format_address
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.nft.stages import FamilyTables
 from nfproxy.plan.sizes import FamilySize
 from nfproxy.text import plural
 
 #: Parts of the connection table: new connections fail at all of it.
 _NEARLY_FULL, _FULL = 0.8, 0.98
 _PREFIXES_SHOWN = 4
+
+_NO_TABLES: Mapping[Family, FamilyTables] = {}
 
 
 class ServiceStates(NamedTuple):
@@ -55,6 +59,7 @@ class DaemonFacts(NamedTuple):
     what the kernel refuses or makes wait, `node_trouble` what is wrong with the Node object; "" for
     nothing. `read_ago_s` is how long ago the tables were read, `heard_ago_s` how long ago the API
     server sent something; None if never. `totals` is None where connections were not looked at.
+    `tables` are nfproxy's in the kernel, `kube_proxy` what kube-proxy has there.
     """
 
     sizes: Mapping[Family, FamilySize]
@@ -71,6 +76,8 @@ class DaemonFacts(NamedTuple):
     heard_ago_s: float | None = None
     slices: int = 0
     totals: TrackedTotals | None = None
+    tables: Mapping[Family, FamilyTables] = _NO_TABLES
+    kube_proxy: Sequence[str] = ()
 
 
 def daemon_rows(facts: DaemonFacts) -> Iterator[StatusRow]:
@@ -88,7 +95,10 @@ def daemon_rows(facts: DaemonFacts) -> Iterator[StatusRow]:
         yield StatusRow(Mark.OK, subject, f"{where}: {', '.join((*last, *objects))}")
     if facts.node_trouble:
         yield StatusRow(Mark.WARN, "Node object", facts.node_trouble, "kubectl get nodes")
+    yield from second_rows(facts.tables, runs=True)
     yield _foreign(facts.foreign)
+    if facts.kube_proxy:
+        yield _kube_proxy(facts.kube_proxy)
     yield _services(facts.services)
     if facts.config is not None:
         yield _pods(facts.config)
@@ -115,6 +125,23 @@ def _programmed(facts: DaemonFacts) -> StatusRow:
     level = Mark.FAIL if facts.overdue else Mark.WARN if what else Mark.OK
     look = "nfproxy diff; the log" if what else ""
     return StatusRow(level, "programmed", "; ".join((*what, *sizes, *read)), look)
+
+
+def second_rows(tables: Mapping[Family, FamilyTables], *, runs: bool) -> Iterator[StatusRow]:
+    """Yield that there are second tables, see `nft.stages`; nothing where there are none."""
+    found = second_tables(tables, runs=runs)
+    if found is not None:
+        yield StatusRow(Mark.FAIL if found.is_bad else Mark.WARN, "tables", found.text, found.look)
+
+
+def _kube_proxy(rules: Sequence[str]) -> StatusRow:
+    return StatusRow(
+        Mark.WARN,
+        "kube-proxy",
+        f"its rules are on this node, too ({', '.join(rules)}): which of the two answers a "
+        "connection is open",
+        "end kube-proxy; nfproxy cleanup --kube-proxy",
+    )
 
 
 def _foreign(found: ForeignSummary) -> StatusRow:

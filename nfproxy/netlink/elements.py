@@ -258,9 +258,9 @@ class Listed(NamedTuple):
     comment: str
 
 
-def element_question(family: Family, name: str, key: bytes) -> bytes:
+def element_question(family: Family, name: str, key: bytes, table: str = TABLE) -> bytes:
     """Return the payload, behind its nfgenmsg, that asks for the element with a key."""
-    encoder = _encoders.get((TABLE, family, name)) or _make_encoder(TABLE, family, name)
+    encoder = _encoders.get((table, family, name)) or _make_encoder(table, family, name)
     return encoder.list_of([encoder.encode(key, None)])
 
 

@@ -17,6 +17,7 @@ from nfproxy.netlink.messages import (
     attribute,
     attributes,
     family_of,
+    generic,
     number,
     string,
     text,
@@ -112,6 +113,11 @@ def delete_table(family: int, table: str) -> Request:
 def delete_chain(family: int, table: str, chain: str) -> Request:
     """Return the request to delete a chain that no rule leads to."""
     return Request(DELETE_CHAIN, family, string(TABLE_NAME, table) + string(_CHAIN_NAME, chain))
+
+
+def chain_question(family: int, table: str, chain: str) -> bytes:
+    """Return the payload that asks for one chain."""
+    return generic(family) + string(TABLE_NAME, table) + string(_CHAIN_NAME, chain)
 
 
 def flush_chain(family: int, table: str, chain: str) -> Request:

@@ -306,13 +306,15 @@ class NftSocket(NetlinkSocket):
         """
         return self._list(GET_ELEMENTS, family, table, name)
 
-    def find_elements(self, family: Family, name: str, keys: Sequence[bytes]) -> list[Listed]:
+    def find_elements(
+        self, family: Family, name: str, keys: Sequence[bytes], table: str = TABLE
+    ) -> list[Listed]:
         """
         Return those elements of a set of nfproxy's that have one of some keys; not of intervals.
 
         Raises DataplaneError.
         """
-        payloads = [generic(family) + element_question(family, name, key) for key in keys]
+        payloads = [generic(family) + element_question(family, name, key, table) for key in keys]
         what = f"elements of {name}"
         found: list[Listed] = []
         for answer in self.ask_each(SUBSYSTEM << 8 | GET_ELEMENTS, payloads, what):

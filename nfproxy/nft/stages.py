@@ -45,3 +45,22 @@ def first_stage(in_force: Iterable[Collection[str]]) -> Stage:
 def next_stage(stage: Stage) -> Stage:
     """Return the stage after the change-over to the tables of one."""
     return BACK if stage == ASIDE else IN_PLACE
+
+
+class FamilyTables(NamedTuple):
+    """
+    Our tables of one family, by name.
+
+    Packets come to those `in_force`; they come to none that is `dormant`. `other_layout` has those
+    whose comment names another layout than that of this version.
+    """
+
+    there: frozenset[str]
+    in_force: frozenset[str]
+    dormant: frozenset[str] = frozenset()
+    other_layout: frozenset[str] = frozenset()
+
+    @property
+    def serving(self) -> str:
+        """The table that packets come to; the usual one if it is one of two, or if none is."""
+        return NEXT_TABLE if self.in_force == {NEXT_TABLE} else TABLE

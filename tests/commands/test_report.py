@@ -53,6 +53,17 @@ def test_a_node_s_report(commands: Commands, manifests: Path, tmp_path: Path) ->
     assert "log.txt" in files["README.txt"].partition("Could not be collected:")[2]
 
 
+def test_the_log_may_be_beside_it(commands: Commands, tmp_path: Path) -> None:
+    """The plug-in for kubectl brings it, so it is not missing."""
+    path = tmp_path / "report.tar.gz"
+    done = commands.run("report", "--without-log", "-o", path, node="")
+
+    assert "log.txt" not in done.err
+    readme = unpack(path)["README.txt"]
+    assert "log.txt" not in readme
+    assert "The log is in a file of its own" in readme
+
+
 def test_without_a_daemon_and_rights_it_says_what_is_missing(
     commands: Commands, tmp_path: Path
 ) -> None:

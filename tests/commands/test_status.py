@@ -88,7 +88,7 @@ def test_without_a_daemon_it_says_what_the_kernel_holds(
         "connections": "ok",
     }
     commands.nft("add table ip nfproxy-next")
-    left = "ip nfproxy-next: a change of the tables' layout did not end"
+    left = "a change of the tables' layout did not end: ip nfproxy-next is not in force"
     assert left in commands.run("status", node="").out
     commands.nft("add table ip nfproxy { flags dormant; }")
     assert "the kernel does not use them: ip nfproxy." in commands.run("status", node="").out

@@ -229,7 +229,7 @@ def test_a_report_is_brought_here(plugin: Plugin) -> None:
     """With the pod's log beside it."""
     ended = plugin("report", "--on", "node-2")
     assert ended.code == 0
-    assert executed(ended) == [["nfproxy-b", "nfproxy", "report", "--output=-"]]
+    assert executed(ended) == [["nfproxy-b", "nfproxy", "report", "--without-log", "--output=-"]]
     directory = plugin.directory
     assert (directory / "nfproxy-report-node-2.tar.gz").read_text() == "answer of nfproxy-b\n"
     assert (directory / "nfproxy-report-node-2.log").read_text() == "a log line\n"

@@ -108,7 +108,7 @@ def test_it_has_the_same_place_in_every_grafana(dashboard: Any) -> None:
 
 
 def test_what_alerts_look_at_is_shown(dashboard: Any) -> None:
-    """Whoever gets an alert sees its metric, and since when."""
+    """The operator who gets an alert sees its metric, and since when."""
     shown = set().union(*(metrics_in(each) for each in expressions(dashboard)))
     asked = set().union(*(metrics_in(rule["expr"]) for rule in alerts().values()))
 

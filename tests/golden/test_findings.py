@@ -46,9 +46,13 @@ from nfproxy.insight.nodefacts import (
     RuleEffect,
     TrackedUse,
 )
-from nfproxy.model.addresses import FAMILIES, parse_address
+from nfproxy.model.addresses import FAMILIES, Family, parse_address
 from nfproxy.model.nodeconfig import ServiceLimits
+from nfproxy.nft.schema import NEXT_TABLE
+from nfproxy.nft.stages import FamilyTables
 from nfproxy.reconcile.observed import Observed
+
+SECOND = frozenset({NEXT_TABLE})
 
 PIECE = endpoint_slice("web", "10.244.1.5")
 NODE_PORT = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}
@@ -158,6 +162,10 @@ SAMPLES: dict[Code, Callable[[], Explanation]] = {
     ),
     Code.NOT_PROGRAMMED: lambda: joined(held=HeldState(frozenset(FAMILIES), Observed(), {}, {})),
     Code.NO_NFPROXY: lambda: joined(runs=ProxyRuns()),
+    Code.LAYOUT_CHANGE: lambda: joined(
+        held=held(second={Family.IPV4: FamilyTables(SECOND, SECOND)}),
+        runs=ProxyRuns(),
+    ),
     Code.OTHER_PROXY_RULES: lambda: joined(
         runs=ProxyRuns("process 1", "process 2", leftovers=("chains KUBE-…",))
     ),
