@@ -39,8 +39,9 @@ Environment:
   NFPROXY_TEST_IMAGE     an image that tests/tools/image.sh has printed  (the working tree's)
   NFPROXY_TEST_CACHE     where what else is fetched is kept          (~/.cache/nfproxy-tests)
   NFPROXY_EXAMPLES       how many times the usual number of examples in tests/properties    (1)
-  NFPROXY_COVERAGE       unit: print what of nfproxy tests/unit runs (the default where everything
-                         runs); all: what all tests and their processes run, which takes longer
+  NFPROXY_COVERAGE       unit: print what of nfproxy tests/unit runs, and fail where it is too little
+                         (the default where everything runs, and in continuous integration);
+                         all: what all tests and their processes run, which takes longer
   NFPROXY_NEWEST         1: the newest Python packages, not those of deploy/requirements-test.txt
   NFPROXY_VENV, NFPROXY_PYTHON, NFPROXY_NO_INSTALL                   see deploy/prepare.sh
 USAGE
