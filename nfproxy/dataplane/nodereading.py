@@ -28,6 +28,7 @@ from nfproxy.errors import DataplaneError
 from nfproxy.host.addresses import own_addresses
 from nfproxy.host.endpointprobes import probe_endpoints
 from nfproxy.host.healthprobe import ask_health_check
+from nfproxy.host.interfaceprograms import read_interface_programs
 from nfproxy.host.kubeproxy import proxies_running
 from nfproxy.host.nodesettings import read_node_settings, tracked_connections
 from nfproxy.host.processes import may_administer_network
@@ -185,6 +186,8 @@ def _read(
         client,
         () if client else pod_neighbours(links),
     )
+    on_the_way = {link for route in routes.values() for link in (route.interface, route.port)}
+    on_the_way |= {link for _, link in looked.neighbours}
     return NodeFacts(
         held=held,
         connections=connections,
@@ -202,6 +205,7 @@ def _read(
         failed_ways=failed_ways(
             questions_of_ways(looked), {link.name: link.index for link in links}
         ),
+        programs=read_interface_programs([link for link in on_the_way if link is not None]),
         own_addresses=frozenset(own),
         runs=_runs(running),
         missing=missing,

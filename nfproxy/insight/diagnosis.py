@@ -176,6 +176,10 @@ class Code(enum.StrEnum):
         "ReversePath",
         "The kernel drops packets whose sender it would reach another way (rp_filter).",
     )
+    NOT_FOLLOWED = (
+        "NotFollowed",
+        "A program at an interface (XDP, tc) may drop the packets, and is not followed.",
+    )
     LOST_ON_NODE = "LostOnNode", "Packets of this Service do not leave this node."
     FORWARD_POLICY = "ForwardPolicy", "The node forwards no packets."
 

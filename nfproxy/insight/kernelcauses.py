@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from nfproxy.insight.diagnosis import Code, Diagnosis, Severity
 from nfproxy.insight.explanation import ExplainedPort, FrontendRow, InKernel, Reaction
-from nfproxy.insight.nodefacts import HeldState, NodeFacts, ProxyRuns, RuleEffect
+from nfproxy.insight.nodefacts import HeldState, InterfaceProgram, NodeFacts, ProxyRuns, RuleEffect
 from nfproxy.insight.rulewords import in_words, listing
 from nfproxy.insight.secondtables import second_tables
 from nfproxy.insight.waycauses import NodeCause, cause, used_rows
@@ -28,6 +28,8 @@ from nfproxy.plan.frontends import (
 from nfproxy.reconcile.lists import NO_LIST, list_transition
 from nfproxy.reconcile.transition import ABSENT, drawn_counts, transition
 from nfproxy.views.elementwords import format_destination
+
+_MOST_PROGRAMS = 4
 
 EQUAL, MISSING, DIFFERS, UNKNOWN = "equal", "missing", "differs", "unknown"
 
@@ -163,6 +165,8 @@ def _whole_node(facts: NodeFacts) -> Iterator[NodeCause]:
                 brief="kube-proxy's rules are here, too",
             )
         )
+    if facts.programs:
+        yield NodeCause(_programs(facts.programs))
     if facts.tracked is not None and facts.tracked.connections * 10 >= facts.tracked.limit * 9:
         used, limit = facts.tracked.connections, facts.tracked.limit
         yield NodeCause(
@@ -175,6 +179,23 @@ def _whole_node(facts: NodeFacts) -> Iterator[NodeCause]:
                 brief="the table of connections is full",
             )
         )
+
+
+def _programs(programs: tuple[InterfaceProgram, ...]) -> Diagnosis:
+    """Return what sees packets outside nf_tables; on many nodes that is a part of the network."""
+    taking = [one for one in programs if one.takes_packets]
+    named = [f"{one.what} of {one.interface}" for one in (taking or programs)]
+    shown = ", ".join(named[:_MOST_PROGRAMS])
+    more = f" and {len(named) - _MOST_PROGRAMS:,} more" if len(named) > _MOST_PROGRAMS else ""
+    does = "dropped or redirected" if taking else "dropped"
+    name = (taking or programs)[0].interface
+    return Diagnosis(
+        Severity.WARN if taking else Severity.NOTE,
+        Code.NOT_FOLLOWED,
+        f"packets may be {does} by {shown}{more}: explain does not follow them there",
+        look=(f"tc filter show dev {name} ingress; ip -d link show dev {name}; bpftool net",),
+        brief=f"not followed: {named[0]}",
+    )
 
 
 def _health_check(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:

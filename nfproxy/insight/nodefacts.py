@@ -94,7 +94,7 @@ class NodeLink(msgspec.Struct, frozen=True):
     A network interface. `kind` is the kernel's word, "" for hardware. `master` is 0 for none.
 
     `hairpin` is that of a bridge port, None for other interfaces. Without `has_carrier` it is down,
-    or its other end is.
+    or its other end is. `has_xdp` says that an XDP program is attached.
     """
 
     index: int
@@ -105,6 +105,7 @@ class NodeLink(msgspec.Struct, frozen=True):
     hairpin: bool | None = None
     is_promiscuous: bool = False
     has_carrier: bool = True
+    has_xdp: bool = False
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -235,6 +236,18 @@ class ForeignRule(msgspec.Struct, frozen=True, kw_only=True):
         return self.table, self.chain, self.handle, self.comment
 
 
+class InterfaceProgram(msgspec.Struct, frozen=True):
+    """
+    What sees packets of an interface outside nf_tables: `what` says what it is.
+
+    `takes_packets` says that it drops or redirects those that it matches.
+    """
+
+    interface: str
+    what: str
+    takes_packets: bool = False
+
+
 class NodeSettings(msgspec.Struct, frozen=True):
     """
     Sysctls of the network namespace; None where the kernel does not have one.
@@ -285,7 +298,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     did not wait, and `turned_back` what rp_filter dropped meanwhile; `connections` then are
     those after the wait. `pod_mtu` is the most that pods of this node send, 0 where unknown.
     `probed_all` says that the operator wanted `probes`, `health` is by health check node port,
-    and `tracked` is how full the table of connections is. `rules` are those of other programs.
+    and `tracked` is how full the table of connections is. `rules` are those of other programs,
+    `programs` those at the interfaces on the way.
     """
 
     held: HeldState | None = None
@@ -300,6 +314,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     tracked: TrackedUse | None = None
     rules: tuple[ForeignRule, ...] = ()
     failed_ways: tuple[FailedWay, ...] = ()
+    programs: tuple[InterfaceProgram, ...] = ()
     own_addresses: frozenset[bytes] = frozenset()
     runs: ProxyRuns | None = None
     arrived: Mapping[FrontendKey, int] | None = None

@@ -24,7 +24,8 @@ _DESTINATION, _FROM, _CAME_BY, _INTERFACE, _GATEWAY = 1, 2, 3, 4, 5  # RTA_…
 _METRICS, _MARK, _VIA = 8, 16, 18  # RTA_…
 _METRIC_MTU = 2  # RTAX_MTU
 _LOCAL = 2  # RTN_LOCAL
-_NAME, _MTU, _MASTER, _INFO = 3, 4, 10, 18  # IFLA_…
+_NAME, _MTU, _MASTER, _INFO, _XDP = 3, 4, 10, 18, 43  # IFLA_…
+_XDP_ATTACHED = 2  # IFLA_XDP_ATTACHED
 _INFO_KIND, _PORT_KIND, _PORT_DATA = 1, 4, 5  # IFLA_INFO_…
 _PORT_HAIRPIN = 4  # IFLA_BRPORT_MODE
 _RUNNING, _PROMISCUOUS = 0x40, 0x100  # IFF_RUNNING, IFF_PROMISC
@@ -59,7 +60,7 @@ class LinkRow(NamedTuple):
     An interface. `number` is its index, `kind` "" for hardware, `master` 0 for none.
 
     `hairpin` is whether a bridge port sends packets back, None for what is no bridge port. Without
-    `has_carrier` it is down, or its other end is.
+    `has_carrier` it is down, or its other end is. `has_xdp` says that an XDP program is attached.
     """
 
     number: int
@@ -70,6 +71,7 @@ class LinkRow(NamedTuple):
     hairpin: bool | None
     is_promiscuous: bool
     has_carrier: bool
+    has_xdp: bool
 
 
 def route_question(address: bytes, source: bytes = b"", came_by: int = 0, mark: int = 0) -> bytes:
@@ -130,6 +132,7 @@ def read_link(data: bytes) -> LinkRow:
         hairpin,
         bool(flags & _PROMISCUOUS),
         bool(flags & _RUNNING),
+        any(values(found.get(_XDP, b"")).get(_XDP_ATTACHED, b"")),
     )
 
 

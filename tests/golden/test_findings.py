@@ -37,6 +37,7 @@ from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     HealthAnswer,
     HeldState,
+    InterfaceProgram,
     NodeLink,
     PacketStage,
     ProbeAnswer,
@@ -205,6 +206,9 @@ SAMPLES: dict[Code, Callable[[], Explanation]] = {
     ),
     Code.REVERSE_PATH: lambda: joined(
         settings=settings(reverse_path_drops=9), arrived={WEB: 2}, turned_back=1
+    ),
+    Code.NOT_FOLLOWED: lambda: joined(
+        programs=(InterfaceProgram("eth0", "a tc filter (u32) at ingress", takes_packets=True),)
     ),
     Code.LOST_ON_NODE: lambda: joined(arrived={WEB: 2}, rules=(rule_of(is_policy=True, handle=0),)),
     Code.FORWARD_POLICY: lambda: joined(

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from incidents.conftest import Answer, Incident
+from support.packets import xdp
 from support.packets.sending import tally
 
 from nfproxy.tools.lab.cluster import set_bridge_netfilter
@@ -123,6 +124,31 @@ def test_large_answers_do_not_fit_the_way(again: Incident) -> None:
     assert quiet.codes == ["note MTUSmaller"]
     assert answer.codes == ["warn MTUSmaller"]
     assert "1300" in answer.messages
+
+
+def test_programs_at_an_interface_see_packets_first(again: Incident) -> None:
+    """No rule says what they do: they are named, for those that take packets as a warning."""
+    device = again.cluster.pod(1, 2).interface
+    again.clients_try(times=1)
+    again.node.namespace.call(xdp.drop_all, device)
+    again.on_node(f"tc qdisc add dev {device} clsact")
+    try:
+        assert all(one.dropped for one in again.clients_try(times=1))
+        quiet = again.explain("shop/web")
+        again.on_node(
+            f"tc filter add dev {device} ingress protocol ip u32 match ip dport 80 0xffff "
+            "action mirred egress redirect dev lo"
+        )
+        answer = again.explain("shop/web")
+    finally:
+        again.on_node(f"tc qdisc del dev {device} clsact")
+        again.node.namespace.call(xdp.take_off, device)
+    assert quiet.codes == ["note NotFollowed"]
+    assert f"an XDP program of {device}" in quiet.messages
+    assert answer.codes == ["warn NotFollowed"]
+    assert "LOOK AT THIS" in answer.first_line
+    assert f"a tc filter (u32) at ingress of {device}" in answer.messages
+    assert again.explain("shop/web").codes == []
 
 
 def test_a_node_forwards_nothing(again: Incident) -> None:

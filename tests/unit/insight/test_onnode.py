@@ -35,6 +35,7 @@ from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     HealthAnswer,
     HeldState,
+    InterfaceProgram,
     NodeLink,
     ProbeAnswer,
     ProbeResult,
@@ -342,3 +343,13 @@ def test_node_ports_are_accepted_nowhere() -> None:
     ):
         facts = healthy(own_addresses=frozenset({parse_address(own)}))
         assert codes(on_node(explained("shop/web", SHOP), facts, DESIRED, config)) == found
+
+
+def test_programs_that_are_not_followed() -> None:
+    """A network of eBPF programs is no fault; a filter that drops may be one."""
+    some = tuple(InterfaceProgram(f"veth{n}", "a tc filter (bpf) at ingress") for n in range(6))
+    quiet = joined(programs=some)
+    assert result(quiet) == ("works", ["note NotFollowed"])
+    assert "veth3 and 2 more" in quiet.findings[0].message
+    takes = InterfaceProgram("eth0", "a tc filter (u32) at ingress", takes_packets=True)
+    assert result(joined(programs=(takes, *some))) == ("works", ["warn NotFollowed"])

@@ -17,7 +17,16 @@ from nfproxy.dataplane import deletions, notifications
 from nfproxy.errors import DataplaneError
 from nfproxy.host.addresschanges import LocalAddresses
 from nfproxy.model.addresses import FAMILIES, Family, parse_address
-from nfproxy.netlink import conntrack, elements, nftables, routing, rtnetlink, sockets, tracked
+from nfproxy.netlink import (
+    conntrack,
+    elements,
+    nftables,
+    routing,
+    rtnetlink,
+    sockets,
+    tracked,
+    trafficcontrol,
+)
 from nfproxy.netlink.messages import HEADER, attribute, error_number, generic, messages, string
 from nfproxy.nft import schema
 from nfproxy.nft.schema import SCHEMAS, TABLE
@@ -136,6 +145,8 @@ READERS: list[Callable[[bytes], Any]] = [
     lambda data: [tracked.read_tracked(data, 0, len(data), family) for family in FAMILIES],
     routing.read_route,
     routing.read_link,
+    trafficcontrol.read_queue,
+    trafficcontrol.read_filter,
     routing.read_hardware_address,
     routing.read_bridge_port,
     lambda data: list(deletions._deleted(data)),
