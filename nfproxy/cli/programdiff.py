@@ -19,7 +19,7 @@ from nfproxy.netlink.sockets import NftSocket
 from nfproxy.nft import ruleset
 from nfproxy.nft.chains import FIXED_CHAINS, Chain
 from nfproxy.nft.schema import NEXT_TABLE, SCHEMAS, TABLE, verdict
-from nfproxy.nft.stages import FamilyTables
+from nfproxy.nft.stages import LAYOUT, FamilyTables
 from nfproxy.plan.planner import Planner
 from nfproxy.reconcile.chaintexts import load_texts, of_family
 from nfproxy.reconcile.script import wanted_chains
@@ -188,7 +188,7 @@ def _misfits(have: Program, want: Program) -> list[str]:
         for n in sorted(have.chains.keys() & want.chains.keys())
         if have.chains[n].hook != want.chains[n].hook
     ]
-    layout = [f"layout {have.layout}"] if have.layout not in (None, ruleset.LAYOUT) else []
+    layout = [f"layout {have.layout}"] if have.layout not in (None, LAYOUT) else []
     return [*layout, *(f"set {name}" for name in sets), *(f"chain {name}" for name in chains)]
 
 

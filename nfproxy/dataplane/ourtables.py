@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.netlink.sockets import NftSocket
-from nfproxy.nft.ruleset import LAYOUT, layout_of
 from nfproxy.nft.schema import NEXT_TABLE, OUR_TABLES
-from nfproxy.nft.stages import FamilyTables
+from nfproxy.nft.stages import LAYOUT, FamilyTables, layout_of
 
 
 def our_tables(netlink: NftSocket) -> Mapping[Family, FamilyTables]:

@@ -16,8 +16,8 @@ from nfproxy.host.privatenamespace import in_new_network_namespace
 from nfproxy.model.addresses import Family
 from nfproxy.netlink.nftables import Hook, SetRow
 from nfproxy.netlink.sockets import NftSocket, open_script_socket
-from nfproxy.nft.ruleset import layout_of
 from nfproxy.nft.schema import TABLE
+from nfproxy.nft.stages import layout_of
 
 
 class ChainContents(msgspec.Struct, frozen=True):

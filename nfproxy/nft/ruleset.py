@@ -8,7 +8,6 @@ names, never text of an object.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Collection, Iterable
 from importlib import resources
 from pathlib import Path
@@ -39,14 +38,9 @@ from nfproxy.nft.chains import (
     smaller_size,
 )
 from nfproxy.nft.endpointnumbers import FIRST_NUMBER, NUMBER_MASK, SEED
-from nfproxy.nft.stages import IN_PLACE, Stage
+from nfproxy.nft.stages import IN_PLACE, TABLE_COMMENT, Stage
 from nfproxy.text import quoted
 
-#: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
-LAYOUT = 3
-
-_COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
-_LAYOUT_IN_COMMENT = re.compile(r"nfproxy layout (\d+)\b")
 _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1"}
 
 #: Every other component translates destinations at a lower priority; -100 is usual.
@@ -142,12 +136,6 @@ def _mark(config: ProgramConfig) -> str:
     return f"0x{config.masquerade_mark:08x}"
 
 
-def layout_of(comment: str) -> int | None:
-    """Return the layout that a table's comment names, None if it names none."""
-    found = _LAYOUT_IN_COMMENT.match(comment)
-    return int(found[1]) if found else None
-
-
 def table_text(config: ProgramConfig, family: Family, stage: Stage = IN_PLACE) -> str:
     """Return the declaration of a family's sets, maps and fixed chains."""
     return _render(
@@ -168,7 +156,7 @@ def table_text(config: ProgramConfig, family: Family, stage: Stage = IN_PLACE) -
         affinity_endpoints={p.word: names for p, names in schema.AFFINITY_ENDPOINTS.items()},
         affinity_full=schema.AFFINITY_FULL,
         numbered=_NUMBERED,
-        comment=_COMMENT,
+        comment=TABLE_COMMENT,
     )
 
 
@@ -342,7 +330,7 @@ def program_text(
     and of `chains`, and removes `foreign`: base chains that another process made.
     As one script it is one transaction: no packet meets a state in between.
     """
-    text = [f'table {family.table} {stage.table} {{\n\tcomment "{_COMMENT}"\n}}\n']
+    text = [f'table {family.table} {stage.table} {{\n\tcomment "{TABLE_COMMENT}"\n}}\n']
     fixed = (name for name in FIXED_CHAINS if stage.hooked or name not in BASE_CHAINS)
     text += [_empty_chain(family, name, stage) for name in fixed]
     text.append(table_text(config, family, stage))

@@ -1,5 +1,7 @@
 """
-Which of its two names a table has while it is filled, and whether packets come to it.
+The layout of our tables, and what is done where those in the kernel have another one.
+
+A table has one of two names while it is filled, and packets come to it or not.
 
 Nearly always the table is in force, and its elements change in place. Tables of another layout
 serve until new ones are full. As nf_tables renames no table, the new ones are filled under a second
@@ -9,10 +11,23 @@ brings everything back to the first name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from nfproxy.nft.schema import NEXT_TABLE, TABLE
+
+#: Part of the table's comment. nfproxy replaces a table of another layout as a whole.
+LAYOUT = 3
+
+TABLE_COMMENT = f"nfproxy layout {LAYOUT}, managed: changes are undone"
+_LAYOUT_IN_COMMENT = re.compile(r"nfproxy layout (\d+)\b")
+
+
+def layout_of(comment: str) -> int | None:
+    """Return the layout that a table's comment names, None if it names none."""
+    found = _LAYOUT_IN_COMMENT.match(comment)
+    return int(found[1]) if found else None
 
 
 class Stage(NamedTuple):

@@ -21,7 +21,7 @@ from nfproxy.nft.chains import (
     parse_draw,
 )
 from nfproxy.nft.schema import NEXT_TABLE, OUR_TABLES
-from nfproxy.nft.stages import IN_PLACE, Stage, first_stage, next_stage
+from nfproxy.nft.stages import IN_PLACE, LAYOUT, Stage, first_stage, layout_of, next_stage
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import ChainKey
 from nfproxy.reconcile.costs import TRANSACTION_S
@@ -80,7 +80,7 @@ class ChainLoading:
         """
         self._find_stage()
         rows = (self._dataplane.table_row(family, self.stage.table) for family in self._families)
-        layouts = {ruleset.layout_of(row.comment) for row in rows if row} - {ruleset.LAYOUT}
+        layouts = {layout_of(row.comment) for row in rows if row} - {LAYOUT}
         named = sorted(layout for layout in layouts if layout is not None)
         self.other_layout = f"layout {named[0]}" if named else ""
         if is_start and None in layouts:

@@ -247,7 +247,7 @@ def leave_older(cluster: Cluster) -> None:
     """Leave tables that say that they have another layout."""
     for family in FAMILIES:
         rules.load(cluster.nodes[0], ruleset.delete_table_text(family, TABLE))
-    with mock.patch.object(ruleset, "_COMMENT", "nfproxy layout 1, managed"):
+    with mock.patch.object(ruleset, "TABLE_COMMENT", "nfproxy layout 1, managed"):
         left_by_another(cluster)
 
 

@@ -17,9 +17,8 @@ from support.objects.web import WEB, A, B, C, web
 from nfproxy.errors import NfproxyError, TransactionError
 from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.chains import BASE_CHAINS
-from nfproxy.nft.ruleset import LAYOUT, layout_of
 from nfproxy.nft.schema import NEXT_TABLE, TABLE
-from nfproxy.nft.stages import ASIDE, BACK, IN_PLACE, first_stage, next_stage
+from nfproxy.nft.stages import ASIDE, BACK, IN_PLACE, LAYOUT, first_stage, layout_of, next_stage
 from nfproxy.plan.desired import Touched
 from nfproxy.reconcile import reconciler
 from nfproxy.reconcile.extent import Extent
