@@ -225,4 +225,6 @@ def shorten_errors(text: str) -> str:
     """
     # Lines of marks below the text (^^^) say nothing without the column they stand in.
     lines = [one_line(line, _LINE_LIMIT) for line in text.splitlines() if line.strip(" ^~\t")]
+    # One about the table comes for each line of a script that names it.
+    lines = [*dict.fromkeys(lines)]
     return shorten(" | ".join(lines[:_LINES]), _ERROR_LIMIT) or "no message"

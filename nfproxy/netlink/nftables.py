@@ -53,7 +53,7 @@ XT_NAME, XT_INFO = 1, 3  # NFTA_MATCH_…, and NFTA_TARGET_… likewise
 _COMMENT = 0  # NFTNL_UDATA_TABLE_COMMENT, …_RULE_COMMENT, …_SET_ELEM_COMMENT
 _GENERATION_PID, _GENERATION_NAME = 2, 3  # NFTA_GEN_PROC_…
 
-_DORMANT = 1  # NFT_TABLE_F_DORMANT
+_DORMANT, _OWNED, _PERSISTENT = 1, 2, 4  # NFT_TABLE_F_…
 _COUNTER = 1  # NFT_OBJECT_COUNTER
 _ANONYMOUS = 1  # NFT_SET_ANONYMOUS
 _VERDICT_TYPE = 0xFFFFFF00  # NFT_DATA_VERDICT
@@ -140,12 +140,18 @@ def delete_rule(family: int, table: str, chain: str, handle: int) -> Request:
 
 
 class TableRow(NamedTuple):
-    """A table in a listing. The kernel does not run the chains of a dormant one."""
+    """
+    A table in a listing. The kernel does not run the chains of a dormant one.
+
+    An orphan outlived the process that owned it (flag persist). The kernel refuses every script
+    that names it without this flag, but for its deletion.
+    """
 
     family: int
     name: str
     is_dormant: bool
     comment: str = ""
+    is_orphan: bool = False
 
     @classmethod
     def read(cls, data: bytes) -> TableRow:
@@ -157,6 +163,7 @@ class TableRow(NamedTuple):
             text(found.get(TABLE_NAME, b"")),
             bool(flags & _DORMANT),
             comment_in(found.get(_TABLE_USERDATA, b"")),
+            flags & (_OWNED | _PERSISTENT) == _PERSISTENT,
         )
 
 

@@ -78,6 +78,7 @@ class ChainLoading:
         A table whose comment names no layout is one that another process made. A start takes it for
         one of another layout: whose elements it has is unknown.
         """
+        self.remove_orphans()
         self._find_stage()
         rows = (self._dataplane.table_row(family, self.stage.table) for family in self._families)
         layouts = {layout_of(row.comment) for row in rows if row} - {LAYOUT}
@@ -85,6 +86,20 @@ class ChainLoading:
         self.other_layout = f"layout {named[0]}" if named else ""
         if is_start and None in layouts:
             self.other_layout = self.other_layout or "none is named in its comment"
+
+    def remove_orphans(self) -> None:
+        """Remove tables of our names that another process made, owned, and left behind."""
+        for name in OUR_TABLES:
+            for family in self._existing(name):
+                row = self._dataplane.table_row(family, name)
+                if row is None or not row.is_orphan:
+                    continue
+                log.warning(
+                    "table %s %s has the flag persist, which another process gave it: removing it",
+                    family.table,
+                    name,
+                )
+                self._dataplane.load(f"delete table {family.table} {name}\n")
 
     def _find_stage(self) -> None:
         if not self._existing(NEXT_TABLE):

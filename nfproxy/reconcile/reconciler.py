@@ -354,6 +354,7 @@ class Reconciler:
         """Load the program and the chains that the tables should have; return how many."""
         uses = self._tracker.chains
         chains = {at: chain for at, chain in uses.loaded.items() if chain}
+        self._loading.remove_orphans()
         foreign = self._loading.survey(chains)
         self._loading.load_program(chains, foreign)
         found = {**dict.fromkeys(foreign.unknown), **chains}

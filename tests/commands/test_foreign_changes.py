@@ -16,6 +16,12 @@ from support.processes.commands import (
     write,
 )
 
+from nfproxy.errors import TransactionError
+from nfproxy.model.addresses import Family
+from nfproxy.netlink.messages import NLM_F_CREATE, attribute, string
+from nfproxy.netlink.nftables import DELETE_TABLE, NEW_TABLE, TABLE_NAME, Request
+from nfproxy.netlink.sockets import NftSocket
+from nfproxy.nft.schema import TABLE
 from nfproxy.tools.lab import Lab
 
 PODS = [f"10.244.1.{number}" for number in range(1, 11)]
@@ -63,3 +69,28 @@ def test_a_change_is_undone(served: Served, kind: str) -> None:
     wait_until(lambda: served.listing() == served.tables)
 
     assert served.listing() == served.tables
+
+
+_TABLE_FLAGS = attribute(2, (2 | 4).to_bytes(4, "big"))  # NFTA_TABLE_FLAGS: owner, persist
+
+
+def test_a_table_that_outlived_its_owner_is_replaced(served: Served) -> None:
+    """
+    The kernel refuses all that nfproxy could do with a table of flag persist, but its deletion.
+
+    While its owner lives, nothing can be done.
+    """
+    name = string(TABLE_NAME, TABLE)
+    with served.commands.namespace.call(NftSocket) as owner:
+        try:
+            owner.commit(
+                [
+                    Request(DELETE_TABLE, Family.IPV4, name, 0),
+                    Request(NEW_TABLE, Family.IPV4, name + _TABLE_FLAGS, NLM_F_CREATE),
+                ]
+            )
+        except TransactionError:
+            pytest.skip("this kernel has no such flag: it is older than 6.9")
+        assert served.listing() != served.tables
+    wait_until(lambda: served.listing() == served.tables)
+    assert "table ip nfproxy has the flag persist" in served.daemon.log

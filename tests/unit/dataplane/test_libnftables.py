@@ -67,7 +67,8 @@ def test_a_refusal_of_a_megabyte_is_cut(real: RealKernel):
         ("", "no message"),
         ("Error: syntax error\nadd tabl\n    ^^^^\n", "Error: syntax error | add tabl"),
         ("x" * 1000, "x" * 199 + "…"),
-        ("a\n" * 100, "a | a | a | a | a | a"),
+        ("a\n" * 100, "a"),
+        ("a\nb\nc\nd\ne\nf\ng\n", "a | b | c | d | e | f"),
         ("\n ~~~ ^^ \n", "no message"),
     ],
 )

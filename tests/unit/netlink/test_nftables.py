@@ -5,7 +5,9 @@ from support.kernel.real import RealKernel
 
 from nfproxy.errors import TransactionError
 from nfproxy.model.addresses import Family
+from nfproxy.netlink.messages import attribute, string
 from nfproxy.netlink.nftables import (
+    TABLE_NAME,
     ChainRow,
     Hook,
     TableRow,
@@ -67,6 +69,17 @@ def test_tables_of_every_family_are_listed(netlink: NftSocket):
         TableRow(BRIDGE, "three", False),
     }
     assert netlink.tables(IP) == [TableRow(IP, "one", False)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "dormant", "orphan"),
+    [(0, 0, 0), (1, 1, 0), (2, 0, 0), (4, 0, 1), (6, 0, 0), (5, 1, 1)],
+)
+def test_a_table_that_outlived_its_owner_is_marked(flags: int, dormant: int, orphan: int):
+    """It has the flag persist, and no longer the flag owner."""
+    data = bytes((IP, 0, 0, 0)) + string(TABLE_NAME, "one")
+    row = TableRow.read(data + attribute(2, flags.to_bytes(4, "big")))
+    assert row == TableRow(IP, "one", bool(dormant), is_orphan=bool(orphan))
 
 
 def test_chains_have_hook_and_policy(netlink: NftSocket):

@@ -9,10 +9,12 @@ from support.kernel.tables import dump, meaning
 from support.objects.model import changes, gone, service
 from support.objects.web import TCP_SLOTS, WEB, A, B, C, slot_key, stranger, web
 
-from nfproxy.errors import DataplaneError, NfproxyError
+from nfproxy.errors import DataplaneError, NfproxyError, TransactionError
 from nfproxy.model.addresses import Family, parse_address
 from nfproxy.model.service import Protocol
+from nfproxy.netlink.nftables import TableRow
 from nfproxy.nft import schema
+from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.syncreport import Report, ResyncReason
 from nfproxy.reconcile.transition import Operation
 
@@ -210,3 +212,40 @@ def test_after_a_reading_a_report_names_what_was_missing_and_what_only_the_kerne
     proxy.planner.apply(gone(other))
     proxy.reconciler.distrust(ResyncReason.FOREIGN)
     assert frontends(proxy.resync()) == {"10.96.0.1:80/tcp", "10.96.0.2:80/tcp"}
+
+
+class OrphanedKernel(FlakyKernel):
+    """A kernel that refuses all but the deletion of some tables, as their owner left them."""
+
+    orphans: frozenset[Family] = frozenset()
+
+    def table_row(self, family: Family, table: str) -> TableRow | None:
+        row = super().table_row(family, table)
+        return row and row._replace(is_orphan=family in self.orphans)
+
+    def load(self, text: str) -> None:
+        gone = {f for f in self.orphans if text == f"delete table {f.table} nfproxy\n"}
+        if not gone and any(f"table {f.table} nfproxy" in text for f in self.orphans):
+            raise TransactionError("not supported", code="EOPNOTSUPP")
+        super().load(text)
+        self.orphans -= gone
+
+
+def test_tables_that_outlived_their_owner_are_replaced(caplog: pytest.LogCaptureFixture):
+    """At a start, and in a repair of which it is known what was changed."""
+    proxy = MemoryProxy(OrphanedKernel())
+    kernel = proxy.kernel
+    proxy.put(WEB, web(A, B))
+    before = dump(kernel)
+    assert isinstance(kernel, OrphanedKernel)
+    kernel.orphans = frozenset({Family.IPV4})
+    proxy.successor().resync()
+    assert dump(kernel) == before
+
+    kernel.orphans = frozenset({Family.IPV4})
+    extent = Extent()
+    extent.rules = True
+    proxy.reconciler.put_back(extent)
+    assert not kernel.orphans
+    assert len(caplog.messages) == 2
+    assert "table ip nfproxy has the flag persist" in caplog.messages[0]
