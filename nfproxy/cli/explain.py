@@ -118,6 +118,7 @@ def command(
                 found,
                 read.sights[0].planner,
                 running=str(read.daemon) if read.daemon else "",
+                is_silent=bool(read.daemon and read.daemon.hangs),
                 probe=probe,
                 client=next(iter(asking.addresses.values()), b"") if asking else b"",
             )

@@ -25,12 +25,14 @@ class RunningDaemon(NamedTuple):
     The nfproxy that runs in this network namespace.
 
     `status` is what it says of itself, or what its command line says. `place` is where it serves
-    its pages on loopback, None where it does not answer; `why_silent` then says why.
+    its pages on loopback, None where it does not answer; `why_silent` then says why, and `hangs`
+    that it listens.
     """
 
     status: DaemonStatus
     place: Place | None
     why_silent: str = ""
+    hangs: bool = False
 
     @property
     def pid(self) -> int:
@@ -62,16 +64,17 @@ class RunningDaemon(NamedTuple):
 
 def running_daemon() -> RunningDaemon | None:
     """Return the nfproxy that runs in this network namespace, None if there is none."""
+    failed: dict[Place, InputError] = {}
     for place in _USUAL:
         try:
             return daemon_at(place)
-        except InputError:
-            continue
+        except InputError as error:
+            failed[place] = error
     for process in daemon_processes():
         # Imported here: where the pages answer, no command needs the flags of the daemon.
         from nfproxy.cli.runningconfig import by_command_line
 
-        found = by_command_line(process)
+        found = by_command_line(process, failed)
         if found is not None:
             return found
     return None

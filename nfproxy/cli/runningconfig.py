@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 import click
 
@@ -14,7 +15,7 @@ from nfproxy.config.load import LoadedConfig, effective_config, load
 from nfproxy.config.lookup import with_values
 from nfproxy.config.nodeconfig import node_name
 from nfproxy.errors import ConfigError, InputError
-from nfproxy.host.nfproxydaemon import DaemonProcess, Place
+from nfproxy.host.nfproxydaemon import SILENT, DaemonProcess, Place
 from nfproxy.insight.daemonstatus import DaemonStatus
 
 
@@ -31,16 +32,25 @@ def configuration_of(daemon: RunningDaemon) -> LoadedConfig:
     return LoadedConfig(config=config, command_line=CommandLine(master=status.master))
 
 
-def by_command_line(process: DaemonProcess) -> RunningDaemon | None:
-    """Return the nfproxy that a process is; None for one of another version."""
+def by_command_line(
+    process: DaemonProcess, failed: Mapping[Place, InputError]
+) -> RunningDaemon | None:
+    """
+    Return the nfproxy that a process is; None for one of another version.
+
+    Places that `failed` a moment ago are not asked again: one that hangs costs seconds.
+    """
     try:
         status, address = _started_with(process)
     except (ConfigError, click.ClickException):
         return None
+    place = Place(*on_loopback(address))
     try:
-        return daemon_at(Place(*on_loopback(address)))
+        if place in failed:
+            raise failed[place]
+        return daemon_at(place)
     except InputError as error:
-        return RunningDaemon(status, None, str(error))
+        return RunningDaemon(status, None, str(error), hangs=error.code == SILENT)
 
 
 def _started_with(process: DaemonProcess) -> tuple[DaemonStatus, str]:

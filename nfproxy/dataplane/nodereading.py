@@ -67,13 +67,15 @@ def with_node(
     planner: Planner,
     *,
     running: str = "",
+    is_silent: bool = False,
     probe: bool | None = False,
     client: bytes = b"",
 ) -> Explanation:
     """
     Return an explanation with what this node knows, if it is the node that was planned for.
 
-    `running` says in words which nfproxy runs here, "" for an unknown one. `probe` also connects to
+    `running` says in words which nfproxy runs here, "" for an unknown one, and `is_silent` that it
+    does not answer. `probe` also connects to
     each endpoint, with None only to those of :func:`doubtful_endpoints`, and with False nowhere.
     `client` is the one that the question is about, b"" for none.
     Raises DataplaneError.
@@ -94,6 +96,9 @@ def with_node(
             probe=probe,
             client=client,
         )
+    if is_silent and facts.runs is not None:
+        runs = msgspec.structs.replace(facts.runs, is_silent=True)
+        facts = msgspec.structs.replace(facts, runs=runs)
     return on_node(explanation, facts, planner.desired, planner.config)
 
 

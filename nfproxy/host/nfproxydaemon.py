@@ -24,6 +24,9 @@ _ANSWER_BYTES = 64 << 20
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 _OK = b"200"
 
+#: The code of an error: something listens, and has not answered in time.
+SILENT = "silent"
+
 
 class DaemonProcess(NamedTuple):
     """A process that is ``nfproxy run``; `arguments` are those behind ``run``."""
@@ -67,7 +70,8 @@ def ask(place: Place, path: str) -> bytes:
     """
     Return the body of a page.
 
-    Raises InputError where no trusted process answers there with that page.
+    Raises InputError where no trusted process answers there with that page, with code `SILENT`
+    where one listens and does not answer.
     """
     url = f"http://{place}{path}"
     try:
@@ -76,7 +80,8 @@ def ask(place: Place, path: str) -> bytes:
         answer = _get(place, path)
         _require_trusted(place)
     except OSError as error:
-        raise InputError(f"{url}: {reason_of(error)}", "is nfproxy running here?") from None
+        code = SILENT if isinstance(error, TimeoutError) else ""
+        raise InputError(f"{url}: {reason_of(error)}", "is nfproxy running here?", code) from None
     if not answer.is_page:
         raise InputError(f"{url}: not a page of nfproxy's", "is another nfproxy running here?")
     if not answer.is_whole:

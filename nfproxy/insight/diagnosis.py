@@ -134,6 +134,7 @@ class Code(enum.StrEnum):
         "LayoutChange",
         "Tables of another version's layout are being replaced, or that did not end.",
     )
+    NFPROXY_SILENT = "NfproxySilent", "nfproxy runs on this node, and does not answer."
     OTHER_PROXY_RULES = (
         "OtherProxyRules",
         "Rules of kube-proxy are on this node, too, and may answer first.",
@@ -170,6 +171,10 @@ class Code(enum.StrEnum):
     SOURCE_CHANGED = (
         "SourceChanged",
         "A rule of another program changes clients' addresses on the way to endpoints.",
+    )
+    NOT_MASQUERADED = (
+        "NotMasqueraded",
+        "Connections keep the client's address where this node should give them its own.",
     )
     DROPPED_BY_OTHERS = "DroppedByOthers", "A rule of another program drops the packets."
     REVERSE_PATH = (

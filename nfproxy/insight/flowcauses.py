@@ -142,6 +142,7 @@ def flow_causes(
         )
     yield from _affinity(facts, port, found)
     yield from _masqueraded(facts, port, config, found)
+    yield from _not_masqueraded(facts, port, config)
     yield from drop_causes(facts, port, found)
 
 
@@ -276,6 +277,39 @@ def _masqueraded(
             brief="pods lose their addresses",
         )
     yield cause(port, made)
+
+
+def _not_masqueraded(
+    facts: NodeFacts, port: ExplainedPort, config: NodeConfig
+) -> Iterator[NodeCause]:
+    """Yield that clients wait whose connections should have this node's address, and do not."""
+    waiting: dict[bytes, int] = {}
+    for row in port.frontends if facts.own_addresses else ():
+        if row.source_nat is not SourceNAT.ALWAYS:
+            continue
+        for counts in (facts.connections or {}).get(row.key, {}).values():
+            for client, count in counts.waiting.items():
+                if client not in counts.masqueraded and client not in facts.own_addresses:
+                    waiting[client] = waiting.get(client, 0) + count
+    if waiting:
+        number = sum(waiting.values())
+        found = Diagnosis(
+            Severity.FAIL,
+            Code.NOT_MASQUERADED,
+            f"{_counted(number, 'connection')} without an answer ({_names(waiting)}) reached an "
+            "endpoint with the client's address, and should have this node's: the endpoint answers "
+            "the client by another way",
+            because=(
+                f"nfproxy asks for it by the mark {config.masquerade_mark:#x}: a rule of another "
+                "program changes marks, or ends translation before nfproxy's chain",
+            ),
+            look=(
+                f"nfproxy trace {port.service}: which rule changes the mark",
+                "nft list ruleset | grep 'mark set'; iptables-save | grep MARK",
+            ),
+            brief="connections are not masqueraded",
+        )
+        yield cause(port, found)
 
 
 def _most(clients: Mapping[bytes, int]) -> list[bytes]:

@@ -122,6 +122,17 @@ def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterato
                 brief="nfproxy does not run here",
             )
         )
+    elif runs is not None and runs.is_silent:
+        yield NodeCause(
+            Diagnosis(
+                Severity.WARN,
+                Code.NFPROXY_SILENT,
+                f"{runs.nfproxy} runs and does not answer at its own pages: changes of objects may "
+                "not arrive, and health checks may fail",
+                look=("the log of nfproxy on this node; ps -o stat,wchan of its process", _START),
+                brief="nfproxy does not answer",
+            )
+        )
     yield from _whole_node(facts)
     for port in ports:
         yield from _health_check(facts, port)

@@ -274,13 +274,14 @@ class ProxyRuns(msgspec.Struct, frozen=True):
     Which proxies run on the node, in words, "" for none.
 
     `hidden` says that not all processes of the node can be seen from here. `leftovers` are what
-    kube-proxy serves with, or has left.
+    kube-proxy serves with, or has left. `is_silent` says that this nfproxy does not answer.
     """
 
     nfproxy: str = ""
     kube_proxy: str = ""
     hidden: bool = False
     leftovers: tuple[str, ...] = ()
+    is_silent: bool = False
 
 
 class HealthAnswer(msgspec.Struct, frozen=True):

@@ -56,7 +56,7 @@ def on_node(
     ports = tuple(_filled(port, facts, desired) for port in explanation.ports)
     found = list(kernel_causes(facts, ports))
     for port in ports:
-        found += way_causes(facts, port)
+        found += way_causes(facts, port, config.kept.node_addresses)
         found += _probe_causes(facts, port)
         found += _node_port_addresses(facts, port, config)
         found += flow_causes(facts, port, config, connections_by_endpoint(facts, port) or {})

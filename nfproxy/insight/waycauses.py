@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -82,8 +82,10 @@ def probe_of(facts: NodeFacts, port: ExplainedPort, end: Destination) -> ProbeAn
     return probes.get(end) if probes else None
 
 
-def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
-    """Yield what is wrong with the ways to the endpoints of a port."""
+def way_causes(
+    facts: NodeFacts, port: ExplainedPort, node_addresses: Collection[bytes] = ()
+) -> Iterator[NodeCause]:
+    """Yield what is wrong with the ways to the endpoints of a port; the Node has the addresses."""
     if facts.routes is None:
         return
     rows = [(row, facts.routes.get(parse_address(row.address))) for row in used_rows(port)]
@@ -102,6 +104,8 @@ def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
                 ),
                 row.address,
             )
+        elif route.is_local and _is_away(row) and parse_address(row.address) not in node_addresses:
+            yield cause(port, _also_here(row), row.address)
         elif route.interface is not None and not route.interface.has_carrier:
             yield cause(port, _no_carrier(row, route.interface), row.address)
         elif row.local and route.via and route.is_default:
@@ -115,6 +119,21 @@ def way_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
         is_all = not any(route.is_local for _, route in known)
         for one in _forwarding(facts, port):
             yield one._replace(breaks_all=is_all)
+
+
+def _is_away(row: EndpointRow) -> bool:
+    return bool(row.node) and not row.local
+
+
+def _also_here(row: EndpointRow) -> Diagnosis:
+    return Diagnosis(
+        Severity.FAIL,
+        Code.NO_ROUTE,
+        f"{row.address} is an address of this node itself, and {row.pod or 'its pod'} should be on "
+        f"{row.node}: connections stay here",
+        look=(f"ip route get {row.address}; ip address | grep -w {row.address}", _CNI),
+        brief=f"{row.address} is an address here",
+    )
 
 
 def _no_carrier(row: EndpointRow, link: NodeLink) -> Diagnosis:

@@ -167,6 +167,7 @@ SAMPLES: dict[Code, Callable[[], Explanation]] = {
         held=held(second={Family.IPV4: FamilyTables(SECOND, SECOND)}),
         runs=ProxyRuns(),
     ),
+    Code.NFPROXY_SILENT: lambda: joined(runs=ProxyRuns("nfproxy (pid 9)", is_silent=True)),
     Code.OTHER_PROXY_RULES: lambda: joined(
         runs=ProxyRuns("process 1", "process 2", leftovers=("chains KUBE-…",))
     ),
@@ -200,6 +201,10 @@ SAMPLES: dict[Code, Callable[[], Explanation]] = {
         connections=traffic(remote=ConnectionCounts(unanswered=1, sources={b"\xcb\0q\xc8": 1})),
         own_addresses=frozenset({parse_address("192.168.77.11")}),
         rules=(rule_of(RuleEffect.SOURCE, packets=1),),
+    ),
+    Code.NOT_MASQUERADED: lambda: joined(
+        connections={WEB._replace(address=b"", port=30080): {end(REMOTE): SILENT}},
+        own_addresses=frozenset({parse_address("192.168.77.11")}),
     ),
     Code.DROPPED_BY_OTHERS: lambda: joined(
         rules=(rule_of(packets=7, comment="NetworkPolicy shop/deny-all", is_sure=True),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
 import signal
 import socket
 import threading
@@ -21,6 +22,20 @@ def test_nfproxy_does_not_run_and_the_kernel_keeps_its_rules(stopped: Incident) 
     answer = stopped.explain("shop/web")
     assert "warn NobodyRuns" in answer.codes
     assert answer.exit_status == 0
+
+
+def test_nfproxy_does_not_answer(incident: Incident) -> None:
+    """It is stopped, or waits for something; the kernel keeps its rules."""
+    daemon = incident.daemon
+    assert daemon is not None
+    os.kill(daemon.process.pid, signal.SIGSTOP)
+    try:
+        assert all(one.answered for one in incident.clients_try(times=2))
+        answer = incident.explain("shop/web")
+    finally:
+        os.kill(daemon.process.pid, signal.SIGCONT)
+    assert answer.codes == ["warn NfproxySilent"]
+    assert "LOOK AT THIS" in answer.first_line
 
 
 def test_nfproxy_never_ran(stopped: Incident) -> None:

@@ -149,6 +149,20 @@ def test_another_program_has_published_a_node_port(again: Incident) -> None:
     assert "iptables-legacy -t nat -vnL PREROUTING" in answer.messages
 
 
+def test_another_program_clears_the_mark(again: Incident) -> None:
+    """By it nfproxy asks for source NAT: without that, the other node answers the client itself."""
+    again.nft(
+        "table ip fw { chain f { type filter hook postrouting priority 0; meta mark set 0; }; }"
+    )
+    outside = again.cluster.client
+    assert any(one.dropped for one in again.clients_try(NODE, 30080, source=outside))
+    again.wait_a_second()
+    answer = again.explain("shop/web")
+    assert answer.codes == ["fail Unanswered", "fail NotMasqueraded"]
+    assert "WORKS IN PART" in answer.first_line
+    assert "the mark 0x4000" in answer.messages
+
+
 def test_clients_appear_at_an_address_of_another_machine(again: Incident) -> None:
     again.nft(
         "table ip fw { chain f { type nat hook postrouting priority 90; "

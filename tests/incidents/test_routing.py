@@ -49,6 +49,18 @@ def test_a_routing_rule_takes_masqueraded_packets(again: Incident, without_way: 
     assert "mark 0x4000" in answer.messages
 
 
+def test_a_pod_of_another_node_has_an_address_of_this_one(again: Incident) -> None:
+    again.on_node("ip addr add 10.244.2.11/32 dev lo")
+    try:
+        assert any(one.refused for one in again.clients_try())
+        answer = again.explain("shop/web", "--no-probe")
+    finally:
+        again.on_node("ip addr del 10.244.2.11/32 dev lo")
+    assert answer.codes == ["fail NoRoute"]
+    assert "10.244.2.11 is an address of this node itself" in answer.messages
+    assert "WORKS IN PART" in answer.first_line
+
+
 def test_an_interface_forwards_nothing(again: Incident) -> None:
     again.clients_try(times=1)
     again.node.namespace.set_sysctls({"ipv4/conf/veth-1-2/forwarding": "0"})

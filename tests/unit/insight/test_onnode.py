@@ -151,7 +151,7 @@ def test_a_node_that_forwards_nothing() -> None:
     assert result(joined(settings=off)) == ("dropped", ["fail ForwardPolicy"])
     one = routes() | {parse_address(LOCAL): Route(is_local=True)}
     assert result(joined(settings=off, routes=one)) == ("partly", ["fail ForwardPolicy"])
-    assert codes(joined(settings=off, routes=own)) == []
+    assert "fail ForwardPolicy" not in codes(joined(settings=off, routes=own))
 
 
 def test_connections_without_an_answer() -> None:
@@ -353,3 +353,30 @@ def test_programs_that_are_not_followed() -> None:
     assert "veth3 and 2 more" in quiet.findings[0].message
     takes = InterfaceProgram("eth0", "a tc filter (u32) at ingress", takes_packets=True)
     assert result(joined(programs=(takes, *some))) == ("works", ["warn NotFollowed"])
+
+
+def test_a_pod_of_another_node_has_an_address_of_this_one() -> None:
+    ways = {**routes(), parse_address(REMOTE): Route(is_local=True)}
+    assert result(joined(routes=ways)) == ("partly", ["fail NoRoute"])
+    here = {**routes(), parse_address(LOCAL): Route(is_local=True)}
+    assert "fail NoRoute" not in codes(joined(routes=here))
+
+
+def test_connections_that_are_not_masqueraded() -> None:
+    """They should have this node's address: those of the node's own processes have it."""
+    port = WEB._replace(address=b"", port=30080)
+    lost = ConnectionCounts(unanswered=1, overdue=1, waiting={CLIENT: 1})
+    changed = msgspec.structs.replace(lost, masqueraded={CLIENT: 1})
+    own = frozenset({parse_address("192.168.77.11")})
+    for counts, addresses, found in (
+        (lost, own, ["fail Unanswered", "fail NotMasqueraded"]),
+        (changed, own, ["fail Unanswered"]),
+        (lost, own | {CLIENT}, ["fail Unanswered"]),
+    ):
+        connections = {port: {end(REMOTE): counts}}
+        assert codes(joined(connections=connections, own_addresses=addresses)) == found
+
+
+def test_nfproxy_runs_and_does_not_answer() -> None:
+    runs = ProxyRuns("nfproxy (pid 9, node node-1)", is_silent=True)
+    assert result(joined(runs=runs)) == ("works", ["warn NfproxySilent"])
