@@ -17,6 +17,7 @@ from typing import IO, Any
 import click
 
 from nfproxy import __version__
+from nfproxy.cli.streams import make_usable
 from nfproxy.errors import NOTHING_USABLE, NfproxyError, reason_of
 from nfproxy.host.freememory import modules_load
 from nfproxy.host.processes import set_process_name
@@ -157,6 +158,7 @@ def main() -> None:
 
 def run_main() -> None:
     """Run the command line."""
+    make_usable()
     # The kernel reports this name with each change of the tables: to another nfproxy, for one.
     set_process_name("nfproxy")
     main(prog_name="nfproxy")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from nfproxy.cli.textlayout import is_terminal, table_blocks, terminal_width
+from nfproxy.cli.textlayout import is_dumb, is_terminal, table_blocks, terminal_width
 
 
 def output_option(*forms: str, help: str) -> Callable[[Any], Any]:
@@ -83,7 +83,7 @@ def print_summary(text: str, verdict: str, colour: str) -> None:
 
 def coloured(text: str, colour: str) -> str:
     """Return a text in a colour; "dim" is one, too, and "" none."""
-    if not colour or not text or os.environ.get("NO_COLOR"):
+    if not colour or not text or os.environ.get("NO_COLOR") or is_dumb():
         return text
     return click.style(text, dim=True) if colour == "dim" else click.style(text, fg=colour)
 
@@ -91,7 +91,7 @@ def coloured(text: str, colour: str) -> str:
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """Give a function that shows on a terminal what the command waits for."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_dumb():
         yield lambda _: None
         return
     from rich.console import Console

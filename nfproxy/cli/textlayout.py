@@ -7,6 +7,7 @@ rather than an address in two parts.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -26,6 +27,11 @@ def terminal_width() -> int:
 def is_terminal() -> bool:
     """Whether standard output is a terminal."""
     return sys.stdout.isatty()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal says that it knows no colours and does not move its cursor."""
+    return os.environ.get("TERM") == "dumb"
 
 
 def table_lines(

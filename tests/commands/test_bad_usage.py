@@ -6,7 +6,6 @@ No traceback, no control character, no hanging; 2 where a command could not find
 
 from __future__ import annotations
 
-import shlex
 import signal
 import subprocess
 import sys
@@ -58,6 +57,12 @@ _FLAGS = (
     "--v=-1",
 )
 _GOOD = "-f shop.yaml"
+
+#: For commands that take options alone.
+_WITHOUT_WORDS = (
+    *("extra", "shop/web", "-- extra", "--nope", f"--{HOSTILE}", HOSTILE, LONG, "--help=1"),
+    *("-o nonsense", "-o", "-o json -o nonsense", "--output=", "-ojsn", "--config nowhere", "-s"),
+)
 
 
 def _on_objects(start: str, files: int, flags: int) -> list[str]:
@@ -127,7 +132,7 @@ REFUSED: dict[str, list[str]] = {
         f"changes -n {HOSTILE} web",
         *(f"changes -- {word}" for word in _NO_QUESTION[:6]),
     ],
-    "status": ["status extra", "status -o nonsense", "status --nope", f"status --{HOSTILE}"],
+    "status": [f"status {words}" for words in (*_WITHOUT_WORDS, "--strict=yes", "-f shop.yaml")],
     "report": ["report --nope", f"report --{HOSTILE}", "report" + " shop/web" * 21],
     "preflight": [
         "preflight extra",
@@ -142,9 +147,13 @@ REFUSED: dict[str, list[str]] = {
         "cleanup --drain 1s",
         *(f"cleanup --kube-proxy --drain={word}" for word in ("x", "-1s", "1", "", HOSTILE)),
     ],
-    "demo": ["demo extra", "demo -o yaml", "demo --nope", f"demo --{HOSTILE}"],
+    "demo": [f"demo {words}" for words in (*_WITHOUT_WORDS, "-o yaml", "--keep=yes", "-k")],
     "run": ["run extra", "run --nope", f"run --{HOSTILE}", "run --sync-period 1s"],
-    "": ["nope", "-x", "--nope", HOSTILE, "explian x", "Explain x", "status-page"],
+    "": [
+        *("nope", "-x", "--nope", HOSTILE, "explian x", "Explain x", "status-page"),
+        *("--version=1", "-V", "--helpp", "RUN", "", "-", "--", "-- --", "-o json", "-f shop.yaml"),
+        *("--config nowhere status", "stat us", LONG, "\u202eabc", "status;", "../status", "x=1"),
+    ],
 }
 
 #: What fails with 1: commands that do something, and answer nothing.
@@ -243,25 +252,6 @@ def test_what_cannot_be_probed_is_said(commands: Commands) -> None:
     done = commands.run(*words)
     assert done.code == 0
     assert "not seen\twhat --probe asks: this machine is not the node" in done.out
-
-
-@pytest.mark.parametrize("command", ["services", "render"])
-def test_an_output_that_cannot_be_written(commands: Commands, command: str) -> None:
-    """A full disk is named."""
-    shell = f"{shlex.join(_real(command))} >/dev/full"
-    done = commands.namespace.run(["sh", "-c", shell], check=False)
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, last) == (
-        2,
-        "nfproxy: error: standard output: No space left on device",
-    )
-
-
-def test_any_terminal_and_language(commands: Commands) -> None:
-    """A few columns, and no language at all."""
-    environment = ("env", "COLUMNS=20", "LANG=C", "LC_ALL=C")
-    done = commands.namespace.run([*environment, *_real("explain", "shop/web")], check=False)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_ordinary_user(commands: Commands) -> None:
