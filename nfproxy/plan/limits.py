@@ -8,6 +8,7 @@ a limit it gets as much as the limit, and other Services lose nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import cycle
 
@@ -15,7 +16,12 @@ from nfproxy.model.addresses import family_of
 from nfproxy.model.endpoints import Endpoint, EndpointSlice
 from nfproxy.model.nodeconfig import ServiceLimits
 from nfproxy.model.service import Service, ServicePort
+from nfproxy.nft.schema import port_bytes
 from nfproxy.plan.frontends import FrontendKey, Limited
+
+_PORT_SIZE = len(port_bytes(0))  # of a destination: its last field
+
+_REMEMBERED = 4096  # ranks of addresses
 
 # The most elements of a frontend and, in one family, of an endpoint; see `endpoint_limit`.
 _MOST_OF_FRONTEND, _MOST_OF_ENDPOINT = 4, 8
@@ -51,14 +57,24 @@ def choose(destinations: Collection[bytes], most: int, node_name: str) -> Collec
     """
     Return `most` of the destinations, or all if they are not more.
 
-    Each node ranks them by a hash of its own (rendezvous hashing). So all nodes together use all of
-    them evenly, and one that comes or goes changes the choice by one at most.
+    Each node ranks their addresses by a hash of its own (rendezvous hashing). So all nodes together
+    use all of them evenly, and one that comes or goes changes the choice by one at most.
     """
     if len(destinations) <= most:
         return destinations
-    node = blake2b(node_name.encode(), digest_size=16).digest()
-    ranked = sorted(destinations, key=lambda d: blake2b(d, digest_size=8, key=node).digest())
-    return ranked[:most]
+    node = _key(node_name)
+    # The ports of a Service have the same endpoints: they are remembered where they fit.
+    rank = _rank if len(destinations) <= _REMEMBERED else _rank.__wrapped__
+    return sorted(destinations, key=lambda d: rank(d[:-_PORT_SIZE], node))[:most]
+
+
+def _key(node_name: str) -> bytes:
+    return blake2b(node_name.encode(), digest_size=16).digest()
+
+
+@lru_cache(_REMEMBERED)
+def _rank(address: bytes, node: bytes) -> bytes:
+    return blake2b(address, digest_size=8, key=node).digest()
 
 
 def bounded(
@@ -67,22 +83,26 @@ def bounded(
     """
     Return a Service's slices; without some of the endpoints where planning all would take seconds.
 
-    An endpoint costs once for each port of its slice. So many are left that the limits allow half
-    of them at most, and this node's are. Ready ones come first. Which ones is chosen as by
-    `choose`.
+    An endpoint costs once for each port of its slice. More are left than the limits allow, as each
+    takes two elements or more; this node's are, and ready ones come first. `choose` would choose
+    the same, but for endpoints that are not ready.
     """
     pairs = sum([len(piece.addresses) // piece.family.size * len(piece.ports) for piece in slices])
-    most = limits.elements
+    most = limits.elements * 2 // 3
     if pairs <= most:
         return slices  # like nearly all Services
     ready = sum([len(piece.ports) for piece in slices for _, kind in _parts(piece) if kind.ready])
     rest = max(1, pairs - ready)
-    node = blake2b(node_name.encode(), digest_size=16).digest()
     below = {
-        True: int(2**64 * min(1.0, most / max(1, ready))),
-        False: int(2**64 * min(1.0, max(most / pairs, (most - ready) / rest))),
+        True: _ranks_below(most / max(1, ready)),
+        False: _ranks_below(max(most / pairs, (most - ready) / rest)),
     }
-    return tuple(_thinned(piece, node_name, node, below) for piece in slices)
+    return tuple(_thinned(piece, node_name, below) for piece in slices)
+
+
+def _ranks_below(share: float) -> bytes:
+    """Return what the ranks of a share of all addresses are below."""
+    return int(2**64 * share).to_bytes(8, "big") if share < 1 else b"\xff" * 9
 
 
 def _parts(piece: EndpointSlice) -> Iterator[tuple[bytes, Endpoint]]:
@@ -91,16 +111,13 @@ def _parts(piece: EndpointSlice) -> Iterator[tuple[bytes, Endpoint]]:
     return zip(addresses, cycle(piece.kinds), strict=False)
 
 
-def _thinned(
-    piece: EndpointSlice, node_name: str, node: bytes, below: Mapping[bool, int]
-) -> EndpointSlice:
+def _thinned(piece: EndpointSlice, node_name: str, below: Mapping[bool, bytes]) -> EndpointSlice:
     """Return a slice with this node's endpoints, and others whose rank is below a number."""
+    node = _key(node_name)
     kept = [
         (address, kind)
         for address, kind in _parts(piece)
-        if kind.node == node_name
-        or int.from_bytes(blake2b(address, digest_size=8, key=node).digest(), "big")
-        < below[kind.ready]
+        if kind.node == node_name or _rank(address, node) < below[kind.ready]
     ]
     return EndpointSlice.of_parts(
         *(piece.name, piece.service, piece.family, piece.ports),
