@@ -56,7 +56,7 @@ def modules_load() -> Iterator[None]:
     """
     with without_collector():
         yield
-    gc.freeze()
+        gc.freeze()
 
 
 @contextlib.contextmanager
@@ -85,10 +85,10 @@ def bulk_load() -> Iterator[None]:
     collection would delay a later change by a tenth of a second. So they are frozen; reference
     counts still free them.
     """
-    try:
-        with without_collector():
+    with without_collector():
+        try:
             yield
-    finally:
-        gc.collect()
-        gc.freeze()
-        give_back()
+        finally:
+            gc.collect()
+            gc.freeze()
+    give_back()

@@ -143,7 +143,12 @@ class _Encoder:
             return [
                 encode(key, value, comment_of(family, name, key)) for _, _, _, key, value in changes
             ]
-        return [encode(change[3], change[4]) for change in changes]
+        head, middle = self._map_head, self._data_head
+        return [
+            # As `encode` does, in half the time: for nearly all elements of a first load.
+            head + key + middle + value if isinstance(value, bytes) and key else encode(key, value)
+            for _, _, _, key, value in changes
+        ]
 
     def encode(self, key: bytes, value: Value, comment: str = "") -> bytes:
         """Return one element; a range of some sets is two. Verdicts alone have comments."""

@@ -63,7 +63,9 @@ class Destinations(Sequence[Destination]):
         """Return whether two sequences are equal, whatever holds them."""
         if isinstance(other, Destinations):
             return self._packed == other._packed
-        return isinstance(other, Sequence) and [*self] == [*other]
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return False
+        return [*self] == [*other]
 
     def __hash__(self) -> int:
         return hash((*self,))

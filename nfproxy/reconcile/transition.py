@@ -206,7 +206,7 @@ def _fill_range(
     """
     if not wanted:
         return slots  # all of them linger
-    if slots == wanted:
+    if len(slots) == len(wanted) and slots == wanted:
         return wanted
     held = [*slots]
     where = SlotPlaces(key.family, slot_map(key), slot_prefix(key), start)
@@ -232,8 +232,11 @@ def fill(
     Return what the first slots then hold, and true; where `most` is too few, what all of them hold,
     and false. The slots have no gaps.
     """
-    # Of a new frontend it is the wanted sequence itself: a first load copies nothing.
-    new: Sequence[Destination] = arrange(held, wanted) if held else wanted
+    if not held and len(operations) + len(wanted) <= most:
+        # Of a new frontend it is the wanted sequence itself: a first load copies nothing.
+        operations += slots_at(where, wanted)
+        return wanted, True
+    new: Sequence[Destination] = arrange(held, wanted)
     family, name, prefix, start = where
     for index, destination in enumerate(new):
         if index < len(held) and held[index] == destination:
@@ -279,7 +282,7 @@ def _own_elements(
 def _lingers(state: FrontendState, wanted: Frontend | None) -> bool:
     """Return whether a state holds more than what is wanted."""
     slot_ranges = wanted.own_slots if wanted else NO_SLOTS
-    if any(
+    if state.slot_ranges is not slot_ranges and any(
         len(held) > len(want) for held, want in zip(state.slot_ranges, slot_ranges, strict=True)
     ):
         return True
@@ -317,7 +320,16 @@ def elements_of(key: FrontendKey, state: FrontendState) -> Iterator[Operation]:
 def slots_of(family: Family, name: str, prefix: bytes, held: SlotRanges) -> list[Operation]:
     """Return the operations that add the slots of a map whose keys have a prefix."""
     return [
-        Operation(True, family, name, prefix + schema.number_bytes(start + slot), destination)
+        operation
         for start, slots in zip(RANGE_STARTS, held, strict=True)
-        for slot, destination in enumerate(slots)
+        for operation in slots_at(SlotPlaces(family, name, prefix, start), slots)
+    ]
+
+
+def slots_at(where: SlotPlaces, slots: Sequence[Destination]) -> list[Operation]:
+    """Return the operations that add the first slots of a range."""
+    family, name, prefix, start = where
+    return [
+        Operation(True, family, name, prefix + schema.number_bytes(number), destination)
+        for number, destination in enumerate(slots, start)
     ]
