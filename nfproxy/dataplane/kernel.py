@@ -148,6 +148,7 @@ class Kernel:
         self._names: FrontendNames | None = None
         self._loader: _Loader | None = None
         self._loader_used_s = 0.0
+        self._sent: Future[None] | None = None  # the transaction that the kernel works on
 
     def close(self) -> None:
         """Close the sockets; the tables stay."""
@@ -186,6 +187,7 @@ class Kernel:
 
     def load(self, text: str) -> None:
         """Run an nft script; see :func:`nfproxy.dataplane.libnftables.load_text`."""
+        self._wait_for_sent()
         self.expect_load()
         if (loader := self._loader) is not None:
             with self.turn_wait:
@@ -223,8 +225,8 @@ class Kernel:
         """
         Commit several; each is made and encoded while the kernel works on the one before.
 
-        Nothing that makes them may use this Kernel. Raises TransactionError; then the first ones
-        are committed.
+        What makes them may use `load` of this Kernel, and nothing else. Raises TransactionError;
+        then the first ones are committed.
         """
         comment_of = self._names.comment if self._names is not None else None
 
@@ -234,14 +236,21 @@ class Kernel:
             self._netlink.commit(requests)
 
         with ThreadPoolExecutor(1, "commit") as sender, _short_turns():
-            sent: Future[None] | None = None
-            for operations in transactions:
-                requests = element_requests(operations, comment_of, self.table)
-                if sent is not None:
-                    sent.result()
-                sent = sender.submit(send, requests)
-            if sent is not None:
-                sent.result()
+            try:
+                for operations in transactions:
+                    requests = element_requests(operations, comment_of, self.table)
+                    self._wait_for_sent()
+                    self._sent = sender.submit(send, requests)
+                    del operations, requests  # they need no memory while the next are made
+                self._wait_for_sent()
+            finally:
+                self._sent = None
+
+    def _wait_for_sent(self) -> None:
+        """Wait until the kernel has committed what `commit_all` sent last. Raises its error."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.result()
 
     def table_row(self, family: Family, table: str) -> TableRow | None:
         """Return a table of a family, None if there is none."""

@@ -2,6 +2,7 @@
 From the desired state to transactions that bring the kernel in step with it.
 
     reconciler   reads and writes a dataplane: start here
+    committing   commits portions, at a start ahead of the kernel
     tracker      what the kernel is believed to hold, what differs, and what has to go later
     backlog      what waits, in the order in which it is committed
     syncreport   what a sync reports
@@ -19,5 +20,5 @@ From the desired state to transactions that bring the kernel in step with it.
     restoring    the operations that put that back
     script       the desired state as one nft script, for `render` and for foreign tables
 
-All but ``reconciler`` and ``chainloading`` compute.
+All but ``reconciler``, ``committing`` and ``chainloading`` compute.
 """

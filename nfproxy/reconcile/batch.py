@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import itemgetter
+
 import msgspec
 
+from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
 from nfproxy.nft import schema
 from nfproxy.plan.frontends import AffinityListKey, Element, FrontendKey, ListKey, SharedElement
@@ -14,6 +18,8 @@ from nfproxy.reconcile.transition import Operation, Step
 #: Sets of shared elements that packets look up one after the other, inside a guard: elements that
 #: are no longer needed linger there, so that a packet meets either the old range or the new one.
 LINGERING_SETS = frozenset({schema.SOURCE_RANGES})
+
+_place = itemgetter(0, 1, 2)  # of an operation: whether it adds, family and set
 
 
 class Batch(msgspec.Struct):
@@ -63,3 +69,34 @@ class Batch(msgspec.Struct):
         self.operations.extend(step.operations)
         self.list_steps.append((key, step))
         return len(step.operations)
+
+    @property
+    def leaves_something(self) -> bool:
+        """Whether something that packets may still ask for goes later."""
+        return (
+            bool(self.leaving)
+            or any(step.lingers for _, step in self.steps)
+            or any(step.lingers for _, step in self.list_steps)
+        )
+
+
+class BatchSum(msgspec.Struct):
+    """
+    What batches did, in sum: their operations are not kept.
+
+    `counts` are by whether they add, family and set. `chains_made` counts the chains that were
+    loaded for them.
+    """
+
+    operations: int = 0
+    counts: Counter[tuple[bool, Family, str]] = msgspec.field(default_factory=Counter)
+    chains_made: int = 0
+    changed: set[FrontendKey] = msgspec.field(default_factory=set)
+    planned: dict[FrontendKey, ObjectName] = msgspec.field(default_factory=dict)
+
+    def include(self, batch: Batch) -> None:
+        """Count a batch."""
+        self.operations += len(batch.operations)
+        self.counts.update(map(_place, batch.operations))
+        self.changed |= batch.changed
+        self.planned |= batch.planned

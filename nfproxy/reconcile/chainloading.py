@@ -22,6 +22,8 @@ from nfproxy.nft.chains import (
 )
 from nfproxy.nft.schema import NEXT_TABLE, OUR_TABLES
 from nfproxy.nft.stages import IN_PLACE, LAYOUT, Stage, first_stage, layout_of, next_stage
+from nfproxy.plan.desired import Desired
+from nfproxy.plan.frontends import FrontendKey
 from nfproxy.reconcile.chaintexts import chains_text, load_texts, of_family
 from nfproxy.reconcile.chainuses import ChainKey
 from nfproxy.reconcile.costs import TRANSACTION_S
@@ -168,6 +170,15 @@ class ChainLoading:
             self._dataplane.load("".join(texts))
 
     # --- their chains --------------------------------------------------------------------
+
+    def chains_of(self, keys: Iterable[FrontendKey], desired: Desired) -> dict[ChainKey, Chain]:
+        """Return the chains that frontends of this node's families need."""
+        return {
+            (key.family, chain.name): chain
+            for key in keys
+            if key.family in self._families and (wanted := desired.frontends.get(key))
+            for chain in wanted.chains
+        }
 
     def load_chains(self, chains: _Chains) -> None:
         """Load chains into tables that have the program."""

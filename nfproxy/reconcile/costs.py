@@ -10,10 +10,6 @@ from __future__ import annotations
 #: How long one transaction should take. A machine may need twice what the last one took.
 TRANSACTION_S = 0.04
 
-# At a start no other change waits. The kernel validates the maps of verdicts in every transaction:
-# fewer ones take less time. A part of each is encoding, when no other process waits.
-_START_TIMES = 1.5
-
 # An operation takes 2 to 8 microseconds on a small machine. What is fixed in a transaction, such as
 # the kernel's look at all chains, counts in what was learned: without a bound, many chains make
 # transactions small, so that each operation costs more, and the next ones smaller still.
@@ -28,21 +24,11 @@ _RISING, _FALLING = 0.5, 0.25
 
 
 class Costs:
-    """
-    What an operation costs, in seconds: what the last transactions took.
-
-    `is_start` is true until everything has been programmed once.
-    """
+    """What an operation costs, in seconds: what the last transactions took."""
 
     def __init__(self) -> None:
         """Start with what was measured."""
         self.operation_s = _FIRST_S
-        self.is_start = False
-
-    @property
-    def times(self) -> float:
-        """How many times `TRANSACTION_S` one transaction may take now."""
-        return _START_TIMES if self.is_start else 1.0
 
     def learn(self, operations: int, seconds: float) -> None:
         """

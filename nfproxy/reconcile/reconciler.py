@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -20,27 +19,20 @@ from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.nft.chains import Chain
 from nfproxy.nft.stages import ASIDE, IN_PLACE
 from nfproxy.plan.desired import NOTHING, Desired, Touched
-from nfproxy.plan.frontends import FrontendKey
-from nfproxy.reconcile.backlog import ServicePart
-from nfproxy.reconcile.batch import Batch
+from nfproxy.reconcile.batch import BatchSum
 from nfproxy.reconcile.chainloading import ChainLoading, Survey
 from nfproxy.reconcile.chainuses import IDLE_S, ChainKey, chains_ahead
+from nfproxy.reconcile.committing import Committing
 from nfproxy.reconcile.costs import TRANSACTION_S
 from nfproxy.reconcile.extent import Extent
 from nfproxy.reconcile.observed import observe
-from nfproxy.reconcile.refusals import Refused, apply_apart, may_be_about_contents
+from nfproxy.reconcile.refusals import Refused, may_be_about_contents
 from nfproxy.reconcile.restoring import is_much, restore
 from nfproxy.reconcile.script import script
 from nfproxy.reconcile.syncreport import Dataplane, Report, ResyncReason
 from nfproxy.reconcile.tracker import Tracker
 
 log = logging.getLogger(__name__)
-
-_CHAINS_SOON = 500  # come with those that a transaction needs; so many take some 50 ms
-_PARTS_SOON = 5000  # the parts that are asked for such chains
-
-# Where transactions are limited, an operation is expected to take so many bytes.
-_OPERATION_BYTES = 280
 
 # Tables of another layout are replaced in one transaction up to so many elements, for which
 # libnftables takes some 230 MB and the kernel half a second.
@@ -83,6 +75,7 @@ class Reconciler:
         self._resync_reason: ResyncReason | None = ResyncReason.START
         self._resyncing: ResyncReason | None = None  # tables were read, and not all was compared
         self._tracker = Tracker(desired, families)
+        self._committing = Committing(dataplane, self._tracker, self._loading, desired, clock)
         self.cleanup_failures = 0
 
     @property
@@ -112,7 +105,7 @@ class Reconciler:
         What is left goes with the next calls. Raises DataplaneError; then nothing, or a part that
         leaves every frontend in order, is committed.
         """
-        tracker, limit = self._tracker, self._dataplane.transaction_limit
+        tracker = self._tracker
         tracker.backlog.add(touched)
         reason, elements_read, chains_made = self._resync_reason, 0, 0
         self._begin()
@@ -125,27 +118,32 @@ class Reconciler:
             chains_made = self._take_over_program()
         elif self._program_changed:
             self._reload_chains()
-        tracker.costs.is_start = self._resyncing is ResyncReason.START
-        batch = tracker.portion(limit // _OPERATION_BYTES if limit is not None else None)
-        is_resynced = self._resyncing is not None and not (tracker.backlog or batch.unfinished)
-        done, refused = [batch], list[Refused]()
+        committing, done, refused = self._committing, BatchSum(), list[Refused]()
+        committing.is_start = self._resyncing is ResyncReason.START
         try:
-            # Chains come first: an element cannot point to a chain that does not exist.
-            chains_made += self._load_chains(batch)
-            for transaction in tracker.transactions(batch, limit, self._clock):
-                self._dataplane.commit(transaction)
-            # Until the commit's end packets met the old tables, so leftovers stay from now on.
-            tracker.committed(batch, self._clock())
+            if committing.is_ahead:
+                committing.commit_several(done)
+            else:
+                batch = committing.last = tracker.portion(committing.most_operations)
+                # Chains come first: an element cannot point to a chain that does not exist.
+                done.chains_made = committing.load_chains(batch)
+                for transaction in committing.transactions(batch):
+                    self._dataplane.commit(transaction)
+                # Until its end packets met the old tables, so leftovers stay from now on.
+                tracker.committed(batch, self._clock())
+                done.include(batch)
         except TransactionError as error:
             # Anything else than the elements themselves, such as another process's change, ends
             # when the tables are read. This was refused right after that.
             if self._resyncing is None or not may_be_about_contents(error):
                 raise
-            done, refused = self._apply_apart(batch)
-        for one in done:
-            counts = Counter([(each.add, each.family, each.set) for each in one.operations])
-            for (is_new, family, name), count in counts.items():
-                self._loading.elements[family, name] += count if is_new else -count
+            if committing.is_ahead:
+                committing.be_careful()
+                return self.sync()
+            done, refused = committing.commit_apart()
+        is_resynced = self._resyncing is not None and not tracker.backlog
+        for (is_new, family, name), count in done.counts.items():
+            self._loading.elements[family, name] += count if is_new else -count
         is_in_force = self._loading.stage.hooked
         if is_resynced and not is_in_force:
             self._loading.change_over()
@@ -157,14 +155,14 @@ class Reconciler:
         if is_resynced:
             self._resyncing = None
         return Report(
-            operations=sum(len(one.operations) for one in done),
-            chains_made=chains_made,
+            operations=done.operations,
+            chains_made=chains_made + done.chains_made,
             reason=reason,
             elements_read=elements_read,
             resynced=is_resynced,
-            frontends={key for one in done for key in one.changed},
+            frontends=done.changed,
             finished=Touched(
-                {key: name for one in done for key, name in one.planned.items()},
+                done.planned,
                 services=tracker.backlog.take_finished() if is_in_force else set(),
             ),
             left=max(len(tracker.backlog), not is_in_force),
@@ -208,25 +206,6 @@ class Reconciler:
             is_partial=True,
         )
 
-    def _apply_apart(self, batch: Batch) -> tuple[list[Batch], list[Refused]]:
-        """Commit what the kernel takes of a refused batch; return it, and what is left out."""
-        tracker, done = self._tracker, list[Batch]()
-
-        def apply(parts: Sequence[ServicePart]) -> None:
-            one, limit = tracker.batch_of(parts), self._dataplane.transaction_limit
-            self._load_chains(one)
-            for transaction in tracker.transactions(one, limit, self._clock):
-                self._dataplane.commit(transaction)
-            tracker.committed(one, self._clock())
-            done.append(one)
-
-        tracker.forget_strays(batch)
-        refused = apply_apart(tracker.in_order(batch.parts), apply)
-        for one in refused:
-            tracker.leave_out(one.service, one.part)
-        tracker.committed(Batch(unfinished=batch.unfinished), self._clock())
-        return done, refused
-
     def make_chains_ahead(self) -> int:
         """
         Load the chains that frontends may need next, if it is time; return how many.
@@ -265,8 +244,7 @@ class Reconciler:
         now = self._clock()
         batch = self._tracker.leftovers(now)
         self._begin()
-        limit = self._dataplane.transaction_limit
-        for transaction in self._tracker.transactions(batch, limit, self._clock):
+        for transaction in self._committing.transactions(batch):
             self._dataplane.commit(transaction)
         self._resync_reason = None
         self._tracker.removed(batch)
@@ -288,33 +266,6 @@ class Reconciler:
 
     # --- chains --------------------------------------------------------------------------
 
-    def _load_chains(self, batch: Batch) -> int:
-        """Load the chains that a batch needs and the tables lack; return how many were loaded."""
-        missing = self._missing_chains(key for key, step in batch.steps if step.is_whole)
-        if not missing:
-            return 0
-        # Services whose turn was too short need the others soon, and each script takes a child.
-        rest = itertools.islice(itertools.chain.from_iterable(batch.unfinished), _PARTS_SOON)
-        soon = self._missing_chains(part for part in rest if isinstance(part, FrontendKey))
-        missing.update(self._loading.soon(dict(itertools.islice(soon.items(), _CHAINS_SOON))))
-        self._loading.load_chains(missing)
-        self._tracker.chains.made_ahead(missing, self._clock())
-        return len(missing)
-
-    def _missing_chains(self, keys: Iterable[FrontendKey]) -> dict[ChainKey, Chain]:
-        loaded = self._tracker.chains.loaded
-        needed = self._chains_of(keys)
-        return {at: chain for at, chain in needed.items() if loaded.get(at) != chain}
-
-    def _chains_of(self, keys: Iterable[FrontendKey]) -> dict[ChainKey, Chain]:
-        """Return the chains that frontends of this node's families need."""
-        return {
-            (key.family, chain.name): chain
-            for key in keys
-            if key.family in self._families and (wanted := self._desired.frontends.get(key))
-            for chain in wanted.chains
-        }
-
     def _reload_chains(self) -> None:
         """Load the program and the rules of all chains for a changed configuration."""
         # After the last commit it is known which chains there are, so nothing has to be read.
@@ -330,7 +281,7 @@ class Reconciler:
         what an earlier or another process has put there. Where the kernel refuses that (a table of
         another layout), the tables are replaced as a whole.
         """
-        chains = self._chains_of(self._desired.frontends)
+        chains = self._loading.chains_of(self._desired.frontends, self._desired)
         if self._makes_chains_ahead:
             chains = chains_ahead(chains) | chains
         foreign = self._loading.survey(chains)
@@ -364,7 +315,7 @@ class Reconciler:
 
     def _replace_tables(self) -> dict[ChainKey, Chain]:
         """Load the script that `render` prints, read what it made, and return its chains."""
-        chains = self._chains_of(self._desired.frontends)
+        chains = self._loading.chains_of(self._desired.frontends, self._desired)
         elements = sum(1 + sum(map(len, f.own_slots)) for f in self._desired.frontends.values())
         is_small = elements <= _SCRIPT_ELEMENTS and self._dataplane.transaction_limit is None
         if is_small and self._loading.stage == IN_PLACE:

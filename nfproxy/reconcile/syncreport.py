@@ -52,7 +52,7 @@ class Dataplane(Protocol):
         """Commit element operations as one transaction, whole or not at all."""
 
     def commit_all(self, transactions: Iterable[Sequence[Operation]]) -> None:
-        """Commit several transactions, which are made meanwhile."""
+        """Commit several transactions, which are made meanwhile; what makes them may `load`."""
 
     def table_row(self, family: Family, table: str) -> TableRow | None:
         """Return a table of a family, None if there is none."""

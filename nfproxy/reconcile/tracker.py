@@ -8,7 +8,7 @@ committed is what is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 from nfproxy.model.addresses import Family
 from nfproxy.model.service import ObjectName
@@ -28,7 +28,6 @@ from nfproxy.reconcile.chainuses import ChainUses, Deadlines
 from nfproxy.reconcile.costs import TRANSACTION_S, Costs
 from nfproxy.reconcile.lists import NO_LIST, ListState, ListStep, clean_list, list_transition
 from nfproxy.reconcile.observed import Observed
-from nfproxy.reconcile.portions import portions
 from nfproxy.reconcile.transition import (
     ABSENT,
     NO_LIMIT,
@@ -117,7 +116,7 @@ class Tracker:
         backlog, return all that waits there.
         """
         batch, turns = Batch(), backlog or self.backlog
-        most = int(TRANSACTION_S * self.costs.times / self.costs.operation_s)
+        most = int(TRANSACTION_S / self.costs.operation_s)
         if most_operations is not None:
             most = min(most, most_operations)
         if backlog is not None:
@@ -289,19 +288,6 @@ class Tracker:
         batch.operations.extend(Operation(True, part.family, *e) for e in come)
         batch.lists.append((part, want if is_whole else have.difference(gone).union(come)))
         return len(gone) + len(come), is_whole
-
-    def transactions(
-        self, batch: Batch, limit: int | None, clock: Callable[[], float]
-    ) -> Iterator[list[Operation]]:
-        """
-        Yield the operations of a batch as transactions of at most `limit` bytes: nearly always one.
-
-        The time until the next one is asked for is what a transaction took.
-        """
-        for transaction in portions(batch.operations, limit):
-            began_s = clock()
-            yield transaction
-            self.costs.learn(len(transaction), clock() - began_s)
 
     def committed(self, batch: Batch, now: float) -> None:
         """Take over a batch that the kernel has accepted, just now."""

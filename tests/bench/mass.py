@@ -44,7 +44,8 @@ HEADS = (
     *("another Service ms", "another process ms", "memory MB", "peak MB"),
 )
 METHOD = """\
-"longest": one transaction. "another Service": the longest time from its change to its commit, which
+"transactions" and "longest": of one sync, which at a start makes several while the kernel works on
+those before. "another Service": the longest time from its change to its commit, which
 goes with the next transaction. "another process": the longest time its commit took. "memory" is
 settled afterwards, "peak" the most meanwhile; both are this process's resident memory."""
 

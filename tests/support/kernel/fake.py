@@ -79,11 +79,13 @@ class FakeKernel:
         self.reads = 0
         self.asked = 0
         self.transaction_limit: int | None = None
+        self._sent: Sequence[Operation] = ()
 
     # --- what the reconciler asks for ----------------------------------------------------
 
     def load(self, text: str) -> None:
         """Run a script of the kind nfproxy writes, whole or not at all."""
+        self._finish_sent()
         self._transact(lambda: _Script(self._all_tables, text).run())
 
     def commit(self, operations: Sequence[Operation]) -> None:
@@ -93,9 +95,19 @@ class FakeKernel:
             self.operations += len(operations)
 
     def commit_all(self, transactions: Iterable[Sequence[Operation]]) -> None:
-        """Commit one after the other."""
-        for operations in transactions:
-            self.commit(operations)
+        """Commit one after the other, each when the next one has been made."""
+        try:
+            for operations in transactions:
+                self._finish_sent()
+                self._sent = operations
+            self._finish_sent()
+        finally:
+            self._sent = ()
+
+    def _finish_sent(self) -> None:
+        sent, self._sent = self._sent, ()
+        if sent:
+            self.commit(sent)
 
     def use_names(self, names: object) -> None:
         """Write no names."""

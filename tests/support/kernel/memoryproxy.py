@@ -1,7 +1,7 @@
 """nfproxy over a kernel in memory: objects in, elements out, and a clock that stands still."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 from support.kernel.fake import FlakyKernel
@@ -14,7 +14,7 @@ from nfproxy.model.service import Protocol, Service
 from nfproxy.nft import schema
 from nfproxy.plan.desired import Touched
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile import tracker
+from nfproxy.reconcile import committing, tracker
 from nfproxy.reconcile.chainuses import IDLE_S
 from nfproxy.reconcile.costs import Costs
 from nfproxy.reconcile.reconciler import Reconciler
@@ -95,10 +95,18 @@ class MemoryProxy:
 
 
 @contextmanager
-def transactions_of(operations: int) -> Iterator[None]:
-    """Let so many operations be what a transaction should have."""
+def transactions_of(operations: int, *, several: bool = False) -> Iterator[None]:
+    """Let so many operations be what a transaction should have; `several` at a start in one."""
     with (
         mock.patch.object(tracker, "TRANSACTION_S", operations * Costs().operation_s),
         mock.patch.object(Costs, "learn"),
+        nullcontext() if several else one_at_a_time(),
     ):
+        yield
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let a sync be one portion, at a start, too."""
+    with mock.patch.object(committing, "_AHEAD_S", 0.0):
         yield

@@ -49,6 +49,11 @@ class RealKernel:
         """Commit element operations."""
         self.kernel.commit(operations)
 
+    def commit_all(self, transactions: Iterable[Sequence[Operation]]) -> None:
+        """Commit one after the other: `load` has a socket of its own, and waits for nothing."""
+        for operations in transactions:
+            self.commit(operations)
+
     def use_names(self, names: FrontendNames) -> None:
         """Write frontends with these names."""
         self.kernel.use_names(names)

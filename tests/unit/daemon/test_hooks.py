@@ -4,10 +4,10 @@ import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import msgspec
 from support.kernel.fake import FakeKernel
+from support.kernel.memoryproxy import transactions_of
 from support.objects.model import changes, endpoint, endpoint_slice, service
 
 from nfproxy.clock import now
@@ -25,9 +25,7 @@ from nfproxy.plan.desired import Touched
 from nfproxy.plan.frontends import FrontendKey
 from nfproxy.plan.localnodeports import ListenerChanges, LocalPort
 from nfproxy.plan.planner import Planner
-from nfproxy.reconcile import tracker
 from nfproxy.reconcile.backlog import ServicePart
-from nfproxy.reconcile.costs import Costs
 from nfproxy.reconcile.reconciler import Reconciler
 from nfproxy.reconcile.syncreport import Report
 from nfproxy.views.tally import Amounts, Tally
@@ -111,7 +109,7 @@ def test_a_first_programming_in_portions_is_not_ready_before_its_end() -> None:
         proxy.hooks.on_received(batch)
         touched = proxy.planner.apply(batch)
         reports = []
-        with mock.patch.object(tracker, "TRANSACTION_S", 60 * Costs().operation_s):
+        with transactions_of(60):
             while not reports or reports[-1].left:
                 reports.append(proxy.reconciler.sync(touched if not reports else Touched()))
                 done = count - reports[-1].left

@@ -61,3 +61,21 @@ def test_an_error_in_making_one_comes_after_those_before(watched: Watched) -> No
         watched.kernel.commit_all(transactions())
 
     assert held(watched) == {1}
+
+
+def test_a_script_is_loaded_behind_what_was_sent(watched: Watched) -> None:
+    """What makes a transaction may find that it needs a chain; of one that fails it hears."""
+    flush = f"flush set ip nfproxy {NAME}\n"
+
+    def transactions(*before: Operation) -> Iterator[list[Operation]]:
+        yield [*of(1, 2), *before]
+        watched.kernel.load(flush)
+        yield of(3)
+
+    watched.kernel.commit_all(transactions())
+    assert held(watched) == {3}
+
+    with pytest.raises(TransactionError, match="ENOENT"):
+        watched.kernel.commit_all(transactions(*of(9, add=False)))
+    watched.kernel.load(flush)
+    assert held(watched) == set()

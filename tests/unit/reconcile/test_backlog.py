@@ -194,7 +194,7 @@ def test_a_small_change_does_not_wait_for_a_large_one():
         while report.left:
             before = proxy.kernel.operations
             report = proxy.resync()
-            assert proxy.kernel.operations - before <= 1.5 * 280  # a start still goes on
+            assert proxy.kernel.operations - before <= 280
     assert proxy.verdict("10.96.1.19") == "goto cluster-tcp-20"
 
 
