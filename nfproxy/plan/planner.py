@@ -62,10 +62,12 @@ class Planner:
         slices: dict[ObjectName, dict[ObjectName, EndpointSlice | None]] = {}  # by Service
         for name, piece in changes.slices.items():
             # A slice may change its Service: both are planned.
-            owner = self._service_of.pop(name, None)
+            owner = self._service_of.get(name)
             if owner is not None:
                 slices.setdefault(owner, {})[name] = None
-            if piece is not None:
+            if piece is None:
+                self._service_of.pop(name, None)
+            else:  # in its old place: a dictionary grows where keys go and come back
                 self._service_of[name] = piece.service
                 slices.setdefault(piece.service, {})[name] = piece
         for service_name, pieces in slices.items():
