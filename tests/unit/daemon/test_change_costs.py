@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import pytest
 from support.kernel.fake import FakeKernel
@@ -26,6 +27,7 @@ from nfproxy.kube.cache import ObjectCache
 from nfproxy.metrics import Metrics
 from nfproxy.model.addresses import FAMILIES
 from nfproxy.model.nodeconfig import NodeConfig
+from nfproxy.reconcile.tracker import LINGER_S
 
 SMALL, LARGE = 40, 400
 NODE = "node-0"
@@ -63,11 +65,21 @@ class Lines:
         return self._line
 
 
+class Clock:
+    """A clock of the test: by the machine's, old elements would go during a slow change."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+
 class Cluster(NumberedServices):
     """A node of a cluster with so many Services, each fifth of which takes local endpoints only."""
 
-    def __init__(self, services: int) -> None:
-        self.services = services
+    def __init__(self, services: int, clock: Clock) -> None:
+        self.services, self._clock = services, clock
         super().__init__(ObjectCache(NODE))
         self.hooks = NodeHooks(Metrics(FAMILIES, "0", {}), Health(30.0), FAMILIES, NoFlows())  # type: ignore[arg-type]
         config = NodeConfig(node_name=NODE)
@@ -86,6 +98,7 @@ class Cluster(NumberedServices):
             outcome = self.proxier.go_on()
         assert outcome is not None
         assert outcome.error is None
+        self._clock.now_s += LINGER_S
         self.proxier.tidy()
 
 
@@ -123,13 +136,15 @@ KINDS: dict[str, Callable[[Cluster], None]] = {
 @pytest.fixture(scope="module")
 def lines() -> dict[str, list[int]]:
     """Return how many lines each kind of change takes in a small and in a large cluster."""
-    return asyncio.run(_lines())
+    clock = Clock()
+    with mock.patch("nfproxy.daemon.proxier.monotonic_s", clock):
+        return asyncio.run(_lines(clock))
 
 
-async def _lines() -> dict[str, list[int]]:
+async def _lines(clock: Clock) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {name: [] for name in KINDS}
     for services in (SMALL, LARGE):
-        cluster = Cluster(services)
+        cluster = Cluster(services, clock)
         for name, change in KINDS.items():
             counter = Lines()
             change(cluster)
