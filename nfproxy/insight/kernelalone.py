@@ -22,7 +22,7 @@ from nfproxy.insight.explanation import (
     Reaction,
     Seen,
     SourceNAT,
-    worst_conclusion,
+    together,
 )
 from nfproxy.insight.kernelcauses import endpoints_in
 from nfproxy.insight.nodefacts import HeldState
@@ -60,7 +60,7 @@ def explain_kernel(
         asked=asked,
         title=title,
         seen=Seen(missing=missing),
-        conclusion=worst_conclusion(port.conclusion for port in ports),
+        conclusion=together(port.conclusion for port in ports),
         findings=found,
         ports=ports,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from nfproxy.insight.diagnosis import Code, Diagnosis, Severity, in_order
+from nfproxy.insight.diagnosis import ON_THE_WAY, Code, Diagnosis, Severity, in_order
 from nfproxy.insight.explanation import (
     Conclusion,
     EndpointProbe,
@@ -19,6 +19,7 @@ from nfproxy.insight.explanation import (
     Explanation,
     FrontendRow,
     Reaction,
+    together,
     worst_conclusion,
 )
 from nfproxy.insight.flowcauses import (
@@ -60,6 +61,7 @@ def on_node(
         found += _probe_causes(facts, port)
         found += _node_port_addresses(facts, port, config)
         found += flow_causes(facts, port, config, connections_by_endpoint(facts, port) or {})
+    found = [one for one in found if not _is_explained(one.finding, explanation)]
     causes = _without_doubles(explanation.findings, [one.finding for one in found])
     ports = tuple(
         msgspec.structs.replace(port, conclusion=_conclusion(port, found)) for port in ports
@@ -73,7 +75,9 @@ def on_node(
     )
     conclusion = explanation.conclusion
     if ports:
-        conclusion = worst_conclusion((conclusion, *(port.conclusion for port in ports)))
+        mine = together(port.conclusion for port in ports)
+        is_theirs = conclusion is together(port.conclusion for port in explanation.ports)
+        conclusion = mine if is_theirs else worst_conclusion((conclusion, mine))
     known = {one.code for one in causes}
     kept = [one for one in explanation.findings if not _is_replaced(one, known)]
     return msgspec.structs.replace(
@@ -82,6 +86,21 @@ def on_node(
         ports=ports,
         conclusion=conclusion,
         findings=in_order((*causes, *kept)),
+    )
+
+
+def _is_explained(finding: Diagnosis, earlier: Explanation) -> bool:
+    """Return whether no endpoint of a port is a pod: what becomes of its packets says no more."""
+    if finding.code not in ON_THE_WAY and finding.code is not Code.POD_NOT_HERE:
+        return False
+    place = finding.service, finding.port, finding.family
+    is_lost = any(
+        (port.service, port.name, port.family) == place and port.conclusion is Conclusion.DROPPED
+        for port in earlier.ports
+    )
+    return is_lost and any(
+        one.code is Code.ENDPOINT_IS_SERVICE and (one.service, one.port, one.family) == place
+        for one in earlier.findings
     )
 
 

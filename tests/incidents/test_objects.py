@@ -125,6 +125,14 @@ CASES = {
     "a cluster IP in the range of pods": Case(
         "more/overlap", POD, "10.244.1.200", "answered", "LOOK AT THIS", "warn FrontendShadows"
     ),
+    "one of two ports has no endpoint": Case(
+        "more/two", POD, "10.96.1.100", "answered", "http works; admin REFUSES",
+        "fail PortNotInSlices",
+    ),
+    "one of two families has no endpoint": Case(
+        "more/dual", POD, "fd00:10:96::30", "refused", "IPv4 works; IPv6 REFUSES",
+        "fail FamilyNotServed",
+    ),
     "no load balancer": Case(
         "more/waiting", POD, "10.96.1.50", "answered", "works", "note NoLoadBalancer"
     ),
@@ -186,6 +194,17 @@ MORE = [
     _service("ranges", "10.96.1.90", type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.0/33"])
     | {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.90"}]}}},
     _slice("ranges", "10.244.1.13"),
+    _service(
+        "two", "10.96.1.100", ports=[{"name": "http", "port": 80}, {"name": "admin", "port": 81}]
+    ),
+    _slice("two", "10.244.1.13"),
+    _service(
+        "dual",
+        "10.96.1.110",
+        clusterIPs=["10.96.1.110", "fd00:10:96::30"],
+        ipFamilies=["IPv4", "IPv6"],
+    ),
+    _slice("dual", "10.244.1.13"),
     _service("wrong", "10.96.1.60", externalIPs=["10.300.0.1"]),
     _slice("wrong", "10.244.1.13"),
 ]

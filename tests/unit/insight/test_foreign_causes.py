@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from support.insight import explained
+from support.insight import explained, sight
 from support.onnode import (
     CLIENT,
     NEXT_HOP,
@@ -22,6 +22,7 @@ from support.onnode import (
     rule_of,
     traffic,
 )
+from support.processes.commands import endpoint_slice, node_object, service
 
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
@@ -33,7 +34,7 @@ from nfproxy.insight.nodefacts import (
     Route,
     RuleEffect,
 )
-from nfproxy.insight.onnode import _probe_causes
+from nfproxy.insight.onnode import _probe_causes, on_node
 from nfproxy.model.addresses import FAMILIES, parse_address
 
 
@@ -157,3 +158,13 @@ def test_udp_endpoints() -> None:
     refused = healthy(udp_probes={end(REMOTE): ProbeAnswer(ProbeResult.REFUSED)})
     assert [one.finding.code.value for one in _probe_causes(refused, udp)] == ["EndpointRefuses"]
     assert list(_probe_causes(refused, port)) == []
+
+
+def test_endpoints_that_are_services_explain_what_becomes_of_packets() -> None:
+    piece = endpoint_slice("web", "10.96.0.2", port=80)
+    seen = sight(node_object(), service(), service("other", "10.96.0.2"), piece)
+    end_ = parse_address("10.96.0.2")
+    facts = healthy(routes={end_: Route(error="no route")})
+    assert codes(on_node(explained("web", seen), facts, None, seen.config)) == [
+        "fail EndpointIsService"
+    ]

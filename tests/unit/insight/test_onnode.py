@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.insight import codes, explained
+from support.insight import codes, explained, sight
 from support.onnode import (
     BRIDGE,
     CLIENT,
@@ -29,7 +29,9 @@ from support.onnode import (
     rule_of,
     traffic,
 )
+from support.processes.commands import endpoint_slice, node_object, service
 
+from nfproxy.insight.explainwords import verdict_words
 from nfproxy.insight.flowcauses import doubtful_endpoints
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
@@ -380,3 +382,19 @@ def test_connections_that_are_not_masqueraded() -> None:
 def test_nfproxy_runs_and_does_not_answer() -> None:
     runs = ProxyRuns("nfproxy (pid 9, node node-1)", is_silent=True)
     assert result(joined(runs=runs)) == ("works", ["warn NfproxySilent"])
+
+
+def test_one_family_is_broken_and_the_other_works() -> None:
+    """Also where the objects alone say so: the node adds nothing, and takes nothing away."""
+    both = {"clusterIPs": ["10.96.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"]}
+    six = endpoint_slice("web", "fd00:10:244:1::5", name="web-6")
+    four = endpoint_slice("web", "10.244.1.5")
+    off = msgspec.structs.replace(SETTINGS, forwarding={Family.IPV6: False, Family.IPV4: True})
+    way = {parse_address("fd00:10:244:1::5"): Route(UPLINK, b"", 1500)}
+    for pieces, facts, words in (
+        ([four], healthy(), "IPv4 works; IPv6 REFUSES every connection"),
+        ([four, six], healthy(settings=off, routes=way), "IPv4 works; IPv6 DROPS every connection"),
+    ):
+        seen = sight(node_object(), service(**both), *pieces)
+        found = on_node(explained("web", seen), facts, None, seen.config)
+        assert verdict_words(found) == words
