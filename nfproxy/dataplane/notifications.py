@@ -49,14 +49,14 @@ from nfproxy.netlink.nftables import (
     set_in,
 )
 from nfproxy.nft.chains import BASE_CHAINS, FIXED_CHAINS, is_our_set
-from nfproxy.nft.schema import NAMED_COUNTERS, SCHEMAS, TABLE
+from nfproxy.nft.schema import NAMED_COUNTERS, NEXT_TABLE, OUR_TABLES, SCHEMAS, TABLE
 from nfproxy.reconcile.extent import Extent
 from nfproxy.text import shown_name
 
 _BUFFERS_AT_ONCE = 64  # then the event loop serves others
 _FOREIGN_BUFFER = 8 << 20  # bytes: another proxy's first load fits
 
-_TABLE_BYTES = TABLE.encode() + b"\0"
+_TABLE_BYTES, _NEXT_BYTES = _OUR_BYTES = [name.encode() + b"\0" for name in OUR_TABLES]
 
 
 class Damage(enum.IntEnum):
@@ -217,7 +217,7 @@ class ForeignChanges:
     def _read(self, data: bytes) -> Iterator[ForeignChange]:
         # Another proxy's large tables must not keep us busy: decode a buffer only if it holds our
         # table's name, or may hold the end of a commit that changed our table.
-        if not self._commit.families and _TABLE_BYTES not in data:
+        if not self._commit.families and not any(name in data for name in _OUR_BYTES):
             return
         if self._commit.take_alike(data):
             return
@@ -232,12 +232,14 @@ class ForeignChanges:
                     self._commit = _ForeignCommit()
             elif self._commit.knows(kind & 0xFF, data, start):
                 continue
-            elif family_of(data, start) in FAMILIES and is_about_table(
-                _TABLE_BYTES, data, start, end
-            ):
-                self._commit.add(kind & 0xFF, data, start, end)
+            elif family_of(data, start) in FAMILIES:
+                if is_about_table(_TABLE_BYTES, data, start, end):
+                    self._commit.add(kind & 0xFF, data, start, end)
+                elif kind & 0xFF in _TABLE_GOES and is_about_table(_NEXT_BYTES, data, start, end):
+                    self._commit.add_second(Family(data[start]))
 
 
+_TABLE_GOES = (DELETE_TABLE, DESTROY_TABLE)
 _ELEMENTS = (NEW_ELEMENTS, DELETE_ELEMENTS, DESTROY_ELEMENTS)
 
 
@@ -277,7 +279,7 @@ class _ForeignCommit:
             self._add_elements(family, self._elements[kind == NEW_ELEMENTS], data[start:end])
             return
         damage, what = Damage.STRUCTURE, ""
-        if kind in (DELETE_TABLE, DESTROY_TABLE):
+        if kind in _TABLE_GOES:
             damage, what = Damage.TABLE, "deleted"
         elif kind == NEW_TABLE and is_dormant(data, start, end):
             damage, what = Damage.TABLE, "switched off (flag dormant)"
@@ -293,6 +295,14 @@ class _ForeignCommit:
             self._damage, self._what = damage, {}
         if damage == self._damage:
             self._what.setdefault(what or "changed", set()).add(family)
+
+    def add_second(self, family: Family) -> None:
+        """Take the deletion of a second table: it may be the one that serves, see `nft.stages`."""
+        self.families.add(family)
+        self._extent.everything = True
+        self._damage = max(self._damage, Damage.STRUCTURE)
+        if self._damage is Damage.STRUCTURE:
+            self._what = {f"deleted table {NEXT_TABLE} beside": {family}}
 
     def _add_elements(self, family: Family, known: list[ChangedElement], payload: bytes) -> None:
         if len(known) < _MOST_ELEMENTS:
@@ -319,7 +329,7 @@ class _ForeignCommit:
             extent.rules = True
         elif kind in (NEW_CHAIN, DELETE_CHAIN, DESTROY_CHAIN):
             extent.rules = extent.chains = True
-        elif kind in (DELETE_TABLE, DESTROY_TABLE):
+        elif kind in _TABLE_GOES:
             extent.add_table(Family(data[start]))
         elif kind == NEW_TABLE:  # a new one is empty, and another one has other flags now
             extent.rules = True

@@ -84,6 +84,11 @@ def test_our_own_changes_are_not_reported(watched: Watched) -> None:
             "changed table ip6 nfproxy",
         ),
         (
+            "add table ip nfproxy-next\ndelete table ip nfproxy-next",
+            Damage.STRUCTURE,
+            "deleted table nfproxy-next beside table ip nfproxy",
+        ),
+        (
             "add rule ip nfproxy services counter\nadd table ip6 nfproxy",
             Damage.STRUCTURE,
             "changed table ip nfproxy and ip6 nfproxy",

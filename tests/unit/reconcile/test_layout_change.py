@@ -213,6 +213,24 @@ def test_tables_that_vanish_meanwhile_come_back():
         assert_right(proxy.kernel)
 
 
+def test_second_tables_that_another_process_deletes_while_they_serve_are_made_good():
+    """What is filled already comes into force at once, and the rest follows."""
+    steps, served = len(to_the_end(over_old_tables())), 0
+    for step in range(1, steps):
+        proxy = over_old_tables()
+        for _ in range(step):
+            proxy.resync()
+        if not hooked(proxy.kernel.next_tables):
+            continue
+        proxy.kernel.next_tables.clear()
+        proxy.reconciler.put_back(Extent(everything=True))
+        assert hooked(proxy.kernel.tables) == set(BASE_CHAINS)
+        to_the_end(proxy)
+        assert_right(proxy.kernel)
+        served += 1
+    assert served
+
+
 def test_what_an_unfinished_change_left_is_removed():
     """Also where the old tables have come back into force, by an older version."""
     proxy = over_old_tables()
