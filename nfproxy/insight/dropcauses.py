@@ -15,12 +15,15 @@ from nfproxy.insight.nodefacts import (
     RuleEffect,
 )
 from nfproxy.insight.porttraffic import PortTraffic
-from nfproxy.insight.rulewords import in_words
+from nfproxy.insight.rulewords import in_words, listing
 from nfproxy.insight.waycauses import NodeCause, cause, has_route_error, probe_of, used_rows
 from nfproxy.plan.endpoints import Destination
 
 _HERE = (PacketStage.SENT,)
 _DROPS = (RuleEffect.DROP, RuleEffect.QUEUE)
+
+#: How likely it may be that chance left an endpoint out.
+_UNLIKELY = 0.001
 
 #: The most endpoints without a connection that are tried although the operator did not ask for it.
 MOST_DOUBTFUL = 16
@@ -64,8 +67,47 @@ def drop_causes(
     traffic = _traffic(facts, port, found)
     named = list(foreign_causes(facts, port, traffic))
     yield from named
+    if not named:
+        yield from _starved(facts, port, traffic)
     fails = any(one.breaks_all for one in named)
     yield from _lost(facts, port, traffic, is_named=fails)
+
+
+def _starved(facts: NodeFacts, port: ExplainedPort, traffic: PortTraffic) -> Iterator[NodeCause]:
+    """
+    Yield that an endpoint gets no connection where chance leaves none out, and who may drop them.
+
+    A rule with a condition that is not followed, such as an ipset, is named by no address.
+    """
+    used = used_rows(port)
+    is_drawn = port.protocol == "TCP" and not any(row.used.local for row in used)
+    remembered = facts.held.remembered if facts.held else {}
+    if not is_drawn or len(used) < 2 or any(row.destination in remembered for row in used):
+        return
+    # Those that have ended are of the last two minutes: the endpoint was there for them.
+    recent = sum(traffic.of(row).closing for row in used)
+    if (1 - 1 / len(used)) ** recent > _UNLIKELY:
+        return
+    for row in used:
+        rules = [
+            rule
+            for rule in facts.rules
+            if rule.endpoint == row.destination
+            and rule.stage is PacketStage.SENT
+            and rule.effect in _DROPS
+            and rule.packets
+        ]
+        if rules and not traffic.of(row).known and not has_route_error(facts, row):
+            found = Diagnosis(
+                Severity.WARN,
+                Code.DROPPED_BY_OTHERS,
+                f"none of the last {recent:,} connections went to {row.address}: their packets may "
+                f"be dropped by {in_words(rules[0])}",
+                because=("what the rule asks of a packet is not followed",),
+                look=(listing(rules[0]), f"nfproxy trace {port.service}, while clients try"),
+                brief=f"no connection to {row.address}",
+            )
+            yield cause(port, found, row.address)
 
 
 def _lost(

@@ -110,6 +110,17 @@ def test_a_limit_drops_some_packets(again: Incident, rule: str) -> None:
     assert "are dropped: by a limit, or by chance, of table ip fw, chain f" in answer.messages
 
 
+def test_a_rule_that_is_not_followed_drops_packets_to_one_endpoint(again: Incident) -> None:
+    """As one with an ipset; that chance leaves the endpoint out is unlikely."""
+    rule = "rt nexthop 192.168.77.12 counter drop"
+    again.nft(TABLE.format(family="ip", sets="", hook=FORWARD, rule=rule))
+    assert sum(one.dropped for one in again.clients_try(times=40)) > 1
+    answer = again.explain("shop/web")
+    assert answer.codes == ["warn DroppedByOthers"]
+    assert "connections went to 10.244.2.11" in answer.messages
+    assert "table ip fw, chain f" in answer.messages
+
+
 def test_a_policy_drops_everything(again: Incident) -> None:
     """The chain has no rule: that is clear before a client tries."""
     again.nft(TABLE.format(family="ip", sets="", hook=FORWARD, rule="policy drop"))

@@ -168,3 +168,16 @@ def test_endpoints_that_are_services_explain_what_becomes_of_packets() -> None:
     assert codes(on_node(explained("web", seen), facts, None, seen.config)) == [
         "fail EndpointIsService"
     ]
+
+
+def test_an_endpoint_gets_no_connection_beside_a_rule_that_is_not_followed() -> None:
+    rule = rule_of(packets=7)
+    many = traffic(local=ConnectionCounts(closing=16))
+    (found,) = joined(rules=(rule,), connections=many).findings
+    assert (found.level, found.code) == ("warn", "DroppedByOthers")
+    assert "none of the last 16 connections went to 10.244.2.11" in found.message
+    few = traffic(local=ConnectionCounts(closing=3))
+    both = traffic(local=ConnectionCounts(closing=16), remote=ConnectionCounts(closing=1))
+    unused = msgspec.structs.replace(rule, packets=0)
+    for rules, connections in (((rule,), few), ((rule,), both), ((unused,), many), ((), many)):
+        assert codes(joined(rules=rules, connections=connections)) == []
