@@ -15,7 +15,7 @@ Repeated runs find all that in place.
   tests/run.sh --check-only              ruff, mypy --strict, import contracts; no tests
   tests/run.sh --tests-only …            no checks
   tests/run.sh --quick …                 checks and unit tests that enter no network namespace: no
-                                         root, no kernel; a minute on two processors
+                                         root, no kernel; two minutes on two processors
   tests/run.sh --doubles                 everything, and tests of what tests are made of: stand-ins,
                                          harnesses, benches; continuous integration does so nightly
   tests/run.sh --kernels [6.1] [6.12] …  on Debian's kernels, booted under QEMU: tests/kernels, which

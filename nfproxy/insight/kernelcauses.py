@@ -144,8 +144,12 @@ def kernel_causes(facts: NodeFacts, ports: tuple[ExplainedPort, ...]) -> Iterato
 def _layout_change(held: HeldState, *, runs: bool) -> Iterator[NodeCause]:
     """Yield that tables of another layout are being replaced, or that this did not end."""
     found = second_tables(held.second, runs=runs)
-    not_read = " and ".join(f"{f.table} {TABLE}" for f in sorted(held.other_layout))
-    because = f"{not_read} is of another version: its elements were not read" if not_read else ""
+    names = [f"{family.table} {TABLE}" for family in sorted(held.other_layout)]
+    verb, whose = ("is", "its") if len(names) == 1 else ("are", "their")
+    because = ""
+    if names:
+        said = f"{' and '.join(names)} {verb} of another version"
+        because = f"{said}: {whose} elements were not read"
     if found is None and not because:
         return
     severity = Severity.NOTE if found is None or not found.look else Severity.WARN

@@ -1,11 +1,14 @@
 """What is said of tables ``nfproxy-next``."""
 
+from collections.abc import Iterable
+
 import pytest
+from support.onnode import held, joined
 
 from nfproxy.insight.nodestatus import second_rows
 from nfproxy.insight.secondtables import second_tables
 from nfproxy.insight.statusscreen import Mark
-from nfproxy.model.addresses import Family
+from nfproxy.model.addresses import FAMILIES, Family
 from nfproxy.nft.schema import NEXT_TABLE, TABLE
 from nfproxy.nft.stages import FamilyTables
 
@@ -48,3 +51,19 @@ def test_which_table_serves() -> None:
     """The usual one, where both are in force or none is."""
     assert FamilyTables(BOTH, SECOND).serving == NEXT_TABLE
     assert {FamilyTables(BOTH, one).serving for one in (BOTH, FIRST, frozenset())} == {TABLE}
+
+
+@pytest.mark.parametrize(
+    ("families", "text"),
+    [
+        ([Family.IPV4], "ip nfproxy is of another version: its elements were not read"),
+        (FAMILIES, "ip nfproxy and ip6 nfproxy are of another version: their elements were not"),
+    ],
+)
+def test_tables_of_another_version_that_were_not_read_are_named(
+    families: Iterable[Family], text: str
+) -> None:
+    """A note: what is in force may serve."""
+    found = joined(held=held(other_layout=frozenset(families))).findings
+
+    assert [one for one in found if one.message.startswith(text)]
