@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 #: Of all Services together; load balancers ask and hang up.
 _CONNECTIONS = 256
 
-#: All sockets take at most this share (one of so many) of the files that may be open.
-_SHARE_OF_FILES = 2
+#: All sockets take at most this share (one of so many) of the files that may be open, and are not
+#: more than these: each takes 3 KB of nfproxy's memory, and as much of the kernel's.
+_SHARE_OF_FILES, _MOST = 2, 20_000
 
 #: So many sockets are opened or closed before the event loop does other things: some 5 ms.
 _AT_ONCE = 50
@@ -95,7 +96,7 @@ class HealthCheckServers:
         self._holders: dict[_Port, ObjectName] = {}  # and which one has it
         self._addresses: Addresses = {}
         self._places: Mapping[Family, Collection[bytes | None]] = {}
-        self._most = share_of_files(_SHARE_OF_FILES)
+        self._most = min(_MOST, share_of_files(_SHARE_OF_FILES))
         self.listeners = 0  # how many sockets listen
 
     async def update(
@@ -233,9 +234,9 @@ class HealthCheckServers:
 
     def _too_many(self) -> str:
         return (
-            f"health checks of all Services have {self._most} sockets at most, half of the files "
-            "that may be open; raise that limit (LimitNOFILE=, ulimit -n), or name fewer addresses "
-            "in nodePortAddresses"
+            f"health checks of all Services have {self._most} sockets at most, and no more than "
+            "half of the files that may be open; raise that limit (LimitNOFILE=, ulimit -n), or "
+            "name fewer addresses in nodePortAddresses"
         )
 
     async def _close_all(self, servers: Sequence[SocketServer]) -> None:

@@ -42,6 +42,19 @@ def test_their_sockets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     run(test)
 
 
+def test_they_take_no_more_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files may be open: sockets are memory, too."""
+    monkeypatch.setattr(healthcheckports, "_MOST", 3)
+    ports = free_ports(2)
+
+    async def test(proxy: Proxy) -> None:
+        await proxy.update(wanted(ports), EVERYWHERE)
+        assert proxy.servers.listeners == 3
+        assert len(proxy.failures) == 1
+
+    run(test)
+
+
 def test_the_event_loop_goes_on_meanwhile() -> None:
     """Opening and closing thousands of sockets takes a second."""
     ports = free_ports(150)
