@@ -41,9 +41,17 @@ def table_lines(
     *,
     prose: Sequence[str] = (),
 ) -> list[str]:
-    """Return the lines of `table_blocks`, one after the other."""
-    blocks = table_blocks(titles, rows, width, prose=prose)
-    return [line for block in blocks for line in block]
+    """
+    Return the lines of `table_blocks`, one after the other.
+
+    A row whose first line is that of the row before it, as its cells follow below, is without it.
+    """
+    lines: list[str] = []
+    head = ""
+    for first, *more in table_blocks(titles, rows, width, prose=prose):
+        lines += more if more and first == head else [first, *more]
+        head = first
+    return lines
 
 
 def table_blocks(

@@ -137,7 +137,7 @@ def _invalid(problem: Problem, kind: Kind, name: ObjectName, service: ObjectName
         look=(problem.remedy,) if problem.remedy else (),
         about=ObjectField(kind.word, *name, problem.field),
         service=str(service),
-        brief=one_line(text, 60),
+        brief=one_line(text.partition("; ")[0], 60),
     )
 
 

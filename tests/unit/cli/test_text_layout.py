@@ -53,3 +53,16 @@ def test_line_breaks_of_prose_stay() -> None:
         "fail  bad",
         "      → mend it",
     ]
+
+
+def test_rows_of_the_same_thing_name_it_once_where_they_are_folded() -> None:
+    """Whole rows stay, also where they are alike."""
+    titles = ("SERVICE", "FRONTEND")
+    rows = [("shop/web", "10.96.0.10:80/tcp"), ("shop/web", "node port 30080/tcp"), ("b/x", "y")]
+
+    assert table_lines(titles, rows, 20) == [
+        *("SERVICE", "  FRONTEND"),
+        *("shop/web", "  10.96.0.10:80/tcp", "  node port 30080/tcp"),
+        *("b/x", "  y"),
+    ]
+    assert len(table_lines(titles, [rows[0], rows[0]], 80)) == 3
