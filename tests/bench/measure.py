@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -94,6 +94,11 @@ class TimedKernel(Kernel):
     def commit(self, operations: Sequence[Operation]) -> None:
         """Encode and commit."""
         self._watch.time("encode and commit", lambda: super(TimedKernel, self).commit(operations))
+
+    def commit_all(self, transactions: Iterable[Sequence[Operation]]) -> None:
+        """Commit one after the other, so that each part can be measured."""
+        for operations in transactions:
+            self.commit(operations)
 
 
 class Clock:

@@ -19,6 +19,7 @@ namespace; --quick does without. Takes one to three minutes.
   tests/bench/run.sh scaling                  one endpoint more or fewer, slowest    (--help)
   tests/bench/run.sh repairs                  repairs after 46 kinds of foreign change (--help)
   tests/bench/run.sh mass                     everything changes: waits and memory   (--help)
+  tests/bench/run.sh nodechange               the Node changes: waits and memory     (--help)
   tests/bench/run.sh peaks                    memory of the daemon meanwhile         (--help)
   tests/bench/run.sh affinity                 remembered clients, sticky Services    (--help)
   tests/bench/run.sh sets                     declared sizes, and counters           (--help)
@@ -36,7 +37,7 @@ source "$HERE/../../deploy/prepare.sh"
 
 module=bench
 case " $* " in
-    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " peaks "* | " repairs "* | " scaling "* | " sets "* | " wide "*)
+    " affinity "* | " churn "* | " commands "* | " conntrack "* | " daemon "* | " insight "* | " mass "* | " nodechange "* | " peaks "* | " repairs "* | " scaling "* | " sets "* | " wide "*)
         module=bench.$1 && shift
         ;;
     *" -h "* | *" --help "*) usage && exit ;;
