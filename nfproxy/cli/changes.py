@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -16,7 +16,8 @@ from nfproxy.cli.running import RunningDaemon, running_daemon
 from nfproxy.config.durations import parse_duration
 from nfproxy.errors import InputError
 from nfproxy.insight.changerecord import CHANGES_PATH, ChangeRecord, ChangeRecords, concerning
-from nfproxy.insight.question import Question, parse_question
+from nfproxy.insight.question import Question, ServiceQuestion, parse_question
+from nfproxy.model.service import ObjectName
 from nfproxy.text import plural
 
 _TITLES = ("TIME", "SERVICE", "CHANGE", "WHY", "IN FORCE AFTER")
@@ -58,14 +59,15 @@ def command(what: str, namespace: str, since: str, follow: bool, output: str) ->
         )
     page = _read(daemon, 0)
     found = concerning(page.records, question, earliest)
+    if all(question and record.is_about_all for record in found):
+        click.echo(f"nfproxy: {_none(page.records, question, since)}", err=True)
     if output != "text":
         print_data(msgspec.structs.replace(page, records=found), output)
         return
     _print(found)
     if follow:
+        sys.stdout.flush()
         _follow(daemon, page, question)
-    elif not found and sys.stdout.isatty():
-        click.echo(f"none of {plural(len(page.records), 'change')} that nfproxy remembers")
 
 
 def _earliest(since: str) -> str:
@@ -82,6 +84,24 @@ def _earliest(since: str) -> str:
             "not a duration such as 10m or 1h30m", param_hint="--since"
         ) from None
     return (datetime.now(UTC) - ago).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _none(records: Sequence[ChangeRecord], question: Question | None, since: str) -> str:
+    """Say that no record is about what was asked, with names that may be meant."""
+    of = f" of {question}" if question else ""
+    within = f" in the last {since}" if since else ""
+    text = f"no change{of}{within} among {plural(len(records), 'change')} that nfproxy remembers"
+    if question is None:
+        return text
+    if isinstance(question, ServiceQuestion):
+        # Imported here: most runs need nothing of it.
+        from nfproxy.insight.explain import near_services
+
+        changed = {record.service for record in records if record.service}
+        known = (ObjectName(*name.split("/")) for name in changed - {str(question.name)})
+        if near := near_services(question.name, known):
+            return f"{text}; there are changes of {', '.join(map(str, near))}"
+    return f"{text}; `nfproxy explain {question}` says what there is"
 
 
 def _read(daemon: RunningDaemon, after: int) -> ChangeRecords:

@@ -74,10 +74,11 @@ class RepairLog:
             return
         tables = " and ".join(f"{f.table} {TABLE}" for f in FAMILIES if f in change.families)
         log.info(
-            "repaired table %s, %.0f ms after the change: %s put right",
+            "repaired table %s, %.0f ms after the change%s",
             tables,
             (now_s - self._since_s) * 1000,
-            plural(operations, "element"),
+            # 0: rules or chains alone, which are loaded as a whole and not counted.
+            f": {plural(operations, 'element')} put right" if operations else "",
         )
 
     def _consequence(self, change: ForeignChange) -> str:

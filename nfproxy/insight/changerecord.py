@@ -92,13 +92,18 @@ class ChangeRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
         took = duration_text(self.after_ms)
         return f"repaired, {took}" if self.by else took
 
+    @property
+    def is_about_all(self) -> bool:
+        """Whether it is what another process did to the tables as a whole."""
+        return bool(self.by and not self.services)
+
     def concerns(self, question: Question) -> bool:
         """
         Return whether it is about a Service, a frontend or an endpoint.
 
         What another process did to the tables as a whole is about all of them.
         """
-        if self.by and not self.services:
+        if self.is_about_all:
             return True
         if isinstance(question, ServiceQuestion):
             if self.by:

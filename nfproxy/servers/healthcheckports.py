@@ -199,9 +199,8 @@ class HealthCheckServers:
         name, family = key
         text = f'failed to start healthcheck "{name}" on port {port}: {why}'
         if self._failures.get(key) != text:
-            place = f"on port {port} ({family.label})"
-            shown = text.replace(f"on port {port}", place, 1)
-            log.error("%s; trying again every 30 s", shown)
+            place = f"Service {name}: health check node port {port} ({family.label})"
+            log.error("%s is not served: %s; trying again every 30 s", place, why)
         self._failures[key] = text
         self._failed(ListenFailure(name, family, port, text, other))
 
@@ -228,8 +227,13 @@ class HealthCheckServers:
 
     def _why_not(self, error: OSError, port: int) -> str:
         own = self._own_ports.get(port)
-        if own is None or error.errno != errno.EADDRINUSE:
+        if error.errno != errno.EADDRINUSE:
             return why_not(error)
+        if own is None:
+            return (
+                "another process listens there (kube-proxy, or another nfproxy?); "
+                f"`ss -ltnp 'sport = :{port}'` names it: stop it, or give the Service another port"
+            )
         return f"nfproxy serves {own} there; give the Service another port"
 
     def _too_many(self) -> str:

@@ -30,10 +30,10 @@ def daemon(commands: Commands, manifests: Path) -> Iterator[Daemon]:
         yield started
 
 
-def rows(commands: Commands, *arguments: str) -> list[list[str]]:
+def rows(commands: Commands, *arguments: str, err: str = "") -> list[list[str]]:
     """Return the lines of the listing, split, without times."""
     done = commands.run("changes", *arguments, node="")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, err)
     return [line.split("\t")[1:4] for line in done.out.splitlines()]
 
 
@@ -49,7 +49,13 @@ def test_a_change_of_endpoints_is_listed_with_its_slice(
     assert rows(commands)[0][1] == "nfproxy started: 1 Service, 1 frontend"
     assert rows(commands, "default/web") == rows(commands, "web") == [expected]
     assert rows(commands, "10.244.1.6:8080", "--since=1h") == [expected]
-    assert rows(commands, "other/web") == []
+    among = "among 2 changes that nfproxy remembers"
+    none = f"nfproxy: no change of other/web {among}; there are changes of default/web\n"
+    assert rows(commands, "other/web", err=none) == []
+    none = (
+        f"nfproxy: no change of 10.9.9.9 {among}; `nfproxy explain 10.9.9.9` says what there is\n"
+    )
+    assert rows(commands, "10.9.9.9", err=none) == []
     daemon.wait_for(f"default/web {change} (EndpointSlice web-ipv4), in force after ")
 
 
@@ -116,4 +122,6 @@ def test_what_another_process_deleted_is_named_by_service(
 
     what = "deleted slot 0 of default/web in table ip nfproxy"
     assert rows(commands)[-1][:2] == rows(commands, "web")[-1][:2] == ["default/web", what]
-    assert rows(commands, "default/other") == []
+    none = "nfproxy: no change of default/other among 2 changes that nfproxy remembers; "
+    none += "`nfproxy explain default/other` says what there is\n"
+    assert rows(commands, "default/other", err=none) == []

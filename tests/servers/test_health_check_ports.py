@@ -201,7 +201,7 @@ def test_services_may_swap_their_ports():
     run(test)
 
 
-def test_a_port_in_use_is_reported_and_tried_again():
+def test_a_port_in_use_is_reported_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """At every update; until then the Service has no socket at its other addresses either."""
     with closing(socket.create_server((TWO, 0))) as holder:
         port = int(holder.getsockname()[1])
@@ -222,6 +222,12 @@ def test_a_port_in_use_is_reported_and_tried_again():
             assert "another process listens there" in failure.message
 
         run(test)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Service ns/web: health check node port {port} (IPv4) is not served: another process "
+        "listens there (kube-proxy, or another nfproxy?); "
+        f"`ss -ltnp 'sport = :{port}'` names it: stop it, or give the Service another port; "
+        "trying again every 30 s"
+    ]
 
 
 def test_a_failure_concerns_only_its_service():

@@ -43,6 +43,17 @@ def test_a_deleted_table_is_an_error_and_its_repair_says_how_long_it_took(
     ]
 
 
+def test_a_repair_of_rules_alone_counts_no_elements(caplog: pytest.LogCaptureFixture) -> None:
+    """They are loaded as a whole: "0 elements put right" would say that nothing was wrong."""
+    log = RepairLog(FAMILIES)
+    log.changed(DELETED._replace(damage=Damage.RULES), 0.0, 100.0)
+    log.repaired(0, 100.02)
+
+    assert lines(caplog)[-1] == (
+        "INFO repaired table ip nfproxy and ip6 nfproxy, 20 ms after the change"
+    )
+
+
 @pytest.mark.parametrize(
     ("families", "over"), [(FAMILIES, " OVER IPv4"), ((Family.IPV4,), "")], ids=["dual", "one"]
 )
