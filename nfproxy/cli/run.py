@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,11 @@ from nfproxy.errors import ConfigError, reason_of
 from nfproxy.host.freememory import modules_load, use_one_arena
 
 log = logging.getLogger("nfproxy")
+
+# How long a thread that waits for Python's lock waits at most for one that computes: 5 ms usually.
+# The event loop and a sync need the lock several times for one request or change, while lists for
+# the web page are made for a tenth of a second.
+_TURN_S = 0.0005
 
 #: How long the current sync may take to end after a signal.
 GRACE_S = 5.0
@@ -85,6 +91,7 @@ def command(manifests: str, proc: Path, flags: Flags) -> None:
         from nfproxy.daemon.assembly import Options, serve
 
     use_one_arena()
+    sys.setswitchinterval(_TURN_S)
     _allow_many_files()
     options = Options(
         loaded, configure.node_name, configure, manifests, partial(_prepare_node, loaded, proc)

@@ -42,7 +42,7 @@ _LONG_S, _LOG_EVERY_S = 1.0, 60.0
 # and while it waits it has 10 MB of memory.
 _LOADER_IDLE_S = 10.0
 
-
+# What one thread may compute before one that comes back from the kernel goes on.
 _TURN_S = 0.0002
 
 
@@ -98,7 +98,7 @@ class TurnWait:
 
 @contextmanager
 def _short_turns() -> Iterator[None]:
-    """Let a thread that comes back from the kernel wait less for Python's lock: 5 ms usually."""
+    """Let a thread that comes back from the kernel wait less for Python's lock."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)
     try:

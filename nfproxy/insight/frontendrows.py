@@ -214,7 +214,7 @@ def _other_family(service: Service) -> Iterator[Diagnosis]:
 def _no_source(service: Service) -> Iterator[Diagnosis]:
     """Yield that load-balancer IPs drop every client."""
     outer = (*service.load_balancer_ips, *service.router_ips)
-    for family in service.families:
+    for family in service.families if outer else ():
         found = [address for address in outer if len(address) == family.size]
         if found and _closed(service, family):
             yield Diagnosis(
@@ -232,10 +232,11 @@ def _no_source(service: Service) -> Iterator[Diagnosis]:
 
 def _in_pod_range(sight: Sight, service: Service) -> Iterator[Diagnosis]:
     """Yield that a cluster IP is in a range of pods; a wide clusterCIDR alone takes none."""
-    own = [prefix for held in (sight.config.local_pods.own or {}).values() for prefix in held]
-    for address in service.cluster_ips:
-        held = [prefix for prefix in sight.config.kept.pod_prefixes if address in prefix]
+    ranges = sight.config.kept.pod_prefixes
+    for address in service.cluster_ips if ranges else ():
+        held = [prefix for prefix in ranges if address in prefix]
         if held:
+            own = [one for some in (sight.config.local_pods.own or {}).values() for one in some]
             yield Diagnosis(
                 Severity.WARN if any(address in prefix for prefix in own) else Severity.NOTE,
                 Code.FRONTEND_SHADOWS,
