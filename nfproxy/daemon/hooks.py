@@ -270,7 +270,7 @@ class NodeHooks(Hooks):
             waiting=report.left + len(incomplete),
             refused=ports[PortState.NO_ENDPOINTS] + ports[PortState.PORT_MISMATCH],
             dropped=ports[PortState.NO_LOCAL],
-            outside=sum(total.external for total in totals.values()),
+            outside=self._tally.drops_outside(self._families),
             conflicts=commit.claims.get(ClaimReason.CONFLICT, 0),
             claims_refused=commit.claims.get(ClaimReason.REFUSED, 0),
             limited=commit.claims.get(ClaimReason.LIMITED, 0),

@@ -7,7 +7,7 @@ A change costs the Services that it touches; nothing here walks all Services.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from nfproxy.model.addresses import FAMILIES, Family
@@ -29,7 +29,7 @@ class Amounts(NamedTuple):
     external: int = 0
 
 
-#: The fields of Amounts, of one family after the other.
+#: The fields of Amounts, of one family after the other; then `external` of both families at once.
 _Numbers = tuple[int, ...]
 
 _FIELDS = len(Amounts._fields)
@@ -50,12 +50,17 @@ class Tally:
     def __init__(self) -> None:
         """Start with no Services."""
         self._services: dict[ObjectName, _Numbers] = {}
-        self._totals = [0] * (_FIELDS * len(FAMILIES))
+        self._totals = [0] * (_FIELDS * len(FAMILIES) + 1)
 
     def total(self, family: Family) -> Amounts:
         """Return the sum over all Services."""
         first = _FIRST[family]
         return Amounts(*self._totals[first : first + _FIELDS])
+
+    def drops_outside(self, families: Collection[Family]) -> int:
+        """Return how many service ports drop outside clients, in one of the families or more."""
+        counted = sum(self.total(family).external for family in families)
+        return counted - self._totals[-1] if len(families) == len(FAMILIES) else counted
 
     def update(self, planner: Planner, services: Iterable[ObjectName]) -> None:
         """Count again the Services that were planned."""
@@ -74,22 +79,22 @@ class Tally:
 
 
 def _numbers(planner: Planner, service: Service) -> _Numbers:
-    numbers = [0] * (_FIELDS * len(FAMILIES))
-    for family, at in _FIRST.items():
-        numbers[at : at + _FIELDS] = _without_local(planner, service, family)
-    return tuple(numbers)
+    found = [_without_local(planner, service, family) for family in FAMILIES]
+    policies = (service.internal_local, service.external_local)
+    numbers = [len(ports) * is_local for ports in found for is_local in policies]
+    return *numbers, len(frozenset.intersection(*found)) * service.external_local
 
 
-def _without_local(planner: Planner, service: Service, family: Family) -> tuple[int, int]:
-    """Return how many ports with policy Local have endpoints, but none on this node."""
-    internal = external = 0
-    if family in service.families:
-        listed = planner.planned_slices_of(service.name)
-        slices_of = slices_by_port(listed, len(service.ports))
-        for port in service.ports:
-            slices = slices_of(family, port.name, port.protocol)
-            _, chosen = select_for(service, port, family, slices, planner.config)
-            if chosen.exists and not chosen.local:
-                internal += service.internal_local
-                external += service.external_local
-    return internal, external
+def _without_local(planner: Planner, service: Service, family: Family) -> frozenset[int]:
+    """Return the indexes of ports that have endpoints for a policy Local, but none on this node."""
+    if family not in service.families:
+        return frozenset()
+    listed = planner.planned_slices_of(service.name)
+    slices_of = slices_by_port(listed, len(service.ports))
+    found = set()
+    for index, port in enumerate(service.ports):
+        slices = slices_of(family, port.name, port.protocol)
+        _, chosen = select_for(service, port, family, slices, planner.config)
+        if chosen.exists and not chosen.local:
+            found.add(index)
+    return frozenset(found)

@@ -38,5 +38,6 @@ def test_totals_do_not_depend_on_the_way(steps: list[Step]) -> None:
     counted.update(fresh, fresh.apply(population.since(Population())).services)
 
     assert [tally.total(f) for f in FAMILIES] == [counted.total(f) for f in FAMILIES]
+    assert tally.drops_outside(FAMILIES) == counted.drops_outside(FAMILIES)
     for family in FAMILIES:
         assert planner.desired.sizes[family] == counted_at_the_end(planner.desired, family)

@@ -232,6 +232,26 @@ def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
     assert (tally.total(Family.IPV4).internal, tally.total(Family.IPV6)) == (0, Amounts())
 
 
+def test_a_port_that_drops_outside_clients_in_both_families_counts_once() -> None:
+    """As `nfproxy services` has one row for it; the metrics by family count it in each."""
+
+    def case(proxy: Proxy) -> None:
+        both, one = ("10.96.0.1", "fd00:10:96::1"), ("fd00:10:96::2",)
+        proxy.take(
+            changes(
+                service("a", cluster_ips=both, external_local=True, node_port=30_001),
+                service("b", cluster_ips=one, external_local=True, node_port=30_002),
+                endpoint_slice("a", endpoint("10.244.2.9", node="node-2"), name="a-4"),
+                endpoint_slice("a", endpoint("fd00:10:244:2::9", node="node-2"), name="a-6"),
+                endpoint_slice("b", endpoint("fd00:10:244:2::9", node="node-2")),
+            )
+        )
+        assert proxy.hooks.states is not None
+        assert proxy.hooks.states.outside == 2
+
+    run(case)
+
+
 def test_a_foreign_change_is_out_of_step_until_the_repair() -> None:
     """Where the kernel only lost notifications, nothing is known to be wrong."""
 
