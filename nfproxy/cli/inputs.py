@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import click
@@ -119,8 +118,11 @@ def asked_services(planner: Planner, what: Iterable[str]) -> frozenset[ObjectNam
         question = parse_question(text)
         if isinstance(question, ServiceQuestion):
             if question.name not in planner.services:
-                near = get_close_matches(str(question.name), map(str, planner.services))
-                remedy = f"there is {', '.join(near)}" if near else ""
+                # Imported here: most runs need nothing of it.
+                from nfproxy.insight.explain import near_services
+
+                near = near_services(question.name, planner.services)
+                remedy = f"there is {', '.join(map(str, near))}" if near else ""
                 raise InputError(f"there is no Service {question.name}", remedy)
             ports = planner.services[question.name].ports
             if question.port not in ("", *(name for p in ports for name in (p.name, str(p.port)))):
