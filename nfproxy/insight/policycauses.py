@@ -15,6 +15,7 @@ _MOST_NAMES = 3
 def policy_causes(port: PortSight) -> Iterator[Diagnosis]:
     """Yield whom policies and hints leave without an endpoint, or with fewer."""
     yield from _local(port)
+    yield from _terminating_here(port)
     yield from _hints(port)
 
 
@@ -55,6 +56,37 @@ def _local(port: PortSight) -> Iterator[Diagnosis]:
             about=service_field(port, "spec.externalTrafficPolicy"),
             brief=f"Local: no endpoint on {node}",
         )
+
+
+def _terminating_here(port: PortSight) -> Iterator[Diagnosis]:
+    """Yield that policy Local has only terminating endpoints here, and other nodes ready ones."""
+    here, service = port.chosen.local, port.service
+    if not here or port.found[here[0]].ready or not usable(port.found)[1]:
+        return  # a list of endpoints is all ready, or all terminating
+    node = port.sight.config.node_name
+    is_internal = service.internal_local
+    is_external = service.external_local and port.is_external
+    check = service.health_check_node_port
+    # Load balancers that ask the health check node port leave this node out already.
+    is_asked = bool(check) and not is_internal
+    policy = "internalTrafficPolicy" if is_internal else "externalTrafficPolicy"
+    whose = "clients here" if is_internal else "outside clients"
+    if is_internal and is_external:
+        policy, whose = "externalTrafficPolicy, as internalTrafficPolicy,", "clients"
+    then = f"; load balancers ask health check node port {check} and leave {node} out"
+    yield Diagnosis(
+        Severity.NOTE if is_asked or not port.sight.has_node else Severity.WARN,
+        Code.TERMINATING_ONLY,
+        f"{policy} is Local, and on {node} only endpoints that terminate still serve: new "
+        f"connections of {whose} go to them until they are gone, and then are dropped here"
+        f"{then if is_asked else ''}",
+        because=(f"{len(here):,} terminating and still serving on {node}",),
+        look=(f"kubectl -n {service.name.namespace} get pods -o wide",),
+        about=service_field(
+            port, "spec.internalTrafficPolicy" if is_internal else "spec.externalTrafficPolicy"
+        ),
+        brief=f"Local: only terminating endpoints on {node}",
+    )
 
 
 def _elsewhere(port: PortSight) -> Iterator[str]:

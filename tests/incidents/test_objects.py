@@ -71,6 +71,9 @@ CASES = {
     "only terminating endpoints": Case(
         "shop/jobs", POD, "10.96.0.90", "answered", "works, LOOK AT THIS", "warn TerminatingOnly"
     ),
+    "external Local, only terminating endpoints here": Case(
+        "more/leaving", OUTSIDE, "203.0.113.95", "answered", "LOOK AT THIS", "warn TerminatingOnly"
+    ),
     "two Services claim one external IP": Case(
         "team-b/mail2",
         OUTSIDE,
@@ -163,9 +166,16 @@ def _slice(service: str, *addresses: str, **fields: object) -> dict[str, object]
 
 
 HINTED = {"addresses": ["10.244.1.13"], "hints": {"forZones": [{"name": "east"}]}}
+LEAVING = {
+    "addresses": ["10.244.1.13"],
+    "nodeName": "node-1",
+    "conditions": {"ready": False, "serving": True, "terminating": True},
+}
 MORE = [
     _service("dns", "10.96.1.10"),
     _slice("dns", "10.244.1.13", ports=[{"name": "http", "port": 8080, "protocol": "UDP"}]),
+    _service("leaving", "10.96.1.95", externalIPs=["203.0.113.95"], externalTrafficPolicy="Local"),
+    _slice("leaving", endpoints=[LEAVING, {"addresses": ["10.244.2.13"], "nodeName": "node-2"}]),
     _service("lost", "10.96.1.20"),
     _slice("lost"),
     _service("zones", "10.96.1.30"),

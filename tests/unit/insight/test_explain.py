@@ -114,6 +114,14 @@ CLASH = [
     endpoint_slice("a", "10.244.1.1"),
     endpoint_slice("b", "10.244.1.2"),
 ]
+NODE_PORT = [{"port": 80, "nodePort": 30080}]
+#: The only endpoint of this node terminates, and one of another node is ready.
+LEAVING = [
+    endpoint_slice(
+        "web", "10.244.1.5", conditions={"ready": False, "serving": True, "terminating": True}
+    ),
+    endpoint_slice("web", "10.244.2.5", name="web-b", node="node-2"),
+]
 TCP, UDP = ({"name": "dns", "port": 53, "protocol": word} for word in ("TCP", "UDP"))
 
 
@@ -169,6 +177,44 @@ TCP, UDP = ({"name": "dns", "port": 53, "protocol": word} for word in ("TCP", "U
             {},
             ["warn NoLocalExternal"],
             id="Local, and no load balancer that would ask",
+        ),
+        pytest.param(
+            [service(type="NodePort", externalTrafficPolicy="Local", ports=NODE_PORT), *LEAVING],
+            {},
+            ["warn TerminatingOnly"],
+            id="outside clients have only terminating endpoints here",
+        ),
+        pytest.param(
+            [
+                service(type="LoadBalancer", externalTrafficPolicy="Local", ports=NODE_PORT,
+                        healthCheckNodePort=32060),
+                *LEAVING,
+            ],
+            {},
+            ["note TerminatingOnly", "note NoLoadBalancer"],
+            id="terminating endpoints here, and load balancers ask",
+        ),
+        pytest.param(
+            [service(internalTrafficPolicy="Local"), *LEAVING],
+            {},
+            ["warn TerminatingOnly"],
+            id="clients here have only terminating endpoints",
+        ),
+        pytest.param(
+            [
+                service(internalTrafficPolicy="Local"),
+                *LEAVING,
+                endpoint_slice("web", "10.244.1.6", name="web-c"),
+            ],
+            {},
+            [],
+            id="another endpoint here is ready",
+        ),
+        pytest.param(
+            [service(type="NodePort", ports=NODE_PORT), *LEAVING],
+            {},
+            [],
+            id="terminating endpoints here, and no policy Local",
         ),
         pytest.param(
             [service(externalIPs=["203.0.113.9"]), endpoint_slice("web", "10.244.1.5")],
