@@ -25,6 +25,7 @@ from nfproxy.insight.fleet import explain_everywhere
 from nfproxy.insight.question import Question, parse_question
 from nfproxy.kube.timestamps import timestamp
 from nfproxy.netlink.sockets import NftSocket
+from nfproxy.plan.frontends import FrontendKey
 
 _COULD_NOT_FIND_OUT = 2
 
@@ -121,6 +122,7 @@ def command(
                 is_silent=bool(read.daemon and read.daemon.hangs),
                 probe=probe,
                 client=next(iter(asking.addresses.values()), b"") if asking else b"",
+                asked=_asked(read, question, found, asking) if asking else None,
             )
         elif probe:
             missing = (*found.seen.missing, "what --probe asks: this machine is not the node")
@@ -140,6 +142,14 @@ def command(
     found = msgspec.structs.replace(found, seen=seen)
     _print(found, output)
     sys.exit(_status(found, strict=strict))
+
+
+def _asked(
+    read: Sights, question: Question, found: Explanation, client: Client
+) -> FrontendKey | None:
+    from nfproxy.insight.client import asked_by  # costly: see _followed
+
+    return asked_by(read.sights[0], question, found, client)
 
 
 def _followed(read: Sights, question: Question, found: Explanation, client: Client) -> Explanation:

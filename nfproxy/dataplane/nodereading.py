@@ -70,6 +70,7 @@ def with_node(
     is_silent: bool = False,
     probe: bool | None = False,
     client: bytes = b"",
+    asked: FrontendKey | None = None,
 ) -> Explanation:
     """
     Return an explanation with what this node knows, if it is the node that was planned for.
@@ -77,7 +78,7 @@ def with_node(
     `running` says in words which nfproxy runs here, "" for an unknown one, and `is_silent` that it
     does not answer. `probe` also connects to
     each endpoint, with None only to those of :func:`doubtful_endpoints`, and with False nowhere.
-    `client` is the one that the question is about, b"" for none.
+    `client` is the one that the question is about, b"" for none, and `asked` what it asks for.
     Raises DataplaneError.
     """
     if not may_administer_network():
@@ -99,7 +100,7 @@ def with_node(
     if is_silent and facts.runs is not None:
         runs = msgspec.structs.replace(facts.runs, is_silent=True)
         facts = msgspec.structs.replace(facts, runs=runs)
-    return on_node(explanation, facts, planner.desired, planner.config)
+    return on_node(explanation, facts, planner.desired, planner.config, asked)
 
 
 def from_kernel(question: Question, why: str, *, probe: bool | None = None) -> Explanation | None:

@@ -125,6 +125,14 @@ def explain_client(
     return msgspec.structs.replace(found, client=path)
 
 
+def asked_by(
+    sight: Sight, question: Question, found: Explanation, client: Client
+) -> FrontendKey | None:
+    """Return the frontend that a client is taken to ask for, None for none of a Service."""
+    first = next(_targets(sight, question, found, client), None)
+    return first.frontend.key if first is not None and first.frontend is not None else None
+
+
 class _Follower:
     """Follows packets of one client to some targets, the first of which was asked about."""
 

@@ -179,8 +179,9 @@ def _before(
             brief=f"{rule.table}: {rule.effect} before nfproxy",
         ),
     )
-    is_all = keys == {row.key for row in _frontends(port)} and not whose
-    yield found._replace(breaks_all=level is Severity.FAIL and is_all)
+    broken = frozenset(keys if level is Severity.FAIL and not whose else ())
+    is_all = broken == {row.key for row in _frontends(port)}
+    yield found._replace(breaks_all=is_all, frontends=broken)
 
 
 def _foreign_ends(facts: NodeFacts, port: ExplainedPort, keys: Iterable[FrontendKey]) -> list[str]:

@@ -42,17 +42,22 @@ from nfproxy.insight.waycauses import (
 from nfproxy.model.addresses import parse_address
 from nfproxy.model.nodeconfig import NodeConfig
 from nfproxy.plan.desired import Desired
-from nfproxy.plan.frontends import FrontendKind
+from nfproxy.plan.frontends import FrontendKey, FrontendKind
 from nfproxy.views.elementwords import format_destination
 
 
 def on_node(
-    explanation: Explanation, facts: NodeFacts, desired: Desired | None, config: NodeConfig
+    explanation: Explanation,
+    facts: NodeFacts,
+    desired: Desired | None,
+    config: NodeConfig,
+    asked: FrontendKey | None = None,
 ) -> Explanation:
     """
     Return an explanation with its rows filled and causes added by what a node knows.
 
-    Without objects there is no desired state (None).
+    Without objects there is no desired state (None). `asked` is the frontend that the named client
+    asks for: the verdict on its port is what happens there.
     """
     ports = tuple(_filled(port, facts, desired) for port in explanation.ports)
     found = list(kernel_causes(facts, ports))
@@ -64,7 +69,7 @@ def on_node(
     found = [one for one in found if not _is_explained(one.finding, explanation)]
     causes = _without_doubles(explanation.findings, [one.finding for one in found])
     ports = tuple(
-        msgspec.structs.replace(port, conclusion=_conclusion(port, found)) for port in ports
+        msgspec.structs.replace(port, conclusion=_conclusion(port, found, asked)) for port in ports
     )
     seen = msgspec.structs.replace(
         explanation.seen,
@@ -213,7 +218,9 @@ def _probe_causes(facts: NodeFacts, port: ExplainedPort) -> Iterator[NodeCause]:
             yield cause(port, found, row.address)
 
 
-def _conclusion(port: ExplainedPort, causes: Iterable[NodeCause]) -> Conclusion:
+def _conclusion(
+    port: ExplainedPort, causes: Iterable[NodeCause], asked: FrontendKey | None
+) -> Conclusion:
     """Return the verdict on a port; objects may say it works where packets are lost."""
     mine = [
         one
@@ -228,7 +235,7 @@ def _conclusion(port: ExplainedPort, causes: Iterable[NodeCause]) -> Conclusion:
     used = {row.address for row in used_rows(port)}
     broken = {one.endpoint: one.finding.code for one in mine}
     states = {row.in_kernel.state for row in port.frontends if row.in_kernel is not None}
-    if any(one.breaks_all for one in mine) or states == {MISSING}:
+    if any(one.breaks_all or asked in one.frontends for one in mine) or states == {MISSING}:
         return Conclusion.DROPPED
     if used and used <= broken.keys():
         codes = {broken[address] for address in used}

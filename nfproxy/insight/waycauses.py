@@ -20,6 +20,7 @@ from nfproxy.insight.nodefacts import (
 )
 from nfproxy.model.addresses import Family, family_of, format_address, parse_address
 from nfproxy.plan.endpoints import Destination
+from nfproxy.plan.frontends import FrontendKey
 
 _CNI = "the CNI plug-in on this node"
 
@@ -32,12 +33,14 @@ class NodeCause(NamedTuple):
     Something that is wrong.
 
     `endpoint` is the address that it breaks, "" for none alone. `breaks_all` says that no
-    connection works.
+    connection works. `frontends` are those at which no connection works, of any client that was
+    asked about.
     """
 
     finding: Diagnosis
     endpoint: str = ""
     breaks_all: bool = False
+    frontends: frozenset[FrontendKey] = frozenset()
 
 
 def cause(port: ExplainedPort, finding: Diagnosis, endpoint: str = "") -> NodeCause:

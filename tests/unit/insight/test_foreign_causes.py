@@ -7,6 +7,7 @@ import pytest
 from support.insight import explained, sight
 from support.onnode import (
     CLIENT,
+    DESIRED,
     NEXT_HOP,
     REMOTE,
     SHOP,
@@ -24,6 +25,8 @@ from support.onnode import (
 )
 from support.processes.commands import endpoint_slice, node_object, service
 
+from nfproxy.insight.client import asked_by, explain_client
+from nfproxy.insight.clientidentity import client_of
 from nfproxy.insight.nodefacts import (
     ConnectionCounts,
     FailedWay,
@@ -35,6 +38,7 @@ from nfproxy.insight.nodefacts import (
     RuleEffect,
 )
 from nfproxy.insight.onnode import _probe_causes, on_node
+from nfproxy.insight.question import parse_question
 from nfproxy.model.addresses import FAMILIES, parse_address
 
 
@@ -77,6 +81,19 @@ def test_what_rules_of_others_do_surely(effect: RuleEffect, stage: PacketStage, 
     open_ = traffic(local=ConnectionCounts(open=1), remote=ConnectionCounts(open=1))
     unused = rule_of(effect, stage, is_sure=True, packets=0)
     assert codes(joined(rules=(unused,), connections=open_)) == []
+
+
+def test_what_a_named_client_asks_for_decides() -> None:
+    """The rule drops what comes to the cluster IP; the Service has other frontends."""
+    facts = healthy(rules=(rule_of(RuleEffect.DROP, PacketStage.ASKED, is_sure=True),))
+    question, client = parse_question("shop/web"), client_of(SHOP, "10.244.1.12", "shop")
+    plain = explained("shop/web", SHOP)
+    asked = asked_by(SHOP, question, plain, client)
+    assert asked == WEB
+    for key, verdict in ((asked, "dropped"), (None, "partly")):
+        found = on_node(plain, facts, DESIRED, SHOP.config, key)
+        assert found.ports[0].conclusion.value == verdict
+        assert explain_client(SHOP, question, found, client).conclusion.value == verdict
 
 
 @pytest.mark.parametrize("stage", [PacketStage.ASKED, PacketStage.SENT])
