@@ -76,13 +76,13 @@ def cluster_ip(family: Family, protocol: Protocol = Protocol.TCP, port: int = 80
 @families
 @protocols
 def test_a_connection_that_is_answered(served: Cluster, family: Family, protocol: Protocol) -> None:
-    """Endpoint and time are there; the client of a pod keeps its address."""
+    """Endpoint and time are there; the client of a pod keeps its address. One packet is traced."""
     pod, far = served.pod(1, 1), served.pod(2, 1)
     web = everywhere(protocol=protocol)
     with proxied(served, web, *endpoints_of("web", [far], protocol=protocol)):
-        probes = [Probe(pod, CLUSTER_IP.of(family), 80, protocol)] * 2
+        probes = [Probe(pod, CLUSTER_IP.of(family), 80, protocol)] * 8
         rows = traced(served.nodes[0], cluster_ip(family, protocol), probes=probes)
-    assert [row.ending for row in rows] == [TraceEnding.ANSWERED] * 2
+    assert [row.ending for row in rows] == [TraceEnding.ANSWERED] * 8
     for row in rows:
         assert far.address(family) in row.endpoint
         assert pod.address(family) in row.client

@@ -15,8 +15,10 @@ TRACE_TABLE = "nfproxy-trace"
 #: Packets of all connections that are traced, a second; and the same for answers. One packet makes
 #: a message for each rule that it meets, in a cluster's node some hundred.
 _RATE = "limit rate 20/second burst 20 packets"
-_SYN = "tcp flags & (syn | ack) == syn"
-_ANSWER = "tcp flags & (syn | rst) != 0x0"  # SYN and ACK, or a refusal
+#: The first packets of connections, and of answers to them (or a refusal). SCTP's is the type of
+#: the first chunk, behind 12 bytes of header: INIT, and INIT ACK or ABORT.
+_FIRST = {Protocol.TCP: ["tcp flags & (syn | ack) == syn"], Protocol.SCTP: ["@th,96,8 1"]}
+_ANSWER = {Protocol.TCP: ["tcp flags & (syn | rst) != 0x0"], Protocol.SCTP: ["@th,96,8 { 2, 6 }"]}
 
 
 class Waypoint(enum.StrEnum):
@@ -99,8 +101,8 @@ def _first_packets(target: TraceTarget) -> Iterator[str]:
         parts += ["fib daddr type local"]
     for protocol in _protocols(target):
         port = [f"{protocol.word} dport {target.port}"] if target.port else []
-        syn = [_SYN] if protocol is Protocol.TCP else []
-        yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *syn, _RATE))
+        first = _FIRST.get(protocol, [])
+        yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *first, _RATE))
 
 
 def _answers(target: TraceTarget) -> Iterator[str]:
@@ -114,8 +116,8 @@ def _answers(target: TraceTarget) -> Iterator[str]:
         parts.append(f"meta nfproto ipv{4 if target.family is Family.IPV4 else 6}")
     for protocol in _protocols(target):
         port = [f"ct original proto-dst {target.port}"] if target.port else []
-        flags = [_ANSWER] if protocol is Protocol.TCP else []
-        yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *flags, _RATE))
+        first = _ANSWER.get(protocol, [])
+        yield " ".join((*parts, f"meta l4proto {protocol.word}", *port, *first, _RATE))
 
 
 def _protocols(target: TraceTarget) -> tuple[Protocol, ...]:

@@ -111,7 +111,9 @@ class TracedConnections:
         headers = read_headers(event.network, event.transport) if event.network else None
         place = Waypoint(event.chain) if self._is_first(event) else None
         known = self._by_id.get(event.id)
-        if headers is not None and (known is None or place is not None):
+        if headers is not None and (
+            known is None or place is not None or self._is_reused(known, headers)
+        ):
             known = self._find(headers, place, at_s)
             if known is not None:
                 self._by_id[event.id] = known
@@ -125,6 +127,16 @@ class TracedConnections:
             self._alike[now.likeness] = connection
             self._answers[now.destination, now.source, now.protocol] = connection
         return connection
+
+    def _is_reused(self, known: tuple[TracedConnection, PacketWay], headers: Headers) -> bool:
+        """
+        Return whether the packet with a known id was another one: this is an answer.
+
+        An id is made of the packet's place in memory and its flow hash (nft_trace_init), which all
+        answers of SCTP to new associations share: they leave by one socket.
+        """
+        answered = self._answers.get((headers.source, headers.destination, headers.protocol))
+        return answered is not None and known[1] is not answered.answer
 
     def _is_first(self, event: TraceEvent) -> bool:
         return event.table == TRACE_TABLE and event.chain in (Waypoint.PREROUTING, Waypoint.OUTPUT)

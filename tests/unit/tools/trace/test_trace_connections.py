@@ -78,6 +78,25 @@ def test_a_packet_and_its_answer_are_one_connection() -> None:
     assert one.answered_s == 0.5
 
 
+def test_an_answer_with_the_id_of_an_earlier_one_is_its_own_connection_s() -> None:
+    """All answers to new SCTP associations leave by one socket, and look alike for the kernel."""
+    later = packet((POD, 40001), (CLUSTER_IP, 80))
+    led = packet((POD, 40001), (ENDPOINT, 8080))
+    answer = packet((ENDPOINT, 8080), (POD, 40001), flags=SYN_ACK, sequence=9)
+    first, second = taken(
+        at(Waypoint.PREROUTING, ASKED),
+        at(Waypoint.SENT, LED),
+        at(Waypoint.TRANSLATED, ANSWER, id=2),
+        at(Waypoint.SENT, ANSWER, id=2),
+        at(Waypoint.PREROUTING, later, id=3),
+        at(Waypoint.SENT, led, id=3),
+        at(Waypoint.TRANSLATED, answer, id=2),
+        at(Waypoint.SENT, answer, id=2),
+    )
+    assert [ending_of(one) for one in (first, second)] == [TraceEnding.ANSWERED] * 2
+    assert second.answered_s == 0.6
+
+
 def test_a_packet_that_a_bridge_copied_is_the_same() -> None:
     """It has a new id from there on."""
     (one,) = taken(
