@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections import Counter
@@ -91,16 +92,15 @@ class ChainLoading:
 
     def remove_orphans(self) -> None:
         """Remove tables of our names that another process made, owned, and left behind."""
-        for name in OUR_TABLES:
-            for family in self._existing(name):
-                row = self._dataplane.table_row(family, name)
-                if row is None or not row.is_orphan:
-                    continue
+        for name, family in itertools.product(OUR_TABLES, self._families):
+            row = self._dataplane.table_row(family, name)
+            if row is not None and row.is_orphan:
                 log.warning(
                     "table %s %s has the flag persist, which another process gave it: removing it",
                     family.table,
                     name,
                 )
+                # Alone: `add table` before it would be refused.
                 self._dataplane.load(f"delete table {family.table} {name}\n")
 
     def _find_stage(self) -> None:
